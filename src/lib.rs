@@ -1,0 +1,2 @@
+pub mod lead;
+pub mod path;
