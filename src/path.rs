@@ -1,7 +1,8 @@
 //! Paths into an event: `$.buyer.name`, `consumer.state`, `$['First Name']`, `$.items[0].sku`.
 //!
 //! This is the singular subset of JSONPath that people write in rules: steps are `.name`,
-//! `['any name']` (or with double quotes) and `[0]`; the leading `$.` may be left out.
+//! `['any name']` (or with double quotes) and `[0]`; the leading `$.` may be left out. `$item`, as
+//! mappings that explode a list write it, is `$.item`.
 
 use std::fmt;
 
@@ -102,6 +103,9 @@ impl Reader {
         let mut steps = Vec::new();
         if self.peek() == Some('$') {
             self.at += 1;
+            if self.rest_is_item() {
+                steps.push(self.name()?);
+            }
         } else {
             steps.push(self.name()?);
         }
@@ -128,6 +132,12 @@ impl Reader {
             return Err(self.error("a path needs a field's name, such as $.lead_id"));
         }
         Ok(steps)
+    }
+
+    /// Whether `$item` stands here rather than `$items` or another name without its dot.
+    fn rest_is_item(&self) -> bool {
+        self.chars[self.at..].starts_with(&['i', 't', 'e', 'm'])
+            && matches!(self.chars.get(self.at + 4), None | Some('.' | '['))
     }
 
     fn name(&mut self) -> Result<Step, PathError> {
@@ -208,6 +218,8 @@ mod tests {
         assert_eq!(names("fields[\"it's\"]"), ["fields", "it's"]);
         assert_eq!(names(r"$['it\'s']"), ["it's"]);
         assert_eq!(names("$.größe"), ["größe"]);
+        assert_eq!(names("$item"), ["item"]);
+        assert_eq!(names("$item.n[0]"), ["item", "n", "[0]"]);
     }
 
     #[test]
@@ -222,6 +234,9 @@ mod tests {
             ("$.a b", 4),
             ("$..a", 3),
             ("$.a['x", 7),
+            ("$items", 2),
+            ("$item n", 2),
+            ("$buyer.name", 2),
         ] {
             assert_eq!(Path::parse(text).unwrap_err().column, column, "{text}");
         }

@@ -1,0 +1,182 @@
+//! The composition root: the only place that knows everyone. Wires, starts, stops.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+
+use crate::admin::{self, Admin, Readiness};
+use crate::config::Config;
+use crate::destination::Destinations;
+use crate::kafka::producer::Producer;
+use crate::kafka::topics::Limits;
+use crate::metrics::Metrics;
+use crate::secrets::Secrets;
+use crate::{feed, processor, sender};
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Matches events against rules and writes delivery jobs.
+    Processor,
+    /// Sends delivery jobs to Slack and CleverTap.
+    Sender,
+    /// Serves health and metrics alone.
+    Admin,
+}
+
+static START: LazyLock<(Instant, i64)> = LazyLock::new(|| {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that everyone else is handed"
+    )]
+    let now = jiff::Timestamp::now();
+    (Instant::now(), now.as_microsecond())
+});
+
+/// Epoch microseconds on a clock that never goes back.
+pub fn now_micros() -> i64 {
+    let (began, wall) = *START;
+    wall + i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Epoch milliseconds on the same clock.
+pub fn now_millis() -> i64 {
+    now_micros() / 1000
+}
+
+/// Runs `roles` until `stop` becomes true, then stops in order: no new work, what is in flight is
+/// settled, offsets are committed, groups are left.
+pub async fn run(
+    config: Arc<Config>,
+    roles: &[Role],
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let listener = tokio::net::TcpListener::bind(config.admin.listen)
+        .await
+        .with_context(|| format!("admin.listen: {} can't be listened on", config.admin.listen))?;
+    tracing::info!(listen = %listener.local_addr()?, roles = ?roles, "leadlane {} starts", env!("CARGO_PKG_VERSION"));
+    let mut readiness = Readiness::default();
+    let has = |role| roles.contains(&role);
+    let rules_ready = has(Role::Processor).then(|| readiness.wait_for("the rules to be read"));
+    let events_ready: Vec<_> = (0..config.processor.workers)
+        .filter(|_| has(Role::Processor))
+        .map(|worker| readiness.wait_for(&format!("worker {worker} to join the group of the events")))
+        .collect();
+    let jobs_ready = has(Role::Sender).then(|| readiness.wait_for("the sender to join the group of the jobs"));
+    let admin = Arc::new(Admin {
+        metrics: Arc::clone(&metrics),
+        readiness,
+    });
+    let mut served = stop.clone();
+    let serving = tokio::spawn(admin::serve(listener, admin, async move {
+        drop(served.wait_for(|stop| *stop).await);
+    }));
+
+    let (ended, mut failed) = tokio::sync::mpsc::unbounded_channel::<anyhow::Error>();
+    let mut tasks = Vec::new();
+    if let Some(rules_ready) = rules_ready {
+        let mut rules = feed::follow(&config, Arc::clone(&metrics), now_millis, stop.clone())?;
+        let (config, metrics, stop, ended) = (Arc::clone(&config), Arc::clone(&metrics), stop.clone(), ended.clone());
+        tasks.push(tokio::spawn(async move {
+            let first = wait_for_rules(&mut rules, stop.clone()).await;
+            let Some(first) = first else { return };
+            rules_ready.store(true, Ordering::Relaxed);
+            let (in_force, rules_in_force) = watch::channel(first);
+            tokio::spawn(async move {
+                while rules.changed().await.is_ok() {
+                    if let Some(rules) = rules.borrow_and_update().clone() {
+                        in_force.send_replace(rules);
+                    }
+                }
+            });
+            let instance = config.processor.instance.clone().unwrap_or_else(hostname);
+            let workers = events_ready.into_iter().enumerate().map(|(number, ready)| {
+                let surroundings = processor::Surroundings {
+                    config: Arc::clone(&config),
+                    limits,
+                    metrics: Arc::clone(&metrics),
+                    rules: rules_in_force.clone(),
+                    stop: stop.clone(),
+                    ready,
+                    now: now_millis,
+                    runtime: tokio::runtime::Handle::current(),
+                };
+                let (instance, ended) = (instance.clone(), ended.clone());
+                std::thread::Builder::new()
+                    .name(format!("worker-{number}"))
+                    .spawn(move || {
+                        if let Err(error) = processor::run(&surroundings, &instance, number) {
+                            drop(ended.send(error));
+                        }
+                    })
+            });
+            let threads: Vec<_> = workers.collect();
+            let joined = tokio::task::spawn_blocking(move || {
+                for thread in threads.into_iter().flatten() {
+                    drop(thread.join());
+                }
+            });
+            drop(joined.await);
+        }));
+    }
+    if let Some(ready) = jobs_ready {
+        let secrets = Secrets::new(config.secrets.dir.clone());
+        let surroundings = sender::Surroundings {
+            destinations: Arc::new(Destinations::new(&config, secrets)?),
+            producer: Producer::new(&config, limits.record_max)?,
+            config: Arc::clone(&config),
+            metrics: Arc::clone(&metrics),
+            stop: stop.clone(),
+            ready,
+            now: now_micros,
+        };
+        let (producer, ended) = (surroundings.producer.clone(), ended.clone());
+        tasks.push(tokio::spawn(async move {
+            if let Err(error) = sender::run(surroundings).await {
+                drop(ended.send(error));
+            }
+            producer.flush(Duration::from_secs(5));
+        }));
+    }
+    drop(ended);
+    tokio::select! {
+        Some(error) = failed.recv() => return Err(error),
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    tracing::info!("stopping: what is in flight is settled first");
+    for task in tasks {
+        drop(task.await);
+    }
+    drop(serving.await);
+    match failed.recv().await {
+        Some(error) => Err(error),
+        None => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+    }
+}
+
+type RulesInForce = Arc<crate::rules::log::Rules>;
+
+async fn wait_for_rules(
+    rules: &mut watch::Receiver<Option<RulesInForce>>,
+    mut stop: watch::Receiver<bool>,
+) -> Option<RulesInForce> {
+    tokio::select! {
+        first = rules.wait_for(Option::is_some) => first.ok()?.clone(),
+        _ = stop.wait_for(|stop| *stop) => None,
+    }
+}
+
+/// The machine's name, which is stable over restarts where it matters.
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_else(|_| "leadlane".to_owned())
+}

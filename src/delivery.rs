@@ -1,0 +1,373 @@
+//! Deliveries: what a match becomes, and how that ends.
+//!
+//! [`plan`] renders one match into a [`DeliveryJob`] (or says why there is none); a sender settles
+//! each job with one final [`Outcome`]. Both travel as Avro single objects. The rest of this
+//! module decides when a job may start: [`lane`] keeps order, [`limit`] keeps rates, and
+//! [`dispatch`] puts the two together. All of it is pure: `now` is an argument.
+
+use std::sync::LazyLock;
+
+use apache_avro::Schema;
+use apache_avro::rabin::Rabin;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::writer::datum::GenericDatumWriter;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::reason::Reason;
+
+pub mod dispatch;
+pub mod lane;
+pub mod limit;
+pub mod plan;
+pub mod sent;
+
+const JOB_SCHEMA: &str = include_str!("../schemas/delivery_job.avsc");
+const OUTCOME_SCHEMA: &str = include_str!("../schemas/delivery_outcome.avsc");
+
+static JOB: LazyLock<SingleObject> = LazyLock::new(|| SingleObject::new(JOB_SCHEMA));
+static OUTCOME: LazyLock<SingleObject> = LazyLock::new(|| SingleObject::new(OUTCOME_SCHEMA));
+static NAMESPACE: LazyLock<Uuid> = LazyLock::new(|| {
+    let schema: serde_json::Value = serde_json::from_str(JOB_SCHEMA).expect("the schema is JSON");
+    let namespace = schema["job_id_namespace"]
+        .as_str()
+        .expect("the schema fixes the namespace");
+    namespace.parse().expect("the namespace is a UUID")
+});
+
+/// The job id of (event, rule): the same whatever the rule's version or the number of replays.
+pub fn job_id(event_id: &str, rule_id: &str) -> Uuid {
+    let mut name = String::with_capacity(event_id.len() + rule_id.len() + 1);
+    name.push_str(event_id);
+    name.push('\n');
+    name.push_str(rule_id);
+    Uuid::new_v5(&NAMESPACE, name.as_bytes())
+}
+
+/// The four actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionType {
+    SlackMessage,
+    SlackWebhook,
+    ClevertapProfile,
+    ClevertapEvent,
+}
+
+/// Whose API an action calls; a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Provider {
+    Slack,
+    Clevertap,
+}
+
+/// What to do when an answer leaves open whether the request took effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAmbiguous {
+    #[default]
+    Retry,
+    Dead,
+}
+
+/// One match, rendered and addressed. See `schemas/delivery_job.avsc` for the fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryJob {
+    pub job_id: String,
+    pub event_id: String,
+    pub rule_id: String,
+    pub rule_version: i64,
+    pub lead_id: String,
+    pub trigger: String,
+    pub action: ActionType,
+    pub credential: String,
+    pub destination: String,
+    pub body: String,
+    /// Epoch milliseconds, as are all times here.
+    pub occurred_at: i64,
+    pub expires_at: Option<i64>,
+    pub on_ambiguous: OnAmbiguous,
+    pub source_topic: String,
+    pub source_partition: i32,
+    pub source_offset: i64,
+}
+
+/// How a job ended, or where it stands. See `schemas/delivery_outcome.avsc` for the fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "DeliveryOutcome")]
+pub struct Outcome {
+    pub job_id: String,
+    pub event_id: String,
+    pub rule_id: String,
+    pub rule_version: i64,
+    pub lead_id: String,
+    pub lane: String,
+    pub attempt: i32,
+    pub result: OutcomeResult,
+    pub reason: Option<String>,
+    pub status: Option<i32>,
+    pub words: Option<String>,
+    pub message_id: Option<String>,
+    pub started_at: Option<i64>,
+    pub ended_at: i64,
+    pub next_at: Option<i64>,
+    pub job_partition: Option<i32>,
+    pub job_offset: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeResult {
+    Sent,
+    Digested,
+    Duplicate,
+    Expired,
+    Skipped,
+    Shadowed,
+    Cancelled,
+    Dead,
+    Retry,
+    Throttled,
+}
+
+/// Why bytes are no job or outcome of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    #[error("not an Avro single object")]
+    NotSingleObject,
+    #[error("the schema's fingerprint is unknown")]
+    UnknownSchema,
+    #[error("the bytes do not fit the schema")]
+    Malformed,
+}
+
+impl ActionType {
+    pub const ALL: [Self; 4] = [
+        Self::SlackMessage,
+        Self::SlackWebhook,
+        Self::ClevertapProfile,
+        Self::ClevertapEvent,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SlackMessage => "slack_message",
+            Self::SlackWebhook => "slack_webhook",
+            Self::ClevertapProfile => "clevertap_profile",
+            Self::ClevertapEvent => "clevertap_event",
+        }
+    }
+
+    pub fn provider(self) -> Provider {
+        match self {
+            Self::SlackMessage | Self::SlackWebhook => Provider::Slack,
+            Self::ClevertapProfile | Self::ClevertapEvent => Provider::Clevertap,
+        }
+    }
+}
+
+impl Provider {
+    pub const ALL: [Self; 2] = [Self::Slack, Self::Clevertap];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slack => "slack",
+            Self::Clevertap => "clevertap",
+        }
+    }
+}
+
+impl OutcomeResult {
+    pub const ALL: [Self; 10] = [
+        Self::Sent,
+        Self::Digested,
+        Self::Duplicate,
+        Self::Expired,
+        Self::Skipped,
+        Self::Shadowed,
+        Self::Cancelled,
+        Self::Dead,
+        Self::Retry,
+        Self::Throttled,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Digested => "digested",
+            Self::Duplicate => "duplicate",
+            Self::Expired => "expired",
+            Self::Skipped => "skipped",
+            Self::Shadowed => "shadowed",
+            Self::Cancelled => "cancelled",
+            Self::Dead => "dead",
+            Self::Retry => "retry",
+            Self::Throttled => "throttled",
+        }
+    }
+
+    /// Whether the job is settled by it.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Retry | Self::Throttled)
+    }
+}
+
+impl DeliveryJob {
+    /// The lane's id: (credential, channel) for a Slack message, else the credential.
+    pub fn lane(&self) -> String {
+        match self.action {
+            ActionType::SlackMessage => format!("{}/{}", self.credential, self.destination),
+            _ => self.credential.clone(),
+        }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        JOB.encode(self)
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        JOB.decode(bytes)
+    }
+
+    /// An outcome of this job; attempt and provider's answer are the caller's to add.
+    pub fn outcome(&self, result: OutcomeResult, now: i64) -> Outcome {
+        Outcome {
+            job_id: self.job_id.clone(),
+            event_id: self.event_id.clone(),
+            rule_id: self.rule_id.clone(),
+            rule_version: self.rule_version,
+            lead_id: self.lead_id.clone(),
+            lane: self.lane(),
+            attempt: 0,
+            result,
+            reason: None,
+            status: None,
+            words: None,
+            message_id: None,
+            started_at: None,
+            ended_at: now,
+            next_at: None,
+            job_partition: None,
+            job_offset: None,
+        }
+    }
+}
+
+impl Outcome {
+    pub fn encode(&self) -> Vec<u8> {
+        OUTCOME.encode(self)
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        OUTCOME.decode(bytes)
+    }
+
+    #[must_use]
+    pub fn because(mut self, reason: Reason, words: impl Into<String>) -> Self {
+        self.reason = Some(reason.as_str().to_owned());
+        self.words = Some(words.into());
+        self
+    }
+}
+
+/// One schema in Avro's single-object encoding: `C3 01`, the fingerprint, the datum.
+struct SingleObject {
+    header: [u8; 10],
+    reader: GenericDatumReader<'static>,
+    writer: GenericDatumWriter<'static>,
+}
+
+impl SingleObject {
+    fn new(json: &str) -> Self {
+        let valid = "the shipped schema is valid";
+        let schema: &'static Schema = Box::leak(Box::new(Schema::parse_str(json).expect(valid)));
+        let mut header = [0xC3, 0x01, 0, 0, 0, 0, 0, 0, 0, 0];
+        header[2..].copy_from_slice(&schema.fingerprint::<Rabin>().bytes);
+        Self {
+            header,
+            reader: GenericDatumReader::builder(schema).build().expect(valid),
+            writer: GenericDatumWriter::builder(schema).build().expect(valid),
+        }
+    }
+
+    fn encode<T: Serialize>(&self, value: &T) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(768);
+        bytes.extend_from_slice(&self.header);
+        self.writer
+            .write_ser(&mut bytes, value)
+            .expect("the struct and its schema have the same fields");
+        bytes
+    }
+
+    fn decode<T: serde::de::DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CodecError> {
+        let (header, mut datum) = bytes.split_at_checked(10).ok_or(CodecError::NotSingleObject)?;
+        if header[..2] != self.header[..2] {
+            return Err(CodecError::NotSingleObject);
+        }
+        if header != self.header {
+            return Err(CodecError::UnknownSchema);
+        }
+        let value = self.reader.read_deser(&mut datum).map_err(|_| CodecError::Malformed)?;
+        if datum.is_empty() {
+            Ok(value)
+        } else {
+            Err(CodecError::Malformed)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn job() -> DeliveryJob {
+        DeliveryJob {
+            job_id: job_id("e-1", "r-1").to_string(),
+            event_id: "e-1".into(),
+            rule_id: "r-1".into(),
+            rule_version: 7,
+            lead_id: "84512377".into(),
+            trigger: "lms.lead_sold".into(),
+            action: ActionType::SlackMessage,
+            credential: "slack:sales-bot".into(),
+            destination: "C0123SALES".into(),
+            body: r#"{"channel":"C0123SALES","text":"hi"}"#.into(),
+            occurred_at: 1_772_723_760_123,
+            expires_at: Some(1_772_723_770_000),
+            on_ambiguous: OnAmbiguous::Dead,
+            source_topic: "lead-events".into(),
+            source_partition: 3,
+            source_offset: 42,
+        }
+    }
+
+    #[test]
+    fn jobs_and_outcomes_read_back_as_written() {
+        let job = job();
+        assert_eq!(DeliveryJob::decode(&job.encode()), Ok(job.clone()));
+        for result in OutcomeResult::ALL {
+            let mut outcome = job.outcome(result, 5).because(Reason::GaveUp, "no answer");
+            outcome.next_at = Some(9);
+            outcome.job_offset = Some(1 << 40);
+            assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_job_are_refused() {
+        let mut bytes = job().encode();
+        assert_eq!(DeliveryJob::decode(b"{}"), Err(CodecError::NotSingleObject));
+        assert_eq!(Outcome::decode(&bytes), Err(CodecError::UnknownSchema));
+        bytes.push(0);
+        assert_eq!(DeliveryJob::decode(&bytes), Err(CodecError::Malformed));
+        bytes.truncate(40);
+        assert_eq!(DeliveryJob::decode(&bytes), Err(CodecError::Malformed));
+    }
+
+    #[test]
+    fn the_job_id_is_the_uuid_of_event_and_rule() {
+        // python3 -c "import uuid; print(uuid.uuid5(uuid.UUID('7c1f0a9e-3d0b-5a52-9a39-6d0f3f2b8e11'), 'e-1\nr-1'))"
+        assert_eq!(job_id("e-1", "r-1").to_string(), "7fb2cd34-f4da-5f5f-911b-265780569f3b");
+        assert_ne!(job_id("e-1", "r-1"), job_id("e-1r", "-1"));
+    }
+}

@@ -1,0 +1,280 @@
+//! Planning: one match becomes one delivery job, or the outcome that says why there is none.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, job_id};
+use crate::dates;
+use crate::lead::LeadEvent;
+use crate::reason::Reason;
+use crate::rules::{self, Action, ActionKind, OverLong, Property, Rule, Status, To, User, Versioned};
+use crate::template::{OnMissing, Stop, Target, Template, truncate};
+
+/// Slack splits what is longer into several messages.
+pub const SLACK_TEXT_MAX: usize = 4000;
+
+/// Where an event was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'s> {
+    pub topic: &'s str,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// What a match becomes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Planned {
+    Job(DeliveryJob),
+    /// Settled on the spot: `skipped` or `shadowed`.
+    Settled(Outcome),
+    /// The event becomes a dead letter, `template_failed`.
+    Failed {
+        outcome: Outcome,
+        detail: String,
+    },
+}
+
+/// Plans one match. `now` is in epoch milliseconds.
+pub fn plan(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>, now: i64) -> Planned {
+    let rule = &matched.rule;
+    let mut job = address(event, matched, source);
+    let rendered = render(event, rule).map(|(destination, body)| {
+        if let Some(destination) = destination {
+            job.destination = destination;
+        }
+        job.body = body;
+    });
+    match rendered {
+        Ok(()) if rule.status == Status::Shadow => Planned::Settled(job.outcome(OutcomeResult::Shadowed, now)),
+        Ok(()) => Planned::Job(job),
+        Err(Stop::Skip { path }) => {
+            let mut outcome = job.outcome(OutcomeResult::Skipped, now);
+            outcome.words = Some(path);
+            Planned::Settled(outcome)
+        }
+        Err(Stop::Fail { detail }) => {
+            let outcome = job
+                .outcome(OutcomeResult::Dead, now)
+                .because(Reason::TemplateFailed, detail.as_str());
+            Planned::Failed {
+                outcome,
+                detail: format!("rule {}: {detail}", rule.id),
+            }
+        }
+    }
+}
+
+/// The job with all that is known before anything is rendered.
+fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> DeliveryJob {
+    let rule = &matched.rule;
+    let (action, credential, destination) = match &rule.action.kind {
+        ActionKind::SlackMessage {
+            token,
+            to: To::Channel(to) | To::Member(to),
+            ..
+        } => (
+            ActionType::SlackMessage,
+            format!("slack:{}", token.as_str()),
+            to.clone(),
+        ),
+        ActionKind::SlackWebhook { url, .. } => (
+            ActionType::SlackWebhook,
+            format!("webhook:{}", url.as_str()),
+            String::new(),
+        ),
+        ActionKind::ClevertapProfile { account, .. } => (
+            ActionType::ClevertapProfile,
+            format!("clevertap:{account}"),
+            String::new(),
+        ),
+        ActionKind::ClevertapEvent { account, .. } => (
+            ActionType::ClevertapEvent,
+            format!("clevertap:{account}"),
+            String::new(),
+        ),
+    };
+    let occurred_at = event.occurred_at.as_millisecond();
+    let expires_after = rule
+        .action
+        .expires_after
+        .map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+    DeliveryJob {
+        job_id: job_id(&event.event_id, &rule.id).to_string(),
+        event_id: event.event_id.to_string(),
+        rule_id: rule.id.to_string(),
+        rule_version: matched.version,
+        lead_id: event.lead_id.to_string(),
+        trigger: event.trigger.to_string(),
+        action,
+        credential,
+        destination,
+        body: String::new(),
+        occurred_at,
+        expires_at: expires_after.map(|after| occurred_at.saturating_add(after)),
+        on_ambiguous: match rule.action.on_ambiguous {
+            rules::OnAmbiguous::Retry => OnAmbiguous::Retry,
+            rules::OnAmbiguous::Dead => OnAmbiguous::Dead,
+        },
+        source_topic: source.topic.to_owned(),
+        source_partition: source.partition,
+        source_offset: source.offset,
+    }
+}
+
+/// The request's body, and the destination where rendering decides it.
+fn render(event: &LeadEvent<'_>, rule: &Rule) -> Result<(Option<String>, String), Stop> {
+    let Action { kind, on_missing, .. } = &rule.action;
+    match kind {
+        ActionKind::SlackMessage {
+            to: To::Channel(to) | To::Member(to),
+            text,
+            unfurl,
+            over_long,
+            ..
+        } => {
+            let mut body = Map::new();
+            body.insert("channel".into(), to.as_str().into());
+            body.insert("text".into(), slack_text(event, text, *on_missing, *over_long)?.into());
+            if let Some(unfurl) = unfurl {
+                body.insert("unfurl_links".into(), (*unfurl).into());
+                body.insert("unfurl_media".into(), (*unfurl).into());
+            }
+            Ok((None, Value::Object(body).to_string()))
+        }
+        ActionKind::SlackWebhook {
+            text,
+            channel,
+            username,
+            icon_url,
+            over_long,
+            ..
+        } => {
+            let mut body = Map::new();
+            body.insert("text".into(), slack_text(event, text, *on_missing, *over_long)?.into());
+            for (name, value) in [("channel", channel), ("username", username), ("icon_url", icon_url)] {
+                if let Some(value) = value {
+                    body.insert(name.into(), value.as_str().into());
+                }
+            }
+            Ok((None, Value::Object(body).to_string()))
+        }
+        ActionKind::ClevertapProfile {
+            user,
+            created_at,
+            properties,
+            ..
+        } => record(
+            event,
+            "profile",
+            user,
+            created_at.as_ref(),
+            None,
+            ("profileData", properties),
+            *on_missing,
+        ),
+        ActionKind::ClevertapEvent {
+            user,
+            created_at,
+            event_name,
+            properties,
+            ..
+        } => record(
+            event,
+            "event",
+            user,
+            created_at.as_ref(),
+            Some(event_name),
+            ("evtData", properties),
+            *on_missing,
+        ),
+    }
+}
+
+fn slack_text(
+    event: &LeadEvent<'_>,
+    text: &Template,
+    on_missing: OnMissing,
+    over_long: OverLong,
+) -> Result<String, Stop> {
+    let text = text.render(event, Target::Slack, on_missing)?;
+    if text.trim().is_empty() {
+        // Slack would refuse it with no_text.
+        return Err(Stop::Skip {
+            path: "the text came out blank".to_owned(),
+        });
+    }
+    match over_long {
+        OverLong::Truncate => Ok(truncate(&text, SLACK_TEXT_MAX)),
+        OverLong::Fail if text.chars().nth(SLACK_TEXT_MAX).is_some() => Err(Stop::Fail {
+            detail: format!("text: is longer than {SLACK_TEXT_MAX} characters"),
+        }),
+        OverLong::Fail => Ok(text),
+    }
+}
+
+fn record(
+    event: &LeadEvent<'_>,
+    kind: &str,
+    user: &User,
+    created_at: Option<&Template>,
+    event_name: Option<&Template>,
+    (properties_key, properties): (&str, &[(String, Property)]),
+    on_missing: OnMissing,
+) -> Result<(Option<String>, String), Stop> {
+    let needed = |name: &str, template: &Template| {
+        let text = template.render(event, Target::Plain, on_missing)?;
+        match text.trim() {
+            "" => Err(Stop::Fail {
+                detail: format!("{name}: {} is missing", template.as_str()),
+            }),
+            text => Ok(text.to_owned()),
+        }
+    };
+    let (key, template) = match user {
+        User::Identity(template) => ("identity", template),
+        User::ObjectId(template) => ("objectId", template),
+    };
+    let identity = needed(if key == "identity" { "identity" } else { "object_id" }, template)?;
+    let created: Timestamp = match created_at {
+        Some(template) => template.render_time(event)?,
+        None => event.occurred_at,
+    };
+    let mut record = Map::new();
+    record.insert("type".into(), kind.into());
+    record.insert(key.into(), identity.as_str().into());
+    record.insert("ts".into(), dates::epoch_seconds(created).into());
+    if let Some(event_name) = event_name {
+        record.insert("evtName".into(), needed("event_name", event_name)?.into());
+    }
+    record.insert(properties_key.into(), object(event, properties, on_missing)?);
+    Ok((Some(identity), Value::Object(record).to_string()))
+}
+
+fn object(event: &LeadEvent<'_>, properties: &[(String, Property)], on_missing: OnMissing) -> Result<Value, Stop> {
+    let mut object = Map::new();
+    for (name, value) in properties {
+        if let Some(value) = property(event, value, on_missing)? {
+            object.insert(name.clone(), value);
+        }
+    }
+    Ok(Value::Object(object))
+}
+
+/// `None` for a property that is one placeholder alone and missing: it is left out.
+fn property(event: &LeadEvent<'_>, value: &Property, on_missing: OnMissing) -> Result<Option<Value>, Stop> {
+    match value {
+        Property::Template(template) => template.render_json(event, Target::Clevertap, on_missing),
+        Property::Constant(value) => Ok(Some(value.clone())),
+        Property::List(list) => {
+            let list: Result<Vec<_>, Stop> = list
+                .iter()
+                .filter_map(|value| property(event, value, on_missing).transpose())
+                .collect();
+            list.map(|list| Some(Value::Array(list)))
+        }
+        Property::Object(properties) => object(event, properties, on_missing).map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! CleverTap's answers. A 200 may carry failures record by record.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{REJECTED, Reply};
+use crate::delivery::DeliveryJob;
+use crate::delivery::dispatch::{Answer, Scope, Verdict};
+use crate::secrets::Secret;
+
+#[derive(Debug, Deserialize)]
+struct Body {
+    status: Option<String>,
+    processed: Option<usize>,
+    #[serde(default)]
+    unprocessed: Vec<Unprocessed>,
+    error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Unprocessed {
+    code: Option<i64>,
+    error: Option<String>,
+    record: Option<Value>,
+}
+
+/// What an upload's answer means for each of its records.
+pub(super) fn upload_answers(reply: &Reply, jobs: &[Arc<DeliveryJob>], secrets: &[Secret]) -> Vec<Answer> {
+    let all = |verdict: Verdict, words: &str| vec![reply.answer(verdict, words, secrets); jobs.len()];
+    let body = serde_json::from_str::<Body>(&reply.body).ok();
+    let words = body
+        .as_ref()
+        .and_then(|body| body.error.as_deref())
+        .unwrap_or_else(|| reply.words());
+    match (reply.status, body.as_ref()) {
+        (429, _) => all(
+            Verdict::Throttled {
+                scope: Scope::Credential,
+                retry_after: reply.retry_after,
+            },
+            words,
+        ),
+        (401 | 403, _) => all(Verdict::CredentialRefused, words),
+        (200..=299, Some(body)) => records(reply, body, jobs, secrets),
+        (300..=499, _) => all(Verdict::BatchRefused, words),
+        _ => all(Verdict::Ambiguous, words),
+    }
+}
+
+fn records(reply: &Reply, body: &Body, jobs: &[Arc<DeliveryJob>], secrets: &[Secret]) -> Vec<Answer> {
+    let delivered = reply.answer(Verdict::Delivered, "", secrets);
+    if body.status.as_deref() == Some("success") && body.unprocessed.is_empty() {
+        return vec![delivered; jobs.len()];
+    }
+    let mut answers = vec![delivered; jobs.len()];
+    let mut named = vec![false; jobs.len()];
+    for failed in &body.unprocessed {
+        match index(failed, jobs).filter(|index| !named[*index]) {
+            Some(index) => {
+                named[index] = true;
+                answers[index] = record_answer(reply, failed, secrets);
+            }
+            // Nothing says which record it was: one by one, each answer names its own.
+            None if jobs.len() > 1 => return vec![reply.answer(Verdict::BatchRefused, "", secrets); jobs.len()],
+            None => answers[0] = record_answer(reply, failed, secrets),
+        }
+    }
+    let accounted = body
+        .processed
+        .is_none_or(|processed| processed + body.unprocessed.len() == jobs.len());
+    if body.unprocessed.is_empty() || !accounted {
+        // `fail` without records, or numbers that don't add up: the batch's fate is unknown.
+        let words = body
+            .error
+            .as_deref()
+            .unwrap_or("the answer does not account for every record");
+        return vec![reply.answer(Verdict::Ambiguous, words, secrets); jobs.len()];
+    }
+    answers
+}
+
+fn record_answer(reply: &Reply, failed: &Unprocessed, secrets: &[Secret]) -> Answer {
+    let verdict = if failed.code == Some(555) {
+        Verdict::Retry
+    } else {
+        REJECTED
+    };
+    let words = match (failed.code, failed.error.as_deref()) {
+        (Some(code), Some(error)) => format!("{code}: {}", without_values(error)),
+        (Some(code), None) => code.to_string(),
+        (None, error) => without_values(error.unwrap_or("refused without a word")).to_owned(),
+    };
+    reply.answer(verdict, &words, secrets)
+}
+
+/// Which record failed: `Skipped record number : N`, counted from 1, else by the echoed record.
+fn index(failed: &Unprocessed, jobs: &[Arc<DeliveryJob>]) -> Option<usize> {
+    let number = failed.error.as_deref().and_then(|error| {
+        let (_, rest) = error.split_once("Skipped record number")?;
+        let digits = rest.trim_start_matches([' ', ':']);
+        digits[..digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len())]
+            .parse::<usize>()
+            .ok()
+    });
+    if let Some(number) = number {
+        return number.checked_sub(1).filter(|index| *index < jobs.len());
+    }
+    let echo = failed.record.as_ref()?;
+    let mut same = jobs
+        .iter()
+        .enumerate()
+        .filter(|(_, job)| is_echo(echo, &job.body))
+        .map(|(index, _)| index);
+    same.next().filter(|_| same.next().is_none())
+}
+
+/// The echo is not equal to the byte: numbers and texts change places.
+fn is_echo(echo: &Value, body: &str) -> bool {
+    let Ok(sent) = serde_json::from_str::<Value>(body) else {
+        return false;
+    };
+    let text = |value: &Value, field: &str| {
+        value
+            .get(field)
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    ["type", "identity", "objectId", "evtName", "ts"]
+        .iter()
+        .all(|field| text(echo, field) == text(&sent, field))
+}
+
+/// CleverTap quotes the record behind its own words; a lead's data stays out of outcomes.
+fn without_values(error: &str) -> &str {
+    error.split(['{', '"']).next().unwrap_or_default().trim()
+}

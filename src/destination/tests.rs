@@ -1,0 +1,231 @@
+use super::*;
+use crate::delivery::dispatch::Scope;
+use crate::delivery::{OnAmbiguous, job_id};
+
+fn reply(status: u16, body: &str) -> Reply {
+    Reply {
+        status,
+        retry_after: (status == 429).then_some(Duration::from_secs(7)),
+        body: body.to_owned(),
+    }
+}
+
+fn throttled(scope: Scope) -> Verdict {
+    Verdict::Throttled {
+        scope,
+        retry_after: Some(Duration::from_secs(7)),
+    }
+}
+
+#[test]
+fn what_slack_answers_means() {
+    let html = "<!DOCTYPE html><title>Server Error | Slack</title>";
+    for (status, body, wanted) in [
+        (
+            200,
+            r#"{"ok":true,"channel":"C1","ts":"1503435956.000247"}"#,
+            Verdict::Delivered,
+        ),
+        (
+            429,
+            r#"{"ok":false,"error":"ratelimited"}"#,
+            throttled(Scope::Credential),
+        ),
+        (429, r#"{"ok":false,"error":"rate_limited"}"#, throttled(Scope::Lane)),
+        (429, "slow down", throttled(Scope::Credential)),
+        (
+            200,
+            r#"{"ok":false,"error":"ratelimited"}"#,
+            Verdict::Throttled {
+                scope: Scope::Credential,
+                retry_after: None,
+            },
+        ),
+        (500, html, Verdict::Ambiguous),
+        (503, html, Verdict::Ambiguous),
+        (200, "not JSON", Verdict::Ambiguous),
+        (302, "", REJECTED),
+        (200, r#"{"ok":false,"error":"internal_error"}"#, Verdict::Ambiguous),
+        (200, r#"{"ok":false,"error":"fatal_error"}"#, Verdict::Ambiguous),
+        (200, r#"{"ok":false,"error":"request_timeout"}"#, Verdict::Retry),
+        (200, r#"{"ok":false,"error":"service_unavailable"}"#, Verdict::Retry),
+        (
+            200,
+            r#"{"ok":false,"error":"invalid_auth"}"#,
+            Verdict::CredentialRefused,
+        ),
+        (
+            200,
+            r#"{"ok":false,"error":"missing_scope","needed":"chat:write","provided":"im:write"}"#,
+            Verdict::CredentialRefused,
+        ),
+        (200, r#"{"ok":false,"error":"not_in_channel"}"#, Verdict::NotInChannel),
+        (200, r#"{"ok":false,"error":"channel_not_found"}"#, GONE),
+        (200, r#"{"ok":false,"error":"is_archived"}"#, GONE),
+        (200, r#"{"ok":false,"error":"no_text"}"#, REJECTED),
+        (200, r#"{"ok":false,"error":"msg_too_long"}"#, REJECTED),
+        (200, r#"{"ok":false,"error":"a_code_of_next_year"}"#, REJECTED),
+        (200, r#"{"ok":false}"#, REJECTED),
+    ] {
+        assert_eq!(
+            slack::message_answer(&reply(status, body), &[]).verdict,
+            wanted,
+            "{status} {body}"
+        );
+    }
+    let answer = slack::message_answer(&reply(200, r#"{"ok":true,"ts":"1503435956.000247"}"#), &[]);
+    assert_eq!(answer.message_id.as_deref(), Some("1503435956.000247"));
+    let answer = slack::message_answer(
+        &reply(
+            200,
+            r#"{"ok":false,"error":"missing_scope","needed":"chat:write","provided":"im:write"}"#,
+        ),
+        &[],
+    );
+    assert_eq!(answer.words, "missing_scope; needs chat:write, has im:write");
+}
+
+#[test]
+fn what_webhooks_answer_means() {
+    for (status, body, wanted) in [
+        (200, "ok", Verdict::Delivered),
+        (400, "invalid_payload", REJECTED),
+        (400, "no_text", REJECTED),
+        (403, "action_prohibited", GONE),
+        (404, "no_service", GONE),
+        (404, "anything", GONE),
+        (410, "channel_is_archived", GONE),
+        (500, "rollup_error", Verdict::Ambiguous),
+        (503, "<html>", Verdict::Ambiguous),
+        (429, "", throttled(Scope::Lane)),
+        (302, "", REJECTED),
+    ] {
+        assert_eq!(
+            slack::webhook_answer(&reply(status, body), &[]).verdict,
+            wanted,
+            "{status} {body}"
+        );
+    }
+}
+
+fn record(identity: &str) -> Arc<DeliveryJob> {
+    Arc::new(DeliveryJob {
+        job_id: job_id(identity, "r").to_string(),
+        event_id: identity.into(),
+        rule_id: "r".into(),
+        rule_version: 0,
+        lead_id: "1".into(),
+        trigger: "lms.lead_sold".into(),
+        action: ActionType::ClevertapEvent,
+        credential: "clevertap:acme".into(),
+        destination: identity.into(),
+        body: format!(r#"{{"type":"event","identity":"{identity}","ts":1,"evtName":"Sold"}}"#),
+        occurred_at: 0,
+        expires_at: None,
+        on_ambiguous: OnAmbiguous::Retry,
+        source_topic: "lead-events".into(),
+        source_partition: 0,
+        source_offset: 0,
+    })
+}
+
+#[test]
+fn what_clevertap_answers_means_record_by_record() {
+    let jobs = [record("a"), record("2"), record("c")];
+    let one = [record("a")];
+    let verdicts = |status, body: &str, jobs: &[Arc<DeliveryJob>]| {
+        clevertap::upload_answers(&reply(status, body), jobs, &[])
+            .into_iter()
+            .map(|answer| answer.verdict)
+            .collect::<Vec<_>>()
+    };
+    let ok = Verdict::Delivered;
+    for (status, body, wanted) in [
+        (
+            200,
+            r#"{"status":"success","processed":3,"unprocessed":[]}"#,
+            [ok.clone(), ok.clone(), ok.clone()],
+        ),
+        (
+            200,
+            r#"{"status":"partial","processed":2,"unprocessed":[{"status":"fail","code":515,"error":"Email - Expecting ... Skipped record number : 2","record":{}}]}"#,
+            [ok.clone(), REJECTED, ok.clone()],
+        ),
+        (
+            200,
+            r#"{"status":"partial","processed":2,"unprocessed":[{"code":555,"error":"Skipped record number :3"}]}"#,
+            [ok.clone(), ok.clone(), Verdict::Retry],
+        ),
+        (
+            200,
+            r#"{"status":"partial","processed":2,"unprocessed":[{"code":525,"error":"ts","record":{"type":"event","identity":2,"ts":"1","evtName":"Sold"}}]}"#,
+            [ok.clone(), REJECTED, ok.clone()],
+        ),
+        (
+            200,
+            r#"{"status":"partial","processed":2,"unprocessed":[{"code":525,"error":"which one?"}]}"#,
+            [Verdict::BatchRefused, Verdict::BatchRefused, Verdict::BatchRefused],
+        ),
+        (
+            200,
+            r#"{"status":"fail","processed":0,"unprocessed":[]}"#,
+            [Verdict::Ambiguous, Verdict::Ambiguous, Verdict::Ambiguous],
+        ),
+        (
+            400,
+            r#"{"status":"fail","error":"Malformed","code":400}"#,
+            [Verdict::BatchRefused, Verdict::BatchRefused, Verdict::BatchRefused],
+        ),
+        (
+            401,
+            r#"{"status":"fail","error":"Account ID is not valid","code":401}"#,
+            [
+                Verdict::CredentialRefused,
+                Verdict::CredentialRefused,
+                Verdict::CredentialRefused,
+            ],
+        ),
+        (
+            429,
+            r#"{"status":"fail","error":"Too many concurrent requests","code":429}"#,
+            [
+                throttled(Scope::Credential),
+                throttled(Scope::Credential),
+                throttled(Scope::Credential),
+            ],
+        ),
+        (
+            500,
+            "<html>",
+            [Verdict::Ambiguous, Verdict::Ambiguous, Verdict::Ambiguous],
+        ),
+    ] {
+        assert_eq!(verdicts(status, body, &jobs), wanted, "{status} {body}");
+    }
+    assert_eq!(
+        verdicts(
+            200,
+            r#"{"status":"fail","processed":0,"unprocessed":[{"code":516,"error":"Phone"}]}"#,
+            &one
+        ),
+        [REJECTED]
+    );
+}
+
+#[test]
+fn words_are_masked_and_cut() {
+    let secret = Secret::new("xoxb-hunter2");
+    let answer = slack::message_answer(
+        &reply(200, r#"{"ok":false,"error":"invalid_auth xoxb-hunter2"}"#),
+        &[secret],
+    );
+    assert_eq!(answer.words, "invalid_auth ***");
+    assert_eq!(masked(&"x".repeat(600), &[]).chars().count(), 500);
+    let quoted =
+        r#"{"status":"partial","processed":0,"unprocessed":[{"code":516,"error":"Phone \"+1555\" is wrong"}]}"#;
+    assert!(
+        !clevertap::upload_answers(&reply(200, quoted), &[record("a")], &[])[0]
+            .words
+            .contains("1555")
+    );
+}

@@ -1,0 +1,257 @@
+//! The sender's side of the jobs topic: a group member on a thread of its own.
+//!
+//! Rebalances run inside its poll. A partition that goes away is announced first, and is let go of
+//! when the sender's loop has said that it is done with it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use super::ANSWER_WAIT;
+use crate::config::Config;
+
+/// What comes from the jobs topic.
+#[derive(Debug)]
+pub enum Event {
+    Assigned(Vec<i32>),
+    /// The partitions go away; the sender of the answer lets them go. Lost ones are gone already.
+    Revoked {
+        partitions: Vec<i32>,
+        lost: bool,
+        done: mpsc::Sender<()>,
+    },
+    Job(RawJob),
+    /// The consumer can't go on.
+    Fatal(String),
+    /// The group is left.
+    Left,
+}
+
+/// A record of the jobs topic.
+#[derive(Debug, Clone)]
+pub struct RawJob {
+    pub partition: i32,
+    pub offset: i64,
+    /// When it was written, epoch milliseconds.
+    pub timestamp: i64,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    pub traceparent: Option<String>,
+}
+
+/// What a predecessor left with a partition: where it is, and from where its outcomes are to be
+/// read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Committed {
+    pub offset: Option<i64>,
+    pub outcomes_from: Option<i64>,
+}
+
+pub struct Jobs {
+    consumer: Arc<BaseConsumer<JobsContext>>,
+    topic: String,
+    stop: Arc<AtomicBool>,
+    polled_at: Arc<AtomicI64>,
+    began: Instant,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+struct JobsContext {
+    events: tokio::sync::mpsc::Sender<Event>,
+    revoke_wait: Duration,
+}
+
+impl Jobs {
+    /// Joins `<group>-sender`; what comes goes to `events`.
+    pub fn join(config: &Config, events: tokio::sync::mpsc::Sender<Event>) -> Result<Self, KafkaError> {
+        let topic = config.topics.jobs.clone();
+        let context = JobsContext {
+            events: events.clone(),
+            revoke_wait: config.sender.shutdown_timeout,
+        };
+        let mut client = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group));
+        client.set("auto.offset.reset", "earliest");
+        let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(client.create_with_context(context)?);
+        consumer.subscribe(&[&topic])?;
+        let (stop, polled_at, began) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicI64::new(0)),
+            Instant::now(),
+        );
+        let thread = std::thread::Builder::new()
+            .name("jobs".to_owned())
+            .spawn({
+                let (consumer, stop, polled_at) = (Arc::clone(&consumer), Arc::clone(&stop), Arc::clone(&polled_at));
+                move || read(&consumer, &events, &stop, &polled_at, began)
+            })
+            .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Self {
+            consumer,
+            topic,
+            stop,
+            polled_at,
+            began,
+            thread: Some(thread),
+        })
+    }
+
+    /// How long ago the group was last polled.
+    pub fn silent_for(&self) -> Duration {
+        let polled = Duration::from_millis(u64::try_from(self.polled_at.load(Ordering::Relaxed)).unwrap_or_default());
+        self.began.elapsed().saturating_sub(polled)
+    }
+
+    pub fn pause(&self, paused: bool) -> Result<(), KafkaError> {
+        let assigned = self.consumer.assignment()?;
+        if paused {
+            self.consumer.pause(&assigned)
+        } else {
+            self.consumer.resume(&assigned)
+        }
+    }
+
+    /// Where a predecessor left `partition`.
+    pub fn committed(&self, partition: i32) -> Result<Committed, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        let list = self.consumer.committed_offsets(list, ANSWER_WAIT)?;
+        let Some(element) = list.find_partition(&self.topic, partition) else {
+            return Ok(Committed::default());
+        };
+        let offset = match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        Ok(Committed {
+            offset,
+            outcomes_from: element.metadata().parse().ok(),
+        })
+    }
+
+    /// Commits the lowest unsettled offset of each partition, with the place of its outcomes.
+    pub fn commit(&self, offsets: &BTreeMap<i32, (i64, i64)>, mode: CommitMode) -> Result<(), KafkaError> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (partition, (offset, outcomes_from)) in offsets {
+            let mut element = list.add_partition(&self.topic, *partition);
+            element.set_offset(Offset::Offset(*offset))?;
+            element.set_metadata(outcomes_from.to_string());
+        }
+        self.consumer.commit(&list, mode)
+    }
+
+    /// Leaves the group. Partitions are announced as revoked on the way.
+    pub fn leave(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the thread to have left.
+    pub fn join_thread(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn read(
+    consumer: &BaseConsumer<JobsContext>,
+    events: &tokio::sync::mpsc::Sender<Event>,
+    stop: &AtomicBool,
+    polled_at: &AtomicI64,
+    began: Instant,
+) {
+    let mut leaving = false;
+    loop {
+        if stop.load(Ordering::Relaxed) && !leaving {
+            leaving = true;
+            consumer.unsubscribe();
+        }
+        let polled = consumer.poll(Duration::from_millis(50));
+        polled_at.store(
+            i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
+            Ordering::Relaxed,
+        );
+        let event = match polled {
+            None if leaving && consumer.assignment().is_ok_and(|list| list.count() == 0) => {
+                drop(events.blocking_send(Event::Left));
+                return;
+            }
+            None => continue,
+            Some(Ok(message)) => Event::Job(RawJob {
+                partition: message.partition(),
+                offset: message.offset(),
+                timestamp: message.timestamp().to_millis().unwrap_or_default(),
+                key: message.key().unwrap_or_default().to_vec(),
+                value: message.payload().unwrap_or_default().to_vec(),
+                traceparent: super::header(message.headers(), "traceparent").map(str::to_owned),
+            }),
+            Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) => {
+                Event::Fatal(error.to_string())
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "no job");
+                continue;
+            }
+        };
+        if events.blocking_send(event).is_err() {
+            return;
+        }
+    }
+}
+
+impl ClientContext for JobsContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        super::log(level, facility, message);
+    }
+}
+
+impl ConsumerContext for JobsContext {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Revoke(list) = rebalance else { return };
+        let (done, wait) = mpsc::channel();
+        let event = Event::Revoked {
+            partitions: numbers(list),
+            lost: consumer.assignment_lost(),
+            done,
+        };
+        if self.events.blocking_send(event).is_ok() {
+            // Without an answer in time the partitions go all the same: the group won't wait.
+            if wait.recv_timeout(self.revoke_wait + Duration::from_secs(1)).is_err() {
+                tracing::warn!("partitions were let go before all of their requests had ended");
+            }
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            drop(self.events.blocking_send(Event::Assigned(numbers(list))));
+        }
+    }
+
+    fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "offsets were not committed; the next commit carries them");
+        }
+    }
+}
+
+fn numbers(list: &TopicPartitionList) -> Vec<i32> {
+    list.elements().iter().map(|element| element.partition()).collect()
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jobs")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,255 @@
+//! The topics: made by `topics create`, checked by `topics check` and before `run`.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::ANSWER_WAIT;
+use crate::config::Config;
+use crate::dates;
+
+const DAY: i64 = 24 * 3600 * 1000;
+/// What a dead letter's headers may add to the record it holds.
+const DEAD_LETTER_ROOM: i64 = 64 * 1024;
+
+/// What we found out about the topics that the clients have to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The largest record of the jobs topic, in bytes.
+    pub job_max: usize,
+    /// The largest record of any topic we write.
+    pub record_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            job_max: 1_000_000,
+            record_max: 1_000_000 + DEAD_LETTER_ROOM as usize,
+        }
+    }
+}
+
+struct Wanted {
+    name: String,
+    partitions: i32,
+    settings: Vec<(&'static str, String)>,
+}
+
+fn wanted(config: &Config, partitions: i32, source_max: i64) -> Vec<Wanted> {
+    let topics = &config.topics;
+    let topic = |name: &str, partitions, settings: Vec<(&'static str, String)>| Wanted {
+        name: name.to_owned(),
+        partitions,
+        settings,
+    };
+    let delete = ("cleanup.policy", "delete".to_owned());
+    let days = |days: i64| ("retention.ms", (days * DAY).to_string());
+    vec![
+        topic(&topics.events, partitions, vec![delete.clone()]),
+        topic(
+            &topics.rules,
+            1,
+            vec![
+                ("cleanup.policy", "compact".to_owned()),
+                ("min.compaction.lag.ms", (7 * DAY).to_string()),
+            ],
+        ),
+        topic(&topics.jobs, partitions, vec![delete.clone(), days(7)]),
+        topic(&topics.outcomes, partitions, vec![delete.clone(), days(7)]),
+        topic(
+            &topics.dead_letters,
+            partitions,
+            vec![
+                delete.clone(),
+                days(30),
+                ("max.message.bytes", (source_max + DEAD_LETTER_ROOM).to_string()),
+            ],
+        ),
+        topic(&topics.audit, 1, vec![delete, ("retention.ms", "-1".to_owned())]),
+    ]
+}
+
+/// Makes the topics that are missing; says of each whether it was made.
+pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) -> Result<Vec<(String, bool)>, String> {
+    super::metadata(config, None)?;
+    let admin = admin(config)?;
+    let options = AdminOptions::new().operation_timeout(Some(ANSWER_WAIT));
+    let mut made = Vec::new();
+    // The dead letters come last, because their size rests on the others'.
+    let mut source_max = 0;
+    for wanted in wanted(config, partitions, 0) {
+        let mut settings = wanted.settings.clone();
+        if wanted.name == config.topics.dead_letters {
+            settings.retain(|(name, _)| *name != "max.message.bytes");
+            settings.push(("max.message.bytes", (source_max + DEAD_LETTER_ROOM).to_string()));
+        }
+        let mut topic = NewTopic::new(
+            &wanted.name,
+            wanted.partitions,
+            TopicReplication::Fixed(replication.unwrap_or(-1)),
+        );
+        for (name, value) in &settings {
+            topic = topic.set(name, value);
+        }
+        let result = admin
+            .create_topics([&topic], &options)
+            .await
+            .map_err(|error| error.to_string())?;
+        match result.into_iter().next() {
+            Some(Ok(name)) => made.push((name, true)),
+            Some(Err((name, RDKafkaErrorCode::TopicAlreadyExists))) => made.push((name, false)),
+            Some(Err((name, code))) => return Err(format!("topic {name} can't be made: {code}")),
+            None => return Err("the broker did not answer for a topic".to_owned()),
+        }
+        if wanted.name == config.topics.events || wanted.name == config.topics.jobs {
+            // A new topic's settings can be asked for only once the brokers all know it.
+            let max = match setting(&admin, &wanted.name, "max.message.bytes").await {
+                Ok(max) => max.parse().unwrap_or(1_048_588),
+                Err(_) => 1_048_588,
+            };
+            source_max = source_max.max(max);
+        }
+    }
+    Ok(made)
+}
+
+/// Checks the topics; the error names everything that is wrong, and the cure.
+pub async fn check(config: &Config) -> Result<Limits, String> {
+    let metadata = super::metadata(config, None)?;
+    let count = |name: &str| {
+        let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;
+        (topic.error().is_none() && !topic.partitions().is_empty()).then(|| topic.partitions().len())
+    };
+    let topics = &config.topics;
+    let all = [
+        &topics.events,
+        &topics.rules,
+        &topics.jobs,
+        &topics.outcomes,
+        &topics.dead_letters,
+        &topics.audit,
+    ];
+    let missing: Vec<&str> = all
+        .iter()
+        .filter(|name| count(name).is_none())
+        .map(|name| name.as_str())
+        .collect();
+    if !missing.is_empty() {
+        let (noun, verb) = if missing.len() == 1 {
+            ("topic", "is")
+        } else {
+            ("topics", "are")
+        };
+        return Err(format!(
+            "{noun} {} {verb} missing at {}; make what is missing by: leadlane topics create",
+            missing.join(", "),
+            config.kafka.brokers
+        ));
+    }
+    let mut wrong = Vec::new();
+    if count(&topics.rules) != Some(1) {
+        wrong.push(format!(
+            "{} must have 1 partition, because a rule's version is its offset",
+            topics.rules
+        ));
+    }
+    if count(&topics.outcomes) != count(&topics.jobs) {
+        wrong.push(format!(
+            "{} must have as many partitions as {}",
+            topics.outcomes, topics.jobs
+        ));
+    }
+    let admin = admin(config)?;
+    let of = async |topic: &str, name: &str| setting(&admin, topic, name).await;
+    let number = async |topic: &str, name: &str| of(topic, name).await.map(|text| text.parse::<i64>().unwrap_or(-1));
+    let job_max = number(&topics.jobs, "max.message.bytes").await?;
+    let source_max = job_max.max(number(&topics.events, "max.message.bytes").await?);
+    for wanted in wanted(config, 1, source_max) {
+        for (name, value) in &wanted.settings {
+            let actual = of(&wanted.name, name).await?;
+            if !suffices(name, &actual, value) {
+                wrong.push(format!("{} has {name}={actual}, but needs {value}", wanted.name));
+            }
+        }
+    }
+    let retention = number(&topics.jobs, "retention.ms").await?;
+    let age_max = i64::try_from(config.sender.job_age_max.as_millis()).unwrap_or(i64::MAX);
+    if retention >= 0 && age_max >= retention / 2 {
+        wrong.push(format!(
+            "sender.job_age_max is {}, but must be under half of the retention.ms={retention} of {}",
+            dates::duration_text(config.sender.job_age_max),
+            topics.jobs
+        ));
+    }
+    if !wrong.is_empty() {
+        return Err(format!(
+            "{}; set it right by kafka-configs.sh --alter, or make the topic anew by: leadlane topics create",
+            wrong.join("; ")
+        ));
+    }
+    let record_max = number(&topics.dead_letters, "max.message.bytes").await?;
+    Ok(Limits {
+        job_max: usize::try_from(job_max).unwrap_or(1_000_000),
+        record_max: usize::try_from(record_max).unwrap_or(1_000_000),
+    })
+}
+
+/// Longer retention and larger records than ours do no harm.
+fn suffices(name: &str, actual: &str, wanted: &str) -> bool {
+    match (name, actual.parse::<i64>(), wanted.parse::<i64>()) {
+        ("retention.ms", Ok(-1), _) => true,
+        ("retention.ms", Ok(_), Ok(-1)) => false,
+        ("retention.ms" | "max.message.bytes" | "min.compaction.lag.ms", Ok(actual), Ok(wanted)) => actual >= wanted,
+        // A policy may be `compact,delete`; deleting rules would lose them.
+        _ => actual == wanted,
+    }
+}
+
+/// How many partitions `topic` has.
+pub fn partitions(config: &Config, topic: &str) -> Result<i32, String> {
+    let metadata = super::metadata(config, Some(topic))?;
+    let found = metadata
+        .topics()
+        .iter()
+        .find(|found| found.name() == topic && found.error().is_none());
+    match found.map(|topic| topic.partitions().len()) {
+        Some(count @ 1..) => Ok(i32::try_from(count).unwrap_or(i32::MAX)),
+        _ => Err(format!(
+            "topic {topic} is missing at {}; make it by: leadlane topics create",
+            config.kafka.brokers
+        )),
+    }
+}
+
+fn admin(config: &Config) -> Result<AdminClient<DefaultClientContext>, String> {
+    super::client(&config.kafka)
+        .create()
+        .map_err(|error| format!("the Kafka client can't be made: {error}"))
+}
+
+async fn setting(admin: &AdminClient<DefaultClientContext>, topic: &str, name: &str) -> Result<String, String> {
+    let options = AdminOptions::new().request_timeout(Some(ANSWER_WAIT));
+    let mut tries = 0;
+    loop {
+        let result = admin
+            .describe_configs([&ResourceSpecifier::Topic(topic)], &options)
+            .await;
+        let found = result.map_err(|error| error.to_string())?.pop();
+        match found {
+            Some(Ok(resource)) => {
+                let entry = resource.get(name).and_then(|entry| entry.value.clone());
+                return entry.ok_or_else(|| format!("topic {topic} has no setting {name}"));
+            }
+            // A topic that was just made is not known to every broker at once.
+            Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) if tries < 20 => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Some(Err(code)) => return Err(format!("the settings of topic {topic} can't be read: {code}")),
+            None => return Err(format!("the broker did not answer for topic {topic}")),
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! The processor: events in, jobs out, in one transaction with the offsets.
+//!
+//! [`evaluate`] is pure: it turns one record into what has to be written. [`run`] is a worker's
+//! loop around it: poll, evaluate, write, commit. A fatal Kafka error rebuilds the worker from
+//! the committed offsets; three within a minute end the process.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+
+use crate::config::Config;
+use crate::delivery::plan::{Planned, Source, plan};
+use crate::delivery::{ActionType, DeliveryJob, Outcome};
+use crate::kafka::topics::Limits;
+use crate::kafka::worker::{Record, Worker, WriteError};
+use crate::kafka::{self, Fault};
+use crate::lead::decode::{DecodeError, SchemaId, Schemas, decode};
+use crate::metrics::Metrics;
+use crate::reason::Reason;
+use crate::registry::{Lookup, Registry};
+use crate::rules::log::Rules;
+use crate::rules::{ActionKind, Versioned};
+
+/// What one event comes to.
+#[derive(Debug, Default)]
+pub struct Evaluated {
+    pub jobs: Vec<DeliveryJob>,
+    pub outcomes: Vec<Outcome>,
+    pub dead: Vec<(Reason, String)>,
+    pub matches: Vec<(ActionType, Arc<Versioned>)>,
+    pub event_id: String,
+    pub trigger: String,
+}
+
+/// Evaluates one record against the rules. `None` when its schema has to be looked up first.
+pub fn evaluate(
+    value: Option<&[u8]>,
+    only_rule: Option<&str>,
+    rules: &Rules,
+    schemas: &Schemas,
+    source: Source<'_>,
+    now: i64,
+    evaluated: &mut Evaluated,
+) -> Result<(), SchemaId> {
+    evaluated.clear();
+    let event = match decode(value.unwrap_or_default(), schemas) {
+        Ok(event) => event,
+        Err(DecodeError::NeedsSchema(id)) => return Err(id),
+        Err(error) => {
+            let reason = error.reason().expect("every other failure has a reason");
+            evaluated.dead.push((reason, error.to_string()));
+            return Ok(());
+        }
+    };
+    evaluated.trigger.push_str(&event.trigger);
+    let mut found = Vec::new();
+    rules.index.matches(&event, &mut found);
+    if let Some(only) = only_rule {
+        found.retain(|matched| &*matched.rule.id == only);
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    evaluated.event_id.push_str(&event.event_id);
+    for matched in found {
+        evaluated
+            .matches
+            .push((action_type(&matched.rule.action.kind), Arc::clone(matched)));
+        match plan(&event, matched, source, now) {
+            Planned::Job(job) => evaluated.jobs.push(job),
+            Planned::Settled(outcome) => evaluated.outcomes.push(outcome),
+            Planned::Failed { outcome, detail } => {
+                evaluated.outcomes.push(outcome);
+                evaluated.dead.push((Reason::TemplateFailed, detail));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Evaluated {
+    /// Empties it for the next event, keeping its memory.
+    fn clear(&mut self) {
+        self.jobs.clear();
+        self.outcomes.clear();
+        self.dead.clear();
+        self.matches.clear();
+        self.event_id.clear();
+        self.trigger.clear();
+    }
+}
+
+fn action_type(kind: &ActionKind) -> ActionType {
+    match kind {
+        ActionKind::SlackMessage { .. } => ActionType::SlackMessage,
+        ActionKind::SlackWebhook { .. } => ActionType::SlackWebhook,
+        ActionKind::ClevertapProfile { .. } => ActionType::ClevertapProfile,
+        ActionKind::ClevertapEvent { .. } => ActionType::ClevertapEvent,
+    }
+}
+
+/// What a worker needs from the outside.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    pub config: Arc<Config>,
+    pub limits: Limits,
+    pub metrics: Arc<Metrics>,
+    /// The rules in force; taken once per batch.
+    pub rules: tokio::sync::watch::Receiver<Arc<Rules>>,
+    pub stop: tokio::sync::watch::Receiver<bool>,
+    /// Set once the group has given the worker its partitions.
+    pub ready: Arc<std::sync::atomic::AtomicBool>,
+    /// Epoch milliseconds.
+    pub now: fn() -> i64,
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// Runs worker `number` until it is told to stop. The error ends the process.
+pub fn run(surroundings: &Surroundings, instance: &str, number: usize) -> anyhow::Result<()> {
+    let registry = Registry::new(&surroundings.config.schema_registry)?;
+    let mut schemas = Schemas::new();
+    let mut fatal: Vec<Instant> = Vec::new();
+    while !*surroundings.stop.borrow() {
+        let built = Worker::connect(&surroundings.config, instance, number, surroundings.limits.record_max);
+        let ended = built.and_then(|worker| Loop::new(surroundings, &worker, &registry).run(&mut schemas));
+        match ended {
+            Ok(()) => return Ok(()),
+            Err(Fault::Fatal { message, fenced }) => {
+                fatal.retain(|at| at.elapsed() < Duration::from_secs(60));
+                fatal.push(Instant::now());
+                tracing::error!(
+                    worker = number,
+                    message,
+                    "the worker is rebuilt from the committed offsets"
+                );
+                if fatal.len() >= 3 {
+                    let twin = if fenced {
+                        format!(
+                            "; another process has the same processor.instance {instance:?}, and each must have its own"
+                        )
+                    } else {
+                        String::new()
+                    };
+                    anyhow::bail!("worker {number} failed three times within a minute: {message}{twin}");
+                }
+            }
+            Err(Fault::Retriable(message) | Fault::Abort(message)) => {
+                // The broker is away; the next try waits for it in turn.
+                tracing::warn!(worker = number, message, "the worker waits for the broker");
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Loop<'l> {
+    at: &'l Surroundings,
+    worker: &'l Worker,
+    registry: &'l Registry,
+    evaluated: Evaluated,
+    lag_at: Instant,
+}
+
+impl<'l> Loop<'l> {
+    fn new(at: &'l Surroundings, worker: &'l Worker, registry: &'l Registry) -> Self {
+        Self {
+            at,
+            worker,
+            registry,
+            evaluated: Evaluated::default(),
+            lag_at: Instant::now(),
+        }
+    }
+
+    fn run(mut self, schemas: &mut Schemas) -> Result<(), Fault> {
+        loop {
+            let batch = self
+                .batch(schemas)
+                .and_then(|asked| self.worker.commit().map(|()| asked));
+            self.report();
+            match batch {
+                Ok(_) if *self.at.stop.borrow() => return Ok(()),
+                Ok(None) => {}
+                Ok(Some((id, place))) => self.look_up(id, place, schemas)?,
+                Err(Fault::Abort(message)) => {
+                    tracing::warn!(message, "the transaction is aborted and its events are read again");
+                    self.worker.abort()?;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Reads and writes until the commit is due. Ends early at a record whose schema is not known.
+    fn batch(&mut self, schemas: &Schemas) -> Result<Option<(SchemaId, (i32, i64))>, Fault> {
+        let config = &self.at.config;
+        let rules = Arc::clone(&self.at.rules.borrow());
+        let mut due: Option<Instant> = None;
+        for count in 0..config.processor.batch_events_max {
+            // While idle, a short wait keeps the stop and the rules fresh.
+            let wait = due.map_or(Duration::from_millis(100), |due| {
+                due.saturating_duration_since(Instant::now())
+            });
+            if wait.is_zero() {
+                break;
+            }
+            let Some(message) = self.worker.poll(wait)? else {
+                if self.worker.is_assigned() {
+                    self.at.ready.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                break;
+            };
+            if count == 0 {
+                due = Some(Instant::now() + config.processor.commit_interval);
+            }
+            let place = (message.partition(), message.offset());
+            let source = Source {
+                topic: message.topic(),
+                partition: place.0,
+                offset: place.1,
+            };
+            let only_rule = kafka::header(message.headers(), "only-rule");
+            let now = (self.at.now)();
+            if let Err(id) = evaluate(
+                message.payload(),
+                only_rule,
+                &rules,
+                schemas,
+                source,
+                now,
+                &mut self.evaluated,
+            ) {
+                self.worker.rewind(place.0, place.1)?;
+                return Ok(Some((id, place)));
+            }
+            self.write(&message, source)?;
+            self.worker.consumed(place.0, place.1);
+        }
+        Ok(None)
+    }
+
+    fn write<M: Message>(&self, message: &M, source: Source<'_>) -> Result<(), Fault> {
+        let (topics, metrics, evaluated) = (&self.at.config.topics, &self.at.metrics, &self.evaluated);
+        if !evaluated.trigger.is_empty() {
+            metrics.event_decoded(&evaluated.trigger);
+        }
+        let traceparent = kafka::header(message.headers(), "traceparent");
+        for (action, matched) in &evaluated.matches {
+            metrics.matched(&evaluated.trigger, *action, &matched.rule.id);
+            if matched.rule.status == crate::rules::Status::Shadow {
+                tracing::info!(
+                    event.id = evaluated.event_id,
+                    rule.id = &*matched.rule.id,
+                    "shadow rule matched"
+                );
+            }
+        }
+        for job in &evaluated.jobs {
+            let ids = [
+                ("event-id", job.event_id.as_str()),
+                ("rule-id", &job.rule_id),
+                ("job-id", &job.job_id),
+            ];
+            let value = job.encode();
+            let record = Record {
+                topic: &topics.jobs,
+                key: job.credential.as_bytes(),
+                value: Some(&value),
+                headers: kafka::headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace)))),
+            };
+            // What a record adds to its value: key, headers, framing.
+            let written = if value.len() + 1024 > self.at.limits.job_max {
+                Err(WriteError::TooLarge)
+            } else {
+                self.worker.write(&record)
+            };
+            match written {
+                Ok(()) => self.worker.wrote_job(),
+                Err(WriteError::Fault(fault)) => return Err(fault),
+                Err(WriteError::TooLarge) => {
+                    let detail = format!(
+                        "rule {}: the delivery job is larger than {} takes",
+                        job.rule_id, topics.jobs
+                    );
+                    let outcome = job
+                        .outcome(crate::delivery::OutcomeResult::Dead, (self.at.now)())
+                        .because(Reason::TooLarge, "");
+                    self.outcome(&outcome, job.action, traceparent)?;
+                    self.dead_letter(message, source, Reason::TooLarge, &detail, Some(&job.rule_id))?;
+                }
+            }
+        }
+        for outcome in &evaluated.outcomes {
+            let of = |(_, matched): &&(ActionType, Arc<Versioned>)| *matched.rule.id == *outcome.rule_id;
+            let action = evaluated
+                .matches
+                .iter()
+                .find(of)
+                .map_or(ActionType::SlackMessage, |(action, _)| *action);
+            self.outcome(outcome, action, traceparent)?;
+        }
+        for (reason, detail) in &evaluated.dead {
+            let failed = evaluated
+                .outcomes
+                .iter()
+                .find(|outcome| outcome.reason.is_some() && detail.contains(&outcome.rule_id));
+            self.dead_letter(
+                message,
+                source,
+                *reason,
+                detail,
+                failed.map(|outcome| outcome.rule_id.as_str()),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, outcome: &Outcome, action: ActionType, traceparent: Option<&str>) -> Result<(), Fault> {
+        let ids = [
+            ("event-id", outcome.event_id.as_str()),
+            ("rule-id", &outcome.rule_id),
+            ("job-id", &outcome.job_id),
+        ];
+        let value = outcome.encode();
+        self.at.metrics.settled(action.provider(), outcome.result);
+        self.put(&Record {
+            topic: &self.at.config.topics.outcomes,
+            key: outcome.job_id.as_bytes(),
+            value: Some(&value),
+            headers: kafka::headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace)))),
+        })
+    }
+
+    fn dead_letter<M: Message>(
+        &self,
+        message: &M,
+        source: Source<'_>,
+        reason: Reason,
+        detail: &str,
+        rule_id: Option<&str>,
+    ) -> Result<(), Fault> {
+        self.at.metrics.event_dead(reason);
+        tracing::warn!(
+            reason = reason.as_str(),
+            detail,
+            kafka.topic = source.topic,
+            kafka.partition = source.partition,
+            kafka.offset = source.offset,
+            "dead letter"
+        );
+        let (partition, offset) = (source.partition.to_string(), source.offset.to_string());
+        let failed_at = jiff::Timestamp::from_millisecond((self.at.now)())
+            .unwrap_or_default()
+            .to_string();
+        let event_id = Some(self.evaluated.event_id.as_str()).filter(|id| !id.is_empty());
+        let traceparent = kafka::header(message.headers(), "traceparent");
+        let headers = [
+            ("reason", reason.as_str()),
+            ("detail", detail),
+            ("source-topic", source.topic),
+            ("source-partition", &partition),
+            ("source-offset", &offset),
+            ("failed-at", &failed_at),
+        ];
+        let known = [
+            ("event-id", event_id),
+            ("rule-id", rule_id),
+            ("traceparent", traceparent),
+        ];
+        let known = known.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        self.put(&Record {
+            topic: &self.at.config.topics.dead_letters,
+            key: message.key().unwrap_or_default(),
+            value: message.payload(),
+            headers: kafka::headers(headers.into_iter().chain(known)),
+        })
+    }
+
+    fn put(&self, record: &Record<'_>) -> Result<(), Fault> {
+        self.worker.write(record).map_err(|error| match error {
+            WriteError::Fault(fault) => fault,
+            // `topics check` holds this room free, so it takes someone who shrank the topic.
+            WriteError::TooLarge => Fault::Fatal {
+                message: format!(
+                    "a record is too large for {}; raise its max.message.bytes",
+                    record.topic
+                ),
+                fenced: false,
+            },
+        })
+    }
+
+    /// Asks the registry for a schema until it answers. Fetching pauses meanwhile, so that polling
+    /// keeps us in the group; a record that a rebalance takes from us is asked for by its next owner.
+    fn look_up(&self, id: SchemaId, place: (i32, i64), schemas: &mut Schemas) -> Result<(), Fault> {
+        self.worker.pause(true)?;
+        let mut wait = Duration::from_millis(200);
+        while !*self.at.stop.borrow() {
+            match self.at.runtime.block_on(self.registry.schema(id)) {
+                Ok(Lookup::Schema(schema)) => {
+                    schemas.learn(id, &schema);
+                    break;
+                }
+                Ok(Lookup::Denied(detail)) => {
+                    schemas.deny(id, &detail);
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(schema = %id, kafka.partition = place.0, kafka.offset = place.1, %error, "events wait for the schema registry");
+                }
+            }
+            // Records that slip through while paused are read again.
+            if let Some(message) = self.worker.poll(wait)? {
+                self.worker.rewind(message.partition(), message.offset())?;
+                self.worker.pause(true)?;
+            }
+            wait = (wait * 2).min(Duration::from_secs(5));
+        }
+        self.worker.pause(false)
+    }
+
+    fn report(&mut self) {
+        let happened = self.worker.happened();
+        let metrics = &self.at.metrics;
+        metrics.committed(happened.jobs, &happened.commits);
+        metrics.aborted(happened.aborts);
+        metrics.events_lost(happened.events_lost);
+        if self.lag_at.elapsed() >= Duration::from_secs(5) {
+            self.lag_at = Instant::now();
+            for (partition, lag) in self.worker.lag() {
+                metrics.lag(&self.at.config.topics.events, partition, lag);
+            }
+        }
+    }
+}

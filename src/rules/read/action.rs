@@ -1,0 +1,177 @@
+//! The four actions.
+
+use serde_json::{Map, Value};
+
+use super::field::{Object, Reader, member};
+use super::{ACTION_FIELDS, ACTIONS, TO_FIELDS};
+use crate::rules::{Action, ActionKind, OnAmbiguous, OverLong, Property, SecretName, To, User};
+use crate::template::OnMissing;
+
+const ON_MISSING: &[(&str, OnMissing)] = &[
+    ("empty", OnMissing::Empty),
+    ("skip", OnMissing::Skip),
+    ("fail", OnMissing::Fail),
+];
+const ON_AMBIGUOUS: &[(&str, OnAmbiguous)] = &[("retry", OnAmbiguous::Retry), ("dead", OnAmbiguous::Dead)];
+const OVER_LONG: &[(&str, OverLong)] = &[("truncate", OverLong::Truncate), ("fail", OverLong::Fail)];
+
+impl Reader {
+    pub(super) fn action(&mut self, value: &Value) -> Option<Action> {
+        let kinds: Vec<_> = ACTIONS.iter().map(|(name, fields)| (*name, (*name, *fields))).collect();
+        let Some(members) = value.as_object() else {
+            return self.refuse("action", "needs an object with the action's type and fields");
+        };
+        let action = Object {
+            field: "action".into(),
+            members,
+        };
+        let types = ACTIONS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        self.required(&action, "type", &format!("one of {types}"))?;
+        let (kind, own_fields) = self.choice(&action, "type", &kinds)?;
+        self.unknown_fields(&action, &[ACTION_FIELDS, own_fields].concat());
+        let on_missing = self.choice(&action, "on_missing", ON_MISSING).unwrap_or_default();
+        let on_ambiguous = self.choice(&action, "on_ambiguous", ON_AMBIGUOUS).unwrap_or_default();
+        let expires_after = action
+            .get("expires_after")
+            .and_then(|value| self.duration("action.expires_after", value));
+        let kind = match kind {
+            "slack_message" => self.slack_message(&action),
+            "slack_webhook" => self.slack_webhook(&action),
+            "clevertap_profile" => self.clevertap_profile(&action),
+            _ => self.clevertap_event(&action),
+        };
+        Some(Action {
+            kind: kind?,
+            on_missing,
+            on_ambiguous,
+            expires_after,
+        })
+    }
+
+    fn slack_message(&mut self, action: &Object<'_>) -> Option<ActionKind> {
+        let token = self.secret(action, "token");
+        let to = self.required(action, "to", "write {channel: C0123ABCD} or {member: U0123ABCD}");
+        let to = to.and_then(|value| self.to(value));
+        let text = self.required_template(action, "text", "write the message");
+        let unfurl = self.flag(action, "unfurl");
+        let over_long = self.choice(action, "over_long", OVER_LONG).unwrap_or_default();
+        Some(ActionKind::SlackMessage {
+            token: token?,
+            to: to?,
+            text: text?,
+            unfurl,
+            over_long,
+        })
+    }
+
+    fn to(&mut self, value: &Value) -> Option<To> {
+        let to = self.object("action.to", value, TO_FIELDS)?;
+        let name = self.exactly_one(&to, TO_FIELDS)?;
+        let id = self.text(&to, name)?;
+        Some(if name == "channel" {
+            To::Channel(id)
+        } else {
+            To::Member(id)
+        })
+    }
+
+    fn slack_webhook(&mut self, action: &Object<'_>) -> Option<ActionKind> {
+        let url = self.secret(action, "url");
+        let text = self.required_template(action, "text", "write the message");
+        let channel = self.text(action, "channel");
+        let username = self.text(action, "username");
+        let icon_url = self.text(action, "icon_url");
+        let over_long = self.choice(action, "over_long", OVER_LONG).unwrap_or_default();
+        Some(ActionKind::SlackWebhook {
+            url: url?,
+            text: text?,
+            channel,
+            username,
+            icon_url,
+            over_long,
+        })
+    }
+
+    fn clevertap_profile(&mut self, action: &Object<'_>) -> Option<ActionKind> {
+        let account = self.account(action);
+        let user = self.user(action);
+        let created_at = self.template(action, "created_at");
+        let properties = self.properties(action);
+        Some(ActionKind::ClevertapProfile {
+            account: account?,
+            user: user?,
+            created_at,
+            properties: properties?,
+        })
+    }
+
+    fn clevertap_event(&mut self, action: &Object<'_>) -> Option<ActionKind> {
+        let account = self.account(action);
+        let user = self.user(action);
+        let event_name = self.required_template(action, "event_name", "name the event, such as Charged");
+        let created_at = self.template(action, "created_at");
+        let properties = self.properties(action);
+        Some(ActionKind::ClevertapEvent {
+            account: account?,
+            user: user?,
+            created_at,
+            event_name: event_name?,
+            properties: properties?,
+        })
+    }
+
+    fn account(&mut self, action: &Object<'_>) -> Option<String> {
+        let value = self.required(action, "account", "name an account of clevertap.accounts in the config")?;
+        // Accounts and secrets are named alike: both stand in a credential's id.
+        match value.as_str().and_then(SecretName::new) {
+            Some(name) => Some(name.as_str().to_owned()),
+            None => self.refuse(
+                action.at("account"),
+                "needs the name of an account of clevertap.accounts in the config",
+            ),
+        }
+    }
+
+    fn user(&mut self, action: &Object<'_>) -> Option<User> {
+        let name = self.exactly_one(action, &["identity", "object_id"])?;
+        let template = self.template(action, name)?;
+        Some(if name == "identity" {
+            User::Identity(template)
+        } else {
+            User::ObjectId(template)
+        })
+    }
+
+    fn properties(&mut self, action: &Object<'_>) -> Option<Vec<(String, Property)>> {
+        match action.get("properties") {
+            None => Some(Vec::new()),
+            Some(Value::Object(members)) => self.named_properties(&action.at("properties"), members),
+            Some(_) => self.refuse(action.at("properties"), "needs an object of names and values"),
+        }
+    }
+
+    fn named_properties(&mut self, field: &str, members: &Map<String, Value>) -> Option<Vec<(String, Property)>> {
+        let properties: Vec<_> = members
+            .iter()
+            .map(|(name, value)| Some((name.clone(), self.property(&member(field, name), value)?)))
+            .collect();
+        properties.into_iter().collect()
+    }
+
+    fn property(&mut self, field: &str, value: &Value) -> Option<Property> {
+        Some(match value {
+            Value::String(text) => Property::Template(self.parse_template(field, text)?),
+            Value::Null | Value::Bool(_) | Value::Number(_) => Property::Constant(value.clone()),
+            Value::Object(members) => Property::Object(self.named_properties(field, members)?),
+            Value::Array(list) => {
+                let fields = (0..).map(|at| format!("{field}[{at}]"));
+                let elements: Vec<_> = list
+                    .iter()
+                    .zip(fields)
+                    .map(|(value, at)| self.property(&at, value))
+                    .collect();
+                Property::List(elements.into_iter().collect::<Option<_>>()?)
+            }
+        })
+    }
+}

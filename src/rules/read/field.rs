@@ -1,0 +1,305 @@
+//! One field at a time: its path, its kind of value, and what is said when it isn't that.
+//!
+//! [`Reader`] gathers the problems. Its methods answer `None` for what is wrong as for what is
+//! left out, so that reading goes on and finds the rest.
+
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+use serde_json::{Map, Value};
+
+use super::SECRET_FIELDS;
+use crate::rules::{Problem, SecretName};
+use crate::template::Template;
+use crate::{dates, lead};
+
+#[derive(Default)]
+pub(super) struct Reader {
+    pub(super) problems: Vec<Problem>,
+}
+
+/// An object of a rule and the path to it.
+pub(super) struct Object<'v> {
+    pub(super) field: String,
+    pub(super) members: &'v Map<String, Value>,
+}
+
+impl<'v> Object<'v> {
+    pub(super) fn at(&self, name: &str) -> String {
+        member(&self.field, name)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'v Value> {
+        self.members.get(name).filter(|value| !value.is_null())
+    }
+}
+
+impl Reader {
+    /// Notes a problem; `None`, so that what is wrong reads as what is left out.
+    pub(super) fn refuse<T>(&mut self, field: impl Into<String>, message: impl Into<String>) -> Option<T> {
+        let mut field = field.into();
+        if field.is_empty() {
+            field.push_str("rule");
+        }
+        let message = message.into();
+        self.problems.push(Problem { field, message });
+        None
+    }
+
+    /// Tokens and webhook URLs anywhere in the rule; those in place of a secret's name too.
+    pub(super) fn open_secrets(&mut self, field: &str, value: &Value) {
+        match value {
+            Value::String(text) if is_open_secret(text) => {
+                self.refuse::<()>(field, STORE_IT);
+            }
+            Value::Array(list) => {
+                for (at, element) in list.iter().enumerate() {
+                    self.open_secrets(&format!("{field}[{at}]"), element);
+                }
+            }
+            Value::Object(members) => {
+                for (name, value) in members {
+                    if is_open_secret(name) {
+                        self.refuse::<()>(member(field, name), STORE_IT);
+                    }
+                    self.open_secrets(&member(field, name), value);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn object<'v>(&mut self, field: &str, value: &'v Value, known: &[&str]) -> Option<Object<'v>> {
+        let Some(members) = value.as_object() else {
+            return self.refuse(field, format!("needs an object with {}", known.join(", ")));
+        };
+        let object = Object {
+            field: field.to_owned(),
+            members,
+        };
+        self.unknown_fields(&object, known);
+        Some(object)
+    }
+
+    pub(super) fn unknown_fields(&mut self, object: &Object<'_>, known: &[&str]) {
+        for name in object.members.keys().filter(|name| !known.contains(&name.as_str())) {
+            let message = match closest(name, known.iter().copied()) {
+                Some(meant) => format!("unknown field; did you mean {meant}?"),
+                None => format!("unknown field; known here are {}", known.join(", ")),
+            };
+            self.refuse::<()>(object.at(name), message);
+        }
+    }
+
+    pub(super) fn required<'v>(&mut self, object: &Object<'v>, name: &str, cure: &str) -> Option<&'v Value> {
+        let found = object.get(name);
+        if found.is_none() {
+            return self.refuse(object.at(name), format!("is missing; {cure}"));
+        }
+        found
+    }
+
+    /// The one of `names` that is given, which must be one alone.
+    pub(super) fn exactly_one<'n>(&mut self, object: &Object<'_>, names: &[&'n str]) -> Option<&'n str> {
+        let given: Vec<_> = names
+            .iter()
+            .copied()
+            .filter(|name| object.get(name).is_some())
+            .collect();
+        match given[..] {
+            [name] => Some(name),
+            [] => self.refuse(object.field.as_str(), format!("needs one of {}", names.join(", "))),
+            _ => self.refuse(
+                object.field.as_str(),
+                format!("takes one of {}, not several", given.join(", ")),
+            ),
+        }
+    }
+
+    pub(super) fn choice<T: Copy>(&mut self, object: &Object<'_>, name: &str, choices: &[(&str, T)]) -> Option<T> {
+        let value = object.get(name)?;
+        self.choice_of(&object.at(name), value, choices)
+    }
+
+    pub(super) fn choice_of<T: Copy>(&mut self, field: &str, value: &Value, choices: &[(&str, T)]) -> Option<T> {
+        let names = || choices.iter().map(|(name, _)| *name);
+        let chosen = value
+            .as_str()
+            .and_then(|text| choices.iter().find(|(name, _)| *name == text));
+        if let Some((_, chosen)) = chosen {
+            return Some(*chosen);
+        }
+        let all = names().collect::<Vec<_>>().join(", ");
+        match value.as_str().and_then(|text| closest(text, names())) {
+            Some(meant) => self.refuse(field, format!("did you mean {meant}? it is one of {all}")),
+            None => self.refuse(field, format!("needs one of {all}")),
+        }
+    }
+
+    pub(super) fn flag(&mut self, object: &Object<'_>, name: &str) -> Option<bool> {
+        match object.get(name)? {
+            Value::Bool(flag) => Some(*flag),
+            _ => self.refuse(object.at(name), "needs true or false, without quotes"),
+        }
+    }
+
+    pub(super) fn text(&mut self, object: &Object<'_>, name: &str) -> Option<String> {
+        match object.get(name)? {
+            Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+            Value::String(_) => self.refuse(object.at(name), "is blank; fill it in or leave it out"),
+            Value::Array(_) | Value::Object(_) => self.refuse(object.at(name), "needs one text"),
+            _ => self.refuse(object.at(name), "needs text; put it in quotes"),
+        }
+    }
+
+    pub(super) fn template(&mut self, object: &Object<'_>, name: &str) -> Option<Template> {
+        let text = self.text(object, name)?;
+        self.parse_template(&object.at(name), &text)
+    }
+
+    pub(super) fn required_template(&mut self, object: &Object<'_>, name: &str, cure: &str) -> Option<Template> {
+        self.required(object, name, cure)?;
+        self.template(object, name)
+    }
+
+    pub(super) fn parse_template(&mut self, field: &str, text: &str) -> Option<Template> {
+        match Template::parse(text) {
+            Ok(template) => Some(template),
+            Err(error) => self.refuse(field, format!("column {}: {}", error.column, error.message)),
+        }
+    }
+
+    pub(super) fn secret(&mut self, action: &Object<'_>, name: &str) -> Option<SecretName> {
+        let value = self.required(action, name, "write {secret: NAME}, a name in the secret store")?;
+        let field = action.at(name);
+        if let Some(text) = value.as_str() {
+            // Slack's own secrets are found wherever they stand.
+            return if is_open_secret(text) {
+                None
+            } else {
+                self.refuse(field, STORE_IT)
+            };
+        }
+        let secret = self.object(&field, value, SECRET_FIELDS)?;
+        let value = self.required(&secret, "secret", "write {secret: NAME}, a name in the secret store")?;
+        match value.as_str().and_then(SecretName::new) {
+            Some(secret) => Some(secret),
+            None => self.refuse(secret.at("secret"), "needs a name of 1 to 64 letters, digits, _ and -"),
+        }
+    }
+
+    /// The value itself or, of a list, its elements, each with its field.
+    pub(super) fn one_or_list<'v>(&mut self, field: &str, value: &'v Value, cure: &str) -> Vec<(String, &'v Value)> {
+        match value.as_array() {
+            None => vec![(field.to_owned(), value)],
+            Some(list) if list.is_empty() => {
+                self.refuse::<()>(field, format!("an empty list holds for nothing; {cure}"));
+                Vec::new()
+            }
+            Some(list) => list
+                .iter()
+                .enumerate()
+                .map(|(at, value)| (format!("{field}[{at}]"), value))
+                .collect(),
+        }
+    }
+
+    /// An id; an unquoted number is taken as its text.
+    pub(super) fn id(&mut self, field: &str, value: &Value) -> Option<String> {
+        match value {
+            Value::String(text) if text.is_empty() => self.refuse(field, "is blank; write an id"),
+            Value::String(text) => Some(text.clone()),
+            // JSON writes such a number in another way than YAML does, so that its text is not its own.
+            Value::Number(number) if !number.as_str().contains(['e', 'E']) => Some(number.to_string()),
+            _ => self.refuse(field, "needs an id; put it in quotes"),
+        }
+    }
+
+    pub(super) fn number(&mut self, field: &str, value: &Value) -> Option<Decimal> {
+        let text = match value {
+            Value::Number(number) => number.as_str(),
+            Value::String(text) => text,
+            _ => "",
+        };
+        match lead::decimal(text) {
+            Some(number) => Some(number),
+            None => self.refuse(field, "needs a number of at most 28 digits, such as 25 or 99.5"),
+        }
+    }
+
+    pub(super) fn duration(&mut self, field: &str, value: &Value) -> Option<Duration> {
+        match value.as_str().map(dates::duration) {
+            Some(Ok(duration)) if duration.is_zero() => self.refuse(
+                field,
+                "everything would expire at once; write a longer time or leave it out",
+            ),
+            Some(Ok(duration)) => Some(duration),
+            Some(Err(error)) => self.refuse(field, error.to_string()),
+            None => self.refuse(field, "needs a duration with its unit, such as 90s, 10m or 24h"),
+        }
+    }
+}
+
+/// The known word that `word` was probably meant to be.
+pub(crate) fn closest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let word = word.to_lowercase();
+    let typos_max = 1 + word.chars().count() / 4;
+    let distances = known
+        .into_iter()
+        .map(|known| (distance(&word, &known.to_lowercase()), known));
+    let near = distances.filter(|(distance, _)| *distance <= typos_max);
+    near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
+}
+
+/// `field.name`, or `field['any name']` for what is no plain name.
+pub(crate) fn member(field: &str, name: &str) -> String {
+    let plain = !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$'));
+    match (field, is_open_secret(name)) {
+        // A key's name is told to whoever made the mistake, but not when it is a secret itself.
+        (_, true) => member(field, "…"),
+        ("", _) if plain => name.to_owned(),
+        _ if plain => format!("{field}.{name}"),
+        _ => format!("{field}['{name}']"),
+    }
+}
+
+/// Whether a text holds a Slack token or the secret part of a Slack URL.
+fn is_open_secret(text: &str) -> bool {
+    let token = [
+        "xoxa-", "xoxb-", "xoxc-", "xoxd-", "xoxe-", "xoxe.", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "xapp-",
+    ];
+    let url = [
+        "hooks.slack.com/services/",
+        "hooks.slack.com/workflows/",
+        "hooks.slack.com/triggers/",
+    ];
+    let text = text.to_ascii_lowercase();
+    token.iter().chain(&url).any(|part| text.contains(part))
+}
+
+const STORE_IT: &str = "a secret must not stand in the open; store it as the file NAME in secrets.dir or in the variable \
+     LEADLANE_SECRET_<NAME>, then write {secret: NAME}";
+
+/// How many characters to insert, drop, replace or swap with the next to make one word the other.
+pub(crate) fn distance(one: &str, other: &str) -> usize {
+    let one: Vec<char> = one.chars().take(64).collect();
+    let other: Vec<char> = other.chars().take(64).collect();
+    let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
+    for (i, a) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in other.iter().enumerate() {
+            let mut least = (rows[i][j] + usize::from(a != b))
+                .min(rows[i][j + 1] + 1)
+                .min(row[j] + 1);
+            if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[one.len()][other.len()]
+}

@@ -1,0 +1,303 @@
+//! The filters of templates: each takes a value that is there and gives another.
+//!
+//! [`Filter::new`] checks all that can be known without an event; what [`Filter::apply`] still
+//! refuses depends on the value, and its reasons never quote it.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+use jiff::tz::TimeZone;
+use rust_decimal::{Decimal, RoundingStrategy};
+
+use crate::dates;
+use crate::lead::{LeadEvent, Value};
+use crate::path::Path;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Filter {
+    Default(Argument),
+    Upper,
+    Lower,
+    Json,
+    Join(Box<str>),
+    /// So many decimals.
+    Number(u8),
+    /// The path of the event's currency.
+    Money(Path),
+    Date(Option<Pattern>),
+    /// At most so many characters.
+    Truncate(usize),
+    /// Leaves the value as it is; rendering asks whether it stands last.
+    Raw,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Argument {
+    Text(Box<str>),
+    /// A JSON number's own text.
+    Number(Box<str>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pattern {
+    format: Box<str>,
+    zone: TimeZone,
+}
+
+/// Why a filter can't be built, and which of its arguments is to blame if one alone is.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) argument: Option<usize>,
+    pub(super) message: String,
+}
+
+/// Every filter's name, and how it is written.
+const USAGES: [(&str, &str); 10] = [
+    ("default", r#"default: "x""#),
+    ("upper", "upper"),
+    ("lower", "lower"),
+    ("json", "json"),
+    ("join", r#"join: ", ""#),
+    ("number", "number: 2"),
+    ("money", "money"),
+    (
+        "date",
+        r#"date, date: "%d %b %H:%M" or date: "%H:%M", "America/Chicago""#,
+    ),
+    ("truncate", "truncate: 80"),
+    ("raw", "raw"),
+];
+
+const DECIMALS_MAX: usize = 20;
+
+impl Filter {
+    pub(super) fn new(name: &str, arguments: &[Argument]) -> Result<Self, Refusal> {
+        use Argument::{Number, Text};
+        Ok(match (name, arguments) {
+            ("default", [value]) => Filter::Default(value.clone()),
+            ("upper", []) => Filter::Upper,
+            ("lower", []) => Filter::Lower,
+            ("json", []) => Filter::Json,
+            ("join", [Text(separator)]) => Filter::Join(separator.clone()),
+            ("number", [Number(decimals)]) => match decimals.parse() {
+                Ok(decimals) if usize::from(decimals) <= DECIMALS_MAX => Filter::Number(decimals),
+                _ => {
+                    return Err(Refusal::of(0, format!("`number` takes 0 to {DECIMALS_MAX} decimals")));
+                }
+            },
+            ("money", []) => Filter::Money(Path::parse("currency").expect("one plain name is a path")),
+            ("date", []) => Filter::Date(None),
+            ("date", [Text(format)]) => Filter::Date(Some(Pattern::new(format, TimeZone::UTC)?)),
+            ("date", [Text(format), Text(zone)]) => {
+                let unknown = |_| Refusal::of(1, "an unknown time zone; write it as \"America/Chicago\" or \"UTC\"");
+                Filter::Date(Some(Pattern::new(format, TimeZone::get(zone).map_err(unknown)?)?))
+            }
+            ("truncate", [Number(length)]) => match length.parse() {
+                Ok(length) if length > 0 => Filter::Truncate(length),
+                _ => {
+                    return Err(Refusal::of(
+                        0,
+                        "`truncate` takes a whole number of characters, 1 or more",
+                    ));
+                }
+            },
+            ("raw", []) => Filter::Raw,
+            (name, _) => return Err(Refusal::of_usage(name)),
+        })
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Filter::Default(_) => "default",
+            Filter::Upper => "upper",
+            Filter::Lower => "lower",
+            Filter::Json => "json",
+            Filter::Join(_) => "join",
+            Filter::Number(_) => "number",
+            Filter::Money(_) => "money",
+            Filter::Date(_) => "date",
+            Filter::Truncate(_) => "truncate",
+            Filter::Raw => "raw",
+        }
+    }
+
+    /// What the filter makes of `value`; the error is a reason without the value.
+    pub(super) fn apply<'v>(
+        &self,
+        value: Value<'v>,
+        event: &LeadEvent<'_>,
+        platform_dates: bool,
+    ) -> Result<Value<'v>, String> {
+        Ok(match self {
+            Filter::Default(_) | Filter::Raw => value,
+            Filter::Upper => text(value.to_text().to_uppercase()),
+            Filter::Lower => text(value.to_text().to_lowercase()),
+            Filter::Json => text(value.to_json().to_string()),
+            Filter::Join(separator) => text(join(&value, separator)),
+            Filter::Number(decimals) => {
+                let (sign, digits) = grouped(number(&value)?, *decimals);
+                text(format!("{sign}{digits}"))
+            }
+            Filter::Money(currency) => {
+                let currency = event.lookup(currency);
+                text(money(number(&value)?, currency.as_ref().map(Value::to_text).as_deref()))
+            }
+            Filter::Date(None) => match instant(&value)? {
+                time if platform_dates => text(format!("$D_{}", dates::epoch_seconds(time))),
+                time => Value::Time(time),
+            },
+            Filter::Date(Some(pattern)) => text(pattern.write(instant(&value)?)?),
+            Filter::Truncate(length) => match cut(&value.to_text(), *length) {
+                Some(shorter) => text(shorter),
+                None => text(value.to_text().into_owned()),
+            },
+        })
+    }
+}
+
+impl Argument {
+    pub(super) fn value(&self) -> Value<'_> {
+        match self {
+            Argument::Text(text) => Value::Text(Cow::Borrowed(text)),
+            Argument::Number(text) => Value::Number(Cow::Borrowed(text)),
+        }
+    }
+}
+
+impl Pattern {
+    /// A format that writes one instant writes them all, so one is tried here.
+    fn new(format: &str, zone: TimeZone) -> Result<Self, Refusal> {
+        let pattern = Self {
+            format: format.into(),
+            zone,
+        };
+        match pattern.write(Timestamp::UNIX_EPOCH) {
+            Ok(written) if !written.trim().is_empty() => Ok(pattern),
+            Ok(_) => Err(Refusal::of(0, "the date's format is blank")),
+            Err(reason) => Err(Refusal::of(0, reason)),
+        }
+    }
+
+    fn write(&self, time: Timestamp) -> Result<String, String> {
+        strtime::format(&*self.format, &time.to_zoned(self.zone.clone()))
+            .map_err(|error| format!("the date's format is no strftime format: {error}"))
+    }
+}
+
+impl Refusal {
+    fn of(argument: usize, message: impl Into<String>) -> Self {
+        Self {
+            argument: Some(argument),
+            message: message.into(),
+        }
+    }
+
+    fn of_usage(name: &str) -> Self {
+        if let Some((_, usage)) = USAGES.iter().find(|(known, _)| *known == name) {
+            return Self {
+                argument: None,
+                message: format!("`{name}` is written as {usage}"),
+            };
+        }
+        // Slips of the pen and other systems' names (upcase, dates) mostly share their beginning.
+        let alike = |known: &str| name.chars().zip(known.chars()).take(2).filter(|(a, b)| a == b).count() == 2;
+        let suggestion = match USAGES.iter().find(|(known, _)| alike(known)) {
+            Some((known, _)) => format!("did you mean `{known}`? "),
+            None => String::new(),
+        };
+        let known = USAGES.map(|(known, _)| known).join(", ");
+        Self {
+            argument: None,
+            message: format!("unknown filter `{name}`; {suggestion}the filters are {known}"),
+        }
+    }
+}
+
+/// The value as an instant: a time, an epoch, or a text in any form that [`dates`] reads.
+pub(super) fn instant(value: &Value<'_>) -> Result<Timestamp, String> {
+    match value {
+        Value::Time(time) => return Ok(*time),
+        Value::Text(text) => dates::parse(text),
+        Value::Number(number) => dates::parse_number(number),
+        Value::Money(number) => dates::parse_number(&number.to_string()),
+        Value::Bool(_) | Value::Json(_) => Err(dates::DateError::Unreadable),
+    }
+    .map_err(|error| error.to_string())
+}
+
+fn text(text: String) -> Value<'static> {
+    Value::Text(Cow::Owned(text))
+}
+
+fn number(value: &Value<'_>) -> Result<Decimal, String> {
+    value
+        .to_decimal()
+        .ok_or_else(|| "the value is no number of up to 28 digits".to_owned())
+}
+
+/// The sign and the digits, with so many decimals, rounded half away from zero, and a comma
+/// between thousands.
+fn grouped(number: Decimal, decimals: u8) -> (&'static str, String) {
+    let rounded = number.round_dp_with_strategy(decimals.into(), RoundingStrategy::MidpointAwayFromZero);
+    // What rounds to zero is not negative any more.
+    let sign = if rounded.is_sign_negative() && !rounded.is_zero() {
+        "-"
+    } else {
+        ""
+    };
+    // Padded here, since rust_decimal panics on a precision that takes it past 31 characters.
+    let digits = rounded.abs().to_string();
+    let (whole, part) = digits.split_once('.').unwrap_or((&digits, ""));
+    let mut written = String::with_capacity(whole.len() * 2 + usize::from(decimals));
+    for (at, digit) in whole.char_indices() {
+        if at > 0 && (whole.len() - at).is_multiple_of(3) {
+            written.push(',');
+        }
+        written.push(digit);
+    }
+    if decimals > 0 {
+        let padding = usize::from(decimals) - part.len();
+        written.push('.');
+        written.push_str(part);
+        written.extend(std::iter::repeat_n('0', padding));
+    }
+    (sign, written)
+}
+
+fn money(number: Decimal, currency: Option<&str>) -> String {
+    let (sign, digits) = grouped(number, 2);
+    match currency.map_or("", str::trim).to_ascii_uppercase().as_str() {
+        "" | "USD" => format!("{sign}${digits}"),
+        "EUR" => format!("{sign}€{digits}"),
+        "GBP" => format!("{sign}£{digits}"),
+        other => format!("{sign}{digits} {other}"),
+    }
+}
+
+/// A list's elements as text, without the null ones; any other value is a list of one.
+fn join(value: &Value<'_>, separator: &str) -> String {
+    let list = match value {
+        Value::Json(json) => json.as_array(),
+        _ => None,
+    };
+    let Some(list) = list else {
+        return value.to_text().into_owned();
+    };
+    let mut joined = String::new();
+    for (nth, element) in list.iter().filter_map(Value::of_json).enumerate() {
+        if nth > 0 {
+            joined.push_str(separator);
+        }
+        joined.push_str(&element.to_text());
+    }
+    joined
+}
+
+/// `text` cut to `length` characters with `…` as the last, or `None` where it is short enough.
+pub(super) fn cut(text: &str, length: usize) -> Option<String> {
+    text.char_indices().nth(length)?;
+    let mut shorter: String = text.chars().take(length - 1).collect();
+    shorter.push('…');
+    Some(shorter)
+}
