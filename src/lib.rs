@@ -1,8 +1,10 @@
 pub mod admin;
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod dates;
 pub mod delivery;
+pub mod demo;
 pub mod destination;
 pub mod feed;
 pub mod kafka;
@@ -13,6 +15,7 @@ pub mod processor;
 pub mod reason;
 pub mod registry;
 pub mod rules;
+pub mod sandbox;
 pub mod secrets;
 pub mod sender;
 pub mod template;

@@ -1,1 +1,49 @@
-fn main() {}
+//! Flags, signals and exit codes; everything else is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use leadlane::cli::{self, Cli};
+use tokio::sync::watch;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let (stop, stopped) = watch::channel(false);
+    if let Err(error) = watch_signals(stop) {
+        eprintln!("leadlane: signals can't be watched: {error}");
+        return ExitCode::from(1);
+    }
+    match cli::run(cli, stopped) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("leadlane: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// The first SIGTERM or SIGINT asks for a clean stop, the second ends the process at once.
+fn watch_signals(stop: watch::Sender<bool>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut terminate), Ok(mut interrupt)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                return;
+            };
+            for asked in 1.. {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if asked > 1 {
+                    std::process::exit(130);
+                }
+                stop.send_replace(true);
+            }
+        });
+    })?;
+    Ok(())
+}

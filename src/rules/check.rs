@@ -330,3 +330,6 @@ fn looks_like_id(id: &str, first: &str) -> bool {
     let known = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
     id.len() >= 3 && id.starts_with(|c| first.contains(c)) && id.chars().all(known)
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,3 +173,6 @@ fn text_of<'v>(value: &'v Value<'_>) -> Option<Cow<'v, str>> {
         Value::Money(_) | Value::Number(_) | Value::Bool(_) | Value::Json(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,3 +67,6 @@ fn turn(rule: &Rule) -> (bool, &str) {
     let profile = matches!(rule.action.kind, ActionKind::ClevertapProfile { .. });
     (!profile, &rule.id)
 }
+
+#[cfg(test)]
+mod tests;

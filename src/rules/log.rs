@@ -185,3 +185,6 @@ fn read(id: &str, value: &[u8]) -> Result<(Rule, Value), (Reason, String)> {
 fn in_one_line(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,12 +148,16 @@ fn errors_never_quote_a_value() {
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "(?s).{0,60}") {
-        let _ = documents(&text);
+        if let Err(error) = documents(&text) {
+            prop_assert!(error.line <= text.chars().count() + 1, "{}", error);
+        }
     }
 
     #[test]
     fn any_punctuation_is_read_or_refused(text in "[-a1:,\\[\\]{}&*!|>'\"%@# \n\t?.~]{0,40}") {
-        let _ = documents(&text);
+        if let Err(error) = documents(&text) {
+            prop_assert!(error.line <= text.chars().count() + 1, "{}", error);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One field at a time: its path, its kind of value, and what is said when it isn't that.
 //!
-//! [`Reader`] gathers the problems. Its methods answer `None` for what is wrong as for what is
+//! The reader gathers the problems. Its methods answer `None` for what is wrong as for what is
 //! left out, so that reading goes on and finds the rest.
 
 use std::time::Duration;

@@ -1,0 +1,213 @@
+//! The command line: flags, and one small function for each command.
+//!
+//! What a program may read goes to stdout, messages go to stderr. Exit codes: 0 done, 1 failed,
+//! 2 wrong usage or invalid input.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::sync::watch;
+
+use crate::app::{self, Role};
+use crate::config::Config;
+use crate::kafka::topics;
+use crate::metrics::Metrics;
+
+mod events;
+mod rules;
+
+/// Turns lead events on Kafka into Slack messages and CleverTap records.
+#[derive(Debug, Parser)]
+#[command(name = "leadlane", version, about, after_help = "Start with: leadlane demo\nThen: leadlane topics create, leadlane rules apply FILE, leadlane run")]
+pub struct Cli {
+    /// The configuration file [default: config/leadlane.yaml when it exists, else built-in defaults]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON, one object a line, for programs to read
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything in one process: embedded broker, sandbox Slack and CleverTap, sample events
+    Demo(crate::demo::Options),
+    /// Run Leadlane against Kafka, until SIGTERM or Ctrl-C
+    Run {
+        /// What this process does; all of it when not given
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<Role>,
+    },
+    /// Play Slack and CleverTap over HTTP, with their limits and errors, and faults on order
+    Sandbox {
+        /// Where to listen
+        #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDR")]
+        listen: SocketAddr,
+    },
+    /// Make or check the topics
+    #[command(subcommand)]
+    Topics(Topics),
+    /// Write, read and try tracking rules
+    #[command(subcommand)]
+    Rules(rules::Rules),
+    /// Send or check lead events
+    #[command(subcommand)]
+    Events(events::Events),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum Topics {
+    /// Make the topics that are missing, with the settings they need
+    Create(Create),
+    /// Check that all topics are there and set as they must be
+    Check,
+}
+
+#[derive(Debug, Args)]
+struct Create {
+    /// Partitions of the events, jobs, outcomes and dead letters
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: i32,
+    /// Replicas of each partition [default: the broker's]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
+    replication: Option<i32>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the effective configuration, secrets masked
+    Check,
+}
+
+/// Why a command ends with another code than 0.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Exit code 2.
+    #[error("{0}")]
+    Invalid(String),
+    /// Exit code 1.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+impl CliError {
+    fn failed(message: impl Into<String>) -> Self {
+        Self::Failed(anyhow::Error::msg(message.into()))
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Invalid(_) => 2,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+/// Runs the command. `stop` becomes true when the process is asked to end.
+pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
+    let config = Config::load(cli.config.as_deref()).map_err(|error| CliError::Invalid(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("the runtime can't be made: {error}")))?;
+    let done = match cli.command {
+        Command::Demo(options) => runtime.block_on(crate::demo::run(config, options, stop)).map_err(CliError::from),
+        Command::Run { roles } => {
+            start_logging(&config)?;
+            runtime.block_on(serve(config, &roles, stop))
+        }
+        Command::Sandbox { listen } => {
+            start_logging(&config)?;
+            runtime.block_on(sandbox(listen, stop))
+        }
+        Command::Topics(command) => runtime.block_on(topics(&config, &command, cli.json)),
+        Command::Rules(command) => rules::run(&config, &command, cli.json),
+        Command::Events(command) => events::run(&config, &command, cli.json),
+        Command::Config(ConfigCommand::Check) => {
+            let json = config.to_json();
+            let text = if cli.json { json.to_string() } else { format!("{json:#}") };
+            print(&text)
+        }
+    };
+    // Threads that wait for a broker must not hold the process back.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    done
+}
+
+async fn serve(config: Config, roles: &[Role], stop: watch::Receiver<bool>) -> Result<(), CliError> {
+    let limits = topics::check(&config).await.map_err(CliError::failed)?;
+    let all = [Role::Processor, Role::Sender, Role::Admin];
+    let roles = if roles.is_empty() { &all } else { roles };
+    let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
+    app::run(Arc::new(config), roles, limits, metrics, stop).await.map_err(CliError::from)
+}
+
+async fn sandbox(listen: SocketAddr, mut stop: watch::Receiver<bool>) -> Result<(), CliError> {
+    let cant = |error| CliError::failed(format!("--listen {listen}: {error}"));
+    let listener = tokio::net::TcpListener::bind(listen).await.map_err(cant)?;
+    let at = listener.local_addr().map_err(cant)?;
+    eprintln!("sandbox: Slack at http://{at}/api, webhooks at http://{at}/services/..., CleverTap at http://{at}, control at http://{at}/_sandbox/");
+    let sandbox = crate::sandbox::Sandbox::new(crate::sandbox::Settings::default());
+    let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+    sandbox.serve(listener, stopped).await.map_err(cant)
+}
+
+async fn topics(config: &Config, command: &Topics, json: bool) -> Result<(), CliError> {
+    match command {
+        Topics::Create(create) => {
+            let made = topics::create(config, create.partitions, create.replication).await.map_err(CliError::failed)?;
+            for (topic, made) in made {
+                print(&match json {
+                    true => serde_json::json!({"id": topic, "created": made}).to_string(),
+                    false => format!("{topic}: {}", if made { "created" } else { "is there already" }),
+                })?;
+            }
+            Ok(())
+        }
+        Topics::Check => {
+            topics::check(config).await.map_err(CliError::failed)?;
+            print(if json { r#"{"id":"topics","ok":true}"# } else { "all topics are there, set as they must be" })
+        }
+    }
+}
+
+/// Logs go to stderr, so that stdout stays for data.
+fn start_logging(config: &Config) -> Result<(), CliError> {
+    use crate::config::LogFormat;
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
+        .map_err(|error| CliError::Invalid(format!("log.level: {error}; write error, warn, info, debug or trace")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+    }
+    Ok(())
+}
+
+/// Writes a line to stdout. A reader that went away ends the command quietly.
+fn print(line: &str) -> Result<(), CliError> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{line}") {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(CliError::failed(format!("stdout: {error}"))),
+    }
+}
+
+/// Reads a file, or stdin for `-`.
+fn read_input(file: &std::path::Path) -> Result<Vec<u8>, CliError> {
+    let bytes = if file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    bytes.map_err(|error| CliError::Invalid(format!("{}: {error}", file.display())))
+}

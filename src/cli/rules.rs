@@ -1,0 +1,339 @@
+//! `leadlane rules ...`
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{CliError, print, read_input};
+use crate::app::now_millis;
+use crate::config::Config;
+use crate::delivery::plan::{Planned, Source, plan};
+use crate::kafka::producer::{Producer, Record};
+use crate::kafka::reader;
+use crate::lead::decode::{DecodeError, Schemas, decode};
+use crate::registry::{Lookup, Registry};
+use crate::rules::log::{InForce, RuleLog};
+use crate::rules::{Rule, Status, Versioned, check};
+use crate::yaml;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Rules {
+    /// Check rule files; needs no broker
+    Validate {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Check rule files and put the rules in force, all or none
+    Apply {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// List the rules in force, and records that were rejected
+    List,
+    /// Print one rule
+    Get { id: String },
+    /// Take a rule out of force
+    Delete { id: String },
+    /// Stop a rule from matching
+    Pause { id: String },
+    /// Let a paused rule match again
+    Resume { id: String },
+    /// Say which rules match an event, why the others don't, and what would be sent
+    Explain {
+        /// A file with one event, as it would be on the topic
+        #[arg(long, value_name = "FILE")]
+        event: PathBuf,
+        /// Rule files to try; the rules in force when not given
+        #[arg(long = "rules", value_name = "FILE")]
+        rules: Vec<PathBuf>,
+    },
+}
+
+/// A rule as a file has it: checked, and as it will be stored.
+struct Written {
+    rule: Rule,
+    json: Value,
+}
+
+pub(super) fn run(config: &Config, command: &Rules, json: bool) -> Result<(), CliError> {
+    match command {
+        Rules::Validate { files } => {
+            for Written { rule, .. } in read(config, files)? {
+                print(&match json {
+                    true => json!({"id": &*rule.id, "valid": true}).to_string(),
+                    false => format!("{}: valid", rule.id),
+                })?;
+            }
+            Ok(())
+        }
+        Rules::Apply { files } => apply(config, read(config, files)?, json),
+        Rules::List => list(config, json),
+        Rules::Get { id } => {
+            let written = in_force(config, id)?.written;
+            print(&if json { written.to_string() } else { format!("{written:#}") })
+        }
+        Rules::Delete { id } => {
+            let before = in_force(config, id)?;
+            change(config, &Store::open(config)?, id, Some(&before.written), None, json)
+        }
+        Rules::Pause { id } => set_status(config, id, "paused", json),
+        Rules::Resume { id } => set_status(config, id, "active", json),
+        Rules::Explain { event, rules } => explain(config, event, rules, json),
+    }
+}
+
+/// Reads and checks every rule of `files`. Warnings go to stderr, every problem into the error.
+fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Written>, CliError> {
+    let accounts: Vec<&str> = config.clevertap.accounts.keys().map(String::as_str).collect();
+    let (mut written, mut problems) = (Vec::<Written>::new(), Vec::new());
+    for file in files {
+        let text = String::from_utf8(read_input(file)?)
+            .map_err(|_| CliError::Invalid(format!("{}: is no UTF-8 text", file.display())))?;
+        let entries = match yaml::entries(&text) {
+            Ok(entries) => entries,
+            Err(error) => {
+                problems.push(format!("{}: {error}", file.display()));
+                continue;
+            }
+        };
+        if entries.is_empty() {
+            problems.push(format!("{}: holds no rule", file.display()));
+        }
+        for entry in entries {
+            let id = entry.value.get("id").and_then(Value::as_str).unwrap_or("rule without an id").to_owned();
+            let place = format!("{}:{}: {id}", file.display(), entry.line);
+            match Rule::from_json(&entry.value) {
+                Err(found) => problems.extend(found.iter().map(|problem| format!("{place}: {problem}"))),
+                Ok(rule) => {
+                    let warnings = check::warnings(&rule);
+                    warnings.iter().for_each(|warning| eprintln!("{place}: warning: {warning}"));
+                    match check::account(&rule, &accounts) {
+                        Ok(Some(warning)) => eprintln!("{place}: warning: {warning}"),
+                        Ok(None) => {}
+                        Err(problem) => problems.push(format!("{place}: {problem}")),
+                    }
+                    if written.iter().any(|other| other.rule.id == rule.id) {
+                        problems.push(format!("{place}: the id is given twice; each rule needs its own"));
+                    }
+                    written.push(Written { rule, json: entry.value });
+                }
+            }
+        }
+    }
+    if problems.is_empty() { Ok(written) } else { Err(CliError::Invalid(problems.join("\n"))) }
+}
+
+/// The state of the rules topic.
+fn log(config: &Config) -> Result<RuleLog, CliError> {
+    let mut log = RuleLog::default();
+    reader::read_whole(config, &config.topics.rules, |record| {
+        log.apply(record.offset, record.key.as_deref(), record.value.as_deref());
+        true
+    })
+    .map_err(CliError::failed)?;
+    Ok(log)
+}
+
+fn in_force(config: &Config, id: &str) -> Result<InForce, CliError> {
+    let log = log(config)?;
+    log.entry(id)
+        .and_then(|entry| entry.in_force.clone())
+        .ok_or_else(|| CliError::failed(format!("there is no rule {id} in force; leadlane rules list shows those that are")))
+}
+
+fn list(config: &Config, json: bool) -> Result<(), CliError> {
+    for (id, entry) in log(config)?.list() {
+        let rule = entry.in_force.as_ref().map(|in_force| &in_force.versioned.rule);
+        let status = match (entry.status(), &entry.rejected) {
+            (Some(status), _) => status.as_str(),
+            (None, _) => "rejected",
+        };
+        let rejected = entry.rejected.as_ref();
+        print(&match json {
+            true => json!({
+                "id": id, "status": status, "version": entry.version(), "name": rule.and_then(|rule| rule.name.as_deref()),
+                "trigger": rule.map(|rule| rule.trigger.as_str()),
+                "rejected": rejected.map(|rejected| json!({"offset": rejected.offset, "reason": rejected.reason.as_str(), "detail": rejected.detail})),
+            })
+            .to_string(),
+            false => {
+                let version = entry.version().map_or("-".to_owned(), |version| version.to_string());
+                let name = rule.and_then(|rule| rule.name.as_deref()).unwrap_or_default();
+                let trigger = rule.map(|rule| rule.trigger.as_str()).unwrap_or_default();
+                let mut line = format!("{id:<32} {status:<8} {version:>6}  {trigger:<32} {name}");
+                if let Some(rejected) = rejected {
+                    line = format!("{}\n    rejected at offset {}: {}: {}", line.trim_end(), rejected.offset, rejected.reason.as_str(), rejected.detail);
+                }
+                line.trim_end().to_owned()
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn apply(config: &Config, written: Vec<Written>, json: bool) -> Result<(), CliError> {
+    let log = log(config)?;
+    let store = Store::open(config)?;
+    for Written { rule, json: value } in written {
+        let entry = log.entry(&rule.id);
+        let before = entry.and_then(|entry| entry.in_force.as_ref()).map(|in_force| Arc::clone(&in_force.written));
+        if before.as_deref() == Some(&value) && entry.is_some_and(|entry| entry.rejected.is_none()) {
+            print(&match json {
+                true => json!({"id": &*rule.id, "changed": false}).to_string(),
+                false => format!("{}: unchanged", rule.id),
+            })?;
+            continue;
+        }
+        change(config, &store, &rule.id, before.as_deref(), Some(&value), json)?;
+    }
+    Ok(())
+}
+
+fn set_status(config: &Config, id: &str, status: &str, json: bool) -> Result<(), CliError> {
+    let before = in_force(config, id)?;
+    let mut after = (*before.written).clone();
+    after["status"] = status.into();
+    change(config, &Store::open(config)?, id, Some(&before.written), Some(&after), json)
+}
+
+/// Where changes of rules are written to.
+struct Store {
+    producer: Producer,
+    who: String,
+}
+
+impl Store {
+    fn open(config: &Config) -> Result<Self, CliError> {
+        let producer = Producer::new(config, 1_000_000).map_err(|error| CliError::failed(error.to_string()))?;
+        #[expect(clippy::disallowed_methods, reason = "the audit names who ran the command")]
+        let who = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned());
+        Ok(Self { producer, who })
+    }
+}
+
+/// Writes one rule (or its deletion) and the audit of it.
+fn change(
+    config: &Config,
+    store: &Store,
+    id: &str,
+    before: Option<&Value>,
+    after: Option<&Value>,
+    json: bool,
+) -> Result<(), CliError> {
+    let write = |topic: &str, value: Option<&[u8]>| {
+        let record = Record { topic, partition: None, key: id.as_bytes(), value, headers: crate::kafka::headers([]) };
+        let written = store.producer.write_and_wait(&record);
+        written.map_err(|error| CliError::failed(format!("rule {id} was not written to {topic}: {error}")))
+    };
+    let (_, version) = write(&config.topics.rules, after.map(Value::to_string).as_deref().map(str::as_bytes))?;
+    let when = jiff::Timestamp::from_millisecond(now_millis()).unwrap_or_default().to_string();
+    let audit = json!({"who": store.who, "when": when, "before": before, "after": after}).to_string();
+    write(&config.topics.audit, Some(audit.as_bytes()))?;
+    let status = after.map(|rule| rule.get("status").and_then(Value::as_str).unwrap_or("active"));
+    print(&match json {
+        true => json!({"id": id, "changed": true, "version": version, "status": status.unwrap_or("deleted")}).to_string(),
+        false => format!("{id}: {} (version {version})", status.unwrap_or("deleted")),
+    })
+}
+
+fn explain(config: &Config, event: &Path, files: &[PathBuf], json: bool) -> Result<(), CliError> {
+    let bytes = read_input(event)?;
+    let mut schemas = Schemas::new();
+    if let Err(DecodeError::NeedsSchema(id)) = decode(&bytes, &schemas) {
+        let looked_up = Registry::new(&config.schema_registry)
+            .map_err(|error| CliError::failed(error.to_string()))
+            .and_then(|registry| tokio_block_on(registry.schema(id)))?;
+        match looked_up {
+            Lookup::Schema(schema) => schemas.learn(id, &schema),
+            Lookup::Denied(detail) => schemas.deny(id, &detail),
+        }
+    }
+    let decoded = decode(&bytes, &schemas).map_err(|error| {
+        let reason = error.reason().map_or("needs_schema", crate::reason::Reason::as_str);
+        CliError::Invalid(format!("{}: {reason}: {error}", event.display()))
+    })?;
+    let rules: Vec<Arc<Versioned>> = if files.is_empty() {
+        log(config)?.list().filter_map(|(_, entry)| Some(Arc::clone(&entry.in_force.as_ref()?.versioned))).collect()
+    } else {
+        read(config, files)?.into_iter().map(|written| Arc::new(Versioned { rule: written.rule, version: 0 })).collect()
+    };
+    let of_trigger: Vec<_> = rules.iter().filter(|versioned| versioned.rule.trigger == decoded.trigger).collect();
+    if of_trigger.is_empty() {
+        eprintln!("no rule is for the trigger {}", decoded.trigger);
+    }
+    let source = Source { topic: &config.topics.events, partition: 0, offset: 0 };
+    for versioned in of_trigger {
+        let rule = &versioned.rule;
+        let failed = rule.explain(&decoded);
+        let planned = failed.is_empty().then(|| plan(&decoded, versioned, source, now_millis()));
+        print(&match json {
+            true => explained_json(rule, &failed, planned.as_ref()).to_string(),
+            false => explained_text(rule, &failed, planned.as_ref()),
+        })?;
+    }
+    Ok(())
+}
+
+fn explained_json(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<&Planned>) -> Value {
+    let failed: Vec<Value> = failed.iter().map(|failed| json!({"condition": failed.condition, "value": failed.value})).collect();
+    let mut explained = json!({"id": &*rule.id, "matches": failed.is_empty(), "failed": failed});
+    match planned {
+        Some(Planned::Job(job)) => {
+            explained["would"] = "send".into();
+            explained["credential"] = job.credential.as_str().into();
+            explained["lane"] = job.lane().into();
+            explained["job_id"] = job.job_id.as_str().into();
+            explained["request"] = serde_json::from_str(&job.body).unwrap_or_default();
+        }
+        Some(Planned::Settled(outcome)) => {
+            explained["would"] = outcome.result.as_str().into();
+            explained["detail"] = outcome.words.as_deref().into();
+        }
+        Some(Planned::Failed { detail, .. }) => {
+            explained["would"] = "dead".into();
+            explained["reason"] = "template_failed".into();
+            explained["detail"] = detail.as_str().into();
+        }
+        None => {}
+    }
+    explained
+}
+
+fn explained_text(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<&Planned>) -> String {
+    let mut text = format!("{}: ", rule.id);
+    match planned {
+        None => {
+            text.push_str("does not match");
+            for failed in failed {
+                let value = failed.value.as_deref().map_or("the event has none".to_owned(), |value| format!("the event has {value}"));
+                text.push_str(&format!("\n    {} does not hold: {value}", failed.condition));
+            }
+        }
+        Some(Planned::Job(job)) => {
+            let body: Value = serde_json::from_str(&job.body).unwrap_or_default();
+            text.push_str(&format!("matches, and sends to {}", job.lane()));
+            for line in format!("{body:#}").lines() {
+                text.push_str(&format!("\n    {line}"));
+            }
+        }
+        Some(Planned::Settled(outcome)) if rule.status == Status::Shadow => {
+            text.push_str(&format!("matches, and is only counted ({})", outcome.result.as_str()));
+        }
+        Some(Planned::Settled(outcome)) => {
+            text.push_str(&format!("matches, but sends nothing: {}", outcome.words.as_deref().unwrap_or_default()));
+        }
+        Some(Planned::Failed { detail, .. }) => text.push_str(&format!("matches, but becomes a dead letter: {detail}")),
+    }
+    text
+}
+
+/// One look-up of a command that otherwise needs no runtime.
+fn tokio_block_on(
+    lookup: impl Future<Output = Result<Lookup, crate::registry::RegistryError>>,
+) -> Result<Lookup, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::failed(error.to_string()))?;
+    runtime.block_on(lookup).map_err(|error| CliError::failed(error.to_string()))
+}

@@ -1,0 +1,161 @@
+//! The demo: everything in one process, to see the main job run.
+//!
+//! librdkafka's mock broker stands in for Kafka, the sandbox for Slack and CleverTap; the processor
+//! and the sender are the real ones. Believable events come at a steady rate with a few bad ones
+//! among them, and one channel is throttled on the way. The mock proves nothing about promises: it
+//! forgets transactional offsets and shows aborted records.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use rdkafka::mocking::MockCluster;
+use tokio::sync::watch;
+
+use crate::app::{self, Role};
+use crate::config::{Account, Config};
+use crate::kafka::producer::{Producer, Record};
+use crate::kafka::topics::Limits;
+use crate::metrics::Metrics;
+use crate::rules::Rule;
+use crate::sandbox::{Sandbox, Settings};
+use crate::secrets::SecretRef;
+
+mod events;
+mod view;
+
+use view::View;
+
+const RULES: &str = include_str!("demo/rules.yaml");
+const PARTITIONS: i32 = 4;
+/// How long before the end the last event comes, so that what it makes can be seen.
+const TAIL: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// End after so many seconds with a summary; runs until Ctrl-C when not given
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// Lead events per second
+    #[arg(long, default_value_t = 5.0, value_name = "N", value_parser = rate)]
+    rate: f64,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.1..=1000.0).contains(&rate) => Ok(rate),
+        _ => Err("must be a number from 0.1 to 1000".to_owned()),
+    }
+}
+
+pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let cluster = MockCluster::new(1).context("the embedded broker can't be started")?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("the sandbox can't listen")?;
+    let sandbox = Sandbox::new(Settings::default());
+    let folder = Folder::make(&listener.local_addr()?.to_string())?;
+    let config = Arc::new(embed(config, &cluster.bootstrap_servers(), &listener.local_addr()?.to_string(), &folder)?);
+    let topics = [&config.topics.events, &config.topics.jobs, &config.topics.outcomes, &config.topics.dead_letters];
+    for topic in topics {
+        cluster.create_topic(topic, PARTITIONS, 1)?;
+    }
+    cluster.create_topic(&config.topics.rules, 1, 1)?;
+
+    let (stop, stopped) = watch::channel(false);
+    let mut served = stopped.clone();
+    let serving = tokio::spawn(sandbox.clone().serve(listener, async move {
+        drop(served.wait_for(|stop| *stop).await);
+    }));
+    let producer = Producer::new(&config, 1_000_000)?;
+    write_rules(&config, &producer)?;
+    let view = View::new(&config)?;
+    view.begin(options.rate);
+    let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
+    let running = tokio::spawn(app::run(Arc::clone(&config), &ROLES, Limits::default(), metrics, stopped));
+
+    let began = Instant::now();
+    let ends = options.seconds.map(|seconds| began + Duration::from_secs(seconds));
+    let mut source = events::Source::new(app::now_millis);
+    let mut next_event = Instant::now();
+    let mut throttled = false;
+    let mut frame = tokio::time::interval(Duration::from_millis(250));
+    while !*asked.borrow() && ends.is_none_or(|ends| Instant::now() < ends) {
+        if !throttled && began.elapsed() > Duration::from_secs(6) {
+            throttled = true;
+            sandbox.order(serde_json::from_value(serde_json::json!({
+                "target": "C0SALES", "kind": "rate_limit", "times": 1, "retry_after": 4
+            }))?);
+        }
+        let more = ends.is_none_or(|ends| Instant::now() + TAIL < ends);
+        while more && next_event <= Instant::now() {
+            next_event += Duration::from_secs_f64(1.0 / options.rate);
+            let (key, value) = source.next();
+            view.produced(&value);
+            let headers = crate::kafka::headers([]);
+            let record = Record { topic: &config.topics.events, partition: None, key: key.as_bytes(), value: Some(value.as_bytes()), headers };
+            producer.write(&record, |_| {});
+        }
+        tokio::select! {
+            _ = frame.tick() => view.frame(),
+            _ = asked.changed() => {}
+        }
+        anyhow::ensure!(!running.is_finished(), "the demo's processor or sender ended early");
+    }
+    stop.send_replace(true);
+    running.await??;
+    drop(serving.await);
+    view.end();
+    Ok(())
+}
+
+const ROLES: [Role; 2] = [Role::Processor, Role::Sender];
+
+/// The configuration with everything outside replaced by what this process brings along.
+fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> anyhow::Result<Config> {
+    config.kafka = crate::config::Kafka { brokers: brokers.to_owned(), ..crate::config::Kafka::default() };
+    config.admin.listen = ([127, 0, 0, 1], 0).into();
+    config.slack.api_url = format!("http://{sandbox}/api");
+    config.slack.webhook_hosts = vec![sandbox.to_owned()];
+    config.secrets.dir = Some(folder.0.clone());
+    let account = Account {
+        region: "sandbox".to_owned(),
+        account_id: "ACME".to_owned(),
+        passcode: SecretRef { secret: "acme-passcode".to_owned() },
+        concurrency: 3,
+        api_url: Some(format!("http://{sandbox}")),
+    };
+    config.clevertap.accounts = [("acme".to_owned(), account)].into();
+    Ok(config)
+}
+
+fn write_rules(config: &Config, producer: &Producer) -> anyhow::Result<()> {
+    for entry in crate::yaml::entries(RULES)? {
+        let rule = Rule::from_json(&entry.value).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+        let value = entry.value.to_string();
+        let headers = crate::kafka::headers([]);
+        let record = Record { topic: &config.topics.rules, partition: Some(0), key: rule.id.as_bytes(), value: Some(value.as_bytes()), headers };
+        producer.write_and_wait(&record).map_err(anyhow::Error::msg)?;
+    }
+    Ok(())
+}
+
+/// A folder for the sandbox's secrets, gone when the demo ends.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make(sandbox: &str) -> anyhow::Result<Self> {
+        let folder = Self(std::env::temp_dir().join(format!("leadlane-demo-{}", std::process::id())));
+        std::fs::create_dir_all(&folder.0)?;
+        std::fs::write(folder.0.join("sales-bot"), "xoxb-sandbox")?;
+        std::fs::write(folder.0.join("acme-passcode"), "sandbox")?;
+        std::fs::write(folder.0.join("ops-webhook"), format!("http://{sandbox}/services/T0DEMO/B0DEMO/operations"))?;
+        Ok(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}

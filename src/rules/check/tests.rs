@@ -1,0 +1,316 @@
+use super::*;
+use crate::rules::tests::rule;
+
+/// (scope level, trigger, filters, text, fields warned about, what the first warning says)
+const WARNED: &[(&str, &str, &str, &str, &str, &str)] = &[
+    (
+        "product",
+        "lms.lead_sold",
+        "{buyer: 1, price: {gt: 1}}",
+        "{{$.fields.any}}",
+        "",
+        "",
+    ),
+    ("product", "survey.answered", "{}", "{{$.payload.a.b}}", "", ""),
+    ("product", "lms.lead_return", "{}", "x", "", ""),
+    ("product", "lms.lead_solt", "{}", "x", "trigger", "lms.lead_sold"),
+    (
+        "product",
+        "lms.lead_rejected",
+        "{buyer: 1}",
+        "x",
+        "filters.buyer",
+        "never hold",
+    ),
+    (
+        "product",
+        "call_logic.lead_rejected",
+        "{campaign: 1, pingtree: 1}",
+        "x",
+        "filters.campaign filters.pingtree",
+        "no campaign",
+    ),
+    (
+        "product",
+        "lms.lead_rejected",
+        "{price: {gt: 1}}",
+        "x",
+        "filters.price",
+        "no price",
+    ),
+    ("product", "lms.campaign_rejected", "{buyer: 1}", "x", "", ""),
+    ("campaign", "lms.lead_rejected", "{}", "x", "scope", "no campaign"),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.consumer.stat, eq: TX}]}",
+        "x",
+        "filters.where[0].path",
+        "did you mean state?",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.byer.id, eq: x}]}",
+        "x",
+        "filters.where[0].path",
+        "did you mean buyer?",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.traits.plan, eq: x}]}",
+        "x",
+        "filters.where[0].path",
+        "inlet level",
+    ),
+    (
+        "inlet",
+        "lms.lead_sold",
+        "{where: [{path: $.traits.plan, eq: x}, {path: $.source.type, eq: true}]}",
+        "{{$.event}}",
+        "",
+        "",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{}",
+        "{{$.price}} {{$.properties.name}}",
+        "action.text",
+        "names no field",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{}",
+        "{{$.price.value}} {{$.buyer[0]}}",
+        "action.text action.text",
+        "write $.price",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{}",
+        "{{$.buyer.id.x}} {{$.fields.a.b}}",
+        "action.text action.text",
+        "buyer has id, name",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.is_test, eq: true}]}",
+        "x",
+        "filters.where[0]",
+        "include_test",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.reason, exists: false, eq: x}]}",
+        "x",
+        "filters.where[0]",
+        "exists: false",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.reason, exists: false, ne: x}]}",
+        "x",
+        "",
+        "",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.price, gt: 5, lt: 3}]}",
+        "x",
+        "filters.where[0]",
+        "bounds",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.price, gte: 5, lt: 5}]}",
+        "x",
+        "filters.where[0]",
+        "bounds",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.price, gte: 5, lte: 5}]}",
+        "x",
+        "",
+        "",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.price, eq: '5'}]}",
+        "x",
+        "filters.where[0].eq",
+        "without quotes",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.price, in: ['5', 6]}]}",
+        "x",
+        "",
+        "",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.fields.insured, eq: true}]}",
+        "x",
+        "filters.where[0].eq",
+        "is text",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.call.answered, eq: 'true'}]}",
+        "x",
+        "filters.where[0].eq",
+        "a boolean",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.occurred_at, gt: 5}]}",
+        "x",
+        "filters.where[0].gt",
+        "a time",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.buyer, eq: x}]}",
+        "x",
+        "filters.where[0].eq",
+        "members",
+    ),
+    (
+        "product",
+        "lms.lead_sold",
+        "{where: [{path: $.payload.a, eq: true}]}",
+        "x",
+        "",
+        "",
+    ),
+];
+
+#[test]
+fn warnings_name_the_field_and_the_cure() {
+    for (level, trigger, filters, text, fields, reason) in WARNED {
+        let rule = rule(&format!(
+            "{{id: x, scope: {{level: {level}, id: '*'}}, trigger: {trigger}, filters: {filters},
+               action: {{type: slack_webhook, url: {{secret: hook}}, text: '{text}'}}}}"
+        ));
+        let found = warnings(&rule);
+        let named: Vec<&str> = found.iter().map(|problem| problem.field.as_str()).collect();
+        assert_eq!(named.join(" "), *fields, "{trigger} {filters} {text}: {found:?}");
+        assert!(
+            found.first().is_none_or(|problem| problem.message.contains(reason)),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_field_that_is_always_missing_can_be_asked_for_in_vain_only() {
+    // Every member that paths may name is one that lookup knows.
+    for root in lead::FIELDS {
+        assert_eq!(unknown_path(&Path::parse(root).unwrap()), None, "{root}");
+        for name in lead::members(root).unwrap_or_default() {
+            let path = Path::parse(&format!("$.{root}.{name}")).unwrap();
+            assert_eq!(unknown_path(&path), None, "{path}");
+            assert!(kind(&path).is_some_and(|kind| kind != Kind::Record), "{path}");
+        }
+    }
+}
+
+#[test]
+fn destinations_that_look_wrong() {
+    for (action, field) in [
+        (
+            "type: slack_message, token: {secret: a}, text: x, to: {channel: C0123ABCD}",
+            "",
+        ),
+        (
+            "type: slack_message, token: {secret: a}, text: x, to: {channel: G0123ABCD}",
+            "",
+        ),
+        (
+            "type: slack_message, token: {secret: a}, text: x, to: {channel: '#sales'}",
+            "action.to.channel",
+        ),
+        (
+            "type: slack_message, token: {secret: a}, text: x, to: {channel: U0123ABCD}",
+            "action.to.channel",
+        ),
+        (
+            "type: slack_message, token: {secret: a}, text: x, to: {member: W0123ABCD}",
+            "",
+        ),
+        (
+            "type: slack_message, token: {secret: a}, text: x, to: {member: '@ana'}",
+            "action.to.member",
+        ),
+        ("type: slack_webhook, url: {secret: a}, text: x, channel: '#sales'", ""),
+        ("type: clevertap_profile, account: acme, identity: '{{$.lead_id}}'", ""),
+        (
+            "type: clevertap_profile, account: acme, object_id: me",
+            "action.object_id",
+        ),
+        (
+            "type: clevertap_profile, account: acme, identity: '{{$.lead_id}}', properties: {'a b': [{c: '{{$.x}}'}]}",
+            "action.properties['a b'][0].c",
+        ),
+        (
+            "type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: '{{$.x}}'",
+            "action.event_name",
+        ),
+        (
+            "type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: x, created_at: '{{$.x}}'",
+            "action.created_at",
+        ),
+    ] {
+        let rule = rule(&format!(
+            "{{id: x, scope: {{level: product, id: '*'}}, trigger: lms.lead_sold, action: {{{action}}}}}"
+        ));
+        let found = warnings(&rule);
+        let named: Vec<&str> = found.iter().map(|problem| problem.field.as_str()).collect();
+        assert_eq!(named.join(" "), field, "{action}: {found:?}");
+    }
+}
+
+#[test]
+fn an_account_is_refused_or_warned_about() {
+    let rule = rule(
+        "{id: x, scope: {level: product, id: '*'}, trigger: lms.lead_sold,
+          action: {type: clevertap_profile, account: acme, identity: '{{$.lead_id}}'}}",
+    );
+    assert_eq!(account(&rule, &["other", "acme"]), Ok(None));
+    assert!(
+        account(&rule, &[])
+            .unwrap()
+            .unwrap()
+            .message
+            .contains("clevertap.accounts")
+    );
+    assert!(
+        account(&rule, &["acmee"])
+            .unwrap_err()
+            .message
+            .contains("did you mean acmee")
+    );
+    assert_eq!(account(&rule, &["other"]).unwrap_err().field, "action.account");
+    assert_eq!(
+        account(&crate::rules::tests::filtered("{}"), &["other"]),
+        Ok(None),
+        "Slack has none"
+    );
+}

@@ -1,0 +1,211 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::rules::tests::{SLACK, sold, value};
+
+fn json(id: &str, status: &str) -> String {
+    let mut rule = value(SLACK);
+    rule["id"] = id.into();
+    rule["status"] = status.into();
+    rule.to_string()
+}
+
+fn apply(log: &mut RuleLog, offset: i64, key: &str, text: &str) -> Applied {
+    log.apply(offset, Some(key.as_bytes()), Some(text.as_bytes()))
+}
+
+fn reason(applied: Applied) -> &'static str {
+    match applied {
+        Applied::Rejected(rejection) => rejection.reason.as_str(),
+        other => panic!("not rejected: {other:?}"),
+    }
+}
+
+/// The versions that a sold lead matches.
+fn found(log: &RuleLog) -> Vec<i64> {
+    let rules = log.snapshot();
+    let mut found = Vec::new();
+    rules.index.matches(&sold(), &mut found);
+    found.iter().map(|versioned| versioned.version).collect()
+}
+
+#[test]
+fn a_rule_comes_changes_and_goes() {
+    let mut log = RuleLog::default();
+    assert_eq!((log.snapshot().version, log.snapshot().active), (-1, 0));
+    assert_eq!(apply(&mut log, 3, "a", &json("a", "active")), Applied::Changed);
+    assert_eq!(apply(&mut log, 4, "b", &json("b", "shadow")), Applied::Changed);
+    assert_eq!(found(&log), [3, 4]);
+    assert_eq!((log.snapshot().version, log.snapshot().active), (4, 1));
+    assert_eq!(
+        apply(&mut log, 7, "a", &json("a", "active")),
+        Applied::Changed,
+        "the version is the offset"
+    );
+    assert_eq!(found(&log), [7, 4]);
+    assert_eq!(apply(&mut log, 8, "a", &json("a", "paused")), Applied::Changed);
+    assert_eq!(found(&log), [4]);
+    assert_eq!(log.entry("a").unwrap().status(), Some(Status::Paused));
+    assert_eq!(apply(&mut log, 9, "a", ""), Applied::Changed);
+    assert_eq!(log.apply(10, Some(b"b"), None), Applied::Changed);
+    assert_eq!(
+        log.apply(11, Some(b"b"), None),
+        Applied::Unchanged,
+        "nothing left to delete"
+    );
+    assert_eq!(log.list().count(), 0);
+    assert_eq!(log.snapshot().version, 11);
+}
+
+#[test]
+fn a_bad_record_leaves_the_last_good_version_in_force() {
+    let mut log = RuleLog::default();
+    apply(&mut log, 0, "a", &json("a", "active"));
+    for (offset, text, expected) in [
+        (1, "{\"id\": \"a\"", "not_json"),
+        (2, "nonsense", "not_json"),
+        (3, "{\"id\": \"a\"}", "invalid_rule"),
+        (4, "[]", "invalid_rule"),
+        (5, json("b", "active").as_str(), "id_mismatch"),
+    ] {
+        assert_eq!(reason(apply(&mut log, offset, "a", text)), expected, "{text}");
+        assert_eq!(found(&log), [0], "{text}");
+        let entry = log.entry("a").unwrap();
+        assert_eq!(
+            (entry.version(), entry.rejected.as_ref().unwrap().offset),
+            (Some(0), offset)
+        );
+    }
+    assert_eq!(apply(&mut log, 6, "a", &json("a", "active")), Applied::Changed);
+    assert_eq!(
+        log.entry("a").unwrap().rejected,
+        None,
+        "a good record clears the rejection"
+    );
+    assert_eq!(found(&log), [6]);
+}
+
+#[test]
+fn a_rejected_record_without_a_good_one_is_listed_until_deleted() {
+    let mut log = RuleLog::default();
+    assert_eq!(reason(apply(&mut log, 0, "a", "x")), "not_json");
+    let listed: Vec<_> = log
+        .list()
+        .map(|(id, entry)| (id, entry.status(), entry.rejected.is_some()))
+        .collect();
+    assert_eq!(listed, [("a", None, true)]);
+    assert_eq!(apply(&mut log, 1, "a", ""), Applied::Unchanged, "nothing was in force");
+    assert_eq!(log.list().count(), 0);
+    assert_eq!(
+        reason(log.apply(2, None, Some(json("a", "active").as_bytes()))),
+        "no_key"
+    );
+    assert_eq!(log.list().count(), 0);
+}
+
+#[test]
+fn what_was_read_before_changes_nothing() {
+    let mut log = RuleLog::default();
+    apply(&mut log, 5, "a", &json("a", "active"));
+    apply(&mut log, 6, "b", "");
+    for offset in [0, 5, 6] {
+        assert_eq!(apply(&mut log, offset, "a", ""), Applied::Unchanged);
+        assert_eq!(apply(&mut log, offset, "b", &json("b", "active")), Applied::Unchanged);
+    }
+    assert_eq!(found(&log), [5]);
+    assert_eq!(log.snapshot().version, 6);
+}
+
+#[test]
+fn the_written_json_is_kept() {
+    let mut log = RuleLog::default();
+    let text = json("a", "active").replacen('{', "{\"name\":\"N\",", 1);
+    apply(&mut log, 0, "a", &text);
+    let in_force = log.entry("a").unwrap().in_force.clone().unwrap();
+    assert_eq!(in_force.written.to_string(), text);
+}
+
+#[test]
+fn details_never_quote_the_record() {
+    let mut log = RuleLog::default();
+    let mut leaky = value(SLACK);
+    leaky["action"]["token"] = "xoxb-LEAKED".into();
+    leaky["action"]["to"]["channel"] = 5.into();
+    leaky["status"] = "LEAKED".into();
+    for (offset, text) in [
+        leaky.to_string(),
+        "LEAKED".into(),
+        "\"LEAKED".into(),
+        "{\"LEAKED\"".into(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        match apply(&mut log, offset as i64, "a", text) {
+            Applied::Rejected(rejection) => assert!(!rejection.detail.contains("LEAKED"), "{rejection:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn reasons_are_a_closed_set() {
+    assert_eq!(
+        Reason::ALL.map(Reason::as_str),
+        ["no_key", "not_json", "invalid_rule", "id_mismatch"]
+    );
+}
+
+/// What a record does to one key, in the simplest terms.
+fn oracle(records: &[(u8, Option<String>)], key: u8) -> (Option<i64>, bool) {
+    let mut state = (None, false);
+    for (offset, (_, value)) in records.iter().enumerate().filter(|(_, (of, _))| *of == key) {
+        state = match value.as_deref() {
+            None | Some("") => (None, false),
+            Some(text) if text.starts_with('{') => (Some(offset as i64), false),
+            Some(_) => (state.0, true),
+        };
+    }
+    state
+}
+
+proptest! {
+    #[test]
+    fn any_history_ends_where_its_last_records_say(
+        history in prop::collection::vec((0..3u8, 0..5u8), 0..30),
+        twice in any::<bool>(),
+    ) {
+        let records: Vec<(u8, Option<String>)> = history
+            .into_iter()
+            .map(|(key, kind)| match kind {
+                0 => (key, None),
+                1 => (key, Some(String::new())),
+                2 => (key, Some("bad".into())),
+                _ => (key, Some(json(&format!("r{key}"), "active"))),
+            })
+            .collect();
+        let mut log = RuleLog::default();
+        for _ in 0..=usize::from(twice) {
+            for (offset, (key, value)) in records.iter().enumerate() {
+                log.apply(offset as i64, Some(format!("r{key}").as_bytes()), value.as_deref().map(str::as_bytes));
+            }
+        }
+        for key in 0..3 {
+            let entry = log.entry(&format!("r{key}")).cloned().unwrap_or_default();
+            prop_assert_eq!((entry.version(), entry.rejected.is_some()), oracle(&records, key));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_applied_or_rejected(
+        records in prop::collection::vec((prop::option::of(prop::collection::vec(any::<u8>(), 0..8)), prop::collection::vec(any::<u8>(), 0..40)), 0..10),
+        json in "[{\\[\"a1:,\\]} ]{0,30}",
+    ) {
+        let mut log = RuleLog::default();
+        for (offset, (key, value)) in records.iter().enumerate() {
+            log.apply(offset as i64, key.as_deref(), Some(value));
+        }
+        log.apply(100, Some(b"a"), Some(json.as_bytes()));
+        prop_assert_eq!(log.snapshot().active, 0);
+    }
+}

@@ -1,0 +1,271 @@
+//! The control API under `/_sandbox/`: faults, limits, channels and credentials on order, and what arrived.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State as Shared};
+use axum::routing::{delete, get, post};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::fault::{Fault, FaultOrder, Fingerprint};
+use super::limit::{Rate, duration};
+use super::log::Counts;
+use super::slack::resolved;
+use super::state::{Channel, ScopeKind};
+use super::webhook::last_element;
+use super::{Reply, Sandbox};
+
+const PAGE: usize = 10_000;
+
+pub(super) fn routes() -> Router<Sandbox> {
+    Router::new()
+        .route(
+            "/_sandbox/faults",
+            post(order_fault).get(list_faults).delete(end_faults),
+        )
+        .route("/_sandbox/faults/{id}", delete(end_fault))
+        .route("/_sandbox/log", get(read_log).delete(clear_log))
+        .route("/_sandbox/summary", get(summarise))
+        .route("/_sandbox/limits", post(order_limit))
+        .route("/_sandbox/channels", post(order_channel))
+        .route("/_sandbox/credentials", post(order_credential))
+        .route("/_sandbox/reset", post(reset))
+}
+
+async fn order_fault(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Result<Reply, Reply> {
+    let order: FaultOrder = read(&body)?;
+    order.check().map_err(refusal)?;
+    let id = sandbox.order(order);
+    Ok(Reply::json(200, &json!({"id": id})))
+}
+
+async fn list_faults(Shared(sandbox): Shared<Sandbox>) -> Reply {
+    let now = Instant::now();
+    let shown = |fault: &Fault| {
+        let mut shown = serde_json::to_value(&fault.order).expect("an order is plain JSON");
+        shown["id"] = fault.id.into();
+        if let Some(until) = fault.until {
+            shown["left_ms"] = milliseconds(until - now);
+        }
+        shown
+    };
+    let faults: Vec<Value> = sandbox.state().faults.list(now).iter().map(shown).collect();
+    Reply::json(200, &Value::Array(faults))
+}
+
+async fn end_faults(Shared(sandbox): Shared<Sandbox>) -> Reply {
+    sandbox.state().faults.clear();
+    sandbox.wake();
+    done()
+}
+
+async fn end_fault(Shared(sandbox): Shared<Sandbox>, Path(id): Path<String>) -> Result<Reply, Reply> {
+    let is_ended = id.parse().is_ok_and(|id| sandbox.end_fault(id));
+    if is_ended {
+        return Ok(done());
+    }
+    Err(Reply::json(
+        404,
+        &json!({"error": "no fault has that id: GET /_sandbox/faults lists them"}),
+    ))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogQuery {
+    #[serde(default)]
+    since: u64,
+    limit: Option<usize>,
+    target: Option<String>,
+}
+
+/// An array with one arrival a line.
+async fn read_log(
+    Shared(sandbox): Shared<Sandbox>,
+    query: Result<Query<LogQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Reply, Reply> {
+    let Query(query) = query.map_err(|_| refusal("the log is asked for by since, limit and target"))?;
+    let is_wanted = |target: &str| query.target.as_deref().is_none_or(|wanted| wanted == target);
+    let limit = query.limit.unwrap_or(PAGE);
+    // Copied out, so that nobody waits for the writing.
+    let page: Vec<_> = {
+        let state = sandbox.state();
+        let arrivals = state
+            .log
+            .since(query.since)
+            .filter(|arrival| is_wanted(&arrival.target));
+        arrivals.take(limit).cloned().collect()
+    };
+    let lines: Vec<String> = page
+        .iter()
+        .map(|arrival| serde_json::to_string(arrival).expect("an arrival is plain JSON"))
+        .collect();
+    Ok(Reply {
+        content_type: "application/json; charset=utf-8",
+        ..Reply::text(200, format!("[{}]\n", lines.join(",\n")))
+    })
+}
+
+async fn clear_log(Shared(sandbox): Shared<Sandbox>) -> Reply {
+    sandbox.state().log.clear();
+    done()
+}
+
+async fn summarise(Shared(sandbox): Shared<Sandbox>) -> Reply {
+    let targets: BTreeMap<String, Counts> = sandbox
+        .summary()
+        .into_iter()
+        .map(|(target, counts)| (target.to_string(), counts))
+        .collect();
+    Reply::json(200, &json!({"targets": targets}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitOrder {
+    channel: Option<String>,
+    webhook: Option<String>,
+    workspace: Option<String>,
+    method: Option<String>,
+    account: Option<String>,
+    rate: Option<Rate>,
+    burst: Option<u32>,
+    concurrency: Option<usize>,
+    #[serde(default, deserialize_with = "duration")]
+    latency: Option<Duration>,
+}
+
+async fn order_limit(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Result<Reply, Reply> {
+    let order: LimitOrder = read(&body)?;
+    let named = [
+        (ScopeKind::Channel, order.channel),
+        (ScopeKind::Webhook, order.webhook),
+        (ScopeKind::Workspace, order.workspace),
+        (ScopeKind::Method, order.method),
+    ];
+    let named: Vec<_> = named
+        .into_iter()
+        .filter_map(|(kind, name)| Some((kind, name?)))
+        .collect();
+    let mut state = sandbox.state();
+    let limits = &mut state.limits;
+    match (
+        named.as_slice(),
+        order.account,
+        order.rate,
+        order.concurrency,
+        order.latency,
+    ) {
+        ([(kind, name)], None, Some(rate), None, None) => {
+            let rate = Rate {
+                burst: order.burst.unwrap_or(1).max(1),
+                ..rate
+            };
+            let settings = &mut limits.settings;
+            match (kind, name.as_str()) {
+                (ScopeKind::Channel, "*") => settings.channel_rate = rate,
+                (ScopeKind::Webhook, "*") => settings.webhook_rate = rate,
+                (ScopeKind::Workspace, "*") => settings.workspace_rate = rate,
+                (ScopeKind::Method, "*") => settings.method_rate = rate,
+                (ScopeKind::Channel, name) => {
+                    limits.rates.insert((*kind, resolved(name).into_owned()), rate);
+                }
+                (_, name) => {
+                    limits.rates.insert((*kind, name.to_owned()), rate);
+                }
+            }
+        }
+        ([], Some(account), None, Some(concurrency), None) if account == "*" => {
+            limits.settings.clevertap_concurrency = concurrency;
+        }
+        ([], Some(account), None, Some(concurrency), None) => {
+            limits.concurrency.insert(account, concurrency);
+        }
+        ([], None, None, None, Some(latency)) => limits.settings.latency = latency,
+        _ => {
+            return Err(refusal(
+                "a limit is one of: channel, webhook, workspace or method with rate (and burst); account with \
+                 concurrency; latency",
+            ));
+        }
+    }
+    Ok(done())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChannelOrder {
+    channel: String,
+    exists: Option<bool>,
+    joined: Option<bool>,
+    joinable: Option<bool>,
+    archived: Option<bool>,
+}
+
+async fn order_channel(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Result<Reply, Reply> {
+    let order: ChannelOrder = read(&body)?;
+    let mut state = sandbox.state();
+    let channel = state.channels.entry(resolved(&order.channel).into_owned()).or_default();
+    *channel = Channel {
+        exists: order.exists.unwrap_or(channel.exists),
+        joined: order.joined.unwrap_or(channel.joined),
+        joinable: order.joinable.unwrap_or(channel.joinable),
+        archived: order.archived.unwrap_or(channel.archived),
+    };
+    Ok(done())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CredentialOrder {
+    token: Option<String>,
+    passcode: Option<String>,
+    webhook: Option<String>,
+    refused: bool,
+    error: Option<String>,
+}
+
+async fn order_credential(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Result<Reply, Reply> {
+    let order: CredentialOrder = read(&body)?;
+    let (secret, error) = match (&order.token, &order.passcode, &order.webhook) {
+        (Some(token), None, None) => (token.as_str(), "invalid_auth"),
+        (None, Some(passcode), None) => (passcode.as_str(), "Account ID is not valid"),
+        (None, None, Some(webhook)) => (last_element(webhook), "no_service"),
+        _ => return Err(refusal("a credential is one of: token, passcode, webhook")),
+    };
+    let mut state = sandbox.state();
+    if order.refused {
+        let error = order.error.unwrap_or_else(|| error.to_owned());
+        state.refused.insert(Fingerprint::of(secret), error);
+    } else {
+        state.refused.remove(&Fingerprint::of(secret));
+    }
+    Ok(done())
+}
+
+async fn reset(Shared(sandbox): Shared<Sandbox>) -> Reply {
+    sandbox.state().reset();
+    sandbox.wake();
+    done()
+}
+
+/// Reads an order, or says which field is wrong.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
+    serde_json::from_slice(body).map_err(|error| refusal(&format!("not an order: {error}")))
+}
+
+fn refusal(words: &str) -> Reply {
+    Reply::json(400, &json!({"error": words}))
+}
+
+fn done() -> Reply {
+    Reply::json(200, &json!({"ok": true}))
+}
+
+fn milliseconds(time: Duration) -> Value {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into()
+}

@@ -1,0 +1,158 @@
+//! The sandbox's way to the network: its routes, and sockets that can be cut without an answer.
+//!
+//! A reset has to happen below HTTP: the line of a request is cut, and the socket then refuses to write the answer and
+//! closes with a TCP reset.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::connect_info::Connected;
+use axum::routing::{any, post};
+use axum::serve::IncomingStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Sandbox, clevertap, control, slack, webhook};
+
+/// What a CleverTap upload of 1,000 full records needs, and more.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+impl Sandbox {
+    /// Serves until the shutdown; requests that hang are cut then, the others are answered.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        shared.changed.send_replace(false);
+        axum::serve(
+            Listener(listener),
+            self.router().into_make_service_with_connect_info::<Line>(),
+        )
+        .with_graceful_shutdown(async move {
+            shutdown.await;
+            shared.changed.send_replace(true);
+        })
+        .await
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/api/{method}", any(slack::call))
+            .route("/services/{*path}", post(webhook::post))
+            .route("/1/upload", post(clevertap::upload))
+            .merge(control::routes())
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(self)
+    }
+}
+
+/// The connection that a request came by.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Line(Arc<AtomicBool>);
+
+impl Line {
+    /// From now on nothing is written, and the connection ends with a reset.
+    pub(super) fn cut(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_cut(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+struct Listener(TcpListener);
+
+impl axum::serve::Listener for Listener {
+    type Io = Socket;
+    type Addr = Line;
+
+    async fn accept(&mut self) -> (Socket, Line) {
+        loop {
+            let (stream, _) = axum::serve::Listener::accept(&mut self.0).await;
+            // A socket without its options is one whose client has gone.
+            if stream.set_nodelay(true).is_ok() {
+                let line = Line::default();
+                return (
+                    Socket {
+                        stream,
+                        line: line.clone(),
+                    },
+                    line,
+                );
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Line> {
+        Ok(Line::default())
+    }
+}
+
+impl Connected<IncomingStream<'_, Listener>> for Line {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
+
+struct Socket {
+    stream: TcpStream,
+    line: Line,
+}
+
+impl Socket {
+    /// An error when the line is cut; closing then sends a reset, because the socket doesn't linger.
+    fn check(&self) -> io::Result<()> {
+        if self.line.is_cut() {
+            self.stream.set_zero_linger()?;
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,594 @@
+//! Slack's Web API: `chat.postMessage` and the methods around it, with their errors, limits and warnings.
+
+use std::borrow::Cow;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Path, RawQuery, State as Shared};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::fault::{Fault, Fingerprint, Kind};
+use super::log::{Arrival, ArrivalKind};
+use super::serve::Line;
+use super::state::{Met, Scope, ScopeKind, State, Verdict, written_ts};
+use super::{Decision, Reply, Sandbox, header_text};
+
+/// The methods, each with the scope that it asks for.
+const METHODS: [(&str, &str); 6] = [
+    ("chat.postMessage", "chat:write"),
+    ("conversations.open", "im:write"),
+    ("conversations.join", "channels:join"),
+    ("conversations.history", "channels:history"),
+    ("auth.test", ""),
+    ("users.info", "users:read"),
+];
+const GRANTED: &str = "chat:write,chat:write.public,channels:join,channels:history,im:history,im:write,users:read";
+/// What a token without the scope has been granted.
+const GRANTED_WITHOUT: &str = "channels:read";
+const BOT_USER: &str = "U0SANDBOX";
+const BOT: &str = "B0SANDBOX";
+
+/// More than this is cut off.
+const TEXT_CHARS_MAX: usize = 40_000;
+/// More than this is stored as several messages…
+const MESSAGE_CHARS_MAX: usize = 4_040;
+/// … of so many each.
+const PART_CHARS: usize = 4_000;
+const BLOCKS_MAX: usize = 50;
+const ATTACHMENTS_MAX: usize = 100;
+const MEMBERS_MAX: usize = 8;
+const HISTORY_MAX: usize = 999;
+
+pub(super) async fn call(
+    Shared(sandbox): Shared<Sandbox>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    Path(method): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let call = Call::read(&method, query.as_deref(), &headers, &body);
+    sandbox.play(&line, |state, now| call.decide(state, now)).await
+}
+
+/// The direct channel of a member, by the member's id; any other id stays as it is.
+pub(super) fn resolved(id: &str) -> Cow<'_, str> {
+    match id.strip_prefix(['U', 'W']) {
+        Some(rest) if is_id(id) => Cow::Owned(format!("D{rest}")),
+        _ => Cow::Borrowed(id),
+    }
+}
+
+/// The form fields of a body or a query, in their order.
+pub(super) fn form_fields(text: &str) -> Vec<(String, String)> {
+    let mut url = reqwest::Url::parse("http://sandbox/").expect("the text is a URL");
+    url.set_query(Some(text));
+    url.query_pairs()
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect()
+}
+
+/// Whether the message holds anything that Slack would show.
+pub(super) fn has_content(arguments: &Map<String, Value>) -> bool {
+    let is_full = |name| match arguments.get(name) {
+        Some(Value::String(text)) => !text.trim().is_empty(),
+        Some(Value::Array(items)) => !items.is_empty(),
+        _ => false,
+    };
+    ["text", "blocks", "attachments"].into_iter().any(is_full)
+}
+
+/// A text as Slack keeps it: what is too long for a message is cut off without a word.
+pub(super) fn kept_text(text: &str) -> &str {
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((end, _)) => text.get(..end).expect("the index is a character's"),
+        None => text,
+    }
+}
+
+/// What is asked of the token, the arguments or the channel, as Slack's code.
+type Refusal = Cow<'static, str>;
+
+struct Call {
+    /// The method and its scope; none when there is no such method.
+    method: Option<(&'static str, &'static str)>,
+    token: Option<String>,
+    arguments: Result<Map<String, Value>, &'static str>,
+    is_charset_missing: bool,
+    traceparent: Option<Box<str>>,
+}
+
+impl Call {
+    fn read(method: &str, query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Self {
+        let content_type = header_text(headers, header::CONTENT_TYPE.as_str())
+            .unwrap_or_default()
+            .to_lowercase();
+        let bearer = header_text(headers, header::AUTHORIZATION.as_str());
+        let bearer = bearer
+            .as_deref()
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .map(|token| token.trim().to_owned());
+        let mut arguments = read_arguments(query, &content_type, body);
+        // The token of a form may be a field; it must not get into the log.
+        let field = arguments
+            .as_mut()
+            .ok()
+            .and_then(|arguments| arguments.shift_remove("token"));
+        Self {
+            method: METHODS.into_iter().find(|(name, _)| *name == method),
+            token: bearer
+                .or_else(|| Some(field?.as_str()?.to_owned()))
+                .filter(|token| !token.is_empty()),
+            arguments,
+            is_charset_missing: content_type.starts_with("application/json") && !content_type.contains("charset"),
+            traceparent: header_text(headers, "traceparent"),
+        }
+    }
+
+    fn decide(&self, state: &mut State, now: Instant) -> Decision {
+        let method = self.method.map_or("unknown_method", |(name, _)| name);
+        let asked = self
+            .text("channel")
+            .or_else(|| self.text("user"))
+            .unwrap_or(Cow::Borrowed(method));
+        let channel = resolved(&asked);
+        let (target, _) = state.log.enter(&asked);
+        let credential = Fingerprint::of(self.token.as_deref().unwrap_or_default());
+        let met = state.meet(&[&asked, &channel, method], credential, now);
+
+        let is_message = method == "chat.postMessage";
+        let kind = if is_message {
+            ArrivalKind::SlackMessage
+        } else {
+            ArrivalKind::SlackCall
+        };
+        let mut arrival = Arrival::new(kind, target, method);
+        arrival.channel = (channel != asked).then(|| channel.as_ref().into());
+        arrival.workspace = self.token.as_deref().map(|token| workspace(token).into());
+        arrival.traceparent.clone_from(&self.traceparent);
+        if is_message {
+            arrival.text = Some(kept_text(&self.text("text").unwrap_or_default()).into());
+            arrival.arguments = self.other_arguments();
+        }
+        let scopes = self.scopes(&channel);
+        arrival.inside_retry_after = state.is_told_to_wait(&scopes, now);
+        let verdict = match met.intercept() {
+            Some(verdict) => verdict,
+            None => self.evaluate(state, &met, &scopes, &mut arrival),
+        };
+        state.settle(arrival, &met, verdict, Vec::new())
+    }
+
+    /// What has a limit here, the narrow one first; nothing before the token is known.
+    fn scopes(&self, channel: &str) -> Vec<Scope> {
+        let (Some((method, _)), Some(token)) = (self.method, &self.token) else {
+            return Vec::new();
+        };
+        let workspace = workspace(token);
+        match method {
+            "auth.test" => Vec::new(),
+            "chat.postMessage" => vec![
+                Scope::new(ScopeKind::Channel, format!("{workspace}:{channel}"), channel),
+                Scope::new(ScopeKind::Workspace, workspace.clone(), workspace),
+            ],
+            _ => vec![Scope::new(ScopeKind::Method, format!("{workspace}:{method}"), method)],
+        }
+    }
+
+    fn evaluate(&self, state: &mut State, met: &Met, scopes: &[Scope], arrival: &mut Arrival) -> Verdict {
+        let Some((method, _)) = self.method else {
+            return self.refusal("unknown_method");
+        };
+        if let Some(code) = self.token_refusal(state) {
+            return self.refusal(&code);
+        }
+        if let Some(fault) = met.fault(Kind::RateLimit) {
+            return ordered_limit(state, met, fault, scopes);
+        }
+        if let Err((scope, seconds)) = state.admit(scopes, met) {
+            // The narrow limit of posting has a word of its own.
+            let code = if scope.kind == ScopeKind::Channel {
+                "rate_limited"
+            } else {
+                "ratelimited"
+            };
+            return limited(code, Some(seconds));
+        }
+        if let Some(Fault { order, .. }) = met.fault(Kind::Error) {
+            let mut verdict = self.refusal(order.error.as_deref().unwrap_or_default());
+            verdict.reply.status = order.status.unwrap_or(200);
+            return verdict;
+        }
+        let answer = match &self.arguments {
+            Err(code) => Err(Cow::Borrowed(*code)),
+            Ok(arguments) => match method {
+                "chat.postMessage" => self.post(state, met, arguments, arrival),
+                "conversations.open" => self.open(),
+                "conversations.join" => self.join(state),
+                "conversations.history" => self.history(state),
+                "users.info" => self.member(),
+                _ => Ok(self.identity()),
+            },
+        };
+        match answer {
+            Ok(answer) => self.success(answer),
+            Err(code) => self.refusal(&code),
+        }
+    }
+
+    fn token_refusal(&self, state: &State) -> Option<Refusal> {
+        let Some(token) = &self.token else {
+            return Some("not_authed".into());
+        };
+        if let Some(code) = state.refused.get(&Fingerprint::of(token)) {
+            return Some(code.clone().into());
+        }
+        let is_known = token.starts_with("xoxb-") || token.starts_with("xoxp-");
+        (!is_known || token.contains("invalid")).then(|| "invalid_auth".into())
+    }
+
+    fn post(
+        &self,
+        state: &mut State,
+        met: &Met,
+        arguments: &Map<String, Value>,
+        arrival: &mut Arrival,
+    ) -> Result<Value, Refusal> {
+        let channel = self.channel(state)?;
+        let kept = state.channels.get(channel.as_ref()).copied().unwrap_or_default();
+        if kept.archived {
+            return Err("is_archived".into());
+        }
+        if !kept.joined {
+            return Err("not_in_channel".into());
+        }
+        check_content(arguments)?;
+        let text = kept_text(arguments.get("text").and_then(Value::as_str).unwrap_or_default());
+        let parts = parts(text);
+        let first = state.stamp(parts.len() as u64, met.now);
+        let ts = written_ts(first);
+        arrival.ts = Some(ts.as_str().into());
+        let message = message(parts[0].clone(), &ts, arguments.get("thread_ts"));
+        Ok(json!({"channel": channel, "ts": ts, "message": message}))
+    }
+
+    fn open(&self) -> Result<Value, Refusal> {
+        if let Some(channel) = self.text("channel") {
+            let is_direct = is_id(&channel) && channel.starts_with(['D', 'G']);
+            return if is_direct {
+                Ok(json!({"channel": {"id": channel}}))
+            } else {
+                Err("channel_not_found".into())
+            };
+        }
+        let members = match self
+            .arguments
+            .as_ref()
+            .ok()
+            .and_then(|arguments| arguments.get("users"))
+        {
+            Some(Value::String(list)) => list.split(',').map(|member| member.trim().to_owned()).collect(),
+            Some(Value::Array(list)) => list
+                .iter()
+                .filter_map(|member| Some(member.as_str()?.to_owned()))
+                .collect(),
+            _ => Vec::new(),
+        };
+        if members.iter().all(String::is_empty) {
+            return Err("users_list_not_supplied".into());
+        }
+        if members.len() > MEMBERS_MAX {
+            return Err("too_many_users".into());
+        }
+        if !members.iter().all(|member| is_member(member)) {
+            return Err("user_not_found".into());
+        }
+        let id = match members.as_slice() {
+            [member] => resolved(member).into_owned(),
+            _ => format!("G{}", Fingerprint::of(&members.join(",")).to_string().to_uppercase()),
+        };
+        Ok(json!({"channel": {"id": id}}))
+    }
+
+    fn join(&self, state: &mut State) -> Result<Value, Refusal> {
+        let channel = self.channel(state)?.into_owned();
+        if !channel.starts_with('C') {
+            return Err("method_not_supported_for_channel_type".into());
+        }
+        let kept = state.channels.get(&channel).copied().unwrap_or_default();
+        let answer = json!({"id": channel, "name": channel.to_lowercase(), "is_member": true});
+        if kept.archived {
+            return Err("is_archived".into());
+        }
+        if kept.joined {
+            return Ok(json!({"channel": answer, "warning": "already_in_channel"}));
+        }
+        if !kept.joinable {
+            return Err("method_not_supported_for_channel_type".into());
+        }
+        state.channels.entry(channel).or_default().joined = true;
+        Ok(json!({"channel": answer}))
+    }
+
+    /// The accepted messages of a channel that are in the log, newest first.
+    fn history(&self, state: &State) -> Result<Value, Refusal> {
+        let channel = self.channel(state)?;
+        if !state.channels.get(channel.as_ref()).copied().unwrap_or_default().joined {
+            return Err("not_in_channel".into());
+        }
+        let limit = self
+            .text("limit")
+            .and_then(|limit| limit.parse().ok())
+            .unwrap_or(100)
+            .clamp(1, HISTORY_MAX);
+        let oldest = self.text("oldest").unwrap_or(Cow::Borrowed("0"));
+        let latest = self.text("latest");
+        let is_there = |arrival: &&Arrival| {
+            let of = arrival.channel.as_deref().unwrap_or(&arrival.target);
+            arrival.kind == ArrivalKind::SlackMessage && arrival.accepted && of == channel
+        };
+        // Keys compare as texts, as they all have ten digits before the point; one is never read as a float.
+        let mut messages = state
+            .log
+            .since(0)
+            .rev()
+            .filter(is_there)
+            .flat_map(stored)
+            .filter(|(ts, _)| {
+                ts.as_str() > oldest.as_ref() && latest.as_ref().is_none_or(|latest| ts.as_str() < latest.as_ref())
+            });
+        let page: Vec<Value> = messages.by_ref().take(limit).map(|(_, message)| message).collect();
+        Ok(json!({"messages": page, "has_more": messages.next().is_some()}))
+    }
+
+    fn member(&self) -> Result<Value, Refusal> {
+        let user = self
+            .text("user")
+            .filter(|user| is_member(user))
+            .ok_or("user_not_found")?;
+        let name = user.to_lowercase();
+        let team = workspace(self.token.as_deref().unwrap_or_default());
+        Ok(
+            json!({"user": {"id": user, "team_id": team, "name": name, "real_name": name, "deleted": false, "is_bot": false}}),
+        )
+    }
+
+    fn identity(&self) -> Value {
+        let team = workspace(self.token.as_deref().unwrap_or_default());
+        json!({"url": "https://sandbox.slack.com/", "team": "Sandbox", "user": "sandbox", "team_id": team,
+            "user_id": BOT_USER, "bot_id": BOT, "is_enterprise_install": false})
+    }
+
+    /// The channel that is asked for, when it exists.
+    fn channel(&self, state: &State) -> Result<Cow<'_, str>, Refusal> {
+        let not_found = || Cow::Borrowed("channel_not_found");
+        let asked = self.text("channel").ok_or_else(not_found)?;
+        let channel = resolved(&asked).into_owned();
+        let exists = state.channels.get(&channel).is_none_or(|kept| kept.exists);
+        let is_channel = is_id(&channel) && channel.starts_with(['C', 'G', 'D']) && !channel.contains("NOPE");
+        if exists && is_channel {
+            Ok(Cow::Owned(channel))
+        } else {
+            Err(not_found())
+        }
+    }
+
+    fn success(&self, answer: Value) -> Verdict {
+        let mut body = json!({"ok": true});
+        let mut warnings: Vec<String> = Vec::new();
+        if let (Some(body), Value::Object(answer)) = (body.as_object_mut(), answer) {
+            warnings.extend(answer.get("warning").and_then(Value::as_str).map(str::to_owned));
+            body.extend(answer);
+        }
+        if self.is_charset_missing {
+            warnings.push("missing_charset".to_owned());
+        }
+        if !warnings.is_empty() {
+            body["warning"] = warnings.join(",").into();
+            body["response_metadata"] = json!({"warnings": warnings});
+        }
+        Verdict {
+            reply: self.reply(200, &body, GRANTED),
+            accepted: true,
+            error: None,
+        }
+    }
+
+    fn refusal(&self, code: &str) -> Verdict {
+        let mut body = json!({"ok": false, "error": code});
+        let mut granted = GRANTED;
+        match code {
+            "missing_scope" => {
+                granted = GRANTED_WITHOUT;
+                body["needed"] = self.method.map_or("", |(_, scope)| scope).into();
+                body["provided"] = granted.into();
+            }
+            "invalid_blocks" => {
+                body["errors"] = json!([format!(
+                    "no more than {BLOCKS_MAX} items allowed [json-pointer:/blocks]"
+                )]);
+            }
+            _ => {}
+        }
+        Verdict {
+            reply: self.reply(200, &body, granted),
+            accepted: false,
+            error: Some(code.to_owned()),
+        }
+    }
+
+    fn reply(&self, status: u16, body: &Value, granted: &'static str) -> Reply {
+        let accepted = self.method.map_or("", |(_, scope)| scope);
+        Reply {
+            headers: vec![("x-oauth-scopes", granted), ("x-accepted-oauth-scopes", accepted)],
+            ..Reply::json(status, body)
+        }
+    }
+
+    /// An argument as text: a form knows nothing else.
+    fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        match self.arguments.as_ref().ok()?.get(name)? {
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            value @ (Value::Number(_) | Value::Bool(_)) => Some(Cow::Owned(value.to_string())),
+            _ => None,
+        }
+    }
+
+    fn other_arguments(&self) -> Option<Box<RawValue>> {
+        let mut others = self.arguments.as_ref().ok()?.clone();
+        others.retain(|name, _| name != "channel" && name != "text");
+        (!others.is_empty()).then(|| RawValue::from_string(Value::Object(others).to_string()).ok())?
+    }
+}
+
+/// The label of the workspace that a token is for.
+pub(super) fn workspace(token: &str) -> String {
+    match token.split('-').nth(1) {
+        Some(team) if !team.is_empty() && team.bytes().all(|byte| byte.is_ascii_digit()) => format!("T{team}"),
+        _ => format!("T{}", Fingerprint::of(token).to_string().to_uppercase()),
+    }
+}
+
+fn ordered_limit(state: &mut State, met: &Met, fault: &Fault, scopes: &[Scope]) -> Verdict {
+    // A channel's own limit, unless the order says or aims at something else.
+    let is_of_channel = scopes
+        .first()
+        .is_some_and(|scope| scope.kind == ScopeKind::Channel && resolved(&fault.order.target) == scope.name.as_str());
+    let code = fault
+        .order
+        .error
+        .as_deref()
+        .unwrap_or(if is_of_channel { "rate_limited" } else { "ratelimited" });
+    let retry_after = fault.retry_after(met.now);
+    let scope = if code == "rate_limited" {
+        scopes.first()
+    } else {
+        scopes.last()
+    };
+    if let (Some(scope), Some(seconds)) = (scope, retry_after) {
+        state.shut(scope, met, seconds);
+    }
+    limited(code, retry_after)
+}
+
+fn limited(code: &str, retry_after: Option<u32>) -> Verdict {
+    Verdict {
+        reply: Reply::json(429, &json!({"ok": false, "error": code})).retry_after(retry_after),
+        accepted: false,
+        error: Some(code.to_owned()),
+    }
+}
+
+fn read_arguments(query: Option<&str>, content_type: &str, body: &[u8]) -> Result<Map<String, Value>, &'static str> {
+    let mut arguments = fields(query.unwrap_or_default());
+    if body.is_empty() {
+        return Ok(arguments);
+    }
+    match content_type.split(';').next().unwrap_or_default().trim() {
+        "application/json" => match serde_json::from_slice(body) {
+            Ok(Value::Object(object)) => arguments.extend(object),
+            Ok(_) => return Err("json_not_object"),
+            Err(_) => return Err("invalid_json"),
+        },
+        "application/x-www-form-urlencoded" => {
+            let text = str::from_utf8(body).map_err(|_| "invalid_form_data")?;
+            arguments.extend(fields(text));
+            // In a form these are texts that hold JSON.
+            for name in ["blocks", "attachments"] {
+                if let Some(value) = arguments.get_mut(name) {
+                    let text = value.as_str().unwrap_or_default();
+                    *value = serde_json::from_str(text).map_err(|_| "invalid_blocks_format")?;
+                }
+            }
+        }
+        "" => return Err("missing_post_type"),
+        _ => return Err("invalid_post_type"),
+    }
+    Ok(arguments)
+}
+
+fn fields(text: &str) -> Map<String, Value> {
+    form_fields(text)
+        .into_iter()
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect()
+}
+
+fn check_content(arguments: &Map<String, Value>) -> Result<(), Refusal> {
+    if arguments
+        .get("text")
+        .is_some_and(|text| !text.is_string() && !text.is_null())
+    {
+        return Err("invalid_arguments".into());
+    }
+    for (name, max, code) in [
+        ("blocks", BLOCKS_MAX, "invalid_blocks"),
+        ("attachments", ATTACHMENTS_MAX, "too_many_attachments"),
+    ] {
+        match arguments.get(name) {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(items)) if items.len() <= max => {}
+            Some(Value::Array(_)) => return Err(code.into()),
+            Some(_) => return Err("invalid_blocks_format".into()),
+        }
+    }
+    if has_content(arguments) {
+        Ok(())
+    } else {
+        Err("no_text".into())
+    }
+}
+
+/// The messages that one text is stored as.
+fn parts(text: &str) -> Vec<String> {
+    let chars: Vec<char> = text.chars().collect();
+    if chars.len() <= MESSAGE_CHARS_MAX {
+        return vec![text.to_owned()];
+    }
+    chars.chunks(PART_CHARS).map(|part| part.iter().collect()).collect()
+}
+
+fn message(text: String, ts: &str, thread_ts: Option<&Value>) -> Value {
+    let mut message = json!({"type": "message", "text": text, "user": BOT_USER, "bot_id": BOT, "ts": ts});
+    if let Some(thread_ts) = thread_ts {
+        message["thread_ts"] = thread_ts.clone();
+    }
+    message
+}
+
+/// An accepted message as it is stored: its parts with their keys, newest first.
+fn stored(arrival: &Arrival) -> Vec<(String, Value)> {
+    let digits: String = arrival
+        .ts
+        .as_deref()
+        .unwrap_or_default()
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    let first: u64 = digits.parse().unwrap_or_default();
+    let arguments = arrival
+        .arguments
+        .as_deref()
+        .and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+    let thread_ts = arguments.as_ref().and_then(|arguments| arguments.get("thread_ts"));
+    let parts = parts(arrival.text.as_deref().unwrap_or_default());
+    let numbered = (first..).zip(parts).map(|(number, text)| {
+        let ts = written_ts(number);
+        (ts.clone(), message(text, &ts, thread_ts))
+    });
+    let mut messages: Vec<_> = numbered.collect();
+    messages.reverse();
+    messages
+}
+
+fn is_id(id: &str) -> bool {
+    let is_written = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    id.len() > 1 && id.bytes().all(is_written)
+}
+
+fn is_member(id: &str) -> bool {
+    is_id(id) && id.starts_with(['U', 'W']) && !id.contains("NOPE")
+}
