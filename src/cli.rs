@@ -20,7 +20,12 @@ mod rules;
 
 /// Turns lead events on Kafka into Slack messages and CleverTap records.
 #[derive(Debug, Parser)]
-#[command(name = "leadlane", version, about, after_help = "Start with: leadlane demo\nThen: leadlane topics create, leadlane rules apply FILE, leadlane run")]
+#[command(
+    name = "leadlane",
+    version,
+    about,
+    after_help = "Start with: leadlane demo\nThen: leadlane topics create, leadlane rules apply FILE, leadlane run"
+)]
 pub struct Cli {
     /// The configuration file [default: config/leadlane.yaml when it exists, else built-in defaults]
     #[arg(long, global = true, value_name = "FILE")]
@@ -118,7 +123,9 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         .build()
         .map_err(|error| CliError::failed(format!("the runtime can't be made: {error}")))?;
     let done = match cli.command {
-        Command::Demo(options) => runtime.block_on(crate::demo::run(config, options, stop)).map_err(CliError::from),
+        Command::Demo(options) => runtime
+            .block_on(crate::demo::run(config, options, stop))
+            .map_err(CliError::from),
         Command::Run { roles } => {
             start_logging(&config)?;
             runtime.block_on(serve(config, &roles, stop))
@@ -132,7 +139,11 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         Command::Events(command) => events::run(&config, &command, cli.json),
         Command::Config(ConfigCommand::Check) => {
             let json = config.to_json();
-            let text = if cli.json { json.to_string() } else { format!("{json:#}") };
+            let text = if cli.json {
+                json.to_string()
+            } else {
+                format!("{json:#}")
+            };
             print(&text)
         }
     };
@@ -146,14 +157,18 @@ async fn serve(config: Config, roles: &[Role], stop: watch::Receiver<bool>) -> R
     let all = [Role::Processor, Role::Sender, Role::Admin];
     let roles = if roles.is_empty() { &all } else { roles };
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
-    app::run(Arc::new(config), roles, limits, metrics, stop).await.map_err(CliError::from)
+    app::run(Arc::new(config), roles, limits, metrics, stop)
+        .await
+        .map_err(CliError::from)
 }
 
 async fn sandbox(listen: SocketAddr, mut stop: watch::Receiver<bool>) -> Result<(), CliError> {
     let cant = |error| CliError::failed(format!("--listen {listen}: {error}"));
     let listener = tokio::net::TcpListener::bind(listen).await.map_err(cant)?;
     let at = listener.local_addr().map_err(cant)?;
-    eprintln!("sandbox: Slack at http://{at}/api, webhooks at http://{at}/services/..., CleverTap at http://{at}, control at http://{at}/_sandbox/");
+    eprintln!(
+        "sandbox: Slack at http://{at}/api, webhooks at http://{at}/services/..., CleverTap at http://{at}, control at http://{at}/_sandbox/"
+    );
     let sandbox = crate::sandbox::Sandbox::new(crate::sandbox::Settings::default());
     let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
     sandbox.serve(listener, stopped).await.map_err(cant)
@@ -162,7 +177,9 @@ async fn sandbox(listen: SocketAddr, mut stop: watch::Receiver<bool>) -> Result<
 async fn topics(config: &Config, command: &Topics, json: bool) -> Result<(), CliError> {
     match command {
         Topics::Create(create) => {
-            let made = topics::create(config, create.partitions, create.replication).await.map_err(CliError::failed)?;
+            let made = topics::create(config, create.partitions, create.replication)
+                .await
+                .map_err(CliError::failed)?;
             for (topic, made) in made {
                 print(&match json {
                     true => serde_json::json!({"id": topic, "created": made}).to_string(),
@@ -173,7 +190,11 @@ async fn topics(config: &Config, command: &Topics, json: bool) -> Result<(), Cli
         }
         Topics::Check => {
             topics::check(config).await.map_err(CliError::failed)?;
-            print(if json { r#"{"id":"topics","ok":true}"# } else { "all topics are there, set as they must be" })
+            print(if json {
+                r#"{"id":"topics","ok":true}"#
+            } else {
+                "all topics are there, set as they must be"
+            })
         }
     }
 }
@@ -183,10 +204,14 @@ fn start_logging(config: &Config) -> Result<(), CliError> {
     use crate::config::LogFormat;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .map_err(|error| CliError::Invalid(format!("log.level: {error}; write error, warn, info, debug or trace")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match config.log.format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
     }
     Ok(())
 }

@@ -51,11 +51,23 @@ fn rate(text: &str) -> Result<f64, String> {
 
 pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bool>) -> anyhow::Result<()> {
     let cluster = MockCluster::new(1).context("the embedded broker can't be started")?;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("the sandbox can't listen")?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .context("the sandbox can't listen")?;
     let sandbox = Sandbox::new(Settings::default());
     let folder = Folder::make(&listener.local_addr()?.to_string())?;
-    let config = Arc::new(embed(config, &cluster.bootstrap_servers(), &listener.local_addr()?.to_string(), &folder)?);
-    let topics = [&config.topics.events, &config.topics.jobs, &config.topics.outcomes, &config.topics.dead_letters];
+    let config = Arc::new(embed(
+        config,
+        &cluster.bootstrap_servers(),
+        &listener.local_addr()?.to_string(),
+        &folder,
+    )?);
+    let topics = [
+        &config.topics.events,
+        &config.topics.jobs,
+        &config.topics.outcomes,
+        &config.topics.dead_letters,
+    ];
     for topic in topics {
         cluster.create_topic(topic, PARTITIONS, 1)?;
     }
@@ -71,7 +83,13 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
     let view = View::new(&config)?;
     view.begin(options.rate);
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
-    let running = tokio::spawn(app::run(Arc::clone(&config), &ROLES, Limits::default(), metrics, stopped));
+    let running = tokio::spawn(app::run(
+        Arc::clone(&config),
+        &ROLES,
+        Limits::default(),
+        metrics,
+        stopped,
+    ));
 
     let began = Instant::now();
     let ends = options.seconds.map(|seconds| began + Duration::from_secs(seconds));
@@ -84,7 +102,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
             throttled = true;
             sandbox.order(serde_json::from_value(serde_json::json!({
                 "target": "C0SALES", "kind": "rate_limit", "times": 1, "retry_after": 4
-            }))?);
+            }))?)?;
         }
         let more = ends.is_none_or(|ends| Instant::now() + TAIL < ends);
         while more && next_event <= Instant::now() {
@@ -92,7 +110,13 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
             let (key, value) = source.next();
             view.produced(&value);
             let headers = crate::kafka::headers([]);
-            let record = Record { topic: &config.topics.events, partition: None, key: key.as_bytes(), value: Some(value.as_bytes()), headers };
+            let record = Record {
+                topic: &config.topics.events,
+                partition: None,
+                key: key.as_bytes(),
+                value: Some(value.as_bytes()),
+                headers,
+            };
             producer.write(&record, |_| {});
         }
         tokio::select! {
@@ -112,7 +136,10 @@ const ROLES: [Role; 2] = [Role::Processor, Role::Sender];
 
 /// The configuration with everything outside replaced by what this process brings along.
 fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> anyhow::Result<Config> {
-    config.kafka = crate::config::Kafka { brokers: brokers.to_owned(), ..crate::config::Kafka::default() };
+    config.kafka = crate::config::Kafka {
+        brokers: brokers.to_owned(),
+        ..crate::config::Kafka::default()
+    };
     config.admin.listen = ([127, 0, 0, 1], 0).into();
     config.slack.api_url = format!("http://{sandbox}/api");
     config.slack.webhook_hosts = vec![sandbox.to_owned()];
@@ -120,7 +147,9 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
     let account = Account {
         region: "sandbox".to_owned(),
         account_id: "ACME".to_owned(),
-        passcode: SecretRef { secret: "acme-passcode".to_owned() },
+        passcode: SecretRef {
+            secret: "acme-passcode".to_owned(),
+        },
         concurrency: 3,
         api_url: Some(format!("http://{sandbox}")),
     };
@@ -133,7 +162,13 @@ fn write_rules(config: &Config, producer: &Producer) -> anyhow::Result<()> {
         let rule = Rule::from_json(&entry.value).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
         let value = entry.value.to_string();
         let headers = crate::kafka::headers([]);
-        let record = Record { topic: &config.topics.rules, partition: Some(0), key: rule.id.as_bytes(), value: Some(value.as_bytes()), headers };
+        let record = Record {
+            topic: &config.topics.rules,
+            partition: Some(0),
+            key: rule.id.as_bytes(),
+            value: Some(value.as_bytes()),
+            headers,
+        };
         producer.write_and_wait(&record).map_err(anyhow::Error::msg)?;
     }
     Ok(())
@@ -149,7 +184,10 @@ impl Folder {
         std::fs::create_dir_all(&folder.0)?;
         std::fs::write(folder.0.join("sales-bot"), "xoxb-sandbox")?;
         std::fs::write(folder.0.join("acme-passcode"), "sandbox")?;
-        std::fs::write(folder.0.join("ops-webhook"), format!("http://{sandbox}/services/T0DEMO/B0DEMO/operations"))?;
+        std::fs::write(
+            folder.0.join("ops-webhook"),
+            format!("http://{sandbox}/services/T0DEMO/B0DEMO/operations"),
+        )?;
         Ok(folder)
     }
 }

@@ -70,7 +70,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use fault::{FaultOrder, Fingerprint, Kind as FaultKind};
+pub use fault::{FaultError, FaultOrder, Fingerprint, Kind as FaultKind};
 pub use limit::{Rate, RateError};
 pub use log::{Arrival, ArrivalKind, Counts};
 use serve::Line;
@@ -154,10 +154,11 @@ impl Sandbox {
     }
 
     /// Orders a fault and gives its id.
-    pub fn order(&self, order: FaultOrder) -> u64 {
+    pub fn order(&self, order: FaultOrder) -> Result<u64, FaultError> {
+        order.check()?;
         let id = self.state().faults.add(order, Instant::now());
         self.wake();
-        id
+        Ok(id)
     }
 
     /// Ends a fault; false when there is none with that id.

@@ -287,7 +287,8 @@ impl Loop {
                 self.partitions.remove(partition);
                 self.traceparents.retain(|at, _| at.partition != *partition);
             }
-            drop(leaving.done.send(()));
+            // The group's thread may have stopped waiting.
+            let _waits = leaving.done.send(());
             false
         });
         self.leaving = leaving;

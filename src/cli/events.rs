@@ -49,8 +49,11 @@ pub(super) fn run(config: &Config, command: &Events, json: bool) -> Result<(), C
 /// Calls `each` with the number and bytes of every line that isn't blank.
 fn lines(file: &Path, mut each: impl FnMut(u64, &[u8]) -> Result<(), CliError>) -> Result<(), CliError> {
     let unreadable = |error: std::io::Error| CliError::Invalid(format!("{}: {error}", file.display()));
-    let input: Box<dyn Read> =
-        if file.as_os_str() == "-" { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(file).map_err(unreadable)?) };
+    let input: Box<dyn Read> = if file.as_os_str() == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(file).map_err(unreadable)?)
+    };
     let mut input = BufReader::new(input);
     let mut line = Vec::new();
     for number in 1.. {
@@ -67,7 +70,10 @@ fn lines(file: &Path, mut each: impl FnMut(u64, &[u8]) -> Result<(), CliError>) 
 }
 
 fn refusal(error: &DecodeError) -> (&'static str, String) {
-    (error.reason().map_or("needs_schema", crate::reason::Reason::as_str), error.to_string())
+    (
+        error.reason().map_or("needs_schema", crate::reason::Reason::as_str),
+        error.to_string(),
+    )
 }
 
 fn validate(file: &Path, json: bool) -> Result<(), CliError> {
@@ -79,12 +85,15 @@ fn validate(file: &Path, json: bool) -> Result<(), CliError> {
             refused += 1;
         }
         print(&match (&decoded, json) {
-            (Ok(event), true) => json!({"id": &*event.event_id, "line": number, "valid": true, "trigger": &*event.trigger}).to_string(),
+            (Ok(event), true) => {
+                json!({"id": &*event.event_id, "line": number, "valid": true, "trigger": &*event.trigger}).to_string()
+            }
             (Ok(event), false) => format!("line {number}: {} {}", event.trigger, event.event_id),
             (Err(error), json) => {
                 let (reason, detail) = refusal(error);
                 match json {
-                    true => json!({"id": null, "line": number, "valid": false, "reason": reason, "detail": detail}).to_string(),
+                    true => json!({"id": null, "line": number, "valid": false, "reason": reason, "detail": detail})
+                        .to_string(),
                     false => format!("line {number}: would be a dead letter: {reason}: {detail}"),
                 }
             }
@@ -92,7 +101,10 @@ fn validate(file: &Path, json: bool) -> Result<(), CliError> {
     })?;
     match refused {
         0 => Ok(()),
-        refused => Err(CliError::Invalid(format!("{}: {refused} of the lines are no lead event", file.display()))),
+        refused => Err(CliError::Invalid(format!(
+            "{}: {refused} of the lines are no lead event",
+            file.display()
+        ))),
     }
 }
 
@@ -121,12 +133,19 @@ fn send(config: &Config, file: &Path, format: Format, json: bool) -> Result<(), 
             }
         };
         let headers = crate::kafka::headers([("event-id", &*event.event_id)]);
-        let record =
-            Record { topic: &config.topics.events, partition: None, key: event.lead_id.as_bytes(), value: Some(value), headers };
+        let record = Record {
+            topic: &config.topics.events,
+            partition: None,
+            key: event.lead_id.as_bytes(),
+            value: Some(value),
+            headers,
+        };
         let (sent, failed) = (Arc::clone(&sent), Arc::clone(&failed));
         producer.write(&record, move |ack| match ack {
             Ok(_) => drop(sent.fetch_add(1, Ordering::Relaxed)),
-            Err(error) => *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("line {number}: {error}")),
+            Err(error) => {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("line {number}: {error}"))
+            }
         });
         Ok(())
     })?;
@@ -144,6 +163,9 @@ fn send(config: &Config, file: &Path, format: Format, json: bool) -> Result<(), 
     }
     match refused {
         0 => Ok(()),
-        refused => Err(CliError::Invalid(format!("{}: {refused} lines are no lead event and were not sent", file.display()))),
+        refused => Err(CliError::Invalid(format!(
+            "{}: {refused} lines are no lead event and were not sent",
+            file.display()
+        ))),
     }
 }

@@ -72,7 +72,11 @@ pub(super) fn run(config: &Config, command: &Rules, json: bool) -> Result<(), Cl
         Rules::List => list(config, json),
         Rules::Get { id } => {
             let written = in_force(config, id)?.written;
-            print(&if json { written.to_string() } else { format!("{written:#}") })
+            print(&if json {
+                written.to_string()
+            } else {
+                format!("{written:#}")
+            })
         }
         Rules::Delete { id } => {
             let before = in_force(config, id)?;
@@ -102,13 +106,20 @@ fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Written>, CliError> {
             problems.push(format!("{}: holds no rule", file.display()));
         }
         for entry in entries {
-            let id = entry.value.get("id").and_then(Value::as_str).unwrap_or("rule without an id").to_owned();
+            let id = entry
+                .value
+                .get("id")
+                .and_then(Value::as_str)
+                .unwrap_or("rule without an id")
+                .to_owned();
             let place = format!("{}:{}: {id}", file.display(), entry.line);
             match Rule::from_json(&entry.value) {
                 Err(found) => problems.extend(found.iter().map(|problem| format!("{place}: {problem}"))),
                 Ok(rule) => {
                     let warnings = check::warnings(&rule);
-                    warnings.iter().for_each(|warning| eprintln!("{place}: warning: {warning}"));
+                    warnings
+                        .iter()
+                        .for_each(|warning| eprintln!("{place}: warning: {warning}"));
                     match check::account(&rule, &accounts) {
                         Ok(Some(warning)) => eprintln!("{place}: warning: {warning}"),
                         Ok(None) => {}
@@ -117,12 +128,19 @@ fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Written>, CliError> {
                     if written.iter().any(|other| other.rule.id == rule.id) {
                         problems.push(format!("{place}: the id is given twice; each rule needs its own"));
                     }
-                    written.push(Written { rule, json: entry.value });
+                    written.push(Written {
+                        rule,
+                        json: entry.value,
+                    });
                 }
             }
         }
     }
-    if problems.is_empty() { Ok(written) } else { Err(CliError::Invalid(problems.join("\n"))) }
+    if problems.is_empty() {
+        Ok(written)
+    } else {
+        Err(CliError::Invalid(problems.join("\n")))
+    }
 }
 
 /// The state of the rules topic.
@@ -138,9 +156,11 @@ fn log(config: &Config) -> Result<RuleLog, CliError> {
 
 fn in_force(config: &Config, id: &str) -> Result<InForce, CliError> {
     let log = log(config)?;
-    log.entry(id)
-        .and_then(|entry| entry.in_force.clone())
-        .ok_or_else(|| CliError::failed(format!("there is no rule {id} in force; leadlane rules list shows those that are")))
+    log.entry(id).and_then(|entry| entry.in_force.clone()).ok_or_else(|| {
+        CliError::failed(format!(
+            "there is no rule {id} in force; leadlane rules list shows those that are"
+        ))
+    })
 }
 
 fn list(config: &Config, json: bool) -> Result<(), CliError> {
@@ -178,7 +198,9 @@ fn apply(config: &Config, written: Vec<Written>, json: bool) -> Result<(), CliEr
     let store = Store::open(config)?;
     for Written { rule, json: value } in written {
         let entry = log.entry(&rule.id);
-        let before = entry.and_then(|entry| entry.in_force.as_ref()).map(|in_force| Arc::clone(&in_force.written));
+        let before = entry
+            .and_then(|entry| entry.in_force.as_ref())
+            .map(|in_force| Arc::clone(&in_force.written));
         if before.as_deref() == Some(&value) && entry.is_some_and(|entry| entry.rejected.is_none()) {
             print(&match json {
                 true => json!({"id": &*rule.id, "changed": false}).to_string(),
@@ -195,7 +217,14 @@ fn set_status(config: &Config, id: &str, status: &str, json: bool) -> Result<(),
     let before = in_force(config, id)?;
     let mut after = (*before.written).clone();
     after["status"] = status.into();
-    change(config, &Store::open(config)?, id, Some(&before.written), Some(&after), json)
+    change(
+        config,
+        &Store::open(config)?,
+        id,
+        Some(&before.written),
+        Some(&after),
+        json,
+    )
 }
 
 /// Where changes of rules are written to.
@@ -208,7 +237,9 @@ impl Store {
     fn open(config: &Config) -> Result<Self, CliError> {
         let producer = Producer::new(config, 1_000_000).map_err(|error| CliError::failed(error.to_string()))?;
         #[expect(clippy::disallowed_methods, reason = "the audit names who ran the command")]
-        let who = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned());
+        let who = std::env::var("USER")
+            .or_else(|_| std::env::var("LOGNAME"))
+            .unwrap_or_else(|_| "unknown".to_owned());
         Ok(Self { producer, who })
     }
 }
@@ -223,17 +254,30 @@ fn change(
     json: bool,
 ) -> Result<(), CliError> {
     let write = |topic: &str, value: Option<&[u8]>| {
-        let record = Record { topic, partition: None, key: id.as_bytes(), value, headers: crate::kafka::headers([]) };
+        let record = Record {
+            topic,
+            partition: None,
+            key: id.as_bytes(),
+            value,
+            headers: crate::kafka::headers([]),
+        };
         let written = store.producer.write_and_wait(&record);
         written.map_err(|error| CliError::failed(format!("rule {id} was not written to {topic}: {error}")))
     };
-    let (_, version) = write(&config.topics.rules, after.map(Value::to_string).as_deref().map(str::as_bytes))?;
-    let when = jiff::Timestamp::from_millisecond(now_millis()).unwrap_or_default().to_string();
+    let (_, version) = write(
+        &config.topics.rules,
+        after.map(Value::to_string).as_deref().map(str::as_bytes),
+    )?;
+    let when = jiff::Timestamp::from_millisecond(now_millis())
+        .unwrap_or_default()
+        .to_string();
     let audit = json!({"who": store.who, "when": when, "before": before, "after": after}).to_string();
     write(&config.topics.audit, Some(audit.as_bytes()))?;
     let status = after.map(|rule| rule.get("status").and_then(Value::as_str).unwrap_or("active"));
     print(&match json {
-        true => json!({"id": id, "changed": true, "version": version, "status": status.unwrap_or("deleted")}).to_string(),
+        true => {
+            json!({"id": id, "changed": true, "version": version, "status": status.unwrap_or("deleted")}).to_string()
+        }
         false => format!("{id}: {} (version {version})", status.unwrap_or("deleted")),
     })
 }
@@ -255,19 +299,39 @@ fn explain(config: &Config, event: &Path, files: &[PathBuf], json: bool) -> Resu
         CliError::Invalid(format!("{}: {reason}: {error}", event.display()))
     })?;
     let rules: Vec<Arc<Versioned>> = if files.is_empty() {
-        log(config)?.list().filter_map(|(_, entry)| Some(Arc::clone(&entry.in_force.as_ref()?.versioned))).collect()
+        log(config)?
+            .list()
+            .filter_map(|(_, entry)| Some(Arc::clone(&entry.in_force.as_ref()?.versioned)))
+            .collect()
     } else {
-        read(config, files)?.into_iter().map(|written| Arc::new(Versioned { rule: written.rule, version: 0 })).collect()
+        read(config, files)?
+            .into_iter()
+            .map(|written| {
+                Arc::new(Versioned {
+                    rule: written.rule,
+                    version: 0,
+                })
+            })
+            .collect()
     };
-    let of_trigger: Vec<_> = rules.iter().filter(|versioned| versioned.rule.trigger == decoded.trigger).collect();
+    let of_trigger: Vec<_> = rules
+        .iter()
+        .filter(|versioned| versioned.rule.trigger == decoded.trigger)
+        .collect();
     if of_trigger.is_empty() {
         eprintln!("no rule is for the trigger {}", decoded.trigger);
     }
-    let source = Source { topic: &config.topics.events, partition: 0, offset: 0 };
+    let source = Source {
+        topic: &config.topics.events,
+        partition: 0,
+        offset: 0,
+    };
     for versioned in of_trigger {
         let rule = &versioned.rule;
         let failed = rule.explain(&decoded);
-        let planned = failed.is_empty().then(|| plan(&decoded, versioned, source, now_millis()));
+        let planned = failed
+            .is_empty()
+            .then(|| plan(&decoded, versioned, source, now_millis()));
         print(&match json {
             true => explained_json(rule, &failed, planned.as_ref()).to_string(),
             false => explained_text(rule, &failed, planned.as_ref()),
@@ -277,7 +341,10 @@ fn explain(config: &Config, event: &Path, files: &[PathBuf], json: bool) -> Resu
 }
 
 fn explained_json(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<&Planned>) -> Value {
-    let failed: Vec<Value> = failed.iter().map(|failed| json!({"condition": failed.condition, "value": failed.value})).collect();
+    let failed: Vec<Value> = failed
+        .iter()
+        .map(|failed| json!({"condition": failed.condition, "value": failed.value}))
+        .collect();
     let mut explained = json!({"id": &*rule.id, "matches": failed.is_empty(), "failed": failed});
     match planned {
         Some(Planned::Job(job)) => {
@@ -307,7 +374,12 @@ fn explained_text(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
         None => {
             text.push_str("does not match");
             for failed in failed {
-                let value = failed.value.as_deref().map_or("the event has none".to_owned(), |value| format!("the event has {value}"));
+                let value = failed
+                    .value
+                    .as_deref()
+                    .map_or("the event has none".to_owned(), |value| {
+                        format!("the event has {value}")
+                    });
                 text.push_str(&format!("\n    {} does not hold: {value}", failed.condition));
             }
         }
@@ -322,7 +394,10 @@ fn explained_text(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
             text.push_str(&format!("matches, and is only counted ({})", outcome.result.as_str()));
         }
         Some(Planned::Settled(outcome)) => {
-            text.push_str(&format!("matches, but sends nothing: {}", outcome.words.as_deref().unwrap_or_default()));
+            text.push_str(&format!(
+                "matches, but sends nothing: {}",
+                outcome.words.as_deref().unwrap_or_default()
+            ));
         }
         Some(Planned::Failed { detail, .. }) => text.push_str(&format!("matches, but becomes a dead letter: {detail}")),
     }
@@ -335,5 +410,7 @@ fn tokio_block_on(
 ) -> Result<Lookup, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::failed(error.to_string()))?;
-    runtime.block_on(lookup).map_err(|error| CliError::failed(error.to_string()))
+    runtime
+        .block_on(lookup)
+        .map_err(|error| CliError::failed(error.to_string()))
 }

@@ -22,11 +22,19 @@ const PEOPLE: [(&str, &str, &str, &str); 8] = [
 ];
 const PRODUCTS: [(&str, &str); 3] = [("12", "Auto Insurance"), ("14", "Home Insurance"), ("20", "Payday")];
 const BUYERS: [(&str, &str); 3] = [("210", "SafeDrive"), ("214", "Harbor & Sons"), ("230", "QuickCover")];
-const REASONS: [&str; 3] = ["No campaign accepted", "Duplicate within 30 days", "Outside of business hours"];
+const REASONS: [&str; 3] = [
+    "No campaign accepted",
+    "Duplicate within 30 days",
+    "Outside of business hours",
+];
 
 impl Source {
     pub(super) fn new(now: fn() -> i64) -> Self {
-        Self { rng: fastrand::Rng::with_seed(7), count: 0, now }
+        Self {
+            rng: fastrand::Rng::with_seed(7),
+            count: 0,
+            now,
+        }
     }
 
     /// The next event's key and value.

@@ -50,27 +50,39 @@ struct Lane {
 impl View {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let live = std::io::stdout().is_terminal();
-        let seen = Arc::new(Mutex::new(Seen { plain: !live, ..Seen::default() }));
+        let seen = Arc::new(Mutex::new(Seen {
+            plain: !live,
+            ..Seen::default()
+        }));
         let topics = &config.topics;
-        let follows: [(&str, fn(&mut Seen, &Record)); 3] =
-            [(&topics.jobs, Seen::job), (&topics.outcomes, Seen::outcome), (&topics.dead_letters, Seen::dead_letter)];
+        let follows: [(&str, fn(&mut Seen, &Record)); 3] = [
+            (&topics.jobs, Seen::job),
+            (&topics.outcomes, Seen::outcome),
+            (&topics.dead_letters, Seen::dead_letter),
+        ];
         for (topic, take) in follows {
             let partitions: Vec<_> = (0..super::PARTITIONS).map(|partition| (partition, None)).collect();
             let reader = Reader::assign(config, topic, &partitions, Isolation::Committed)?;
             let seen = Arc::downgrade(&seen);
-            std::thread::Builder::new().name("demo-view".to_owned()).spawn(move || {
-                loop {
-                    let next = reader.next(Duration::from_millis(100));
-                    let Some(seen) = seen.upgrade() else { return };
-                    if let Next::Record(record) = next {
-                        let mut seen = lock(&seen);
-                        seen.read_at = Some(Instant::now());
-                        take(&mut seen, &record);
+            std::thread::Builder::new()
+                .name("demo-view".to_owned())
+                .spawn(move || {
+                    loop {
+                        let next = reader.next(Duration::from_millis(100));
+                        let Some(seen) = seen.upgrade() else { return };
+                        if let Next::Record(record) = next {
+                            let mut seen = lock(&seen);
+                            seen.read_at = Some(Instant::now());
+                            take(&mut seen, &record);
+                        }
                     }
-                }
-            })?;
+                })?;
         }
-        Ok(Self { seen, began: Instant::now(), live })
+        Ok(Self {
+            seen,
+            began: Instant::now(),
+            live,
+        })
     }
 
     pub(super) fn begin(&self, rate: f64) {
@@ -83,8 +95,15 @@ impl View {
         seen.produced += 1;
         let line = match decode(value.as_bytes(), &Schemas::new()) {
             Ok(event) => {
-                let price = event.filter_price().map(|price| format!(" ${price}")).unwrap_or_default();
-                let product = event.product.as_ref().and_then(|product| product.name.as_deref()).unwrap_or_default();
+                let price = event
+                    .filter_price()
+                    .map(|price| format!(" ${price}"))
+                    .unwrap_or_default();
+                let product = event
+                    .product
+                    .as_ref()
+                    .and_then(|product| product.name.as_deref())
+                    .unwrap_or_default();
                 format!("event     {} lead {} {product}{price}", event.trigger, event.lead_id)
             }
             Err(error) => format!("event     a bad one: {error}"),
@@ -107,7 +126,11 @@ impl View {
     /// Waits for the readers to have seen everything, then says what it came to.
     pub(super) fn end(&self) {
         let until = Instant::now() + Duration::from_secs(3);
-        while Instant::now() < until && lock(&self.seen).read_at.is_some_and(|at| at.elapsed() < Duration::from_millis(600)) {
+        while Instant::now() < until
+            && lock(&self.seen)
+                .read_at
+                .is_some_and(|at| at.elapsed() < Duration::from_millis(600))
+        {
             std::thread::sleep(Duration::from_millis(50));
         }
         let mut seen = lock(&self.seen);
@@ -116,7 +139,12 @@ impl View {
         }
         let waiting: u64 = seen.lanes.values().map(|lane| lane.jobs - lane.ended).sum();
         let sent = seen.finals.get("sent").copied().unwrap_or(0);
-        let others: u64 = seen.finals.iter().filter(|(result, _)| **result != "sent").map(|(_, count)| count).sum();
+        let others: u64 = seen
+            .finals
+            .iter()
+            .filter(|(result, _)| **result != "sent")
+            .map(|(_, count)| count)
+            .sum();
         if let Some(waits) = seen.waits() {
             self.print(&format!("still waiting when it ended: {waits}"));
         }
@@ -142,16 +170,27 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 
 impl Seen {
     fn job(&mut self, record: &Record) {
-        let Some(job) = record.value.as_deref().and_then(|value| DeliveryJob::decode(value).ok()) else { return };
+        let Some(job) = record
+            .value
+            .as_deref()
+            .and_then(|value| DeliveryJob::decode(value).ok())
+        else {
+            return;
+        };
         self.matches += 1;
         self.lanes.entry(job.lane()).or_default().jobs += 1;
         let text = serde_json::from_str::<serde_json::Value>(&job.body).ok();
-        let text = text.as_ref().and_then(|body| body["text"].as_str().or_else(|| body["evtName"].as_str())).unwrap_or("profile");
+        let text = text
+            .as_ref()
+            .and_then(|body| body["text"].as_str().or_else(|| body["evtName"].as_str()))
+            .unwrap_or("profile");
         self.jobs.insert(job.job_id, text.to_owned());
     }
 
     fn outcome(&mut self, record: &Record) {
-        let Some(outcome) = record.value.as_deref().and_then(|value| Outcome::decode(value).ok()) else { return };
+        let Some(outcome) = record.value.as_deref().and_then(|value| Outcome::decode(value).ok()) else {
+            return;
+        };
         // What the processor settled never was a job.
         self.matches += u64::from(outcome.job_offset.is_none());
         let lane = self.lanes.entry(outcome.lane.clone()).or_default();
@@ -171,9 +210,17 @@ impl Seen {
                 lane.frozen_until = outcome.next_at.unwrap_or_default();
                 self.throttled += 1;
                 let seconds = (outcome.next_at.unwrap_or_default() - outcome.ended_at).max(0) as f64 / 1000.0;
-                format!("throttled {} answered 429: nothing goes there for {seconds:.1} s", outcome.lane)
+                format!(
+                    "throttled {} answered 429: nothing goes there for {seconds:.1} s",
+                    outcome.lane
+                )
             }
-            result => format!("{:<9} {} (rule {}) {words}", result.as_str(), outcome.lane, outcome.rule_id),
+            result => format!(
+                "{:<9} {} (rule {}) {words}",
+                result.as_str(),
+                outcome.lane,
+                outcome.rule_id
+            ),
         };
         self.say(line);
     }
@@ -184,7 +231,11 @@ impl Seen {
         let place = format!("{}-{}", record.partition, record.offset);
         self.say(format!("dead      letter {place}: {reason}: {detail}"));
         *self.reasons.entry(reason).or_default() += 1;
-        if record.header("job-id").is_some() { self.dead_jobs += 1 } else { self.dead_events += 1 }
+        if record.header("job-id").is_some() {
+            self.dead_jobs += 1
+        } else {
+            self.dead_events += 1
+        }
     }
 
     fn say(&mut self, line: String) {
@@ -211,7 +262,13 @@ impl Seen {
     fn draw(&mut self, ran: Duration) {
         let sent = self.finals.get("sent").copied().unwrap_or(0);
         let mut frame = vec![
-            format!("{:>4} s   {} events   {} matches   {sent} sent   {} dead letters", ran.as_secs(), self.produced, self.matches, self.dead_events + self.dead_jobs),
+            format!(
+                "{:>4} s   {} events   {} matches   {sent} sent   {} dead letters",
+                ran.as_secs(),
+                self.produced,
+                self.matches,
+                self.dead_events + self.dead_jobs
+            ),
             String::new(),
         ];
         for (id, lane) in &self.lanes {
@@ -239,6 +296,10 @@ impl Seen {
 impl Lane {
     fn why(&self) -> String {
         let frozen = (self.frozen_until - crate::app::now_millis()) as f64 / 1000.0;
-        if frozen > 0.0 { format!("frozen {frozen:.0} s more by a 429") } else { "its rate allows no more".to_owned() }
+        if frozen > 0.0 {
+            format!("frozen {frozen:.0} s more by a 429")
+        } else {
+            "its rate allows no more".to_owned()
+        }
     }
 }

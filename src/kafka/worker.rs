@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{ANSWER_WAIT, Fault};
@@ -54,7 +55,6 @@ pub struct Worker {
     consumer: BaseConsumer<WorkerContext>,
     transaction: Arc<Transaction>,
     topic: String,
-    start: Start,
 }
 
 /// The open transaction, shared with the rebalance callback of the same thread.
@@ -77,6 +77,7 @@ struct State {
 struct WorkerContext {
     transaction: Arc<Transaction>,
     topic: String,
+    start: Start,
 }
 
 impl Worker {
@@ -105,6 +106,7 @@ impl Worker {
         let context = WorkerContext {
             transaction: Arc::clone(&transaction),
             topic: config.topics.events.clone(),
+            start: config.processor.start,
         };
         let consumer: BaseConsumer<WorkerContext> = super::consumer(&config.kafka, &config.kafka.group)
             .create_with_context(context)
@@ -114,7 +116,6 @@ impl Worker {
             consumer,
             transaction,
             topic: config.topics.events.clone(),
-            start: config.processor.start,
         })
     }
 
@@ -236,31 +237,58 @@ impl Worker {
             .collect()
     }
 
-    /// Some partition has no committed offset, or one that retention has passed: gives each such
-    /// partition its place, and counts what was lost.
+    /// Retention has passed a partition's place while we read: all are assigned anew, each from
+    /// where it is now.
     fn place(&self) -> Result<(), Fault> {
         self.commit()?;
         let assigned = self.consumer.assignment().map_err(Fault::from)?;
         let positions = self.consumer.position().map_err(Fault::from)?;
-        let committed = self
+        let placed = self
             .consumer
-            .committed_offsets(assigned.clone(), ANSWER_WAIT)
+            .context()
+            .placed(&self.consumer, &assigned, Some(&positions))?;
+        match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => {
+                self.consumer.incremental_unassign(&assigned).map_err(Fault::from)?;
+                self.consumer.incremental_assign(&placed).map_err(Fault::from)
+            }
+            _ => self.consumer.assign(&placed).map_err(Fault::from),
+        }
+    }
+
+    fn seek(&self, partition: i32, offset: Offset) -> Result<(), Fault> {
+        // A partition that is just being (un)assigned can't be sought; a new worker starts from
+        // what is committed.
+        let sought = self.consumer.seek(&self.topic, partition, offset, ANSWER_WAIT);
+        sought.map_err(|error| Fault::Retriable(error.to_string()))
+    }
+}
+
+impl WorkerContext {
+    /// `partitions` with the offsets to read from: where we are, else what is committed, else
+    /// where reading starts. Events that retention took are counted and passed.
+    fn placed<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        partitions: &TopicPartitionList,
+        positions: Option<&TopicPartitionList>,
+    ) -> Result<TopicPartitionList, Fault> {
+        let committed = consumer
+            .committed_offsets(partitions.clone(), ANSWER_WAIT)
             .map_err(Fault::from)?;
-        for element in assigned.elements() {
+        let mut placed = TopicPartitionList::with_capacity(partitions.count());
+        for element in partitions.elements() {
             let partition = element.partition();
             let of = |list: &TopicPartitionList| match list.find_partition(&self.topic, partition)?.offset() {
                 Offset::Offset(offset) => Some(offset),
                 _ => None,
             };
-            let (low, high) = self
-                .consumer
+            let (low, high) = consumer
                 .fetch_watermarks(&self.topic, partition, ANSWER_WAIT)
                 .map_err(Fault::from)?;
-            match of(&positions).or_else(|| of(&committed)) {
-                None => {
-                    let start = if self.start == Start::Earliest { low } else { high };
-                    self.seek(partition, Offset::Offset(start))?;
-                }
+            let from = match positions.and_then(of).or_else(|| of(&committed)) {
+                None if self.start == Start::Latest => high,
+                None => low,
                 Some(next) if next < low => {
                     let lost = low.abs_diff(next);
                     tracing::error!(
@@ -271,7 +299,7 @@ impl Worker {
                         "events were lost to retention before they were read; reading goes on behind them"
                     );
                     self.transaction.state().happened.events_lost += lost;
-                    self.seek(partition, Offset::Offset(low))?;
+                    low
                 }
                 Some(next) if next > high => {
                     tracing::error!(
@@ -281,18 +309,13 @@ impl Worker {
                         high,
                         "the committed offset is beyond the end, so the topic was made anew; reading starts over"
                     );
-                    self.seek(partition, Offset::Offset(low))?;
+                    low
                 }
-                Some(_) => {}
-            }
+                Some(next) => next,
+            };
+            placed.add_partition_offset(&self.topic, partition, Offset::Offset(from))?;
         }
-        Ok(())
-    }
-
-    fn seek(&self, partition: i32, offset: Offset) -> Result<(), Fault> {
-        self.consumer
-            .seek(&self.topic, partition, offset, ANSWER_WAIT)
-            .map_err(Fault::from)
+        Ok(placed)
     }
 }
 
@@ -383,31 +406,62 @@ impl ClientContext for WorkerContext {
 }
 
 impl ConsumerContext for WorkerContext {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if !matches!(rebalance, Rebalance::Revoke(_)) {
-            return;
+    /// In place of the default, so that each partition gets its offset at once: a partition without
+    /// one would raise an error that doesn't say which it is.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let done = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list, cooperative),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list, cooperative),
+            _ => consumer.unassign().map_err(Fault::from),
+        };
+        // Whatever went wrong, the loop has to see it.
+        if let Err(fault) = done {
+            tracing::warn!(%fault, "a rebalance did not go as it should");
+            self.transaction.state().fault = Some(fault);
         }
-        let done = if consumer.assignment_lost() {
+    }
+}
+
+impl WorkerContext {
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, cooperative: bool) -> Result<(), Fault> {
+        let placed = if list.count() == 0 {
+            Ok(list.clone())
+        } else {
+            self.placed(consumer, list, None)
+        };
+        // Without its offsets a partition is not read; the worker is built anew and asks again.
+        let (list, asked) = match placed {
+            Ok(placed) => (placed, Ok(())),
+            Err(fault) => (TopicPartitionList::new(), Err(Fault::Retriable(fault.to_string()))),
+        };
+        if cooperative {
+            consumer.incremental_assign(&list)?
+        } else {
+            consumer.assign(&list)?
+        };
+        tracing::info!(
+            kafka.topic = self.topic,
+            partitions = list.count(),
+            "partitions assigned"
+        );
+        self.transaction.state().assigned = asked.is_ok();
+        asked
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, cooperative: bool) -> Result<(), Fault> {
+        let ended = if consumer.assignment_lost() {
             self.transaction.abort().map(drop)
         } else {
             self.transaction.commit(consumer, &self.topic)
         };
-        // Whatever went wrong, the loop has to see it; the partitions go either way.
-        if let Err(fault) = done {
-            tracing::warn!(%fault, "the transaction of revoked partitions was not committed");
-            self.transaction.state().fault = Some(fault);
-        }
-    }
-
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(list) = rebalance {
-            tracing::info!(
-                kafka.topic = self.topic,
-                partitions = list.count(),
-                "partitions assigned"
-            );
-            self.transaction.state().assigned = true;
-        }
+        // The partitions go either way.
+        if cooperative {
+            consumer.incremental_unassign(list)?
+        } else {
+            consumer.unassign()?
+        };
+        ended
     }
 }
 

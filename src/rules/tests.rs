@@ -42,9 +42,9 @@ pub(super) fn sold() -> LeadEvent<'static> {
         call: Some(Call { answered: Some(true), billable_seconds: Some(131), ..Call::default() }),
         fields: vec![("vehicle_year".into(), Some("2019".into())), ("score".into(), Some("5.00".into()))],
         inlet: None,
-        payload: Some(Payload::new(
+        payload: Payload::parse(
             r#"{"plan":"pro","score":5,"half":0.50,"tags":["a",5,null,["b"]],"nested":{"x":[1]},"paid":true,"none":null}"#.into(),
-        )),
+        ),
     }
 }
 
@@ -499,7 +499,7 @@ const REFUSED: &[(&str, &str, &str, &str, &str)] = &[
         "action.created_at",
         "\"{{a[}}\"",
         "action.created_at",
-        "column 1",
+        "column 5",
     ),
     (EVENT, "action.properties", "[a]", "action.properties", "object"),
     (

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::fault::{Fingerprint, Kind};
 use super::log::{Arrival, ArrivalKind};
 use super::serve::Line;
-use super::slack::form_fields;
+use super::slack::message::form_fields;
 use super::state::{Met, State, Verdict};
 use super::{Decision, Reply, Sandbox, header_text};
 use record::Refusal;

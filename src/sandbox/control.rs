@@ -38,8 +38,7 @@ pub(super) fn routes() -> Router<Sandbox> {
 
 async fn order_fault(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Result<Reply, Reply> {
     let order: FaultOrder = read(&body)?;
-    order.check().map_err(refusal)?;
-    let id = sandbox.order(order);
+    let id = sandbox.order(order).map_err(|error| refusal(&error.to_string()))?;
     Ok(Reply::json(200, &json!({"id": id})))
 }
 

@@ -52,6 +52,11 @@ pub struct FaultOrder {
     pub identity: Option<String>,
 }
 
+/// Why an order makes no fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FaultError(&'static str);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -94,19 +99,18 @@ impl FaultOrder {
     }
 
     /// What is missing or wrong in it.
-    pub(super) fn check(&self) -> Result<(), &'static str> {
-        match self.kind {
-            Kind::Status if self.status.is_none() => Err("a status fault needs \"status\", such as 503"),
-            Kind::Error if self.error.is_none() => {
-                Err("an error fault needs \"error\", such as \"is_archived\" or 555")
-            }
-            Kind::Slow if self.delay.is_none() => Err("a slow fault needs \"delay\", such as \"2s\""),
-            kind if self.identity.is_some() && kind != Kind::Error => Err("only an error fault takes \"identity\""),
+    pub(super) fn check(&self) -> Result<(), FaultError> {
+        let words = match self.kind {
+            Kind::Status if self.status.is_none() => "a status fault needs \"status\", such as 503",
+            Kind::Error if self.error.is_none() => "an error fault needs \"error\", such as \"is_archived\" or 555",
+            Kind::Slow if self.delay.is_none() => "a slow fault needs \"delay\", such as \"2s\"",
+            kind if self.identity.is_some() && kind != Kind::Error => "only an error fault takes \"identity\"",
             _ if self.status.is_some_and(|status| !(200..=599).contains(&status)) => {
-                Err("\"status\" is an HTTP status from 200 to 599")
+                "\"status\" is an HTTP status from 200 to 599"
             }
-            _ => Ok(()),
-        }
+            _ => return Ok(()),
+        };
+        Err(FaultError(words))
     }
 }
 
@@ -204,7 +208,6 @@ impl Faults {
     }
 
     /// Until when a request that met the fault hangs: `None` when it is over, `Some(None)` without an end.
-    #[expect(clippy::option_option, reason = "over, and without an end, are two things")]
     pub(super) fn hang_left(&self, id: u64, now: Instant) -> Option<Option<Instant>> {
         let fault = self.faults.iter().find(|fault| fault.id == id)?;
         fault.until.is_none_or(|until| now < until).then_some(fault.until)
@@ -283,7 +286,6 @@ fn code<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Stri
     }
 }
 
-#[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
 fn written<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     let milliseconds = duration.unwrap_or_default().as_millis();
     serializer.collect_str(&format_args!("{milliseconds}ms"))

@@ -4,7 +4,6 @@
 //! After a 429 it stays shut until `Retry-After` is over, whatever the rate would allow: that is what providers ask for.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -56,17 +55,6 @@ impl FromStr for Rate {
         };
         let count = count.parse().map_err(|_| RateError::Rate)?;
         Ok(Self::new(count, Duration::from_secs(seconds)))
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.count, self.period.as_secs()) {
-            (0, _) => write!(formatter, "0"),
-            (count, 60) => write!(formatter, "{count}/m"),
-            (count, 3600) => write!(formatter, "{count}/h"),
-            (count, seconds) => write!(formatter, "{count} in {seconds}s"),
-        }
     }
 }
 

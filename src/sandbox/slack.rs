@@ -1,5 +1,7 @@
 //! Slack's Web API: `chat.postMessage` and the methods around it, with their errors, limits and warnings.
 
+pub(super) mod message;
+
 use std::borrow::Cow;
 
 use axum::body::Bytes;
@@ -15,6 +17,7 @@ use super::log::{Arrival, ArrivalKind};
 use super::serve::Line;
 use super::state::{Met, Scope, ScopeKind, State, Verdict, written_ts};
 use super::{Decision, Reply, Sandbox, header_text};
+use message::{BLOCKS_MAX, BOT, BOT_USER, check_content, kept_text, message, parts, read_arguments, stored};
 
 /// The methods, each with the scope that it asks for.
 const METHODS: [(&str, &str); 6] = [
@@ -28,17 +31,7 @@ const METHODS: [(&str, &str); 6] = [
 const GRANTED: &str = "chat:write,chat:write.public,channels:join,channels:history,im:history,im:write,users:read";
 /// What a token without the scope has been granted.
 const GRANTED_WITHOUT: &str = "channels:read";
-const BOT_USER: &str = "U0SANDBOX";
-const BOT: &str = "B0SANDBOX";
 
-/// More than this is cut off.
-const TEXT_CHARS_MAX: usize = 40_000;
-/// More than this is stored as several messages…
-const MESSAGE_CHARS_MAX: usize = 4_040;
-/// … of so many each.
-const PART_CHARS: usize = 4_000;
-const BLOCKS_MAX: usize = 50;
-const ATTACHMENTS_MAX: usize = 100;
 const MEMBERS_MAX: usize = 8;
 const HISTORY_MAX: usize = 999;
 
@@ -59,33 +52,6 @@ pub(super) fn resolved(id: &str) -> Cow<'_, str> {
     match id.strip_prefix(['U', 'W']) {
         Some(rest) if is_id(id) => Cow::Owned(format!("D{rest}")),
         _ => Cow::Borrowed(id),
-    }
-}
-
-/// The form fields of a body or a query, in their order.
-pub(super) fn form_fields(text: &str) -> Vec<(String, String)> {
-    let mut url = reqwest::Url::parse("http://sandbox/").expect("the text is a URL");
-    url.set_query(Some(text));
-    url.query_pairs()
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect()
-}
-
-/// Whether the message holds anything that Slack would show.
-pub(super) fn has_content(arguments: &Map<String, Value>) -> bool {
-    let is_full = |name| match arguments.get(name) {
-        Some(Value::String(text)) => !text.trim().is_empty(),
-        Some(Value::Array(items)) => !items.is_empty(),
-        _ => false,
-    };
-    ["text", "blocks", "attachments"].into_iter().any(is_full)
-}
-
-/// A text as Slack keeps it: what is too long for a message is cut off without a word.
-pub(super) fn kept_text(text: &str) -> &str {
-    match text.char_indices().nth(TEXT_CHARS_MAX) {
-        Some((end, _)) => text.get(..end).expect("the index is a character's"),
-        None => text,
     }
 }
 
@@ -480,108 +446,6 @@ fn limited(code: &str, retry_after: Option<u32>) -> Verdict {
         accepted: false,
         error: Some(code.to_owned()),
     }
-}
-
-fn read_arguments(query: Option<&str>, content_type: &str, body: &[u8]) -> Result<Map<String, Value>, &'static str> {
-    let mut arguments = fields(query.unwrap_or_default());
-    if body.is_empty() {
-        return Ok(arguments);
-    }
-    match content_type.split(';').next().unwrap_or_default().trim() {
-        "application/json" => match serde_json::from_slice(body) {
-            Ok(Value::Object(object)) => arguments.extend(object),
-            Ok(_) => return Err("json_not_object"),
-            Err(_) => return Err("invalid_json"),
-        },
-        "application/x-www-form-urlencoded" => {
-            let text = str::from_utf8(body).map_err(|_| "invalid_form_data")?;
-            arguments.extend(fields(text));
-            // In a form these are texts that hold JSON.
-            for name in ["blocks", "attachments"] {
-                if let Some(value) = arguments.get_mut(name) {
-                    let text = value.as_str().unwrap_or_default();
-                    *value = serde_json::from_str(text).map_err(|_| "invalid_blocks_format")?;
-                }
-            }
-        }
-        "" => return Err("missing_post_type"),
-        _ => return Err("invalid_post_type"),
-    }
-    Ok(arguments)
-}
-
-fn fields(text: &str) -> Map<String, Value> {
-    form_fields(text)
-        .into_iter()
-        .map(|(name, value)| (name, Value::String(value)))
-        .collect()
-}
-
-fn check_content(arguments: &Map<String, Value>) -> Result<(), Refusal> {
-    if arguments
-        .get("text")
-        .is_some_and(|text| !text.is_string() && !text.is_null())
-    {
-        return Err("invalid_arguments".into());
-    }
-    for (name, max, code) in [
-        ("blocks", BLOCKS_MAX, "invalid_blocks"),
-        ("attachments", ATTACHMENTS_MAX, "too_many_attachments"),
-    ] {
-        match arguments.get(name) {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(items)) if items.len() <= max => {}
-            Some(Value::Array(_)) => return Err(code.into()),
-            Some(_) => return Err("invalid_blocks_format".into()),
-        }
-    }
-    if has_content(arguments) {
-        Ok(())
-    } else {
-        Err("no_text".into())
-    }
-}
-
-/// The messages that one text is stored as.
-fn parts(text: &str) -> Vec<String> {
-    let chars: Vec<char> = text.chars().collect();
-    if chars.len() <= MESSAGE_CHARS_MAX {
-        return vec![text.to_owned()];
-    }
-    chars.chunks(PART_CHARS).map(|part| part.iter().collect()).collect()
-}
-
-fn message(text: String, ts: &str, thread_ts: Option<&Value>) -> Value {
-    let mut message = json!({"type": "message", "text": text, "user": BOT_USER, "bot_id": BOT, "ts": ts});
-    if let Some(thread_ts) = thread_ts {
-        message["thread_ts"] = thread_ts.clone();
-    }
-    message
-}
-
-/// An accepted message as it is stored: its parts with their keys, newest first.
-fn stored(arrival: &Arrival) -> Vec<(String, Value)> {
-    let digits: String = arrival
-        .ts
-        .as_deref()
-        .unwrap_or_default()
-        .chars()
-        .filter(char::is_ascii_digit)
-        .collect();
-    let first: u64 = digits.parse().unwrap_or_default();
-    let arguments = arrival
-        .arguments
-        .as_deref()
-        .and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
-    let thread_ts = arguments.as_ref().and_then(|arguments| arguments.get("thread_ts"));
-    let parts = parts(arrival.text.as_deref().unwrap_or_default());
-    let numbered = (first..).zip(parts).map(|(number, text)| {
-        let ts = written_ts(number);
-        (ts.clone(), message(text, &ts, thread_ts))
-    });
-    let mut messages: Vec<_> = numbered.collect();
-    messages.reverse();
-    messages
 }
 
 fn is_id(id: &str) -> bool {

@@ -189,17 +189,10 @@ async fn a_message_arrives_and_is_logged() {
     assert!(!log.to_string().contains(TOKEN));
 }
 
-#[tokio::test(start_paused = true)]
-async fn slack_refuses_as_it_does() {
-    let served = unlimited().await;
-    served
-        .control("/_sandbox/channels", json!({"channel": "C0ARCHIVED", "archived": true}))
-        .await;
-    served
-        .control("/_sandbox/channels", json!({"channel": "C0GONE", "exists": false}))
-        .await;
+/// Method, arguments, error.
+fn slack_refusals() -> Vec<(&'static str, Value, &'static str)> {
     let blocks: Vec<Value> = (0..51).map(|_| json!({"type": "divider"})).collect();
-    let cases = [
+    vec![
         (
             "chat.postMessage",
             json!({"channel": "CNOPE1", "text": "x"}),
@@ -253,7 +246,19 @@ async fn slack_refuses_as_it_does() {
         ),
         ("users.info", json!({"user": "C1"}), "user_not_found"),
         ("chat.mePlease", json!({}), "unknown_method"),
-    ];
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn slack_refuses_as_it_does() {
+    let served = unlimited().await;
+    served
+        .control("/_sandbox/channels", json!({"channel": "C0ARCHIVED", "archived": true}))
+        .await;
+    served
+        .control("/_sandbox/channels", json!({"channel": "C0GONE", "exists": false}))
+        .await;
+    let cases = slack_refusals();
     for (method, body, error) in cases {
         let answer = served.call(method, body.clone()).await;
         assert_eq!(
@@ -310,12 +315,15 @@ async fn tokens_are_judged_and_recover() {
         .await;
     assert_eq!(test(TOKEN).await["ok"], true);
 
-    served.sandbox.order(FaultOrder {
-        error: Some("missing_scope".to_owned()),
-        times: Some(1),
-        token: Some(Fingerprint::of(TOKEN)),
-        ..FaultOrder::new("chat.postMessage", FaultKind::Error)
-    });
+    served
+        .sandbox
+        .order(FaultOrder {
+            error: Some("missing_scope".to_owned()),
+            times: Some(1),
+            token: Some(Fingerprint::of(TOKEN)),
+            ..FaultOrder::new("chat.postMessage", FaultKind::Error)
+        })
+        .unwrap();
     let answer = served.post("C1", "x").await;
     assert_eq!(answer.headers()["x-oauth-scopes"], "channels:read");
     let answer: Value = answer.json().await.unwrap();
@@ -573,7 +581,7 @@ async fn limits_are_ordered_by_name() {
     );
     assert_eq!(answer.json::<Value>().await.unwrap()["error"], "ratelimited");
     assert_eq!(served.post("C6", "x").await.status(), 429);
-    assert_eq!(served.sandbox.log().last().unwrap().inside_retry_after, true);
+    assert!(served.sandbox.log().last().unwrap().inside_retry_after);
 
     served
         .control("/_sandbox/limits", json!({"method": "users.info", "rate": "1/m"}))
@@ -720,12 +728,12 @@ async fn clevertap_takes_good_records_and_names_the_bad_ones() {
     assert_eq!((counts.requests, counts.accepted, counts.refused), (3, 3, 2));
 }
 
-#[tokio::test(start_paused = true)]
-async fn clevertap_checks_each_record() {
+/// Records with the code that refuses them, 0 where none does.
+fn records_and_codes() -> Vec<(Value, u16)> {
     let long = "x".repeat(513);
     let many: serde_json::Map<String, Value> = (0..101).map(|number| (format!("p{number}"), json!(1))).collect();
     let of = |name: &str, value: Value| json!({"type": "profile", "identity": "a", "profileData": {name: value}});
-    let cases = [
+    vec![
         (json!("text"), 524),
         (json!({"type": "event", "evtName": "Lead sold"}), 523),
         (json!({"type": "event", "identity": " ", "evtName": "Lead sold"}), 523),
@@ -783,7 +791,12 @@ async fn clevertap_checks_each_record() {
         (of("Interests", json!([1])), 512),
         (of("Interests", json!({"$add": ["a"]})), 0),
         (of("Home", json!({"city": "Austin"})), 512),
-    ];
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn clevertap_checks_each_record() {
+    let cases = records_and_codes();
     let served = served().await;
     let records: Vec<&Value> = cases.iter().map(|(record, _)| record).collect();
     let answer: Value = served
@@ -1335,12 +1348,46 @@ async fn a_reset_of_the_sandbox_forgets_everything() {
     assert_eq!(served.post("C1", "x").await.status(), 200);
 }
 
+/// Every command of docs/sandbox.md does what it says there, or is at least understood.
+#[tokio::test(start_paused = true)]
+async fn the_documented_commands_work() {
+    let served = unlimited().await;
+    let documented = include_str!("../../docs/sandbox.md");
+    let commands: Vec<&str> = documented
+        .lines()
+        .filter_map(|line| line.strip_prefix("curl "))
+        .collect();
+    assert!(commands.len() > 20, "{}", commands.len());
+    for command in commands {
+        let (options, path) = command.split_once("$SANDBOX").unwrap();
+        let url = served.url(path.trim_end_matches('"'));
+        let request = match options.trim_end_matches([' ', '"']) {
+            "" => served.client.get(url),
+            "-X DELETE" => served.client.delete(url),
+            "-X POST" => served.client.post(url),
+            // As curl does it, without a content type for JSON.
+            order => {
+                let order = order
+                    .strip_prefix("-d '")
+                    .and_then(|order| order.strip_suffix('\''))
+                    .unwrap();
+                let request = served.client.post(url).body(order.to_owned());
+                request.header("content-type", "application/x-www-form-urlencoded")
+            }
+        };
+        assert_eq!(request.send().await.unwrap().status(), 200, "{command}");
+    }
+}
+
 #[test]
 fn rates_are_read_as_they_are_written() {
-    for text in ["0", "300/m", "20/h"] {
-        assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+    for (text, count, seconds) in [("0", 0, 1), ("2/s", 2, 1), ("300/m", 300, 60), ("20/h", 20, 3600)] {
+        assert_eq!(
+            text.parse(),
+            Ok(Rate::new(count, Duration::from_secs(seconds))),
+            "{text}"
+        );
     }
-    assert_eq!("2/s".parse(), Ok(Rate::new(2, Duration::from_secs(1))));
     for text in ["", "1", "1/d", "-1/s", "x/s"] {
         assert_eq!(text.parse::<Rate>(), Err(RateError::Rate), "{text}");
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::fault::{Fingerprint, Kind};
 use super::log::{Arrival, ArrivalKind};
 use super::serve::Line;
-use super::slack::{form_fields, has_content, kept_text};
+use super::slack::message::{form_fields, has_content, kept_text};
 use super::state::{Met, Scope, ScopeKind, State, Verdict};
 use super::{Decision, Reply, Sandbox, header_text};
 
