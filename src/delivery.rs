@@ -8,7 +8,6 @@
 use std::sync::LazyLock;
 
 use apache_avro::Schema;
-use apache_avro::rabin::Rabin;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
 use serde::{Deserialize, Serialize};
@@ -282,7 +281,8 @@ impl SingleObject {
         let valid = "the shipped schema is valid";
         let schema: &'static Schema = Box::leak(Box::new(Schema::parse_str(json).expect(valid)));
         let mut header = [0xC3, 0x01, 0, 0, 0, 0, 0, 0, 0, 0];
-        header[2..].copy_from_slice(&schema.fingerprint::<Rabin>().bytes);
+        let [fingerprint, _] = crate::lead::schemas::fingerprints(json).expect(valid);
+        header[2..].copy_from_slice(&fingerprint.to_le_bytes());
         Self {
             header,
             reader: GenericDatumReader::builder(schema).build().expect(valid),

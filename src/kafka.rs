@@ -21,6 +21,9 @@ pub mod worker;
 /// How long a question to the brokers may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
+/// How long a member may be silent before the group takes its partitions.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What a Kafka error asks for.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fault {
@@ -44,6 +47,8 @@ impl From<KafkaError> for Fault {
         );
         let message = error.to_string();
         match &error {
+            // librdkafka asks for an abort first, which then fails for good.
+            KafkaError::Transaction(_) if fenced => Self::Fatal { message, fenced },
             KafkaError::Transaction(inner) if inner.is_fatal() => Self::Fatal { message, fenced },
             KafkaError::Transaction(inner) if inner.txn_requires_abort() => Self::Abort(message),
             KafkaError::Transaction(inner) if inner.is_retriable() => Self::Retriable(message),
@@ -115,6 +120,15 @@ fn consumer(kafka: &config::Kafka, group: &str) -> ClientConfig {
         .set("fetch.queue.backoff.ms", "5")
         // Two queues of 64 MiB would be most of our memory.
         .set("queued.max.messages.kbytes", "32768");
+    // After a crash the partitions are free again this soon. With the newer protocol the broker rules it.
+    if kafka
+        .consumer_properties
+        .0
+        .get("group.protocol")
+        .is_none_or(|protocol| protocol == "classic")
+    {
+        client.set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string());
+    }
     for (name, value) in &kafka.consumer_properties.0 {
         client.set(name, value);
     }

@@ -1,26 +1,32 @@
 //! The lead event: one fact about one lead, call or contact, as a producer published it.
 //!
 //! A [`LeadEvent`] borrows from the record it was decoded from where it can, so that decoding
-//! an event which no rule matches allocates next to nothing. The decoders are in [`json`] and
-//! [`avro`]; [`decode`] chooses between them by the record's first bytes. Whatever form an event
+//! an event which no rule matches allocates next to nothing. The decoders are in `json` and
+//! `avro`; [`decode`] chooses between them by the record's first bytes. Whatever form an event
 //! came in, [`LeadEvent::lookup`] answers paths on it in one way.
 
+mod avro;
+pub mod decode;
+pub mod encode;
+mod fields;
+mod json;
+pub mod schemas;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 
 use crate::path::{Path, Step};
 
-pub mod avro;
-pub mod decode;
-mod json;
-
 /// Text that is borrowed from the record where its encoding allows it.
 pub type Text<'a> = Cow<'a, str>;
 
 /// One lead event. The first four fields are required, every other may be missing (null).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct LeadEvent<'a> {
     /// The producer's idempotency key: the same id twice is the same event. 1 to 256 bytes.
     pub event_id: Text<'a>,
@@ -91,18 +97,20 @@ pub struct Call<'a> {
     pub recording_url: Option<Text<'a>>,
 }
 
-/// The JSON object an inlet received.
+/// The JSON object an inlet received: kept as text, parsed when a path first asks.
 #[derive(Debug, Clone)]
 pub struct Payload<'a> {
     text: Text<'a>,
-    json: serde_json::Value,
+    parsed: OnceCell<serde_json::Value>,
 }
 
 impl<'a> Payload<'a> {
-    /// `None` unless `text` is a JSON object that can be read whole.
-    pub fn parse(text: Text<'a>) -> Option<Self> {
-        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
-        json.is_object().then_some(Self { text, json })
+    /// `text` must be a valid JSON object; the decoders check that before they come here.
+    pub fn new(text: Text<'a>) -> Self {
+        Self {
+            text,
+            parsed: OnceCell::new(),
+        }
     }
 
     pub fn text(&self) -> &str {
@@ -110,7 +118,8 @@ impl<'a> Payload<'a> {
     }
 
     pub fn json(&self) -> &serde_json::Value {
-        &self.json
+        self.parsed
+            .get_or_init(|| serde_json::from_str(&self.text).unwrap_or_default())
     }
 }
 
@@ -286,7 +295,8 @@ impl LeadEvent<'_> {
             [Step::Name(wanted)] => self
                 .fields
                 .iter()
-                .find(|(name, _)| *name == **wanted)
+                // Of a name given twice the last value counts, as it does in the object above.
+                .rfind(|(name, _)| *name == **wanted)
                 .and_then(|(_, value)| value.as_deref())
                 .map(Value::of_text),
             _ => None,
@@ -496,35 +506,4 @@ pub fn decimal(text: &str) -> Option<Decimal> {
         return Decimal::from_scientific(text).ok();
     }
     Decimal::from_str_exact(text).ok()
-}
-
-/// Money: a decimal of at most 18 digits and 6 decimals.
-fn money(field: &str, text: &str) -> Result<Decimal, decode::DecodeError> {
-    let invalid = |why: &str| decode::DecodeError::InvalidEvent(format!("{field}: {why}"));
-    let amount = decimal(text).ok_or_else(|| invalid("must be a decimal, such as 42.50"))?;
-    if amount.scale() > 6 || amount.mantissa().unsigned_abs() >= 10_u128.pow(18) {
-        return Err(invalid("must have at most 18 digits and 6 decimals"));
-    }
-    Ok(amount)
-}
-
-fn rfc3339(field: &str, text: &str) -> Result<Timestamp, decode::DecodeError> {
-    text.parse()
-        .map_err(|_| decode::DecodeError::InvalidEvent(format!("{field}: must be RFC 3339 text or epoch milliseconds")))
-}
-
-fn checked_event_id(id: Text<'_>) -> Result<Text<'_>, decode::DecodeError> {
-    match id.len() {
-        1..=256 => Ok(id),
-        _ => Err(decode::DecodeError::InvalidEvent(
-            "event_id: must be of 1 to 256 bytes".to_owned(),
-        )),
-    }
-}
-
-fn not_empty<'a>(field: &str, text: Text<'a>) -> Result<Text<'a>, decode::DecodeError> {
-    if text.is_empty() {
-        return Err(decode::DecodeError::InvalidEvent(format!("{field}: must not be empty")));
-    }
-    Ok(text)
 }

@@ -15,7 +15,8 @@ use crate::delivery::{ActionType, DeliveryJob, Outcome};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Record, Worker, WriteError};
 use crate::kafka::{self, Fault};
-use crate::lead::decode::{DecodeError, SchemaId, Schemas, decode};
+use crate::lead::decode::{DecodeError, decode};
+use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::Metrics;
 use crate::reason::Reason;
 use crate::registry::{Lookup, Registry};
@@ -49,7 +50,7 @@ pub fn evaluate(
         Err(DecodeError::NeedsSchema(id)) => return Err(id),
         Err(error) => {
             let reason = error.reason().expect("every other failure has a reason");
-            evaluated.dead.push((reason, error.to_string()));
+            evaluated.dead.push((reason, error.detail().to_owned()));
             return Ok(());
         }
     };
@@ -118,12 +119,12 @@ pub struct Surroundings {
 
 /// Runs worker `number` until it is told to stop. The error ends the process.
 pub fn run(surroundings: &Surroundings, instance: &str, number: usize) -> anyhow::Result<()> {
-    let registry = Registry::new(&surroundings.config.schema_registry)?;
+    let registry = Registry::of(&surroundings.config.schema_registry)?;
     let mut schemas = Schemas::new();
     let mut fatal: Vec<Instant> = Vec::new();
     while !*surroundings.stop.borrow() {
         let built = Worker::connect(&surroundings.config, instance, number, surroundings.limits.record_max);
-        let ended = built.and_then(|worker| Loop::new(surroundings, &worker, &registry).run(&mut schemas));
+        let ended = built.and_then(|worker| Loop::new(surroundings, &worker, registry.as_ref()).run(&mut schemas));
         match ended {
             Ok(()) => return Ok(()),
             Err(Fault::Fatal { message, fenced }) => {
@@ -158,13 +159,13 @@ pub fn run(surroundings: &Surroundings, instance: &str, number: usize) -> anyhow
 struct Loop<'l> {
     at: &'l Surroundings,
     worker: &'l Worker,
-    registry: &'l Registry,
+    registry: Option<&'l Registry>,
     evaluated: Evaluated,
     lag_at: Instant,
 }
 
 impl<'l> Loop<'l> {
-    fn new(at: &'l Surroundings, worker: &'l Worker, registry: &'l Registry) -> Self {
+    fn new(at: &'l Surroundings, worker: &'l Worker, registry: Option<&'l Registry>) -> Self {
         Self {
             at,
             worker,
@@ -395,16 +396,20 @@ impl<'l> Loop<'l> {
     /// Asks the registry for a schema until it answers. Fetching pauses meanwhile, so that polling
     /// keeps us in the group; a record that a rebalance takes from us is asked for by its next owner.
     fn look_up(&self, id: SchemaId, place: (i32, i64), schemas: &mut Schemas) -> Result<(), Fault> {
+        let Some(registry) = self.registry else {
+            schemas.deny(id, "no schema registry is configured; set schema_registry.url");
+            return Ok(());
+        };
         self.worker.pause(true)?;
         let mut wait = Duration::from_millis(200);
         while !*self.at.stop.borrow() {
-            match self.at.runtime.block_on(self.registry.schema(id)) {
-                Ok(Lookup::Schema(schema)) => {
-                    schemas.learn(id, &schema);
+            match self.at.runtime.block_on(registry.schema(id)) {
+                Ok(Lookup::Schema { text, references }) => {
+                    schemas.learn(id, &text, &references);
                     break;
                 }
                 Ok(Lookup::Denied(detail)) => {
-                    schemas.deny(id, &detail);
+                    schemas.deny(id, detail);
                     break;
                 }
                 Err(error) => {

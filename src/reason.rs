@@ -1,9 +1,10 @@
-//! Why a record becomes a dead letter: a closed set, in headers, metrics and text alike.
+//! Why a record became a dead letter: the closed set that headers, metrics and the desk share.
 
 use std::fmt;
 use std::str::FromStr;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Why a record can go no further without a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     NotDecodable,
     UnknownSchema,
@@ -15,6 +16,14 @@ pub enum Reason {
     CredentialRefused,
     GaveUp,
 }
+
+/// A text that is no reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no such reason for a dead letter, use one of not_decodable, unknown_schema, invalid_event, too_large, \
+    template_failed, message_rejected, destination_gone, credential_refused, gave_up"
+)]
+pub struct UnknownReason;
 
 impl Reason {
     pub const ALL: [Self; 9] = [
@@ -29,6 +38,7 @@ impl Reason {
         Self::GaveUp,
     ];
 
+    /// The reason as headers and metric labels write it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotDecodable => "not_decodable",
@@ -51,10 +61,11 @@ impl fmt::Display for Reason {
 }
 
 impl FromStr for Reason {
-    type Err = ();
+    type Err = UnknownReason;
 
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or(())
+    fn from_str(text: &str) -> Result<Self, UnknownReason> {
+        let known = Self::ALL.into_iter().find(|reason| reason.as_str() == text);
+        known.ok_or(UnknownReason)
     }
 }
 
@@ -63,10 +74,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_reads_back() {
+    fn every_reason_reads_back_and_the_error_lists_them_all() {
         for reason in Reason::ALL {
             assert_eq!(reason.as_str().parse(), Ok(reason));
+            assert!(UnknownReason.to_string().contains(reason.as_str()), "{reason}");
         }
-        assert_eq!("other".parse::<Reason>(), Err(()));
+        assert_eq!("Not_Decodable".parse::<Reason>(), Err(UnknownReason));
     }
 }

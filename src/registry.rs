@@ -1,165 +1,213 @@
-//! The schema registry: Confluent's API, as Apicurio and Karapace speak it too.
+//! The schema registry (Confluent's API): what schema an id stands for.
 //!
-//! A registry that is down, or that answers what can't be read, is a passing trouble: the batch
-//! waits. Only its own word that a schema doesn't exist (or is of another kind) denies an id.
-
-use reqwest::{Client, StatusCode};
-use serde::Deserialize;
+//! The answer is one of three kinds. A schema, with those it refers to; a denial, which makes the events under that id
+//! dead letters; or an error, which is the registry's trouble and not the event's: the caller waits and asks again.
 
 use crate::config::SchemaRegistry;
-use crate::lead::decode::SchemaId;
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
 
-/// What the registry knows of an id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
-    /// An Avro schema, as JSON.
-    Schema(String),
-    /// There is none, or it is not one that can be read; says why.
-    Denied(String),
-}
+use reqwest::{Client, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-/// A passing trouble.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the schema registry {0}")]
-pub struct RegistryError(String);
+use crate::lead::schemas::SchemaId;
 
-#[derive(Debug)]
+/// More than this a schema doesn't refer to, directly or not.
+const REFERENCES_MAX: usize = 64;
+/// A registry that hangs is as good as one that is down; the caller asks again.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A schema registry.
+#[derive(Clone)]
 pub struct Registry {
-    config: SchemaRegistry,
+    url: Url,
+    username: Option<String>,
+    password: Option<String>,
     client: Client,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    schema: String,
-    schema_type: Option<String>,
-    #[serde(default)]
-    references: Vec<serde_json::Value>,
+/// The registry's word on an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// An Avro schema as JSON, and those it refers to.
+    Schema { text: String, references: Vec<String> },
+    /// There is none, or none that we read: says why.
+    Denied(String),
+}
+
+/// The registry didn't answer as one; ask again later.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("schema_registry.url is no http or https address")]
+    Url,
+    #[error("the schema registry can't be reached, check schema_registry.url: {0}")]
+    Unreachable(#[source] reqwest::Error),
+    #[error("the schema registry refuses our credentials, check schema_registry.username and password ({0})")]
+    Unauthorized(StatusCode),
+    #[error("the schema registry answers {0}")]
+    Status(StatusCode),
+    #[error("the schema registry's answer can't be read, check that schema_registry.url is one: {0}")]
+    Unreadable(#[source] reqwest::Error),
 }
 
 impl Registry {
-    pub fn new(config: &SchemaRegistry) -> Result<Self, reqwest::Error> {
+    /// The configured registry, if there is one.
+    pub fn of(config: &SchemaRegistry) -> Result<Option<Self>, RegistryError> {
+        let Some(url) = &config.url else { return Ok(None) };
         let client = Client::builder()
             .timeout(std::time::Duration::from_secs(5))
             .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+            .build()
+            .map_err(RegistryError::Unreachable)?;
+        let password = config.password.as_ref().map(|password| password.reveal().to_owned());
+        Self::new(url, config.username.clone(), password, client).map(Some)
+    }
+
+    /// `url` may hold a path; a user and password inside it count where none are given.
+    pub fn new(
+        url: &str,
+        username: Option<String>,
+        password: Option<String>,
+        client: Client,
+    ) -> Result<Self, RegistryError> {
+        let mut url = Url::parse(url).map_err(|_| RegistryError::Url)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(RegistryError::Url);
+        }
+        url.set_query(None);
+        url.set_fragment(None);
+        if username.is_some() {
+            url.set_username("").map_err(|()| RegistryError::Url)?;
+            url.set_password(None).map_err(|()| RegistryError::Url)?;
+        }
         Ok(Self {
-            config: config.clone(),
+            url,
+            username,
+            password,
             client,
         })
     }
 
+    /// Looks a schema up.
     pub async fn schema(&self, id: SchemaId) -> Result<Lookup, RegistryError> {
-        let Some(url) = &self.config.url else {
-            return Ok(Lookup::Denied(
-                "no schema registry is configured; set schema_registry.url".to_owned(),
-            ));
+        let kind = match id {
+            SchemaId::Id(_) => "ids",
+            SchemaId::Guid(_) => "guids",
         };
-        let path = match id {
-            SchemaId::Id(id) => format!("schemas/ids/{id}"),
-            SchemaId::Guid(guid) => format!("schemas/guids/{guid}"),
+        let Some(registered) = self.get::<Registered>(&["schemas", kind, &id.to_string()]).await? else {
+            return Ok(Lookup::Denied("the schema registry doesn't know it".into()));
         };
-        let mut request = self.client.get(format!("{}/{path}", url.trim_end_matches('/')));
-        if let Some(username) = &self.config.username {
-            request = request.basic_auth(
-                username,
-                self.config.password.as_ref().map(|password| password.reveal()),
-            );
+        if let Some(denied) = registered.denied() {
+            return Ok(Lookup::Denied(denied));
         }
-        // The error's own text would name the URL, which may hold a password.
-        let response = request.send().await.map_err(|error| {
-            let kind = if error.is_timeout() {
-                "does not answer in time"
-            } else {
-                "can't be reached"
+        self.with_references(registered).await
+    }
+
+    /// Fetches what `schema` refers to, and what that refers to.
+    async fn with_references(&self, schema: Registered) -> Result<Lookup, RegistryError> {
+        let mut waiting = VecDeque::from(schema.references);
+        let mut asked: Vec<(String, i64)> = Vec::new();
+        let mut references = Vec::new();
+        while let Some(Reference { subject, version }) = waiting.pop_front() {
+            let reference = (subject, version);
+            if asked.contains(&reference) {
+                continue;
+            }
+            if asked.len() >= REFERENCES_MAX {
+                return Ok(Lookup::Denied(format!(
+                    "it refers to more than {REFERENCES_MAX} schemas"
+                )));
+            }
+            let (subject, version) = &reference;
+            let path = ["subjects", subject, "versions", &version.to_string()];
+            let Some(found) = self.get::<Registered>(&path).await? else {
+                return Ok(Lookup::Denied(format!(
+                    "it refers to {subject} version {version}, which isn't there"
+                )));
             };
-            RegistryError(kind.to_owned())
-        })?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(Lookup::Denied("the registry has no such schema".to_owned())),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(RegistryError(
-                    "refuses our log-in; check schema_registry.username and password".to_owned(),
-                ));
+            if let Some(denied) = found.denied() {
+                return Ok(Lookup::Denied(format!(
+                    "it refers to {subject} version {version}: {denied}"
+                )));
             }
-            status => return Err(RegistryError(format!("answers {status}"))),
+            references.push(found.schema);
+            waiting.extend(found.references);
+            asked.push(reference);
         }
-        let answer: Answer = response
-            .json()
-            .await
-            .map_err(|_| RegistryError("answers something that is no schema".to_owned()))?;
-        Ok(match answer.schema_type.as_deref() {
-            None | Some("AVRO") if answer.references.is_empty() => Lookup::Schema(answer.schema),
-            None | Some("AVRO") => {
-                Lookup::Denied("the schema refers to other subjects, which is not supported".to_owned())
-            }
-            Some(other) => Lookup::Denied(format!("the schema is of type {other}, not AVRO")),
+        Ok(Lookup::Schema {
+            text: schema.schema,
+            references,
         })
     }
+
+    /// `None` where the registry says that there is nothing.
+    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Option<T>, RegistryError> {
+        let mut url = self.url.clone();
+        url.path_segments_mut()
+            .map_err(|()| RegistryError::Url)?
+            .pop_if_empty()
+            .extend(path);
+        let mut request = self
+            .client
+            .get(url)
+            .timeout(REQUEST_TIMEOUT)
+            .header("accept", "application/vnd.schemaregistry.v1+json, application/json");
+        if let Some(username) = &self.username {
+            request = request.basic_auth(username, self.password.as_ref());
+        }
+        // Errors lose the URL: it may hold a password.
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| RegistryError::Unreachable(error.without_url()))?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(RegistryError::Unauthorized(status)),
+            status if !status.is_success() => Err(RegistryError::Status(status)),
+            _ => match answer.json().await {
+                Ok(read) => Ok(Some(read)),
+                Err(error) => Err(RegistryError::Unreadable(error.without_url())),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.url.host_str().unwrap_or_default();
+        f.debug_struct("Registry").field("host", &host).finish_non_exhaustive()
+    }
+}
+
+/// A schema as the registry answers it.
+#[derive(Deserialize)]
+struct Registered {
+    schema: String,
+    /// Absent for Avro.
+    #[serde(rename = "schemaType")]
+    schema_type: Option<String>,
+    #[serde(default)]
+    references: Vec<Reference>,
+}
+
+impl Registered {
+    fn denied(&self) -> Option<String> {
+        match self.schema_type.as_deref() {
+            None | Some("AVRO") => None,
+            Some("JSON") => Some("it is a JSON schema, lead events take Avro".into()),
+            Some("PROTOBUF") => Some("it is a Protobuf schema, lead events take Avro".into()),
+            Some(_) => Some("it is of an unknown type, lead events take Avro".into()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    subject: String,
+    version: i64,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::Router;
-    use axum::http::HeaderMap;
-    use axum::routing::get;
-
-    async fn registry(path: &str) -> Registry {
-        let router = Router::new()
-            .route("/api/schemas/ids/1", get(async || r#"{"schema":"\"string\""}"#))
-            .route(
-                "/api/schemas/ids/2",
-                get(async || r#"{"schema":"x","schemaType":"PROTOBUF"}"#),
-            )
-            .route(
-                "/api/schemas/ids/3",
-                get(async || (StatusCode::INTERNAL_SERVER_ERROR, "down")),
-            )
-            .route("/api/schemas/ids/4", get(async || "<html>"))
-            .route(
-                "/api/schemas/ids/5",
-                get(async |headers: HeaderMap| match headers.contains_key("authorization") {
-                    true => (StatusCode::OK, r#"{"schema":"\"int\"","schemaType":"AVRO"}"#),
-                    false => (StatusCode::UNAUTHORIZED, ""),
-                }),
-            );
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}{path}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Registry::new(&SchemaRegistry {
-            url: Some(url),
-            ..SchemaRegistry::default()
-        })
-        .unwrap()
-    }
-
-    #[tokio::test]
-    async fn answers_are_told_from_troubles() {
-        let registry = registry("/api/").await;
-        let of = async |id| registry.schema(SchemaId::Id(id)).await;
-        assert_eq!(of(1).await, Ok(Lookup::Schema("\"string\"".into())));
-        assert!(matches!(of(2).await, Ok(Lookup::Denied(why)) if why.contains("PROTOBUF")));
-        assert!(of(3).await.is_err(), "a registry in trouble denies nothing");
-        assert!(of(4).await.is_err());
-        assert!(of(5).await.unwrap_err().to_string().contains("log-in"));
-        assert!(matches!(of(6).await, Ok(Lookup::Denied(_))), "404 denies");
-    }
-
-    #[tokio::test]
-    async fn a_registry_that_is_away_denies_nothing() {
-        let config = SchemaRegistry {
-            url: Some("http://user:hunter2@127.0.0.1:1".into()),
-            ..SchemaRegistry::default()
-        };
-        let error = Registry::new(&config)
-            .unwrap()
-            .schema(SchemaId::Id(1))
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(!error.contains("hunter2"), "{error}");
-    }
-}
+mod tests;

@@ -20,6 +20,7 @@ use crate::delivery::lane::{JobAt, Waiting};
 use crate::delivery::limit::Micros;
 use crate::delivery::{DeliveryJob, Outcome, OutcomeResult, Provider};
 use crate::destination::Destinations;
+use crate::kafka::SESSION_TIMEOUT;
 use crate::kafka::jobs::{Event, Jobs, RawJob};
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::reader::{Isolation, Next, Reader};
@@ -30,8 +31,6 @@ use crate::reason::Reason;
 const WAITING_MAX: usize = 20_000;
 const WAITING_LOW: usize = 15_000;
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
-/// Half of the group's default session time-out: who hasn't polled for so long may own nothing.
-const SILENCE_MAX: Duration = Duration::from_millis(22_500);
 
 /// What the sender needs from the outside.
 #[derive(Debug)]
@@ -215,7 +214,8 @@ pub fn settings(config: &Config) -> Settings {
 impl Loop {
     /// Starts every request that may start now.
     fn start(&mut self) {
-        if self.stopping || self.jobs.silent_for() > SILENCE_MAX {
+        // Who hasn't polled for half a session may own nothing any more.
+        if self.stopping || self.jobs.silent_for() > SESSION_TIMEOUT / 2 {
             return;
         }
         let mut settled = Vec::new();

@@ -13,8 +13,9 @@ use super::{CliError, print};
 use crate::config::Config;
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::topics;
-use crate::lead::avro;
-use crate::lead::decode::{DecodeError, Schemas, decode};
+use crate::lead::decode::{DecodeError, decode};
+use crate::lead::encode;
+use crate::lead::schemas::Schemas;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Events {
@@ -72,7 +73,7 @@ fn lines(file: &Path, mut each: impl FnMut(u64, &[u8]) -> Result<(), CliError>) 
 fn refusal(error: &DecodeError) -> (&'static str, String) {
     (
         error.reason().map_or("needs_schema", crate::reason::Reason::as_str),
-        error.to_string(),
+        error.detail().to_owned(),
     )
 }
 
@@ -128,7 +129,14 @@ fn send(config: &Config, file: &Path, format: Format, json: bool) -> Result<(), 
         let value = match format {
             Format::Json => line,
             Format::Avro => {
-                avro = avro::encode_single_object(&event);
+                match encode::single_object(&event) {
+                    Ok(bytes) => avro = bytes,
+                    Err(error) => {
+                        eprintln!("{}:{number}: not sent: {error}", file.display());
+                        refused += 1;
+                        return Ok(());
+                    }
+                }
                 &avro
             }
         };

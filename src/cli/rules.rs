@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::reader;
-use crate::lead::decode::{DecodeError, Schemas, decode};
+use crate::lead::decode::{DecodeError, decode};
+use crate::lead::schemas::Schemas;
 use crate::registry::{Lookup, Registry};
 use crate::rules::log::{InForce, RuleLog};
 use crate::rules::{Rule, Status, Versioned, check};
@@ -286,17 +287,16 @@ fn explain(config: &Config, event: &Path, files: &[PathBuf], json: bool) -> Resu
     let bytes = read_input(event)?;
     let mut schemas = Schemas::new();
     if let Err(DecodeError::NeedsSchema(id)) = decode(&bytes, &schemas) {
-        let looked_up = Registry::new(&config.schema_registry)
-            .map_err(|error| CliError::failed(error.to_string()))
-            .and_then(|registry| tokio_block_on(registry.schema(id)))?;
-        match looked_up {
-            Lookup::Schema(schema) => schemas.learn(id, &schema),
-            Lookup::Denied(detail) => schemas.deny(id, &detail),
+        let registry = Registry::of(&config.schema_registry).map_err(|error| CliError::Invalid(error.to_string()))?;
+        match registry.map(|registry| look_up(&registry, id)).transpose()? {
+            Some(Lookup::Schema { text, references }) => schemas.learn(id, &text, &references),
+            Some(Lookup::Denied(detail)) => schemas.deny(id, detail),
+            None => schemas.deny(id, "no schema registry is configured; set schema_registry.url"),
         }
     }
     let decoded = decode(&bytes, &schemas).map_err(|error| {
         let reason = error.reason().map_or("needs_schema", crate::reason::Reason::as_str);
-        CliError::Invalid(format!("{}: {reason}: {error}", event.display()))
+        CliError::Invalid(format!("{}: {reason}: {}", event.display(), error.detail()))
     })?;
     let rules: Vec<Arc<Versioned>> = if files.is_empty() {
         log(config)?
@@ -405,12 +405,10 @@ fn explained_text(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
 }
 
 /// One look-up of a command that otherwise needs no runtime.
-fn tokio_block_on(
-    lookup: impl Future<Output = Result<Lookup, crate::registry::RegistryError>>,
-) -> Result<Lookup, CliError> {
+fn look_up(registry: &Registry, id: crate::lead::schemas::SchemaId) -> Result<Lookup, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::failed(error.to_string()))?;
     runtime
-        .block_on(lookup)
+        .block_on(registry.schema(id))
         .map_err(|error| CliError::failed(error.to_string()))
 }

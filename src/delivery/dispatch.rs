@@ -252,9 +252,11 @@ impl Dispatch {
                 }
                 None => continue,
             }
+            let before = settled.len();
             if let Some(attempt) = self.start(lane, now, settled) {
                 return Some(attempt);
             }
+            debug_assert!(settled.len() > before, "a lane that is ready has something to take");
             self.queue(lane, now);
         }
         None

@@ -74,7 +74,7 @@ impl Lane {
     }
 
     /// When something of the queue may be taken next, limits aside; `None` while all of it is held
-    /// back by what is in flight.
+    /// back by what is in flight. Agrees with [`Self::take`]: at that time it takes at least one.
     pub fn ready_at(&self, batch_max: usize, batch_wait: Micros) -> Option<Micros> {
         let mut held: HashSet<&str> = HashSet::new();
         let (mut count, mut earliest) = (0, None::<Micros>);
@@ -83,18 +83,17 @@ impl Lane {
             if self.busy.contains(key) || held.contains(key) {
                 continue;
             }
-            count += 1;
             let at = waiting.not_before.max(waiting.accepted_at + batch_wait);
             earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
-            if waiting.not_before > waiting.accepted_at && !waiting.aside {
+            if waiting.not_before <= waiting.accepted_at {
+                count += 1;
+            } else if !waiting.aside {
+                // Behind a job that waits for its retry nothing of its key is free.
                 held.insert(key);
             }
             if count >= batch_max {
-                // A full batch doesn't wait for company, only for its own retries.
-                return self.queue.iter().take(SCAN_MAX).map(|waiting| waiting.not_before).min();
-            }
-            if batch_max == 1 && !waiting.aside {
-                break;
+                // A full batch doesn't wait for company.
+                return Some(waiting.accepted_at);
             }
         }
         earliest

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
-use crate::lead::decode::{Schemas, decode};
+use crate::lead::decode::decode;
+use crate::lead::schemas::Schemas;
 
 const RECENT: usize = 12;
 
@@ -106,7 +107,7 @@ impl View {
                     .unwrap_or_default();
                 format!("event     {} lead {} {product}{price}", event.trigger, event.lead_id)
             }
-            Err(error) => format!("event     a bad one: {error}"),
+            Err(error) => format!("event     a bad one: {}", error.detail()),
         };
         seen.say(line);
     }

@@ -153,7 +153,7 @@ impl Worker {
                 Err((error, _)) => match error.rdkafka_error_code() {
                     Some(RDKafkaErrorCode::QueueFull) => self.transaction.producer.poll(Duration::from_millis(1)),
                     Some(RDKafkaErrorCode::MessageSizeTooLarge) => return Err(WriteError::TooLarge),
-                    _ => return Err(WriteError::Fault(error.into())),
+                    _ => return Err(WriteError::Fault(self.transaction.cause(error))),
                 },
             }
         }
@@ -375,6 +375,25 @@ impl Transaction {
         state.open = false;
         state.jobs = 0;
         Ok(std::mem::take(&mut state.offsets))
+    }
+
+    /// "Fatal" says nothing by itself; the client knows what made it so.
+    fn cause(&self, error: KafkaError) -> Fault {
+        match self.producer.client().fatal_error() {
+            Some((code, message)) => {
+                let fenced = matches!(
+                    code,
+                    RDKafkaErrorCode::Fenced
+                        | RDKafkaErrorCode::ProducerFenced
+                        | RDKafkaErrorCode::InvalidProducerEpoch
+                );
+                Fault::Fatal {
+                    message: format!("{message} ({code})"),
+                    fenced,
+                }
+            }
+            None => error.into(),
+        }
     }
 
     fn drain(&self) {

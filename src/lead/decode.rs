@@ -1,29 +1,34 @@
-//! Choosing a decoder by the record's first bytes.
+//! A record's bytes become a lead event: here is chosen by the first bytes which decoder reads them.
+//!
+//! | first bytes | encoding |
+//! |---|---|
+//! | `00` + id, `01` + GUID | Confluent framing: the writer schema comes from the schema registry |
+//! | `C3 01` + fingerprint | Avro single-object encoding: the writer schema is one of `schemas/` |
+//! | `{`, after a byte order mark or blanks | JSON |
+//!
+//! Bytes that are broken are `not_decodable`, whatever else is wrong with the event: `invalid_event` is said only
+//! of a record that is whole. No detail ever quotes a value, so that it can travel in headers and logs.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::Arc;
-
-use super::avro::{self, Writer};
-use super::{LeadEvent, json};
+use super::schemas::{SchemaId, Schemas, Writer};
+use super::{LeadEvent, avro, json};
 use crate::reason::Reason;
 
-/// Why bytes are no lead event. Texts name the place, never a lead's data.
+/// Why a record is no lead event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    #[error("{0}")]
+    #[error("not decodable: {0}")]
     NotDecodable(String),
-    #[error("{0}")]
+    #[error("unknown schema: {0}")]
     UnknownSchema(String),
-    #[error("{0}")]
+    #[error("invalid event: {0}")]
     InvalidEvent(String),
-    /// Not a failure: the writer schema has to be looked up first.
-    #[error("schema {0} is not known yet")]
+    /// No fault of the record: look this schema up, tell [`Schemas`] the answer and decode again.
+    #[error("schema {0} has to be looked up in the schema registry first")]
     NeedsSchema(SchemaId),
 }
 
 impl DecodeError {
-    /// The dead letter's reason; `None` when the record is to be decoded again with its schema.
+    /// The dead letter's reason; `None` where the record isn't one.
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Self::NotDecodable(_) => Some(Reason::NotDecodable),
@@ -32,100 +37,75 @@ impl DecodeError {
             Self::NeedsSchema(_) => None,
         }
     }
-}
 
-/// How Confluent framing names a writer schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SchemaId {
-    Id(u32),
-    Guid(uuid::Uuid),
-}
-
-impl fmt::Display for SchemaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The dead letter's detail; empty where the record isn't one.
+    pub fn detail(&self) -> &str {
         match self {
-            Self::Id(id) => id.fmt(f),
-            Self::Guid(guid) => guid.fmt(f),
+            Self::NotDecodable(detail) | Self::UnknownSchema(detail) | Self::InvalidEvent(detail) => detail,
+            Self::NeedsSchema(_) => "",
         }
     }
 }
 
-/// The writer schemas we can read: those shipped in `schemas/`, by fingerprint, and those that the
-/// registry told us, by id.
-#[derive(Debug, Clone)]
-pub struct Schemas {
-    by_fingerprint: HashMap<[u8; 8], Arc<Writer>>,
-    by_id: HashMap<SchemaId, Result<Arc<Writer>, String>>,
-}
-
-impl Default for Schemas {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Schemas {
-    pub fn new() -> Self {
-        let (fingerprint, writer) = avro::own();
-        Self {
-            by_fingerprint: HashMap::from([(fingerprint, writer)]),
-            by_id: HashMap::new(),
-        }
-    }
-
-    /// Takes in what the registry answered for `id`. A schema that can't be read is denied.
-    pub fn learn(&mut self, id: SchemaId, schema: &str) {
-        let writer = Writer::parse(schema).map(Arc::new);
-        self.by_id.insert(
-            id,
-            writer.ok_or_else(|| format!("schema {id} of the registry is no valid Avro schema")),
-        );
-    }
-
-    /// The registry says there is no such schema.
-    pub fn deny(&mut self, id: SchemaId, detail: &str) {
-        self.by_id.insert(id, Err(format!("schema {id}: {detail}")));
-    }
-}
-
-/// Decodes one record's value. A null value is not decodable, as an empty one is.
+/// Decodes a record's value. A null value is given as no bytes: both are `not_decodable`.
 pub fn decode<'a>(bytes: &'a [u8], schemas: &Schemas) -> Result<LeadEvent<'a>, DecodeError> {
-    let not_decodable = |text: &str| Err(DecodeError::NotDecodable(text.to_owned()));
     match bytes {
-        [] => not_decodable("the value is empty"),
-        [0xC3, 0x01, rest @ ..] => match rest.split_first_chunk::<8>() {
-            None => not_decodable("the single-object header is cut off"),
-            Some((fingerprint, datum)) => match schemas.by_fingerprint.get(fingerprint) {
-                Some(schema) => avro::decode(datum, schema),
+        [] => Err(DecodeError::NotDecodable("the value is empty or null".into())),
+        [0xC3, 0x01, framed @ ..] => {
+            let (fingerprint, datum) = split(framed, "a single-object fingerprint")?;
+            let fingerprint = u64::from_le_bytes(fingerprint);
+            match schemas.by_fingerprint(fingerprint) {
+                Some(writer) => avro::decode(datum, writer),
                 None => Err(DecodeError::UnknownSchema(format!(
-                    "fingerprint {:016x} is not in schemas/",
-                    u64::from_le_bytes(*fingerprint)
+                    "no schema in schemas/ has the fingerprint {fingerprint:016x}, add the producer's there"
                 ))),
-            },
-        },
-        [0x00, rest @ ..] => match rest.split_first_chunk::<4>() {
-            None => not_decodable("the Confluent framing is cut off"),
-            Some((id, datum)) => framed(SchemaId::Id(u32::from_be_bytes(*id)), datum, schemas),
-        },
-        [0x01, rest @ ..] => match rest.split_first_chunk::<16>() {
-            None => not_decodable("the Confluent framing is cut off"),
-            Some((guid, datum)) => framed(SchemaId::Guid(uuid::Uuid::from_bytes(*guid)), datum, schemas),
-        },
-        text => {
-            let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text).trim_ascii_start();
-            if text.first() == Some(&b'{') {
-                json::decode(text)
-            } else {
-                not_decodable("the value is neither JSON nor Avro in a framing that is read")
             }
         }
+        [0x00, framed @ ..] => {
+            let (id, datum) = split(framed, "a schema id")?;
+            avro::decode(datum, registered(schemas, SchemaId::Id(u32::from_be_bytes(id)))?)
+        }
+        [0x01, framed @ ..] => {
+            let (guid, datum) = split(framed, "a schema GUID")?;
+            avro::decode(datum, registered(schemas, SchemaId::Guid(guid))?)
+        }
+        _ => json::decode(json_text(bytes)?),
     }
 }
 
-fn framed<'a>(id: SchemaId, datum: &'a [u8], schemas: &Schemas) -> Result<LeadEvent<'a>, DecodeError> {
-    match schemas.by_id.get(&id) {
-        None => Err(DecodeError::NeedsSchema(id)),
-        Some(Err(detail)) => Err(DecodeError::UnknownSchema(detail.clone())),
-        Some(Ok(schema)) => avro::decode(datum, schema),
+fn split<'a, const N: usize>(framed: &'a [u8], what: &str) -> Result<([u8; N], &'a [u8]), DecodeError> {
+    match framed.split_first_chunk() {
+        Some((head, datum)) => Ok((*head, datum)),
+        None => Err(DecodeError::NotDecodable(format!("the value ends within {what}"))),
     }
+}
+
+fn registered(schemas: &Schemas, id: SchemaId) -> Result<&Writer, DecodeError> {
+    match schemas.by_id(id) {
+        Some(Ok(writer)) => Ok(writer),
+        Some(Err(denied)) => Err(DecodeError::UnknownSchema(format!("schema {id}: {denied}"))),
+        None => Err(DecodeError::NeedsSchema(id)),
+    }
+}
+
+fn json_text(bytes: &[u8]) -> Result<&str, DecodeError> {
+    let unblanked = trim_blanks(bytes);
+    let unmarked = trim_blanks(unblanked.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(unblanked));
+    if !unmarked.starts_with(b"{") {
+        let detail = "the value is no Avro framing and no JSON object: it starts with none of 00, 01, C3 01 and {";
+        return Err(DecodeError::NotDecodable(detail.into()));
+    }
+    std::str::from_utf8(unmarked).map_err(|error| {
+        DecodeError::NotDecodable(format!(
+            "malformed JSON: no UTF-8 from byte {} on",
+            error.valid_up_to() + 1
+        ))
+    })
+}
+
+fn trim_blanks(bytes: &[u8]) -> &[u8] {
+    let blanks = bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+    &bytes[blanks.count()..]
 }

@@ -51,7 +51,7 @@ fn event(payload: &serde_json::Value) -> LeadEvent<'static> {
         call: None,
         fields: vec![(Cow::Borrowed("vehicle_year"), text("2019"))],
         inlet: None,
-        payload: Payload::parse(Cow::Owned(payload.to_string())),
+        payload: Some(Payload::new(Cow::Owned(payload.to_string()))),
     }
 }
 

@@ -1,0 +1,5 @@
+//! On a real Apache Kafka: what the promises rest on.
+
+mod commands;
+mod processor;
+mod sender;

@@ -1,0 +1,190 @@
+//! The commands, and what a person is told when something is missing.
+
+use crate::support::{Leadlane, event, free_port, part};
+
+fn stderr(leadlane: &Leadlane, arguments: &[&str], code: i32) -> String {
+    let output = leadlane.run(arguments);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "leadlane {arguments:?}: {text}");
+    text
+}
+
+fn with_brokers(name: &str, kafka: &str) -> Leadlane {
+    let leadlane = Leadlane::new(name, "");
+    let file = leadlane.dir.join("leadlane.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let rest = text.split_once('\n').unwrap().1;
+    std::fs::write(&file, format!("kafka: {kafka}\n{rest}")).unwrap();
+    leadlane
+}
+
+#[test]
+fn run_says_in_one_message_what_is_wrong_and_what_to_do() {
+    let leadlane = Leadlane::new("missing", "");
+    let message = stderr(&leadlane, &["run"], 1);
+    assert!(
+        message.contains(&leadlane.config.topics.jobs) && message.contains("leadlane topics create"),
+        "{message}"
+    );
+    assert_eq!(message.lines().count(), 1, "{message}");
+
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let message = stderr(
+        &with_brokers("nobody", &format!("{{brokers: '{nobody}'}}")),
+        &["run"],
+        1,
+    );
+    assert!(
+        message.contains(&nobody) && message.contains("kafka.brokers"),
+        "{message}"
+    );
+
+    let sasl = part("LEADLANE_TEST_KAFKA_SASL");
+    let properties =
+        "{security.protocol: SASL_PLAINTEXT, sasl.mechanism: PLAIN, sasl.username: leadlane, sasl.password: hunter2}";
+    let wrong = with_brokers("password", &format!("{{brokers: '{sasl}', properties: {properties}}}"));
+    let message = stderr(&wrong, &["run"], 1);
+    assert!(
+        message.contains("refused the log-in") && message.contains("sasl.password") && !message.contains("hunter2"),
+        "{message}"
+    );
+    let right = with_brokers(
+        "password",
+        &format!(
+            "{{brokers: '{sasl}', properties: {}}}",
+            properties.replace("hunter2", "leadlane-secret")
+        ),
+    );
+    right.ok(&["topics", "create", "--partitions", "1"]);
+    right.ok(&["topics", "check"]);
+}
+
+#[test]
+fn topics_check_names_what_is_set_wrongly() {
+    let leadlane = Leadlane::new("check", "sender: {job_age_max: 96h}");
+    assert!(leadlane.ok(&["topics", "create"]).contains("created"));
+    assert!(leadlane.ok(&["topics", "create"]).contains("is there already"));
+    let message = stderr(&leadlane, &["topics", "check"], 1);
+    assert!(
+        message.contains("sender.job_age_max") && message.contains("half"),
+        "{message}"
+    );
+}
+
+#[test]
+fn rules_go_in_and_out_of_force() {
+    let leadlane = Leadlane::new("rules", "");
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    let rule = |price: u32| {
+        format!(
+            "{{id: sold, trigger: lms.lead_sold, scope: {{level: product, id: 12}}, filters: {{price: {{gte: {price}}}}}, \
+                 action: {{type: slack_message, token: {{secret: t}}, to: {{channel: C0SALES}}, text: hi}}}}"
+        )
+    };
+    leadlane.apply(&rule(25));
+    let listed = leadlane.ok(&["rules", "list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
+    assert_eq!((&listed["id"], &listed["status"]), (&"sold".into(), &"active".into()));
+    assert_eq!(stderr(&leadlane, &["rules", "get", "nobody"], 1).lines().count(), 1);
+
+    let process = leadlane.start(&["--role", "processor"]);
+    let matches = |number: u64, wanted: usize| {
+        let event = event(number, "lms.lead_sold", "12", "30.00");
+        let before = leadlane.read(&leadlane.config.topics.jobs).len();
+        leadlane.write(&leadlane.config.topics.events, [("k", Some(event.as_bytes()))]);
+        // A canary that always matches, behind it in the same partition, says when it was decided.
+        let canary = event.replace("\"e-", "\"canary-").replace("30.00", "1000.00");
+        leadlane.write(&leadlane.config.topics.events, [("k", Some(canary.as_bytes()))]);
+        leadlane.read_until(&leadlane.config.topics.jobs, 20, |jobs| {
+            jobs.len() > before + wanted.saturating_sub(1).min(1)
+                && jobs.last().unwrap().header("event-id") == Some(&format!("canary-{number}"))
+        });
+        assert_eq!(leadlane.read(&leadlane.config.topics.jobs).len() - before, wanted + 1);
+    };
+    let in_force = |version: i64| {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while !process.log().contains(&format!("rules.version={version}")) {
+            assert!(
+                std::time::Instant::now() < until,
+                "version {version} is not in force:\n{}",
+                process.log()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    matches(1, 1);
+    leadlane.apply(&rule(50));
+    in_force(1);
+    matches(2, 0);
+    // A bad record leaves the last good version in force, and is shown.
+    leadlane.write(
+        &leadlane.config.topics.rules,
+        [("sold", Some(b"{\"id\":\"sold\",\"text\":\"hunter2\"}".as_slice()))],
+    );
+    leadlane.apply(&format!(
+        "- {}\n",
+        rule(20)
+            .replace("id: sold", "id: other")
+            .replace("gte: 20", "gte: 2000")
+    ));
+    in_force(3);
+    matches(3, 0);
+    let listed = leadlane.ok(&["rules", "list"]);
+    assert!(
+        listed.contains("rejected at offset 2") && !listed.contains("hunter2"),
+        "{listed}"
+    );
+    assert!(
+        leadlane
+            .get("/metrics")
+            .unwrap()
+            .1
+            .contains("leadlane_rules_rejected_total{reason=\"invalid_rule\"} 1")
+    );
+    // Pause, resume, delete: each is audited.
+    leadlane.ok(&["rules", "pause", "sold"]);
+    assert!(leadlane.ok(&["rules", "list"]).contains("paused"));
+    leadlane.ok(&["rules", "resume", "sold"]);
+    leadlane.ok(&["rules", "delete", "sold"]);
+    assert!(!leadlane.ok(&["rules", "list"]).contains("sold "));
+    let audit = leadlane.read(&leadlane.config.topics.audit);
+    assert_eq!(audit.len(), 6);
+    let last: serde_json::Value = serde_json::from_slice(audit[5].value.as_deref().unwrap()).unwrap();
+    assert_eq!(last["after"], serde_json::Value::Null);
+    assert_eq!(last["before"]["id"], "sold");
+    process.stop();
+}
+
+#[test]
+fn events_are_sent_in_both_formats_and_bad_lines_are_told() {
+    let leadlane = Leadlane::new("events", "");
+    leadlane.ok(&["topics", "create", "--partitions", "2"]);
+    let file = leadlane.dir.join("events.jsonl");
+    std::fs::write(
+        &file,
+        format!(
+            "{}\n\n{{\"event_id\":\"x\"}}\n{}\n",
+            event(1, "lms.lead_sold", "12", "1"),
+            event(2, "my.own", "12", "1")
+        ),
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    for format in ["json", "avro"] {
+        let message = stderr(&leadlane, &["events", "send", file, "--format", format], 2);
+        assert!(
+            message.contains("events.jsonl:3: not sent: invalid_event: trigger is required"),
+            "{message}"
+        );
+    }
+    let records = leadlane.read(&leadlane.config.topics.events);
+    assert_eq!(records.len(), 4);
+    let schemas = leadlane::lead::schemas::Schemas::new();
+    for record in &records {
+        let event = leadlane::lead::decode::decode(record.value.as_deref().unwrap(), &schemas).unwrap();
+        assert_eq!(record.key.as_deref(), Some(event.lead_id.as_bytes()));
+    }
+    let validated = leadlane.run(&["events", "validate", file, "--json"]);
+    assert_eq!(validated.status.code(), Some(2));
+    assert_eq!(String::from_utf8(validated.stdout).unwrap().lines().count(), 3);
+}
