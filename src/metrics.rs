@@ -96,7 +96,9 @@ impl Metrics {
             delivery_age: make.histograms("delivery_age_seconds", "Time from the event to its being accepted.", long)?,
             lane_backlog: make.gauges("lane_backlog", "Jobs waiting in lanes.", &["provider"])?,
             backlog_seconds: make.seconds(
-                "backlog_seconds", "Seconds of waiting work, by what bounds it: the destinations' limits, or this process.", &["bound"],
+                "backlog_seconds",
+                "Seconds of waiting work, by what bounds it: the destinations' limits, or this process.",
+                &["bound"],
             )?,
             lanes_frozen: make.gauges("lanes_frozen", "Lanes that may not send for now.", &["provider", "reason"])?,
             in_flight: make.gauges("in_flight", "Requests in flight.", &["provider"])?,
