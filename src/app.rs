@@ -1,11 +1,12 @@
 //! The composition root: the only place that knows everyone. Wires, starts, stops.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::admin::{self, Admin, Readiness};
 use crate::config::Config;
@@ -77,73 +78,23 @@ pub async fn run(
         drop(served.wait_for(|stop| *stop).await);
     }));
 
-    let (ended, mut failed) = tokio::sync::mpsc::unbounded_channel::<anyhow::Error>();
+    let (ended, mut failed) = mpsc::unbounded_channel::<anyhow::Error>();
+    let shared = Shared {
+        config,
+        limits,
+        metrics,
+        stop: stop.clone(),
+        ended,
+    };
     let mut tasks = Vec::new();
-    if let Some(rules_ready) = rules_ready {
-        let mut rules = feed::follow(&config, Arc::clone(&metrics), now_millis, stop.clone())?;
-        let (config, metrics, stop, ended) = (Arc::clone(&config), Arc::clone(&metrics), stop.clone(), ended.clone());
-        tasks.push(tokio::spawn(async move {
-            let first = wait_for_rules(&mut rules, stop.clone()).await;
-            let Some(first) = first else { return };
-            rules_ready.store(true, Ordering::Relaxed);
-            let (in_force, rules_in_force) = watch::channel(first);
-            tokio::spawn(async move {
-                while rules.changed().await.is_ok() {
-                    if let Some(rules) = rules.borrow_and_update().clone() {
-                        in_force.send_replace(rules);
-                    }
-                }
-            });
-            let instance = config.processor.instance.clone().unwrap_or_else(hostname);
-            let workers = events_ready.into_iter().enumerate().map(|(number, ready)| {
-                let surroundings = processor::Surroundings {
-                    config: Arc::clone(&config),
-                    limits,
-                    metrics: Arc::clone(&metrics),
-                    rules: rules_in_force.clone(),
-                    stop: stop.clone(),
-                    ready,
-                    now: now_millis,
-                    runtime: tokio::runtime::Handle::current(),
-                };
-                let (instance, ended) = (instance.clone(), ended.clone());
-                std::thread::Builder::new()
-                    .name(format!("worker-{number}"))
-                    .spawn(move || {
-                        if let Err(error) = processor::run(&surroundings, &instance, number) {
-                            drop(ended.send(error));
-                        }
-                    })
-            });
-            let threads: Vec<_> = workers.collect();
-            let joined = tokio::task::spawn_blocking(move || {
-                for thread in threads.into_iter().flatten() {
-                    drop(thread.join());
-                }
-            });
-            drop(joined.await);
-        }));
+    if let Some(ready) = rules_ready {
+        tasks.push(shared.start_processor(ready, events_ready)?);
     }
     if let Some(ready) = jobs_ready {
-        let secrets = Secrets::new(config.secrets.dir.clone());
-        let surroundings = sender::Surroundings {
-            destinations: Arc::new(Destinations::new(&config, secrets)?),
-            producer: Producer::new(&config, limits.record_max)?,
-            config: Arc::clone(&config),
-            metrics: Arc::clone(&metrics),
-            stop: stop.clone(),
-            ready,
-            now: now_micros,
-        };
-        let (producer, ended) = (surroundings.producer.clone(), ended.clone());
-        tasks.push(tokio::spawn(async move {
-            if let Err(error) = sender::run(surroundings).await {
-                drop(ended.send(error));
-            }
-            producer.flush(Duration::from_secs(5));
-        }));
+        tasks.push(shared.start_sender(ready)?);
     }
-    drop(ended);
+    // The loops alone hold on to `ended`, so that it closes when the last of them is over.
+    drop(shared);
     tokio::select! {
         Some(error) = failed.recv() => return Err(error),
         _ = stop.wait_for(|stop| *stop) => {}
@@ -162,6 +113,92 @@ pub async fn run(
     }
 }
 
+/// What both loops are started with.
+#[derive(Debug, Clone)]
+struct Shared {
+    config: Arc<Config>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+    /// An error sent here ends the process.
+    ended: mpsc::UnboundedSender<anyhow::Error>,
+}
+
+impl Shared {
+    /// Follows the rules, and starts the workers once these are read.
+    fn start_processor(&self, rules_ready: Flag, events_ready: Vec<Flag>) -> anyhow::Result<JoinHandle<()>> {
+        let mut rules = feed::follow(&self.config, Arc::clone(&self.metrics), now_millis, self.stop.clone())?;
+        let shared = self.clone();
+        Ok(tokio::spawn(async move {
+            let first = wait_for_rules(&mut rules, shared.stop.clone()).await;
+            let Some(first) = first else { return };
+            rules_ready.store(true, Ordering::Relaxed);
+            let (in_force, rules_in_force) = watch::channel(first);
+            tokio::spawn(async move {
+                while rules.changed().await.is_ok() {
+                    if let Some(rules) = rules.borrow_and_update().clone() {
+                        in_force.send_replace(rules);
+                    }
+                }
+            });
+            shared.run_workers(rules_in_force, events_ready).await;
+        }))
+    }
+
+    /// One thread a worker, until all have ended.
+    async fn run_workers(self, rules: watch::Receiver<RulesInForce>, events_ready: Vec<Flag>) {
+        let instance = self.config.processor.instance.clone().unwrap_or_else(hostname);
+        let workers = events_ready.into_iter().enumerate().map(|(number, ready)| {
+            let surroundings = processor::Surroundings {
+                config: Arc::clone(&self.config),
+                limits: self.limits,
+                metrics: Arc::clone(&self.metrics),
+                rules: rules.clone(),
+                stop: self.stop.clone(),
+                ready,
+                now: now_millis,
+                runtime: tokio::runtime::Handle::current(),
+            };
+            let (instance, ended) = (instance.clone(), self.ended.clone());
+            std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || {
+                    if let Err(error) = processor::run(&surroundings, &instance, number) {
+                        drop(ended.send(error));
+                    }
+                })
+        });
+        let threads: Vec<_> = workers.collect();
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads.into_iter().flatten() {
+                drop(thread.join());
+            }
+        });
+        drop(joined.await);
+    }
+
+    fn start_sender(&self, ready: Flag) -> anyhow::Result<JoinHandle<()>> {
+        let secrets = Secrets::new(self.config.secrets.dir.clone());
+        let surroundings = sender::Surroundings {
+            destinations: Arc::new(Destinations::new(&self.config, secrets)?),
+            producer: Producer::new(&self.config, self.limits.record_max)?,
+            config: Arc::clone(&self.config),
+            metrics: Arc::clone(&self.metrics),
+            stop: self.stop.clone(),
+            ready,
+            now: now_micros,
+        };
+        let (producer, ended) = (surroundings.producer.clone(), self.ended.clone());
+        Ok(tokio::spawn(async move {
+            if let Err(error) = sender::run(surroundings).await {
+                drop(ended.send(error));
+            }
+            producer.flush(Duration::from_secs(5));
+        }))
+    }
+}
+
+type Flag = Arc<AtomicBool>;
 type RulesInForce = Arc<crate::rules::log::Rules>;
 
 async fn wait_for_rules(

@@ -9,12 +9,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::dates;
 use crate::delivery::limit::Rate;
 use crate::secrets::{Secret, SecretRef};
+
+mod check;
+mod default;
+mod form;
+
+pub use check::safe_url;
+use form::{bytes, duration};
 
 /// Where the file is looked for when `--config` isn't given.
 pub const DEFAULT_FILE: &str = "config/leadlane.yaml";
@@ -275,107 +281,8 @@ impl Config {
             }
         }
         let config = read(&place, &root)?;
-        config.check(&place)?;
+        check::check(&config).map_err(|(key, message)| ConfigError::Invalid { place, key, message })?;
         Ok(config)
-    }
-
-    fn check(&self, place: &str) -> Result<(), ConfigError> {
-        let refuse = |key: &str, message: String| {
-            Err(ConfigError::Invalid {
-                place: place.to_owned(),
-                key: key.to_owned(),
-                message,
-            })
-        };
-        for (key, properties) in [
-            ("kafka.properties", &self.kafka.properties),
-            ("kafka.consumer_properties", &self.kafka.consumer_properties),
-            ("kafka.producer_properties", &self.kafka.producer_properties),
-        ] {
-            for name in properties.0.keys() {
-                if let Some(cure) = reserved(name) {
-                    return refuse(key, format!("{name} can't be set here: {cure}"));
-                }
-            }
-        }
-        if self.kafka.brokers.trim().is_empty() {
-            return refuse("kafka.brokers", "is empty; name at least one HOST:PORT".into());
-        }
-        let positive = [
-            ("processor.workers", self.processor.workers),
-            ("processor.batch_events_max", self.processor.batch_events_max),
-            ("sender.in_flight_max", self.sender.in_flight_max),
-            ("clevertap.batch_max", self.clevertap.batch_max),
-        ];
-        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return refuse(key, "must be 1 or more".into());
-        }
-        if self.clevertap.batch_max > 1000 {
-            return refuse(
-                "clevertap.batch_max",
-                format!(
-                    "{} is more than CleverTap takes in one request, 1000",
-                    self.clevertap.batch_max
-                ),
-            );
-        }
-        if self.sender.retry.initial > self.sender.retry.max {
-            return refuse("sender.retry.initial", "is longer than sender.retry.max".into());
-        }
-        if self.sender.request_timeout >= self.sender.shutdown_timeout {
-            return refuse(
-                "sender.request_timeout",
-                format!(
-                    "{} must be shorter than sender.shutdown_timeout, {}, so that a clean stop can wait for answers",
-                    dates::duration_text(self.sender.request_timeout),
-                    dates::duration_text(self.sender.shutdown_timeout)
-                ),
-            );
-        }
-        if self.processor.commit_interval >= Duration::from_secs(5) {
-            return refuse(
-                "processor.commit_interval",
-                "must be under 5s, half of the transaction's time-out".into(),
-            );
-        }
-        if self.admin.tokens.is_empty() && !self.admin.listen.ip().is_loopback() {
-            return refuse(
-                "admin.listen",
-                format!(
-                    "{} is not a loopback address, so admin.tokens must hold a token or more",
-                    self.admin.listen
-                ),
-            );
-        }
-        if let Some(url) = &self.schema_registry.url
-            && let Err(message) = plain_url(url)
-        {
-            return refuse("schema_registry.url", message);
-        }
-        if let Err(message) = safe_url(&self.slack.api_url) {
-            return refuse("slack.api_url", message);
-        }
-        for limit in &self.slack.limits {
-            if !limit.credential.starts_with("slack:") && !limit.credential.starts_with("webhook:") {
-                return refuse(
-                    "slack.limits.credential",
-                    "must be slack:NAME or webhook:NAME, by the secret's name".into(),
-                );
-            }
-        }
-        for (name, account) in &self.clevertap.accounts {
-            let key = |field: &str| format!("clevertap.accounts.{name}.{field}");
-            if account.concurrency == 0 {
-                return refuse(&key("concurrency"), "must be 1 or more".into());
-            }
-            if let Err(message) = safe_url(&account.url()) {
-                return refuse(
-                    &key(if account.api_url.is_some() { "api_url" } else { "region" }),
-                    message,
-                );
-            }
-        }
-        Ok(())
     }
 
     /// The effective configuration as YAML-compatible JSON, secrets masked.
@@ -397,22 +304,6 @@ impl Account {
 
 fn account_concurrency() -> usize {
     15
-}
-
-/// What our promises rest on, and what each is set by instead.
-fn reserved(property: &str) -> Option<&'static str> {
-    Some(match property {
-        "isolation.level" => "readers of transactions must read committed",
-        "transactional.id" => "it is made from processor.instance",
-        "acks" | "request.required.acks" => "a record counts when all in-sync replicas have it",
-        "enable.idempotence" => "retries must not write a record twice",
-        "group.id" => "set kafka.group",
-        "bootstrap.servers" | "metadata.broker.list" => "set kafka.brokers",
-        "auto.offset.reset" => "set processor.start",
-        "partitioner" => "records are partitioned as Java clients do",
-        name if name.starts_with("enable.auto.") => "offsets are committed with the work that they stand for",
-        _ => return None,
-    })
 }
 
 fn read(place: &str, root: &Value) -> Result<Config, ConfigError> {
@@ -476,227 +367,6 @@ fn overlay(root: &mut Value, variable: &str, path: &str, text: &str) -> Result<(
         at = map.entry(name).or_insert_with(|| Value::Object(serde_json::Map::new()));
     }
     Ok(())
-}
-
-/// An `http` or `https` URL with a host.
-fn plain_url(text: &str) -> Result<reqwest::Url, String> {
-    let url = reqwest::Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
-    match (url.scheme(), url.host()) {
-        ("http" | "https", Some(_)) => Ok(url),
-        _ => Err("must be an http or https URL with a host".into()),
-    }
-}
-
-/// A URL that a credential may be sent to: by https, unless the host is a loopback address.
-pub fn safe_url(text: &str) -> Result<reqwest::Url, String> {
-    let url = plain_url(text)?;
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if url.scheme() == "https" || loopback {
-        return Ok(url);
-    }
-    Err("must be https, unless its host is a loopback address".into())
-}
-
-impl Default for Kafka {
-    fn default() -> Self {
-        Self {
-            brokers: "127.0.0.1:9092".into(),
-            group: "leadlane".into(),
-            properties: Properties::default(),
-            consumer_properties: Properties::default(),
-            producer_properties: Properties::default(),
-        }
-    }
-}
-
-impl Default for Topics {
-    fn default() -> Self {
-        Self {
-            events: "lead-events".into(),
-            rules: "tracking-rules".into(),
-            jobs: "delivery-jobs".into(),
-            outcomes: "delivery-outcomes".into(),
-            dead_letters: "dead-letters".into(),
-            audit: "rule-audit".into(),
-        }
-    }
-}
-
-impl Default for Processor {
-    fn default() -> Self {
-        Self {
-            workers: 1,
-            instance: None,
-            start: Start::Earliest,
-            commit_interval: Duration::from_millis(50),
-            batch_events_max: 50_000,
-        }
-    }
-}
-
-impl Default for Sender {
-    fn default() -> Self {
-        Self {
-            in_flight_max: 256,
-            request_timeout: Duration::from_secs(10),
-            shutdown_timeout: Duration::from_secs(20),
-            dedup_window: Duration::from_secs(24 * 3600),
-            dedup_ids_max: 2_000_000,
-            job_age_max: Duration::from_secs(72 * 3600),
-            payload_bytes_max: 64 * 1024 * 1024,
-            retry: Retry::default(),
-        }
-    }
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            initial: Duration::from_secs(1),
-            max: Duration::from_secs(600),
-            step_aside: Duration::from_secs(600),
-            give_up_after: Duration::from_secs(24 * 3600),
-        }
-    }
-}
-
-impl Default for Slack {
-    fn default() -> Self {
-        Self {
-            api_url: "https://slack.com/api".into(),
-            channel_rate: Rate::per_second(1),
-            workspace_rate: Rate::per_minute(300),
-            webhook_rate: Rate::per_second(1),
-            webhook_hosts: vec!["hooks.slack.com".into()],
-            join: true,
-            limits: Vec::new(),
-        }
-    }
-}
-
-impl Default for Clevertap {
-    fn default() -> Self {
-        Self {
-            batch_max: 1000,
-            batch_wait: Duration::from_millis(200),
-            accounts: BTreeMap::new(),
-        }
-    }
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            tokens: Vec::new(),
-        }
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self { rules_max: 1000 }
-    }
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self {
-            format: LogFormat::Text,
-            level: "info".into(),
-        }
-    }
-}
-
-impl std::fmt::Debug for Properties {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_map().entries(self.masked()).finish()
-    }
-}
-
-impl Properties {
-    fn masked(&self) -> impl Iterator<Item = (&str, &str)> {
-        let secret = |name: &str| {
-            ["password", "secret", ".pem", "jaas", "oauthbearer.config"]
-                .iter()
-                .any(|word| name.contains(word))
-        };
-        self.0
-            .iter()
-            .map(move |(name, value)| (name.as_str(), if secret(name) { "***" } else { value.as_str() }))
-    }
-}
-
-impl Serialize for Properties {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.masked())
-    }
-}
-
-impl<'de> Deserialize<'de> for Properties {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let map = BTreeMap::<String, Value>::deserialize(deserializer)?;
-        let text = |value: Value| match value {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
-        Ok(Self(map.into_iter().map(|(name, value)| (name, text(value))).collect()))
-    }
-}
-
-mod duration {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&dates::duration_text(*value))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = match Value::deserialize(deserializer)? {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
-        dates::duration(&text).map_err(serde::de::Error::custom)
-    }
-}
-
-mod bytes {
-    use super::*;
-
-    const UNITS: [(&str, usize); 6] = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("kB", 1_000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-    ];
-
-    pub(super) fn serialize<S: Serializer>(value: &usize, serializer: S) -> Result<S::Ok, S::Error> {
-        let whole = UNITS[..3]
-            .iter()
-            .rev()
-            .find(|(_, size)| *value > 0 && value.is_multiple_of(*size));
-        serializer.serialize_str(&whole.map_or(format!("{value}"), |(unit, size)| format!("{}{unit}", value / size)))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-        let text = match Value::deserialize(deserializer)? {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
-        let (digits, size) = UNITS
-            .iter()
-            .find_map(|(unit, size)| Some((text.strip_suffix(unit)?, *size)))
-            .unwrap_or((&text, 1));
-        digits
-            .trim()
-            .parse::<usize>()
-            .ok()
-            .and_then(|count| count.checked_mul(size))
-            .ok_or_else(|| serde::de::Error::custom("is no size; write it as 64MiB, 1MB or a number of bytes"))
-    }
 }
 
 #[cfg(test)]

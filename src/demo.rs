@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rdkafka::client::ClientContext;
 use rdkafka::mocking::MockCluster;
 use tokio::sync::watch;
 
@@ -62,16 +63,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
         &listener.local_addr()?.to_string(),
         &folder,
     )?);
-    let topics = [
-        &config.topics.events,
-        &config.topics.jobs,
-        &config.topics.outcomes,
-        &config.topics.dead_letters,
-    ];
-    for topic in topics {
-        cluster.create_topic(topic, PARTITIONS, 1)?;
-    }
-    cluster.create_topic(&config.topics.rules, 1, 1)?;
+    create_topics(&cluster, &config)?;
 
     let (stop, stopped) = watch::channel(false);
     let mut served = stopped.clone();
@@ -109,15 +101,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
             next_event += Duration::from_secs_f64(1.0 / options.rate);
             let (key, value) = source.next();
             view.produced(&value);
-            let headers = crate::kafka::headers([]);
-            let record = Record {
-                topic: &config.topics.events,
-                partition: None,
-                key: key.as_bytes(),
-                value: Some(value.as_bytes()),
-                headers,
-            };
-            producer.write(&record, |_| {});
+            write_event(&config, &producer, &key, &value);
         }
         tokio::select! {
             _ = frame.tick() => view.frame(),
@@ -133,6 +117,31 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
 }
 
 const ROLES: [Role; 2] = [Role::Processor, Role::Sender];
+
+fn create_topics(cluster: &MockCluster<'_, impl ClientContext>, config: &Config) -> anyhow::Result<()> {
+    let topics = [
+        &config.topics.events,
+        &config.topics.jobs,
+        &config.topics.outcomes,
+        &config.topics.dead_letters,
+    ];
+    for topic in topics {
+        cluster.create_topic(topic, PARTITIONS, 1)?;
+    }
+    cluster.create_topic(&config.topics.rules, 1, 1)?;
+    Ok(())
+}
+
+fn write_event(config: &Config, producer: &Producer, key: &str, value: &str) {
+    let record = Record {
+        topic: &config.topics.events,
+        partition: None,
+        key: key.as_bytes(),
+        value: Some(value.as_bytes()),
+        headers: crate::kafka::headers([]),
+    };
+    producer.write(&record, |_| {});
+}
 
 /// The configuration with everything outside replaced by what this process brings along.
 fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> anyhow::Result<Config> {

@@ -10,6 +10,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 use rdkafka::metadata::Metadata;
 
+/// A record as the client has it: what the processor's loop reads.
+pub use rdkafka::Message;
+
 use crate::config::{self, Config};
 
 pub mod jobs;

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
@@ -48,130 +49,64 @@ pub struct Metrics {
 /// Why a lane is frozen; a closed set.
 pub const FROZEN: [&str; 2] = ["throttled", "credential_refused"];
 
-fn buckets(from: f64, factor: f64, count: usize) -> Vec<f64> {
-    prometheus::exponential_buckets(from, factor, count).expect("the buckets are positive and grow")
-}
-
 impl Metrics {
     pub fn new(rules_max: usize) -> Self {
         Self::build(rules_max).expect("metric names are valid and stand here once")
     }
 
     fn build(rules_max: usize) -> prometheus::Result<Self> {
-        let registry = Registry::new_custom(Some("leadlane".to_owned()), None)?;
-        let counter = |name: &str, help: &str| {
-            let metric = IntCounter::new(name, help)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let gauge = |name: &str, help: &str| {
-            let metric = IntGauge::new(name, help)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let histogram = |name: &str, help: &str, buckets: Vec<f64>| {
-            let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let histograms = |name: &str, help: &str, labels: &[&str], buckets: Vec<f64>| {
-            let metric = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let seconds = GaugeVec::new(
-            Opts::new(
-                "backlog_seconds",
-                "Seconds of waiting work, by what bounds it: the destinations' limits, or this process.",
-            ),
-            &["bound"],
-        )?;
-        registry.register(Box::new(seconds.clone()))?;
-        let reach = Gauge::new(
-            "dedup_reach_seconds",
-            "How far back a repeated event is known to have been sent.",
-        )?;
-        registry.register(Box::new(reach.clone()))?;
-        let build = IntGaugeVec::new(
-            Opts::new("build_info", "The version that runs; always 1."),
-            &["version"],
-        )?;
-        registry.register(Box::new(build.clone()))?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let make = Maker(Registry::new_custom(Some("leadlane".to_owned()), None)?);
+        make.gauges("build_info", "The version that runs; always 1.", &["version"])?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let (short, long) = (buckets(0.001, 2.0, 15), buckets(0.01, 2.5, 16));
+        #[rustfmt::skip] // one metric a line reads as the table that it is
         let metrics = Self {
-            events_decoded: counters("events_decoded_total", "Lead events decoded, by trigger.", &["trigger"])?,
-            events_dead: counters(
-                "events_dead_total",
-                "Lead events that became dead letters, by reason.",
-                &["reason"],
+            events_decoded: make.counters("events_decoded_total", "Lead events decoded, by trigger.", &["trigger"])?,
+            events_dead: make.counters(
+                "events_dead_total", "Lead events that became dead letters, by reason.", &["reason"],
             )?,
-            events_lost: counter(
-                "events_lost_total",
-                "Lead events that retention removed before they were read.",
+            events_lost: make.counter(
+                "events_lost_total", "Lead events that retention removed before they were read.",
             )?,
-            matches: counters(
-                "matches_total",
-                "Rules that held for an event, by trigger and action.",
-                &["trigger", "action"],
+            matches: make.counters(
+                "matches_total", "Rules that held for an event, by trigger and action.", &["trigger", "action"],
             )?,
-            rule_matches: counters("rule_matches_total", "Events a rule held for.", &["rule_id"])?,
+            rule_matches: make.counters("rule_matches_total", "Events a rule held for.", &["rule_id"])?,
             rule_labels: Mutex::default(),
             rules_max,
-            jobs_committed: counter("jobs_committed_total", "Delivery jobs committed.")?,
-            transaction_duration: histogram(
-                "transaction_duration_seconds",
-                "Time a commit takes.",
-                buckets(0.001, 2.0, 14),
+            jobs_committed: make.counter("jobs_committed_total", "Delivery jobs committed.")?,
+            transaction_duration: make.histogram("transaction_duration_seconds", "Time a commit takes.")?,
+            transactions_aborted: make.counter(
+                "transactions_aborted_total", "Transactions aborted; their events are read again.",
             )?,
-            transactions_aborted: counter(
-                "transactions_aborted_total",
-                "Transactions aborted; their events are read again.",
+            rules_active: make.gauge("rules_active", "Rules in force with the status active.")?,
+            rules_rejected: make.counters(
+                "rules_rejected_total", "Records of the rules topic that are no valid rule, by reason.", &["reason"],
             )?,
-            rules_active: gauge("rules_active", "Rules in force with the status active.")?,
-            rules_rejected: counters(
-                "rules_rejected_total",
-                "Records of the rules topic that are no valid rule, by reason.",
-                &["reason"],
+            rule_change_visible: make.histogram(
+                "rule_change_visible_seconds", "Time from a rule's write to its being in force.",
             )?,
-            rule_change_visible: histogram(
-                "rule_change_visible_seconds",
-                "Time from a rule's write to its being in force.",
-                buckets(0.001, 2.0, 14),
+            consumer_lag: make.gauges("consumer_lag", "Records not yet consumed.", &["topic", "partition"])?,
+            attempts: make.counters(
+                "attempts_total", "Attempts to send, by what came of them.", &["provider", "result"],
             )?,
-            consumer_lag: gauges("consumer_lag", "Records not yet consumed.", &["topic", "partition"])?,
-            attempts: counters(
-                "attempts_total",
-                "Attempts to send, by what came of them.",
-                &["provider", "result"],
+            attempt_duration: make.histograms("attempt_duration_seconds", "Time from request to answer.", short)?,
+            outcomes: make.counters("outcomes_total", "Outcomes, final and not.", &["provider", "outcome"])?,
+            delivery_age: make.histograms("delivery_age_seconds", "Time from the event to its being accepted.", long)?,
+            lane_backlog: make.gauges("lane_backlog", "Jobs waiting in lanes.", &["provider"])?,
+            backlog_seconds: make.seconds(
+                "backlog_seconds",
+                "Seconds of waiting work, by what bounds it: the destinations' limits, or this process.",
+                &["bound"],
             )?,
-            attempt_duration: histograms(
-                "attempt_duration_seconds",
-                "Time from request to answer.",
-                &["provider"],
-                buckets(0.001, 2.0, 15),
+            lanes_frozen: make.gauges("lanes_frozen", "Lanes that may not send for now.", &["provider", "reason"])?,
+            in_flight: make.gauges("in_flight", "Requests in flight.", &["provider"])?,
+            dead_letters: make.counters("dead_letters_total", "Dead letters written, by reason.", &["reason"])?,
+            dedup_reach: make.add(
+                Gauge::new("dedup_reach_seconds", "How far back a repeated event is known to have been sent.")?,
             )?,
-            outcomes: counters("outcomes_total", "Outcomes, final and not.", &["provider", "outcome"])?,
-            delivery_age: histograms(
-                "delivery_age_seconds",
-                "Time from the event to its being accepted.",
-                &["provider"],
-                buckets(0.01, 2.5, 16),
-            )?,
-            lane_backlog: gauges("lane_backlog", "Jobs waiting in lanes.", &["provider"])?,
-            backlog_seconds: seconds,
-            lanes_frozen: gauges(
-                "lanes_frozen",
-                "Lanes that may not send for now.",
-                &["provider", "reason"],
-            )?,
-            in_flight: gauges("in_flight", "Requests in flight.", &["provider"])?,
-            dead_letters: counters("dead_letters_total", "Dead letters written, by reason.", &["reason"])?,
-            dedup_reach: reach,
-            registry,
+            registry: make.0,
         };
         metrics.start_at_zero();
         Ok(metrics)
@@ -328,4 +263,48 @@ impl Metrics {
     pub fn dedup_reach(&self, reach: Duration) {
         self.dedup_reach.set(reach.as_secs_f64());
     }
+}
+
+/// Makes metrics and registers them.
+struct Maker(Registry);
+
+impl Maker {
+    fn add<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
+        self.0.register(Box::new(metric.clone())).map(|()| metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.add(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+        self.add(GaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    /// From a millisecond up to 8 seconds.
+    fn histogram(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {
+        let options = HistogramOpts::new(name, help).buckets(buckets(0.001, 2.0, 14));
+        self.add(Histogram::with_opts(options)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, buckets: Vec<f64>) -> prometheus::Result<HistogramVec> {
+        let options = HistogramOpts::new(name, help).buckets(buckets);
+        self.add(HistogramVec::new(options, &["provider"])?)
+    }
+}
+
+fn buckets(from: f64, factor: f64, count: usize) -> Vec<f64> {
+    prometheus::exponential_buckets(from, factor, count).expect("the buckets are positive and grow")
 }

@@ -7,14 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::Message;
-
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::delivery::{ActionType, DeliveryJob, Outcome};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Record, Worker, WriteError};
-use crate::kafka::{self, Fault};
+use crate::kafka::{self, Fault, Message};
 use crate::lead::decode::{DecodeError, decode};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::Metrics;
@@ -156,6 +154,9 @@ pub fn run(surroundings: &Surroundings, instance: &str, number: usize) -> anyhow
     Ok(())
 }
 
+/// A schema that has to be looked up, and the record that needs it: partition and offset.
+type Unknown = (SchemaId, (i32, i64));
+
 struct Loop<'l> {
     at: &'l Surroundings,
     worker: &'l Worker,
@@ -195,7 +196,7 @@ impl<'l> Loop<'l> {
     }
 
     /// Reads and writes until the commit is due. Ends early at a record whose schema is not known.
-    fn batch(&mut self, schemas: &Schemas) -> Result<Option<(SchemaId, (i32, i64))>, Fault> {
+    fn batch(&mut self, schemas: &Schemas) -> Result<Option<Unknown>, Fault> {
         let config = &self.at.config;
         let rules = Arc::clone(&self.at.rules.borrow());
         let mut due: Option<Instant> = None;
@@ -243,7 +244,7 @@ impl<'l> Loop<'l> {
     }
 
     fn write<M: Message>(&self, message: &M, source: Source<'_>) -> Result<(), Fault> {
-        let (topics, metrics, evaluated) = (&self.at.config.topics, &self.at.metrics, &self.evaluated);
+        let (metrics, evaluated) = (&self.at.metrics, &self.evaluated);
         if !evaluated.trigger.is_empty() {
             metrics.event_decoded(&evaluated.trigger);
         }
@@ -259,39 +260,7 @@ impl<'l> Loop<'l> {
             }
         }
         for job in &evaluated.jobs {
-            let ids = [
-                ("event-id", job.event_id.as_str()),
-                ("rule-id", &job.rule_id),
-                ("job-id", &job.job_id),
-            ];
-            let value = job.encode();
-            let record = Record {
-                topic: &topics.jobs,
-                key: job.credential.as_bytes(),
-                value: Some(&value),
-                headers: kafka::headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace)))),
-            };
-            // What a record adds to its value: key, headers, framing.
-            let written = if value.len() + 1024 > self.at.limits.job_max {
-                Err(WriteError::TooLarge)
-            } else {
-                self.worker.write(&record)
-            };
-            match written {
-                Ok(()) => self.worker.wrote_job(),
-                Err(WriteError::Fault(fault)) => return Err(fault),
-                Err(WriteError::TooLarge) => {
-                    let detail = format!(
-                        "rule {}: the delivery job is larger than {} takes",
-                        job.rule_id, topics.jobs
-                    );
-                    let outcome = job
-                        .outcome(crate::delivery::OutcomeResult::Dead, (self.at.now)())
-                        .because(Reason::TooLarge, "");
-                    self.outcome(&outcome, job.action, traceparent)?;
-                    self.dead_letter(message, source, Reason::TooLarge, &detail, Some(&job.rule_id))?;
-                }
-            }
+            self.job(message, source, job, traceparent)?;
         }
         for outcome in &evaluated.outcomes {
             let of = |(_, matched): &&(ActionType, Arc<Versioned>)| *matched.rule.id == *outcome.rule_id;
@@ -316,6 +285,52 @@ impl<'l> Loop<'l> {
             )?;
         }
         Ok(())
+    }
+
+    fn job<M: Message>(
+        &self,
+        message: &M,
+        source: Source<'_>,
+        job: &DeliveryJob,
+        traceparent: Option<&str>,
+    ) -> Result<(), Fault> {
+        let topics = &self.at.config.topics;
+        let ids = [
+            ("event-id", job.event_id.as_str()),
+            ("rule-id", &job.rule_id),
+            ("job-id", &job.job_id),
+        ];
+        let value = job.encode();
+        let record = Record {
+            topic: &topics.jobs,
+            key: job.credential.as_bytes(),
+            value: Some(&value),
+            headers: kafka::headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace)))),
+        };
+        // What a record adds to its value: key, headers, framing.
+        let written = if value.len() + 1024 > self.at.limits.job_max {
+            Err(WriteError::TooLarge)
+        } else {
+            self.worker.write(&record)
+        };
+        match written {
+            Ok(()) => {
+                self.worker.wrote_job();
+                Ok(())
+            }
+            Err(WriteError::Fault(fault)) => Err(fault),
+            Err(WriteError::TooLarge) => {
+                let detail = format!(
+                    "rule {}: the delivery job is larger than {} takes",
+                    job.rule_id, topics.jobs
+                );
+                let outcome = job
+                    .outcome(crate::delivery::OutcomeResult::Dead, (self.at.now)())
+                    .because(Reason::TooLarge, "");
+                self.outcome(&outcome, job.action, traceparent)?;
+                self.dead_letter(message, source, Reason::TooLarge, &detail, Some(&job.rule_id))
+            }
+        }
     }
 
     fn outcome(&self, outcome: &Outcome, action: ActionType, traceparent: Option<&str>) -> Result<(), Fault> {

@@ -11,21 +11,25 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::CommitMode;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
+use crate::delivery::DeliveryJob;
 use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Settings, Settled, Verdict};
 use crate::delivery::lane::{JobAt, Waiting};
 use crate::delivery::limit::Micros;
-use crate::delivery::{DeliveryJob, Outcome, OutcomeResult, Provider};
 use crate::destination::Destinations;
 use crate::kafka::SESSION_TIMEOUT;
-use crate::kafka::jobs::{Event, Jobs, RawJob};
-use crate::kafka::producer::{Producer, Record};
-use crate::kafka::reader::{Isolation, Next, Reader};
-use crate::metrics::{FROZEN, Metrics};
-use crate::reason::Reason;
+use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
+use crate::kafka::producer::Producer;
+use crate::metrics::Metrics;
+
+mod partition;
+mod report;
+mod write;
+
+use partition::{Partition, Recovered, recover};
+use write::DeadLetter;
 
 /// Jobs held in memory before fetching pauses, and when it goes on.
 const WAITING_MAX: usize = 20_000;
@@ -67,51 +71,6 @@ enum Back {
         generation: u64,
         recovered: Result<Recovered, String>,
     },
-}
-
-/// A dead letter on its way. Its job settles only once Kafka has it.
-#[derive(Debug)]
-struct DeadLetter {
-    at: JobAt,
-    generation: u64,
-    key: Vec<u8>,
-    value: Vec<u8>,
-    reason: Reason,
-    detail: String,
-    trace: Option<String>,
-    /// `None` for a record that is no job, and has no outcome.
-    settled: Option<Arc<Settled>>,
-}
-
-/// What the outcomes of a partition say.
-#[derive(Debug, Default)]
-struct Recovered {
-    /// Above every job that a predecessor tried.
-    tried_below: i64,
-    /// Where the outcomes were read from, and where they end.
-    outcomes_from: i64,
-    outcomes_end: i64,
-    /// Jobs at or above the committed offset that are final.
-    settled: HashSet<i64>,
-    attempts: HashMap<i64, i32>,
-    sent: Vec<(String, Micros)>,
-    throttled: HashMap<String, Outcome>,
-}
-
-/// A partition that is ours.
-#[derive(Debug)]
-struct Partition {
-    /// Answers to a former ownership don't count.
-    generation: u64,
-    recovered: Option<Recovered>,
-    /// Jobs that came before the outcomes were read back.
-    early: Vec<RawJob>,
-    /// Unsettled jobs, each with the place from which its outcomes can be found.
-    unsettled: BTreeMap<i64, i64>,
-    next: i64,
-    committed: i64,
-    /// Jobs whose end Kafka has not acknowledged.
-    ending: usize,
 }
 
 struct Loop {
@@ -404,32 +363,6 @@ impl Loop {
         self.pace();
     }
 
-    /// A record that is no job of ours: a dead letter, so that the offset may move on.
-    fn undecodable(&mut self, at: JobAt, raw: &RawJob, detail: &str) {
-        let Some(partition) = self.partitions.get_mut(&at.partition) else {
-            return;
-        };
-        partition.ending += 1;
-        let generation = partition.generation;
-        tracing::warn!(
-            kafka.partition = at.partition,
-            kafka.offset = at.offset,
-            detail,
-            "a record is no delivery job; dead letter"
-        );
-        self.at.metrics.dead_letter(Reason::NotDecodable);
-        self.write_dead_letter(Arc::new(DeadLetter {
-            at,
-            generation,
-            key: raw.key.clone(),
-            value: raw.value.clone(),
-            reason: Reason::NotDecodable,
-            detail: detail.to_owned(),
-            trace: raw.traceparent.clone(),
-            settled: None,
-        }));
-    }
-
     /// Pauses the fetch when enough is held, and goes on when there is room again.
     fn pace(&mut self) {
         let (waiting, bytes) = self.dispatch.held();
@@ -525,282 +458,9 @@ impl Loop {
         }
     }
 
-    /// Writes an outcome, and the dead letter where there is one.
-    fn settle(&mut self, settled: Settled) {
-        let (metrics, provider, outcome) = (&self.at.metrics, settled.job.action.provider(), &settled.outcome);
-        metrics.settled(provider, outcome.result);
-        if outcome.result == OutcomeResult::Sent {
-            let age = outcome.ended_at - settled.job.occurred_at;
-            metrics.delivered(provider, Duration::from_millis(u64::try_from(age).unwrap_or_default()));
-        }
-        tracing::debug!(
-            event.id = outcome.event_id,
-            rule.id = outcome.rule_id,
-            job.id = outcome.job_id,
-            lane = outcome.lane,
-            attempt = outcome.attempt,
-            result = outcome.result.as_str(),
-            "outcome"
-        );
-        let Some(partition) = self.partitions.get_mut(&settled.at.partition) else {
-            return;
-        };
-        partition.ending += usize::from(outcome.result.is_final());
-        let generation = partition.generation;
-        let settled = Arc::new(settled);
-        let Some(reason) = settled.dead else {
-            return self.write_outcome(settled);
-        };
-        let outcome = &settled.outcome;
-        let detail = outcome.words.clone().unwrap_or_default();
-        tracing::warn!(
-            event.id = outcome.event_id,
-            rule.id = outcome.rule_id,
-            job.id = outcome.job_id,
-            reason = reason.as_str(),
-            words = detail,
-            "dead letter"
-        );
-        self.at.metrics.dead_letter(reason);
-        self.write_dead_letter(Arc::new(DeadLetter {
-            at: settled.at,
-            generation,
-            key: settled.job.credential.as_bytes().to_vec(),
-            value: settled.job.encode(),
-            reason,
-            detail,
-            trace: self.traceparents.get(&settled.at).cloned(),
-            settled: Some(settled),
-        }));
-    }
-
-    fn write_outcome(&self, settled: Arc<Settled>) {
-        let Some(partition) = self.partitions.get(&settled.at.partition) else {
-            return;
-        };
-        let (back, generation, at) = (self.back.clone(), partition.generation, settled.at);
-        let outcome = &settled.outcome;
-        let value = outcome.encode();
-        let ids = [
-            ("event-id", outcome.event_id.as_str()),
-            ("rule-id", &outcome.rule_id),
-            ("job-id", &outcome.job_id),
-        ];
-        let trace = self.traceparents.get(&at).map(|trace| ("traceparent", trace.as_str()));
-        let record = Record {
-            topic: &self.at.config.topics.outcomes,
-            partition: Some(at.partition),
-            key: outcome.job_id.as_bytes(),
-            value: Some(&value),
-            headers: crate::kafka::headers(ids.into_iter().chain(trace)),
-        };
-        let last = Arc::clone(&settled);
-        self.at.producer.write(&record, move |ack| {
-            // What isn't final settles nothing, and is not worth a second try.
-            if last.outcome.result.is_final() {
-                let outcome_offset = ack.map(|(_, offset)| offset).map_err(|error| {
-                    tracing::warn!(error, "an outcome was not written; trying again");
-                    last
-                });
-                drop(back.send(Back::Acked {
-                    at,
-                    generation,
-                    outcome_offset,
-                }));
-            }
-        });
-    }
-
-    fn write_dead_letter(&self, letter: Arc<DeadLetter>) {
-        let topics = &self.at.config.topics;
-        let (partition, offset) = (letter.at.partition.to_string(), letter.at.offset.to_string());
-        let failed_at = jiff::Timestamp::from_microsecond((self.at.now)())
-            .unwrap_or_default()
-            .to_string();
-        let headers = [
-            ("reason", letter.reason.as_str()),
-            ("detail", &letter.detail),
-            ("source-topic", &topics.jobs),
-            ("source-partition", &partition),
-            ("source-offset", &offset),
-            ("failed-at", &failed_at),
-        ];
-        let outcome = letter.settled.as_ref().map(|settled| &settled.outcome);
-        let ids = outcome.map(|outcome| {
-            [
-                ("event-id", &outcome.event_id),
-                ("rule-id", &outcome.rule_id),
-                ("job-id", &outcome.job_id),
-            ]
-        });
-        let ids = ids.into_iter().flatten().map(|(name, id)| (name, id.as_str()));
-        let trace = letter.trace.as_deref().map(|trace| ("traceparent", trace));
-        let record = Record {
-            topic: &topics.dead_letters,
-            partition: None,
-            key: &letter.key,
-            value: Some(&letter.value),
-            headers: crate::kafka::headers(headers.into_iter().chain(ids).chain(trace)),
-        };
-        let (back, letter) = (self.back.clone(), Arc::clone(&letter));
-        self.at.producer.write(&record, move |ack| {
-            let (at, generation) = (letter.at, letter.generation);
-            let message = match (ack, &letter.settled) {
-                (Ok(_), Some(settled)) => Back::DeadLettered(Arc::clone(settled)),
-                (Ok(_), None) => Back::Acked {
-                    at,
-                    generation,
-                    outcome_offset: Ok(-1),
-                },
-                (Err(error), _) => {
-                    tracing::error!(error, "a dead letter was not written; trying again");
-                    Back::DeadLetterFailed(letter)
-                }
-            };
-            drop(back.send(message));
-        });
-    }
-
     fn tick(&mut self) {
         self.commit(CommitMode::Async, None);
         self.gauges();
-    }
-
-    /// Commits the lowest unsettled offset of our partitions.
-    fn commit(&mut self, mode: CommitMode, only: Option<&[i32]>) {
-        let mut offsets = BTreeMap::new();
-        for (number, partition) in &mut self.partitions {
-            if only.is_some_and(|only| !only.contains(number)) {
-                continue;
-            }
-            if let Some(place) = partition.place().filter(|(offset, _)| *offset > partition.committed) {
-                partition.committed = place.0;
-                offsets.insert(*number, place);
-            }
-        }
-        if let Err(error) = self.jobs.commit(&offsets, mode) {
-            tracing::warn!(%error, "offsets were not committed");
-            for number in offsets.keys() {
-                if let Some(partition) = self.partitions.get_mut(number) {
-                    partition.committed = -1;
-                }
-            }
-        }
-    }
-
-    fn gauges(&self) {
-        let now = (self.at.now)();
-        let mut waiting: HashMap<Provider, usize> = HashMap::new();
-        let mut frozen: HashMap<(Provider, &str), usize> = HashMap::new();
-        let (mut limit, mut capacity) = (0.0_f64, 0.0_f64);
-        for lane in self.dispatch.lanes(now) {
-            *waiting.entry(lane.provider).or_default() += lane.waiting;
-            if lane.frozen_until.is_some() {
-                *frozen.entry((lane.provider, lane.frozen_why)).or_default() += 1;
-            }
-            // A lane that its own limit spaces is the limit's; one without is ours to drain faster.
-            let seconds = lane.waiting as f64 * lane.spacing as f64 / 1e6;
-            if lane.spacing > 0 || lane.frozen_until.is_some() {
-                let frozen = lane.frozen_until.map_or(0.0, |until| (until - now) as f64 / 1e6);
-                limit = limit.max(seconds + if lane.waiting > 0 { frozen } else { 0.0 });
-            } else {
-                capacity += lane.waiting as f64 / 1000.0;
-            }
-        }
-        let in_flight = self.dispatch.in_flight_by_provider();
-        for provider in Provider::ALL {
-            let count = in_flight.get(&provider).copied().unwrap_or(0);
-            self.at
-                .metrics
-                .waiting(provider, waiting.get(&provider).copied().unwrap_or(0), count);
-            for reason in FROZEN {
-                self.at
-                    .metrics
-                    .frozen(provider, reason, frozen.get(&(provider, reason)).copied().unwrap_or(0));
-            }
-        }
-        self.at.metrics.backlog(limit, capacity);
-    }
-
-    /// Says once when a credential is refused, and once when it works again.
-    fn credentials(&mut self) {
-        let refused: HashSet<String> = self.dispatch.refused().into_iter().map(str::to_owned).collect();
-        for credential in refused.difference(&self.refused) {
-            tracing::error!(
-                credential,
-                "the credential is refused; its jobs wait, and it is probed until it works"
-            );
-        }
-        for credential in self.refused.difference(&refused) {
-            tracing::info!(credential, "the credential works again");
-        }
-        self.refused = refused;
-    }
-}
-
-impl Partition {
-    /// What to commit: the lowest unsettled offset (or the next one), and from where its outcomes
-    /// can be found. Nothing before the outcomes are read back.
-    fn place(&self) -> Option<(i64, i64)> {
-        let recovered = self.recovered.as_ref()?;
-        match self.unsettled.first_key_value() {
-            Some((offset, from)) => Some((*offset, *from)),
-            None if self.next > 0 => Some((self.next, recovered.outcomes_end)),
-            None => None,
-        }
-    }
-}
-
-/// Reads the outcomes of `partition` from `from` to the end it has now.
-fn recover(config: &Config, partition: i32, from: Option<i64>) -> Result<Recovered, String> {
-    let topic = &config.topics.outcomes;
-    // The processor writes here in transactions; an open one would hide what the predecessor wrote.
-    let reader = Reader::assign(config, topic, &[(partition, from)], Isolation::Uncommitted)
-        .map_err(|error| error.to_string())?;
-    let end = reader.end(topic, partition).map_err(|error| error.to_string())?;
-    let mut recovered = Recovered {
-        outcomes_from: from.unwrap_or(0),
-        outcomes_end: end,
-        ..Recovered::default()
-    };
-    if end == 0 || from.is_some_and(|from| from >= end) {
-        return Ok(recovered);
-    }
-    let began = Instant::now();
-    loop {
-        match reader.next(Duration::from_millis(100)) {
-            Next::Record(record) => {
-                let last = record.offset + 1 >= end;
-                if let Some(outcome) = record.value.as_deref().and_then(|value| Outcome::decode(value).ok()) {
-                    recovered.take(outcome, record.timestamp);
-                }
-                if last {
-                    return Ok(recovered);
-                }
-            }
-            Next::End(_) => return Ok(recovered),
-            Next::Nothing if began.elapsed() > Duration::from_secs(60) => return Err("the broker is silent".to_owned()),
-            Next::Nothing => {}
-        }
-    }
-}
-
-impl Recovered {
-    fn take(&mut self, outcome: Outcome, written_at: i64) {
-        // The processor's own outcomes have no job.
-        let Some(offset) = outcome.job_offset else { return };
-        if matches!(outcome.result, OutcomeResult::Sent | OutcomeResult::Digested) {
-            self.sent.push((outcome.job_id.clone(), written_at * 1000));
-        }
-        if outcome.result == OutcomeResult::Throttled {
-            self.throttled.insert(outcome.lane.clone(), outcome.clone());
-        }
-        if outcome.result.is_final() {
-            self.settled.insert(offset);
-        }
-        self.tried_below = self.tried_below.max(offset + 1);
-        let attempts = self.attempts.entry(offset).or_default();
-        *attempts = (*attempts).max(outcome.attempt);
     }
 }
 

@@ -15,6 +15,9 @@ use crate::lead::schemas::Schemas;
 
 const RECENT: usize = 12;
 
+/// Takes in a record of one of the topics.
+type Take = fn(&mut Seen, &Record);
+
 #[derive(Debug)]
 pub(super) struct View {
     seen: Arc<Mutex<Seen>>,
@@ -56,7 +59,7 @@ impl View {
             ..Seen::default()
         }));
         let topics = &config.topics;
-        let follows: [(&str, fn(&mut Seen, &Record)); 3] = [
+        let follows: [(&str, Take); 3] = [
             (&topics.jobs, Seen::job),
             (&topics.outcomes, Seen::outcome),
             (&topics.dead_letters, Seen::dead_letter),

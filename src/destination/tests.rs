@@ -140,11 +140,12 @@ fn what_clevertap_answers_means_record_by_record() {
             .collect::<Vec<_>>()
     };
     let ok = Verdict::Delivered;
+    let all = |verdict: Verdict| [verdict.clone(), verdict.clone(), verdict];
     for (status, body, wanted) in [
         (
             200,
             r#"{"status":"success","processed":3,"unprocessed":[]}"#,
-            [ok.clone(), ok.clone(), ok.clone()],
+            all(ok.clone()),
         ),
         (
             200,
@@ -164,41 +165,29 @@ fn what_clevertap_answers_means_record_by_record() {
         (
             200,
             r#"{"status":"partial","processed":2,"unprocessed":[{"code":525,"error":"which one?"}]}"#,
-            [Verdict::BatchRefused, Verdict::BatchRefused, Verdict::BatchRefused],
+            all(Verdict::BatchRefused),
         ),
         (
             200,
             r#"{"status":"fail","processed":0,"unprocessed":[]}"#,
-            [Verdict::Ambiguous, Verdict::Ambiguous, Verdict::Ambiguous],
+            all(Verdict::Ambiguous),
         ),
         (
             400,
             r#"{"status":"fail","error":"Malformed","code":400}"#,
-            [Verdict::BatchRefused, Verdict::BatchRefused, Verdict::BatchRefused],
+            all(Verdict::BatchRefused),
         ),
         (
             401,
             r#"{"status":"fail","error":"Account ID is not valid","code":401}"#,
-            [
-                Verdict::CredentialRefused,
-                Verdict::CredentialRefused,
-                Verdict::CredentialRefused,
-            ],
+            all(Verdict::CredentialRefused),
         ),
         (
             429,
             r#"{"status":"fail","error":"Too many concurrent requests","code":429}"#,
-            [
-                throttled(Scope::Credential),
-                throttled(Scope::Credential),
-                throttled(Scope::Credential),
-            ],
+            all(throttled(Scope::Credential)),
         ),
-        (
-            500,
-            "<html>",
-            [Verdict::Ambiguous, Verdict::Ambiguous, Verdict::Ambiguous],
-        ),
+        (500, "<html>", all(Verdict::Ambiguous)),
     ] {
         assert_eq!(verdicts(status, body, &jobs), wanted, "{status} {body}");
     }

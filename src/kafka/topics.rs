@@ -5,6 +5,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
 
 use super::ANSWER_WAIT;
 use crate::config::Config;
@@ -118,7 +119,45 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
 
 /// Checks the topics; the error names everything that is wrong, and the cure.
 pub async fn check(config: &Config) -> Result<Limits, String> {
-    let metadata = super::metadata(config, None)?;
+    let mut wrong = check_partitions(config, &super::metadata(config, None)?)?;
+    let topics = &config.topics;
+    let admin = admin(config)?;
+    let of = async |topic: &str, name: &str| setting(&admin, topic, name).await;
+    let number = async |topic: &str, name: &str| of(topic, name).await.map(|text| text.parse::<i64>().unwrap_or(-1));
+    let job_max = number(&topics.jobs, "max.message.bytes").await?;
+    let source_max = job_max.max(number(&topics.events, "max.message.bytes").await?);
+    for wanted in wanted(config, 1, source_max) {
+        for (name, value) in &wanted.settings {
+            let actual = of(&wanted.name, name).await?;
+            if !suffices(name, &actual, value) {
+                wrong.push(format!("{} has {name}={actual}, but needs {value}", wanted.name));
+            }
+        }
+    }
+    let retention = number(&topics.jobs, "retention.ms").await?;
+    let age_max = i64::try_from(config.sender.job_age_max.as_millis()).unwrap_or(i64::MAX);
+    if retention >= 0 && age_max >= retention / 2 {
+        wrong.push(format!(
+            "sender.job_age_max is {}, but must be under half of the retention.ms={retention} of {}",
+            dates::duration_text(config.sender.job_age_max),
+            topics.jobs
+        ));
+    }
+    if !wrong.is_empty() {
+        return Err(format!(
+            "{}; set it right by kafka-configs.sh --alter, or make the topic anew by: leadlane topics create",
+            wrong.join("; ")
+        ));
+    }
+    let record_max = number(&topics.dead_letters, "max.message.bytes").await?;
+    Ok(Limits {
+        job_max: usize::try_from(job_max).unwrap_or(1_000_000),
+        record_max: usize::try_from(record_max).unwrap_or(1_000_000),
+    })
+}
+
+/// What is wrong with the numbers of partitions. A topic that is missing ends the check.
+fn check_partitions(config: &Config, metadata: &Metadata) -> Result<Vec<String>, String> {
     let count = |name: &str| {
         let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;
         (topic.error().is_none() && !topic.partitions().is_empty()).then(|| topic.partitions().len())
@@ -162,39 +201,7 @@ pub async fn check(config: &Config) -> Result<Limits, String> {
             topics.outcomes, topics.jobs
         ));
     }
-    let admin = admin(config)?;
-    let of = async |topic: &str, name: &str| setting(&admin, topic, name).await;
-    let number = async |topic: &str, name: &str| of(topic, name).await.map(|text| text.parse::<i64>().unwrap_or(-1));
-    let job_max = number(&topics.jobs, "max.message.bytes").await?;
-    let source_max = job_max.max(number(&topics.events, "max.message.bytes").await?);
-    for wanted in wanted(config, 1, source_max) {
-        for (name, value) in &wanted.settings {
-            let actual = of(&wanted.name, name).await?;
-            if !suffices(name, &actual, value) {
-                wrong.push(format!("{} has {name}={actual}, but needs {value}", wanted.name));
-            }
-        }
-    }
-    let retention = number(&topics.jobs, "retention.ms").await?;
-    let age_max = i64::try_from(config.sender.job_age_max.as_millis()).unwrap_or(i64::MAX);
-    if retention >= 0 && age_max >= retention / 2 {
-        wrong.push(format!(
-            "sender.job_age_max is {}, but must be under half of the retention.ms={retention} of {}",
-            dates::duration_text(config.sender.job_age_max),
-            topics.jobs
-        ));
-    }
-    if !wrong.is_empty() {
-        return Err(format!(
-            "{}; set it right by kafka-configs.sh --alter, or make the topic anew by: leadlane topics create",
-            wrong.join("; ")
-        ));
-    }
-    let record_max = number(&topics.dead_letters, "max.message.bytes").await?;
-    Ok(Limits {
-        job_max: usize::try_from(job_max).unwrap_or(1_000_000),
-        record_max: usize::try_from(record_max).unwrap_or(1_000_000),
-    })
+    Ok(wrong)
 }
 
 /// Longer retention and larger records than ours do no harm.

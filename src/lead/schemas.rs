@@ -1,5 +1,5 @@
 //! The schemas that lead events were written with: those in `schemas/`, by fingerprint, and those that the schema
-//! registry answered, by id. Each is compiled once into a [`Writer`], which the Avro decoder walks.
+//! registry answered, by id. Each is compiled once into a writer, which the Avro decoder walks.
 //!
 //! Asking the registry is the caller's: decoding says which schema it lacks, [`Schemas::learn`] and
 //! [`Schemas::deny`] take the answer.

@@ -1,5 +1,10 @@
-//! Everything that is tested from outside the crate, in one binary. `tests/run` starts the real
-//! parts that it needs.
+//! The tests that look at the program, its documents and its deployment from the outside, in one
+//! binary. `tests/run` starts the real parts that they need.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, which is what it is for"
+)]
 
 mod real_kafka;
 mod support;
+mod tidy;

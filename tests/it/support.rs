@@ -12,30 +12,31 @@ use leadlane::kafka::reader::{self, Record as Read};
 use leadlane::sandbox::{Sandbox, Settings};
 
 /// A real part's address, which `tests/run` starts and names.
-pub fn part(variable: &str) -> String {
+#[expect(clippy::disallowed_methods, reason = "the run's parts are named by variables")]
+pub(crate) fn part(variable: &str) -> String {
     std::env::var(variable)
         .unwrap_or_else(|_| panic!("{variable} is not set: run tests/run, which starts the real parts"))
 }
 
 /// A folder, topics, group and configuration of one test's own.
-pub struct Leadlane {
-    pub dir: PathBuf,
-    pub config: Config,
+pub(crate) struct Leadlane {
+    pub(crate) dir: PathBuf,
+    pub(crate) config: Config,
     file: PathBuf,
-    pub admin: String,
+    pub(crate) admin: String,
 }
 
 /// A running process; killed when dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
-    pub log: PathBuf,
+    pub(crate) log: PathBuf,
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Leadlane {
     /// `yaml` is put over the test's own settings.
-    pub fn new(name: &str, yaml: &str) -> Self {
+    pub(crate) fn new(name: &str, yaml: &str) -> Self {
         let unique = format!(
             "{name}-{}-{}",
             std::process::id(),
@@ -69,22 +70,22 @@ impl Leadlane {
         }
     }
 
-    pub fn secret(&self, name: &str, value: &str) {
+    pub(crate) fn secret(&self, name: &str, value: &str) {
         std::fs::write(self.dir.join("secrets").join(name), format!("{value}\n")).unwrap();
     }
 
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_leadlane"));
         command.arg("--config").arg(&self.file).args(arguments);
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Runs a command that has to succeed, and gives what it printed.
-    pub fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
@@ -95,14 +96,14 @@ impl Leadlane {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    pub fn apply(&self, rules: &str) {
+    pub(crate) fn apply(&self, rules: &str) {
         let file = self.dir.join("rules.yaml");
         std::fs::write(&file, rules).unwrap();
         self.ok(&["rules", "apply", file.to_str().unwrap()]);
     }
 
     /// Starts `leadlane run` with these arguments and waits until it is ready.
-    pub fn start(&self, arguments: &[&str]) -> Process {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Process {
         let mut process = self.spawn(arguments);
         let until = Instant::now() + Duration::from_secs(60);
         loop {
@@ -119,7 +120,7 @@ impl Leadlane {
         }
     }
 
-    pub fn spawn(&self, arguments: &[&str]) -> Process {
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Process {
         let log = self
             .dir
             .join(format!("log-{}.txt", COUNT.fetch_add(1, Ordering::Relaxed)));
@@ -134,7 +135,7 @@ impl Leadlane {
     }
 
     /// A page of the admin listener.
-    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+    pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         use std::io::Read;
         let mut stream = std::net::TcpStream::connect(&self.admin).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -145,12 +146,12 @@ impl Leadlane {
         Some((status, answer))
     }
 
-    pub fn producer(&self) -> Producer {
+    pub(crate) fn producer(&self) -> Producer {
         Producer::new(&self.config, 2_000_000).unwrap()
     }
 
     /// Writes (key, value) pairs to a topic and waits until Kafka has them.
-    pub fn write<'v>(&self, topic: &str, records: impl IntoIterator<Item = (&'v str, Option<&'v [u8]>)>) {
+    pub(crate) fn write<'v>(&self, topic: &str, records: impl IntoIterator<Item = (&'v str, Option<&'v [u8]>)>) {
         let producer = self.producer();
         for (key, value) in records {
             let headers = rdkafka::message::OwnedHeaders::new();
@@ -170,7 +171,7 @@ impl Leadlane {
     }
 
     /// Every committed record of a topic.
-    pub fn read(&self, topic: &str) -> Vec<Read> {
+    pub(crate) fn read(&self, topic: &str) -> Vec<Read> {
         let mut records = Vec::new();
         reader::read_whole(&self.config, topic, |record| {
             records.push(record);
@@ -181,7 +182,7 @@ impl Leadlane {
     }
 
     /// Reads a topic until `enough` says so.
-    pub fn read_until(&self, topic: &str, seconds: u64, enough: impl Fn(&[Read]) -> bool) -> Vec<Read> {
+    pub(crate) fn read_until(&self, topic: &str, seconds: u64, enough: impl Fn(&[Read]) -> bool) -> Vec<Read> {
         let until = Instant::now() + Duration::from_secs(seconds);
         loop {
             let records = self.read(topic);
@@ -208,27 +209,27 @@ impl Drop for Leadlane {
 }
 
 impl Process {
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill")
             .args([&format!("-{signal}"), &self.child.id().to_string()])
             .status();
         assert!(status.unwrap().success());
     }
 
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM, and then a clean end.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.signal("TERM");
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}\n{}", self.log());
     }
 
     /// Waits for the process to end by itself.
-    pub fn ended(&mut self, seconds: u64) -> Option<i32> {
+    pub(crate) fn ended(&mut self, seconds: u64) -> Option<i32> {
         let until = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -239,7 +240,7 @@ impl Process {
         None
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
@@ -252,13 +253,13 @@ impl Drop for Process {
 }
 
 /// A sandbox on a thread of its own.
-pub struct Destinations {
-    pub sandbox: Sandbox,
-    pub address: String,
+pub(crate) struct Destinations {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) address: String,
     _runtime: tokio::runtime::Runtime,
 }
 
-pub fn sandbox(settings: Settings) -> Destinations {
+pub(crate) fn sandbox(settings: Settings) -> Destinations {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -277,7 +278,7 @@ pub fn sandbox(settings: Settings) -> Destinations {
 
 impl Destinations {
     /// The configuration that points there, with fast channels.
-    pub fn yaml(&self, rate: &str) -> String {
+    pub(crate) fn yaml(&self, rate: &str) -> String {
         let address = &self.address;
         format!(
             "slack: {{api_url: 'http://{address}/api', webhook_hosts: ['{address}'], channel_rate: {rate}, webhook_rate: {rate}, workspace_rate: {rate}}}\n\
@@ -286,7 +287,7 @@ impl Destinations {
     }
 
     /// The texts of messages that were taken.
-    pub fn texts(&self) -> Vec<String> {
+    pub(crate) fn texts(&self) -> Vec<String> {
         let log = self.sandbox.log();
         log.iter()
             .filter(|arrival| arrival.accepted)
@@ -296,7 +297,7 @@ impl Destinations {
 }
 
 /// Runs a Python tool of the tests with the run's own Python.
-pub fn python(arguments: &[&str]) -> String {
+pub(crate) fn python(arguments: &[&str]) -> String {
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/producers.py");
     let output = Command::new(part("LEADLANE_TEST_PYTHON"))
         .arg(tool)
@@ -307,7 +308,7 @@ pub fn python(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -316,7 +317,7 @@ pub fn free_port() -> u16 {
 }
 
 /// A lead event as JSON.
-pub fn event(number: u64, trigger: &str, product: &str, price: &str) -> String {
+pub(crate) fn event(number: u64, trigger: &str, product: &str, price: &str) -> String {
     serde_json::json!({
         "event_id": format!("e-{number}"), "trigger": trigger, "occurred_at": now_millis(), "lead_id": format!("lead-{number}"),
         "product": {"id": product, "name": "Auto Insurance"}, "publisher": {"id": "3401"}, "buyer": {"id": "210", "name": "SafeDrive"},
@@ -325,6 +326,6 @@ pub fn event(number: u64, trigger: &str, product: &str, price: &str) -> String {
     .to_string()
 }
 
-pub fn now_millis() -> i64 {
+pub(crate) fn now_millis() -> i64 {
     leadlane::app::now_millis()
 }

@@ -20,8 +20,11 @@ const RULES: &str = r#"
   action: {type: slack_webhook, url: {secret: alerts-webhook}, text: "Lead {{$.lead_id}}"}
 "#;
 
-/// (event id, rule id) of every committed job, with how often it is there.
-fn jobs(leadlane: &Leadlane) -> BTreeMap<(String, String), usize> {
+/// (event id, rule id), with how often it is there.
+type Matches = BTreeMap<(String, String), usize>;
+
+/// Every committed job.
+fn jobs(leadlane: &Leadlane) -> Matches {
     let mut jobs = BTreeMap::new();
     for record in leadlane.read(&leadlane.config.topics.jobs) {
         let job = DeliveryJob::decode(record.value.as_deref().unwrap()).unwrap();
@@ -31,7 +34,7 @@ fn jobs(leadlane: &Leadlane) -> BTreeMap<(String, String), usize> {
 }
 
 /// Events with prices from 0 to 99, and what the two rules make of them.
-fn events(count: u64) -> (Vec<(String, String)>, BTreeMap<(String, String), usize>) {
+fn events(count: u64) -> (Vec<(String, String)>, Matches) {
     let mut wanted = BTreeMap::new();
     let events = (0..count).map(|number| {
         let (product, price) = (if number % 3 == 0 { "12" } else { "14" }, number % 100);

@@ -1,0 +1,190 @@
+//! Writing outcomes and dead letters. A job is settled once Kafka has both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Back, Loop};
+use crate::delivery::OutcomeResult;
+use crate::delivery::dispatch::Settled;
+use crate::delivery::lane::JobAt;
+use crate::kafka::jobs::RawJob;
+use crate::kafka::producer::Record;
+use crate::reason::Reason;
+
+/// A dead letter on its way. Its job settles only once Kafka has it.
+#[derive(Debug)]
+pub(super) struct DeadLetter {
+    at: JobAt,
+    generation: u64,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    reason: Reason,
+    detail: String,
+    trace: Option<String>,
+    /// `None` for a record that is no job, and has no outcome.
+    settled: Option<Arc<Settled>>,
+}
+
+impl Loop {
+    /// A record that is no job of ours: a dead letter, so that the offset may move on.
+    pub(super) fn undecodable(&mut self, at: JobAt, raw: &RawJob, detail: &str) {
+        let Some(partition) = self.partitions.get_mut(&at.partition) else {
+            return;
+        };
+        partition.ending += 1;
+        let generation = partition.generation;
+        tracing::warn!(
+            kafka.partition = at.partition,
+            kafka.offset = at.offset,
+            detail,
+            "a record is no delivery job; dead letter"
+        );
+        self.at.metrics.dead_letter(Reason::NotDecodable);
+        self.write_dead_letter(Arc::new(DeadLetter {
+            at,
+            generation,
+            key: raw.key.clone(),
+            value: raw.value.clone(),
+            reason: Reason::NotDecodable,
+            detail: detail.to_owned(),
+            trace: raw.traceparent.clone(),
+            settled: None,
+        }));
+    }
+
+    /// Writes an outcome, and the dead letter where there is one.
+    pub(super) fn settle(&mut self, settled: Settled) {
+        let (metrics, provider, outcome) = (&self.at.metrics, settled.job.action.provider(), &settled.outcome);
+        metrics.settled(provider, outcome.result);
+        if outcome.result == OutcomeResult::Sent {
+            let age = outcome.ended_at - settled.job.occurred_at;
+            metrics.delivered(provider, Duration::from_millis(u64::try_from(age).unwrap_or_default()));
+        }
+        tracing::debug!(
+            event.id = outcome.event_id,
+            rule.id = outcome.rule_id,
+            job.id = outcome.job_id,
+            lane = outcome.lane,
+            attempt = outcome.attempt,
+            result = outcome.result.as_str(),
+            "outcome"
+        );
+        let Some(partition) = self.partitions.get_mut(&settled.at.partition) else {
+            return;
+        };
+        partition.ending += usize::from(outcome.result.is_final());
+        let generation = partition.generation;
+        let settled = Arc::new(settled);
+        let Some(reason) = settled.dead else {
+            return self.write_outcome(settled);
+        };
+        let outcome = &settled.outcome;
+        let detail = outcome.words.clone().unwrap_or_default();
+        tracing::warn!(
+            event.id = outcome.event_id,
+            rule.id = outcome.rule_id,
+            job.id = outcome.job_id,
+            reason = reason.as_str(),
+            words = detail,
+            "dead letter"
+        );
+        self.at.metrics.dead_letter(reason);
+        self.write_dead_letter(Arc::new(DeadLetter {
+            at: settled.at,
+            generation,
+            key: settled.job.credential.as_bytes().to_vec(),
+            value: settled.job.encode(),
+            reason,
+            detail,
+            trace: self.traceparents.get(&settled.at).cloned(),
+            settled: Some(settled),
+        }));
+    }
+
+    pub(super) fn write_outcome(&self, settled: Arc<Settled>) {
+        let Some(partition) = self.partitions.get(&settled.at.partition) else {
+            return;
+        };
+        let (back, generation, at) = (self.back.clone(), partition.generation, settled.at);
+        let outcome = &settled.outcome;
+        let value = outcome.encode();
+        let ids = [
+            ("event-id", outcome.event_id.as_str()),
+            ("rule-id", &outcome.rule_id),
+            ("job-id", &outcome.job_id),
+        ];
+        let trace = self.traceparents.get(&at).map(|trace| ("traceparent", trace.as_str()));
+        let record = Record {
+            topic: &self.at.config.topics.outcomes,
+            partition: Some(at.partition),
+            key: outcome.job_id.as_bytes(),
+            value: Some(&value),
+            headers: crate::kafka::headers(ids.into_iter().chain(trace)),
+        };
+        let last = Arc::clone(&settled);
+        self.at.producer.write(&record, move |ack| {
+            // What isn't final settles nothing, and is not worth a second try.
+            if last.outcome.result.is_final() {
+                let outcome_offset = ack.map(|(_, offset)| offset).map_err(|error| {
+                    tracing::warn!(error, "an outcome was not written; trying again");
+                    last
+                });
+                drop(back.send(Back::Acked {
+                    at,
+                    generation,
+                    outcome_offset,
+                }));
+            }
+        });
+    }
+
+    pub(super) fn write_dead_letter(&self, letter: Arc<DeadLetter>) {
+        let topics = &self.at.config.topics;
+        let (partition, offset) = (letter.at.partition.to_string(), letter.at.offset.to_string());
+        let failed_at = jiff::Timestamp::from_microsecond((self.at.now)())
+            .unwrap_or_default()
+            .to_string();
+        let headers = [
+            ("reason", letter.reason.as_str()),
+            ("detail", &letter.detail),
+            ("source-topic", &topics.jobs),
+            ("source-partition", &partition),
+            ("source-offset", &offset),
+            ("failed-at", &failed_at),
+        ];
+        let outcome = letter.settled.as_ref().map(|settled| &settled.outcome);
+        let ids = outcome.map(|outcome| {
+            [
+                ("event-id", &outcome.event_id),
+                ("rule-id", &outcome.rule_id),
+                ("job-id", &outcome.job_id),
+            ]
+        });
+        let ids = ids.into_iter().flatten().map(|(name, id)| (name, id.as_str()));
+        let trace = letter.trace.as_deref().map(|trace| ("traceparent", trace));
+        let record = Record {
+            topic: &topics.dead_letters,
+            partition: None,
+            key: &letter.key,
+            value: Some(&letter.value),
+            headers: crate::kafka::headers(headers.into_iter().chain(ids).chain(trace)),
+        };
+        let (back, letter) = (self.back.clone(), Arc::clone(&letter));
+        self.at.producer.write(&record, move |ack| {
+            let (at, generation) = (letter.at, letter.generation);
+            let message = match (ack, &letter.settled) {
+                (Ok(_), Some(settled)) => Back::DeadLettered(Arc::clone(settled)),
+                (Ok(_), None) => Back::Acked {
+                    at,
+                    generation,
+                    outcome_offset: Ok(-1),
+                },
+                (Err(error), _) => {
+                    tracing::error!(error, "a dead letter was not written; trying again");
+                    Back::DeadLetterFailed(letter)
+                }
+            };
+            drop(back.send(message));
+        });
+    }
+}
