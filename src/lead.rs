@@ -11,8 +11,6 @@ pub mod encode;
 mod fields;
 mod json;
 pub mod schemas;
-#[cfg(test)]
-mod tests;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -507,3 +505,6 @@ pub fn decimal(text: &str) -> Option<Decimal> {
     }
     Decimal::from_str_exact(text).ok()
 }
+
+#[cfg(test)]
+mod tests;
