@@ -1,3 +1,64 @@
+//! Leadlane turns lead events on Kafka into Slack messages and CleverTap records.
+//!
+//! ```text
+//! producers ──► lead-events ──► processor ──► delivery-jobs ──► sender ──► Slack / CleverTap
+//!                               (exactly once)                  (lanes)
+//! people ─────► tracking-rules ──►│                                └──► delivery-outcomes
+//!                                 └──► dead-letters ◄──────────────┘
+//! ```
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | lead event | one fact about one lead, call or contact, as a producer published it |
+//! | trigger | what happened: `lms.lead_sold`, `call_logic.buyer_response`, … |
+//! | rule | trigger + scope + filters + one action; lives in `tracking-rules` under its id |
+//! | match | a rule that holds for an event |
+//! | delivery job | one match, rendered and addressed, waiting to be sent |
+//! | credential | what a destination authenticates with: a Slack token, a webhook URL, a CleverTap account |
+//! | lane | the FIFO of one destination |
+//! | attempt | one try to send one job, or one batch of jobs |
+//! | outcome | how a job ended, or where it stands: one record per attempt in `delivery-outcomes` |
+//! | dead letter | a record that can go no further without a person: kept whole, with the reason |
+//!
+//! Verbs: decode, match, render, plan, commit, send, settle.
+//!
+//! # The modules, in reading order
+//!
+//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`] and [`path`], [`rules`], [`template`] and
+//!   [`dates`], [`delivery`], [`reason`], [`yaml`].
+//! - What adapters are set up with: [`config`], [`secrets`].
+//! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
+//! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`].
+//! - [`app`], the only place that knows them all; above it [`demo`] and [`cli`].
+//!
+//! # The way of one lead event
+//!
+//! 1. [`kafka::worker::Worker::poll`] gives a worker the next record.
+//! 2. [`lead::decode::decode`] makes a [`lead::LeadEvent`] of it, or says why it can't.
+//! 3. [`rules::index::RuleIndex::matches`] finds the rules that hold.
+//! 4. [`delivery::plan::plan`] renders each match into a [`delivery::DeliveryJob`].
+//! 5. [`kafka::worker::Worker::write`] and [`kafka::worker::Worker::commit`] make jobs, dead letters and consumed
+//!    offsets visible in one transaction. Steps 2 to 4 are [`processor::evaluate`].
+//! 6. [`kafka::jobs::Jobs`] brings the job to [`sender::run`], which puts it into its lane.
+//! 7. [`delivery::dispatch::Dispatch::next`] says when it may start, and [`destination::Destinations::attempt`] makes
+//!    the request and classifies the answer.
+//! 8. [`delivery::dispatch::Dispatch::answered`] says what becomes of it, and the sender settles it with one final
+//!    [`delivery::Outcome`].
+//!
+//! # Invariants
+//!
+//! - What is written for a batch and the offsets that it consumed commit together, or not at all.
+//! - The committed offset of `delivery-jobs` never passes a job without an acknowledged final outcome.
+//! - A job's id comes from its event's id and its rule's id alone.
+//! - Rules are an immutable snapshot, swapped whole and taken once for a batch.
+//! - Input never ends a process: what can't be read is a dead letter, what passes waits.
+//! - Secrets are looked up at the moment of sending, and no type that holds one prints it.
+//!
+//! Deliberately absent: a database, a shared store of rates, an async runtime inside the processor's loop, and traits
+//! for what has one implementation.
+
 pub mod admin;
 pub mod app;
 pub mod cli;

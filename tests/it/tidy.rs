@@ -89,7 +89,7 @@ const BELONGS: [(&[&str], &[&str]); 8] = [
         &["anyhow"],
         &["app", "cli", "demo", "feed", "main", "processor", "sender"],
     ),
-    // Everyone else is handed the time; the sandbox dates its log.
+    // Everyone else is handed the time; the sandbox plays another company, with a clock of its own.
     (&["SystemTime", "Timestamp::now"], &["app", "sandbox"]),
 ];
 
