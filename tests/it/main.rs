@@ -5,6 +5,8 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod deploy;
+mod docs;
 mod real_kafka;
 mod support;
 mod tidy;

@@ -224,9 +224,10 @@ fn none(wrong: &[String]) {
 
 #[test]
 fn uses_are_found_in_every_form() {
-    let found = used(
-        "use crate::{feed, kafka::{self, Fault}};\nuse crate::path::Path;\nuse leadlane::cli::{Cli};\ncrate::yaml::read()",
-    );
+    let list = "use crate::{feed, kafka::{self, Fault}};";
+    let found = used(&format!(
+        "{list}\nuse crate::path::Path;\nuse leadlane::cli::{{Cli}};\ncrate::yaml::read()"
+    ));
     assert_eq!(
         found.into_iter().collect::<Vec<_>>(),
         ["cli", "feed", "kafka", "path", "yaml"]

@@ -58,7 +58,12 @@ fn slack(number: i64, channel: &str) -> DeliveryJob {
 }
 
 fn answer(verdict: Verdict) -> Answer {
-    Answer { verdict, status: Some(200), words: String::new(), message_id: None }
+    Answer {
+        verdict,
+        status: Some(200),
+        words: String::new(),
+        message_id: None,
+    }
 }
 
 /// A dispatch with one partition, owned since `START`.
@@ -72,11 +77,18 @@ impl Bench {
     fn new(settings: Settings) -> Self {
         let mut dispatch = Dispatch::new(settings, fastrand::Rng::with_seed(1));
         dispatch.own(0, START);
-        Self { dispatch, now: START, settled: Vec::new() }
+        Self {
+            dispatch,
+            now: START,
+            settled: Vec::new(),
+        }
     }
 
     fn accept(&mut self, job: DeliveryJob) {
-        let at = JobAt { partition: 0, offset: job.source_offset };
+        let at = JobAt {
+            partition: 0,
+            offset: job.source_offset,
+        };
         let host: Arc<str> = job.credential.as_str().into();
         let waiting = Waiting {
             at,
@@ -110,7 +122,8 @@ impl Bench {
 
     fn answer(&mut self, attempt: &Attempt, verdict: Verdict) {
         let answers = vec![answer(verdict); attempt.jobs.len()];
-        self.settled.extend(self.dispatch.answered(attempt.id, answers, self.now));
+        self.settled
+            .extend(self.dispatch.answered(attempt.id, answers, self.now));
     }
 
     fn results(&self) -> Vec<OutcomeResult> {
@@ -141,7 +154,13 @@ fn a_retry_after_is_obeyed_and_followed_within_a_second() {
         bench.accept(slack(2, "C2"));
         let first = bench.next(START + 10 * SECOND).unwrap();
         let until = bench.now + 30 * SECOND;
-        bench.answer(&first, Verdict::Throttled { scope, retry_after: Some(Duration::from_secs(30)) });
+        bench.answer(
+            &first,
+            Verdict::Throttled {
+                scope,
+                retry_after: Some(Duration::from_secs(30)),
+            },
+        );
         let mut of_other = None;
         let again = loop {
             let attempt = bench.next(START + 100 * SECOND).unwrap();
@@ -232,7 +251,12 @@ fn a_channel_is_joined_once() {
 fn a_refused_batch_is_halved_down_to_the_bad_record() {
     let mut bench = Bench::new(settings());
     for number in 0..5 {
-        bench.accept(job(number, ActionType::ClevertapEvent, "clevertap:acme", &format!("id-{number}")));
+        bench.accept(job(
+            number,
+            ActionType::ClevertapEvent,
+            "clevertap:acme",
+            &format!("id-{number}"),
+        ));
     }
     let mut sizes = Vec::new();
     while let Some(attempt) = bench.next(START + 60 * SECOND) {
@@ -243,7 +267,10 @@ fn a_refused_batch_is_halved_down_to_the_bad_record() {
     assert_eq!(sizes[0], 5, "they wait for company, and go together");
     let dead: Vec<_> = bench.settled.iter().filter(|settled| settled.dead.is_some()).collect();
     assert_eq!(dead.len(), 1);
-    assert_eq!((dead[0].job.event_id.as_str(), dead[0].dead), ("e-3", Some(Reason::MessageRejected)));
+    assert_eq!(
+        (dead[0].job.event_id.as_str(), dead[0].dead),
+        ("e-3", Some(Reason::MessageRejected))
+    );
     assert_eq!(bench.settled.len(), 5);
 }
 
@@ -261,10 +288,57 @@ fn a_job_that_alone_keeps_failing_steps_aside_and_is_given_up() {
             bench.answer(&attempt, Verdict::Delivered);
         }
     }
-    assert!((600 * SECOND..640 * SECOND).contains(&passed_at.unwrap()), "{passed_at:?}");
+    assert!(
+        (600 * SECOND..640 * SECOND).contains(&passed_at.unwrap()),
+        "{passed_at:?}"
+    );
     let last = bench.settled.last().unwrap();
     assert_eq!((last.job.event_id.as_str(), last.dead), ("e-1", Some(Reason::GaveUp)));
     assert!(last.outcome.ended_at - START / 1000 >= 3600 * 1000);
+}
+
+/// A job of one of five destinations.
+fn arrival(rng: &mut fastrand::Rng, number: i64) -> DeliveryJob {
+    let (action, credential, destination) = match rng.u8(..5) {
+        0 => (ActionType::SlackMessage, "slack:bot", "C1"),
+        1 => (ActionType::SlackMessage, "slack:bot", "C2"),
+        2 => (ActionType::SlackWebhook, "webhook:alerts", ""),
+        3 => (ActionType::ClevertapProfile, "clevertap:acme", "id-1"),
+        _ => (ActionType::ClevertapEvent, "clevertap:acme", "id-2"),
+    };
+    job(number, action, credential, destination)
+}
+
+fn verdict(rng: &mut fastrand::Rng, attempt: &Attempt) -> Verdict {
+    match rng.u8(..12) {
+        0 => Verdict::Throttled {
+            scope: Scope::Lane,
+            retry_after: Some(Duration::from_secs(rng.u64(1..5))),
+        },
+        1 => Verdict::Retry,
+        2 => Verdict::Ambiguous,
+        3 => Verdict::Rejected(Reason::MessageRejected),
+        4 if attempt.jobs.len() > 1 => Verdict::BatchRefused,
+        _ => Verdict::Delivered,
+    }
+}
+
+/// Every job ended once and in its turn, unless its partition went away before.
+fn check_ends(seed: u64, bench: &Bench, number: i64, gone: &BTreeSet<i64>) {
+    let mut last_of: BTreeMap<String, i64> = BTreeMap::new();
+    let mut ended = BTreeSet::new();
+    for settled in bench.settled.iter().filter(|settled| settled.outcome.result.is_final()) {
+        assert!(ended.insert(settled.job.source_offset), "seed {seed}: ended twice");
+        let key = format!("{}/{}", settled.job.credential, settled.job.destination);
+        let last = last_of.insert(key, settled.job.source_offset).unwrap_or(0);
+        assert!(last < settled.job.source_offset, "seed {seed}: out of order");
+    }
+    for offset in 1..=number {
+        assert!(
+            ended.contains(&offset) || gone.contains(&offset),
+            "seed {seed}: job {offset} is lost"
+        );
+    }
 }
 
 /// Random arrivals, answers and hand-overs; every invariant at every step.
@@ -275,18 +349,10 @@ fn simulate(seed: u64) {
     let mut flying: Vec<(Micros, Attempt)> = Vec::new();
     let mut starts: BTreeMap<String, Vec<Micros>> = BTreeMap::new();
     let mut frozen: BTreeMap<String, Micros> = BTreeMap::new();
-    let mut last_of: BTreeMap<String, i64> = BTreeMap::new();
     while bench.now < START + 400 * SECOND {
         if number < 150 && rng.u8(..3) == 0 {
             number += 1;
-            let (action, credential, destination) = match rng.u8(..5) {
-                0 => (ActionType::SlackMessage, "slack:bot", "C1"),
-                1 => (ActionType::SlackMessage, "slack:bot", "C2"),
-                2 => (ActionType::SlackWebhook, "webhook:alerts", ""),
-                3 => (ActionType::ClevertapProfile, "clevertap:acme", "id-1"),
-                _ => (ActionType::ClevertapEvent, "clevertap:acme", "id-2"),
-            };
-            bench.accept(job(number, action, credential, destination));
+            bench.accept(arrival(&mut rng, number));
         }
         if rng.u16(..400) == 0 {
             gone.extend(1..=number);
@@ -297,9 +363,15 @@ fn simulate(seed: u64) {
             let first = &attempt.jobs[0];
             let scopes = [first.lane(), first.credential.clone()];
             for scope in &scopes {
-                assert!(frozen.get(scope).is_none_or(|until| bench.now >= *until), "seed {seed}: {scope} is frozen");
+                assert!(
+                    frozen.get(scope).is_none_or(|until| bench.now >= *until),
+                    "seed {seed}: {scope} is frozen"
+                );
             }
-            if attempt.request == Request::Send && first.action != ActionType::ClevertapProfile && first.action != ActionType::ClevertapEvent {
+            if attempt.request == Request::Send
+                && first.action != ActionType::ClevertapProfile
+                && first.action != ActionType::ClevertapEvent
+            {
                 let starts = starts.entry(first.lane()).or_default();
                 starts.push(bench.now);
                 let within = starts.iter().filter(|at| **at > bench.now - SECOND).count();
@@ -314,17 +386,18 @@ fn simulate(seed: u64) {
         if flying.first().is_some_and(|(at, _)| *at <= step) {
             let (at, attempt) = flying.remove(0);
             bench.now = at.max(bench.now);
-            let verdict = match rng.u8(..12) {
-                0 => Verdict::Throttled { scope: Scope::Lane, retry_after: Some(Duration::from_secs(rng.u64(1..5))) },
-                1 => Verdict::Retry,
-                2 => Verdict::Ambiguous,
-                3 => Verdict::Rejected(Reason::MessageRejected),
-                4 if attempt.jobs.len() > 1 => Verdict::BatchRefused,
-                _ => Verdict::Delivered,
-            };
-            if let Verdict::Throttled { retry_after: Some(delay), .. } = &verdict {
+            let verdict = verdict(&mut rng, &attempt);
+            if let Verdict::Throttled {
+                retry_after: Some(delay),
+                ..
+            } = &verdict
+            {
                 let job = &attempt.jobs[0];
-                let scope = if job.action.provider() == Provider::Slack { job.lane() } else { job.credential.clone() };
+                let scope = if job.action.provider() == Provider::Slack {
+                    job.lane()
+                } else {
+                    job.credential.clone()
+                };
                 let until = frozen.entry(scope).or_default();
                 *until = (*until).max(bench.now + micros(*delay));
             }
@@ -333,16 +406,7 @@ fn simulate(seed: u64) {
             bench.now = step;
         }
     }
-    let mut ended = BTreeSet::new();
-    for settled in bench.settled.iter().filter(|settled| settled.outcome.result.is_final()) {
-        assert!(ended.insert(settled.job.source_offset), "seed {seed}: ended twice");
-        let key = format!("{}/{}", settled.job.credential, settled.job.destination);
-        let last = last_of.insert(key, settled.job.source_offset).unwrap_or(0);
-        assert!(last < settled.job.source_offset, "seed {seed}: out of order");
-    }
-    for offset in 1..=number {
-        assert!(ended.contains(&offset) || gone.contains(&offset), "seed {seed}: job {offset} is lost");
-    }
+    check_ends(seed, &bench, number, &gone);
     assert_eq!(bench.dispatch.held(), (0, 0), "seed {seed}");
     assert_eq!(bench.dispatch.in_flight(), flying.len(), "seed {seed}");
 }

@@ -1,0 +1,406 @@
+//! The documents say what the program does: configuration, metrics, commands and examples are compared with it.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use clap::CommandFactory;
+use leadlane::delivery::ActionType;
+use leadlane::metrics::Metrics;
+use serde_json::Value;
+
+use crate::tidy::{files, root, text};
+
+/// Runs the program in the repository's folder, without variables of ours.
+pub(crate) fn leadlane(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_leadlane"))
+        .args(arguments)
+        .current_dir(root())
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // A program that doesn't read its input may be gone already.
+    drop(stdin.write_all(input.as_bytes()));
+    drop(stdin);
+    child.wait_with_output().expect("the program ends")
+}
+
+/// What Prometheus scrapes once every metric has a value.
+pub(crate) fn metrics_text() -> String {
+    let metrics = Metrics::new(10);
+    metrics.matched("lms.lead_sold", ActionType::SlackMessage, "a-rule");
+    metrics.lag("lead-events", 0, 1);
+    metrics.committed(1, &[Duration::from_millis(5)]);
+    metrics.text()
+}
+
+/// A metric as the text has it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Metric {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) labels: BTreeSet<String>,
+}
+
+pub(crate) fn metrics() -> Vec<Metric> {
+    let text = metrics_text();
+    let metric = |line: &str| {
+        let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        let sample = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(['{', '_']));
+        let labels = sample
+            .and_then(|sample| sample.rsplit_once('}'))
+            .map_or("", |(labels, _)| labels);
+        let labels = labels.rsplit('{').next().unwrap_or_default().split("\",");
+        let labels = labels.filter_map(|label| Some(label.split_once('=')?.0.to_owned()));
+        Some(Metric {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            labels: labels.filter(|label| label != "le").collect(),
+        })
+    };
+    text.lines().filter_map(metric).collect()
+}
+
+/// The rows of README's table whose head begins with `head`, each as its cells.
+fn table(head: &str) -> Vec<Vec<String>> {
+    let readme = text("README.md");
+    let lines = readme.lines().skip_while(|line| !line.starts_with(head)).skip(2);
+    let cells = |line: &str| {
+        line.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    };
+    let rows: Vec<Vec<String>> = lines.take_while(|line| line.starts_with('|')).map(cells).collect();
+    assert!(!rows.is_empty(), "README has no table {head}");
+    rows
+}
+
+/// `x` of `` `x` ``.
+fn code(cell: &str) -> &str {
+    cell.strip_prefix('`')
+        .and_then(|cell| cell.strip_suffix('`'))
+        .unwrap_or(cell)
+}
+
+/// The code blocks of README in `language`.
+fn blocks(language: &str) -> Vec<String> {
+    let readme = text("README.md");
+    let start = format!("```{language}\n");
+    let parts = readme.split(&start).skip(1);
+    parts
+        .map(|part| part.split("```").next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+/// Every key of the configuration with its default, as README writes it.
+fn keys(prefix: &str, value: &Value, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (key, value) in map {
+                let key = if prefix.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{prefix}.{key}")
+                };
+                keys(&key, value, found);
+            }
+        }
+        value => found.push((prefix.to_owned(), written(value))),
+    }
+}
+
+fn written(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => format!("[{}]", values.iter().map(written).collect::<Vec<_>>().join(", ")),
+        value => value.to_string(),
+    }
+}
+
+#[test]
+fn readme_states_every_key_and_its_default() {
+    let documents = leadlane::yaml::documents(&text("config/leadlane.yaml")).unwrap();
+    let mut wanted = Vec::new();
+    keys("", &documents[0].value, &mut wanted);
+    let stated: Vec<(String, String)> = table("| key | default |")
+        .iter()
+        .map(|row| (code(&row[0]).to_owned(), code(&row[1]).to_owned()))
+        .collect();
+    assert_eq!(stated, wanted);
+    // Durations have more than one form, so that the program's own words are compared by key alone.
+    let checked = leadlane(&["config", "check", "--json"], "");
+    let mut effective = Vec::new();
+    keys("", &serde_json::from_slice(&checked.stdout).unwrap(), &mut effective);
+    let names = |keys: Vec<(String, String)>| keys.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    assert_eq!(names(effective), names(wanted));
+}
+
+#[test]
+fn readme_states_every_metric() {
+    let rows = table("| metric | type | labels |");
+    let labels = |cell: &str| {
+        cell.split(", ")
+            .map(code)
+            .filter(|label| !label.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    let mut stated: Vec<Metric> = rows
+        .iter()
+        .map(|row| Metric {
+            name: code(&row[0]).to_owned(),
+            kind: row[1].clone(),
+            labels: labels(&row[2]),
+        })
+        .collect();
+    stated.sort();
+    let mut wanted = metrics();
+    wanted.sort();
+    assert_eq!(stated, wanted);
+}
+
+/// Every command that does something, by its words.
+fn commands(command: &clap::Command, words: &str, found: &mut Vec<(String, Vec<String>)>) {
+    let mut below = command
+        .get_subcommands()
+        .filter(|below| below.get_name() != "help")
+        .peekable();
+    if below.peek().is_none() {
+        let flags = command.get_arguments().filter(|argument| !argument.is_global_set());
+        let flags = flags.filter_map(clap::Arg::get_long).map(|long| format!("--{long}"));
+        found.push((words.to_owned(), flags.filter(|flag| flag != "--help").collect()));
+    }
+    for below in below {
+        commands(below, &format!("{words} {}", below.get_name()), found);
+    }
+}
+
+#[test]
+fn readme_states_every_command_and_flag() {
+    let mut wanted = Vec::new();
+    commands(&leadlane::cli::Cli::command(), "leadlane", &mut wanted);
+    let rows = table("| command | what it does |");
+    let is_plain = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+    let stated: Vec<(String, Vec<String>)> = rows
+        .iter()
+        .map(|row| {
+            let line = code(&row[0]);
+            let words: Vec<&str> = line.split(' ').take_while(is_plain).collect();
+            let flags = line.split(['[', ' ', ']', '.']).filter(|word| word.starts_with("--"));
+            (words.join(" "), flags.map(str::to_owned).collect())
+        })
+        .collect();
+    assert_eq!(stated, wanted);
+    for (command, _) in wanted {
+        let arguments: Vec<&str> = command.split(' ').skip(1).chain(["--help"]).collect();
+        let help = leadlane(&arguments, "");
+        assert!(
+            help.status.success() && help.stdout.len() > 100,
+            "{command} --help: {help:?}"
+        );
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let documents = [
+        files("docs", ".md"),
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    for path in documents.concat() {
+        for link in text(&path).split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            if !target.is_empty() && !target.contains("://") {
+                let folder = root().join(&path).parent().unwrap().to_owned();
+                assert!(folder.join(target).exists(), "{path}: {target} is not there");
+            }
+        }
+    }
+}
+
+#[test]
+fn architecture_and_the_crate_name_every_module() {
+    let (architecture, crate_doc) = (text("ARCHITECTURE.md"), text("src/lib.rs"));
+    let modules = crate_doc
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let modules: Vec<&str> = modules.collect();
+    assert!(modules.len() > 20);
+    for module in modules {
+        assert!(
+            architecture.contains(&format!("`{module}`")),
+            "ARCHITECTURE.md: {module} is missing"
+        );
+        assert!(
+            crate_doc.contains(&format!("[`{module}`]")),
+            "src/lib.rs: {module} is missing in the map"
+        );
+    }
+    // What the documents name as module::item is there.
+    for name in architecture
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.contains("::"))
+    {
+        let names: Vec<&str> = name.split("::").collect();
+        let item = names.last().unwrap();
+        let module = names.iter().take_while(|name| name.starts_with(char::is_lowercase));
+        let path = module.copied().collect::<Vec<_>>().join("/");
+        let is_module = root().join(format!("src/{path}.rs")).exists();
+        // `feed::follow` is an item, `rules::check` a module, `Rule::matches` an item of a type that was named before.
+        let known = is_module
+            || files("src", ".rs")
+                .iter()
+                .any(|file| text(file).contains(&format!("fn {item}")));
+        assert!(known, "ARCHITECTURE.md: {name} is not there");
+    }
+}
+
+#[test]
+fn examples_are_valid() {
+    let rules = files("config/rules", ".yaml");
+    let arguments: Vec<&str> = ["rules", "validate"]
+        .into_iter()
+        .chain(rules.iter().map(String::as_str))
+        .collect();
+    let checked = leadlane(&arguments, "");
+    let (said, warned) = (
+        String::from_utf8_lossy(&checked.stdout),
+        String::from_utf8_lossy(&checked.stderr),
+    );
+    assert_eq!(checked.status.code(), Some(0), "{warned}");
+    let written: usize = rules
+        .iter()
+        .map(|path| text(path).lines().filter(|line| line.starts_with("id: ")).count())
+        .sum();
+    assert_eq!(
+        said.lines().filter(|line| line.ends_with(": valid")).count(),
+        written,
+        "{said}"
+    );
+    // The account of the examples is no part of the defaults; nothing else is odd about them.
+    let odd = warned.lines().find(|line| !line.contains("account"));
+    assert_eq!(odd, None);
+}
+
+#[test]
+fn the_first_rule_works_as_readme_says() {
+    let folder = std::env::temp_dir().join(format!("leadlane-readme-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let put = |name: &str, content: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let named = |name: &str| {
+        let found = blocks("yaml")
+            .into_iter()
+            .find(|block| block.starts_with(&format!("# {name}\n")));
+        put(name, &found.unwrap_or_else(|| panic!("README has no {name}")))
+    };
+    let (config, rule, event) = (
+        named("my.yaml"),
+        named("my-rule.yaml"),
+        put("my-event.json", &blocks("json")[0]),
+    );
+    for arguments in [
+        vec!["--config", &config, "config", "check"],
+        vec!["--config", &config, "rules", "validate", &rule],
+        vec!["events", "validate", &event],
+    ] {
+        let ran = leadlane(&arguments, "");
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{arguments:?}: {ran:?}");
+    }
+    let explained = leadlane(&["rules", "explain", "--event", &event, "--rules", &rule], "");
+    let said = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(
+        said.contains("matches, and sends to slack:sales-bot/C0123ABCD"),
+        "{said}"
+    );
+    assert!(said.contains("Lead 84512377 sold to SafeDrive for $42.50"), "{said}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+const RULE: &str = r#"id: a
+scope: {level: product, id: "1"}
+trigger: lms.lead_sold
+action: {type: slack_message, token: {secret: t}, to: {channel: C1}, text: hi}
+"#;
+
+#[test]
+fn refusals_have_their_exit_code_and_name_the_field() {
+    let event = r#"{"event_id":"1","trigger":"lms.lead_sold","occurred_at":"2026-03-05T15:16:00Z"}"#;
+    let nobody = "kafka: {brokers: '127.0.0.1:1'}";
+    let validate = &["rules", "validate", "-"][..];
+    for (arguments, input, code, words) in [
+        (
+            &["--config", "/dev/stdin", "config", "check"][..],
+            "kafka: {broker: x}",
+            2,
+            "kafka.broker",
+        ),
+        (
+            &["--config", "/dev/stdin", "config", "check"],
+            "kafka: {brokers: x}",
+            0,
+            "",
+        ),
+        (
+            &["--config", "/not/there.yaml", "config", "check"],
+            "",
+            2,
+            "/not/there.yaml: can't be read",
+        ),
+        (validate, RULE, 0, ""),
+        (validate, &RULE.replace("trigger: lms.lead_sold\n", ""), 2, "trigger"),
+        (validate, &RULE.replace("id: a\n", ""), 2, "id"),
+        (validate, &RULE.replace("{secret: t}", "xoxb-1"), 2, "action.token"),
+        (validate, &format!("{RULE}mood: good\n"), 2, "mood"),
+        (
+            validate,
+            &format!("{RULE}filters: {{price: {{between: [5, 1]}}}}\n"),
+            2,
+            "filters.price.between",
+        ),
+        (validate, &format!("{RULE}---\n{RULE}"), 2, "the id is given twice"),
+        (validate, "", 2, "holds no rule"),
+        (&["rules", "validate", "/not/there.yaml"], "", 2, "/not/there.yaml"),
+        (
+            &["events", "validate", "-"],
+            event,
+            2,
+            "1 of the lines are no lead event",
+        ),
+        (&["rules", "get"], "", 2, "<ID>"),
+        (&["rules", "apply"], "", 2, "<FILES>"),
+        (&["topics", "create", "--partitions", "0"], "", 2, "--partitions"),
+        (&["run", "--role", "cook"], "", 2, "cook"),
+        (&["deliveries"], "", 2, "deliveries"),
+        (
+            &["--config", "/dev/stdin", "topics", "check"],
+            nobody,
+            1,
+            "no broker answers at 127.0.0.1:1",
+        ),
+    ] {
+        let ran = leadlane(arguments, input);
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(code), "{arguments:?} {input}\n{said}");
+        assert!(
+            said.contains(words),
+            "{arguments:?} {input}\n{said}\ndoes not say {words}"
+        );
+        assert!(!said.contains("xoxb-1"), "{said}");
+    }
+}
