@@ -1,1 +1,141 @@
+use super::*;
+use crate::lead::decode::decode;
+use crate::lead::schemas::Schemas;
 
+const EVENT: &str = r#"{"event_id":"e-1","trigger":"lms.lead_sold","occurred_at":"2026-03-05T15:16:00.123Z","lead_id":"L1",
+ "product":{"id":"12"},"buyer":{"id":"210","name":"Safe <Drive>"},"price":"42.5000","consumer":{"first_name":"Ana","email":"ana@example.com"}}"#;
+
+/// Plans the event with a rule of this action; `rest` are further fields of the rule.
+fn planned(action: &str, rest: &str) -> Planned {
+    let rule =
+        format!("{{id: r-1, trigger: lms.lead_sold, scope: {{level: product, id: 12}}{rest}, action: {action}}}");
+    let value = crate::yaml::documents(&rule).unwrap().remove(0).value;
+    let rule = Rule::from_json(&value).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let schemas = Schemas::new();
+    let event = decode(EVENT.as_bytes(), &schemas).unwrap();
+    let source = Source {
+        topic: "lead-events",
+        partition: 3,
+        offset: 42,
+    };
+    plan(&event, &Versioned { rule, version: 7 }, source, 1_772_723_761_000)
+}
+
+fn job(action: &str) -> DeliveryJob {
+    match planned(action, "") {
+        Planned::Job(job) => job,
+        other => panic!("{action}: {other:?}"),
+    }
+}
+
+fn failed(action: &str) -> String {
+    match planned(action, "") {
+        Planned::Failed { outcome, detail } => {
+            assert_eq!(outcome.result, OutcomeResult::Dead);
+            assert_eq!(outcome.reason.as_deref(), Some("template_failed"));
+            detail
+        }
+        other => panic!("{action}: {other:?}"),
+    }
+}
+
+const TO: &str = "type: slack_message, token: {secret: bot}, to: {channel: C1}";
+
+#[test]
+fn the_four_actions_become_their_requests() {
+    for (action, lane, body) in [
+        (
+            "{type: slack_message, token: {secret: bot}, to: {channel: C1}, text: '{{$.buyer.name}} {{$.price | money}}', unfurl: false}",
+            "slack:bot/C1",
+            r#"{"channel":"C1","text":"Safe &lt;Drive&gt; $42.50","unfurl_links":false,"unfurl_media":false}"#,
+        ),
+        (
+            "{type: slack_message, token: {secret: bot}, to: {member: U1}, text: hi}",
+            "slack:bot/U1",
+            r#"{"channel":"U1","text":"hi"}"#,
+        ),
+        (
+            "{type: slack_webhook, url: {secret: hook}, text: hi, channel: '#sales', username: Leads}",
+            "webhook:hook",
+            r##"{"text":"hi","channel":"#sales","username":"Leads"}"##,
+        ),
+        (
+            "{type: clevertap_profile, account: acme, identity: '{{$.consumer.email}}', properties: {Name: '{{$.consumer.first_name}}', Price: '{{$.price}}', City: '{{$.consumer.city}}', Sold: '{{$.occurred_at | date}}', Tags: {$add: ['{{$.product.id}}']}, Vip: true}}",
+            "clevertap:acme",
+            r#"{"type":"profile","identity":"ana@example.com","ts":1772723760,"profileData":{"Name":"Ana","Price":42.5,"Sold":"$D_1772723760","Tags":{"$add":["12"]},"Vip":true}}"#,
+        ),
+        (
+            "{type: clevertap_event, account: acme, object_id: 'o-{{$.lead_id}}', event_name: Lead sold, created_at: '2018-03-05', properties: {Buyer: '{{$.buyer.name}}'}}",
+            "clevertap:acme",
+            r#"{"type":"event","objectId":"o-L1","ts":1520208000,"evtName":"Lead sold","evtData":{"Buyer":"Safe <Drive>"}}"#,
+        ),
+    ] {
+        let job = job(action);
+        assert_eq!(job.lane(), lane);
+        assert_eq!(job.body, body);
+        assert_eq!(
+            job.job_id,
+            job_id("e-1", "r-1").to_string(),
+            "the same whatever the rule's version"
+        );
+        assert_eq!((job.rule_version, job.source_partition, job.source_offset), (7, 3, 42));
+    }
+}
+
+#[test]
+fn what_is_missing_or_blank_sends_nothing_or_fails_by_name() {
+    let skipped = |action: &str| match planned(action, "") {
+        Planned::Settled(outcome) => outcome.result,
+        other => panic!("{action}: {other:?}"),
+    };
+    assert_eq!(
+        skipped(&format!("{{{TO}, text: '{{{{$.reason}}}}'}}")),
+        OutcomeResult::Skipped,
+        "a blank text"
+    );
+    assert_eq!(
+        skipped(&format!("{{{TO}, text: 'x {{{{$.reason}}}}', on_missing: skip}}")),
+        OutcomeResult::Skipped
+    );
+    assert!(failed(&format!("{{{TO}, text: 'x {{{{$.reason}}}}', on_missing: fail}}")).contains("$.reason"));
+    let event = "type: clevertap_event, account: acme";
+    assert!(
+        failed(&format!(
+            "{{{event}, identity: '{{{{$.consumer.phone}}}}', event_name: Sold}}"
+        ))
+        .contains("identity")
+    );
+    assert!(failed(&format!("{{{event}, identity: x, event_name: '{{{{$.reason}}}}'}}")).contains("event_name"));
+    assert!(
+        failed(&format!(
+            "{{{event}, identity: x, event_name: Sold, created_at: '{{{{$.call.started_at}}}}'}}"
+        ))
+        .contains("call.started_at")
+    );
+    assert!(
+        !failed(&format!(
+            "{{{event}, identity: x, event_name: Sold, created_at: '{{{{$.consumer.first_name}}}}'}}"
+        ))
+        .contains("Ana")
+    );
+}
+
+#[test]
+fn long_texts_are_cut_or_fail_by_the_rule() {
+    let text = "x".repeat(4001);
+    let job = job(&format!("{{{TO}, text: {text}}}"));
+    let body: Value = serde_json::from_str(&job.body).unwrap();
+    let sent = body["text"].as_str().unwrap();
+    assert_eq!((sent.chars().count(), sent.chars().last()), (4000, Some('…')));
+    assert!(failed(&format!("{{{TO}, text: {text}, over_long: fail}}")).contains("4000 characters"));
+}
+
+#[test]
+fn shadow_rules_settle_and_expiry_counts_from_the_event() {
+    let action = format!("{{{TO}, text: hi, expires_after: 10m}}");
+    let Planned::Settled(outcome) = planned(&action, ", status: shadow") else {
+        panic!("a shadow rule sends nothing")
+    };
+    assert_eq!(outcome.result, OutcomeResult::Shadowed);
+    assert_eq!(job(&action).expires_at, Some(1_772_723_760_123 + 600_000));
+}
