@@ -192,6 +192,7 @@ impl Dispatch {
 
     /// We own `partition` since `now`, as far as limits go.
     pub fn own(&mut self, partition: i32, now: Micros) {
+        self.sent.begin(now);
         self.partitions.insert(partition, now);
     }
 
@@ -212,6 +213,11 @@ impl Dispatch {
             };
             self.freeze(lane, scope, until, now, "throttled");
         }
+    }
+
+    /// How far back a repeated event is known to have been sent.
+    pub fn dedup_reach(&self, now: Micros) -> Duration {
+        self.sent.reach(now)
     }
 
     /// A job id that was sent, by us or a predecessor, at `sent_at`.

@@ -62,6 +62,7 @@ impl Loop {
             }
         }
         self.at.metrics.backlog(limit, capacity);
+        self.at.metrics.dedup_reach(self.dispatch.dedup_reach(now));
     }
 
     /// Says once when a credential is refused, and once when it works again.
