@@ -233,21 +233,8 @@ fn span(config: &Config, topic: &str) -> (u64, f64) {
 /// The bare loop, with the settings that Leadlane has.
 fn bare(config: &Config, count: u64, round: usize) -> f64 {
     let sink = format!("{}-sink-{round}", config.topics.events);
-    let client = |pairs: &[(&str, &str)]| {
-        let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", &config.kafka.brokers);
-        pairs.iter().for_each(|(name, value)| drop(client.set(*name, *value)));
-        client
-    };
-    let admin: rdkafka::admin::AdminClient<_> = client(&[]).create().unwrap();
-    let topic = rdkafka::admin::NewTopic::new(&sink, 4, rdkafka::admin::TopicReplication::Fixed(1));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime
-        .block_on(admin.create_topics([&topic], &rdkafka::admin::AdminOptions::new()))
-        .unwrap();
+    let client = |pairs: &[(&str, &str)]| client(config, pairs);
+    make_topic(config, &sink);
     let consumer: BaseConsumer = client(&[
         ("group.id", &sink),
         ("isolation.level", "read_committed"),
@@ -306,4 +293,25 @@ fn bare(config: &Config, count: u64, round: usize) -> f64 {
     let (records, seconds) = span(config, &sink);
     assert_eq!(records, count.div_ceil(5));
     count as f64 / seconds
+}
+
+fn client(config: &Config, pairs: &[(&str, &str)]) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &config.kafka.brokers);
+    for (name, value) in pairs {
+        client.set(*name, *value);
+    }
+    client
+}
+
+fn make_topic(config: &Config, name: &str) {
+    let admin: rdkafka::admin::AdminClient<_> = client(config, &[]).create().unwrap();
+    let topic = rdkafka::admin::NewTopic::new(name, 4, rdkafka::admin::TopicReplication::Fixed(1));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(admin.create_topics([&topic], &rdkafka::admin::AdminOptions::new()))
+        .unwrap();
 }
