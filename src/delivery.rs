@@ -89,6 +89,15 @@ pub struct DeliveryJob {
     pub source_topic: String,
     pub source_partition: i32,
     pub source_offset: i64,
+    /// The ciphertext of the credential, where the rule carries it sealed.
+    pub sealed: Option<String>,
+    /// A CleverTap account that the rule itself describes.
+    pub account_id: Option<String>,
+    pub region: Option<String>,
+    /// Milliseconds.
+    pub digest_after: Option<i64>,
+    pub max_rate: Option<String>,
+    pub thread: bool,
 }
 
 /// How a job ended, or where it stands. See `schemas/delivery_outcome.avsc` for the fields.
@@ -112,6 +121,9 @@ pub struct Outcome {
     pub next_at: Option<i64>,
     pub job_partition: Option<i32>,
     pub job_offset: Option<i64>,
+    /// What is frozen until `next_at`: `lane` or `credential`.
+    pub scope: Option<String>,
+    pub thread_ts: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -212,10 +224,12 @@ impl OutcomeResult {
 }
 
 impl DeliveryJob {
-    /// The lane's id: (credential, channel) for a Slack message, else the credential.
+    /// The lane's id: (credential, channel) for a Slack message, else the credential; with the
+    /// account's id where the rule itself describes a CleverTap account.
     pub fn lane(&self) -> String {
-        match self.action {
-            ActionType::SlackMessage => format!("{}/{}", self.credential, self.destination),
+        match (self.action, &self.account_id) {
+            (ActionType::SlackMessage, _) => format!("{}/{}", self.credential, self.destination),
+            (_, Some(account_id)) => format!("{}/{account_id}", self.credential),
             _ => self.credential.clone(),
         }
     }
@@ -248,6 +262,8 @@ impl DeliveryJob {
             next_at: None,
             job_partition: None,
             job_offset: None,
+            scope: None,
+            thread_ts: None,
         }
     }
 }
@@ -338,6 +354,12 @@ mod tests {
             source_topic: "lead-events".into(),
             source_partition: 3,
             source_offset: 42,
+            sealed: Some("f00d.c2VhbGVk".into()),
+            account_id: None,
+            region: None,
+            digest_after: Some(60_000),
+            max_rate: Some("20/h".into()),
+            thread: true,
         }
     }
 

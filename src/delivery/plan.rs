@@ -118,6 +118,12 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         source_topic: source.topic.to_owned(),
         source_partition: source.partition,
         source_offset: source.offset,
+        sealed: None,
+        account_id: None,
+        region: None,
+        digest_after: None,
+        max_rate: None,
+        thread: false,
     }
 }
 

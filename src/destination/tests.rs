@@ -126,6 +126,12 @@ fn record(identity: &str) -> Arc<DeliveryJob> {
         source_topic: "lead-events".into(),
         source_partition: 0,
         source_offset: 0,
+        sealed: None,
+        account_id: None,
+        region: None,
+        digest_after: None,
+        max_rate: None,
+        thread: false,
     })
 }
 

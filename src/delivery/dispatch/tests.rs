@@ -50,6 +50,12 @@ fn job(number: i64, action: ActionType, credential: &str, destination: &str) -> 
         source_topic: "lead-events".into(),
         source_partition: 0,
         source_offset: number,
+        sealed: None,
+        account_id: None,
+        region: None,
+        digest_after: None,
+        max_rate: None,
+        thread: false,
     }
 }
 
