@@ -184,6 +184,7 @@ impl Shared {
             producer: Producer::new(&self.config, self.limits.record_max)?,
             config: Arc::clone(&self.config),
             metrics: Arc::clone(&self.metrics),
+            in_force: watch::channel(Arc::default()).1,
             stop: self.stop.clone(),
             ready,
             now: now_micros,

@@ -15,10 +15,14 @@ use uuid::Uuid;
 
 use crate::reason::Reason;
 
+pub mod backlog;
+pub mod digest;
 pub mod dispatch;
 pub mod lane;
 pub mod limit;
+pub mod offsets;
 pub mod plan;
+pub mod recall;
 pub mod sent;
 
 const JOB_SCHEMA: &str = include_str!("../schemas/delivery_job.avsc");
@@ -333,7 +337,7 @@ impl SingleObject {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn job() -> DeliveryJob {

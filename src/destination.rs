@@ -96,6 +96,7 @@ impl Destinations {
         };
         let answer = match (attempt.request, job.action) {
             (Request::Join, _) => self.join(job).await,
+            (Request::Open | Request::Probe, _) => self.join(job).await,
             (Request::Send, ActionType::SlackMessage) => self.message(job).await,
             (Request::Send, ActionType::SlackWebhook) => self.post(job).await,
             (Request::Send, ActionType::ClevertapProfile | ActionType::ClevertapEvent) => {
@@ -272,6 +273,7 @@ impl From<Failure> for Answer {
             status: None,
             words,
             message_id: None,
+            channel: None,
         }
     }
 }
@@ -283,6 +285,7 @@ impl Reply {
             status: Some(self.status),
             words: masked(words, secrets),
             message_id: None,
+            channel: None,
         }
     }
 

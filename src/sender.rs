@@ -4,20 +4,24 @@
 //! answers back; outcomes are written to Kafka, and a job counts as settled once its final outcome
 //! is acknowledged. The committed offset of a partition is its lowest unsettled job.
 //!
+//! The backlog stays in Kafka: of a job that isn't near its turn the dispatch knows where it is, and
+//! has it read again when its turn comes.
+//!
 //! On assignment the predecessor's outcomes are read back first, from the place that it left in
 //! the commit's metadata, so that what is settled above the committed offset isn't sent again.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::delivery::DeliveryJob;
-use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Settings, Settled, Verdict};
-use crate::delivery::lane::{JobAt, Waiting};
+use crate::delivery::dispatch::{Answer, Attempt, Dispatch, InForce, Load, Payload, Settings, Settled, Verdict};
+use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
+use crate::delivery::recall::Recalled;
+use crate::delivery::{CodecError, DeliveryJob, Provider};
 use crate::destination::Destinations;
 use crate::kafka::SESSION_TIMEOUT;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
@@ -25,15 +29,14 @@ use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
 
 mod partition;
+mod reload;
 mod report;
 mod write;
 
-use partition::{Partition, Recovered, recover};
+use partition::{Partition, recall};
+use report::Pace;
 use write::DeadLetter;
 
-/// Jobs held in memory before fetching pauses, and when it goes on.
-const WAITING_MAX: usize = 20_000;
-const WAITING_LOW: usize = 15_000;
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
 
 /// What the sender needs from the outside.
@@ -43,6 +46,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     pub destinations: Arc<Destinations>,
     pub producer: Producer,
+    /// What the rules say to waiting jobs.
+    pub in_force: watch::Receiver<Arc<InForce>>,
     pub stop: watch::Receiver<bool>,
     pub ready: Arc<std::sync::atomic::AtomicBool>,
     /// Epoch microseconds on a clock that never goes back.
@@ -53,23 +58,30 @@ pub struct Surroundings {
 enum Back {
     Answered {
         attempt: u64,
+        provider: Provider,
         answers: Vec<Answer>,
         took: Duration,
     },
+    /// Jobs were read again; `None` for what Kafka has no more.
+    Loaded {
+        load: u64,
+        jobs: Vec<(JobAt, Option<Payload>)>,
+    },
     /// Kafka has taken a dead letter; its outcome comes next.
     DeadLettered(Arc<Settled>),
-    /// Kafka has (or hasn't) taken a final outcome.
+    /// Kafka has (or hasn't) taken an outcome.
     Acked {
         at: JobAt,
         generation: u64,
-        outcome_offset: Result<i64, Arc<Settled>>,
+        is_final: bool,
+        outcome_offset: Result<Option<i64>, Arc<Settled>>,
     },
     /// Kafka has not taken a dead letter.
     DeadLetterFailed(Arc<DeadLetter>),
-    Recovered {
+    Recalled {
         partition: i32,
         generation: u64,
-        recovered: Result<Recovered, String>,
+        recalled: Result<Recalled, String>,
     },
 }
 
@@ -77,15 +89,18 @@ struct Loop {
     at: Surroundings,
     dispatch: Dispatch,
     jobs: Jobs,
+    loads: std::sync::mpsc::Sender<Load>,
     partitions: HashMap<i32, Partition>,
     back: mpsc::UnboundedSender<Back>,
-    traceparents: HashMap<JobAt, String>,
     hosts: HashMap<String, Arc<str>>,
     leaving: Vec<Leaving>,
     generation: u64,
-    paused: bool,
     stopping: bool,
     refused: HashSet<String>,
+    failing: HashSet<String>,
+    /// The oldest job is past half of its age.
+    old: bool,
+    pace: Pace,
 }
 
 /// Partitions that go away once nothing of them is in flight.
@@ -100,39 +115,59 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
     let (events_in, mut events) = mpsc::channel(1024);
     let (back, mut answers) = mpsc::unbounded_channel();
     let jobs = Jobs::join(&at.config, events_in)?;
-    let mut stop = at.stop.clone();
-    let seed = fastrand::Rng::new();
+    let (mut stop, mut in_force) = (at.stop.clone(), at.in_force.clone());
+    at.metrics.job_age_max(at.config.sender.job_age_max);
     let mut sender = Loop {
-        dispatch: Dispatch::new(settings(&at.config), seed),
+        dispatch: Dispatch::new(settings(&at.config), fastrand::Rng::new()),
+        loads: reload::start(&at.config, back.clone())?,
         jobs,
         partitions: HashMap::new(),
         back,
-        traceparents: HashMap::new(),
         hosts: HashMap::new(),
         leaving: Vec::new(),
         generation: 0,
-        paused: false,
         stopping: *stop.borrow(),
         refused: HashSet::new(),
+        failing: HashSet::new(),
+        old: false,
+        pace: Pace::default(),
         at,
     };
+    sender.rules(in_force.borrow_and_update().clone());
     let mut commit = tokio::time::interval(COMMIT_EVERY);
     commit.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         sender.start();
         sender.let_go();
-        let wake =
-            Duration::from_micros(u64::try_from(sender.dispatch.wake_at() - (sender.at.now)()).unwrap_or_default());
+        let wake = sender.dispatch.wake_at() - (sender.at.now)();
+        let wake = Duration::from_micros(u64::try_from(wake).unwrap_or_default());
         tokio::select! {
             biased;
-            Some(back) = answers.recv() => sender.came_back(back),
+            Some(back) = answers.recv() => {
+                sender.came_back(back);
+                // What has come by now is taken in before the next look at the lanes.
+                while let Ok(back) = answers.try_recv() {
+                    sender.came_back(back);
+                }
+            }
+            _ = commit.tick() => sender.tick(),
             event = events.recv() => match event {
                 // The group is left: everything is handed over.
                 Some(Event::Left) | None => break,
-                Some(event) => sender.event(event)?,
+                Some(event) => {
+                    sender.event(event)?;
+                    for _ in 0..EVENTS_AT_ONCE {
+                        let Ok(event) = events.try_recv() else { break };
+                        if matches!(event, Event::Left) {
+                            sender.jobs.join_thread();
+                            return Ok(());
+                        }
+                        sender.event(event)?;
+                    }
+                }
             },
+            Ok(()) = in_force.changed() => sender.rules(in_force.borrow_and_update().clone()),
             () = tokio::time::sleep(wake.max(Duration::from_millis(1))) => {}
-            _ = commit.tick() => sender.tick(),
             _ = stop.changed(), if !sender.stopping => {
                 sender.stopping = true;
                 sender.jobs.leave();
@@ -142,6 +177,9 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
     sender.jobs.join_thread();
     Ok(())
 }
+
+/// Jobs that are taken in between two looks at the lanes: few enough not to hold up an answer.
+const EVENTS_AT_ONCE: usize = 256;
 
 /// The dispatch's settings from the configuration.
 pub fn settings(config: &Config) -> Settings {
@@ -166,12 +204,25 @@ pub fn settings(config: &Config) -> Settings {
         job_age_max: config.sender.job_age_max,
         dedup_window: config.sender.dedup_window,
         dedup_ids_max: config.sender.dedup_ids_max,
+        payload_bytes_max: config.sender.payload_bytes_max,
         join: config.slack.join,
     }
 }
 
+/// A job as it is held in memory.
+fn payload(raw: &RawJob) -> Result<Payload, CodecError> {
+    let job = DeliveryJob::decode(&raw.value)?;
+    Ok(Payload {
+        job: Arc::new(job),
+        traceparent: raw.traceparent.as_deref().map(Arc::from),
+        written_at: raw.timestamp,
+        // Its texts, the struct around them, and its place in the map.
+        bytes: raw.value.len() + size_of::<DeliveryJob>() + 2 * size_of::<Payload>(),
+    })
+}
+
 impl Loop {
-    /// Starts every request that may start now.
+    /// Starts every request that may start now, and has read again what is wanted.
     fn start(&mut self) {
         // Who hasn't polled for half a session may own nothing any more.
         if self.stopping || self.jobs.silent_for() > SESSION_TIMEOUT / 2 {
@@ -181,18 +232,35 @@ impl Loop {
         while let Some(attempt) = self.dispatch.next((self.at.now)(), &mut settled) {
             self.spawn(attempt);
         }
-        for settled in settled {
-            self.settle(settled);
+        self.settle_all(settled);
+        self.load();
+    }
+
+    fn load(&mut self) {
+        for load in self.dispatch.loads() {
+            self.at.metrics.jobs_reread(load.jobs.len());
+            // The thread ends only with us.
+            drop(self.loads.send(load));
         }
     }
 
+    fn rules(&mut self, in_force: Arc<InForce>) {
+        let mut settled = Vec::new();
+        self.dispatch.rules(in_force, (self.at.now)(), &mut settled);
+        self.settle_all(settled);
+        self.load();
+    }
+
     fn spawn(&self, attempt: Attempt) {
+        let Some(job) = attempt.jobs.first() else { return };
+        let provider = job.action.provider();
         let (destinations, back) = (Arc::clone(&self.at.destinations), self.back.clone());
         tokio::spawn(async move {
             let began = Instant::now();
             let answers = destinations.attempt(&attempt).await;
             drop(back.send(Back::Answered {
                 attempt: attempt.id,
+                provider,
                 answers,
                 took: began.elapsed(),
             }));
@@ -207,9 +275,11 @@ impl Loop {
                 tracing::info!(partitions = partitions.len(), lost, "partitions go away");
                 for partition in &partitions {
                     // Nothing of them starts any more; lost ones have another owner already.
-                    self.dispatch.disown(*partition);
                     if lost {
+                        self.dispatch.disown(*partition);
                         self.partitions.remove(partition);
+                    } else {
+                        self.dispatch.retire(*partition);
                     }
                 }
                 let until = Instant::now() + self.at.config.sender.shutdown_timeout;
@@ -232,11 +302,8 @@ impl Loop {
         let mut leaving = std::mem::take(&mut self.leaving);
         leaving.retain(|leaving| {
             let busy = leaving.partitions.iter().any(|partition| {
-                self.dispatch.is_busy(*partition)
-                    || self
-                        .partitions
-                        .get(partition)
-                        .is_some_and(|partition| partition.ending > 0)
+                let waits = |partition: &Partition| partition.unacknowledged > 0;
+                self.dispatch.is_busy(*partition) || self.partitions.get(partition).is_some_and(waits)
             });
             if busy && Instant::now() < leaving.until {
                 return true;
@@ -244,7 +311,7 @@ impl Loop {
             self.commit(CommitMode::Sync, Some(&leaving.partitions));
             for partition in &leaving.partitions {
                 self.partitions.remove(partition);
-                self.traceparents.retain(|at, _| at.partition != *partition);
+                self.dispatch.disown(*partition);
             }
             // The group's thread may have stopped waiting.
             let _waits = leaving.done.send(());
@@ -256,211 +323,163 @@ impl Loop {
     fn assigned(&mut self, partition: i32) {
         self.generation += 1;
         let generation = self.generation;
-        self.dispatch.own(partition, (self.at.now)());
         self.partitions.insert(
             partition,
             Partition {
                 generation,
-                recovered: None,
+                since: (self.at.now)(),
+                recalled: false,
                 early: Vec::new(),
-                unsettled: BTreeMap::new(),
-                next: 0,
+                unacknowledged: 0,
                 committed: -1,
-                ending: 0,
             },
         );
-        self.recover(partition, generation);
-        if self.paused {
-            drop(self.jobs.pause(true));
-        }
+        self.recall(partition, generation);
         self.at.ready.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Reads the predecessor's outcomes back, beside the loop.
-    fn recover(&self, partition: i32, generation: u64) {
-        let committed = self.jobs.committed(partition);
-        let (config, back) = (Arc::clone(&self.at.config), self.back.clone());
+    fn recall(&self, partition: i32, generation: u64) {
+        let left = self.jobs.committed(partition);
+        let (config, back, now) = (Arc::clone(&self.at.config), self.back.clone(), (self.at.now)());
         tokio::task::spawn_blocking(move || {
-            let recovered = committed
+            let recalled = left
                 .map_err(|error| error.to_string())
-                .and_then(|committed| recover(&config, partition, committed.outcomes_from));
-            drop(back.send(Back::Recovered {
+                .and_then(|left| recall(&config, partition, left, now));
+            drop(back.send(Back::Recalled {
                 partition,
                 generation,
-                recovered,
+                recalled,
             }));
         });
     }
 
     fn read(&mut self, job: RawJob) {
-        let Some(partition) = self.partitions.get_mut(&job.partition) else {
-            return;
-        };
-        if partition.recovered.is_none() {
-            partition.early.push(job);
-            return;
+        match self.partitions.get_mut(&job.partition) {
+            Some(partition) if partition.recalled => self.accept(job),
+            Some(partition) => partition.early.push(job),
+            None => {}
         }
-        self.accept(job);
     }
 
     fn accept(&mut self, raw: RawJob) {
-        let now = (self.at.now)();
-        let Some(partition) = self.partitions.get_mut(&raw.partition) else {
-            return;
-        };
-        let Some(recovered) = &partition.recovered else { return };
-        if raw.offset < partition.next {
-            return;
-        }
-        partition.next = raw.offset + 1;
-        if recovered.settled.contains(&raw.offset) {
-            return;
-        }
-        // A job's outcomes, and those of the jobs behind it, come after it was first read.
-        let tried = raw.offset < recovered.tried_below;
-        let from = if tried {
-            recovered.outcomes_from
-        } else {
-            recovered.outcomes_end
-        };
-        let attempts = recovered.attempts.get(&raw.offset).copied().unwrap_or(0);
-        let throttled = DeliveryJob::decode(&raw.value)
-            .ok()
-            .and_then(|job| recovered.throttled.get(&job.lane()).cloned());
-        partition.unsettled.insert(raw.offset, from);
         let at = JobAt {
             partition: raw.partition,
             offset: raw.offset,
         };
-        match DeliveryJob::decode(&raw.value) {
-            Ok(job) => {
-                if let Some(traceparent) = raw.traceparent {
-                    self.traceparents.insert(at, traceparent);
-                }
-                let host = Arc::clone(
-                    self.hosts
-                        .entry(job.credential.clone())
-                        .or_insert_with(|| self.at.destinations.host(&job)),
-                );
-                if let Some(outcome) = throttled {
-                    self.dispatch.recall(&outcome, Arc::clone(&host), &job, now);
-                }
-                let waiting = Waiting {
-                    at,
-                    bytes: raw.value.len() + size_of::<Waiting>() + size_of::<DeliveryJob>(),
-                    job: Arc::new(job),
-                    written_at: raw.timestamp * 1000,
-                    accepted_at: now,
-                    attempts,
-                    not_before: 0,
-                    failing_since: None,
-                    aside: false,
+        if !self.dispatch.read(at, raw.timestamp) {
+            return;
+        }
+        match payload(&raw) {
+            Ok(payload) => {
+                let host = match self.hosts.get(&payload.job.credential) {
+                    Some(host) => Arc::clone(host),
+                    None => {
+                        let host = self.at.destinations.host(&payload.job);
+                        self.hosts.insert(payload.job.credential.clone(), Arc::clone(&host));
+                        host
+                    }
                 };
-                self.dispatch.accept(waiting, host, now);
+                self.dispatch.accept(at, payload, &host, raw.replayed, (self.at.now)());
             }
             Err(error) => self.undecodable(at, &raw, &error.to_string()),
-        }
-        self.pace();
-    }
-
-    /// Pauses the fetch when enough is held, and goes on when there is room again.
-    fn pace(&mut self) {
-        let (waiting, bytes) = self.dispatch.held();
-        let budget = self.at.config.sender.payload_bytes_max;
-        let full = waiting >= WAITING_MAX || bytes >= budget;
-        let room = waiting <= WAITING_LOW && bytes <= budget - budget / 4;
-        if (full && !self.paused) || (room && self.paused) {
-            self.paused = full;
-            if let Err(error) = self.jobs.pause(full) {
-                tracing::warn!(%error, "fetching could not be paused or resumed");
-            }
         }
     }
 
     fn came_back(&mut self, back: Back) {
         match back {
-            Back::Answered { attempt, answers, took } => {
-                for answer in &answers {
-                    tracing::debug!(attempt, verdict = verdict(&answer.verdict), "answered");
-                }
-                let counted: Vec<&'static str> = answers.iter().map(|answer| verdict(&answer.verdict)).collect();
+            Back::Answered {
+                attempt,
+                provider,
+                answers,
+                took,
+            } => {
+                let result = answers.first().map_or("retry", |answer| verdict(&answer.verdict));
+                tracing::debug!(attempt, verdict = result, "answered");
+                self.at.metrics.attempted(provider, result, took);
                 let settled = self.dispatch.answered(attempt, answers, (self.at.now)());
-                if let (Some(first), Some(result)) = (settled.first(), counted.first()) {
-                    self.at.metrics.attempted(first.job.action.provider(), result, took);
+                self.pace.sent(settled.len(), (self.at.now)());
+                self.settle_all(settled);
+            }
+            Back::Loaded { load, jobs } => {
+                let mut settled = Vec::new();
+                let lost = self.dispatch.loaded(load, jobs, (self.at.now)(), &mut settled);
+                for at in lost {
+                    tracing::error!(
+                        kafka.partition = at.partition,
+                        kafka.offset = at.offset,
+                        "a waiting job is gone from Kafka before it was sent: is the topic's retention long enough?"
+                    );
+                    self.at.metrics.events_lost(1);
                 }
-                for settled in settled {
-                    self.settle(settled);
-                }
-                self.credentials();
-                self.pace();
+                self.settle_all(settled);
             }
             Back::DeadLettered(settled) => self.write_outcome(settled),
             Back::DeadLetterFailed(letter) => self.write_dead_letter(letter),
             Back::Acked {
                 at,
                 generation,
+                is_final,
                 outcome_offset,
             } => {
-                let Some(partition) = self.partitions.get_mut(&at.partition) else {
+                let ours = self.partitions.get_mut(&at.partition);
+                let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
                     return;
                 };
-                if partition.generation != generation {
-                    return;
-                }
                 match outcome_offset {
                     Ok(offset) => {
-                        partition.unsettled.remove(&at.offset);
-                        partition.ending -= 1;
-                        if let Some(recovered) = &mut partition.recovered {
-                            recovered.outcomes_end = recovered.outcomes_end.max(offset + 1);
+                        partition.unacknowledged -= 1;
+                        if is_final {
+                            self.dispatch.acked(at, offset);
                         }
-                        self.traceparents.remove(&at);
                     }
                     // Until Kafka has it, the job isn't settled.
                     Err(settled) => self.write_outcome(settled),
                 }
             }
-            Back::Recovered {
+            Back::Recalled {
                 partition,
                 generation,
-                recovered,
-            } => self.recovered(partition, generation, recovered),
+                recalled,
+            } => self.recalled(partition, generation, recalled),
         }
     }
 
-    fn recovered(&mut self, number: i32, generation: u64, recovered: Result<Recovered, String>) {
-        let now = (self.at.now)();
-        let Some(partition) = self
-            .partitions
-            .get_mut(&number)
-            .filter(|partition| partition.generation == generation)
-        else {
+    fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Recalled, String>) {
+        let ours = self.partitions.get_mut(&number);
+        let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
             return;
         };
-        match recovered {
+        match recalled {
             Err(message) => {
                 tracing::warn!(
                     kafka.partition = number,
                     message,
                     "outcomes could not be read back; trying again"
                 );
-                self.recover(number, generation);
+                self.recall(number, generation);
             }
-            Ok(recovered) => {
-                for (job_id, sent_at) in &recovered.sent {
-                    self.dispatch.recall_sent(job_id, *sent_at, now);
-                }
-                partition.recovered = Some(recovered);
-                for job in std::mem::take(&mut partition.early) {
-                    self.accept(job);
+            Ok(recalled) => {
+                partition.recalled = true;
+                let early = std::mem::take(&mut partition.early);
+                self.dispatch.own(number, partition.since, recalled, (self.at.now)());
+                early.into_iter().for_each(|job| self.accept(job));
+                if let Err(error) = self.jobs.resume(number) {
+                    tracing::warn!(%error, kafka.partition = number, "a partition could not be resumed");
                 }
             }
         }
     }
 
+    fn settle_all(&mut self, settled: Vec<Settled>) {
+        settled.into_iter().for_each(|settled| self.settle(settled));
+    }
+
     fn tick(&mut self) {
         self.commit(CommitMode::Async, None);
         self.gauges();
+        self.credentials();
+        self.oldest();
     }
 }
 
@@ -469,7 +488,7 @@ fn verdict(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Delivered => "delivered",
         Verdict::Throttled { .. } => "throttled",
-        Verdict::Retry | Verdict::NotInChannel => "retry",
+        Verdict::Retry | Verdict::NotInChannel | Verdict::NotOpen => "retry",
         Verdict::Ambiguous => "ambiguous",
         Verdict::Rejected(_) | Verdict::BatchRefused => "rejected",
         Verdict::CredentialRefused => "credential_refused",

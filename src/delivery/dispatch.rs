@@ -1,25 +1,36 @@
 //! Dispatch: which job may be sent now, and what becomes of it after the answer.
 //!
-//! The sender's loop hands in jobs and answers; out come requests to start and outcomes to write.
-//! Nothing here does I/O or reads a clock: `now` comes with each call, in microseconds since the
-//! epoch on a clock that never goes back.
+//! The sender's loop hands in jobs and answers; out come requests to start, jobs to load again and
+//! outcomes to write. Nothing here does I/O or reads a clock: `now` comes with each call, in
+//! microseconds since the epoch on a clock that never goes back.
 //!
 //! Invariants: requests of one scope start no closer than its spacing; nothing of a frozen scope
-//! starts; jobs of one lane key start in the order they were written; a job leaves memory only
-//! with its final outcome, or because its partition went to another owner.
+//! starts; jobs of one lane key start in the order they were written; a job ends with one final
+//! outcome, or goes with its partition to another owner; of a job that isn't near its turn
+//! nothing is held but where it is.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::{JobAt, Lane, Waiting};
-use super::limit::{Micros, Rate, Spacer};
-use super::sent::SentIds;
+use super::backlog::{Backlog, Entry};
+use super::lane::{Class, JobAt, Lane};
+use super::limit::{Cap, Micros, Rate, Spacer};
+use super::offsets::{Offsets, Place};
+use super::recall::{Frozen, Recalled, Tried};
+use super::sent::{SentIds, Threads};
 use super::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, Provider};
 use crate::reason::Reason;
 
 mod answer;
+mod doom;
+mod load;
+mod scope;
 mod turn;
+mod view;
+
+pub use load::{Load, Payload};
+pub use view::LaneView;
 
 /// The limits and delays in force.
 #[derive(Debug, Clone)]
@@ -41,6 +52,7 @@ pub struct Settings {
     pub job_age_max: Duration,
     pub dedup_window: Duration,
     pub dedup_ids_max: usize,
+    pub payload_bytes_max: usize,
     pub join: bool,
 }
 
@@ -62,6 +74,8 @@ pub enum Verdict {
     CredentialRefused,
     /// The bot isn't in the public channel; it may join.
     NotInChannel,
+    /// The member has no conversation with the bot yet; it may open one.
+    NotOpen,
     /// The batch as a whole was refused; its halves may not be.
     BatchRefused,
 }
@@ -72,6 +86,15 @@ pub enum Scope {
     Credential,
 }
 
+impl Scope {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lane => "lane",
+            Self::Credential => "credential",
+        }
+    }
+}
+
 /// An answer to one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -80,6 +103,8 @@ pub struct Answer {
     /// The provider's words, masked and cut.
     pub words: String,
     pub message_id: Option<String>,
+    /// The conversation that was opened.
+    pub channel: Option<String>,
 }
 
 /// A request to make now.
@@ -88,13 +113,21 @@ pub struct Attempt {
     pub id: u64,
     pub request: Request,
     pub jobs: Vec<Arc<DeliveryJob>>,
+    /// The first message of the thread that the message goes into.
+    pub thread_ts: Option<String>,
+    /// The conversation to post to, where the job names a member whose conversation was opened.
+    pub channel: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     Send,
-    /// Join the jobs' channel.
+    /// Join the job's channel.
     Join,
+    /// Open a conversation with the job's member.
+    Open,
+    /// Ask whether the job's credential works.
+    Probe,
 }
 
 /// An outcome to write; a final one settles its job once Kafka has acknowledged it.
@@ -102,14 +135,28 @@ pub enum Request {
 pub struct Settled {
     pub at: JobAt,
     pub job: Arc<DeliveryJob>,
+    pub traceparent: Option<Arc<str>>,
     pub outcome: Outcome,
     /// The job goes to the dead letters for this reason.
     pub dead: Option<Reason>,
 }
 
-/// How often a refused credential is probed: first and at the longest.
-const PROBE_FIRST: Micros = 30_000_000;
-const PROBE_MAX: Micros = 600_000_000;
+/// What the rules in force say to waiting jobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// The credential that a rule names.
+    pub credentials: HashMap<String, String>,
+    /// Waiting jobs of a rule that a person cancelled: those of versions below the offset, and
+    /// replays from before the time (epoch milliseconds).
+    pub cancelled: HashMap<String, Cancelled>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancelled {
+    pub below: i64,
+    pub at: i64,
+}
+
 /// How often waiting jobs are looked through for those that are too old.
 const SWEEP_EVERY: Micros = 10_000_000;
 
@@ -120,155 +167,291 @@ pub struct Dispatch {
     rng: fastrand::Rng,
     lanes: Vec<LaneState>,
     by_id: HashMap<String, usize>,
-    credentials: HashMap<String, Credential>,
-    hosts: HashMap<Arc<str>, usize>,
-    /// Lanes with work by the time they may be ready, then by who was served longest ago.
+    credentials: Vec<Credential>,
+    credential_by_id: HashMap<String, usize>,
+    hosts: Vec<Host>,
+    host_by_name: HashMap<Arc<str>, usize>,
+    /// Credentials with work by the time one of their lanes may be ready, then by who was served
+    /// longest ago.
     ready: BTreeSet<(Micros, u64, usize)>,
     attempts: HashMap<u64, InFlight>,
-    partitions: HashMap<i32, Micros>,
+    partitions: HashMap<i32, Owned>,
+    /// Counts ownerships: an answer to a former one changes nothing.
+    epoch: u64,
+    classes: Vec<Class>,
+    class_by_value: HashMap<Class, u32>,
+    rules: HashMap<String, u32>,
+    rule_ids: Vec<String>,
+    caps: HashMap<u32, Cap>,
+    in_force: Arc<InForce>,
+    payloads: HashMap<JobAt, Payload>,
+    bytes: usize,
+    tried: HashMap<JobAt, Tried>,
+    loads: Vec<Load>,
+    /// Loads on their way: the lane they are for, and what they will take.
+    loading: HashMap<u64, (Option<usize>, usize)>,
+    expected: usize,
+    /// Jobs that a person or their age has ended; they wait to be loaded for their last words.
+    doomed: VecDeque<(doom::Doom, Backlog)>,
+    /// Those of them that are being loaded.
+    ending: Option<(doom::Doom, Vec<Entry>)>,
+    /// Freezes and starts that a predecessor knew, for scopes that we haven't met.
+    frozen: HashMap<String, Frozen>,
+    started: HashMap<String, Vec<Micros>>,
     sent: SentIds,
+    threads: Threads,
     in_flight: usize,
     next_id: u64,
     next_sweep: Micros,
-    waiting: usize,
-    bytes: usize,
 }
 
 #[derive(Debug)]
 struct LaneState {
     id: String,
-    credential: String,
-    host: Arc<str>,
-    provider: Provider,
+    credential: usize,
     lane: Lane,
     spacer: Option<Spacer>,
+    frozen_until: Micros,
     served: u64,
-    /// Its place in `ready`, if it has one.
+    /// Its place among the credential's lanes, if it has one.
     queued: Option<(Micros, u64)>,
     batch_max: usize,
-    joined: bool,
-    join_next: bool,
-    frozen_why: Option<&'static str>,
+    join: Step,
+    open: Step,
+    /// The member's conversation.
+    channel: Option<String>,
+}
+
+/// A request that comes before the message at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Unasked,
+    Next,
+    Done,
 }
 
 #[derive(Debug)]
 struct Credential {
+    id: String,
+    host: usize,
+    provider: Provider,
     spacer: Option<Spacer>,
+    frozen_until: Micros,
     in_flight: usize,
     in_flight_max: usize,
-    refused: Option<Micros>,
+    /// Requests in flight that the destination seems to take; CleverTap alone narrows it.
+    window: f64,
+    /// When the last answer came that asked for less.
+    throttled_at: Micros,
+    refused: Option<Refused>,
     throttles: u32,
+    /// Requests in a row that came to nothing.
+    failed: u32,
+    served: u64,
+    /// Its lanes with work.
+    lanes: BTreeSet<(Micros, u64, usize)>,
+    queued: Option<(Micros, u64)>,
+    /// It found its host full, and waits for a place there.
+    parked: bool,
+}
+
+/// A credential that was refused is probed, and then tried by one message.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    since: Micros,
+    interval: Micros,
+    /// A probe found it to work; the next message proves it.
+    probed: bool,
+}
+
+#[derive(Debug)]
+struct Host {
+    in_flight: usize,
+    /// Credentials that found it full.
+    parked: VecDeque<usize>,
 }
 
 #[derive(Debug)]
 struct InFlight {
     lane: usize,
     request: Request,
-    jobs: Vec<Waiting>,
+    entries: Vec<Entry>,
     started: Micros,
+    thread_ts: Option<String>,
+    epoch: u64,
+}
+
+/// A partition that is ours.
+#[derive(Debug)]
+struct Owned {
+    epoch: u64,
+    since: Micros,
+    /// It goes away: what comes back isn't tried again.
+    retired: bool,
+    offsets: Offsets,
+    recalled: Recalled,
 }
 
 impl Dispatch {
     pub fn new(settings: Settings, rng: fastrand::Rng) -> Self {
         let sent = SentIds::new(settings.dedup_window, settings.dedup_ids_max);
+        let threads = Threads::new(settings.dedup_window, settings.dedup_ids_max);
         Self {
             settings,
             rng,
             lanes: Vec::new(),
             by_id: HashMap::new(),
-            credentials: HashMap::new(),
-            hosts: HashMap::new(),
+            credentials: Vec::new(),
+            credential_by_id: HashMap::new(),
+            hosts: Vec::new(),
+            host_by_name: HashMap::new(),
             ready: BTreeSet::new(),
             attempts: HashMap::new(),
             partitions: HashMap::new(),
+            epoch: 0,
+            classes: Vec::new(),
+            class_by_value: HashMap::new(),
+            rules: HashMap::new(),
+            rule_ids: Vec::new(),
+            caps: HashMap::new(),
+            in_force: Arc::default(),
+            payloads: HashMap::new(),
+            bytes: 0,
+            tried: HashMap::new(),
+            loads: Vec::new(),
+            loading: HashMap::new(),
+            expected: 0,
+            doomed: VecDeque::new(),
+            ending: None,
+            frozen: HashMap::new(),
+            started: HashMap::new(),
             sent,
+            threads,
             in_flight: 0,
             next_id: 0,
             next_sweep: 0,
-            waiting: 0,
-            bytes: 0,
         }
     }
 
-    /// We own `partition` since `now`, as far as limits go.
-    pub fn own(&mut self, partition: i32, now: Micros) {
-        self.sent.begin(now);
-        self.partitions.insert(partition, now);
-    }
-
-    /// Takes in what the predecessor's outcomes say of this job's id or lane.
-    pub fn recall(&mut self, outcome: &Outcome, host: Arc<str>, job: &DeliveryJob, now: Micros) {
-        let until = outcome.next_at.unwrap_or(0) * 1000;
-        if outcome.result == OutcomeResult::Throttled && until > now {
-            let lane = self.lane(job, host, now);
-            // Slack's words tell the channel's limit from the workspace's.
-            let of_lane = outcome
-                .words
-                .as_deref()
-                .is_some_and(|words| words.starts_with("rate_limited"));
-            let scope = if of_lane || job.action == ActionType::SlackWebhook {
-                Scope::Lane
-            } else {
-                Scope::Credential
-            };
-            self.freeze(lane, scope, until, now, "throttled");
+    /// We own `partition` since `since`, as far as limits go, with what its outcomes say.
+    pub fn own(&mut self, partition: i32, since: Micros, mut recalled: Recalled, now: Micros) {
+        self.epoch += 1;
+        self.sent.begin(recalled.known_since);
+        for (id, sent_at) in std::mem::take(&mut recalled.sent) {
+            self.sent.insert(id, sent_at, now);
         }
+        for thread in std::mem::take(&mut recalled.threads) {
+            self.threads
+                .insert(&thread.lane, &thread.lead_id, &thread.ts, thread.began, now);
+        }
+        for (rule, mut starts) in std::mem::take(&mut recalled.started) {
+            starts.sort();
+            let starts: Vec<Micros> = starts.into_iter().map(|(at, _)| at).collect();
+            match self.rules.get(&rule).and_then(|number| self.caps.get_mut(number)) {
+                Some(cap) => cap.recall(&starts),
+                None => self.started.entry(rule).or_default().extend(starts),
+            }
+        }
+        for (id, frozen) in std::mem::take(&mut recalled.frozen) {
+            self.recall_freeze(id, frozen, now);
+        }
+        for (offset, mut tried) in std::mem::take(&mut recalled.tried) {
+            tried.aside = now - tried.failing_since >= micros(self.settings.step_aside);
+            self.tried.insert(JobAt { partition, offset }, tried);
+        }
+        for credential in &mut self.credentials {
+            // Its last owner may have started a request just before.
+            if let Some(spacer) = &mut credential.spacer {
+                spacer.take_over(since);
+            }
+        }
+        for lane in &mut self.lanes {
+            if let Some(spacer) = &mut lane.spacer {
+                spacer.take_over(since);
+            }
+        }
+        let owned = Owned {
+            epoch: self.epoch,
+            since,
+            retired: false,
+            offsets: Offsets::new(recalled.committed),
+            recalled,
+        };
+        self.partitions.insert(partition, owned);
     }
 
-    /// How far back a repeated event is known to have been sent.
-    pub fn dedup_reach(&self, now: Micros) -> Duration {
-        self.sent.reach(now)
+    /// A record of the jobs topic was read. Whether it is to be accepted: what is settled or was
+    /// read before is not.
+    pub fn read(&mut self, at: JobAt, written_at: i64) -> bool {
+        let Some(owned) = self.partitions.get_mut(&at.partition) else {
+            return false;
+        };
+        if owned.retired || at.offset < owned.offsets.next() {
+            return false;
+        }
+        let recalled = &mut owned.recalled;
+        // Outcomes of a job, and of those behind it, come after it was first read.
+        let tried = at.offset < recalled.tried_below;
+        let from = if tried {
+            recalled.outcomes_from
+        } else {
+            recalled.outcomes_end
+        };
+        owned.offsets.read(at.offset, from, written_at);
+        if recalled.settled.remove(&at.offset) {
+            owned.offsets.settle(at.offset);
+            return false;
+        }
+        true
     }
 
-    /// A job id that was sent, by us or a predecessor, at `sent_at`.
-    pub fn recall_sent(&mut self, job_id: &str, sent_at: Micros, now: Micros) {
-        self.sent.insert(job_id, sent_at, now);
-    }
-
-    /// Takes in a job. `attempts` is known from its earlier outcomes.
-    pub fn accept(&mut self, waiting: Waiting, host: Arc<str>, now: Micros) {
-        let lane = self.lane(&waiting.job, host, now);
-        self.waiting += 1;
-        self.bytes += waiting.bytes;
-        self.lanes[lane].lane.push(waiting);
+    /// Takes in a job that [`Self::read`] said is to be accepted. `replayed` by a person.
+    pub fn accept(&mut self, at: JobAt, payload: Payload, host: &Arc<str>, replayed: bool, now: Micros) {
+        let job = Arc::clone(&payload.job);
+        let lane = self.lane_of(&job, host, now);
+        let class = self.class_of(&job, replayed);
+        let entry = Entry::new(at, key(&job), class);
+        let doom = match () {
+            () if self.is_cancelled(&job, replayed, payload.written_at) => Some(doom::Doom::Cancelled),
+            () if self.is_replaced(lane, class) => Some(doom::Doom::Replaced),
+            () => None,
+        };
+        if let Some(doom) = doom {
+            self.keep(at, payload);
+            return self.doom(doom, [entry]);
+        }
+        let near = self.lanes[lane].lane.len() < self.chunk(lane);
+        if near && self.bytes < self.settings.payload_bytes_max {
+            self.keep(at, payload);
+        }
+        let tried = self.tried.get(&at).copied().filter(|tried| tried.not_before > now);
+        let state = &mut self.lanes[lane];
+        match tried {
+            Some(tried) if tried.aside => state.lane.step_aside(vec![entry], tried.not_before),
+            Some(tried) => state.lane.hold([entry], tried.not_before),
+            None => state.lane.push(entry, now),
+        }
         self.queue(lane, now);
     }
 
-    /// Jobs waiting in memory, and their bytes.
-    pub fn held(&self) -> (usize, usize) {
-        (self.waiting, self.bytes)
+    /// Kafka has a job's final outcome, or the dead letter of a record that is no job.
+    pub fn acked(&mut self, at: JobAt, outcome_offset: Option<i64>) {
+        if let Some(owned) = self.partitions.get_mut(&at.partition) {
+            owned.offsets.settle(at.offset);
+            if let Some(offset) = outcome_offset {
+                owned.recalled.outcomes_end = owned.recalled.outcomes_end.max(offset + 1);
+            }
+        }
+    }
+
+    /// What to commit of a partition.
+    pub fn place(&self, partition: i32) -> Option<Place> {
+        let owned = self.partitions.get(&partition)?;
+        Some(owned.offsets.place(owned.recalled.outcomes_end))
     }
 
     pub fn in_flight(&self) -> usize {
         self.in_flight
-    }
-
-    /// The next request that may start now, if any. What expired, was sent before or is too old is
-    /// settled on the way, into `settled`.
-    pub fn next(&mut self, now: Micros, settled: &mut Vec<Settled>) -> Option<Attempt> {
-        self.sweep(now, settled);
-        while let Some((at, served, lane)) = self.ready.first().copied() {
-            if at > now || self.in_flight >= self.settings.in_flight_max {
-                return None;
-            }
-            self.ready.remove(&(at, served, lane));
-            self.lanes[lane].queued = None;
-            match self.start_at(lane, now) {
-                Some(start) if start <= now => {}
-                Some(_) => {
-                    self.queue(lane, now);
-                    continue;
-                }
-                None => continue,
-            }
-            let before = settled.len();
-            if let Some(attempt) = self.start(lane, now, settled) {
-                return Some(attempt);
-            }
-            debug_assert!(settled.len() > before, "a lane that is ready has something to take");
-            self.queue(lane, now);
-        }
-        None
     }
 
     /// When [`Self::next`] is worth another call, if nothing comes in before.
@@ -279,179 +462,115 @@ impl Dispatch {
         }
     }
 
-    pub fn in_flight_by_provider(&self) -> HashMap<Provider, usize> {
-        let mut counts = HashMap::new();
-        for attempt in self.attempts.values() {
-            *counts.entry(self.lanes[attempt.lane].provider).or_default() += 1;
+    /// `partition` goes away: nothing of it starts any more, and what is in flight is settled.
+    pub fn retire(&mut self, partition: i32) {
+        let Some(owned) = self.partitions.get_mut(&partition) else {
+            return;
+        };
+        owned.retired = true;
+        let of_it = |entry: &Entry| entry.at().partition == partition;
+        let mut dropped = Vec::new();
+        for lane in &mut self.lanes {
+            dropped.extend(lane.lane.remove(of_it));
         }
-        counts
+        for (_, backlog) in &mut self.doomed {
+            dropped.extend(backlog.extract(usize::MAX, of_it));
+        }
+        if let Some((_, entries)) = &mut self.ending {
+            entries.retain(|entry| !of_it(entry));
+        }
+        dropped.iter().for_each(|entry| self.forget(entry.at()));
     }
 
-    /// Drops what waits of `partition`; its lanes' limits stay, should it come back.
+    /// Forgets `partition`; its lanes' limits stay, should it come back.
     pub fn disown(&mut self, partition: i32) {
+        self.retire(partition);
         self.partitions.remove(&partition);
-        for lane in &mut self.lanes {
-            for waiting in lane.lane.remove(|waiting| waiting.at.partition == partition) {
-                self.waiting -= 1;
-                self.bytes -= waiting.bytes;
-            }
-        }
+        let dropped = self.payloads.extract_if(|at, _| at.partition == partition);
+        self.bytes -= dropped.map(|(_, payload)| payload.bytes).sum::<usize>();
+        self.tried.retain(|at, _| at.partition != partition);
     }
 
     /// Whether requests with jobs of `partition` are in flight.
     pub fn is_busy(&self, partition: i32) -> bool {
-        self.attempts
-            .values()
-            .any(|attempt| attempt.jobs.iter().any(|job| job.at.partition == partition))
+        let of_it = |entry: &Entry| entry.at().partition == partition;
+        self.attempts.values().any(|attempt| attempt.entries.iter().any(of_it))
     }
 
-    /// For metrics and people: every lane with work or a freeze.
-    pub fn lanes(&self, now: Micros) -> impl Iterator<Item = LaneView<'_>> {
-        self.lanes.iter().map(move |lane| {
-            let credential = &self.credentials[&lane.credential];
-            let spacers = [lane.spacer.as_ref(), credential.spacer.as_ref()];
-            let frozen = spacers.iter().flatten().filter(|spacer| spacer.frozen(now));
-            let why = if credential.refused.is_some() {
-                Some("credential_refused")
-            } else {
-                lane.frozen_why
-            };
-            LaneView {
-                id: &lane.id,
-                provider: lane.provider,
-                waiting: lane.lane.len(),
-                spacing: spacers
-                    .iter()
-                    .flatten()
-                    .map(|spacer| spacer.spacing())
-                    .max()
-                    .unwrap_or(0),
-                frozen_until: frozen.map(|spacer| spacer.ready_at()).max(),
-                frozen_why: why.unwrap_or("throttled"),
-            }
-        })
+    /// An entry whose partition went away since the attempt began.
+    fn is_stale(&self, entry: &Entry, epoch: u64) -> bool {
+        let owned = self.partitions.get(&entry.at().partition);
+        owned.is_none_or(|owned| owned.epoch > epoch)
     }
 
-    fn start(&mut self, lane: usize, now: Micros, settled: &mut Vec<Settled>) -> Option<Attempt> {
-        let state = &mut self.lanes[lane];
-        let taken = state.lane.take(state.batch_max, now);
-        let mut jobs = Vec::with_capacity(taken.len());
-        for waiting in taken {
-            let result = if self.sent.contains(&waiting.job.job_id, now) {
-                OutcomeResult::Duplicate
-            } else if waiting.job.expires_at.is_some_and(|at| at * 1000 <= now) {
-                OutcomeResult::Expired
-            } else {
-                jobs.push(waiting);
-                continue;
-            };
-            self.waiting -= 1;
-            self.bytes -= waiting.bytes;
-            state.lane.release(std::iter::once(&waiting));
-            let outcome = outcome(&waiting, result, now);
-            settled.push(Settled {
-                at: waiting.at,
-                job: waiting.job,
-                outcome,
-                dead: None,
-            });
-        }
-        if jobs.is_empty() {
-            return None;
-        }
-        let request = if state.join_next { Request::Join } else { Request::Send };
-        self.next_id += 1;
-        state.served = self.next_id;
-        state.lane.in_flight += 1;
-        if let Some(spacer) = state.spacer.as_mut().filter(|_| request == Request::Send) {
-            spacer.start(now);
-        }
-        let host = Arc::clone(&state.host);
-        let credential = self
-            .credentials
-            .get_mut(&state.credential)
-            .expect("a lane's credential is known");
-        credential.in_flight += 1;
-        if let Some(spacer) = &mut credential.spacer {
-            spacer.start(now);
-        }
-        *self.hosts.entry(host).or_default() += 1;
-        self.in_flight += 1;
-        let attempt = Attempt {
-            id: self.next_id,
-            request,
-            jobs: jobs.iter().map(|waiting| Arc::clone(&waiting.job)).collect(),
+    fn class_of(&mut self, job: &DeliveryJob, replayed: bool) -> u32 {
+        let known = self.rules.get(&job.rule_id).copied();
+        let rule = known.unwrap_or_else(|| {
+            let number = u32::try_from(self.rule_ids.len()).expect("rules are far fewer");
+            self.rule_ids.push(job.rule_id.clone());
+            self.rules.insert(job.rule_id.clone(), number);
+            number
+        });
+        let max_rate = job.max_rate.as_deref().and_then(|rate| Rate::parse(rate).ok());
+        let class = Class {
+            rule,
+            version: job.rule_version,
+            digest_after: job.digest_after.map(|after| after.saturating_mul(1000)),
+            max_rate,
+            replayed,
         };
-        self.attempts.insert(
-            attempt.id,
-            InFlight {
-                lane,
-                request,
-                jobs,
-                started: now,
-            },
-        );
-        self.queue(lane, now);
-        Some(attempt)
+        if let Some(number) = self.class_by_value.get(&class) {
+            return *number;
+        }
+        if let Some(rate) = max_rate {
+            let known = self.caps.remove(&rule).map(Cap::into_starts);
+            let starts = known.or_else(|| self.started.remove(&job.rule_id).map(VecDeque::from));
+            self.caps.insert(rule, Cap::new(rate, starts.unwrap_or_default()));
+        }
+        let number = u32::try_from(self.classes.len()).expect("versions of rules are far fewer");
+        self.classes.push(class.clone());
+        self.class_by_value.insert(class, number);
+        number
     }
 
-    /// A job older than `job_age_max` becomes a dead letter, whatever holds it.
-    fn sweep(&mut self, now: Micros, settled: &mut Vec<Settled>) {
-        if now < self.next_sweep {
-            return;
-        }
-        self.next_sweep = now + SWEEP_EVERY;
-        let oldest = now - micros(self.settings.job_age_max);
-        for state in &mut self.lanes {
-            let refused = self.credentials[&state.credential].refused.is_some();
-            let reason = if refused {
-                Reason::CredentialRefused
-            } else {
-                Reason::GaveUp
-            };
-            for waiting in state.lane.remove(|waiting| waiting.written_at < oldest) {
-                self.waiting -= 1;
-                self.bytes -= waiting.bytes;
-                let outcome =
-                    outcome(&waiting, OutcomeResult::Dead, now).because(reason, "older than sender.job_age_max");
-                settled.push(Settled {
-                    at: waiting.at,
-                    job: waiting.job,
-                    outcome,
-                    dead: Some(reason),
-                });
-            }
+    fn outcome(&self, at: JobAt, job: &DeliveryJob, result: OutcomeResult, now: Micros) -> Outcome {
+        let mut outcome = job.outcome(result, now / 1000);
+        outcome.attempt = self.tried.get(&at).map_or(0, |tried| tried.attempts);
+        outcome.job_partition = Some(at.partition);
+        outcome.job_offset = Some(at.offset);
+        outcome
+    }
+
+    /// Ends a job: nothing of it stays but its bit, which is set when Kafka has the outcome.
+    fn end(&mut self, at: JobAt, payload: &Payload, outcome: Outcome, dead: Option<Reason>) -> Settled {
+        self.forget(at);
+        self.tried.remove(&at);
+        Settled {
+            at,
+            job: Arc::clone(&payload.job),
+            traceparent: payload.traceparent.clone(),
+            outcome,
+            dead,
         }
     }
 
-    /// The credentials that are refused now.
-    pub fn refused(&self) -> HashSet<&str> {
-        self.credentials
-            .iter()
-            .filter(|(_, state)| state.refused.is_some())
-            .map(|(id, _)| id.as_str())
-            .collect()
+    /// The ids of rules by which jobs are known here, for those who cancel.
+    pub fn rule_ids(&self) -> HashSet<&str> {
+        self.rule_ids.iter().map(String::as_str).collect()
     }
 }
 
-/// A lane as metrics and people see it.
-#[derive(Debug, Clone)]
-pub struct LaneView<'d> {
-    pub id: &'d str,
-    pub provider: Provider,
-    pub waiting: usize,
-    /// The time that one job of it takes, by the limits alone.
-    pub spacing: Micros,
-    pub frozen_until: Option<Micros>,
-    pub frozen_why: &'static str,
-}
-
-fn outcome(waiting: &Waiting, result: OutcomeResult, now: Micros) -> Outcome {
-    let mut outcome = waiting.job.outcome(result, now / 1000);
-    outcome.attempt = waiting.attempts;
-    outcome.job_partition = Some(waiting.at.partition);
-    outcome.job_offset = Some(waiting.at.offset);
-    outcome
+/// Jobs of one key keep their order.
+fn key(job: &DeliveryJob) -> u32 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    match job.action.provider() {
+        Provider::Slack => 0,
+        Provider::Clevertap => {
+            let mut hasher = DefaultHasher::new();
+            job.destination.hash(&mut hasher);
+            (hasher.finish() >> 32) as u32
+        }
+    }
 }
 
 fn micros(duration: Duration) -> Micros {

@@ -5,6 +5,7 @@
 //! and a new owner waits one spacing before its first, because it can't know when its
 //! predecessor's last request started.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub type Micros = i64;
 
 /// So many requests per period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate {
     count: u32,
     period: Duration,
@@ -39,6 +40,10 @@ impl Rate {
     pub fn spacing(self) -> Micros {
         let micros = self.period.as_micros() as f64 * 1.02 / f64::from(self.count);
         micros.ceil() as Micros
+    }
+
+    fn period(self) -> Micros {
+        Micros::try_from(self.period.as_micros()).unwrap_or(Micros::MAX)
     }
 
     /// Reads `1/s`, `300/m` or `20/h`.
@@ -89,12 +94,14 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-/// Spaces the starts of one scope, and holds them back while the scope is frozen.
+/// Spaces the starts of one scope.
 #[derive(Debug, Clone)]
 pub struct Spacer {
     spacing: Micros,
+    /// A start that is late by up to so much doesn't make the next one late. With it, starts are
+    /// still further apart than period ÷ N in every window of a period.
+    slack: Micros,
     next: Micros,
-    frozen_until: Micros,
 }
 
 impl Spacer {
@@ -103,33 +110,75 @@ impl Spacer {
         let spacing = rate.spacing();
         Self {
             spacing,
+            slack: rate.period() / 100,
             next: since + spacing,
-            frozen_until: Micros::MIN,
         }
     }
 
     /// When the next request may start: `now` or earlier means at once.
     pub fn ready_at(&self) -> Micros {
-        self.next.max(self.frozen_until)
+        self.next
     }
 
     /// Counts a start. Only to be called when [`Self::ready_at`] has come.
     pub fn start(&mut self, now: Micros) {
         debug_assert!(now >= self.ready_at(), "a start before its time breaks the limit");
-        self.next = now + self.spacing;
+        self.next = self.next.max(now - self.slack) + self.spacing;
     }
 
-    /// Nothing starts before `until`; an earlier freeze that lasts longer stays.
-    pub fn freeze(&mut self, until: Micros) {
-        self.frozen_until = self.frozen_until.max(until);
-    }
-
-    pub fn frozen(&self, now: Micros) -> bool {
-        self.frozen_until > now
+    /// Somebody else counted the starts until `since`.
+    pub fn take_over(&mut self, since: Micros) {
+        self.next = self.next.max(since + self.spacing);
     }
 
     pub fn spacing(&self) -> Micros {
         self.spacing
+    }
+}
+
+/// At most N starts in any period, as close together as they come: what is under the cap isn't
+/// slowed down.
+#[derive(Debug, Clone)]
+pub struct Cap {
+    rate: Rate,
+    starts: VecDeque<Micros>,
+}
+
+impl Cap {
+    /// `starts` are a predecessor's, oldest first.
+    pub fn new(rate: Rate, starts: impl IntoIterator<Item = Micros>) -> Self {
+        let mut cap = Self {
+            rate,
+            starts: VecDeque::new(),
+        };
+        starts.into_iter().for_each(|at| cap.start(at));
+        cap
+    }
+
+    /// Starts that a predecessor counted.
+    pub fn recall(&mut self, starts: &[Micros]) {
+        self.starts.extend(starts);
+        self.starts.make_contiguous().sort_unstable();
+        let beyond = self.starts.len().saturating_sub(self.rate.count as usize);
+        self.starts.drain(..beyond);
+    }
+
+    pub fn into_starts(self) -> VecDeque<Micros> {
+        self.starts
+    }
+
+    pub fn ready_at(&self) -> Micros {
+        match self.starts.front() {
+            Some(oldest) if self.starts.len() >= self.rate.count as usize => oldest + self.rate.period(),
+            _ => Micros::MIN,
+        }
+    }
+
+    pub fn start(&mut self, now: Micros) {
+        self.starts.push_back(now);
+        if self.starts.len() > self.rate.count as usize {
+            self.starts.pop_front();
+        }
     }
 }
 
@@ -151,13 +200,25 @@ mod tests {
     }
 
     #[test]
-    fn a_freeze_holds_and_a_shorter_one_does_not_end_it() {
-        let mut spacer = Spacer::new(Rate::per_second(1), 0);
-        assert_eq!(spacer.ready_at(), 1_020_000, "a new owner waits one spacing");
-        spacer.freeze(5_000_000);
-        spacer.freeze(3_000_000);
-        assert_eq!(spacer.ready_at(), 5_000_000);
-        assert!(spacer.frozen(4_999_999) && !spacer.frozen(5_000_000));
+    fn a_late_start_does_not_make_the_next_one_late() {
+        let mut spacer = Spacer::new(Rate::per_second(50), 0);
+        let mut now = 0;
+        for _ in 0..500 {
+            // Timers are a millisecond late.
+            now = spacer.ready_at() + 1_000;
+            spacer.start(now);
+        }
+        assert!(now < 10_300_000, "{now}: 97 % of the limit and more");
+    }
+
+    #[test]
+    fn a_cap_lets_the_first_through_at_once_and_then_waits_for_the_window() {
+        let mut cap = Cap::new(Rate::parse("2/h").unwrap(), [5]);
+        assert_eq!(cap.ready_at(), Micros::MIN);
+        cap.start(7);
+        assert_eq!(cap.ready_at(), 3_600_000_005);
+        cap.start(3_600_000_005);
+        assert_eq!(cap.ready_at(), 3_600_000_007);
     }
 
     proptest! {
@@ -167,7 +228,7 @@ mod tests {
             let mut spacer = Spacer::new(Rate::per_second(count), 0);
             let mut now = 0;
             let mut starts = Vec::new();
-            for gap in gaps {
+            for gap in gaps.into_iter().map(|gap| if gap % 3 == 0 { gap } else { gap % 15_000 }) {
                 now = (now + gap).max(spacer.ready_at());
                 spacer.start(now);
                 starts.push(now);

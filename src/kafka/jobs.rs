@@ -45,6 +45,8 @@ pub struct RawJob {
     pub key: Vec<u8>,
     pub value: Vec<u8>,
     pub traceparent: Option<String>,
+    /// A person asked for it again.
+    pub replayed: bool,
 }
 
 /// What a predecessor left with a partition: where it is, and from where its outcomes are to be
@@ -109,13 +111,11 @@ impl Jobs {
         self.began.elapsed().saturating_sub(polled)
     }
 
-    pub fn pause(&self, paused: bool) -> Result<(), KafkaError> {
-        let assigned = self.consumer.assignment()?;
-        if paused {
-            self.consumer.pause(&assigned)
-        } else {
-            self.consumer.resume(&assigned)
-        }
+    /// Begins to read a partition. One that was just assigned waits for this.
+    pub fn resume(&self, partition: i32) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        self.consumer.resume(&list)
     }
 
     /// Where a predecessor left `partition`.
@@ -132,7 +132,7 @@ impl Jobs {
         };
         Ok(Committed {
             offset,
-            outcomes_from: element.metadata().parse().ok(),
+            outcomes_from: element.metadata().split(' ').next().and_then(|from| from.parse().ok()),
         })
     }
 
@@ -194,6 +194,7 @@ fn read(
                 key: message.key().unwrap_or_default().to_vec(),
                 value: message.payload().unwrap_or_default().to_vec(),
                 traceparent: super::header(message.headers(), "traceparent").map(str::to_owned),
+                replayed: super::header(message.headers(), "replay-of").is_some(),
             }),
             Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) => {
                 Event::Fatal(error.to_string())
@@ -232,8 +233,12 @@ impl ConsumerContext for JobsContext {
         }
     }
 
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(list) = rebalance {
+            // Nothing is read before the predecessor's outcomes are.
+            if let Err(error) = consumer.pause(list) {
+                tracing::warn!(%error, "new partitions could not be paused; their jobs wait in memory");
+            }
             drop(self.events.blocking_send(Event::Assigned(numbers(list))));
         }
     }

@@ -74,6 +74,27 @@ impl Reader {
         Self::assign(config, topic, &partitions, Isolation::Committed).map_err(|error| error.to_string())
     }
 
+    /// Reads on from another place, and nowhere else.
+    pub fn go_to(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+        self.consumer.assign(&list)
+    }
+
+    /// The first offset of `partition` that was written at or after `time`, epoch milliseconds;
+    /// the end where none was.
+    pub fn offset_at(&self, topic: &str, partition: i32, time: i64) -> Result<Option<i64>, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, partition, Offset::Offset(time.max(0)))?;
+        let found = self.consumer.offsets_for_times(list, ANSWER_WAIT)?;
+        Ok(
+            match found.find_partition(topic, partition).map(|element| element.offset()) {
+                Some(Offset::Offset(offset)) => Some(offset),
+                _ => None,
+            },
+        )
+    }
+
     pub fn next(&self, timeout: Duration) -> Next {
         match self.consumer.poll(timeout) {
             None => Next::Nothing,

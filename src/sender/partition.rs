@@ -1,12 +1,12 @@
-//! A partition of ours: what of it is unsettled, and what its outcomes say.
+//! A partition of ours: what its outcomes say of the time before us.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::delivery::Outcome;
 use crate::delivery::limit::Micros;
-use crate::delivery::{Outcome, OutcomeResult};
-use crate::kafka::jobs::RawJob;
+use crate::delivery::recall::Recalled;
+use crate::kafka::jobs::{Committed, RawJob};
 use crate::kafka::reader::{Isolation, Next, Reader};
 
 /// A partition that is ours.
@@ -14,94 +14,66 @@ use crate::kafka::reader::{Isolation, Next, Reader};
 pub(super) struct Partition {
     /// Answers to a former ownership don't count.
     pub(super) generation: u64,
-    pub(super) recovered: Option<Recovered>,
-    /// Jobs that came before the outcomes were read back.
+    /// When it became ours.
+    pub(super) since: Micros,
+    /// Its outcomes are read back: jobs may go.
+    pub(super) recalled: bool,
+    /// Jobs that came before that.
     pub(super) early: Vec<RawJob>,
-    /// Unsettled jobs, each with the place from which its outcomes can be found.
-    pub(super) unsettled: BTreeMap<i64, i64>,
-    pub(super) next: i64,
+    /// Outcomes that Kafka has not acknowledged.
+    pub(super) unacknowledged: usize,
+    /// The offset that was committed last.
     pub(super) committed: i64,
-    /// Jobs whose end Kafka has not acknowledged.
-    pub(super) ending: usize,
 }
 
-/// What the outcomes of a partition say.
-#[derive(Debug, Default)]
-pub(super) struct Recovered {
-    /// Above every job that a predecessor tried.
-    pub(super) tried_below: i64,
-    /// Where the outcomes were read from, and where they end.
-    pub(super) outcomes_from: i64,
-    pub(super) outcomes_end: i64,
-    /// Jobs at or above the committed offset that are final.
-    pub(super) settled: HashSet<i64>,
-    pub(super) attempts: HashMap<i64, i32>,
-    pub(super) sent: Vec<(String, Micros)>,
-    pub(super) throttled: HashMap<String, Outcome>,
-}
-
-impl Partition {
-    /// What to commit: the lowest unsettled offset (or the next one), and from where its outcomes
-    /// can be found. Nothing before the outcomes are read back.
-    pub(super) fn place(&self) -> Option<(i64, i64)> {
-        let recovered = self.recovered.as_ref()?;
-        match self.unsettled.first_key_value() {
-            Some((offset, from)) => Some((*offset, *from)),
-            None if self.next > 0 => Some((self.next, recovered.outcomes_end)),
-            None => None,
-        }
-    }
-}
-
-/// Reads the outcomes of `partition` from `from` to the end it has now.
-pub(super) fn recover(config: &Config, partition: i32, from: Option<i64>) -> Result<Recovered, String> {
+/// Reads the outcomes of `partition` to the end that they have now: from the place that the
+/// predecessor left, and as far back as sent job ids are to be known.
+pub(super) fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Result<Recalled, String> {
     let topic = &config.topics.outcomes;
+    let failed = |error| format!("{error}");
     // The processor writes here in transactions; an open one would hide what the predecessor wrote.
-    let reader = Reader::assign(config, topic, &[(partition, from)], Isolation::Uncommitted)
-        .map_err(|error| error.to_string())?;
-    let end = reader.end(topic, partition).map_err(|error| error.to_string())?;
-    let mut recovered = Recovered {
-        outcomes_from: from.unwrap_or(0),
+    let reader = Reader::assign(config, topic, &[], Isolation::Uncommitted).map_err(failed)?;
+    let end = reader.end(topic, partition).map_err(failed)?;
+    let window = Micros::try_from(config.sender.dedup_window.as_micros()).unwrap_or(now);
+    let of_window = reader
+        .offset_at(topic, partition, (now - window) / 1000)
+        .map_err(failed)?;
+    let counted = end - i64::try_from(config.sender.dedup_ids_max).unwrap_or(end);
+    let known = of_window.unwrap_or(end).max(counted).max(0);
+    let outcomes_from = left.outcomes_from.unwrap_or(0).min(end);
+    let mut recalled = Recalled {
+        committed: left.offset.unwrap_or(0),
+        outcomes_from,
         outcomes_end: end,
-        ..Recovered::default()
+        known_since: now - window,
+        ..Recalled::default()
     };
-    if end == 0 || from.is_some_and(|from| from >= end) {
-        return Ok(recovered);
+    let from = known.min(outcomes_from);
+    if from >= end {
+        return Ok(recalled);
     }
-    let began = Instant::now();
+    reader.go_to(topic, partition, from).map_err(failed)?;
+    let mut heard = Instant::now();
     loop {
         match reader.next(Duration::from_millis(100)) {
             Next::Record(record) => {
+                heard = Instant::now();
+                if record.offset == known && counted == known {
+                    recalled.known_since = record.timestamp * 1000;
+                }
                 let last = record.offset + 1 >= end;
                 if let Some(outcome) = record.value.as_deref().and_then(|value| Outcome::decode(value).ok()) {
-                    recovered.take(outcome, record.timestamp);
+                    recalled.take(outcome, now);
                 }
                 if last {
-                    return Ok(recovered);
+                    return Ok(recalled);
                 }
             }
-            Next::End(_) => return Ok(recovered),
-            Next::Nothing if began.elapsed() > Duration::from_secs(60) => return Err("the broker is silent".to_owned()),
+            Next::End(_) => return Ok(recalled),
+            Next::Nothing if heard.elapsed() > SILENCE => return Err("the broker is silent".to_owned()),
             Next::Nothing => {}
         }
     }
 }
 
-impl Recovered {
-    fn take(&mut self, outcome: Outcome, written_at: i64) {
-        // The processor's own outcomes have no job.
-        let Some(offset) = outcome.job_offset else { return };
-        if matches!(outcome.result, OutcomeResult::Sent | OutcomeResult::Digested) {
-            self.sent.push((outcome.job_id.clone(), written_at * 1000));
-        }
-        if outcome.result == OutcomeResult::Throttled {
-            self.throttled.insert(outcome.lane.clone(), outcome.clone());
-        }
-        if outcome.result.is_final() {
-            self.settled.insert(offset);
-        }
-        self.tried_below = self.tried_below.max(offset + 1);
-        let attempts = self.attempts.entry(offset).or_default();
-        *attempts = (*attempts).max(outcome.attempt);
-    }
-}
+const SILENCE: Duration = Duration::from_secs(30);

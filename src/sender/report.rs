@@ -1,9 +1,10 @@
 //! What the loop tells the outside: offsets to Kafka, gauges to Prometheus, refused credentials to people.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::Loop;
 use crate::delivery::Provider;
+use crate::delivery::limit::Micros;
 use crate::kafka::jobs::CommitMode;
 use crate::metrics::FROZEN;
 
@@ -15,9 +16,13 @@ impl Loop {
             if only.is_some_and(|only| !only.contains(number)) {
                 continue;
             }
-            if let Some(place) = partition.place().filter(|(offset, _)| *offset > partition.committed) {
-                partition.committed = place.0;
-                offsets.insert(*number, place);
+            let place = self
+                .dispatch
+                .place(*number)
+                .filter(|place| place.offset > partition.committed);
+            if let Some(place) = place {
+                partition.committed = place.offset;
+                offsets.insert(*number, (place.offset, place.outcomes_from));
             }
         }
         if let Err(error) = self.jobs.commit(&offsets, mode) {
@@ -34,20 +39,17 @@ impl Loop {
         let now = (self.at.now)();
         let mut waiting: HashMap<Provider, usize> = HashMap::new();
         let mut frozen: HashMap<(Provider, &str), usize> = HashMap::new();
-        let (mut limit, mut capacity) = (0.0_f64, 0.0_f64);
+        let (mut limit, mut ready) = (0, 0);
         for lane in self.dispatch.lanes(now) {
             *waiting.entry(lane.provider).or_default() += lane.waiting;
-            if lane.frozen_until.is_some() {
+            let frozen_for = lane.frozen_until.map_or(0, |until| until - now);
+            if frozen_for > 0 {
                 *frozen.entry((lane.provider, lane.frozen_why)).or_default() += 1;
             }
-            // A lane that its own limit spaces is the limit's; one without is ours to drain faster.
-            let seconds = lane.waiting as f64 * lane.spacing as f64 / 1e6;
-            if lane.spacing > 0 || lane.frozen_until.is_some() {
-                let frozen = lane.frozen_until.map_or(0.0, |until| (until - now) as f64 / 1e6);
-                limit = limit.max(seconds + if lane.waiting > 0 { frozen } else { 0.0 });
-            } else {
-                capacity += lane.waiting as f64 / 1000.0;
+            if lane.waiting > 0 {
+                limit = limit.max(frozen_for + lane.spacing.saturating_mul(lane.waiting as Micros));
             }
+            ready += lane.ready;
         }
         let in_flight = self.dispatch.in_flight_by_provider();
         for provider in Provider::ALL {
@@ -61,8 +63,29 @@ impl Loop {
                     .frozen(provider, reason, frozen.get(&(provider, reason)).copied().unwrap_or(0));
             }
         }
-        self.at.metrics.backlog(limit, capacity);
+        // Even when every request times out, so many end in a second.
+        let sender = &self.at.config.sender;
+        let slowest = sender.in_flight_max as f64 / sender.request_timeout.as_secs_f64();
+        let capacity = ready as f64 / self.pace.per_second(now).max(slowest);
+        self.at.metrics.backlog(limit as f64 / 1e6, capacity);
         self.at.metrics.dedup_reach(self.dispatch.dedup_reach(now));
+        self.at.metrics.payload_bytes(self.dispatch.bytes());
+        let oldest = self.dispatch.oldest(now).unwrap_or_default();
+        self.at.metrics.oldest_job_age(oldest);
+    }
+
+    /// Half of `job_age_max` is the time to look after a job that waits.
+    pub(super) fn oldest(&mut self) {
+        let age_max = self.at.config.sender.job_age_max;
+        let old = self.dispatch.oldest((self.at.now)()).filter(|age| *age > age_max / 2);
+        if let Some(age) = old.filter(|_| !self.old) {
+            tracing::warn!(
+                age_seconds = age.as_secs(),
+                job_age_max_seconds = age_max.as_secs(),
+                "the oldest waiting job is past half of sender.job_age_max, after which it becomes a dead letter"
+            );
+        }
+        self.old = old.is_some();
     }
 
     /// Says once when a credential is refused, and once when it works again.
@@ -78,5 +101,44 @@ impl Loop {
             tracing::info!(credential, "the credential works again");
         }
         self.refused = refused;
+        let failing: HashSet<String> = self.dispatch.failing().into_iter().map(str::to_owned).collect();
+        for credential in failing.difference(&self.failing) {
+            tracing::warn!(
+                credential,
+                "requests in a row came to nothing; one at a time until one is taken"
+            );
+        }
+        for credential in self.failing.difference(&failing) {
+            tracing::info!(credential, "requests are taken again");
+        }
+        self.failing = failing;
+    }
+}
+
+/// How many jobs were answered for in the last minute, second by second.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    seconds: VecDeque<(Micros, usize)>,
+}
+
+const SECOND: Micros = 1_000_000;
+const MINUTE: Micros = 60 * SECOND;
+
+impl Pace {
+    pub(super) fn sent(&mut self, count: usize, now: Micros) {
+        match self.seconds.back_mut() {
+            Some((second, counted)) if now - *second < SECOND => *counted += count,
+            _ => self.seconds.push_back((now, count)),
+        }
+        while self.seconds.front().is_some_and(|(second, _)| now - second > MINUTE) {
+            self.seconds.pop_front();
+        }
+    }
+
+    fn per_second(&self, now: Micros) -> f64 {
+        let recent = || self.seconds.iter().filter(|(second, _)| now - second <= MINUTE);
+        let since = recent().map(|(second, _)| *second).next().unwrap_or(now);
+        let count: usize = recent().map(|(_, count)| count).sum();
+        count as f64 / ((now - since).max(SECOND) as f64 / SECOND as f64)
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct DeadLetter {
     value: Vec<u8>,
     reason: Reason,
     detail: String,
-    trace: Option<String>,
+    trace: Option<Arc<str>>,
     /// `None` for a record that is no job, and has no outcome.
     settled: Option<Arc<Settled>>,
 }
@@ -31,7 +31,7 @@ impl Loop {
         let Some(partition) = self.partitions.get_mut(&at.partition) else {
             return;
         };
-        partition.ending += 1;
+        partition.unacknowledged += 1;
         let generation = partition.generation;
         tracing::warn!(
             kafka.partition = at.partition,
@@ -47,7 +47,7 @@ impl Loop {
             value: raw.value.clone(),
             reason: Reason::NotDecodable,
             detail: detail.to_owned(),
-            trace: raw.traceparent.clone(),
+            trace: raw.traceparent.as_deref().map(Arc::from),
             settled: None,
         }));
     }
@@ -72,7 +72,7 @@ impl Loop {
         let Some(partition) = self.partitions.get_mut(&settled.at.partition) else {
             return;
         };
-        partition.ending += usize::from(outcome.result.is_final());
+        partition.unacknowledged += 1;
         let generation = partition.generation;
         let settled = Arc::new(settled);
         let Some(reason) = settled.dead else {
@@ -96,7 +96,7 @@ impl Loop {
             value: settled.job.encode(),
             reason,
             detail,
-            trace: self.traceparents.get(&settled.at).cloned(),
+            trace: settled.traceparent.clone(),
             settled: Some(settled),
         }));
     }
@@ -113,7 +113,7 @@ impl Loop {
             ("rule-id", &outcome.rule_id),
             ("job-id", &outcome.job_id),
         ];
-        let trace = self.traceparents.get(&at).map(|trace| ("traceparent", trace.as_str()));
+        let trace = settled.traceparent.as_deref().map(|trace| ("traceparent", trace));
         let record = Record {
             topic: &self.at.config.topics.outcomes,
             partition: Some(at.partition),
@@ -123,18 +123,17 @@ impl Loop {
         };
         let last = Arc::clone(&settled);
         self.at.producer.write(&record, move |ack| {
-            // What isn't final settles nothing, and is not worth a second try.
-            if last.outcome.result.is_final() {
-                let outcome_offset = ack.map(|(_, offset)| offset).map_err(|error| {
-                    tracing::warn!(error, "an outcome was not written; trying again");
-                    last
-                });
-                drop(back.send(Back::Acked {
-                    at,
-                    generation,
-                    outcome_offset,
-                }));
-            }
+            let is_final = last.outcome.result.is_final();
+            let outcome_offset = ack.map(|(_, offset)| Some(offset)).map_err(|error| {
+                tracing::warn!(error, "an outcome was not written; trying again");
+                last
+            });
+            drop(back.send(Back::Acked {
+                at,
+                generation,
+                is_final,
+                outcome_offset,
+            }));
         });
     }
 
@@ -177,7 +176,8 @@ impl Loop {
                 (Ok(_), None) => Back::Acked {
                     at,
                     generation,
-                    outcome_offset: Ok(-1),
+                    is_final: true,
+                    outcome_offset: Ok(None),
                 },
                 (Err(error), _) => {
                     tracing::error!(error, "a dead letter was not written; trying again");

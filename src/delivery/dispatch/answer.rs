@@ -1,232 +1,296 @@
 //! What an answer makes of its jobs: settled, back in their lane, or waiting with their whole scope.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashSet;
 
 use super::{
-    Answer, Dispatch, InFlight, Micros, OnAmbiguous, OutcomeResult, PROBE_FIRST, PROBE_MAX, Provider, Rate, Reason,
-    Request, Scope, Settled, Spacer, Verdict, Waiting, ceil_millis, micros, outcome,
+    Answer, Dispatch, Entry, InFlight, Micros, OnAmbiguous, OutcomeResult, Provider, Reason, Request, Scope, Settled,
+    Step, Tried, Verdict, ceil_millis, micros,
 };
+use crate::delivery::sent::id_bytes;
+
+/// What an answer means for all that its request went through.
+#[derive(Debug, Clone, Copy)]
+struct Freeze {
+    scope: Scope,
+    until: Micros,
+    result: OutcomeResult,
+}
 
 impl Dispatch {
-    /// Takes in the answers to an attempt, one for each of its jobs in order.
-    pub fn answered(&mut self, attempt: u64, answers: Vec<Answer>, now: Micros) -> Vec<Settled> {
-        let Some(InFlight {
-            lane,
-            request,
-            jobs,
-            started,
-        }) = self.attempts.remove(&attempt)
-        else {
+    /// Takes in the answers to an attempt: one for each of its jobs in order, or one for all.
+    pub fn answered(&mut self, attempt: u64, mut answers: Vec<Answer>, now: Micros) -> Vec<Settled> {
+        let Some(flight) = self.attempts.remove(&attempt) else {
             return Vec::new();
         };
-        assert_eq!(jobs.len(), answers.len(), "every job of an attempt has its answer");
-        self.finish(lane, &jobs);
-        let mut settled = Vec::new();
-        if let Some(answer) = answers.first().filter(|_| request == Request::Join) {
-            self.joined(lane, answer, jobs, now);
-        } else if jobs.len() > 1 && answers.iter().all(|answer| answer.verdict == Verdict::BatchRefused) {
-            // Halves from here on; a single record that is refused is at fault itself.
-            self.lanes[lane].batch_max = jobs.len().div_ceil(2);
-            jobs.into_iter().for_each(|waiting| self.back(lane, waiting));
-        } else {
-            let all_taken = answers.iter().all(|answer| answer.verdict == Verdict::Delivered);
-            if all_taken && self.lanes[lane].provider == Provider::Clevertap {
-                self.lanes[lane].batch_max = self.settings.batch_max;
-            }
-            for (waiting, answer) in jobs.into_iter().zip(answers) {
-                self.settle(lane, waiting, answer, started, now, &mut settled);
-            }
+        if let [answer] = &answers[..] {
+            answers = vec![answer.clone(); flight.entries.len()];
         }
+        assert_eq!(
+            flight.entries.len(),
+            answers.len(),
+            "every job of an attempt has its answer"
+        );
+        let (lane, keys) = (flight.lane, keys(&flight));
+        let credential = self.lanes[lane].credential;
+        let host = self.credentials[credential].host;
+        self.credentials[credential].in_flight -= 1;
+        self.hosts[host].in_flight -= 1;
+        self.in_flight -= 1;
+        let settled = match flight.request {
+            Request::Send => self.answered_send(flight, answers, now),
+            Request::Join | Request::Open | Request::Probe => {
+                self.answered_first(&flight, &answers[0], now);
+                self.back(lane, flight.entries, flight.epoch, now);
+                Vec::new()
+            }
+        };
+        self.lanes[lane].lane.release(keys);
         self.queue(lane, now);
-        self.queue_credential(&self.lanes[lane].credential.clone(), now);
+        self.queue_credential(credential, now);
+        self.unpark(host, now);
         settled
     }
 
-    fn finish(&mut self, lane: usize, jobs: &[Waiting]) {
-        let state = &mut self.lanes[lane];
-        state.lane.release(jobs.iter());
-        state.lane.in_flight -= 1;
-        self.in_flight -= 1;
-        self.credentials
-            .get_mut(&state.credential)
-            .expect("a lane's credential is known")
-            .in_flight -= 1;
-        *self.hosts.get_mut(&state.host).expect("a lane's host is known") -= 1;
+    /// Jobs go back to where they were, not before the time given.
+    fn back(&mut self, lane: usize, mut entries: Vec<Entry>, epoch: u64, not_before: Micros) {
+        let retired = |entry: &Entry| {
+            self.partitions
+                .get(&entry.at().partition)
+                .is_none_or(|owned| owned.retired)
+        };
+        entries.retain(|entry| !self.is_stale(entry, epoch) && !retired(entry));
+        let (aside, held): (Vec<Entry>, Vec<Entry>) =
+            (entries.into_iter()).partition(|entry| self.tried.get(&entry.at()).is_some_and(|tried| tried.aside));
+        self.lanes[lane].lane.step_aside(aside, not_before);
+        self.lanes[lane].lane.hold(held, not_before);
     }
 
-    /// Back into the queue, unless its partition went away meanwhile.
-    fn back(&mut self, lane: usize, waiting: Waiting) {
-        if self.partitions.contains_key(&waiting.at.partition) {
-            self.lanes[lane].lane.push(waiting);
-        } else {
-            self.waiting -= 1;
-            self.bytes -= waiting.bytes;
+    /// What was asked before the message: the message goes next, whatever came of it, and its own
+    /// answer says whether that was enough.
+    fn answered_first(&mut self, flight: &InFlight, answer: &Answer, now: Micros) {
+        let (asked, lane) = (flight.request, flight.lane);
+        let number = self.lanes[lane].credential;
+        let again = matches!(
+            answer.verdict,
+            Verdict::Throttled { .. } | Verdict::Retry | Verdict::Ambiguous
+        );
+        if let Verdict::Throttled { retry_after, .. } = answer.verdict {
+            self.throttle(lane, Scope::Credential, retry_after, flight.started, now);
+        } else if again {
+            // Asking twice does no harm, but not at once.
+            let delay = self.backoff(1);
+            self.freeze_lane(lane, now + delay, now);
+        }
+        let step = if again { Step::Next } else { Step::Done };
+        match asked {
+            Request::Join => self.lanes[lane].join = step,
+            Request::Open => {
+                self.lanes[lane].open = step;
+                self.lanes[lane].channel = answer.channel.clone();
+            }
+            Request::Probe | Request::Send => match answer.verdict {
+                Verdict::CredentialRefused => {
+                    self.refuse(number, flight.started, now);
+                }
+                _ if again => {}
+                _ => {
+                    if let Some(refused) = &mut self.credentials[number].refused {
+                        refused.probed = true;
+                    }
+                }
+            },
         }
     }
 
-    /// After a join the message goes again; a join that was refused leaves its words to the message.
-    fn joined(&mut self, lane: usize, answer: &Answer, jobs: Vec<Waiting>, now: Micros) {
-        self.lanes[lane].join_next = false;
-        self.lanes[lane].joined = true;
-        match answer.verdict {
-            Verdict::Throttled { retry_after, .. } => {
-                self.lanes[lane].join_next = true;
-                self.throttle(lane, Scope::Credential, retry_after, now);
-            }
-            Verdict::Retry | Verdict::Ambiguous => {
-                // Joining twice does no harm.
-                self.lanes[lane].joined = false;
-            }
-            _ => {}
+    fn answered_send(&mut self, flight: InFlight, answers: Vec<Answer>, now: Micros) -> Vec<Settled> {
+        let (lane, credential) = (flight.lane, self.lanes[flight.lane].credential);
+        let count = flight.entries.len();
+        if count > 1 && answers.iter().all(|answer| answer.verdict == Verdict::BatchRefused) {
+            // Halves from here on; a single record that is refused is at fault itself.
+            self.lanes[lane].batch_max = count.div_ceil(2);
+            self.back(lane, flight.entries, flight.epoch, now);
+            return Vec::new();
         }
-        jobs.into_iter().for_each(|waiting| self.back(lane, waiting));
+        let freeze = self.react(&flight, &answers, now);
+        let all_delivered = answers.iter().all(|answer| answer.verdict == Verdict::Delivered);
+        if all_delivered && self.credentials[credential].provider == Provider::Clevertap {
+            self.lanes[lane].batch_max = self.settings.batch_max;
+            self.widen(credential);
+        }
+        let attempts = flight.entries.iter().filter_map(|entry| self.tried.get(&entry.at()));
+        let attempts = attempts.map(|tried| tried.attempts).max().unwrap_or(0) + 1;
+        let retry_at = now + self.backoff(attempts);
+        let mut settled = Vec::with_capacity(count);
+        let (mut frozen, mut failed, mut aside) = (Vec::new(), Vec::new(), Vec::new());
+        for (entry, answer) in flight.entries.iter().zip(answers) {
+            let Some(mut one) = self.settle(&flight, *entry, answer, freeze, now) else {
+                continue;
+            };
+            if !one.outcome.result.is_final() {
+                let tried = self.tried.get_mut(&entry.at()).expect("an attempt was counted");
+                if one.outcome.scope.is_some() {
+                    frozen.push(*entry);
+                } else if one.outcome.next_at.is_some() {
+                    // To be joined or opened first, and then at once.
+                    frozen.push(*entry);
+                } else {
+                    tried.aside = now - tried.failing_since >= micros(self.settings.step_aside);
+                    one.outcome.next_at = Some(ceil_millis(retry_at));
+                    if tried.aside {
+                        let words = one.outcome.words.take().unwrap_or_default();
+                        one.outcome.words = Some(format!("stepped aside; {words}"));
+                        aside.push(*entry);
+                    } else {
+                        failed.push(*entry);
+                    }
+                }
+            }
+            settled.push(one);
+        }
+        self.back(lane, frozen, flight.epoch, now);
+        self.back(lane, failed, flight.epoch, retry_at);
+        self.back(lane, aside, flight.epoch, retry_at);
+        settled
     }
 
+    /// What the answers say of the credential and the lane as a whole.
+    fn react(&mut self, flight: &InFlight, answers: &[Answer], now: Micros) -> Option<Freeze> {
+        let (lane, number) = (flight.lane, self.lanes[flight.lane].credential);
+        let failed = |answer: &Answer| matches!(answer.verdict, Verdict::Retry | Verdict::Ambiguous);
+        let credential = &mut self.credentials[number];
+        if answers.iter().all(failed) {
+            credential.failed = credential.failed.saturating_add(1);
+            return None;
+        }
+        credential.failed = 0;
+        match &answers.first()?.verdict {
+            Verdict::Throttled { scope, retry_after } => Some(Freeze {
+                scope: *scope,
+                until: self.throttle(lane, *scope, *retry_after, flight.started, now),
+                result: OutcomeResult::Throttled,
+            }),
+            Verdict::CredentialRefused => Some(Freeze {
+                scope: Scope::Credential,
+                until: self.refuse(number, flight.started, now),
+                result: OutcomeResult::Retry,
+            }),
+            _ => {
+                // Whatever it says, it says it to a credential that works.
+                credential.throttles = 0;
+                credential.refused = None;
+                None
+            }
+        }
+    }
+
+    /// One job's outcome; `None` where the job went to another owner meanwhile.
     fn settle(
         &mut self,
-        lane: usize,
-        mut waiting: Waiting,
+        flight: &InFlight,
+        entry: Entry,
         answer: Answer,
-        started: Micros,
+        freeze: Option<Freeze>,
         now: Micros,
-        settled: &mut Vec<Settled>,
-    ) {
-        waiting.attempts += 1;
-        let mut outcome = outcome(&waiting, OutcomeResult::Sent, now);
-        outcome.started_at = Some(started / 1000);
+    ) -> Option<Settled> {
+        let (at, lane) = (entry.at(), flight.lane);
+        let stale = self.is_stale(&entry, flight.epoch);
+        let payload = self.payloads.get(&at).cloned()?;
+        let job = &payload.job;
+        if answer.verdict == Verdict::Delivered
+            && let Some(id) = id_bytes(&job.job_id)
+        {
+            // Should the job come back to us, it was sent all the same.
+            self.sent.insert(id, now, now);
+        }
+        if stale {
+            return None;
+        }
+        let tried = self.tried.entry(at).or_insert_with(|| Tried {
+            failing_since: flight.started,
+            ..Tried::default()
+        });
+        tried.attempts += 1;
+        let failing_since = tried.failing_since;
+        let mut outcome = self.outcome(at, job, OutcomeResult::Sent, now);
+        outcome.started_at = Some(flight.started / 1000);
         outcome.status = answer.status.map(i32::from);
-        outcome.words = Some(answer.words.clone()).filter(|words| !words.is_empty());
+        outcome.words = Some(answer.words).filter(|words| !words.is_empty());
         outcome.message_id = answer.message_id;
+        let state = &self.lanes[lane];
         let verdict = match answer.verdict {
-            // A message alone that is refused, a second `not_in_channel` and a rule that would
+            // A record alone that is refused, a second `not_in_channel` and a rule that would
             // rather lose a message than repeat it are final.
             Verdict::BatchRefused => Verdict::Rejected(Reason::MessageRejected),
-            Verdict::NotInChannel if !self.settings.join || self.lanes[lane].joined => {
-                Verdict::Rejected(Reason::DestinationGone)
+            Verdict::NotInChannel if !self.settings.join || state.join == Step::Done => GONE,
+            Verdict::NotOpen if state.open == Step::Done => GONE,
+            Verdict::Ambiguous if job.on_ambiguous == OnAmbiguous::Dead => Verdict::Rejected(Reason::GaveUp),
+            Verdict::Retry | Verdict::Ambiguous if now - failing_since >= micros(self.settings.give_up_after) => {
+                Verdict::Rejected(Reason::GaveUp)
             }
-            Verdict::Ambiguous if waiting.job.on_ambiguous == OnAmbiguous::Dead => Verdict::Rejected(Reason::GaveUp),
             verdict => verdict,
         };
         let mut dead = None;
         match verdict {
             Verdict::Delivered => {
-                self.sent.insert(&waiting.job.job_id, now, now);
-                self.recovered(lane);
+                if flight.entries.len() > 1 && job.action.provider() == Provider::Slack {
+                    outcome.result = OutcomeResult::Digested;
+                }
+                self.remember_thread(flight, job, &mut outcome, now);
             }
-            Verdict::Rejected(reason) => dead = Some(reason),
-            Verdict::Throttled { scope, retry_after } => {
-                outcome.result = OutcomeResult::Throttled;
-                outcome.next_at = Some(ceil_millis(self.throttle(lane, scope, retry_after, now)));
-            }
-            Verdict::CredentialRefused => {
-                outcome.result = OutcomeResult::Retry;
-                outcome.next_at = Some(ceil_millis(self.refuse_credential(lane, now)));
+            Verdict::Rejected(reason) => {
+                outcome.result = OutcomeResult::Dead;
+                outcome.reason = Some(reason.as_str().to_owned());
+                dead = Some(reason);
             }
             Verdict::NotInChannel => {
-                self.lanes[lane].join_next = true;
-                outcome.result = OutcomeResult::Retry;
-                outcome.next_at = Some(now / 1000);
+                self.lanes[lane].join = Step::Next;
+                (outcome.result, outcome.next_at) = (OutcomeResult::Retry, Some(now / 1000));
             }
-            Verdict::Retry | Verdict::Ambiguous | Verdict::BatchRefused => {
-                let since = *waiting.failing_since.get_or_insert(now);
-                if now - since >= micros(self.settings.give_up_after) {
-                    dead = Some(Reason::GaveUp);
-                } else {
-                    waiting.aside = now - since >= micros(self.settings.step_aside);
-                    waiting.not_before = now + self.backoff(waiting.attempts);
-                    outcome.result = OutcomeResult::Retry;
-                    outcome.next_at = Some(ceil_millis(waiting.not_before));
-                    if waiting.aside {
-                        let words = outcome.words.take().unwrap_or_default();
-                        outcome.words = Some(format!("stepped aside; {words}"));
-                    }
-                }
-            }
-        }
-        if let Some(reason) = dead {
-            outcome.result = OutcomeResult::Dead;
-            outcome.reason = Some(reason.as_str().to_owned());
-        }
-        let (at, job) = (waiting.at, Arc::clone(&waiting.job));
-        if outcome.result.is_final() {
-            self.waiting -= 1;
-            self.bytes -= waiting.bytes;
-        } else {
-            self.back(lane, waiting);
-        }
-        settled.push(Settled { at, job, outcome, dead });
-    }
-
-    /// Freezes a scope as an answer says; without a delay, our own grows from one second on.
-    fn throttle(&mut self, lane: usize, scope: Scope, retry_after: Option<Duration>, now: Micros) -> Micros {
-        let credential = self
-            .credentials
-            .get_mut(&self.lanes[lane].credential)
-            .expect("a lane's credential is known");
-        credential.throttles += 1;
-        let delay = match retry_after {
-            Some(delay) => micros(delay),
-            None => self.backoff(self.credentials[&self.lanes[lane].credential].throttles.min(30) as i32),
-        };
-        self.freeze(lane, scope, now + delay, now, "throttled");
-        now + delay
-    }
-
-    fn refuse_credential(&mut self, lane: usize, now: Micros) -> Micros {
-        let credential = self
-            .credentials
-            .get_mut(&self.lanes[lane].credential)
-            .expect("a lane's credential is known");
-        let interval = credential
-            .refused
-            .map_or(PROBE_FIRST, |interval| (interval * 2).min(PROBE_MAX));
-        credential.refused = Some(interval);
-        self.freeze(lane, Scope::Credential, now + interval, now, "credential_refused");
-        now + interval
-    }
-
-    fn recovered(&mut self, lane: usize) {
-        let state = &mut self.lanes[lane];
-        state.frozen_why = None;
-        let credential = self
-            .credentials
-            .get_mut(&state.credential)
-            .expect("a lane's credential is known");
-        credential.refused = None;
-        credential.throttles = 0;
-    }
-
-    pub(super) fn freeze(&mut self, lane: usize, scope: Scope, until: Micros, now: Micros, why: &'static str) {
-        let credential = self.lanes[lane].credential.clone();
-        match (scope, &mut self.lanes[lane].spacer) {
-            (Scope::Lane, Some(spacer)) => {
-                spacer.freeze(until);
-                self.lanes[lane].frozen_why = Some(why);
-                self.lanes[lane].lane.forgive(until - now);
+            Verdict::NotOpen => {
+                self.lanes[lane].open = Step::Next;
+                (outcome.result, outcome.next_at) = (OutcomeResult::Retry, Some(now / 1000));
             }
             _ => {
-                let state = self
-                    .credentials
-                    .get_mut(&credential)
-                    .expect("a lane's credential is known");
-                // A credential without a rate of its own is only ever frozen, never spaced.
-                let spacer = state
-                    .spacer
-                    .get_or_insert_with(|| Spacer::new(Rate::per_second(1_000_000), now - 2));
-                spacer.freeze(until);
-                for other in self.lanes.iter_mut().filter(|other| other.credential == credential) {
-                    other.frozen_why = Some(why);
-                    other.lane.forgive(until - now);
-                }
+                outcome.result = freeze.map_or(OutcomeResult::Retry, |freeze| freeze.result);
+                outcome.scope = freeze.map(|freeze| freeze.scope.as_str().to_owned());
+                outcome.next_at = freeze.map(|freeze| ceil_millis(freeze.until));
             }
         }
+        if outcome.result.is_final() {
+            return Some(self.end(at, &payload, outcome, dead));
+        }
+        Some(Settled {
+            at,
+            job: payload.job,
+            traceparent: payload.traceparent,
+            outcome,
+            dead,
+        })
     }
 
-    /// Doubles from `retry.initial` to `retry.max`, ±20 %.
-    fn backoff(&mut self, attempts: i32) -> Micros {
-        let doubled = micros(self.settings.retry_initial).saturating_mul(1 << (attempts - 1).clamp(0, 30));
-        let capped = doubled.min(micros(self.settings.retry_max));
-        (capped as f64 * (0.8 + 0.4 * self.rng.f64())) as Micros
+    /// A message that began a lead's thread, or went into it.
+    fn remember_thread(
+        &mut self,
+        flight: &InFlight,
+        job: &super::DeliveryJob,
+        outcome: &mut super::Outcome,
+        now: Micros,
+    ) {
+        let alone = flight.entries.len() == 1;
+        if flight.thread_ts.is_some() {
+            outcome.thread_ts = flight.thread_ts.clone();
+        } else if job.thread && alone {
+            outcome.thread_ts = outcome.message_id.clone();
+        }
+        if let Some(ts) = &outcome.thread_ts {
+            let lane = &self.lanes[flight.lane].id;
+            self.threads.insert(lane, &job.lead_id, ts, now, now);
+        }
     }
 }
+
+fn keys(flight: &InFlight) -> HashSet<u32> {
+    flight.entries.iter().map(|entry| entry.key).collect()
+}
+
+const GONE: Verdict = Verdict::Rejected(Reason::DestinationGone);

@@ -1,12 +1,9 @@
-//! A seeded simulator with a virtual clock, and single cases beside it.
-//!
-//! Mutations that were tried and are caught: a bucket that is full at the start, a `Retry-After` that
-//! is ignored, a key that isn't released after its answer, a retry that goes to the back of its lane.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! Single cases, one sender. Whole schedules with crashes and hand-overs are in [`simulation`].
 
 use super::*;
 use crate::delivery::job_id;
+
+mod simulation;
 
 const SECOND: Micros = 1_000_000;
 const START: Micros = 1_000_000 * SECOND;
@@ -28,6 +25,7 @@ fn settings() -> Settings {
         job_age_max: Duration::from_secs(72 * 3600),
         dedup_window: Duration::from_secs(24 * 3600),
         dedup_ids_max: 1000,
+        payload_bytes_max: 1 << 20,
         join: true,
     }
 }
@@ -69,55 +67,118 @@ fn answer(verdict: Verdict) -> Answer {
         status: Some(200),
         words: String::new(),
         message_id: None,
+        channel: None,
     }
 }
 
-/// A dispatch with one partition, owned since `START`.
+/// A dispatch with one partition, owned since `START`, over a Kafka that answers at once.
 struct Bench {
     dispatch: Dispatch,
     now: Micros,
     settled: Vec<Settled>,
+    kafka: HashMap<JobAt, Payload>,
+    reread: usize,
+}
+
+fn payload(job: DeliveryJob, now: Micros) -> Payload {
+    Payload {
+        job: Arc::new(job),
+        traceparent: None,
+        written_at: now / 1000,
+        bytes: 1000,
+    }
 }
 
 impl Bench {
     fn new(settings: Settings) -> Self {
         let mut dispatch = Dispatch::new(settings, fastrand::Rng::with_seed(1));
-        dispatch.own(0, START);
+        dispatch.own(0, START, Recalled::default(), START);
         Self {
             dispatch,
             now: START,
             settled: Vec::new(),
+            kafka: HashMap::new(),
+            reread: 0,
         }
     }
 
     fn accept(&mut self, job: DeliveryJob) {
+        self.accept_as(job, false);
+    }
+
+    fn accept_as(&mut self, job: DeliveryJob, replayed: bool) {
         let at = JobAt {
             partition: 0,
             offset: job.source_offset,
         };
         let host: Arc<str> = job.credential.as_str().into();
-        let waiting = Waiting {
-            at,
-            job: Arc::new(job),
-            bytes: 100,
-            written_at: self.now,
-            accepted_at: self.now,
-            attempts: 0,
-            not_before: 0,
-            failing_since: None,
-            aside: false,
-        };
-        self.dispatch.accept(waiting, host, self.now);
+        let payload = payload(job, self.now);
+        self.kafka.insert(at, payload.clone());
+        if self.dispatch.read(at, payload.written_at) {
+            self.dispatch.accept(at, payload, &host, replayed, self.now);
+        }
+    }
+
+    fn serve_loads(&mut self) {
+        loop {
+            let loads = self.dispatch.loads();
+            if loads.is_empty() {
+                return;
+            }
+            for load in loads {
+                self.reread += load.jobs.len();
+                let jobs = load.jobs.iter().map(|at| (*at, self.kafka.get(at).cloned())).collect();
+                let mut settled = Vec::new();
+                self.dispatch.loaded(load.id, jobs, self.now, &mut settled);
+                self.take_in(settled);
+            }
+        }
+    }
+
+    fn take_in(&mut self, settled: Vec<Settled>) {
+        for settled in settled {
+            if settled.outcome.result.is_final() {
+                self.dispatch.acked(settled.at, Some(self.settled.len() as i64));
+            }
+            self.settled.push(settled);
+        }
+    }
+
+    fn rules(&mut self, in_force: InForce) {
+        let mut settled = Vec::new();
+        self.dispatch.rules(Arc::new(in_force), self.now, &mut settled);
+        self.take_in(settled);
+        self.serve_loads();
+    }
+
+    /// Nothing waits, nothing is in memory, and all of it is settled.
+    fn assert_empty(&self) {
+        assert_eq!((self.dispatch.waiting(), self.dispatch.bytes()), (0, 0));
+        assert!(self.dispatch.tried.is_empty() && self.dispatch.payloads.is_empty());
+        assert_eq!(self.dispatch.oldest(self.now), None);
     }
 
     /// Moves the clock to the next request and gives it.
     fn next(&mut self, until: Micros) -> Option<Attempt> {
+        let mut again = false;
         loop {
-            if let Some(attempt) = self.dispatch.next(self.now, &mut self.settled) {
-                return Some(attempt);
+            let mut settled = Vec::new();
+            let attempt = self.dispatch.next(self.now, &mut settled);
+            self.take_in(settled);
+            self.serve_loads();
+            if attempt.is_some() {
+                return attempt;
             }
             let wake = self.dispatch.wake_at();
-            assert!(wake > self.now, "a wake-up in the past is a busy loop");
+            if wake <= self.now {
+                // What was just loaded may go at once; a second time would be a busy loop.
+                assert!(
+                    !std::mem::replace(&mut again, true),
+                    "a wake-up in the past is a busy loop"
+                );
+                continue;
+            }
+            again = false;
             if wake > until {
                 self.now = until;
                 return None;
@@ -128,8 +189,8 @@ impl Bench {
 
     fn answer(&mut self, attempt: &Attempt, verdict: Verdict) {
         let answers = vec![answer(verdict); attempt.jobs.len()];
-        self.settled
-            .extend(self.dispatch.answered(attempt.id, answers, self.now));
+        let settled = self.dispatch.answered(attempt.id, answers, self.now);
+        self.take_in(settled);
     }
 
     fn results(&self) -> Vec<OutcomeResult> {
@@ -204,12 +265,16 @@ fn a_refused_credential_is_probed_by_one_request_and_resumes() {
     let probe = bench.next(START + 300 * SECOND).unwrap();
     assert_eq!(bench.now, refused + 60 * SECOND, "the interval grows");
     bench.answer(&probe, Verdict::Delivered);
+    let message = bench.next(START + 300 * SECOND).unwrap();
+    assert_eq!((probe.request, message.request), (Request::Probe, Request::Send));
+    assert!(bench.next(bench.now + 5 * SECOND).is_none(), "one message proves it");
+    bench.answer(&message, Verdict::Delivered);
     for _ in 0..3 {
         let attempt = bench.next(START + 400 * SECOND).unwrap();
         bench.answer(&attempt, Verdict::Delivered);
     }
     assert!(bench.dispatch.refused().is_empty());
-    assert_eq!(bench.dispatch.held(), (0, 0), "the backlog was kept");
+    bench.assert_empty();
 }
 
 #[test]
@@ -234,7 +299,7 @@ fn ends_that_are_decided_without_a_request_or_by_policy() {
     use OutcomeResult::{Dead, Duplicate, Expired, Sent};
     assert_eq!(bench.results(), [Expired, Dead, Sent, Duplicate]);
     assert_eq!(bench.settled[1].dead, Some(Reason::GaveUp));
-    assert_eq!(bench.dispatch.held(), (0, 0));
+    bench.assert_empty();
 }
 
 #[test]
@@ -303,121 +368,472 @@ fn a_job_that_alone_keeps_failing_steps_aside_and_is_given_up() {
     assert!(last.outcome.ended_at - START / 1000 >= 3600 * 1000);
 }
 
-/// A job of one of five destinations.
-fn arrival(rng: &mut fastrand::Rng, number: i64) -> DeliveryJob {
-    let (action, credential, destination) = match rng.u8(..5) {
-        0 => (ActionType::SlackMessage, "slack:bot", "C1"),
-        1 => (ActionType::SlackMessage, "slack:bot", "C2"),
-        2 => (ActionType::SlackWebhook, "webhook:alerts", ""),
-        3 => (ActionType::ClevertapProfile, "clevertap:acme", "id-1"),
-        _ => (ActionType::ClevertapEvent, "clevertap:acme", "id-2"),
-    };
-    job(number, action, credential, destination)
-}
-
-fn verdict(rng: &mut fastrand::Rng, attempt: &Attempt) -> Verdict {
-    match rng.u8(..12) {
-        0 => Verdict::Throttled {
-            scope: Scope::Lane,
-            retry_after: Some(Duration::from_secs(rng.u64(1..5))),
-        },
-        1 => Verdict::Retry,
-        2 => Verdict::Ambiguous,
-        3 => Verdict::Rejected(Reason::MessageRejected),
-        4 if attempt.jobs.len() > 1 => Verdict::BatchRefused,
-        _ => Verdict::Delivered,
-    }
-}
-
-/// Every job ended once and in its turn, unless its partition went away before.
-fn check_ends(seed: u64, bench: &Bench, number: i64, gone: &BTreeSet<i64>) {
-    let mut last_of: BTreeMap<String, i64> = BTreeMap::new();
-    let mut ended = BTreeSet::new();
-    for settled in bench.settled.iter().filter(|settled| settled.outcome.result.is_final()) {
-        assert!(ended.insert(settled.job.source_offset), "seed {seed}: ended twice");
-        let key = format!("{}/{}", settled.job.credential, settled.job.destination);
-        let last = last_of.insert(key, settled.job.source_offset).unwrap_or(0);
-        assert!(last < settled.job.source_offset, "seed {seed}: out of order");
-    }
-    for offset in 1..=number {
-        assert!(
-            ended.contains(&offset) || gone.contains(&offset),
-            "seed {seed}: job {offset} is lost"
-        );
-    }
-}
-
-/// Random arrivals, answers and hand-overs; every invariant at every step.
-fn simulate(seed: u64) {
-    let mut rng = fastrand::Rng::with_seed(seed);
+#[test]
+fn a_million_jobs_of_one_lane_cost_sixteen_bytes_each_and_hold_nobody_up() {
     let mut bench = Bench::new(settings());
-    let (mut number, mut gone) = (0, BTreeSet::new());
-    let mut flying: Vec<(Micros, Attempt)> = Vec::new();
-    let mut starts: BTreeMap<String, Vec<Micros>> = BTreeMap::new();
-    let mut frozen: BTreeMap<String, Micros> = BTreeMap::new();
-    while bench.now < START + 400 * SECOND {
-        if number < 150 && rng.u8(..3) == 0 {
-            number += 1;
-            bench.accept(arrival(&mut rng, number));
-        }
-        if rng.u16(..400) == 0 {
-            gone.extend(1..=number);
-            bench.dispatch.disown(0);
-            bench.dispatch.own(0, bench.now);
-        }
-        while let Some(attempt) = bench.dispatch.next(bench.now, &mut bench.settled) {
-            let first = &attempt.jobs[0];
-            let scopes = [first.lane(), first.credential.clone()];
-            for scope in &scopes {
-                assert!(
-                    frozen.get(scope).is_none_or(|until| bench.now >= *until),
-                    "seed {seed}: {scope} is frozen"
-                );
-            }
-            if attempt.request == Request::Send
-                && first.action != ActionType::ClevertapProfile
-                && first.action != ActionType::ClevertapEvent
-            {
-                let starts = starts.entry(first.lane()).or_default();
-                starts.push(bench.now);
-                let within = starts.iter().filter(|at| **at > bench.now - SECOND).count();
-                assert!(within <= 1, "seed {seed}: {} starts within a second", within);
-            }
-            let takes = rng.i64(10_000..3 * SECOND);
-            flying.push((bench.now + takes, attempt));
-            assert!(flying.len() <= 16, "seed {seed}: too much in flight");
-        }
-        flying.sort_by_key(|(at, _)| *at);
-        let step = bench.now + rng.i64(1..SECOND / 2);
-        if flying.first().is_some_and(|(at, _)| *at <= step) {
-            let (at, attempt) = flying.remove(0);
-            bench.now = at.max(bench.now);
-            let verdict = verdict(&mut rng, &attempt);
-            if let Verdict::Throttled {
-                retry_after: Some(delay),
-                ..
-            } = &verdict
-            {
-                let job = &attempt.jobs[0];
-                let scope = if job.action.provider() == Provider::Slack {
-                    job.lane()
-                } else {
-                    job.credential.clone()
-                };
-                let until = frozen.entry(scope).or_default();
-                *until = (*until).max(bench.now + micros(*delay));
-            }
-            bench.answer(&attempt, verdict);
-        } else {
-            bench.now = step;
-        }
+    let first = slack(0, "C-flood");
+    for number in 0..1_000_000 {
+        let at = JobAt {
+            partition: 0,
+            offset: number,
+        };
+        bench.dispatch.read(at, START / 1000);
+        let mut job = first.clone();
+        job.job_id = String::new();
+        let payload = payload(job, START);
+        bench.dispatch.accept(at, payload, &"h".into(), false, START);
     }
-    check_ends(seed, &bench, number, &gone);
-    assert_eq!(bench.dispatch.held(), (0, 0), "seed {seed}");
-    assert_eq!(bench.dispatch.in_flight(), flying.len(), "seed {seed}");
+    assert!(bench.dispatch.bytes() <= settings().payload_bytes_max);
+    assert!(bench.dispatch.payloads.len() < 300);
+    bench.accept(slack(1_000_000, "C-quiet"));
+    let mut to_quiet = None;
+    while to_quiet.is_none() {
+        let attempt = bench.next(START + 3 * SECOND).expect("the quiet channel has its turn");
+        to_quiet = (attempt.jobs[0].destination == "C-quiet").then_some(bench.now);
+        bench.answer(&attempt, Verdict::Delivered);
+    }
+    assert!(to_quiet.unwrap() <= START + 1_230_000, "as if they weren't there");
 }
 
 #[test]
-fn nothing_is_lost_repeated_out_of_order_or_early_under_any_schedule() {
-    (0..1000).for_each(simulate);
+fn what_was_not_kept_is_read_again_in_time_and_in_order() {
+    let mut small = settings();
+    small.payload_bytes_max = 20_000;
+    let mut bench = Bench::new(small);
+    (0..500).for_each(|number| bench.accept(slack(number, &format!("C{}", number % 5))));
+    let mut last = HashMap::new();
+    for _ in 0..500 {
+        let attempt = bench.next(START + 1000 * SECOND).unwrap();
+        let job = &attempt.jobs[0];
+        let before = last.insert(job.destination.clone(), job.source_offset);
+        assert!(before.is_none_or(|before| before < job.source_offset));
+        assert!(
+            bench.dispatch.bytes() <= 20_000 + 5_000,
+            "one more for each lane that is due"
+        );
+        bench.answer(&attempt, Verdict::Delivered);
+    }
+    assert!(bench.reread > 400);
+    bench.assert_empty();
+}
+
+#[test]
+fn jobs_that_are_gone_from_kafka_hold_nobody_up() {
+    let mut small = settings();
+    small.payload_bytes_max = 2_000;
+    let mut bench = Bench::new(small);
+    (0..10).for_each(|number| bench.accept(slack(number, "C1")));
+    bench.kafka.retain(|at, _| at.offset % 2 == 0 || at.offset < 3);
+    let mut sent = Vec::new();
+    while let Some(attempt) = bench.next(START + 60 * SECOND) {
+        sent.push(attempt.jobs[0].source_offset);
+        bench.answer(&attempt, Verdict::Delivered);
+    }
+    assert_eq!(sent, [0, 1, 2, 4, 6, 8]);
+    bench.assert_empty();
+}
+
+fn digesting(number: i64, channel: &str) -> DeliveryJob {
+    let mut job = slack(number, channel);
+    job.digest_after = Some(60_000);
+    job.body = format!(r#"{{"channel":"{channel}","text":"Lead {number}"}}"#);
+    job
+}
+
+#[test]
+fn under_pressure_waiting_jobs_of_a_rule_go_as_one_message() {
+    let mut bench = Bench::new(settings());
+    (0..50).for_each(|number| bench.accept(digesting(number, "C1")));
+    let attempt = bench.next(START + 10 * SECOND).unwrap();
+    assert!(attempt.jobs[0].body.contains("Lead 0") && !attempt.jobs[0].body.contains("Lead 1"));
+    bench.answer(&attempt, Verdict::Delivered);
+    // From here on the lane's wait is beyond the threshold.
+    (50..300).for_each(|number| bench.accept(digesting(number, "C1")));
+    let mut other = slack(300, "C1");
+    other.rule_id = "r-2".into();
+    bench.accept(other);
+    let attempt = bench.next(START + 20 * SECOND).unwrap();
+    let body: serde_json::Value = serde_json::from_str(&attempt.jobs[0].body).unwrap();
+    let text = body["text"].as_str().unwrap();
+    let count: usize = text[1..].split(' ').next().unwrap().parse().unwrap();
+    assert!((200..300).contains(&count), "{text}");
+    let mut delivered = answer(Verdict::Delivered);
+    delivered.message_id = Some("1.5".into());
+    let settled = bench.dispatch.answered(attempt.id, vec![delivered], bench.now);
+    assert!(settled.iter().all(|one| one.outcome.result == OutcomeResult::Digested));
+    assert!(
+        settled
+            .iter()
+            .all(|one| one.outcome.message_id.as_deref() == Some("1.5"))
+    );
+    bench.take_in(settled);
+    while let Some(attempt) = bench.next(START + 120 * SECOND) {
+        bench.answer(&attempt, Verdict::Delivered);
+    }
+    assert_eq!(bench.settled.len(), 301, "every merged job has its own outcome");
+    bench.assert_empty();
+}
+
+#[test]
+fn a_digest_that_fails_is_tried_again_as_one() {
+    let mut bench = Bench::new(settings());
+    (0..200).for_each(|number| bench.accept(digesting(number, "C1")));
+    let first = bench.next(START + 10 * SECOND).unwrap();
+    let settled = bench
+        .dispatch
+        .answered(first.id, vec![answer(Verdict::Ambiguous)], bench.now);
+    assert_eq!(settled.len(), 200);
+    let again = bench.next(START + 20 * SECOND).unwrap();
+    assert_eq!(again.jobs[0].body, first.jobs[0].body);
+    let settled = bench
+        .dispatch
+        .answered(again.id, vec![answer(Verdict::Delivered)], bench.now);
+    assert_eq!(settled.len(), 200);
+    assert!(settled.iter().all(|one| one.outcome.attempt == 2));
+}
+
+#[test]
+fn a_rule_over_its_max_rate_waits_alone_and_goes_as_one() {
+    let mut bench = Bench::new(settings());
+    let capped = |number: i64| {
+        let mut job = digesting(number, "C1");
+        (job.digest_after, job.max_rate) = (None, Some("3/h".into()));
+        job
+    };
+    (0..10).for_each(|number| bench.accept(capped(number)));
+    let mut other = slack(10, "C1");
+    other.rule_id = "other".into();
+    bench.accept(other);
+    let mut sent = Vec::new();
+    while let Some(attempt) = bench.next(START + 4000 * SECOND) {
+        let text = attempt.jobs[0].body.clone();
+        sent.push((
+            (bench.now - START) / SECOND,
+            attempt.jobs[0].rule_id.clone(),
+            text.contains("*7 messages"),
+        ));
+        bench.answer(&attempt, Verdict::Delivered);
+    }
+    let (last, first) = sent.split_last().unwrap();
+    assert_eq!(first.len(), 4, "three of the rule, and the other's in its turn");
+    assert!(first.iter().all(|(at, ..)| *at < 6) && first[3].1 == "other");
+    assert!(last.2 && (3600..3603).contains(&last.0), "{last:?}");
+    bench.assert_empty();
+}
+
+#[test]
+fn cancelled_jobs_end_and_others_go_on() {
+    let mut small = settings();
+    small.payload_bytes_max = 3_000;
+    let mut bench = Bench::new(small);
+    for number in 0..20 {
+        let mut job = slack(number, "C1");
+        job.rule_version = number % 4;
+        bench.accept(job);
+    }
+    let mark = Cancelled {
+        below: 3,
+        at: START / 1000 + 5,
+    };
+    let cancelled = HashMap::from([("r".to_owned(), mark)]);
+    bench.rules(InForce {
+        cancelled,
+        ..InForce::default()
+    });
+    assert_eq!(
+        bench.results(),
+        [OutcomeResult::Cancelled; 15],
+        "of versions below the mark"
+    );
+    let mut late = slack(20, "C1");
+    late.rule_version = 2;
+    bench.accept(late);
+    bench.now += SECOND;
+    let mut asked_for = slack(21, "C1");
+    asked_for.event_id = "e-21".into();
+    bench.accept_as(asked_for, true);
+    let mut sent = Vec::new();
+    while let Some(attempt) = bench.next(START + 60 * SECOND) {
+        sent.push(attempt.jobs[0].source_offset);
+        bench.answer(&attempt, Verdict::Delivered);
+    }
+    assert_eq!(sent, [3, 7, 11, 15, 19, 21], "and a replay that came after it");
+    bench.assert_empty();
+}
+
+#[test]
+fn a_refused_credential_that_its_rule_left_ends_its_jobs() {
+    let mut bench = Bench::new(settings());
+    (0..3).for_each(|number| bench.accept(slack(number, "C1")));
+    let mut kept = slack(3, "C1");
+    kept.rule_id = "kept".into();
+    bench.accept(kept);
+    let attempt = bench.next(START + 10 * SECOND).unwrap();
+    bench.answer(&attempt, Verdict::CredentialRefused);
+    let named = |rule: &str, credential: &str| (rule.to_owned(), credential.to_owned());
+    let credentials = HashMap::from([named("r", "slack:new"), named("kept", "slack:bot")]);
+    bench.rules(InForce {
+        credentials,
+        ..InForce::default()
+    });
+    let dead: Vec<_> = bench
+        .settled
+        .iter()
+        .filter_map(|one| Some((one.at.offset, one.dead?)))
+        .collect();
+    assert_eq!(dead, [0, 1, 2].map(|offset| (offset, Reason::CredentialRefused)));
+    bench.accept(slack(4, "C1"));
+    assert!(bench.next(bench.now + SECOND).is_none());
+    assert_eq!(bench.settled.last().unwrap().at.offset, 4, "one that comes later too");
+    assert_eq!(bench.dispatch.waiting(), 1);
+}
+
+#[test]
+fn a_job_past_its_age_is_a_dead_letter_whatever_holds_it() {
+    let mut small = settings();
+    small.job_age_max = Duration::from_secs(100);
+    small.payload_bytes_max = 3_000;
+    let mut bench = Bench::new(small);
+    (0..10).for_each(|number| bench.accept(slack(number, "C1")));
+    let attempt = bench.next(START + 5 * SECOND).unwrap();
+    let throttled = Verdict::Throttled {
+        scope: Scope::Lane,
+        retry_after: Some(Duration::from_secs(1000)),
+    };
+    bench.answer(&attempt, throttled);
+    bench.now = START + 70 * SECOND;
+    bench.accept(slack(10, "C1"));
+    assert!(bench.next(START + 120 * SECOND).is_none());
+    let dead = bench
+        .settled
+        .iter()
+        .filter(|one| one.dead == Some(Reason::GaveUp))
+        .count();
+    assert_eq!((dead, bench.dispatch.waiting()), (10, 1));
+}
+
+#[test]
+fn an_account_is_asked_for_more_at_once_until_it_says_less() {
+    let mut wide = settings();
+    wide.in_flight_max = 64;
+    wide.concurrency = HashMap::from([("clevertap:acme".to_owned(), 8)]);
+    (wide.batch_max, wide.batch_wait) = (1, Duration::ZERO);
+    let mut bench = Bench::new(wide);
+    for number in 0..400 {
+        let id = format!("id-{number}");
+        bench.accept(job(number, ActionType::ClevertapEvent, "clevertap:acme", &id));
+    }
+    let mut widths = Vec::new();
+    for round in 0..30 {
+        let mut flying = Vec::new();
+        while let Some(attempt) = bench.next(bench.now) {
+            flying.push(attempt);
+        }
+        widths.push(flying.len());
+        bench.now += SECOND;
+        for attempt in flying {
+            let throttled = Verdict::Throttled {
+                scope: Scope::Credential,
+                retry_after: None,
+            };
+            bench.answer(&attempt, if round == 20 { throttled } else { Verdict::Delivered });
+        }
+        bench.now += if round == 20 { 2 * SECOND } else { 0 };
+    }
+    assert_eq!(widths[0], 1, "an account's other senders are let be");
+    assert_eq!(widths[20], 8, "{widths:?}");
+    assert_eq!(widths[21], 4, "half, once for all that were in flight");
+    assert!(widths.iter().all(|width| *width <= 8) && widths[29] > 4, "{widths:?}");
+}
+
+#[test]
+fn a_hung_credential_and_a_hung_host_leave_room_for_others() {
+    let mut bench = Bench::new(settings());
+    for number in 0..100 {
+        let credential = format!("slack:bot-{}", number % 3);
+        bench.accept(job(
+            number,
+            ActionType::SlackMessage,
+            &credential,
+            &format!("C{number}"),
+        ));
+    }
+    let mut flying: HashMap<String, usize> = HashMap::new();
+    while let Some(attempt) = bench.next(START + 300 * SECOND) {
+        *flying.entry(attempt.jobs[0].credential.clone()).or_default() += 1;
+    }
+    assert_eq!(flying.len(), 3);
+    assert!(
+        flying.values().all(|count| *count == 4),
+        "a quarter of 16 each: {flying:?}"
+    );
+    bench.accept(slack(100, "C1"));
+    assert!(bench.next(START + 301 * SECOND).is_some());
+}
+
+#[test]
+fn a_destination_that_fails_in_a_row_is_asked_one_at_a_time_until_it_works() {
+    let mut bench = Bench::new(settings());
+    (0..20).for_each(|number| bench.accept(slack(number, &format!("C{number}"))));
+    for _ in 0..3 {
+        let attempt = bench.next(START + 60 * SECOND).unwrap();
+        bench.answer(&attempt, Verdict::Ambiguous);
+    }
+    assert_eq!(bench.dispatch.failing(), HashSet::from(["slack:bot"]));
+    let one = bench.next(START + 60 * SECOND).unwrap();
+    assert!(bench.next(bench.now + 2 * SECOND).is_none(), "one at a time");
+    bench.answer(&one, Verdict::Delivered);
+    assert!(bench.dispatch.failing().is_empty());
+    assert!(bench.next(START + 60 * SECOND).is_some() && bench.next(START + 60 * SECOND).is_some());
+}
+
+#[test]
+fn a_lead_keeps_one_thread_in_a_channel() {
+    let mut bench = Bench::new(settings());
+    let threaded = |number: i64, channel: &str, lead: &str| {
+        let mut job = slack(number, channel);
+        (job.thread, job.lead_id) = (true, lead.to_owned());
+        job
+    };
+    let jobs = [("C1", "a"), ("C1", "b"), ("C1", "a"), ("C2", "a"), ("C1", "a")];
+    for (number, (channel, lead)) in jobs.into_iter().enumerate() {
+        bench.accept(threaded(number as i64, channel, lead));
+    }
+    let mut seen = Vec::new();
+    while let Some(attempt) = bench.next(START + 30 * SECOND) {
+        seen.push((attempt.jobs[0].source_offset, attempt.thread_ts.clone()));
+        let mut delivered = answer(Verdict::Delivered);
+        delivered.message_id = Some(format!("{}.0", attempt.jobs[0].source_offset));
+        let settled = bench.dispatch.answered(attempt.id, vec![delivered], bench.now);
+        bench.take_in(settled);
+    }
+    seen.sort();
+    let root = Some("0.0".to_owned());
+    assert_eq!(
+        seen,
+        [(0, None), (1, None), (2, root.clone()), (3, None), (4, root.clone())]
+    );
+    let of = |offset: i64| bench.settled.iter().find(|one| one.at.offset == offset).unwrap();
+    assert_eq!(of(0).outcome.thread_ts, root, "so that a successor finds it");
+    assert_eq!(of(4).outcome.thread_ts, root);
+}
+
+#[test]
+fn a_conversation_with_a_member_is_opened_once() {
+    let mut bench = Bench::new(settings());
+    bench.accept(slack(1, "U1"));
+    let attempt = bench.next(START + 10 * SECOND).unwrap();
+    bench.answer(&attempt, Verdict::NotOpen);
+    let open = bench.next(START + 20 * SECOND).unwrap();
+    assert_eq!(open.request, Request::Open);
+    let mut opened = answer(Verdict::Delivered);
+    opened.channel = Some("D9".into());
+    bench.dispatch.answered(open.id, vec![opened], bench.now);
+    let attempt = bench.next(START + 30 * SECOND).unwrap();
+    assert_eq!(
+        (attempt.request, attempt.channel.as_deref()),
+        (Request::Send, Some("D9"))
+    );
+    bench.answer(&attempt, Verdict::NotOpen);
+    assert_eq!(bench.settled.last().unwrap().dead, Some(Reason::DestinationGone));
+}
+
+#[test]
+fn an_identity_that_fails_holds_back_its_own_records_only() {
+    let mut bench = Bench::new(settings());
+    for (number, id) in ["a", "b", "a", "c", "a"].into_iter().enumerate() {
+        bench.accept(job(number as i64, ActionType::ClevertapEvent, "clevertap:acme", id));
+    }
+    let batch = bench.next(START + 10 * SECOND).unwrap();
+    assert_eq!(batch.jobs.len(), 5);
+    let answers = ["a", "", "", "", ""].map(|id| answer(if id == "a" { Verdict::Retry } else { Verdict::Delivered }));
+    let settled = bench.dispatch.answered(batch.id, answers.to_vec(), bench.now);
+    bench.take_in(settled);
+    bench.accept(job(5, ActionType::ClevertapEvent, "clevertap:acme", "a"));
+    bench.accept(job(6, ActionType::ClevertapEvent, "clevertap:acme", "d"));
+    let next = bench.next(START + 10 * SECOND).unwrap();
+    let ids = |attempt: &Attempt| attempt.jobs.iter().map(|job| job.source_offset).collect::<Vec<_>>();
+    assert_eq!(ids(&next), [6], "the others of it wait for the retry");
+    bench.answer(&next, Verdict::Delivered);
+    let last = bench.next(START + 10 * SECOND).unwrap();
+    assert_eq!(ids(&last), [0, 5]);
+}
+
+#[test]
+fn a_late_answer_of_a_partition_that_went_away_changes_nothing() {
+    let mut bench = Bench::new(settings());
+    bench.accept(slack(0, "C1"));
+    let attempt = bench.next(START + 10 * SECOND).unwrap();
+    bench.dispatch.disown(0);
+    let recalled = Recalled::default();
+    bench.dispatch.own(0, bench.now, recalled, bench.now);
+    bench.accept(slack(0, "C1"));
+    let settled = bench
+        .dispatch
+        .answered(attempt.id, vec![answer(Verdict::Delivered)], bench.now);
+    assert!(settled.is_empty(), "it belongs to a former ownership");
+    assert_eq!(bench.dispatch.place(0).unwrap().offset, 0);
+    assert!(bench.next(START + 30 * SECOND).is_none());
+    assert_eq!(
+        bench.results(),
+        [OutcomeResult::Duplicate],
+        "but we know that it was sent"
+    );
+}
+
+#[test]
+fn a_partition_on_its_way_out_settles_what_is_in_flight_and_starts_nothing() {
+    let mut bench = Bench::new(settings());
+    (0..3).for_each(|number| bench.accept(slack(number, &format!("C{number}"))));
+    let attempt = bench.next(START + 10 * SECOND).unwrap();
+    bench.dispatch.retire(0);
+    assert!(bench.next(START + 20 * SECOND).is_none());
+    assert!(bench.dispatch.is_busy(0));
+    bench.answer(&attempt, Verdict::Delivered);
+    assert_eq!(bench.results(), [OutcomeResult::Sent]);
+    assert_eq!(bench.dispatch.place(0).unwrap().offset, 1);
+    bench.dispatch.disown(0);
+    bench.assert_empty();
+}
+
+#[test]
+fn a_successor_knows_freezes_attempts_and_what_was_sent() {
+    let mut bench = Bench::new(settings());
+    let until = START + 50 * SECOND;
+    let frozen = Frozen { until, refused: false };
+    let tried = Tried {
+        attempts: 3,
+        failing_since: START - SECOND,
+        not_before: START + 8 * SECOND,
+        aside: false,
+    };
+    let recalled = Recalled {
+        committed: 0,
+        tried_below: 3,
+        outcomes_end: 7,
+        known_since: START - 3600 * SECOND,
+        settled: HashSet::from([1]),
+        tried: HashMap::from([(0, tried)]),
+        sent: vec![(
+            super::super::sent::id_bytes(&slack(2, "C1").job_id).unwrap(),
+            START - SECOND,
+        )],
+        frozen: HashMap::from([("slack:bot/C9".to_owned(), frozen)]),
+        ..Recalled::default()
+    };
+    bench.dispatch.disown(0);
+    bench.dispatch.own(0, START, recalled, START);
+    (0..3).for_each(|number| bench.accept(slack(number, "C1")));
+    bench.accept(slack(3, "C9"));
+    let mut sent = Vec::new();
+    while let Some(attempt) = bench.next(START + 100 * SECOND) {
+        sent.push((attempt.jobs[0].source_offset, (bench.now - START) / SECOND));
+        bench.answer(&attempt, Verdict::Delivered);
+    }
+    assert_eq!(sent[0], (0, 8), "not before its retry is due");
+    assert_eq!(sent[1].0, 3);
+    assert!((50..52).contains(&sent[1].1), "{sent:?}");
+    assert_eq!(bench.settled[0].outcome.attempt, 4);
+    assert!(bench.results().contains(&OutcomeResult::Duplicate));
+    bench.assert_empty();
 }

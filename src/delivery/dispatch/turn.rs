@@ -1,124 +1,301 @@
 //! Whose turn it is: when a lane may start its next request, with all limits that nest over it.
+//!
+//! A lane with work stands among its credential's lanes by the time it may start; a credential
+//! whose first lane may start stands among all. One that waits for an answer stands nowhere until
+//! the answer comes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{ActionType, Credential, DeliveryJob, Dispatch, Lane, LaneState, Micros, Provider, Spacer, micros};
+use super::scope::FAILED_MAX;
+use super::{
+    Attempt, DeliveryJob, Dispatch, Entry, InFlight, JobAt, Micros, OutcomeResult, Provider, Request, Settled, Step,
+};
+use crate::delivery::digest;
+use crate::delivery::lane::{Surroundings, Take};
+use crate::delivery::sent::id_bytes;
 
 impl Dispatch {
-    pub(super) fn lane(&mut self, job: &DeliveryJob, host: Arc<str>, now: Micros) -> usize {
-        let id = job.lane();
-        if let Some(lane) = self.by_id.get(&id) {
-            return *lane;
+    /// The next request that may start now, if any. What expired, was sent before or is too old is
+    /// settled on the way, into `settled`.
+    pub fn next(&mut self, now: Micros, settled: &mut Vec<Settled>) -> Option<Attempt> {
+        self.sweep(now, settled);
+        while let Some((at, served, credential)) = self.ready.first().copied() {
+            if at > now || self.in_flight >= self.settings.in_flight_max {
+                return None;
+            }
+            self.ready.remove(&(at, served, credential));
+            let state = &mut self.credentials[credential];
+            state.queued = None;
+            let host = &mut self.hosts[state.host];
+            if host.in_flight >= (self.settings.in_flight_max / 2).max(1) {
+                state.parked = true;
+                host.parked.push_back(credential);
+                continue;
+            }
+            let Some((_, _, lane)) = state.lanes.pop_first() else {
+                continue;
+            };
+            self.lanes[lane].queued = None;
+            let attempt = self.start(lane, now, settled);
+            self.queue(lane, now);
+            self.queue_credential(credential, now);
+            if attempt.is_some() {
+                return attempt;
+            }
         }
-        // A limit counts from when we took over, not from when a lane was first seen.
-        let since = self.partitions.values().copied().max().unwrap_or(now);
-        let settings = &self.settings;
-        let provider = job.action.provider();
-        let rate = |channel: Option<&str>| {
-            settings
-                .rates
-                .get(&(job.credential.clone(), channel.map(str::to_owned)))
-                .copied()
-        };
-        let spacer = match job.action {
-            ActionType::SlackMessage => Some(rate(Some(&job.destination)).unwrap_or(settings.channel_rate)),
-            ActionType::SlackWebhook => Some(rate(None).unwrap_or(settings.webhook_rate)),
-            ActionType::ClevertapProfile | ActionType::ClevertapEvent => None,
-        };
-        let workspace = (job.action == ActionType::SlackMessage).then(|| rate(None).unwrap_or(settings.workspace_rate));
-        let quarter = (settings.in_flight_max / 4).max(1);
-        let concurrency = settings.concurrency.get(&job.credential).copied().unwrap_or(quarter);
-        self.credentials
-            .entry(job.credential.clone())
-            .or_insert_with(|| Credential {
-                spacer: workspace.map(|rate| Spacer::new(rate, since)),
-                in_flight: 0,
-                in_flight_max: quarter.min(concurrency),
-                refused: None,
-                throttles: 0,
-            });
-        self.lanes.push(LaneState {
-            id: id.clone(),
-            credential: job.credential.clone(),
-            host,
-            provider,
-            lane: Lane::default(),
-            spacer: spacer.map(|rate| Spacer::new(rate, since)),
-            served: 0,
-            queued: None,
-            batch_max: if provider == Provider::Clevertap {
-                settings.batch_max
-            } else {
-                1
-            },
-            joined: false,
-            join_next: false,
-            frozen_why: None,
-        });
-        self.by_id.insert(id, self.lanes.len() - 1);
-        self.lanes.len() - 1
+        None
     }
 
-    /// When a request of `lane` may start; `None` while it waits for an answer to come.
-    pub(super) fn start_at(&self, lane: usize, now: Micros) -> Option<Micros> {
-        let state = &self.lanes[lane];
-        let credential = &self.credentials[&state.credential];
-        let credential_max = if credential.refused.is_some() {
-            1
-        } else {
-            credential.in_flight_max
-        };
-        let host_max = (self.settings.in_flight_max / 2).max(1);
-        if credential.in_flight >= credential_max || self.hosts.get(&state.host).is_some_and(|count| *count >= host_max)
-        {
-            return None;
-        }
-        let wait = match state.provider {
-            Provider::Slack => 0,
-            Provider::Clevertap => micros(self.settings.batch_wait),
-        };
-        let lane_ready = state.lane.ready_at(state.batch_max, wait)?;
-        let spacers = [
-            state.spacer.as_ref().filter(|_| !state.join_next),
-            credential.spacer.as_ref(),
-        ];
-        Some(
-            spacers
-                .iter()
-                .flatten()
-                .map(|spacer| spacer.ready_at())
-                .fold(lane_ready, Micros::max)
-                .max(now),
-        )
-    }
-
+    /// Gives a lane its place, and its credential.
     pub(super) fn queue(&mut self, lane: usize, now: Micros) {
-        if let Some((at, served)) = self.lanes[lane].queued.take() {
-            self.ready.remove(&(at, served, lane));
+        let state = &self.lanes[lane];
+        let (number, queued) = (state.credential, state.queued);
+        let counted = self.request(lane) == Request::Send;
+        let spacer = state
+            .spacer
+            .as_ref()
+            .filter(|_| counted)
+            .map(|spacer| spacer.ready_at());
+        let ready = (state.lane.ready_at(&self.caps, state.batch_max))
+            .map(|at| at.max(state.frozen_until).max(spacer.unwrap_or(Micros::MIN)).max(now));
+        // Who waits for its turn keeps its place.
+        if queued.is_some_and(|(at, _)| at <= now) && ready == Some(now) {
+            return;
         }
-        if let Some(at) = self.start_at(lane, now) {
-            let served = self.lanes[lane].served;
-            self.lanes[lane].queued = Some((at, served));
-            self.ready.insert((at, served, lane));
+        let place = ready.map(|at| (at, state.served));
+        if place == queued {
+            return;
         }
+        let credential = &mut self.credentials[number];
+        if let Some((at, served)) = queued {
+            credential.lanes.remove(&(at, served, lane));
+        }
+        if let Some((at, served)) = place {
+            credential.lanes.insert((at, served, lane));
+        }
+        self.lanes[lane].queued = place;
+        self.queue_credential(number, now);
     }
 
-    /// An answer freed a place: lanes of its credential or host that had none look again.
-    pub(super) fn queue_credential(&mut self, credential: &str, now: Micros) {
-        let host = self.by_host(credential);
-        for lane in 0..self.lanes.len() {
-            let state = &self.lanes[lane];
-            let freed = state.credential == credential || Some(&state.host) == host.as_ref();
-            if freed && state.queued.is_none() && !state.lane.is_empty() {
-                self.queue(lane, now);
+    pub(super) fn queue_credential(&mut self, credential: usize, now: Micros) {
+        let state = &self.credentials[credential];
+        let first = state.lanes.first().map(|(at, ..)| *at);
+        let may = !state.parked && state.in_flight < self.allowed(credential);
+        let ready = first.filter(|_| may).map(|at| {
+            let spacer = state.spacer.as_ref().map_or(Micros::MIN, |spacer| spacer.ready_at());
+            at.max(spacer).max(state.frozen_until).max(now)
+        });
+        if state.queued.is_some_and(|(at, _)| at <= now) && ready == Some(now) {
+            return;
+        }
+        let place = ready.map(|at| (at, state.served));
+        if place == state.queued {
+            return;
+        }
+        if let Some((at, served)) = state.queued {
+            self.ready.remove(&(at, served, credential));
+        }
+        if let Some((at, served)) = place {
+            self.ready.insert((at, served, credential));
+        }
+        self.credentials[credential].queued = place;
+    }
+
+    /// An answer freed a place at a host: the credential that waited longest looks again.
+    pub(super) fn unpark(&mut self, host: usize, now: Micros) {
+        while let Some(credential) = self.hosts[host].parked.pop_front() {
+            self.credentials[credential].parked = false;
+            self.queue_credential(credential, now);
+            if self.credentials[credential].queued.is_some_and(|(at, _)| at <= now) {
+                return;
             }
         }
     }
 
-    pub(super) fn by_host(&self, credential: &str) -> Option<Arc<str>> {
-        self.lanes
-            .iter()
-            .find(|lane| lane.credential == credential)
-            .map(|lane| Arc::clone(&lane.host))
+    fn take(&mut self, lane: usize, now: Micros) -> Take {
+        let (chunk, digest_max) = (self.chunk(lane), self.digest_max());
+        let spacing = self.spacing(lane);
+        let (payloads, state) = (&self.payloads, &mut self.lanes[lane]);
+        let surroundings = Surroundings {
+            now,
+            classes: &self.classes,
+            caps: &self.caps,
+            loaded: &|at: JobAt| payloads.contains_key(&at),
+            spacing,
+            batch_max: state.batch_max,
+            digest_max,
+            chunk,
+        };
+        let take = state.lane.take(surroundings);
+        let ahead = match &take {
+            Take::Jobs(_) => state.lane.prefetch(surroundings),
+            _ => Vec::new(),
+        };
+        for at in std::mem::take(&mut state.lane.put_off) {
+            self.forget(at);
+        }
+        if !ahead.is_empty() {
+            self.lanes[lane].lane.loading = true;
+            self.load(Some(lane), ahead);
+        }
+        take
+    }
+
+    /// The time from one start of a lane to the next, by its limits.
+    pub(super) fn spacing(&self, lane: usize) -> Micros {
+        let state = &self.lanes[lane];
+        let spacers = [&state.spacer, &self.credentials[state.credential].spacer];
+        let spacings = spacers.into_iter().flatten().map(|spacer| spacer.spacing());
+        spacings.max().unwrap_or(0)
+    }
+
+    fn start(&mut self, lane: usize, now: Micros, settled: &mut Vec<Settled>) -> Option<Attempt> {
+        let entries = match self.take(lane, now) {
+            Take::Jobs(entries) => entries,
+            Take::Nothing => return None,
+            Take::Missing(missing) => {
+                let state = &mut self.lanes[lane].lane;
+                state.starved = true;
+                if !std::mem::replace(&mut state.loading, true) {
+                    self.load(Some(lane), missing);
+                }
+                return None;
+            }
+        };
+        let keys: HashSet<u32> = entries.iter().map(|entry| entry.key).collect();
+        let entries = self.worth_sending(lane, entries, now, settled);
+        let going: HashSet<u32> = entries.iter().map(|entry| entry.key).collect();
+        self.lanes[lane].lane.release(keys.difference(&going).copied());
+        if entries.is_empty() {
+            return None;
+        }
+        let request = self.request(lane);
+        self.count_start(lane, request, &entries, now);
+        self.next_id += 1;
+        let attempt = self.attempt(lane, request, &entries, now);
+        let in_flight = InFlight {
+            lane,
+            request,
+            entries,
+            started: now,
+            thread_ts: attempt.thread_ts.clone(),
+            epoch: self.epoch,
+        };
+        self.attempts.insert(attempt.id, in_flight);
+        Some(attempt)
+    }
+
+    /// Settles what was sent before or comes too late, at the moment of sending.
+    fn worth_sending(
+        &mut self,
+        lane: usize,
+        entries: Vec<Entry>,
+        now: Micros,
+        settled: &mut Vec<Settled>,
+    ) -> Vec<Entry> {
+        let mut ids = HashSet::new();
+        let mut going = Vec::with_capacity(entries.len());
+        let mut twice = Vec::new();
+        for entry in entries {
+            let at = entry.at();
+            let Some(payload) = self.payloads.get(&at).cloned() else {
+                debug_assert!(false, "a lane takes what is loaded");
+                twice.push(entry);
+                continue;
+            };
+            let job = &payload.job;
+            let id = id_bytes(&job.job_id);
+            let result = if id.is_some_and(|id| self.sent.contains(id, now)) {
+                OutcomeResult::Duplicate
+            } else if job
+                .expires_at
+                .is_some_and(|expires| expires.saturating_mul(1000) <= now)
+            {
+                OutcomeResult::Expired
+            } else if id.is_some_and(|id| !ids.insert(id)) {
+                // The same job twice in one request would be sent twice.
+                twice.push(entry);
+                continue;
+            } else {
+                going.push(entry);
+                continue;
+            };
+            let outcome = self.outcome(at, job, result, now);
+            settled.push(self.end(at, &payload, outcome, None));
+        }
+        self.lanes[lane].lane.hold(twice, now);
+        going
+    }
+
+    /// What comes first: a probe of a refused credential, a channel to join, a conversation to open.
+    fn request(&self, lane: usize) -> Request {
+        let state = &self.lanes[lane];
+        let credential = &self.credentials[state.credential];
+        let refused = credential.refused.is_some_and(|refused| !refused.probed);
+        // A webhook and an account have nothing to ask but their oldest job.
+        let message = credential.provider == Provider::Slack && credential.spacer.is_some();
+        match state {
+            _ if refused && message => Request::Probe,
+            state if state.join == Step::Next => Request::Join,
+            state if state.open == Step::Next => Request::Open,
+            _ => Request::Send,
+        }
+    }
+
+    fn count_start(&mut self, lane: usize, request: Request, entries: &[Entry], now: Micros) {
+        let state = &mut self.lanes[lane];
+        state.served = self.next_id + 1;
+        let credential = &mut self.credentials[state.credential];
+        if let Some(spacer) = state.spacer.as_mut().filter(|_| request == Request::Send) {
+            spacer.start(now);
+        }
+        if let Some(spacer) = &mut credential.spacer {
+            spacer.start(now);
+        }
+        credential.served = state.served;
+        credential.in_flight += 1;
+        self.hosts[credential.host].in_flight += 1;
+        self.in_flight += 1;
+        let first = &self.classes[entries[0].class as usize];
+        let again = self.tried.contains_key(&entries[0].at());
+        if request == Request::Send && !again && first.max_rate.is_some() {
+            // Retries of a message don't make it two.
+            if let Some(cap) = self.caps.get_mut(&first.rule) {
+                cap.start(now);
+            }
+        }
+    }
+
+    fn attempt(&mut self, lane: usize, request: Request, entries: &[Entry], now: Micros) -> Attempt {
+        let jobs = entries.iter().map(|entry| Arc::clone(&self.payloads[&entry.at()].job));
+        let mut jobs: Vec<Arc<DeliveryJob>> = jobs.collect();
+        let state = &self.lanes[lane];
+        let mut thread_ts = None;
+        if self.credentials[state.credential].provider == Provider::Slack {
+            let one_lead = jobs.iter().all(|job| job.thread && job.lead_id == jobs[0].lead_id);
+            if one_lead {
+                let root = self.threads.get(&state.id, &jobs[0].lead_id, now);
+                thread_ts = root.map(|ts| ts.to_string());
+            }
+            if jobs.len() > 1
+                && let Some(merged) = digest::merge(jobs.iter().map(|job| &**job))
+            {
+                jobs = vec![Arc::new(merged)];
+            }
+            jobs.truncate(1);
+        }
+        Attempt {
+            id: self.next_id,
+            request,
+            jobs,
+            thread_ts,
+            channel: state.channel.clone(),
+        }
+    }
+
+    /// Whether a destination is asked one request at a time until it works.
+    pub(super) fn is_failing(&self, credential: usize) -> bool {
+        self.credentials[credential].failed >= FAILED_MAX
     }
 }

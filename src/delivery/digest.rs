@@ -1,0 +1,105 @@
+//! The one message that stands for many: how many, from when to when, and the first line of each
+//! for as long as there is room.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::DeliveryJob;
+use super::plan::SLACK_TEXT_MAX;
+use crate::template::truncate;
+
+/// A line of a digest is cut to so many characters.
+const LINE_MAX: usize = 300;
+/// Room for `and N more`.
+const TAIL_MAX: usize = 40;
+
+/// Merges jobs of one rule and lane, oldest first, into the first of them.
+pub fn merge<'j>(jobs: impl ExactSizeIterator<Item = &'j DeliveryJob> + Clone) -> Option<DeliveryJob> {
+    let mut merged = jobs.clone().next()?.clone();
+    let times = jobs.clone().map(|job| job.occurred_at);
+    let (from, to) = (times.clone().min()?, times.max()?);
+    let count = jobs.len();
+    let mut text = format!("*{count} messages of {}*, {}:", merged.rule_id, span(from, to));
+    let mut length = text.chars().count();
+    let mut shown = 0;
+    for job in jobs {
+        let line = truncate(&first_line(&job.body), LINE_MAX);
+        length += line.chars().count() + 3;
+        if length + TAIL_MAX > SLACK_TEXT_MAX {
+            break;
+        }
+        text.push_str("\n• ");
+        text.push_str(&line);
+        shown += 1;
+    }
+    if shown < count {
+        // Writing to a String can't fail.
+        let _always = write!(text, "\n… and {} more", count - shown);
+    }
+    let mut body: Value = serde_json::from_str(&merged.body).ok()?;
+    body["text"] = text.into();
+    merged.body = body.to_string();
+    Some(merged)
+}
+
+fn first_line(body: &str) -> String {
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    let text = body["text"].as_str().unwrap_or_default().trim();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// `5 Mar 15:16 to 15:20 UTC`, with the second day where it is another.
+fn span(from: i64, to: i64) -> String {
+    let time = |millis: i64, format: &str| {
+        let time = Timestamp::from_millisecond(millis).unwrap_or_default();
+        time.strftime(format).to_string()
+    };
+    let day = |millis: i64| time(millis, "%-d %b");
+    let second = if day(from) == day(to) { "%H:%M" } else { "%-d %b %H:%M" };
+    format!("{} to {} UTC", time(from, "%-d %b %H:%M"), time(to, second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::tests::job;
+
+    fn jobs(count: i64, text: impl Fn(i64) -> String) -> Vec<DeliveryJob> {
+        let mut jobs = vec![job(); count as usize];
+        for (number, job) in jobs.iter_mut().enumerate() {
+            let body = serde_json::json!({"channel": "C1", "unfurl_links": false, "text": text(number as i64)});
+            job.body = body.to_string();
+            job.occurred_at += number as i64 * 60_000;
+        }
+        jobs
+    }
+
+    fn text(jobs: &[DeliveryJob]) -> String {
+        let merged = merge(jobs.iter()).unwrap();
+        let body: Value = serde_json::from_str(&merged.body).unwrap();
+        assert_eq!(body["channel"], "C1");
+        assert_eq!(body["unfurl_links"], false);
+        body["text"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_digest_says_how_many_from_when_and_what() {
+        let text = text(&jobs(3, |number| format!("Lead {number} &amp; co\nmore of it")));
+        assert_eq!(
+            text,
+            "*3 messages of r-1*, 5 Mar 15:16 to 15:18 UTC:\n• Lead 0 &amp; co\n• Lead 1 &amp; co\n• Lead 2 &amp; co"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let text = text(&jobs(5000, |number| format!("Lead {number} {}", "x".repeat(90))));
+        assert!(text.chars().count() <= SLACK_TEXT_MAX);
+        assert!(text.starts_with("*5000 messages of r-1*, 5 Mar 15:16 to 9 Mar 02:35 UTC:\n• Lead 0 x"));
+        let shown = text.matches("\n• ").count();
+        assert!(shown > 30);
+        assert!(text.ends_with(&format!("\n… and {} more", 5000 - shown)));
+    }
+}

@@ -1,0 +1,144 @@
+//! Payloads: what is in memory of the jobs that wait, and what has to be read again.
+
+use std::sync::Arc;
+
+use super::{DeliveryJob, Dispatch, Entry, JobAt, Micros, Provider, Settled};
+
+/// A job in memory.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    pub job: Arc<DeliveryJob>,
+    pub traceparent: Option<Arc<str>>,
+    /// When it was written to its topic, epoch milliseconds.
+    pub written_at: i64,
+    /// What it takes of the budget.
+    pub bytes: usize,
+}
+
+/// Jobs to read again, in the order of their offsets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Load {
+    pub id: u64,
+    pub jobs: Vec<JobAt>,
+}
+
+/// Payloads that are worth holding of a Slack lane; of a CleverTap lane so many batches.
+const SLACK_CHUNK: usize = 256;
+const BATCHES: usize = 8;
+/// The most jobs that one message stands for, and the most that are loaded for their end.
+const DIGEST_MAX: usize = 5_000;
+pub(super) const DOOMED_CHUNK: usize = 5_000;
+
+impl Dispatch {
+    /// What is to be read again now.
+    pub fn loads(&mut self) -> Vec<Load> {
+        std::mem::take(&mut self.loads)
+    }
+
+    /// Jobs of a load; `None` for one that Kafka has no more. Gives the jobs that are lost.
+    pub fn loaded(
+        &mut self,
+        load: u64,
+        jobs: Vec<(JobAt, Option<Payload>)>,
+        now: Micros,
+        settled: &mut Vec<Settled>,
+    ) -> Vec<JobAt> {
+        let Some((lane, expected)) = self.loading.remove(&load) else {
+            return Vec::new();
+        };
+        self.expected -= expected;
+        let mut lost = Vec::new();
+        for (at, payload) in jobs {
+            let Some(owned) = self.partitions.get(&at.partition) else {
+                continue;
+            };
+            if owned.offsets.is_settled(at.offset) || at.offset >= owned.offsets.next() {
+                continue;
+            }
+            match payload {
+                Some(payload) => self.keep(at, payload),
+                None => lost.push(at),
+            }
+        }
+        for at in &lost {
+            if let Some(lane) = lane {
+                self.lanes[lane].lane.remove(|entry| entry.at() == *at);
+            }
+            self.acked(*at, None);
+        }
+        match lane {
+            Some(lane) => {
+                let state = &mut self.lanes[lane].lane;
+                (state.loading, state.starved) = (false, false);
+                self.queue(lane, now);
+            }
+            None => self.end_doomed(now, settled),
+        }
+        lost
+    }
+
+    /// Bytes of payloads in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn keep(&mut self, at: JobAt, payload: Payload) {
+        self.bytes += payload.bytes;
+        if let Some(before) = self.payloads.insert(at, payload) {
+            self.bytes -= before.bytes;
+        }
+    }
+
+    pub(super) fn forget(&mut self, at: JobAt) {
+        if let Some(payload) = self.payloads.remove(&at) {
+            self.bytes -= payload.bytes;
+        }
+    }
+
+    pub(super) fn load(&mut self, lane: Option<usize>, entries: Vec<Entry>) {
+        let mut jobs: Vec<JobAt> = entries.iter().map(Entry::at).collect();
+        jobs.sort_unstable();
+        self.next_id += 1;
+        let expected = jobs.len() * self.payload_bytes();
+        self.expected += expected;
+        self.loading.insert(self.next_id, (lane, expected));
+        self.loads.push(Load { id: self.next_id, jobs });
+    }
+
+    /// How many payloads a lane may hold: many while there is room, the next request's else.
+    pub(super) fn chunk(&self, lane: usize) -> usize {
+        let state = &self.lanes[lane];
+        let (one, many) = match self.credentials[state.credential].provider {
+            Provider::Slack => (1, SLACK_CHUNK),
+            Provider::Clevertap => (state.batch_max, self.settings.batch_max * BATCHES),
+        };
+        let room = self
+            .settings
+            .payload_bytes_max
+            .saturating_sub(self.bytes + self.expected);
+        // A quarter of what is left, so that others find room too.
+        (room / 4 / self.payload_bytes()).clamp(one, many)
+    }
+
+    /// What a payload takes, as far as we have seen.
+    fn payload_bytes(&self) -> usize {
+        (self.bytes / self.payloads.len().max(1)).max(512)
+    }
+
+    /// How many jobs a message may stand for: few enough to be in memory at once.
+    pub(super) fn digest_max(&self) -> usize {
+        (self.settings.payload_bytes_max / 4 / self.payload_bytes()).clamp(2, DIGEST_MAX)
+    }
+
+    /// A lane that has to wait for long gives its room to others.
+    pub(super) fn put_off(&mut self, lane: usize) {
+        if self.bytes > self.settings.payload_bytes_max / 2 {
+            let held = self.lanes[lane]
+                .lane
+                .entries()
+                .take(SLACK_CHUNK.max(BATCHES * self.settings.batch_max));
+            let held: Vec<JobAt> = held.map(|entry| entry.at()).collect();
+            held.into_iter().for_each(|at| self.forget(at));
+        }
+    }
+}

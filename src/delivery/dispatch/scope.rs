@@ -1,0 +1,240 @@
+//! Lanes and credentials: made when first met, frozen and widened as the answers say.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    ActionType, Credential, DeliveryJob, Dispatch, Frozen, Host, Lane, LaneState, Micros, Provider, Refused, Scope,
+    Spacer, Step, micros,
+};
+use crate::delivery::recall::credential_of;
+
+/// How often a refused credential is probed: first and at the longest.
+const PROBE_FIRST: Micros = 30_000_000;
+const PROBE_MAX: Micros = 600_000_000;
+/// After so many requests in a row that came to nothing a destination is asked one at a time.
+pub(super) const FAILED_MAX: u32 = 3;
+
+impl Dispatch {
+    pub(super) fn lane_of(&mut self, job: &DeliveryJob, host: &Arc<str>, now: Micros) -> usize {
+        let id = job.lane();
+        if let Some(lane) = self.by_id.get(&id) {
+            return *lane;
+        }
+        // A limit counts from when we took over, not from when a lane was first seen.
+        let since = self.partitions.values().map(|owned| owned.since).max().unwrap_or(now);
+        let credential = self.credential_of(job, host, since);
+        let settings = &self.settings;
+        let spacer = match job.action {
+            ActionType::SlackMessage => Some(self.rate(job, Some(&job.destination)).unwrap_or(settings.channel_rate)),
+            ActionType::SlackWebhook => Some(self.rate(job, None).unwrap_or(settings.webhook_rate)),
+            ActionType::ClevertapProfile | ActionType::ClevertapEvent => None,
+        };
+        let (single, batch_max) = match job.action.provider() {
+            Provider::Slack => (true, 1),
+            Provider::Clevertap => (false, settings.batch_max),
+        };
+        self.lanes.push(LaneState {
+            id: id.clone(),
+            credential,
+            lane: Lane::new(single, settings.batch_wait),
+            spacer: spacer.map(|rate| Spacer::new(rate, since)),
+            frozen_until: Micros::MIN,
+            served: 0,
+            queued: None,
+            batch_max,
+            join: Step::Unasked,
+            open: Step::Unasked,
+            channel: None,
+        });
+        let lane = self.lanes.len() - 1;
+        self.by_id.insert(id.clone(), lane);
+        if let Some(frozen) = self.frozen.remove(&id) {
+            self.recall_freeze(id, frozen, now);
+        }
+        lane
+    }
+
+    fn rate(&self, job: &DeliveryJob, channel: Option<&str>) -> Option<super::Rate> {
+        let key = (job.credential.clone(), channel.map(str::to_owned));
+        self.settings.rates.get(&key).copied()
+    }
+
+    fn credential_of(&mut self, job: &DeliveryJob, host: &Arc<str>, since: Micros) -> usize {
+        if let Some(credential) = self.credential_by_id.get(&job.credential) {
+            return *credential;
+        }
+        let workspace = (job.action == ActionType::SlackMessage)
+            .then(|| self.rate(job, None).unwrap_or(self.settings.workspace_rate));
+        let quarter = (self.settings.in_flight_max / 4).max(1);
+        let provider = job.action.provider();
+        let concurrency = match provider {
+            Provider::Slack => quarter,
+            Provider::Clevertap => (self.settings.concurrency.get(&job.credential).copied())
+                .unwrap_or(CONCURRENCY)
+                .min(quarter),
+        };
+        let host = *self.host_by_name.entry(Arc::clone(host)).or_insert_with(|| {
+            self.hosts.push(Host {
+                in_flight: 0,
+                parked: VecDeque::new(),
+            });
+            self.hosts.len() - 1
+        });
+        let id = job.credential.clone();
+        self.credentials.push(Credential {
+            id: id.clone(),
+            host,
+            provider,
+            spacer: workspace.map(|rate| Spacer::new(rate, since)),
+            frozen_until: Micros::MIN,
+            in_flight: 0,
+            in_flight_max: concurrency,
+            // What the account's other senders leave us is found out from below.
+            window: match provider {
+                Provider::Slack => concurrency as f64,
+                Provider::Clevertap => 1.0,
+            },
+            throttled_at: Micros::MIN,
+            refused: None,
+            throttles: 0,
+            failed: 0,
+            served: 0,
+            lanes: BTreeSet::new(),
+            queued: None,
+            parked: false,
+        });
+        let credential = self.credentials.len() - 1;
+        self.credential_by_id.insert(id.clone(), credential);
+        if let Some(frozen) = self.frozen.remove(&id) {
+            self.recall_freeze(id, frozen, since);
+        }
+        credential
+    }
+
+    /// Freezes a lane or credential that a predecessor left frozen, now or when it is met.
+    pub(super) fn recall_freeze(&mut self, id: String, frozen: Frozen, now: Micros) {
+        let refused = frozen.refused.then_some(Refused {
+            since: now,
+            interval: PROBE_FIRST,
+            probed: false,
+        });
+        // A webhook's or account's lane has its credential's id.
+        if let Some(credential) = self.credential_by_id.get(&id).copied() {
+            self.credentials[credential].refused = refused;
+            self.freeze_credential(credential, frozen.until, now);
+        }
+        match self.by_id.get(&id) {
+            Some(lane) if credential_of(&id) != id => self.freeze_lane(*lane, frozen.until, now),
+            Some(_) => {}
+            None => {
+                self.frozen.insert(id, frozen);
+            }
+        }
+    }
+
+    /// How many requests of a credential may be in flight.
+    pub(super) fn allowed(&self, credential: usize) -> usize {
+        let credential = &self.credentials[credential];
+        if credential.refused.is_some() || credential.failed >= FAILED_MAX {
+            return 1;
+        }
+        (credential.window as usize).clamp(1, credential.in_flight_max)
+    }
+
+    /// Freezes a scope as an answer says; without a delay, our own grows from one second on.
+    /// Requests that were in flight together count once.
+    pub(super) fn throttle(
+        &mut self,
+        lane: usize,
+        scope: Scope,
+        retry_after: Option<Duration>,
+        started: Micros,
+        now: Micros,
+    ) -> Micros {
+        let number = self.lanes[lane].credential;
+        let credential = &mut self.credentials[number];
+        if started > credential.throttled_at {
+            credential.throttled_at = now;
+            credential.throttles += 1;
+            if credential.provider == Provider::Clevertap {
+                credential.window = (credential.window / 2.0).max(1.0);
+            }
+        }
+        let throttles = credential.throttles.min(30);
+        let delay = retry_after.map_or_else(|| self.backoff(throttles as i32), micros);
+        match scope {
+            Scope::Lane => self.freeze_lane(lane, now + delay, now),
+            Scope::Credential => self.freeze_credential(number, now + delay, now),
+        }
+        now + delay
+    }
+
+    /// One request more for each round of them that went well.
+    pub(super) fn widen(&mut self, credential: usize) {
+        let credential = &mut self.credentials[credential];
+        let widest = credential.in_flight_max as f64;
+        credential.window = (credential.window + 1.0 / credential.window).min(widest);
+    }
+
+    /// The credential is refused: it is probed after an interval, which grows.
+    pub(super) fn refuse(&mut self, number: usize, started: Micros, now: Micros) -> Micros {
+        let credential = &mut self.credentials[number];
+        let interval = match credential.refused {
+            // Requests that were in flight together count once.
+            Some(refused) if started < refused.since => return credential.frozen_until,
+            Some(refused) => (refused.interval * 2).min(PROBE_MAX),
+            None => PROBE_FIRST,
+        };
+        credential.refused = Some(Refused {
+            since: now,
+            interval,
+            probed: false,
+        });
+        self.freeze_credential(number, now + interval, now);
+        self.doom_replaced(number);
+        now + interval
+    }
+
+    pub(super) fn freeze_lane(&mut self, lane: usize, until: Micros, now: Micros) {
+        let state = &mut self.lanes[lane];
+        let longer = until - state.frozen_until.max(now);
+        state.frozen_until = state.frozen_until.max(until);
+        self.forgive(lane, longer);
+        self.put_off(lane);
+        self.queue(lane, now);
+    }
+
+    fn freeze_credential(&mut self, credential: usize, until: Micros, now: Micros) {
+        let state = &mut self.credentials[credential];
+        let longer = until - state.frozen_until.max(now);
+        state.frozen_until = state.frozen_until.max(until);
+        for lane in 0..self.lanes.len() {
+            if self.lanes[lane].credential == credential && !self.lanes[lane].lane.is_empty() {
+                self.forgive(lane, longer);
+                self.put_off(lane);
+            }
+        }
+        self.queue_credential(credential, now);
+    }
+
+    /// Time during which the destination was frozen doesn't count as failing.
+    fn forgive(&mut self, lane: usize, frozen: Micros) {
+        for entry in self.lanes[lane].lane.tried() {
+            if let Some(tried) = self.tried.get_mut(&entry.at()).filter(|_| frozen > 0) {
+                tried.failing_since += frozen;
+            }
+        }
+    }
+
+    /// Doubles from `retry.initial` to `retry.max`, ±20 %.
+    pub(super) fn backoff(&mut self, attempts: i32) -> Micros {
+        let doubled = micros(self.settings.retry_initial).saturating_mul(1 << (attempts - 1).clamp(0, 30));
+        let capped = doubled.min(micros(self.settings.retry_max));
+        (capped as f64 * (0.8 + 0.4 * self.rng.f64())) as Micros
+    }
+}
+
+/// Requests in flight to an account that the configuration doesn't know: CleverTap's own limit.
+const CONCURRENCY: usize = 15;

@@ -1,0 +1,98 @@
+//! What metrics and people see of the lanes.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::{Dispatch, Micros, Provider};
+
+/// A lane as metrics and people see it.
+#[derive(Debug, Clone)]
+pub struct LaneView<'d> {
+    pub id: &'d str,
+    pub provider: Provider,
+    pub waiting: usize,
+    /// Jobs that their limits would let go now.
+    pub ready: usize,
+    /// The time that one job of it takes, by the limits alone.
+    pub spacing: Micros,
+    pub frozen_until: Option<Micros>,
+    pub frozen_why: &'static str,
+}
+
+impl Dispatch {
+    /// Every lane that we have met.
+    pub fn lanes(&self, now: Micros) -> impl Iterator<Item = LaneView<'_>> {
+        self.lanes.iter().enumerate().map(move |(number, lane)| {
+            let credential = &self.credentials[lane.credential];
+            let until = lane.frozen_until.max(credential.frozen_until);
+            let may = lane.queued.is_some_and(|(at, _)| at <= now) && until <= now;
+            let ready = match credential.provider {
+                _ if !may => 0,
+                Provider::Slack => 1,
+                Provider::Clevertap => lane.lane.len(),
+            };
+            LaneView {
+                id: &lane.id,
+                provider: credential.provider,
+                waiting: lane.lane.len(),
+                ready,
+                spacing: self.spacing(number),
+                frozen_until: Some(until).filter(|until| *until > now),
+                frozen_why: if credential.refused.is_some() {
+                    "credential_refused"
+                } else {
+                    "throttled"
+                },
+            }
+        })
+    }
+
+    /// The credentials that are refused now.
+    pub fn refused(&self) -> HashSet<&str> {
+        let refused = self
+            .credentials
+            .iter()
+            .filter(|credential| credential.refused.is_some());
+        refused.map(|credential| credential.id.as_str()).collect()
+    }
+
+    /// Destinations that answer nothing but failures, by credential.
+    pub fn failing(&self) -> HashSet<&str> {
+        let failing = (0..self.credentials.len()).filter(|credential| self.is_failing(*credential));
+        failing
+            .map(|credential| self.credentials[credential].id.as_str())
+            .collect()
+    }
+
+    pub fn in_flight_by_provider(&self) -> HashMap<Provider, usize> {
+        let mut counts = HashMap::new();
+        for credential in &self.credentials {
+            *counts.entry(credential.provider).or_default() += credential.in_flight;
+        }
+        counts
+    }
+
+    /// Jobs that wait in memory or in Kafka, those that are to end without being sent among them.
+    pub fn waiting(&self) -> usize {
+        let lanes = self.lanes.iter().map(|lane| lane.lane.len());
+        let doomed = self.doomed.iter().map(|(_, backlog)| backlog.len());
+        lanes.chain(doomed).sum()
+    }
+
+    /// The age of the oldest job that isn't settled.
+    pub fn oldest(&self, now: Micros) -> Option<Duration> {
+        let written = self
+            .partitions
+            .values()
+            .filter_map(|owned| owned.offsets.oldest())
+            .min()?;
+        Some(Duration::from_millis(
+            u64::try_from(now / 1000 - written).unwrap_or_default(),
+        ))
+    }
+
+    /// How far back a repeated event is known to have been sent.
+    pub fn dedup_reach(&self, now: Micros) -> Duration {
+        self.sent.reach(now)
+    }
+}

@@ -1,0 +1,232 @@
+//! What the outcomes of a partition say to its new owner.
+
+use std::collections::{HashMap, HashSet};
+
+use super::limit::Micros;
+use super::sent::id_bytes;
+use super::{Outcome, OutcomeResult};
+
+/// Read back from the outcomes, oldest first, before anything of the partition is sent.
+#[derive(Debug, Default)]
+pub struct Recalled {
+    /// Where the predecessor's jobs begin: the committed offset.
+    pub committed: i64,
+    /// Above every job that a predecessor tried.
+    pub tried_below: i64,
+    /// Where the committed offset's outcomes begin, and where all of them end.
+    pub outcomes_from: i64,
+    pub outcomes_end: i64,
+    /// Everything that was sent since is known.
+    pub known_since: Micros,
+    /// Jobs at or above the committed offset that are final.
+    pub settled: HashSet<i64>,
+    /// Attempts at jobs that aren't.
+    pub tried: HashMap<i64, Tried>,
+    pub sent: Vec<([u8; 16], Micros)>,
+    /// By lane or credential.
+    pub frozen: HashMap<String, Frozen>,
+    pub threads: Vec<Thread>,
+    /// When messages of a rule started within the longest period of a cap.
+    pub started: HashMap<String, Vec<(Micros, String)>>,
+}
+
+/// Where a job stands that was tried and isn't settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tried {
+    pub attempts: i32,
+    /// When the first attempt started, the time frozen since then added.
+    pub failing_since: Micros,
+    pub not_before: Micros,
+    /// It failed for so long that those behind it may pass.
+    pub aside: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frozen {
+    pub until: Micros,
+    /// The credential was refused; otherwise the destination asked for less.
+    pub refused: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thread {
+    pub lane: String,
+    pub lead_id: String,
+    pub ts: String,
+    pub began: Micros,
+}
+
+/// The longest period of a rate.
+const PERIOD_MAX: Micros = 3_600_000_000;
+
+/// A lane's id begins with its credential's.
+pub fn credential_of(lane: &str) -> &str {
+    lane.split('/').next().unwrap_or(lane)
+}
+
+impl Recalled {
+    /// Takes in the next outcome. `now` is when the reading began.
+    pub fn take(&mut self, outcome: Outcome, now: Micros) {
+        // The processor's own outcomes have no job.
+        let Some(offset) = outcome.job_offset else { return };
+        let ended = outcome.ended_at * 1000;
+        let sent = matches!(outcome.result, OutcomeResult::Sent | OutcomeResult::Digested);
+        if sent {
+            self.sent.extend(id_bytes(&outcome.job_id).map(|id| (id, ended)));
+            self.message(&outcome, now);
+        }
+        self.freeze(&outcome, sent);
+        if offset < self.committed {
+            return;
+        }
+        self.tried_below = self.tried_below.max(offset + 1);
+        if outcome.result.is_final() {
+            self.settled.insert(offset);
+            self.tried.remove(&offset);
+        } else if !self.settled.contains(&offset) {
+            let tried = self.tried.entry(offset).or_insert_with(|| Tried {
+                failing_since: outcome.started_at.map_or(ended, |at| at * 1000),
+                ..Tried::default()
+            });
+            tried.attempts = tried.attempts.max(outcome.attempt);
+            let next = outcome.next_at.map_or(ended, |at| at * 1000);
+            if outcome.scope.is_some() {
+                tried.failing_since += (next - ended).max(0);
+            } else {
+                tried.not_before = next;
+            }
+        }
+    }
+
+    fn message(&mut self, outcome: &Outcome, now: Micros) {
+        let started = outcome.started_at.map_or(0, |at| at * 1000);
+        if let Some(ts) = &outcome.thread_ts {
+            self.threads.push(Thread {
+                lane: outcome.lane.clone(),
+                lead_id: outcome.lead_id.clone(),
+                ts: ts.clone(),
+                began: started,
+            });
+        }
+        if started > now - PERIOD_MAX {
+            let messages = self.started.entry(outcome.rule_id.clone()).or_default();
+            let message = outcome.message_id.clone().unwrap_or_default();
+            // Jobs of one digest were one message.
+            let same = outcome.result == OutcomeResult::Digested
+                && messages.last().is_some_and(|last| *last == (started, message.clone()));
+            if !same {
+                messages.push((started, message));
+            }
+        }
+    }
+
+    fn freeze(&mut self, outcome: &Outcome, sent: bool) {
+        let credential = credential_of(&outcome.lane);
+        if sent {
+            // Whatever refused the credential is mended.
+            if self.frozen.get(credential).is_some_and(|frozen| frozen.refused) {
+                self.frozen.remove(credential);
+            }
+        }
+        let (Some(scope), Some(next)) = (&outcome.scope, outcome.next_at) else {
+            return;
+        };
+        let id = if scope == "credential" {
+            credential
+        } else {
+            &outcome.lane
+        };
+        let frozen = Frozen {
+            until: next * 1000,
+            refused: outcome.result == OutcomeResult::Retry,
+        };
+        let known = self.frozen.entry(id.to_owned()).or_insert(frozen);
+        *known = Frozen {
+            until: known.until.max(frozen.until),
+            refused: frozen.refused,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::tests::job;
+
+    const NOW: Micros = 10_000_000_000;
+
+    fn outcome(offset: i64, result: OutcomeResult) -> Outcome {
+        let mut outcome = job().outcome(result, NOW / 1000);
+        outcome.job_offset = Some(offset);
+        outcome.job_partition = Some(0);
+        outcome.started_at = Some(NOW / 1000 - 10);
+        outcome.attempt = 1;
+        outcome
+    }
+
+    #[test]
+    fn the_latest_word_on_a_job_counts() {
+        let mut recalled = Recalled {
+            committed: 5,
+            ..Recalled::default()
+        };
+        let mut retry = outcome(7, OutcomeResult::Retry);
+        retry.next_at = Some(NOW / 1000 + 4);
+        recalled.take(outcome(4, OutcomeResult::Sent), NOW);
+        recalled.take(retry, NOW);
+        recalled.take(outcome(6, OutcomeResult::Sent), NOW);
+        let mut own = outcome(9, OutcomeResult::Skipped);
+        own.job_offset = None;
+        recalled.take(own, NOW);
+        assert_eq!(recalled.settled, HashSet::from([6]));
+        assert_eq!(recalled.tried_below, 8);
+        let tried = recalled.tried[&7];
+        assert_eq!((tried.attempts, tried.failing_since), (1, NOW - 10_000));
+        assert_eq!(tried.not_before, NOW + 4_000);
+        assert_eq!(recalled.sent.len(), 2, "ids below the committed offset count too");
+        recalled.take(outcome(7, OutcomeResult::Dead), NOW);
+        assert!(recalled.tried.is_empty() && recalled.settled.contains(&7));
+    }
+
+    #[test]
+    fn freezes_are_known_by_their_scope_until_the_credential_works() {
+        let mut recalled = Recalled::default();
+        let mut throttled = outcome(0, OutcomeResult::Throttled);
+        (throttled.scope, throttled.next_at) = (Some("lane".into()), Some(NOW / 1000 + 30_000));
+        recalled.take(throttled, NOW);
+        assert_eq!(recalled.tried[&0].failing_since, NOW - 10_000 + 30_000_000);
+        let mut refused = outcome(1, OutcomeResult::Retry);
+        (refused.scope, refused.next_at) = (Some("credential".into()), Some(NOW / 1000 + 60_000));
+        recalled.take(refused, NOW);
+        let lane = Frozen {
+            until: NOW + 30_000_000,
+            refused: false,
+        };
+        let credential = Frozen {
+            until: NOW + 60_000_000,
+            refused: true,
+        };
+        let both = HashMap::from([
+            ("slack:sales-bot/C0123SALES".to_owned(), lane),
+            ("slack:sales-bot".to_owned(), credential),
+        ]);
+        assert_eq!(recalled.frozen, both);
+        recalled.take(outcome(1, OutcomeResult::Sent), NOW);
+        assert_eq!(recalled.frozen.len(), 1);
+    }
+
+    #[test]
+    fn a_digest_is_one_message_and_threads_are_found_again() {
+        let mut recalled = Recalled::default();
+        for offset in 0..3 {
+            let mut digested = outcome(offset, OutcomeResult::Digested);
+            digested.message_id = Some("1.5".into());
+            recalled.take(digested, NOW);
+        }
+        let mut threaded = outcome(3, OutcomeResult::Sent);
+        threaded.thread_ts = Some("1.6".into());
+        recalled.take(threaded, NOW);
+        assert_eq!(recalled.started["r-1"].len(), 2);
+        assert_eq!(recalled.threads[0].ts, "1.6");
+    }
+}

@@ -1,0 +1,158 @@
+//! Jobs whose turn is near, read again from Kafka: in runs of neighbours, on a thread of its own
+//! that needs no group.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Back, payload};
+use crate::config::Config;
+use crate::delivery::dispatch::{Load, Payload};
+use crate::delivery::lane::JobAt;
+use crate::kafka::jobs::RawJob;
+use crate::kafka::reader::{Isolation, Next, Reader, Record};
+
+/// Records between two wanted ones that are read rather than skipped.
+const GAP: i64 = 2_000;
+
+/// Starts the thread; it ends when the sender of loads is dropped.
+pub(super) fn start(config: &Arc<Config>, back: UnboundedSender<Back>) -> anyhow::Result<Sender<Load>> {
+    let reader = Reader::assign(config, &config.topics.jobs, &[], Isolation::Committed)?;
+    let (loads, wanted) = channel();
+    let topic = config.topics.jobs.clone();
+    std::thread::Builder::new()
+        .name("reload".to_owned())
+        .spawn(move || serve(&reader, &topic, &wanted, &back))?;
+    Ok(loads)
+}
+
+fn serve(reader: &Reader, topic: &str, wanted: &Receiver<Load>, back: &UnboundedSender<Back>) {
+    loop {
+        let first = match wanted.recv_timeout(Duration::from_secs(1)) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                // The client has callbacks to serve.
+                let _nothing_is_assigned = reader.next(Duration::ZERO);
+                continue;
+            }
+        };
+        // Lanes that progress together want neighbours.
+        let loads: Vec<Load> = std::iter::once(first).chain(wanted.try_iter()).collect();
+        let jobs: BTreeSet<JobAt> = loads.iter().flat_map(|load| &load.jobs).copied().collect();
+        let mut found = HashMap::with_capacity(jobs.len());
+        for run in runs(&jobs) {
+            if !read_run(reader, topic, &run, &mut found, back) {
+                return;
+            }
+        }
+        for load in loads {
+            let jobs = load.jobs.into_iter().map(|at| (at, found.get(&at).cloned())).collect();
+            if back.send(Back::Loaded { load: load.id, jobs }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Runs of wanted jobs that are near each other.
+fn runs(jobs: &BTreeSet<JobAt>) -> Vec<Vec<JobAt>> {
+    let mut runs: Vec<Vec<JobAt>> = Vec::new();
+    for at in jobs {
+        match runs.last_mut() {
+            Some(run)
+                if run
+                    .last()
+                    .is_some_and(|last| last.partition == at.partition && at.offset - last.offset <= GAP) =>
+            {
+                run.push(*at);
+            }
+            _ => runs.push(vec![*at]),
+        }
+    }
+    runs
+}
+
+/// Reads a run. What isn't there any more is not found. `false` when nobody waits any more.
+fn read_run(
+    reader: &Reader,
+    topic: &str,
+    run: &[JobAt],
+    found: &mut HashMap<JobAt, Payload>,
+    back: &UnboundedSender<Back>,
+) -> bool {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else {
+        return true;
+    };
+    let mut silent = 0;
+    if let Err(error) = reader.go_to(topic, first.partition, first.offset) {
+        tracing::warn!(%error, "jobs could not be read again");
+    }
+    loop {
+        match reader.next(Duration::from_millis(100)) {
+            Next::Record(record) if record.partition != first.partition || record.offset < first.offset => {}
+            Next::Record(record) => {
+                silent = 0;
+                let at = JobAt {
+                    partition: record.partition,
+                    offset: record.offset,
+                };
+                if run.binary_search(&at).is_ok()
+                    && let Some(payload) = of_record(record)
+                {
+                    found.insert(at, payload);
+                }
+                if at.offset >= last.offset {
+                    return true;
+                }
+            }
+            Next::End(partition) if partition == first.partition => return true,
+            Next::End(_) => {}
+            Next::Nothing => {
+                silent += 1;
+                // The broker is away; it comes back.
+                if silent % 100 == 0 {
+                    tracing::warn!("jobs can't be read again: the broker is silent; trying on");
+                }
+                if silent % 10 == 0
+                    && let Err(error) = reader.go_to(topic, first.partition, first.offset)
+                {
+                    tracing::debug!(%error, "no run of jobs");
+                }
+                if back.is_closed() {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+fn of_record(record: Record) -> Option<Payload> {
+    let traceparent = record.header("traceparent").map(str::to_owned);
+    let raw = RawJob {
+        partition: record.partition,
+        offset: record.offset,
+        timestamp: record.timestamp,
+        key: record.key.unwrap_or_default(),
+        value: record.value.unwrap_or_default(),
+        traceparent,
+        replayed: false,
+    };
+    payload(&raw).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_one_run() {
+        let at = |partition, offset| JobAt { partition, offset };
+        let jobs = BTreeSet::from([at(0, 5), at(0, 6), at(0, 2_000), at(0, 9_000), at(1, 9_001)]);
+        let lengths: Vec<usize> = runs(&jobs).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [3, 1, 1]);
+    }
+}
