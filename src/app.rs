@@ -63,7 +63,9 @@ pub async fn run(
     tracing::info!(listen = %listener.local_addr()?, roles = ?roles, "leadlane {} starts", env!("CARGO_PKG_VERSION"));
     let mut readiness = Readiness::default();
     let has = |role| roles.contains(&role);
-    let rules_ready = has(Role::Processor).then(|| readiness.wait_for("the rules to be read"));
+    // The processor matches by them; the sender reads in them what is cancelled.
+    let needs_rules = has(Role::Processor) || has(Role::Sender);
+    let rules_ready = needs_rules.then(|| readiness.wait_for("the rules to be read"));
     let events_ready: Vec<_> = (0..config.processor.workers)
         .filter(|_| has(Role::Processor))
         .map(|worker| readiness.wait_for(&format!("worker {worker} to join the group of the events")))
@@ -88,10 +90,7 @@ pub async fn run(
     };
     let mut tasks = Vec::new();
     if let Some(ready) = rules_ready {
-        tasks.push(shared.start_processor(ready, events_ready)?);
-    }
-    if let Some(ready) = jobs_ready {
-        tasks.push(shared.start_sender(ready)?);
+        tasks.push(shared.start(ready, events_ready, jobs_ready)?);
     }
     // The loops alone hold on to `ended`, so that it closes when the last of them is over.
     drop(shared);
@@ -125,8 +124,13 @@ struct Shared {
 }
 
 impl Shared {
-    /// Follows the rules, and starts the workers once these are read.
-    fn start_processor(&self, rules_ready: Flag, events_ready: Vec<Flag>) -> anyhow::Result<JoinHandle<()>> {
+    /// Follows the rules, and starts the workers and the sender once these are read.
+    fn start(
+        &self,
+        rules_ready: Flag,
+        events_ready: Vec<Flag>,
+        jobs_ready: Option<Flag>,
+    ) -> anyhow::Result<JoinHandle<()>> {
         let mut rules = feed::follow(&self.config, Arc::clone(&self.metrics), now_millis, self.stop.clone())?;
         let shared = self.clone();
         Ok(tokio::spawn(async move {
@@ -141,7 +145,15 @@ impl Shared {
                     }
                 }
             });
-            shared.run_workers(rules_in_force, events_ready).await;
+            let sending = jobs_ready.map(|ready| shared.start_sender(ready, rules_in_force.clone()));
+            if !events_ready.is_empty() {
+                shared.clone().run_workers(rules_in_force, events_ready).await;
+            }
+            match sending {
+                Some(Ok(sending)) => drop(sending.await),
+                Some(Err(error)) => drop(shared.ended.send(error)),
+                None => {}
+            }
         }))
     }
 
@@ -177,14 +189,14 @@ impl Shared {
         drop(joined.await);
     }
 
-    fn start_sender(&self, ready: Flag) -> anyhow::Result<JoinHandle<()>> {
+    fn start_sender(&self, ready: Flag, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<JoinHandle<()>> {
         let secrets = Secrets::new(self.config.secrets.dir.clone());
         let surroundings = sender::Surroundings {
             destinations: Arc::new(Destinations::new(&self.config, secrets)?),
             producer: Producer::new(&self.config, self.limits.record_max)?,
             config: Arc::clone(&self.config),
             metrics: Arc::clone(&self.metrics),
-            in_force: watch::channel(Arc::default()).1,
+            rules,
             stop: self.stop.clone(),
             ready,
             now: now_micros,

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::delivery::dispatch::{Answer, Attempt, Dispatch, InForce, Load, Payload, Settings, Settled, Verdict};
+use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Settings, Settled, Verdict};
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
@@ -27,6 +27,7 @@ use crate::kafka::SESSION_TIMEOUT;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
 use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
+use crate::rules::log::Rules;
 
 mod partition;
 mod reload;
@@ -47,7 +48,7 @@ pub struct Surroundings {
     pub destinations: Arc<Destinations>,
     pub producer: Producer,
     /// What the rules say to waiting jobs.
-    pub in_force: watch::Receiver<Arc<InForce>>,
+    pub rules: watch::Receiver<Arc<Rules>>,
     pub stop: watch::Receiver<bool>,
     pub ready: Arc<std::sync::atomic::AtomicBool>,
     /// Epoch microseconds on a clock that never goes back.
@@ -81,7 +82,7 @@ enum Back {
     Recalled {
         partition: i32,
         generation: u64,
-        recalled: Result<Recalled, String>,
+        recalled: Result<Box<Recalled>, String>,
     },
 }
 
@@ -115,7 +116,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
     let (events_in, mut events) = mpsc::channel(1024);
     let (back, mut answers) = mpsc::unbounded_channel();
     let jobs = Jobs::join(&at.config, events_in)?;
-    let (mut stop, mut in_force) = (at.stop.clone(), at.in_force.clone());
+    let (mut stop, mut rules) = (at.stop.clone(), at.rules.clone());
     at.metrics.job_age_max(at.config.sender.job_age_max);
     let mut sender = Loop {
         dispatch: Dispatch::new(settings(&at.config), fastrand::Rng::new()),
@@ -133,7 +134,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         pace: Pace::default(),
         at,
     };
-    sender.rules(in_force.borrow_and_update().clone());
+    sender.rules(rules.borrow_and_update().clone());
     let mut commit = tokio::time::interval(COMMIT_EVERY);
     commit.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -166,7 +167,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
                     }
                 }
             },
-            Ok(()) = in_force.changed() => sender.rules(in_force.borrow_and_update().clone()),
+            Ok(()) = rules.changed() => sender.rules(rules.borrow_and_update().clone()),
             () = tokio::time::sleep(wake.max(Duration::from_millis(1))) => {}
             _ = stop.changed(), if !sender.stopping => {
                 sender.stopping = true;
@@ -244,9 +245,9 @@ impl Loop {
         }
     }
 
-    fn rules(&mut self, in_force: Arc<InForce>) {
+    fn rules(&mut self, rules: Arc<Rules>) {
         let mut settled = Vec::new();
-        self.dispatch.rules(in_force, (self.at.now)(), &mut settled);
+        self.dispatch.rules(rules, (self.at.now)(), &mut settled);
         self.settle_all(settled);
         self.load();
     }
@@ -345,7 +346,8 @@ impl Loop {
         tokio::task::spawn_blocking(move || {
             let recalled = left
                 .map_err(|error| error.to_string())
-                .and_then(|left| recall(&config, partition, left, now));
+                .and_then(|left| recall(&config, partition, left, now))
+                .map(Box::new);
             drop(back.send(Back::Recalled {
                 partition,
                 generation,
@@ -445,7 +447,7 @@ impl Loop {
         }
     }
 
-    fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Recalled, String>) {
+    fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Box<Recalled>, String>) {
         let ours = self.partitions.get_mut(&number);
         let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
             return;
@@ -462,7 +464,7 @@ impl Loop {
             Ok(recalled) => {
                 partition.recalled = true;
                 let early = std::mem::take(&mut partition.early);
-                self.dispatch.own(number, partition.since, recalled, (self.at.now)());
+                self.dispatch.own(number, partition.since, *recalled, (self.at.now)());
                 early.into_iter().for_each(|job| self.accept(job));
                 if let Err(error) = self.jobs.resume(number) {
                     tracing::warn!(%error, kafka.partition = number, "a partition could not be resumed");

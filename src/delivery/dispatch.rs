@@ -9,7 +9,7 @@
 //! outcome, or goes with its partition to another owner; of a job that isn't near its turn
 //! nothing is held but where it is.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::recall::{Frozen, Recalled, Tried};
 use super::sent::{SentIds, Threads};
 use super::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, Provider};
 use crate::reason::Reason;
+use crate::rules::log::Rules;
 
 mod answer;
 mod doom;
@@ -141,22 +142,6 @@ pub struct Settled {
     pub dead: Option<Reason>,
 }
 
-/// What the rules in force say to waiting jobs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct InForce {
-    /// The credential that a rule names.
-    pub credentials: HashMap<String, String>,
-    /// Waiting jobs of a rule that a person cancelled: those of versions below the offset, and
-    /// replays from before the time (epoch milliseconds).
-    pub cancelled: HashMap<String, Cancelled>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cancelled {
-    pub below: i64,
-    pub at: i64,
-}
-
 /// How often waiting jobs are looked through for those that are too old.
 const SWEEP_EVERY: Micros = 10_000_000;
 
@@ -183,7 +168,7 @@ pub struct Dispatch {
     rules: HashMap<String, u32>,
     rule_ids: Vec<String>,
     caps: HashMap<u32, Cap>,
-    in_force: Arc<InForce>,
+    in_force: Arc<Rules>,
     payloads: HashMap<JobAt, Payload>,
     bytes: usize,
     tried: HashMap<JobAt, Tried>,
@@ -552,11 +537,6 @@ impl Dispatch {
             outcome,
             dead,
         }
-    }
-
-    /// The ids of rules by which jobs are known here, for those who cancel.
-    pub fn rule_ids(&self) -> HashSet<&str> {
-        self.rule_ids.iter().map(String::as_str).collect()
     }
 }
 

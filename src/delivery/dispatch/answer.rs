@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::{
-    Answer, Dispatch, Entry, InFlight, Micros, OnAmbiguous, OutcomeResult, Provider, Reason, Request, Scope, Settled,
-    Step, Tried, Verdict, ceil_millis, micros,
+    Answer, DeliveryJob, Dispatch, Entry, InFlight, Micros, OnAmbiguous, Outcome, OutcomeResult, Provider, Reason,
+    Request, Scope, Settled, Step, Tried, Verdict, ceil_millis, micros,
 };
 use crate::delivery::sent::id_bytes;
 
@@ -216,19 +216,7 @@ impl Dispatch {
         outcome.status = answer.status.map(i32::from);
         outcome.words = Some(answer.words).filter(|words| !words.is_empty());
         outcome.message_id = answer.message_id;
-        let state = &self.lanes[lane];
-        let verdict = match answer.verdict {
-            // A record alone that is refused, a second `not_in_channel` and a rule that would
-            // rather lose a message than repeat it are final.
-            Verdict::BatchRefused => Verdict::Rejected(Reason::MessageRejected),
-            Verdict::NotInChannel if !self.settings.join || state.join == Step::Done => GONE,
-            Verdict::NotOpen if state.open == Step::Done => GONE,
-            Verdict::Ambiguous if job.on_ambiguous == OnAmbiguous::Dead => Verdict::Rejected(Reason::GaveUp),
-            Verdict::Retry | Verdict::Ambiguous if now - failing_since >= micros(self.settings.give_up_after) => {
-                Verdict::Rejected(Reason::GaveUp)
-            }
-            verdict => verdict,
-        };
+        let verdict = self.last_word(lane, job, answer.verdict, now - failing_since);
         let mut dead = None;
         match verdict {
             Verdict::Delivered => {
@@ -268,14 +256,24 @@ impl Dispatch {
         })
     }
 
+    /// What an answer means for this job: what was tried in vain is final.
+    fn last_word(&self, lane: usize, job: &DeliveryJob, verdict: Verdict, failing_for: Micros) -> Verdict {
+        let state = &self.lanes[lane];
+        let give_up = failing_for >= micros(self.settings.give_up_after);
+        match verdict {
+            // A record alone that is refused, a second `not_in_channel` and a rule that would
+            // rather lose a message than repeat it are final.
+            Verdict::BatchRefused => Verdict::Rejected(Reason::MessageRejected),
+            Verdict::NotInChannel if !self.settings.join || state.join == Step::Done => GONE,
+            Verdict::NotOpen if state.open == Step::Done => GONE,
+            Verdict::Ambiguous if job.on_ambiguous == OnAmbiguous::Dead => Verdict::Rejected(Reason::GaveUp),
+            Verdict::Retry | Verdict::Ambiguous if give_up => Verdict::Rejected(Reason::GaveUp),
+            verdict => verdict,
+        }
+    }
+
     /// A message that began a lead's thread, or went into it.
-    fn remember_thread(
-        &mut self,
-        flight: &InFlight,
-        job: &super::DeliveryJob,
-        outcome: &mut super::Outcome,
-        now: Micros,
-    ) {
+    fn remember_thread(&mut self, flight: &InFlight, job: &DeliveryJob, outcome: &mut Outcome, now: Micros) {
         let alone = flight.entries.len() == 1;
         if flight.thread_ts.is_some() {
             outcome.thread_ts = flight.thread_ts.clone();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::load::DOOMED_CHUNK;
 use super::{
-    Backlog, DeliveryJob, Dispatch, Entry, InForce, Micros, OutcomeResult, Reason, SWEEP_EVERY, Settled, micros,
+    Backlog, DeliveryJob, Dispatch, Entry, Micros, OutcomeResult, Reason, Rules, SWEEP_EVERY, Settled, micros,
 };
 
 /// Why a job ends.
@@ -21,7 +21,7 @@ pub(super) enum Doom {
 impl Dispatch {
     /// The rules changed: cancels what is to be cancelled, and lets go of credentials that are
     /// refused and replaced.
-    pub fn rules(&mut self, in_force: Arc<InForce>, now: Micros, settled: &mut Vec<Settled>) {
+    pub fn rules(&mut self, in_force: Arc<Rules>, now: Micros, settled: &mut Vec<Settled>) {
         let before = std::mem::replace(&mut self.in_force, in_force);
         let in_force = Arc::clone(&self.in_force);
         let newly = in_force
@@ -30,7 +30,7 @@ impl Dispatch {
             .filter(|(rule, mark)| before.cancelled.get(*rule) != Some(mark));
         // What waits now was written before the mark; a replay that comes later is looked at then.
         let rules: HashMap<u32, i64> = newly
-            .filter_map(|(rule, mark)| Some((*self.rules.get(rule)?, mark.below)))
+            .filter_map(|(rule, mark)| Some((*self.rules.get(&**rule)?, mark.offset)))
             .collect();
         if !rules.is_empty() {
             let mut doomed = Vec::new();
@@ -55,12 +55,12 @@ impl Dispatch {
     }
 
     pub(super) fn is_cancelled(&self, job: &DeliveryJob, replayed: bool, written_at: i64) -> bool {
-        self.in_force.cancelled.get(&job.rule_id).is_some_and(|mark| {
+        self.in_force.cancelled.get(&*job.rule_id).is_some_and(|mark| {
             if replayed {
                 // A person asked for it, after or before another one cancelled.
                 written_at <= mark.at
             } else {
-                job.rule_version < mark.below
+                job.rule_version < mark.offset
             }
         })
     }
@@ -69,8 +69,8 @@ impl Dispatch {
     pub(super) fn is_replaced(&self, lane: usize, class: u32) -> bool {
         let credential = &self.credentials[self.lanes[lane].credential];
         let rule = &self.rule_ids[self.classes[class as usize].rule as usize];
-        let named = self.in_force.credentials.get(rule);
-        credential.refused.is_some() && named.is_some_and(|named| *named != credential.id)
+        let named = || self.in_force.credential(rule);
+        credential.refused.is_some() && named().is_some_and(|named| named != credential.id)
     }
 
     /// Dooms the jobs of a refused credential whose rules name another one by now.

@@ -1,7 +1,10 @@
 //! Single cases, one sender. Whole schedules with crashes and hand-overs are in [`simulation`].
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::delivery::job_id;
+use crate::rules::log::{Cancel, RuleLog};
 
 mod simulation;
 
@@ -144,9 +147,9 @@ impl Bench {
         }
     }
 
-    fn rules(&mut self, in_force: InForce) {
+    fn rules(&mut self, log: &RuleLog) {
         let mut settled = Vec::new();
-        self.dispatch.rules(Arc::new(in_force), self.now, &mut settled);
+        self.dispatch.rules(Arc::new(log.snapshot()), self.now, &mut settled);
         self.take_in(settled);
         self.serve_loads();
     }
@@ -531,15 +534,10 @@ fn cancelled_jobs_end_and_others_go_on() {
         job.rule_version = number % 4;
         bench.accept(job);
     }
-    let mark = Cancelled {
-        below: 3,
-        at: START / 1000 + 5,
-    };
-    let cancelled = HashMap::from([("r".to_owned(), mark)]);
-    bench.rules(InForce {
-        cancelled,
-        ..InForce::default()
-    });
+    let mut log = RuleLog::default();
+    let at = START / 1000 + 5;
+    log.cancel("r", Cancel { offset: 3, at });
+    bench.rules(&log);
     assert_eq!(
         bench.results(),
         [OutcomeResult::Cancelled; 15],
@@ -570,12 +568,15 @@ fn a_refused_credential_that_its_rule_left_ends_its_jobs() {
     bench.accept(kept);
     let attempt = bench.next(START + 10 * SECOND).unwrap();
     bench.answer(&attempt, Verdict::CredentialRefused);
-    let named = |rule: &str, credential: &str| (rule.to_owned(), credential.to_owned());
-    let credentials = HashMap::from([named("r", "slack:new"), named("kept", "slack:bot")]);
-    bench.rules(InForce {
-        credentials,
-        ..InForce::default()
-    });
+    let mut log = RuleLog::default();
+    for (offset, (id, token)) in [("r", "new"), ("kept", "bot")].into_iter().enumerate() {
+        let rule = serde_json::json!({
+            "id": id, "trigger": "lms.lead_sold", "scope": {"level": "product", "id": "*"},
+            "action": {"type": "slack_message", "token": {"secret": token}, "to": {"channel": "C1"}, "text": "x"},
+        });
+        log.apply(offset as i64, Some(id.as_bytes()), Some(rule.to_string().as_bytes()));
+    }
+    bench.rules(&log);
     let dead: Vec<_> = bench
         .settled
         .iter()
