@@ -34,7 +34,7 @@ mod reload;
 mod report;
 mod write;
 
-use partition::{Partition, recall};
+use partition::{Leaving, Partition};
 use report::Pace;
 use write::DeadLetter;
 
@@ -102,13 +102,6 @@ struct Loop {
     /// The oldest job is past half of its age.
     old: bool,
     pace: Pace,
-}
-
-/// Partitions that go away once nothing of them is in flight.
-struct Leaving {
-    partitions: Vec<i32>,
-    done: std::sync::mpsc::Sender<()>,
-    until: Instant,
 }
 
 /// Runs until told to stop, and then until what is in flight is settled.
@@ -298,64 +291,6 @@ impl Loop {
         Ok(())
     }
 
-    /// Hands over partitions with nothing in flight, or whose time is up.
-    fn let_go(&mut self) {
-        let mut leaving = std::mem::take(&mut self.leaving);
-        leaving.retain(|leaving| {
-            let busy = leaving.partitions.iter().any(|partition| {
-                let waits = |partition: &Partition| partition.unacknowledged > 0;
-                self.dispatch.is_busy(*partition) || self.partitions.get(partition).is_some_and(waits)
-            });
-            if busy && Instant::now() < leaving.until {
-                return true;
-            }
-            self.commit(CommitMode::Sync, Some(&leaving.partitions));
-            for partition in &leaving.partitions {
-                self.partitions.remove(partition);
-                self.dispatch.disown(*partition);
-            }
-            // The group's thread may have stopped waiting.
-            let _waits = leaving.done.send(());
-            false
-        });
-        self.leaving = leaving;
-    }
-
-    fn assigned(&mut self, partition: i32) {
-        self.generation += 1;
-        let generation = self.generation;
-        self.partitions.insert(
-            partition,
-            Partition {
-                generation,
-                since: (self.at.now)(),
-                recalled: false,
-                early: Vec::new(),
-                unacknowledged: 0,
-                committed: -1,
-            },
-        );
-        self.recall(partition, generation);
-        self.at.ready.store(true, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    /// Reads the predecessor's outcomes back, beside the loop.
-    fn recall(&self, partition: i32, generation: u64) {
-        let left = self.jobs.committed(partition);
-        let (config, back, now) = (Arc::clone(&self.at.config), self.back.clone(), (self.at.now)());
-        tokio::task::spawn_blocking(move || {
-            let recalled = left
-                .map_err(|error| error.to_string())
-                .and_then(|left| recall(&config, partition, left, now))
-                .map(Box::new);
-            drop(back.send(Back::Recalled {
-                partition,
-                generation,
-                recalled,
-            }));
-        });
-    }
-
     fn read(&mut self, job: RawJob) {
         match self.partitions.get_mut(&job.partition) {
             Some(partition) if partition.recalled => self.accept(job),
@@ -444,32 +379,6 @@ impl Loop {
                 generation,
                 recalled,
             } => self.recalled(partition, generation, recalled),
-        }
-    }
-
-    fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Box<Recalled>, String>) {
-        let ours = self.partitions.get_mut(&number);
-        let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
-            return;
-        };
-        match recalled {
-            Err(message) => {
-                tracing::warn!(
-                    kafka.partition = number,
-                    message,
-                    "outcomes could not be read back; trying again"
-                );
-                self.recall(number, generation);
-            }
-            Ok(recalled) => {
-                partition.recalled = true;
-                let early = std::mem::take(&mut partition.early);
-                self.dispatch.own(number, partition.since, *recalled, (self.at.now)());
-                early.into_iter().for_each(|job| self.accept(job));
-                if let Err(error) = self.jobs.resume(number) {
-                    tracing::warn!(%error, kafka.partition = number, "a partition could not be resumed");
-                }
-            }
         }
     }
 

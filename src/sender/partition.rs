@@ -1,12 +1,14 @@
 //! A partition of ours: what its outcomes say of the time before us.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::{Back, Loop};
 use crate::config::Config;
 use crate::delivery::Outcome;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
-use crate::kafka::jobs::{Committed, RawJob};
+use crate::kafka::jobs::{CommitMode, Committed, RawJob};
 use crate::kafka::reader::{Isolation, Next, Reader};
 
 /// A partition that is ours.
@@ -26,9 +28,102 @@ pub(super) struct Partition {
     pub(super) committed: i64,
 }
 
+/// Partitions that go away once nothing of them is in flight.
+pub(super) struct Leaving {
+    pub(super) partitions: Vec<i32>,
+    pub(super) done: std::sync::mpsc::Sender<()>,
+    pub(super) until: Instant,
+}
+
+impl Loop {
+    pub(super) fn assigned(&mut self, partition: i32) {
+        self.generation += 1;
+        let generation = self.generation;
+        self.partitions.insert(
+            partition,
+            Partition {
+                generation,
+                since: (self.at.now)(),
+                recalled: false,
+                early: Vec::new(),
+                unacknowledged: 0,
+                committed: -1,
+            },
+        );
+        self.recall(partition, generation);
+        self.at.ready.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Reads the predecessor's outcomes back, beside the loop.
+    pub(super) fn recall(&self, partition: i32, generation: u64) {
+        let left = self.jobs.committed(partition);
+        let (config, back, now) = (Arc::clone(&self.at.config), self.back.clone(), (self.at.now)());
+        tokio::task::spawn_blocking(move || {
+            let recalled = left
+                .map_err(|error| error.to_string())
+                .and_then(|left| recall(&config, partition, left, now))
+                .map(Box::new);
+            drop(back.send(Back::Recalled {
+                partition,
+                generation,
+                recalled,
+            }));
+        });
+    }
+
+    pub(super) fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Box<Recalled>, String>) {
+        let ours = self.partitions.get_mut(&number);
+        let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
+            return;
+        };
+        match recalled {
+            Err(message) => {
+                tracing::warn!(
+                    kafka.partition = number,
+                    message,
+                    "outcomes could not be read back; trying again"
+                );
+                self.recall(number, generation);
+            }
+            Ok(recalled) => {
+                partition.recalled = true;
+                let early = std::mem::take(&mut partition.early);
+                self.dispatch.own(number, partition.since, *recalled, (self.at.now)());
+                early.into_iter().for_each(|job| self.accept(job));
+                if let Err(error) = self.jobs.resume(number) {
+                    tracing::warn!(%error, kafka.partition = number, "a partition could not be resumed");
+                }
+            }
+        }
+    }
+
+    /// Hands over partitions with nothing in flight, or whose time is up.
+    pub(super) fn let_go(&mut self) {
+        let mut leaving = std::mem::take(&mut self.leaving);
+        leaving.retain(|leaving| {
+            let busy = leaving.partitions.iter().any(|partition| {
+                let waits = |partition: &Partition| partition.unacknowledged > 0;
+                self.dispatch.is_busy(*partition) || self.partitions.get(partition).is_some_and(waits)
+            });
+            if busy && Instant::now() < leaving.until {
+                return true;
+            }
+            self.commit(CommitMode::Sync, Some(&leaving.partitions));
+            for partition in &leaving.partitions {
+                self.partitions.remove(partition);
+                self.dispatch.disown(*partition);
+            }
+            // The group's thread may have stopped waiting.
+            let _waits = leaving.done.send(());
+            false
+        });
+        self.leaving = leaving;
+    }
+}
+
 /// Reads the outcomes of `partition` to the end that they have now: from the place that the
 /// predecessor left, and as far back as sent job ids are to be known.
-pub(super) fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Result<Recalled, String> {
+fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Result<Recalled, String> {
     let topic = &config.topics.outcomes;
     let failed = |error| format!("{error}");
     // The processor writes here in transactions; an open one would hide what the predecessor wrote.

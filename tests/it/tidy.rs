@@ -38,7 +38,15 @@ const MAY_USE: [(&str, &[&str]); 24] = [
     ),
     (
         "sender",
-        &["config", "delivery", "destination", "kafka", "metrics", "reason"],
+        &[
+            "config",
+            "delivery",
+            "destination",
+            "kafka",
+            "metrics",
+            "reason",
+            "rules",
+        ],
     ),
     // The composition root, and what stands above it.
     (

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::delivery::job_id;
+use crate::delivery::recall::Recalled;
 use crate::rules::log::{Cancel, RuleLog};
 
 mod simulation;

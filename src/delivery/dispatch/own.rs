@@ -1,0 +1,147 @@
+//! Partitions: what a predecessor left, which jobs are settled, and what goes when they go.
+
+use super::{Dispatch, Entry, JobAt, Micros, micros};
+use crate::delivery::offsets::{Offsets, Place};
+use crate::delivery::recall::Recalled;
+
+/// A partition that is ours.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) epoch: u64,
+    pub(super) since: Micros,
+    /// It goes away: what comes back isn't tried again.
+    pub(super) retired: bool,
+    pub(super) offsets: Offsets,
+    pub(super) recalled: Recalled,
+}
+
+impl Dispatch {
+    /// We own `partition` since `since`, as far as limits go, with what its outcomes say.
+    pub fn own(&mut self, partition: i32, since: Micros, mut recalled: Recalled, now: Micros) {
+        self.epoch += 1;
+        self.sent.begin(recalled.known_since);
+        for (id, sent_at) in std::mem::take(&mut recalled.sent) {
+            self.sent.insert(id, sent_at, now);
+        }
+        for thread in std::mem::take(&mut recalled.threads) {
+            self.threads
+                .insert(&thread.lane, &thread.lead_id, &thread.ts, thread.began, now);
+        }
+        for (rule, mut starts) in std::mem::take(&mut recalled.started) {
+            starts.sort();
+            let starts: Vec<Micros> = starts.into_iter().map(|(at, _)| at).collect();
+            match self.rules.get(&rule).and_then(|number| self.caps.get_mut(number)) {
+                Some(cap) => cap.recall(&starts),
+                None => self.started.entry(rule).or_default().extend(starts),
+            }
+        }
+        for (id, frozen) in std::mem::take(&mut recalled.frozen) {
+            self.recall_freeze(id, frozen, now);
+        }
+        for (offset, mut tried) in std::mem::take(&mut recalled.tried) {
+            tried.aside = now - tried.failing_since >= micros(self.settings.step_aside);
+            self.tried.insert(JobAt { partition, offset }, tried);
+        }
+        for credential in &mut self.credentials {
+            // Its last owner may have started a request just before.
+            if let Some(spacer) = &mut credential.spacer {
+                spacer.take_over(since);
+            }
+        }
+        for lane in &mut self.lanes {
+            if let Some(spacer) = &mut lane.spacer {
+                spacer.take_over(since);
+            }
+        }
+        let owned = Owned {
+            epoch: self.epoch,
+            since,
+            retired: false,
+            offsets: Offsets::new(recalled.committed),
+            recalled,
+        };
+        self.partitions.insert(partition, owned);
+    }
+
+    /// A record of the jobs topic was read. Whether it is to be accepted: what is settled or was
+    /// read before is not.
+    pub fn read(&mut self, at: JobAt, written_at: i64) -> bool {
+        let Some(owned) = self.partitions.get_mut(&at.partition) else {
+            return false;
+        };
+        if owned.retired || at.offset < owned.offsets.next() {
+            return false;
+        }
+        let recalled = &mut owned.recalled;
+        // Outcomes of a job, and of those behind it, come after it was first read.
+        let tried = at.offset < recalled.tried_below;
+        let from = if tried {
+            recalled.outcomes_from
+        } else {
+            recalled.outcomes_end
+        };
+        owned.offsets.read(at.offset, from, written_at);
+        if recalled.settled.remove(&at.offset) {
+            owned.offsets.settle(at.offset);
+            return false;
+        }
+        true
+    }
+
+    /// Kafka has a job's final outcome, or the dead letter of a record that is no job.
+    pub fn acked(&mut self, at: JobAt, outcome_offset: Option<i64>) {
+        if let Some(owned) = self.partitions.get_mut(&at.partition) {
+            owned.offsets.settle(at.offset);
+            if let Some(offset) = outcome_offset {
+                owned.recalled.outcomes_end = owned.recalled.outcomes_end.max(offset + 1);
+            }
+        }
+    }
+
+    /// What to commit of a partition.
+    pub fn place(&self, partition: i32) -> Option<Place> {
+        let owned = self.partitions.get(&partition)?;
+        Some(owned.offsets.place(owned.recalled.outcomes_end))
+    }
+
+    /// `partition` goes away: nothing of it starts any more, and what is in flight is settled.
+    pub fn retire(&mut self, partition: i32) {
+        let Some(owned) = self.partitions.get_mut(&partition) else {
+            return;
+        };
+        owned.retired = true;
+        let of_it = |entry: &Entry| entry.at().partition == partition;
+        let mut dropped = Vec::new();
+        for lane in &mut self.lanes {
+            dropped.extend(lane.lane.remove(of_it));
+        }
+        for (_, backlog) in &mut self.doomed {
+            dropped.extend(backlog.extract(usize::MAX, of_it));
+        }
+        if let Some((_, entries)) = &mut self.ending {
+            entries.retain(|entry| !of_it(entry));
+        }
+        dropped.iter().for_each(|entry| self.forget(entry.at()));
+    }
+
+    /// Forgets `partition`; its lanes' limits stay, should it come back.
+    pub fn disown(&mut self, partition: i32) {
+        self.retire(partition);
+        self.partitions.remove(&partition);
+        let dropped = self.payloads.extract_if(|at, _| at.partition == partition);
+        self.bytes -= dropped.map(|(_, payload)| payload.bytes).sum::<usize>();
+        self.tried.retain(|at, _| at.partition != partition);
+    }
+
+    /// Whether requests with jobs of `partition` are in flight.
+    pub fn is_busy(&self, partition: i32) -> bool {
+        let of_it = |entry: &Entry| entry.at().partition == partition;
+        self.attempts.values().any(|attempt| attempt.entries.iter().any(of_it))
+    }
+
+    /// An entry whose partition went away since the attempt began.
+    pub(super) fn is_stale(&self, entry: &Entry, epoch: u64) -> bool {
+        let owned = self.partitions.get(&entry.at().partition);
+        owned.is_none_or(|owned| owned.epoch > epoch)
+    }
+}
