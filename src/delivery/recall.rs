@@ -41,11 +41,12 @@ pub struct Tried {
     pub aside: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Frozen {
+    /// The destination asked for nothing before this.
     pub until: Micros,
-    /// The credential was refused; otherwise the destination asked for less.
-    pub refused: bool,
+    /// The credential was refused, and is to be probed then.
+    pub probe_at: Option<Micros>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,11 +123,9 @@ impl Recalled {
 
     fn freeze(&mut self, outcome: &Outcome, sent: bool) {
         let credential = credential_of(&outcome.lane);
-        if sent {
+        if sent && let Some(frozen) = self.frozen.get_mut(credential) {
             // Whatever refused the credential is mended.
-            if self.frozen.get(credential).is_some_and(|frozen| frozen.refused) {
-                self.frozen.remove(credential);
-            }
+            frozen.probe_at = None;
         }
         let (Some(scope), Some(next)) = (&outcome.scope, outcome.next_at) else {
             return;
@@ -136,15 +135,11 @@ impl Recalled {
         } else {
             &outcome.lane
         };
-        let frozen = Frozen {
-            until: next * 1000,
-            refused: outcome.result == OutcomeResult::Retry,
-        };
-        let known = self.frozen.entry(id.to_owned()).or_insert(frozen);
-        *known = Frozen {
-            until: known.until.max(frozen.until),
-            refused: frozen.refused,
-        };
+        let known = self.frozen.entry(id.to_owned()).or_default();
+        match outcome.result {
+            OutcomeResult::Throttled => known.until = known.until.max(next * 1000),
+            _ => known.probe_at = Some(next * 1000),
+        }
     }
 }
 
@@ -200,11 +195,11 @@ mod tests {
         recalled.take(refused, NOW);
         let lane = Frozen {
             until: NOW + 30_000_000,
-            refused: false,
+            probe_at: None,
         };
         let credential = Frozen {
-            until: NOW + 60_000_000,
-            refused: true,
+            until: 0,
+            probe_at: Some(NOW + 60_000_000),
         };
         let both = HashMap::from([
             ("slack:sales-bot/C0123SALES".to_owned(), lane),
@@ -212,7 +207,7 @@ mod tests {
         ]);
         assert_eq!(recalled.frozen, both);
         recalled.take(outcome(1, OutcomeResult::Sent), NOW);
-        assert_eq!(recalled.frozen.len(), 1);
+        assert_eq!(recalled.frozen["slack:sales-bot"].probe_at, None);
     }
 
     #[test]

@@ -61,6 +61,8 @@ impl Dispatch {
             recalled,
         };
         self.partitions.insert(partition, owned);
+        (0..self.lanes.len()).for_each(|lane| self.queue(lane, now));
+        (0..self.credentials.len()).for_each(|credential| self.queue_credential(credential, now));
     }
 
     /// A record of the jobs topic was read. Whether it is to be accepted: what is settled or was
@@ -101,7 +103,15 @@ impl Dispatch {
     /// What to commit of a partition.
     pub fn place(&self, partition: i32) -> Option<Place> {
         let owned = self.partitions.get(&partition)?;
-        Some(owned.offsets.place(owned.recalled.outcomes_end))
+        let recalled = &owned.recalled;
+        // What a predecessor settled above may not have been read by us yet.
+        let unread = owned.offsets.next() < recalled.tried_below;
+        let end = if unread {
+            recalled.outcomes_from
+        } else {
+            recalled.outcomes_end
+        };
+        Some(owned.offsets.place(end))
     }
 
     /// `partition` goes away: nothing of it starts any more, and what is in flight is settled.

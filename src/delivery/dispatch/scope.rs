@@ -115,15 +115,17 @@ impl Dispatch {
 
     /// Freezes a lane or credential that a predecessor left frozen, now or when it is met.
     pub(super) fn recall_freeze(&mut self, id: String, frozen: Frozen, now: Micros) {
-        let refused = frozen.refused.then_some(Refused {
-            since: now,
-            interval: PROBE_FIRST,
-            probed: false,
-        });
         // A webhook's or account's lane has its credential's id.
         if let Some(credential) = self.credential_by_id.get(&id).copied() {
-            self.credentials[credential].refused = refused;
-            self.freeze_credential(credential, frozen.until, now);
+            if frozen.probe_at.is_some() {
+                self.credentials[credential].refused = Some(Refused {
+                    since: now,
+                    interval: PROBE_FIRST,
+                    probed: false,
+                });
+            }
+            let until = frozen.until.max(frozen.probe_at.unwrap_or(0));
+            self.freeze_credential(credential, until, now);
         }
         match self.by_id.get(&id) {
             Some(lane) if credential_of(&id) != id => self.freeze_lane(*lane, frozen.until, now),

@@ -25,8 +25,13 @@ impl Dispatch {
                 return None;
             }
             self.ready.remove(&(at, served, credential));
+            self.credentials[credential].queued = None;
+            if self.credential_ready(credential, now) != Some(now) {
+                // A freeze or an answer came since it was given its place.
+                self.queue_credential(credential, now);
+                continue;
+            }
             let state = &mut self.credentials[credential];
-            state.queued = None;
             let host = &mut self.hosts[state.host];
             if host.in_flight >= (self.settings.in_flight_max / 2).max(1) {
                 state.parked = true;
@@ -37,7 +42,8 @@ impl Dispatch {
                 continue;
             };
             self.lanes[lane].queued = None;
-            let attempt = self.start(lane, now, settled);
+            let ready = self.lane_ready(lane, now) == Some(now);
+            let attempt = ready.then(|| self.start(lane, now, settled)).flatten();
             self.queue(lane, now);
             self.queue_credential(credential, now);
             if attempt.is_some() {
@@ -47,18 +53,32 @@ impl Dispatch {
         None
     }
 
+    /// When a request of a lane may start, its credential's limits aside.
+    fn lane_ready(&self, lane: usize, now: Micros) -> Option<Micros> {
+        let state = &self.lanes[lane];
+        let counted = self.request(lane) == Request::Send;
+        let spacer = state.spacer.as_ref().filter(|_| counted);
+        let spaced = spacer.map_or(Micros::MIN, |spacer| spacer.ready_at());
+        let ready = state.lane.ready_at(&self.caps, state.batch_max)?;
+        Some(ready.max(state.frozen_until).max(spaced).max(now))
+    }
+
+    /// When a request of a credential may start; `None` while it waits for an answer.
+    fn credential_ready(&self, credential: usize, now: Micros) -> Option<Micros> {
+        let state = &self.credentials[credential];
+        if state.parked || state.in_flight >= self.allowed(credential) {
+            return None;
+        }
+        let (first, ..) = state.lanes.first()?;
+        let spaced = state.spacer.as_ref().map_or(Micros::MIN, |spacer| spacer.ready_at());
+        Some((*first).max(spaced).max(state.frozen_until).max(now))
+    }
+
     /// Gives a lane its place, and its credential.
     pub(super) fn queue(&mut self, lane: usize, now: Micros) {
+        let ready = self.lane_ready(lane, now);
         let state = &self.lanes[lane];
         let (number, queued) = (state.credential, state.queued);
-        let counted = self.request(lane) == Request::Send;
-        let spacer = state
-            .spacer
-            .as_ref()
-            .filter(|_| counted)
-            .map(|spacer| spacer.ready_at());
-        let ready = (state.lane.ready_at(&self.caps, state.batch_max))
-            .map(|at| at.max(state.frozen_until).max(spacer.unwrap_or(Micros::MIN)).max(now));
         // Who waits for its turn keeps its place.
         if queued.is_some_and(|(at, _)| at <= now) && ready == Some(now) {
             return;
@@ -79,13 +99,8 @@ impl Dispatch {
     }
 
     pub(super) fn queue_credential(&mut self, credential: usize, now: Micros) {
+        let ready = self.credential_ready(credential, now);
         let state = &self.credentials[credential];
-        let first = state.lanes.first().map(|(at, ..)| *at);
-        let may = !state.parked && state.in_flight < self.allowed(credential);
-        let ready = first.filter(|_| may).map(|at| {
-            let spacer = state.spacer.as_ref().map_or(Micros::MIN, |spacer| spacer.ready_at());
-            at.max(spacer).max(state.frozen_until).max(now)
-        });
         if state.queued.is_some_and(|(at, _)| at <= now) && ready == Some(now) {
             return;
         }
