@@ -116,13 +116,14 @@ fn client(kafka: &config::Kafka) -> ClientConfig {
 }
 
 /// A consumer that reads committed records only and never commits by itself.
-fn consumer(kafka: &config::Kafka, group: &str) -> ClientConfig {
+/// `queue_kbytes` bounds what is fetched ahead.
+fn consumer(kafka: &config::Kafka, group: &str, queue_kbytes: u32) -> ClientConfig {
     let mut client = client(kafka);
     client
         // The default sleeps up to a second whenever the fetch queue was full.
         .set("fetch.queue.backoff.ms", "5")
-        // Two queues of 64 MiB would be most of our memory.
-        .set("queued.max.messages.kbytes", "32768");
+        // The default is 64 MiB for each consumer.
+        .set("queued.max.messages.kbytes", queue_kbytes.to_string());
     // After a crash the partitions are free again this soon. With the newer protocol the broker rules it.
     if kafka
         .consumer_properties
@@ -161,7 +162,7 @@ fn producer(kafka: &config::Kafka) -> ClientConfig {
 /// Asks the brokers for their metadata; the error says in one message what is wrong.
 pub(crate) fn metadata(config: &Config, topic: Option<&str>) -> Result<Metadata, String> {
     let context = Context::default();
-    let consumer: BaseConsumer<Context> = consumer(&config.kafka, &config.kafka.group)
+    let consumer: BaseConsumer<Context> = consumer(&config.kafka, &config.kafka.group, 1024)
         .create_with_context(context.clone())
         .map_err(|error| format!("the Kafka client can't be made: {error}; check kafka.properties"))?;
     let brokers = &config.kafka.brokers;

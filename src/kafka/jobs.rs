@@ -79,7 +79,7 @@ impl Jobs {
             events: events.clone(),
             revoke_wait: config.sender.shutdown_timeout,
         };
-        let mut client = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group));
+        let mut client = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group), 8192);
         client.set("auto.offset.reset", "earliest");
         let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(client.create_with_context(context)?);
         consumer.subscribe(&[&topic])?;

@@ -51,7 +51,7 @@ impl Reader {
         partitions: &[(i32, Option<i64>)],
         isolation: Isolation,
     ) -> Result<Self, KafkaError> {
-        let mut client = super::consumer(&config.kafka, "leadlane-reader");
+        let mut client = super::consumer(&config.kafka, "leadlane-reader", 4096);
         client
             .set("auto.offset.reset", "earliest")
             .set("enable.partition.eof", "true");

@@ -108,7 +108,7 @@ impl Worker {
             topic: config.topics.events.clone(),
             start: config.processor.start,
         };
-        let consumer: BaseConsumer<WorkerContext> = super::consumer(&config.kafka, &config.kafka.group)
+        let consumer: BaseConsumer<WorkerContext> = super::consumer(&config.kafka, &config.kafka.group, 32768)
             .create_with_context(context)
             .map_err(fatal)?;
         consumer.subscribe(&[&config.topics.events]).map_err(fatal)?;

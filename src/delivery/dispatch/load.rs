@@ -22,11 +22,14 @@ pub struct Load {
     pub jobs: Vec<JobAt>,
 }
 
-/// Payloads that are worth holding of a Slack lane; of a CleverTap lane so many batches.
+/// Payloads that are worth holding of a Slack lane; of a CleverTap lane so many batches beyond
+/// those that may be in flight.
 const SLACK_CHUNK: usize = 256;
 const BATCHES: usize = 8;
 /// The most jobs that one message stands for, and the most that are loaded for their end.
 const DIGEST_MAX: usize = 5_000;
+/// A lane has no more than about so many in memory.
+const NEAR_MAX: usize = 50_000;
 pub(super) const DOOMED_CHUNK: usize = 5_000;
 
 impl Dispatch {
@@ -108,9 +111,13 @@ impl Dispatch {
     /// How many payloads a lane may hold: many while there is room, the next request's else.
     pub(super) fn chunk(&self, lane: usize) -> usize {
         let state = &self.lanes[lane];
-        let (one, many) = match self.credentials[state.credential].provider {
+        let credential = &self.credentials[state.credential];
+        let (one, many) = match credential.provider {
             Provider::Slack => (1, SLACK_CHUNK),
-            Provider::Clevertap => (state.batch_max, self.settings.batch_max * BATCHES),
+            Provider::Clevertap => {
+                let batches = credential.in_flight_max + BATCHES;
+                (state.batch_max, self.settings.batch_max * batches)
+            }
         };
         let room = self
             .settings
@@ -133,12 +140,9 @@ impl Dispatch {
     /// A lane that has to wait for long gives its room to others.
     pub(super) fn put_off(&mut self, lane: usize) {
         if self.bytes > self.settings.payload_bytes_max / 2 {
-            let held = self.lanes[lane]
-                .lane
-                .entries()
-                .take(SLACK_CHUNK.max(BATCHES * self.settings.batch_max));
-            let held: Vec<JobAt> = held.map(|entry| entry.at()).collect();
-            held.into_iter().for_each(|at| self.forget(at));
+            let near = self.lanes[lane].lane.entries().take(NEAR_MAX);
+            let near: Vec<JobAt> = near.map(|entry| entry.at()).collect();
+            near.into_iter().for_each(|at| self.forget(at));
         }
     }
 }

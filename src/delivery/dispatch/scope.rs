@@ -91,10 +91,10 @@ impl Dispatch {
             frozen_until: Micros::MIN,
             in_flight: 0,
             in_flight_max: concurrency,
-            // What the account's other senders leave us is found out from below.
+            // What the account's other senders leave us is found out from half of it on.
             window: match provider {
                 Provider::Slack => concurrency as f64,
-                Provider::Clevertap => 1.0,
+                Provider::Clevertap => (concurrency as f64 / 2.0).max(1.0),
             },
             throttled_at: Micros::MIN,
             refused: None,

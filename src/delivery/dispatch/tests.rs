@@ -642,7 +642,7 @@ fn an_account_is_asked_for_more_at_once_until_it_says_less() {
         }
         bench.now += if round == 20 { 2 * SECOND } else { 0 };
     }
-    assert_eq!(widths[0], 1, "an account's other senders are let be");
+    assert_eq!(widths[0], 4, "an account's other senders are let be");
     assert_eq!(widths[20], 8, "{widths:?}");
     assert_eq!(widths[21], 4, "half, once for all that were in flight");
     assert!(widths.iter().all(|width| *width <= 8) && widths[29] > 4, "{widths:?}");

@@ -372,18 +372,95 @@ impl World {
     }
 }
 
+/// Three processes of one group and who owns what; `None` while a partition is on its way.
+struct Group {
+    processes: Vec<Process>,
+    owners: BTreeMap<i32, Option<usize>>,
+}
+
+impl Group {
+    fn new(world: &mut World, seed: u64) -> Self {
+        let mut group = Self {
+            processes: (0..3).map(|number| new_process(seed + number)).collect(),
+            owners: BTreeMap::new(),
+        };
+        (0..PARTITIONS).for_each(|partition| group.hand_to_another(world, partition));
+        group
+    }
+
+    fn hand_to_another(&mut self, world: &mut World, partition: i32) {
+        let heir = world.rng.usize(..3);
+        world.assign(&mut self.processes[heir], partition);
+        self.owners.insert(partition, Some(heir));
+    }
+
+    fn kill_one(&mut self, world: &mut World) {
+        let victim = world.rng.usize(..3);
+        world.kill(&mut self.processes[victim]);
+        // What it was handing over goes on at once as well.
+        let orphan = |(partition, owner): (&i32, &Option<usize>)| {
+            let orphan = match owner {
+                Some(owner) => *owner == victim,
+                None => !self.processes.iter().any(|process| process.leaving.contains(partition)),
+            };
+            orphan.then_some(*partition)
+        };
+        let orphans: Vec<i32> = self.owners.iter().filter_map(orphan).collect();
+        orphans
+            .into_iter()
+            .for_each(|partition| self.hand_to_another(world, partition));
+    }
+
+    fn rebalance_one(&mut self, world: &mut World) {
+        let partition = world.rng.i32(0..PARTITIONS);
+        if let Some(owner) = self.owners[&partition] {
+            self.processes[owner].dispatch.retire(partition);
+            self.processes[owner].leaving.insert(partition);
+            self.owners.insert(partition, None);
+        }
+    }
+
+    /// All that can happen now happens.
+    fn turn(&mut self, world: &mut World) {
+        let mut handed_over = Vec::new();
+        for process in &mut self.processes {
+            world.come_back(process);
+            world.read_jobs(process);
+            world.start(process);
+            handed_over.extend(world.let_go(process));
+            if world.rng.u8(..4) == 0 {
+                let owned: Vec<i32> = process.reads.keys().copied().collect();
+                owned.into_iter().for_each(|partition| world.commit(process, partition));
+            }
+        }
+        handed_over
+            .into_iter()
+            .for_each(|partition| self.hand_to_another(world, partition));
+    }
+
+    fn idle(&self) -> bool {
+        let idle = |process: &Process| {
+            process.dispatch.waiting() == 0 && process.flying.is_empty() && process.writing.is_empty()
+        };
+        self.processes.iter().all(idle) && self.owners.values().all(Option::is_some)
+    }
+
+    /// When the next thing happens by itself.
+    fn next(&self) -> Option<Micros> {
+        let next = self.processes.iter().flat_map(|process| {
+            let answers = process.flying.iter().map(|(at, ..)| *at);
+            let acks = process.writing.iter().map(|(at, _)| *at);
+            answers.chain(acks).chain([process.dispatch.wake_at()])
+        });
+        next.min()
+    }
+}
+
 /// One schedule.
 fn simulate(seed: u64) {
     let mut world = World::new(seed);
-    let mut processes: Vec<Process> = (0..3).map(|number| new_process(seed + number)).collect();
-    // Who owns what; `None` while a partition is on its way.
-    let mut owners: BTreeMap<i32, Option<usize>> = BTreeMap::new();
+    let mut group = Group::new(&mut world, seed);
     let mut number = 0;
-    for partition in 0..PARTITIONS {
-        let owner = world.rng.usize(..3);
-        world.assign(&mut processes[owner], partition);
-        owners.insert(partition, Some(owner));
-    }
     let end = START + 120 * SECOND;
     loop {
         world.storm = world.now < end;
@@ -396,75 +473,25 @@ fn simulate(seed: u64) {
             }
         }
         if world.storm && world.rng.u16(..120) == 0 {
-            let victim = world.rng.usize(..3);
-            world.kill(&mut processes[victim]);
-            for (partition, owner) in &mut owners {
-                if *owner == Some(victim) {
-                    let heir = world.rng.usize(..3);
-                    world.assign(&mut processes[heir], *partition);
-                    *owner = Some(heir);
-                }
-            }
-            // What was being handed over by the victim goes on at once.
-            let orphans: Vec<i32> = owners
-                .iter()
-                .filter(|(_, owner)| owner.is_none())
-                .map(|(one, _)| *one)
-                .collect();
-            for partition in orphans {
-                if processes.iter().all(|process| !process.leaving.contains(&partition)) {
-                    let heir = world.rng.usize(..3);
-                    world.assign(&mut processes[heir], partition);
-                    owners.insert(partition, Some(heir));
-                }
-            }
+            group.kill_one(&mut world);
         }
         if world.storm && world.rng.u16(..60) == 0 {
-            let partition = world.rng.i32(0..PARTITIONS);
-            if let Some(owner) = owners[&partition] {
-                processes[owner].dispatch.retire(partition);
-                processes[owner].leaving.insert(partition);
-                owners.insert(partition, None);
-            }
+            group.rebalance_one(&mut world);
         }
-        let mut handed_over = Vec::new();
-        for process in &mut processes {
-            world.come_back(process);
-            world.read_jobs(process);
-            world.start(process);
-            handed_over.extend(world.let_go(process));
-            if world.rng.u8(..4) == 0 {
-                let owned: Vec<i32> = process.reads.keys().copied().collect();
-                owned.into_iter().for_each(|partition| world.commit(process, partition));
-            }
-        }
-        for partition in handed_over {
-            let heir = world.rng.usize(..3);
-            world.assign(&mut processes[heir], partition);
-            owners.insert(partition, Some(heir));
-        }
-        let idle = processes
-            .iter()
-            .all(|process| process.dispatch.waiting() == 0 && process.flying.is_empty() && process.writing.is_empty());
-        if !world.storm && idle && owners.values().all(Option::is_some) {
+        group.turn(&mut world);
+        if !world.storm && group.idle() {
             break;
         }
         assert!(world.now < end + 3600 * SECOND, "seed {seed}: it never drains");
         // To the next thing that happens, or somewhere before.
-        let next = processes.iter().flat_map(|process| {
-            let answers = process.flying.iter().map(|(at, ..)| *at);
-            let acks = process.writing.iter().map(|(at, _)| *at);
-            answers.chain(acks).chain([process.dispatch.wake_at()])
-        });
-        let next = next.min().unwrap_or(end).max(world.now + 1);
         let step = if world.storm {
             world.rng.i64(1..SECOND)
         } else {
             20 * SECOND
         };
-        world.now = next.min(world.now + step);
+        world.now = group.next().unwrap_or(end).max(world.now + 1).min(world.now + step);
     }
-    for process in &mut processes {
+    for process in &mut group.processes {
         let owned: Vec<i32> = process.reads.keys().copied().collect();
         owned.into_iter().for_each(|partition| world.commit(process, partition));
         assert_eq!(process.dispatch.bytes(), 0, "seed {seed}");
