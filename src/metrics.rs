@@ -45,6 +45,11 @@ pub struct Metrics {
     in_flight: IntGaugeVec,
     dead_letters: IntCounterVec,
     dedup_reach: Gauge,
+    oldest_job_age: Gauge,
+    job_age_max: Gauge,
+    payload_bytes: IntGauge,
+    jobs_reread: IntCounter,
+    digests: IntCounter,
 }
 
 /// Why a lane is frozen; a closed set.
@@ -110,6 +115,15 @@ impl Metrics {
             dedup_reach: make.add(
                 Gauge::new("dedup_reach_seconds", "How far back a repeated event is known to have been sent.")?,
             )?,
+            oldest_job_age: make.add(
+                Gauge::new("oldest_job_age_seconds", "Age of the oldest unsettled job; 0 without one.")?,
+            )?,
+            job_age_max: make.add(
+                Gauge::new("job_age_max_seconds", "sender.job_age_max: an older job becomes a dead letter.")?,
+            )?,
+            payload_bytes: make.gauge("payload_bytes", "Bytes of jobs' payloads held in memory.")?,
+            jobs_reread: make.counter("jobs_reread_total", "Jobs read again from Kafka when their turn came.")?,
+            digests: make.counter("digests_total", "Messages that stood for several jobs.")?,
             registry: make.0,
         };
         metrics.start_at_zero();
@@ -267,6 +281,29 @@ impl Metrics {
 
     pub fn dedup_reach(&self, reach: Duration) {
         self.dedup_reach.set(reach.as_secs_f64());
+    }
+
+    /// The age of this process's oldest unsettled job; zero without one.
+    pub fn oldest_job_age(&self, age: Duration) {
+        self.oldest_job_age.set(age.as_secs_f64());
+    }
+
+    /// `sender.job_age_max`, so that an alert can compare the oldest job with it.
+    pub fn job_age_max(&self, age: Duration) {
+        self.job_age_max.set(age.as_secs_f64());
+    }
+
+    pub fn payload_bytes(&self, bytes: usize) {
+        self.payload_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub fn jobs_reread(&self, jobs: usize) {
+        self.jobs_reread.inc_by(u64::try_from(jobs).unwrap_or(u64::MAX));
+    }
+
+    /// One message was sent for several jobs.
+    pub fn digest(&self) {
+        self.digests.inc();
     }
 }
 
