@@ -73,6 +73,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
         header::CONTENT_TYPE,
         header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
     );
+    admin.metrics.ready(admin.readiness.missing().is_empty());
     (headers, admin.metrics.text())
 }
 
@@ -100,10 +101,11 @@ mod tests {
             get("/readyz").await,
             (503, "waiting for the rules, the group\n".to_owned())
         );
+        assert!(get("/metrics").await.1.contains("\nleadlane_ready 0\n"));
         rules.store(true, Ordering::Relaxed);
         group.store(true, Ordering::Relaxed);
         assert_eq!(get("/readyz").await, (200, "ready\n".to_owned()));
         assert_eq!(get("/livez").await.0, 200);
-        assert!(get("/metrics").await.1.contains("leadlane_build_info"));
+        assert!(get("/metrics").await.1.contains("\nleadlane_ready 1\n"));
     }
 }

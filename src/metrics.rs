@@ -50,6 +50,7 @@ pub struct Metrics {
     payload_bytes: IntGauge,
     jobs_reread: IntCounter,
     digests: IntCounter,
+    ready: IntGauge,
 }
 
 /// Why a lane is frozen; a closed set.
@@ -124,6 +125,7 @@ impl Metrics {
             payload_bytes: make.gauge("payload_bytes", "Bytes of jobs' payloads held in memory.")?,
             jobs_reread: make.counter("jobs_reread_total", "Jobs read again from Kafka when their turn came.")?,
             digests: make.counter("digests_total", "Messages that stood for several jobs.")?,
+            ready: make.gauge("ready", "1 once the process has all that /readyz waits for.")?,
             registry: make.0,
         };
         metrics.start_at_zero();
@@ -228,10 +230,14 @@ impl Metrics {
         self.rule_change_visible.observe(after.as_secs_f64());
     }
 
-    pub fn lag(&self, topic: &str, partition: i32, lag: i64) {
-        self.consumer_lag
-            .with_label_values(&[topic, &partition.to_string()])
-            .set(lag);
+    /// `None` when the lag isn't known (any more): a number that stood still would look like a stall.
+    pub fn lag(&self, topic: &str, partition: i32, lag: Option<i64>) {
+        let labels = [topic, &partition.to_string()];
+        match lag {
+            Some(lag) => self.consumer_lag.with_label_values(&labels).set(lag),
+            // There may be none, which is what is asked for.
+            None => drop(self.consumer_lag.remove_label_values(&labels)),
+        }
     }
 
     pub fn attempted(&self, provider: Provider, result: &str, took: Duration) {
@@ -299,6 +305,10 @@ impl Metrics {
 
     pub fn jobs_reread(&self, jobs: usize) {
         self.jobs_reread.inc_by(u64::try_from(jobs).unwrap_or(u64::MAX));
+    }
+
+    pub fn ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
     }
 
     /// One message was sent for several jobs.

@@ -163,6 +163,8 @@ struct Loop<'l> {
     registry: Option<&'l Registry>,
     evaluated: Evaluated,
     lag_at: Instant,
+    /// The partitions whose lag was told last.
+    lag_of: Vec<i32>,
 }
 
 impl<'l> Loop<'l> {
@@ -173,6 +175,7 @@ impl<'l> Loop<'l> {
             registry,
             evaluated: Evaluated::default(),
             lag_at: Instant::now(),
+            lag_of: Vec::new(),
         }
     }
 
@@ -410,7 +413,7 @@ impl<'l> Loop<'l> {
 
     /// Asks the registry for a schema until it answers. Fetching pauses meanwhile, so that polling
     /// keeps us in the group; a record that a rebalance takes from us is asked for by its next owner.
-    fn look_up(&self, id: SchemaId, place: (i32, i64), schemas: &mut Schemas) -> Result<(), Fault> {
+    fn look_up(&mut self, id: SchemaId, place: (i32, i64), schemas: &mut Schemas) -> Result<(), Fault> {
         let Some(registry) = self.registry else {
             schemas.deny(id, "no schema registry is configured; set schema_registry.url");
             return Ok(());
@@ -437,6 +440,7 @@ impl<'l> Loop<'l> {
                 self.worker.pause(true)?;
             }
             wait = (wait * 2).min(Duration::from_secs(5));
+            self.report();
         }
         self.worker.pause(false)
     }
@@ -449,9 +453,24 @@ impl<'l> Loop<'l> {
         metrics.events_lost(happened.events_lost);
         if self.lag_at.elapsed() >= Duration::from_secs(5) {
             self.lag_at = Instant::now();
+            self.forget_lag();
             for (partition, lag) in self.worker.lag() {
-                metrics.lag(&self.at.config.topics.events, partition, lag);
+                metrics.lag(&self.at.config.topics.events, partition, Some(lag));
+                self.lag_of.push(partition);
             }
         }
+    }
+
+    /// A lag that nobody can tell any more is none: its partition is another's now, or Kafka is silent.
+    fn forget_lag(&mut self) {
+        for partition in self.lag_of.drain(..) {
+            self.at.metrics.lag(&self.at.config.topics.events, partition, None);
+        }
+    }
+}
+
+impl Drop for Loop<'_> {
+    fn drop(&mut self) {
+        self.forget_lag();
     }
 }

@@ -12,6 +12,9 @@ use serde_json::{Map, Value};
 use crate::docs::{Metric, metrics, metrics_text};
 use crate::tidy::{files, root, text};
 
+mod alerts;
+mod kubernetes;
+
 const DASHBOARDS: &str = "config/grafana/dashboards";
 
 /// The one YAML document of a file.
@@ -251,49 +254,78 @@ fn metric<'m>(metrics: &'m [Metric], name: &str) -> Option<&'m Metric> {
     })
 }
 
+/// The conditions on labels in an expression: `{a="b", c=~"d|e"}` has `a` with `b`, and `c` with `d` and `e`.
+fn conditions(expression: &str) -> Vec<(&str, Vec<&str>)> {
+    let parts: Vec<&str> = expression.split('"').collect();
+    let pairs = parts.chunks_exact(2).filter_map(|pair| {
+        let start = pair[0].rfind(['{', ',']).map_or(pair[0], |at| &pair[0][at + 1..]);
+        let (label, _) = start.split_once(['=', '!'])?;
+        Some((label.trim(), pair[1].split('|').collect()))
+    });
+    pairs.collect()
+}
+
+/// That an expression names metrics that there are, by labels that they have, with values that these take.
+fn is_known(metrics: &[Metric], text: &str, place: &str, expression: &str) {
+    let words = words(expression);
+    let names = words.iter().copied().filter(|word| word.starts_with("leadlane_"));
+    let names: Vec<&str> = names.collect();
+    // `up` is Prometheus' own.
+    let is_ours = !names.is_empty() || words.contains(&"up");
+    assert!(is_ours, "{place}: {expression} names no metric of ours");
+    for name in &names {
+        assert!(
+            metric(metrics, name).is_some(),
+            "{place}: {expression}: there is no {name}"
+        );
+    }
+    let labels: BTreeSet<&str> = names
+        .iter()
+        .filter_map(|name| metric(metrics, name))
+        .flat_map(|metric| metric.labels.iter().map(String::as_str))
+        .chain(["le", "job", "instance"])
+        .collect();
+    let by = [" by (", " ignoring ("]
+        .into_iter()
+        .flat_map(|start| expression.split(start).skip(1));
+    let by = by
+        .filter_map(|part| part.split(')').next())
+        .flat_map(|by| by.split(", "));
+    for label in by {
+        assert!(
+            labels.contains(label),
+            "{place}: {expression}: there is no label {label}"
+        );
+    }
+    for (label, values) in conditions(expression) {
+        let known = |value: &&str| label == "job" || text.contains(&format!("{label}=\"{value}\""));
+        let unknown: Vec<&str> = values.into_iter().filter(|value| !known(value)).collect();
+        assert!(
+            unknown.is_empty(),
+            "{place}: {expression}: no {label} is ever {unknown:?}"
+        );
+    }
+}
+
 #[test]
 fn expressions_name_metrics_that_exist() {
     assert_eq!(
         words("sum by (le) (rate(a_bucket{b=\"c d\"}[$i]))"),
         ["sum", "by", "le", "rate", "a_bucket", "b", "$i"]
     );
-    let metrics = metrics();
+    assert_eq!(
+        conditions("a{b=\"c\", d=~\"e|f\"} > g{h!=\"i\"}"),
+        [("b", vec!["c"]), ("d", vec!["e", "f"]), ("h", vec!["i"])]
+    );
+    let (metrics, metrics_text) = (metrics(), metrics_text());
     let mut seen = 0;
     for path in files(DASHBOARDS, ".json") {
         let dashboard: Value = serde_json::from_str(&text(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         let mut expressions = Vec::new();
         under(&dashboard, "expr", &mut expressions);
+        seen += expressions.len();
         for expression in expressions {
-            let expression = expression.as_str().unwrap();
-            let words = words(expression);
-            let names: Vec<&str> = words
-                .iter()
-                .copied()
-                .filter(|word| word.starts_with("leadlane_"))
-                .collect();
-            assert!(!names.is_empty(), "{path}: {expression} names no metric of ours");
-            for name in &names {
-                assert!(
-                    metric(&metrics, name).is_some(),
-                    "{path}: {expression}: there is no {name}"
-                );
-            }
-            let labels: BTreeSet<&str> = names
-                .iter()
-                .filter_map(|name| metric(&metrics, name))
-                .flat_map(|metric| metric.labels.iter().map(String::as_str))
-                .collect();
-            let by = expression
-                .split(" by (")
-                .skip(1)
-                .filter_map(|part| part.split(')').next());
-            for label in by.flat_map(|by| by.split(", ")) {
-                assert!(
-                    label == "le" || labels.contains(label),
-                    "{path}: {expression}: there is no label {label}"
-                );
-            }
-            seen += 1;
+            is_known(&metrics, &metrics_text, &path, expression.as_str().unwrap());
         }
     }
     assert!(seen > 20, "only {seen} expressions");

@@ -146,6 +146,23 @@ impl Leadlane {
         Some((status, answer))
     }
 
+    /// Waits until the events' partition 0 is said to have this lag.
+    pub(crate) fn lag_until(&self, lag: u64) {
+        let wanted = format!(
+            "leadlane_consumer_lag{{partition=\"0\",topic=\"{}\"}} {lag}\n",
+            self.config.topics.events
+        );
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let metrics = self.get("/metrics").map_or_else(String::new, |(_, text)| text);
+            if metrics.contains(&wanted) {
+                return;
+            }
+            assert!(Instant::now() < until, "no {wanted}in\n{metrics}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     pub(crate) fn producer(&self) -> Producer {
         Producer::new(&self.config, 2_000_000).unwrap()
     }

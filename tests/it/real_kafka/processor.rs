@@ -203,6 +203,8 @@ fn a_registry_that_is_away_delays_and_one_that_denies_does_not() {
         "the events behind it wait for their turn"
     );
     assert!(process.log().contains("schema registry"), "{}", process.log());
+    // What piles up meanwhile is seen from outside.
+    leadlane.lag_until(3);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
