@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::kafka::reader::{Isolation, Next, Reader};
+use crate::kafka::reader::{Isolation, Next, Reader, Record};
 use crate::metrics::Metrics;
-use crate::rules::log::{Applied, RuleLog, Rules};
+use crate::rules::log::{Applied, CANCEL_WAITING, Cancel, RuleLog, Rules};
 
 /// Follows the rules until `stop`. The receiver holds `None` until the topic was read to its end.
 pub fn follow(
@@ -30,6 +30,7 @@ pub fn follow(
         while !*stop.borrow() {
             match reader.next(Duration::from_millis(if changed && at_end { 0 } else { 100 })) {
                 Next::Record(record) => {
+                    changed |= cancel(&mut log, &record);
                     match log.apply(record.offset, record.key.as_deref(), record.value.as_deref()) {
                         Applied::Changed => {
                             changed = true;
@@ -73,4 +74,17 @@ pub fn follow(
         }
     })?;
     Ok(receiver)
+}
+
+/// Takes in the cancel mark that a record may carry; says whether it is news.
+fn cancel(log: &mut RuleLog, record: &Record) -> bool {
+    let marked = record.header(CANCEL_WAITING) == Some("true");
+    let Some(key) = record.key.as_deref().filter(|_| marked) else {
+        return false;
+    };
+    let mark = Cancel {
+        offset: record.offset,
+        at: record.timestamp,
+    };
+    log.cancel(&String::from_utf8_lossy(key), mark)
 }

@@ -394,6 +394,17 @@ impl ActionKind {
         }
     }
 
+    /// The id of the credential that the action's jobs are sent with.
+    pub fn credential(&self) -> String {
+        match self {
+            ActionKind::SlackMessage { token, .. } => format!("slack:{}", token.as_str()),
+            ActionKind::SlackWebhook { url, .. } => format!("webhook:{}", url.as_str()),
+            ActionKind::ClevertapProfile { account, .. } | ActionKind::ClevertapEvent { account, .. } => {
+                format!("clevertap:{account}")
+            }
+        }
+    }
+
     /// The CleverTap account that the action names.
     pub fn account(&self) -> Option<&str> {
         match self {

@@ -67,31 +67,14 @@ pub fn plan(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>, now:
 /// The job with all that is known before anything is rendered.
 fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> DeliveryJob {
     let rule = &matched.rule;
-    let (action, credential, destination) = match &rule.action.kind {
+    let (action, destination) = match &rule.action.kind {
         ActionKind::SlackMessage {
-            token,
             to: To::Channel(to) | To::Member(to),
             ..
-        } => (
-            ActionType::SlackMessage,
-            format!("slack:{}", token.as_str()),
-            to.clone(),
-        ),
-        ActionKind::SlackWebhook { url, .. } => (
-            ActionType::SlackWebhook,
-            format!("webhook:{}", url.as_str()),
-            String::new(),
-        ),
-        ActionKind::ClevertapProfile { account, .. } => (
-            ActionType::ClevertapProfile,
-            format!("clevertap:{account}"),
-            String::new(),
-        ),
-        ActionKind::ClevertapEvent { account, .. } => (
-            ActionType::ClevertapEvent,
-            format!("clevertap:{account}"),
-            String::new(),
-        ),
+        } => (ActionType::SlackMessage, to.clone()),
+        ActionKind::SlackWebhook { .. } => (ActionType::SlackWebhook, String::new()),
+        ActionKind::ClevertapProfile { .. } => (ActionType::ClevertapProfile, String::new()),
+        ActionKind::ClevertapEvent { .. } => (ActionType::ClevertapEvent, String::new()),
     };
     let occurred_at = event.occurred_at.as_millisecond();
     let expires_after = rule
@@ -106,7 +89,7 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         lead_id: event.lead_id.to_string(),
         trigger: event.trigger.to_string(),
         action,
-        credential,
+        credential: rule.action.kind.credential(),
         destination,
         body: String::new(),
         occurred_at,

@@ -4,8 +4,11 @@
 //! rule stops nothing: the last good version stays in force, and the rejection is kept beside it
 //! until a good record or a tombstone takes its place. What was read before is never applied
 //! twice, and no reason quotes a record's content.
+//!
+//! A record may also be a cancel mark: the waiting jobs of its rule's earlier versions are to end.
+//! Marks stay when the rule changes or goes, because its old jobs may still wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -13,10 +16,14 @@ use serde_json::Value;
 use super::index::RuleIndex;
 use super::{Problem, Rule, Status, Versioned};
 
+/// The header by which a record of the topic is a cancel mark; its value is then `true`.
+pub const CANCEL_WAITING: &str = "cancel-waiting";
+
 /// Everything read from the topic so far.
 #[derive(Debug, Default)]
 pub struct RuleLog {
     entries: BTreeMap<String, Entry>,
+    cancelled: HashMap<Arc<str>, Cancel>,
     /// Above every offset that was applied.
     next_offset: i64,
 }
@@ -53,6 +60,16 @@ pub enum Reason {
     IdMismatch,
 }
 
+/// A mark by which the waiting jobs of a rule end: those of versions below `offset` that were
+/// written before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancel {
+    /// The offset of the record that carries the mark.
+    pub offset: i64,
+    /// When that was written, epoch milliseconds.
+    pub at: i64,
+}
+
 /// What a record changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
@@ -66,6 +83,10 @@ pub enum Applied {
 #[derive(Debug, Default)]
 pub struct Rules {
     pub index: RuleIndex,
+    /// By rule id, the latest cancel mark; of rules that are gone too.
+    pub cancelled: HashMap<Arc<str>, Cancel>,
+    /// Every rule in force, the paused ones among them.
+    by_id: HashMap<Arc<str>, Arc<Versioned>>,
     /// How many have the status active.
     pub active: usize,
     /// The offset of the last record that was read; -1 before the first.
@@ -119,11 +140,26 @@ impl RuleLog {
         }
     }
 
+    /// Takes in a record's cancel mark; says whether it is news.
+    pub fn cancel(&mut self, id: &str, mark: Cancel) -> bool {
+        let known = self.cancelled.get(id).map(|known| known.offset);
+        let news = known.is_none_or(|known| known < mark.offset);
+        if news {
+            self.cancelled.insert(id.into(), mark);
+        }
+        news
+    }
+
     /// The rules in force, ready to be asked.
     pub fn snapshot(&self) -> Rules {
         let in_force = || self.entries.values().filter_map(|entry| entry.in_force.as_ref());
+        let versioned = || in_force().map(|in_force| Arc::clone(&in_force.versioned));
         Rules {
-            index: RuleIndex::build(in_force().map(|in_force| Arc::clone(&in_force.versioned))),
+            index: RuleIndex::build(versioned()),
+            cancelled: self.cancelled.clone(),
+            by_id: versioned()
+                .map(|versioned| (Arc::clone(&versioned.rule.id), versioned))
+                .collect(),
             active: in_force()
                 .filter(|in_force| in_force.versioned.rule.status == Status::Active)
                 .count(),
@@ -138,6 +174,18 @@ impl RuleLog {
 
     pub fn entry(&self, id: &str) -> Option<&Entry> {
         self.entries.get(id)
+    }
+}
+
+impl Rules {
+    /// The version of a rule that is in force, paused or not.
+    pub fn get(&self, rule_id: &str) -> Option<&Arc<Versioned>> {
+        self.by_id.get(rule_id)
+    }
+
+    /// The id of the credential that the rule in force names; `None` where no such rule is.
+    pub fn credential(&self, rule_id: &str) -> Option<String> {
+        Some(self.get(rule_id)?.rule.action.kind.credential())
     }
 }
 

@@ -104,6 +104,52 @@ fn a_rejected_record_without_a_good_one_is_listed_until_deleted() {
 }
 
 #[test]
+fn a_cancel_mark_outlives_its_rule_and_the_latest_counts() {
+    let mut log = RuleLog::default();
+    let mark = |offset| Cancel {
+        offset,
+        at: 1000 + offset,
+    };
+    apply(&mut log, 0, "a", &json("a", "active"));
+    assert!(log.snapshot().cancelled.is_empty());
+    apply(&mut log, 1, "a", &json("a", "paused"));
+    assert!(log.cancel("a", mark(1)));
+    assert!(!log.cancel("a", mark(1)), "read again it is no news");
+    // A later version without a mark leaves it in place, and so does the deletion.
+    apply(&mut log, 2, "a", &json("a", "active"));
+    assert_eq!(log.snapshot().cancelled.get("a"), Some(&mark(1)));
+    apply(&mut log, 3, "a", "");
+    assert_eq!(log.snapshot().cancelled.get("a"), Some(&mark(1)));
+    assert!(log.cancel("a", mark(4)));
+    assert!(!log.cancel("a", mark(2)), "an older one changes nothing");
+    assert_eq!(log.snapshot().cancelled.get("a"), Some(&mark(4)));
+    // A rule that was never there can be cancelled too.
+    assert!(log.cancel("gone", mark(5)));
+    assert_eq!(log.snapshot().cancelled.len(), 2);
+}
+
+#[test]
+fn the_snapshot_knows_the_credential_of_each_rule_in_force() {
+    let mut log = RuleLog::default();
+    apply(&mut log, 0, "a", &json("a", "active"));
+    apply(&mut log, 1, "b", &json("b", "paused"));
+    apply(&mut log, 2, "c", "nonsense");
+    let named = value(SLACK)["action"]["token"]["secret"].as_str().unwrap().to_owned();
+    let credential = Some(format!("slack:{named}"));
+    let rules = log.snapshot();
+    assert_eq!(rules.credential("a"), credential);
+    assert_eq!(rules.credential("b"), credential, "a paused rule is in force too");
+    assert_eq!((rules.credential("c"), rules.credential("d")), (None, None));
+    let mut other = value(SLACK);
+    other["id"] = "a".into();
+    other["action"]["token"]["secret"] = "another".into();
+    apply(&mut log, 3, "a", &other.to_string());
+    assert_eq!(log.snapshot().credential("a").as_deref(), Some("slack:another"));
+    apply(&mut log, 4, "a", "");
+    assert_eq!(log.snapshot().credential("a"), None);
+}
+
+#[test]
 fn what_was_read_before_changes_nothing() {
     let mut log = RuleLog::default();
     apply(&mut log, 5, "a", &json("a", "active"));
