@@ -127,6 +127,9 @@ pub enum ActionKind {
         text: Template,
         unfurl: Option<bool>,
         over_long: OverLong,
+        /// Whether it goes into the lead's own thread, and begins it where there is none.
+        thread: bool,
+        pace: Pace,
     },
     SlackWebhook {
         url: SecretName,
@@ -135,6 +138,7 @@ pub enum ActionKind {
         username: Option<String>,
         icon_url: Option<String>,
         over_long: OverLong,
+        pace: Pace,
     },
     ClevertapProfile {
         account: String,
@@ -149,6 +153,15 @@ pub enum ActionKind {
         event_name: Template,
         properties: Vec<(String, Property)>,
     },
+}
+
+/// How a rule's messages come when there are many.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pace {
+    /// `when_busy`: when the lane's wait is longer, those that wait go as one message.
+    pub digest_after: Option<Duration>,
+    /// At most so many messages of the rule, as written: `20/h`.
+    pub max_rate: Option<String>,
 }
 
 /// Where a Slack message goes, by id.
@@ -391,6 +404,14 @@ impl ActionKind {
             ActionKind::SlackWebhook { .. } => "slack_webhook",
             ActionKind::ClevertapProfile { .. } => "clevertap_profile",
             ActionKind::ClevertapEvent { .. } => "clevertap_event",
+        }
+    }
+
+    /// How Slack's messages come when there are many.
+    pub fn pace(&self) -> Option<&Pace> {
+        match self {
+            ActionKind::SlackMessage { pace, .. } | ActionKind::SlackWebhook { pace, .. } => Some(pace),
+            ActionKind::ClevertapProfile { .. } | ActionKind::ClevertapEvent { .. } => None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Planning: one match becomes one delivery job, or the outcome that says why there is none.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -77,10 +79,9 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         ActionKind::ClevertapEvent { .. } => (ActionType::ClevertapEvent, String::new()),
     };
     let occurred_at = event.occurred_at.as_millisecond();
-    let expires_after = rule
-        .action
-        .expires_after
-        .map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let expires_after = rule.action.expires_after.map(millis);
+    let pace = rule.action.kind.pace().cloned().unwrap_or_default();
     DeliveryJob {
         job_id: job_id(&event.event_id, &rule.id).to_string(),
         event_id: event.event_id.to_string(),
@@ -104,9 +105,9 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         sealed: None,
         account_id: None,
         region: None,
-        digest_after: None,
-        max_rate: None,
-        thread: false,
+        digest_after: pace.digest_after.map(millis),
+        max_rate: pace.max_rate,
+        thread: matches!(rule.action.kind, ActionKind::SlackMessage { thread: true, .. }),
     }
 }
 

@@ -117,6 +117,8 @@ fn a_rule_reads_as_it_is_written() {
         text,
         unfurl,
         over_long,
+        thread,
+        pace,
     } = slack.action.kind
     else {
         panic!()
@@ -126,6 +128,7 @@ fn a_rule_reads_as_it_is_written() {
         (text.as_str(), unfurl, over_long),
         ("Lead {{$.lead_id}}", None, OverLong::Truncate)
     );
+    assert_eq!((thread, pace), (false, Pace::default()));
     assert_eq!(rule(EVENT).scope.id, None, "* is every one");
     for (field, new, expected) in [
         ("scope.id", "12", "12"),
@@ -141,6 +144,27 @@ fn a_rule_reads_as_it_is_written() {
     assert_eq!(long.action.expires_after, Some(Duration::from_secs(600)));
     let nulls = SLACK.to_owned() + "name: null\nstatus:\nfilters: {price: ~, buyer: }\ninclude_test: ~\n";
     assert_eq!(rule(&nulls), rule(SLACK), "null is left out");
+}
+
+#[test]
+fn slack_rules_say_how_they_come_when_there_are_many() {
+    let pace = |when_busy: &str| {
+        let kind = Rule::from_json(&with(SLACK, "action.when_busy", when_busy))
+            .unwrap()
+            .action
+            .kind;
+        kind.pace().cloned().unwrap().digest_after
+    };
+    assert_eq!(pace("{digest_after: 1m30s}"), Some(Duration::from_secs(90)));
+    assert_eq!((pace("each"), pace("~")), (None, None));
+    let capped = Rule::from_json(&with(SLACK, "action.max_rate", "20/h")).unwrap();
+    assert_eq!(capped.action.kind.pace().unwrap().max_rate.as_deref(), Some("20/h"));
+    let threaded = Rule::from_json(&with(SLACK, "action.thread", "lead")).unwrap();
+    assert!(matches!(
+        threaded.action.kind,
+        ActionKind::SlackMessage { thread: true, .. }
+    ));
+    assert_eq!(rule(EVENT).action.kind.pace(), None);
 }
 
 #[test]
@@ -381,9 +405,42 @@ const REFUSED: &[(&str, &str, &str, &str, &str)] = &[
         "did you mean slack_message",
     ),
     (SLACK, "action.event_name", "x", "action.event_name", "unknown field"),
-    (SLACK, "action.when_busy", "each", "action.when_busy", "unknown field"),
-    (SLACK, "action.max_rate", "20/h", "action.max_rate", "unknown field"),
-    (SLACK, "action.thread", "x", "action.thread", "unknown field"),
+    (
+        SLACK,
+        "action.when_busy",
+        "often",
+        "action.when_busy",
+        "digest_after: 60s",
+    ),
+    (SLACK, "action.when_busy", "60s", "action.when_busy", "needs each"),
+    (SLACK, "action.when_busy", "{}", "action.when_busy.digest_after", "60s"),
+    (
+        SLACK,
+        "action.when_busy",
+        "{digest_after: 60}",
+        "action.when_busy.digest_after",
+        "unit",
+    ),
+    (
+        SLACK,
+        "action.when_busy",
+        "{digest_after: 0s}",
+        "action.when_busy.digest_after",
+        "every message",
+    ),
+    (
+        SLACK,
+        "action.when_busy",
+        "{digest_after: 60s, max: 3}",
+        "action.when_busy.max",
+        "unknown field",
+    ),
+    (SLACK, "action.max_rate", "0/h", "action.max_rate", "pause"),
+    (SLACK, "action.max_rate", "20/d", "action.max_rate", "20/h"),
+    (SLACK, "action.thread", "channel", "action.thread", "needs one of lead"),
+    (EVENT, "action.max_rate", "20/h", "action.max_rate", "unknown field"),
+    (SLACK, "action.max_rate", "20", "action.max_rate", "20/h"),
+    (SLACK, "action.thread", "x", "action.thread", "lead"),
     (SLACK, "action.unfurl", "1", "action.unfurl", "true or false"),
     (SLACK, "action.over_long", "cut", "action.over_long", "truncate, fail"),
     (
@@ -729,6 +786,7 @@ fn the_schema_knows_what_the_reader_knows() {
         (&schema["$defs"]["price"], read::PRICE_FIELDS.to_vec()),
         (&schema["$defs"]["condition"], read::CONDITION_FIELDS.to_vec()),
         (&schema["$defs"]["to"], read::TO_FIELDS.to_vec()),
+        (&schema["$defs"]["digest"], read::WHEN_BUSY_FIELDS.to_vec()),
         (&schema["$defs"]["secret"], read::SECRET_FIELDS.to_vec()),
     ];
     for (name, own) in read::ACTIONS {

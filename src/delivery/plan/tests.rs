@@ -139,3 +139,24 @@ fn shadow_rules_settle_and_expiry_counts_from_the_event() {
     assert_eq!(outcome.result, OutcomeResult::Shadowed);
     assert_eq!(job(&action).expires_at, Some(1_772_723_760_123 + 600_000));
 }
+
+#[test]
+fn a_job_carries_what_its_rule_says_about_many() {
+    let job_of = |fields: &str| job(&format!("{{{TO}, text: hi, {fields}}}"));
+    let busy = job_of("when_busy: {digest_after: 60s}, max_rate: 20/h, thread: lead");
+    assert_eq!(
+        (busy.digest_after, busy.max_rate.as_deref(), busy.thread),
+        (Some(60_000), Some("20/h"), true)
+    );
+    assert_eq!(
+        crate::delivery::limit::Rate::parse(busy.max_rate.as_deref().unwrap())
+            .unwrap()
+            .to_string(),
+        "20/h",
+        "the sender reads what the rule was allowed to say"
+    );
+    let plain = job_of("when_busy: each");
+    assert_eq!((plain.digest_after, plain.max_rate, plain.thread), (None, None, false));
+    let webhook = job("{type: slack_webhook, url: {secret: hook}, text: hi, max_rate: 5/m}");
+    assert_eq!((webhook.max_rate.as_deref(), webhook.thread), (Some("5/m"), false));
+}

@@ -227,12 +227,10 @@ impl Reader {
         }
     }
 
-    pub(super) fn duration(&mut self, field: &str, value: &Value) -> Option<Duration> {
+    /// A duration; `zero` is what is said of none.
+    pub(super) fn duration(&mut self, field: &str, value: &Value, zero: &str) -> Option<Duration> {
         match value.as_str().map(dates::duration) {
-            Some(Ok(duration)) if duration.is_zero() => self.refuse(
-                field,
-                "everything would expire at once; write a longer time or leave it out",
-            ),
+            Some(Ok(duration)) if duration.is_zero() => self.refuse(field, zero),
             Some(Ok(duration)) => Some(duration),
             Some(Err(error)) => self.refuse(field, error.to_string()),
             None => self.refuse(field, "needs a duration with its unit, such as 90s, 10m or 24h"),
