@@ -152,7 +152,7 @@ impl Destinations {
         let all = |failure: Failure| vec![Answer::from(failure); jobs.len()];
         let Some(job) = jobs.first() else { return Vec::new() };
         let (account, passcode) = match self.account(job).and_then(|account| {
-            let passcode = self.secrets.reveal(&account.passcode.secret);
+            let passcode = self.secrets.find(&account.passcode);
             passcode
                 .map(|passcode| (account, passcode))
                 .map_err(|error| Failure::Credential(error.to_string()))
