@@ -19,6 +19,7 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 
 use crate::lead::{Entity, LeadEvent};
+use crate::sealed::Sealed;
 use crate::template::{OnMissing, Template};
 use condition::{Comparison, Condition};
 
@@ -122,7 +123,7 @@ pub struct Action {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ActionKind {
     SlackMessage {
-        token: SecretName,
+        token: Secret,
         to: To,
         text: Template,
         unfurl: Option<bool>,
@@ -132,7 +133,7 @@ pub enum ActionKind {
         pace: Pace,
     },
     SlackWebhook {
-        url: SecretName,
+        url: Secret,
         text: Template,
         channel: Option<String>,
         username: Option<String>,
@@ -141,13 +142,13 @@ pub enum ActionKind {
         pace: Pace,
     },
     ClevertapProfile {
-        account: String,
+        account: Account,
         user: User,
         created_at: Option<Template>,
         properties: Vec<(String, Property)>,
     },
     ClevertapEvent {
-        account: String,
+        account: Account,
         user: User,
         created_at: Option<Template>,
         event_name: Template,
@@ -203,6 +204,24 @@ pub enum OverLong {
     #[default]
     Truncate,
     Fail,
+}
+
+/// Where a secret is: in the secret store by its name, or in the rule itself, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secret {
+    Named(SecretName),
+    Sealed(Sealed),
+}
+
+/// A CleverTap account: of the config by its name, or described by the rule itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Account {
+    Named(String),
+    Own {
+        account_id: String,
+        region: String,
+        passcode: Sealed,
+    },
 }
 
 /// The name of a secret in the secret store.
@@ -418,16 +437,33 @@ impl ActionKind {
     /// The id of the credential that the action's jobs are sent with.
     pub fn credential(&self) -> String {
         match self {
-            ActionKind::SlackMessage { token, .. } => format!("slack:{}", token.as_str()),
-            ActionKind::SlackWebhook { url, .. } => format!("webhook:{}", url.as_str()),
+            ActionKind::SlackMessage { token, .. } => format!("slack:{}", token.name()),
+            ActionKind::SlackWebhook { url, .. } => format!("webhook:{}", url.name()),
             ActionKind::ClevertapProfile { account, .. } | ActionKind::ClevertapEvent { account, .. } => {
-                format!("clevertap:{account}")
+                match account {
+                    Account::Named(name) => format!("clevertap:{name}"),
+                    Account::Own { passcode, .. } => format!("clevertap:{}", passcode.name()),
+                }
             }
         }
     }
 
-    /// The CleverTap account that the action names.
-    pub fn account(&self) -> Option<&str> {
+    /// What the credential is made of, where the rule carries it sealed.
+    pub fn sealed(&self) -> Option<&Sealed> {
+        match (self, self.account()) {
+            (ActionKind::SlackMessage { token: secret, .. } | ActionKind::SlackWebhook { url: secret, .. }, _) => {
+                match secret {
+                    Secret::Named(_) => None,
+                    Secret::Sealed(sealed) => Some(sealed),
+                }
+            }
+            (_, Some(Account::Own { passcode, .. })) => Some(passcode),
+            _ => None,
+        }
+    }
+
+    /// The action's CleverTap account.
+    pub fn account(&self) -> Option<&Account> {
         match self {
             ActionKind::ClevertapProfile { account, .. } | ActionKind::ClevertapEvent { account, .. } => Some(account),
             ActionKind::SlackMessage { .. } | ActionKind::SlackWebhook { .. } => None,
@@ -435,9 +471,23 @@ impl ActionKind {
     }
 }
 
+impl Secret {
+    /// The name in the secret store, or what stands for it in a credential's id.
+    pub fn name(&self) -> String {
+        match self {
+            Secret::Named(name) => name.as_str().to_owned(),
+            Secret::Sealed(sealed) => sealed.name(),
+        }
+    }
+}
+
 impl SecretName {
     /// `None` unless `name` is 1 to 64 letters, digits, `_` and `-`, the first a letter or digit.
+    /// Names that begin with `sealed-` stand for sealed values.
     pub fn new(name: &str) -> Option<Self> {
+        if name.starts_with("sealed-") {
+            return None;
+        }
         let rest = name.strip_prefix(|c: char| c.is_ascii_alphanumeric())?;
         let fits = rest.len() < 64
             && rest

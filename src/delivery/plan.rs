@@ -9,7 +9,7 @@ use super::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, job_id
 use crate::dates;
 use crate::lead::LeadEvent;
 use crate::reason::Reason;
-use crate::rules::{self, Action, ActionKind, OverLong, Property, Rule, Status, To, User, Versioned};
+use crate::rules::{self, Account, Action, ActionKind, OverLong, Property, Rule, Status, To, User, Versioned};
 use crate::template::{OnMissing, Stop, Target, Template, truncate};
 
 /// Slack splits what is longer into several messages.
@@ -81,6 +81,10 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
     let occurred_at = event.occurred_at.as_millisecond();
     let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let expires_after = rule.action.expires_after.map(millis);
+    let (account_id, region) = match rule.action.kind.account() {
+        Some(Account::Own { account_id, region, .. }) => (Some(account_id.clone()), Some(region.clone())),
+        _ => (None, None),
+    };
     let pace = rule.action.kind.pace().cloned().unwrap_or_default();
     DeliveryJob {
         job_id: job_id(&event.event_id, &rule.id).to_string(),
@@ -102,9 +106,9 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         source_topic: source.topic.to_owned(),
         source_partition: source.partition,
         source_offset: source.offset,
-        sealed: None,
-        account_id: None,
-        region: None,
+        sealed: rule.action.kind.sealed().map(|sealed| sealed.as_str().to_owned()),
+        account_id,
+        region,
         digest_after: pace.digest_after.map(millis),
         max_rate: pace.max_rate,
         thread: matches!(rule.action.kind, ActionKind::SlackMessage { thread: true, .. }),

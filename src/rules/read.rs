@@ -100,7 +100,9 @@ pub const ACTIONS: &[(&str, &[&str])] = &[
 ];
 pub const TO_FIELDS: &[&str] = &["channel", "member"];
 pub const WHEN_BUSY_FIELDS: &[&str] = &["digest_after"];
-pub const SECRET_FIELDS: &[&str] = &["secret"];
+pub const SECRET_FIELDS: &[&str] = &["secret", "sealed"];
+pub const ACCOUNT_FIELDS: &[&str] = &["account_id", "region", "passcode"];
+pub const PASSCODE_FIELDS: &[&str] = &["sealed"];
 
 const STATUSES: &[(&str, Status)] = &[
     ("active", Status::Active),

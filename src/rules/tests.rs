@@ -123,7 +123,10 @@ fn a_rule_reads_as_it_is_written() {
     else {
         panic!()
     };
-    assert_eq!((token.as_str(), to), ("sales-bot", To::Channel("C0123ABCD".into())));
+    assert_eq!(
+        (token.name().as_str(), to),
+        ("sales-bot", To::Channel("C0123ABCD".into()))
+    );
     assert_eq!(
         (text.as_str(), unfurl, over_long),
         ("Lead {{$.lead_id}}", None, OverLong::Truncate)
@@ -165,6 +168,30 @@ fn slack_rules_say_how_they_come_when_there_are_many() {
         ActionKind::SlackMessage { thread: true, .. }
     ));
     assert_eq!(rule(EVENT).action.kind.pace(), None);
+}
+
+#[test]
+fn rules_carry_credentials_sealed() {
+    let sealed = Sealed::new([0xab; 8], &[1; 80]).unwrap();
+    let written = format!("{{sealed: '{sealed}'}}");
+    let kind = |text: &str, field: &str, new: &str| Rule::from_json(&with(text, field, new)).unwrap().action.kind;
+    let token = kind(SLACK, "action.token", &written);
+    assert_eq!(token.credential(), "slack:sealed-abababababababab");
+    assert_eq!(token.sealed(), Some(&sealed));
+    let own = format!("{{account_id: W8W-6ZZ-9Z5Z, region: in1, passcode: {written}}}");
+    let account = kind(EVENT, "action.account", &own);
+    assert_eq!(account.credential(), "clevertap:sealed-abababababababab");
+    assert_eq!(account.sealed(), Some(&sealed));
+    let own = Rule::from_json(&with(EVENT, "action.account", &own)).unwrap();
+    assert_eq!(
+        check::account(&own, &["acme"]),
+        Ok(None),
+        "it needs none of the config's"
+    );
+    assert_eq!(
+        (rule(SLACK).action.kind.sealed(), rule(EVENT).action.kind.sealed()),
+        (None, None)
+    );
 }
 
 #[test]
@@ -488,7 +515,27 @@ const REFUSED: &[(&str, &str, &str, &str, &str)] = &[
         "LEADLANE_SECRET_<NAME>",
     ),
     (SLACK, "action.token", "sales-bot", "action.token", "secrets.dir"),
-    (SLACK, "action.token", "{}", "action.token.secret", "missing"),
+    (
+        SLACK,
+        "action.token",
+        "{}",
+        "action.token",
+        "needs one of secret, sealed",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "{secret: a, sealed: b}",
+        "action.token",
+        "not several",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "{secret: sealed-0123456789abcdef}",
+        "action.token.secret",
+        "not starting with sealed-",
+    ),
     (SLACK, "action.token", "{secret: a b}", "action.token.secret", "letters"),
     (
         SLACK,
@@ -507,9 +554,37 @@ const REFUSED: &[(&str, &str, &str, &str, &str)] = &[
     (
         SLACK,
         "action.token",
-        "{sealed: abc}",
+        "{sealed: FAKE}",
         "action.token.sealed",
-        "unknown field",
+        "has no fingerprint; write",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "{sealed: 0123456789abcdef.FAKE}",
+        "action.token.sealed",
+        "leadlane secrets seal",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "{sealed: 0123456789abcdef.FAKE*}",
+        "action.token.sealed",
+        "is no base64",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "{sealed: 5}",
+        "action.token.sealed",
+        "fingerprint",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "FAKE-token",
+        "action.token",
+        "leadlane secrets seal",
     ),
     (
         SLACK,
@@ -534,12 +609,48 @@ const REFUSED: &[(&str, &str, &str, &str, &str)] = &[
         "in the open",
     ),
     (EVENT, "action.account", "-", "action.account", "missing"),
+    (EVENT, "action.account", "[A]", "action.account", "name of an account"),
     (
         EVENT,
         "action.account",
-        "{account_id: A}",
+        "{}",
+        "action.account.account_id",
+        "W8W-6ZZ-9Z5Z",
+    ),
+    (
+        EVENT,
         "action.account",
-        "name of an account",
+        "{account_id: A, region: in1}",
+        "action.account.passcode",
+        "missing",
+    ),
+    (
+        EVENT,
+        "action.account",
+        "{account_id: A, region: evil.example/, passcode: FAKE}",
+        "action.account.region",
+        "in1",
+    ),
+    (
+        EVENT,
+        "action.account",
+        "{account_id: A, region: in1, passcode: FAKE}",
+        "action.account.passcode",
+        "in the open",
+    ),
+    (
+        EVENT,
+        "action.account",
+        "{account_id: A, region: in1, passcode: {secret: p}}",
+        "action.account.passcode",
+        "clevertap.accounts",
+    ),
+    (
+        EVENT,
+        "action.account",
+        "{account_id: A, region: in1, passcode: {sealed: FAKE}}",
+        "action.account.passcode.sealed",
+        "fingerprint",
     ),
     (EVENT, "action.account", "a b", "action.account", "name of an account"),
     (
@@ -788,6 +899,8 @@ fn the_schema_knows_what_the_reader_knows() {
         (&schema["$defs"]["to"], read::TO_FIELDS.to_vec()),
         (&schema["$defs"]["digest"], read::WHEN_BUSY_FIELDS.to_vec()),
         (&schema["$defs"]["secret"], read::SECRET_FIELDS.to_vec()),
+        (&schema["$defs"]["own_account"], read::ACCOUNT_FIELDS.to_vec()),
+        (&schema["$defs"]["passcode"], read::PASSCODE_FIELDS.to_vec()),
     ];
     for (name, own) in read::ACTIONS {
         let reference = json!({"$ref": format!("#/$defs/{name}")});
@@ -819,7 +932,7 @@ proptest! {
     #[test]
     fn secret_names_follow_their_pattern(name in "[a-zA-Z0-9_. -]{0,70}") {
         let fits = |(at, c): (usize, char)| c.is_ascii_alphanumeric() || (at > 0 && (c == '_' || c == '-'));
-        let expected = (1..=64).contains(&name.len()) && name.chars().enumerate().all(fits);
+        let expected = (1..=64).contains(&name.len()) && !name.starts_with("sealed-") && name.chars().enumerate().all(fits);
         prop_assert_eq!(SecretName::new(&name).is_some(), expected);
     }
 }

@@ -8,7 +8,7 @@ const LINES_MAX: usize = 500;
 
 /// Modules of the crate, each with those that it may use; what is below may not look up.
 /// Adapters don't know each other, loops don't know each other, and only `app` knows everyone.
-const MAY_USE: [(&str, &[&str]); 24] = [
+const MAY_USE: [(&str, &[&str]); 25] = [
     // Pure: no I/O, no clock, no randomness.
     ("reason", &[]),
     ("yaml", &[]),
@@ -16,10 +16,11 @@ const MAY_USE: [(&str, &[&str]); 24] = [
     ("lead", &["path", "reason"]),
     ("dates", &["lead"]),
     ("template", &["dates", "lead", "path"]),
-    ("rules", &["dates", "lead", "path", "template"]),
+    ("sealed", &[]),
+    ("rules", &["dates", "lead", "path", "sealed", "template"]),
     ("delivery", &["dates", "lead", "reason", "rules", "template"]),
     // What adapters are set up with.
-    ("secrets", &[]),
+    ("secrets", &["sealed"]),
     ("config", &["dates", "delivery", "secrets", "yaml"]),
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
@@ -73,8 +74,8 @@ const MAY_USE: [(&str, &[&str]); 24] = [
     ("lib", &[]),
 ];
 
-const PURE: [&str; 8] = [
-    "reason", "yaml", "path", "lead", "dates", "template", "rules", "delivery",
+const PURE: [&str; 9] = [
+    "reason", "yaml", "path", "lead", "dates", "template", "sealed", "rules", "delivery",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.

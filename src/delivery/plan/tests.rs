@@ -160,3 +160,26 @@ fn a_job_carries_what_its_rule_says_about_many() {
     let webhook = job("{type: slack_webhook, url: {secret: hook}, text: hi, max_rate: 5/m}");
     assert_eq!((webhook.max_rate.as_deref(), webhook.thread), (Some("5/m"), false));
 }
+
+#[test]
+fn a_job_carries_the_ciphertext_of_its_credential() {
+    let sealed = crate::sealed::Sealed::new([7; 8], &[1; 80]).unwrap();
+    let webhook = job(&format!(
+        "{{type: slack_webhook, url: {{sealed: '{sealed}'}}, text: hi}}"
+    ));
+    assert_eq!(webhook.credential, "webhook:sealed-0707070707070707");
+    assert_eq!(webhook.sealed.as_deref(), Some(sealed.as_str()));
+    assert_eq!((webhook.account_id, webhook.region), (None, None));
+    let account = format!("{{account_id: A-1, region: in1, passcode: {{sealed: '{sealed}'}}}}");
+    let record = job(&format!(
+        "{{type: clevertap_event, account: {account}, identity: x, event_name: Sold}}"
+    ));
+    assert_eq!(record.lane(), "clevertap:sealed-0707070707070707/A-1");
+    assert_eq!(
+        (record.account_id.as_deref(), record.region.as_deref()),
+        (Some("A-1"), Some("in1"))
+    );
+    assert_eq!(record.sealed.as_deref(), Some(sealed.as_str()));
+    let named = job("{type: slack_message, token: {secret: bot}, to: {channel: C1}, text: hi}");
+    assert_eq!((named.sealed, named.account_id), (None, None));
+}

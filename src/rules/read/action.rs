@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::field::{Object, Reader, member};
-use super::{ACTION_FIELDS, ACTIONS, TO_FIELDS, WHEN_BUSY_FIELDS};
+use super::{ACCOUNT_FIELDS, ACTION_FIELDS, ACTIONS, PASSCODE_FIELDS, TO_FIELDS, WHEN_BUSY_FIELDS};
 use crate::dates;
-use crate::rules::{Action, ActionKind, OnAmbiguous, OverLong, Pace, Property, SecretName, To, User};
+use crate::rules::{Account, Action, ActionKind, OnAmbiguous, OverLong, Pace, Property, SecretName, To, User};
 use crate::template::OnMissing;
 
 const ON_MISSING: &[(&str, OnMissing)] = &[
@@ -17,6 +17,7 @@ const ON_MISSING: &[(&str, OnMissing)] = &[
 ];
 const ON_AMBIGUOUS: &[(&str, OnAmbiguous)] = &[("retry", OnAmbiguous::Retry), ("dead", OnAmbiguous::Dead)];
 const OVER_LONG: &[(&str, OverLong)] = &[("truncate", OverLong::Truncate), ("fail", OverLong::Fail)];
+const ACCOUNT: &str = "needs the name of an account of clevertap.accounts in the config, or {account_id, region, passcode: {sealed: \"...\"}}";
 const AT_ONCE: &str = "everything would expire at once; write a longer time or leave it out";
 const THREAD: &[(&str, bool)] = &[("lead", true)];
 
@@ -168,16 +169,47 @@ impl Reader {
         })
     }
 
-    fn account(&mut self, action: &Object<'_>) -> Option<String> {
-        let value = self.required(action, "account", "name an account of clevertap.accounts in the config")?;
+    fn account(&mut self, action: &Object<'_>) -> Option<Account> {
+        let value = self.required(action, "account", ACCOUNT)?;
+        if value.is_object() {
+            return self.own_account(&action.at("account"), value);
+        }
         // Accounts and secrets are named alike: both stand in a credential's id.
         match value.as_str().and_then(SecretName::new) {
-            Some(name) => Some(name.as_str().to_owned()),
-            None => self.refuse(
-                action.at("account"),
-                "needs the name of an account of clevertap.accounts in the config",
-            ),
+            Some(name) => Some(Account::Named(name.as_str().to_owned())),
+            None => self.refuse(action.at("account"), ACCOUNT),
         }
+    }
+
+    fn own_account(&mut self, field: &str, value: &Value) -> Option<Account> {
+        let account = self.object(field, value, ACCOUNT_FIELDS)?;
+        // Both stand in the request, and the region is part of the host that the passcode goes to.
+        let account_id = self.plain(&account, "account_id", 64, "the account's id, such as W8W-6ZZ-9Z5Z");
+        let region = self.plain(&account, "region", 16, "a region such as in1, eu1 or us1");
+        let cure = "write {sealed: \"...\"} as leadlane secrets seal prints it; with a stored secret, describe the \
+                    account in clevertap.accounts of the config and name it here";
+        let passcode = self.required(&account, "passcode", cure)?;
+        let passcode = self.secret_object(&account.at("passcode"), passcode, PASSCODE_FIELDS)?;
+        let passcode = match passcode.get("sealed") {
+            Some(_) => self.sealed(&passcode),
+            None => self.refuse(account.at("passcode"), cure),
+        };
+        Some(Account::Own {
+            account_id: account_id?,
+            region: region?,
+            passcode: passcode?,
+        })
+    }
+
+    /// A text of letters, digits and `-`.
+    fn plain(&mut self, object: &Object<'_>, name: &str, len_max: usize, what: &str) -> Option<String> {
+        self.required(object, name, &format!("write {what}"))?;
+        let text = self.text(object, name)?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if text.len() <= len_max && text.chars().all(fits) {
+            return Some(text);
+        }
+        self.refuse(object.at(name), format!("needs {what}"))
     }
 
     fn user(&mut self, action: &Object<'_>) -> Option<User> {
