@@ -27,7 +27,10 @@ const MAY_USE: [(&str, &[&str]); 25] = [
     ("admin", &["metrics"]),
     ("kafka", &["config", "dates"]),
     ("registry", &["config", "lead"]),
-    ("destination", &["config", "delivery", "reason", "secrets", "template"]),
+    (
+        "destination",
+        &["config", "delivery", "reason", "sealed", "secrets", "template"],
+    ),
     ("sandbox", &[]),
     // Loops.
     ("feed", &["config", "kafka", "metrics", "rules"]),
