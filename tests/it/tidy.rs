@@ -70,7 +70,7 @@ const MAY_USE: [(&str, &[&str]); 25] = [
         "cli",
         &[
             "app", "config", "dates", "delivery", "demo", "kafka", "lead", "metrics", "reason", "registry", "rules",
-            "sandbox", "yaml",
+            "sandbox", "secrets", "yaml",
         ],
     ),
     ("main", &["cli"]),
@@ -82,13 +82,16 @@ const PURE: [&str; 9] = [
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.
-const BELONGS: [(&[&str], &[&str]); 8] = [
+const BELONGS: [(&[&str], &[&str]); 11] = [
     (&["reqwest"], &["config", "destination", "registry", "sandbox"]),
     (&["axum"], &["admin", "sandbox"]),
     (&["clap"], &["app", "cli", "demo", "main"]),
     (&["prometheus"], &["metrics"]),
     (&["apache_avro"], &["delivery", "lead"]),
     (&["saphyr_parser"], &["yaml"]),
+    (&["crypto_box", "blake2"], &["secrets"]),
+    (&["base64"], &["sealed", "secrets"]),
+    (&["rustix"], &["cli"]),
     (
         &["anyhow"],
         &["app", "cli", "demo", "feed", "main", "processor", "sender"],
