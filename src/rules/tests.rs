@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::lead::{Call, Consumer, Entity, Payload};
+use crate::sealed::Sealed;
 use crate::yaml;
 
 /// The lead event of the design, sold at 42.5000.
