@@ -15,6 +15,7 @@ use crate::kafka::producer::Producer;
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
+use crate::secrets::keys::Keys;
 use crate::{feed, processor, sender};
 
 /// What a process does.
@@ -190,7 +191,7 @@ impl Shared {
     }
 
     fn start_sender(&self, ready: Flag, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<JoinHandle<()>> {
-        let secrets = Secrets::new(self.config.secrets.dir.clone());
+        let secrets = secrets(&self.config)?;
         let surroundings = sender::Surroundings {
             destinations: Arc::new(Destinations::new(&self.config, secrets)?),
             producer: Producer::new(&self.config, self.limits.record_max)?,
@@ -208,6 +209,22 @@ impl Shared {
             }
             producer.flush(Duration::from_secs(5));
         }))
+    }
+}
+
+/// The secret store, with the keys that open sealed values where there are any.
+fn secrets(config: &Config) -> anyhow::Result<Secrets> {
+    let secrets = Secrets::new(config.secrets.dir.clone());
+    let Some(file) = &config.secrets.key_file else {
+        return Ok(secrets);
+    };
+    let keys = Keys::read(file).map_err(|error| anyhow::anyhow!("secrets.key_file: {error}"))?;
+    match &config.secrets.public_key {
+        Some(public) if !keys.fit(public) => anyhow::bail!(
+            "secrets.key_file: {} doesn't open what is sealed with secrets.public_key; set both to one key pair",
+            file.display()
+        ),
+        _ => Ok(secrets.with_keys(keys)),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 
 mod events;
 mod rules;
+mod secrets;
 
 /// Turns lead events on Kafka into Slack messages and CleverTap records.
 #[derive(Debug, Parser)]
@@ -62,6 +63,9 @@ enum Command {
     /// Send or check lead events
     #[command(subcommand)]
     Events(events::Events),
+    /// Make keys, and seal secrets so that rules can carry them
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -137,6 +141,7 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         Command::Topics(command) => runtime.block_on(topics(&config, &command, cli.json)),
         Command::Rules(command) => rules::run(&config, &command, cli.json),
         Command::Events(command) => events::run(&config, &command, cli.json),
+        Command::Secrets(command) => secrets::run(&config, &command, cli.json, &stop),
         Command::Config(ConfigCommand::Check) => {
             let json = config.to_json();
             let text = if cli.json {

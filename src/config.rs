@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::delivery::limit::Rate;
+use crate::secrets::keys::PublicKey;
 use crate::secrets::{Secret, SecretRef};
 
 mod check;
@@ -158,6 +159,8 @@ pub struct Clevertap {
     pub batch_max: usize,
     #[serde(with = "duration")]
     pub batch_wait: Duration,
+    /// In place of the regions' hosts, for accounts without an `api_url` of their own.
+    pub api_url: Option<String>,
     pub accounts: BTreeMap<String, Account>,
 }
 
@@ -179,6 +182,10 @@ pub struct Account {
 pub struct Secrets {
     /// A folder with one file per secret.
     pub dir: Option<PathBuf>,
+    /// What `leadlane secrets seal` seals with.
+    pub public_key: Option<PublicKey>,
+    /// The private keys that senders open sealed values with.
+    pub key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -292,9 +299,9 @@ impl Config {
 }
 
 impl Account {
-    /// The base URL of the account's API: `api_url`, or the region's host.
-    pub fn url(&self) -> String {
-        match (&self.api_url, self.region.as_str()) {
+    /// The base URL of the account's API: its `api_url`, else `common`, else the region's host.
+    pub fn url(&self, common: Option<&str>) -> String {
+        match (self.api_url.as_deref().or(common), self.region.as_str()) {
             (Some(url), _) => url.trim_end_matches('/').to_owned(),
             (None, "" | "eu" | "eu1") => "https://api.clevertap.com".to_owned(),
             (None, region) => format!("https://{region}.api.clevertap.com"),

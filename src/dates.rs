@@ -1,4 +1,4 @@
-//! Dates and durations as people write them.
+//! Dates, durations and rates as people write them.
 //!
 //! Producers, spreadsheets and marketing tools write dates in many forms; [`parse`] reads each of
 //! the forms that design.md lists, in one pass and without guessing: a text is either one of them
@@ -29,6 +29,15 @@ pub enum DateError {
     Number,
     #[error("it does not fit the format {0:?}")]
     Format(String),
+}
+
+/// Why a text is no rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RateError {
+    #[error("is no rate; write it as 1/s, 300/m or 20/h")]
+    NoRate,
+    #[error("would never send; write a rate above 0, or pause the rules")]
+    Zero,
 }
 
 /// Why a text is no duration.
@@ -123,6 +132,22 @@ pub fn duration(text: &str) -> Result<Duration, DurationError> {
         .to_u32()
         .expect("less than a second");
     Ok(Duration::new(seconds, nanoseconds))
+}
+
+/// Reads a rate, so many per period: `1/s`, `300/m` or `20/h`.
+pub fn rate(text: &str) -> Result<(u32, Duration), RateError> {
+    let (count, unit) = text.split_once('/').ok_or(RateError::NoRate)?;
+    let period = match unit.trim() {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(RateError::NoRate),
+    };
+    match count.trim().parse() {
+        Ok(0) => Err(RateError::Zero),
+        Ok(count) => Ok((count, Duration::from_secs(period))),
+        Err(_) => Err(RateError::NoRate),
+    }
 }
 
 /// The shortest text that [`duration`] reads as exactly this duration: `90s`, `1d`, `1h1s`.

@@ -156,9 +156,7 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
     let account = Account {
         region: "sandbox".to_owned(),
         account_id: "ACME".to_owned(),
-        passcode: SecretRef {
-            secret: "acme-passcode".to_owned(),
-        },
+        passcode: SecretRef::Secret("acme-passcode".to_owned()),
         concurrency: 3,
         api_url: Some(format!("http://{sandbox}")),
     };

@@ -4,7 +4,7 @@
 //! here; the dispatch has those. Secrets are looked up at the moment of sending and are masked
 //! out of whatever a provider answers.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::delivery::dispatch::{Answer, Attempt, Request, Verdict};
 use crate::delivery::{ActionType, DeliveryJob};
 use crate::reason::Reason;
-use crate::secrets::{Secret, Secrets};
+use crate::secrets::{Secret, SecretError, Secrets};
 use crate::template::truncate;
 
 pub mod clevertap;
@@ -33,7 +33,7 @@ pub struct Destinations {
     secrets: Secrets,
     slack_api: String,
     webhook_hosts: Vec<String>,
-    accounts: BTreeMap<String, config::Account>,
+    clevertap: config::Clevertap,
 }
 
 /// A request that got no answer, or one that could not be made.
@@ -45,6 +45,8 @@ enum Failure {
     Unknown(String),
     /// The secret is missing, or what it holds is not to be used.
     Credential(String),
+    /// Nothing was sent: the provider would not take it.
+    Rejected(String),
 }
 
 /// A provider's answer, read up to a limit.
@@ -69,7 +71,7 @@ impl Destinations {
             secrets,
             slack_api: config.slack.api_url.trim_end_matches('/').to_owned(),
             webhook_hosts: config.slack.webhook_hosts.clone(),
-            accounts: config.clevertap.accounts.clone(),
+            clevertap: config.clevertap.clone(),
         })
     }
 
@@ -78,10 +80,7 @@ impl Destinations {
         let url = match job.action {
             ActionType::SlackMessage => Url::parse(&self.slack_api).ok(),
             ActionType::SlackWebhook => self.webhook(job).ok().map(|(url, _)| url),
-            _ => self
-                .account(job)
-                .ok()
-                .and_then(|account| Url::parse(&account.url()).ok()),
+            _ => self.account(job).ok().map(|(_, url)| url),
         };
         let host = url
             .as_ref()
@@ -149,22 +148,30 @@ impl Destinations {
         }
     }
 
+    /// Uploads the records that CleverTap may take; the others are answered without it.
     async fn upload(&self, jobs: &[Arc<DeliveryJob>]) -> Vec<Answer> {
+        let (taken, refused) = clevertap::checked(jobs);
+        clevertap::together(self.upload_all(&taken).await, refused)
+    }
+
+    async fn upload_all(&self, jobs: &[Arc<DeliveryJob>]) -> Vec<Answer> {
         let all = |failure: Failure| vec![Answer::from(failure); jobs.len()];
         let Some(job) = jobs.first() else { return Vec::new() };
-        let (account, passcode) = match self.account(job).and_then(|account| {
-            let passcode = self.secrets.reveal(&account.passcode.secret);
-            passcode
-                .map(|passcode| (account, passcode))
-                .map_err(|error| Failure::Credential(error.to_string()))
-        }) {
+        let found = self.account(job).and_then(|(account, url)| {
+            let passcode = match job.sealed {
+                Some(_) => self.secret(job),
+                None => self.secrets.find(&account.passcode).map_err(Failure::from),
+            };
+            passcode.map(|passcode| (account, url, passcode))
+        });
+        let (account, url, passcode) = match found {
             Ok(found) => found,
             Err(failure) => return all(failure),
         };
         let records: Vec<&str> = jobs.iter().map(|job| job.body.as_str()).collect();
         let request = self
             .client
-            .post(format!("{}/1/upload", account.url()))
+            .post(url)
             .header("X-CleverTap-Account-Id", &account.account_id)
             .header("X-CleverTap-Passcode", passcode.reveal())
             .header("content-type", "application/json; charset=utf-8")
@@ -178,18 +185,30 @@ impl Destinations {
     /// The secret's name is the credential's, behind its kind.
     fn secret(&self, job: &DeliveryJob) -> Result<Secret, Failure> {
         let (_, name) = job.credential.split_once(':').unwrap_or_default();
-        self.secrets
-            .reveal(name)
-            .map_err(|error| Failure::Credential(error.to_string()))
+        let secret = match &job.sealed {
+            Some(sealed) => self.secrets.open_as(name, sealed),
+            None => self.secrets.reveal(name),
+        };
+        secret.map_err(Failure::from)
     }
 
-    fn account(&self, job: &DeliveryJob) -> Result<&config::Account, Failure> {
-        let (_, name) = job.credential.split_once(':').unwrap_or_default();
-        self.accounts.get(name).ok_or_else(|| {
-            Failure::Credential(format!(
-                "account {name} is not in clevertap.accounts of the sender's configuration"
-            ))
-        })
+    /// The job's account, and where its records are uploaded to.
+    fn account(&self, job: &DeliveryJob) -> Result<(Cow<'_, config::Account>, Url), Failure> {
+        let account = match clevertap::own_account(job)? {
+            Some(account) => Cow::Owned(account),
+            None => {
+                let (_, name) = job.credential.split_once(':').unwrap_or_default();
+                Cow::Borrowed(self.clevertap.accounts.get(name).ok_or_else(|| {
+                    Failure::Credential(format!(
+                        "account {name} is not in clevertap.accounts of the sender's configuration"
+                    ))
+                })?)
+            }
+        };
+        let common = self.clevertap.api_url.as_deref();
+        let url = config::safe_url(&format!("{}/1/upload", account.url(common)))
+            .map_err(|why| Failure::Credential(format!("the account's URL {why}")))?;
+        Ok((account, url))
     }
 
     fn webhook(&self, job: &DeliveryJob) -> Result<(Url, Secret), Failure> {
@@ -239,6 +258,12 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .map(Duration::from_secs)
 }
 
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        Failure::Credential(error.to_string())
+    }
+}
+
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         if error.is_connect() || error.is_builder() {
@@ -267,6 +292,7 @@ impl From<Failure> for Answer {
             Failure::Unsent(words) => (Verdict::Retry, words),
             Failure::Unknown(words) => (Verdict::Ambiguous, words),
             Failure::Credential(words) => (Verdict::CredentialRefused, words),
+            Failure::Rejected(words) => (REJECTED, words),
         };
         Answer {
             verdict,

@@ -27,7 +27,7 @@
 //! # The modules, in reading order
 //!
 //! - The core, which is pure (no I/O, no clock, no randomness): [`lead`] and [`path`], [`rules`], [`template`] and
-//!   [`dates`], [`delivery`], [`reason`], [`yaml`].
+//!   [`dates`], [`delivery`], [`sealed`], [`reason`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`].
@@ -77,6 +77,7 @@ pub mod reason;
 pub mod registry;
 pub mod rules;
 pub mod sandbox;
+pub mod sealed;
 pub mod secrets;
 pub mod sender;
 pub mod template;

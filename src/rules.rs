@@ -21,9 +21,11 @@ use rust_decimal::Decimal;
 use crate::lead::{Entity, LeadEvent};
 use crate::template::{OnMissing, Template};
 use condition::{Comparison, Condition};
+pub use credential::{Account, Secret, SecretName};
 
 pub mod check;
 pub mod condition;
+mod credential;
 pub mod index;
 pub mod log;
 pub mod read;
@@ -122,33 +124,46 @@ pub struct Action {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ActionKind {
     SlackMessage {
-        token: SecretName,
+        token: Secret,
         to: To,
         text: Template,
         unfurl: Option<bool>,
         over_long: OverLong,
+        /// Whether it goes into the lead's own thread, and begins it where there is none.
+        thread: bool,
+        pace: Pace,
     },
     SlackWebhook {
-        url: SecretName,
+        url: Secret,
         text: Template,
         channel: Option<String>,
         username: Option<String>,
         icon_url: Option<String>,
         over_long: OverLong,
+        pace: Pace,
     },
     ClevertapProfile {
-        account: String,
+        account: Account,
         user: User,
         created_at: Option<Template>,
         properties: Vec<(String, Property)>,
     },
     ClevertapEvent {
-        account: String,
+        account: Account,
         user: User,
         created_at: Option<Template>,
         event_name: Template,
         properties: Vec<(String, Property)>,
     },
+}
+
+/// How a rule's messages come when there are many.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pace {
+    /// `when_busy`: when the lane's wait is longer, those that wait go as one message.
+    pub digest_after: Option<Duration>,
+    /// At most so many messages of the rule, as written: `20/h`.
+    pub max_rate: Option<String>,
 }
 
 /// Where a Slack message goes, by id.
@@ -191,10 +206,6 @@ pub enum OverLong {
     Truncate,
     Fail,
 }
-
-/// The name of a secret in the secret store.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SecretName(String);
 
 /// What is wrong or doubtful about a rule, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -394,39 +405,12 @@ impl ActionKind {
         }
     }
 
-    /// The id of the credential that the action's jobs are sent with.
-    pub fn credential(&self) -> String {
+    /// How Slack's messages come when there are many.
+    pub fn pace(&self) -> Option<&Pace> {
         match self {
-            ActionKind::SlackMessage { token, .. } => format!("slack:{}", token.as_str()),
-            ActionKind::SlackWebhook { url, .. } => format!("webhook:{}", url.as_str()),
-            ActionKind::ClevertapProfile { account, .. } | ActionKind::ClevertapEvent { account, .. } => {
-                format!("clevertap:{account}")
-            }
+            ActionKind::SlackMessage { pace, .. } | ActionKind::SlackWebhook { pace, .. } => Some(pace),
+            ActionKind::ClevertapProfile { .. } | ActionKind::ClevertapEvent { .. } => None,
         }
-    }
-
-    /// The CleverTap account that the action names.
-    pub fn account(&self) -> Option<&str> {
-        match self {
-            ActionKind::ClevertapProfile { account, .. } | ActionKind::ClevertapEvent { account, .. } => Some(account),
-            ActionKind::SlackMessage { .. } | ActionKind::SlackWebhook { .. } => None,
-        }
-    }
-}
-
-impl SecretName {
-    /// `None` unless `name` is 1 to 64 letters, digits, `_` and `-`, the first a letter or digit.
-    pub fn new(name: &str) -> Option<Self> {
-        let rest = name.strip_prefix(|c: char| c.is_ascii_alphanumeric())?;
-        let fits = rest.len() < 64
-            && rest
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-        fits.then(|| Self(name.to_owned()))
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 

@@ -1,12 +1,19 @@
 //! Secrets: what a rule or the configuration refers to by name, and a value that never shows.
 //!
 //! `{secret: NAME}` is the file `secrets.dir/NAME`, or the variable `LEADLANE_SECRET_<NAME>` (upper
-//! case, `-` as `_`). A [`Secret`] prints as `***` wherever it is printed.
+//! case, `-` as `_`). `{sealed: "..."}` is opened with the private keys of a file ([`keys`]). A
+//! [`Secret`] prints as `***` wherever it is printed.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::sealed::{Sealed, SealedError};
+use keys::{Keys, OpenError};
+
+pub mod keys;
 
 /// A value that must not be seen: `Debug` and serialization show `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -46,26 +53,33 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// `{secret: NAME}`: a name in the secret store.
+/// `{secret: NAME}`, a name in the secret store, or `{sealed: "..."}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SecretRef {
-    pub secret: String,
+#[serde(rename_all = "snake_case")]
+pub enum SecretRef {
+    Secret(String),
+    Sealed(Sealed),
 }
 
 impl<'de> Deserialize<'de> for SecretRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
-        let name = match value.as_object() {
-            Some(map) if map.len() == 1 => map.get("secret").and_then(serde_json::Value::as_str),
+        let only = |field: &str| match value.as_object() {
+            Some(map) if map.len() == 1 => map.get(field)?.as_str(),
             _ => None,
         };
-        match name {
-            Some(name) if valid_name(name) => Ok(Self {
-                secret: name.to_owned(),
-            }),
+        if let Some(text) = only("sealed") {
+            let wrong = |error: SealedError| format!("the sealed value {error}; make it with leadlane secrets seal");
+            return Sealed::parse(text)
+                .map(Self::Sealed)
+                .map_err(|error| serde::de::Error::custom(wrong(error)));
+        }
+        match only("secret") {
+            Some(name) if valid_name(name) => Ok(Self::Secret(name.to_owned())),
             // The value may be the secret itself, so it is never quoted.
             _ => Err(serde::de::Error::custom(
-                "must be {secret: NAME}; put the value into the file NAME in secrets.dir, or into the variable LEADLANE_SECRET_<NAME>",
+                "must be {secret: NAME}; put the value into the file NAME in secrets.dir, or into the variable \
+                 LEADLANE_SECRET_<NAME>; or seal it with leadlane secrets seal and write {sealed: \"...\"}",
             )),
         }
     }
@@ -87,17 +101,53 @@ pub enum SecretError {
     Missing { name: String, places: String },
     #[error("secret {name} can't be read from {file}: {error}")]
     Unreadable { name: String, file: String, error: String },
+    #[error("the credential is sealed, and this sender has no key to open it; set secrets.key_file")]
+    NoKeys,
+    #[error("the sealed value {0}; make it with leadlane secrets seal")]
+    Malformed(#[from] SealedError),
+    #[error(transparent)]
+    Closed(#[from] OpenError),
 }
 
 /// The secret store. Values are read anew each time, so that a rotated file is taken up by itself.
 #[derive(Debug, Clone, Default)]
 pub struct Secrets {
     dir: Option<PathBuf>,
+    keys: Option<Arc<Keys>>,
 }
 
 impl Secrets {
     pub fn new(dir: Option<PathBuf>) -> Self {
-        Self { dir }
+        Self { dir, keys: None }
+    }
+
+    /// With what opens sealed values.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Keys) -> Self {
+        self.keys = Some(Arc::new(keys));
+        self
+    }
+
+    /// The value behind a reference of the configuration.
+    pub fn find(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
+        match reference {
+            SecretRef::Secret(name) => self.reveal(name),
+            SecretRef::Sealed(sealed) => self.open(sealed),
+        }
+    }
+
+    /// The sealed value of the credential with this name, `sealed-FINGERPRINT`.
+    pub fn open_as(&self, name: &str, sealed: &str) -> Result<Secret, SecretError> {
+        let sealed = Sealed::parse(sealed)?;
+        if sealed.name() != name {
+            return Err(OpenError::Mismatch.into());
+        }
+        self.open(&sealed)
+    }
+
+    fn open(&self, sealed: &Sealed) -> Result<Secret, SecretError> {
+        let keys = self.keys.as_ref().ok_or(SecretError::NoKeys)?;
+        Ok(keys.open(sealed)?)
     }
 
     pub fn reveal(&self, name: &str) -> Result<Secret, SecretError> {
@@ -165,8 +215,34 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("{secret: NAME}") && !error.contains("hunter2"),
+            error.contains("{secret: NAME}") && error.contains("secrets seal") && !error.contains("hunter2"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_sealed_value_opens_under_its_own_name_alone() {
+        let (text, public) = Keys::generate();
+        let file = std::env::temp_dir().join(format!("leadlane-sealed-{}", std::process::id()));
+        std::fs::write(&file, text.reveal()).unwrap();
+        let secrets = Secrets::new(None).with_keys(Keys::read(&file).unwrap());
+        std::fs::remove_file(file).unwrap();
+        let sealed = public.seal("hunter2").unwrap();
+        let name = sealed.name();
+        assert_eq!(secrets.open_as(&name, sealed.as_str()).unwrap().reveal(), "hunter2");
+        let other = public.seal("hunter3").unwrap().name();
+        let refused = |name: &str, text: &str| secrets.open_as(name, text).unwrap_err().to_string();
+        assert!(refused(&other, sealed.as_str()).contains("does not match its fingerprint"));
+        assert!(refused(&name, "hunter2").contains("has no fingerprint"));
+        let without = Secrets::new(None).open_as(&name, sealed.as_str()).unwrap_err();
+        assert!(without.to_string().contains("secrets.key_file"), "{without}");
+        let json = format!("{{\"sealed\":\"{sealed}\"}}");
+        let reference: SecretRef = serde_json::from_str(&json).unwrap();
+        assert_eq!(secrets.find(&reference).unwrap().reveal(), "hunter2");
+        assert_eq!(serde_json::to_string(&reference).unwrap(), json);
+        let error = serde_json::from_str::<SecretRef>("{\"sealed\":\"hunter2\"}")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("secrets seal") && !error.contains("hunter2"), "{error}");
     }
 }

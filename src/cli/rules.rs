@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use super::{CliError, print, read_input};
 use crate::app::now_millis;
 use crate::config::Config;
+use crate::dates;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::reader;
@@ -352,6 +354,9 @@ fn explained_json(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
             explained["credential"] = job.credential.as_str().into();
             explained["lane"] = job.lane().into();
             explained["job_id"] = job.job_id.as_str().into();
+            explained["digest_after"] = job.digest_after.map(duration_text).into();
+            explained["max_rate"] = job.max_rate.as_deref().into();
+            explained["thread"] = job.thread.then_some("lead").into();
             explained["request"] = serde_json::from_str(&job.body).unwrap_or_default();
         }
         Some(Planned::Settled(outcome)) => {
@@ -386,6 +391,18 @@ fn explained_text(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
         Some(Planned::Job(job)) => {
             let body: Value = serde_json::from_str(&job.body).unwrap_or_default();
             text.push_str(&format!("matches, and sends to {}", job.lane()));
+            if job.thread {
+                text.push_str(", into the lead's thread");
+            }
+            if let Some(rate) = &job.max_rate {
+                text.push_str(&format!(", at most {rate}, what is beyond as one digest"));
+            }
+            if let Some(after) = job.digest_after {
+                text.push_str(&format!(
+                    ", as one digest when the wait is over {}",
+                    duration_text(after)
+                ));
+            }
             for line in format!("{body:#}").lines() {
                 text.push_str(&format!("\n    {line}"));
             }
@@ -402,6 +419,10 @@ fn explained_text(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
         Some(Planned::Failed { detail, .. }) => text.push_str(&format!("matches, but becomes a dead letter: {detail}")),
     }
     text
+}
+
+fn duration_text(millis: i64) -> String {
+    dates::duration_text(Duration::from_millis(millis.unsigned_abs()))
 }
 
 /// One look-up of a command that otherwise needs no runtime.

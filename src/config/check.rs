@@ -107,13 +107,16 @@ fn clevertap(config: &Config) -> Result<(), Refusal> {
             format!("{batch_max} is more than CleverTap takes in one request, 1000"),
         );
     }
+    if let Some(url) = &config.clevertap.api_url {
+        safe_url(url).map_err(|message| ("clevertap.api_url".to_owned(), message))?;
+    }
     for (name, account) in &config.clevertap.accounts {
         let key = |field: &str| format!("clevertap.accounts.{name}.{field}");
         if account.concurrency == 0 {
             return refuse(&key("concurrency"), "must be 1 or more");
         }
         let field = if account.api_url.is_some() { "api_url" } else { "region" };
-        safe_url(&account.url()).map_err(|message| (key(field), message))?;
+        safe_url(&account.url(None)).map_err(|message| (key(field), message))?;
     }
     Ok(())
 }

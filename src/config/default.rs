@@ -91,6 +91,7 @@ impl Default for Clevertap {
         Self {
             batch_max: 1000,
             batch_wait: Duration::from_millis(200),
+            api_url: None,
             accounts: BTreeMap::new(),
         }
     }

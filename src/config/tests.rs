@@ -84,6 +84,18 @@ fn refusals_name_the_file_the_key_and_the_cure() {
             "clevertap: {accounts: {a: {region: in1, account_id: x, passcode: plain}}}",
             "clevertap.accounts.a.passcode: ",
         ),
+        (
+            "clevertap: {accounts: {a: {region: in1, account_id: x, passcode: {sealed: abc}}}}",
+            "clevertap.accounts.a.passcode: the sealed value has no fingerprint",
+        ),
+        (
+            "clevertap: {api_url: 'http://example.com'}",
+            "clevertap.api_url: must be https",
+        ),
+        (
+            "secrets: {public_key: abc}",
+            "leadlane.yaml: secrets.public_key: is no public key; leadlane secrets keygen",
+        ),
         ("[1, 2]", "a configuration is a map of keys"),
         ("a: 1\na: 2", "leadlane.yaml: "),
     ] {
@@ -156,11 +168,17 @@ fn regions_have_their_hosts() {
     let account = |region: &str, api_url: Option<&str>| Account {
         region: region.into(),
         account_id: "A".into(),
-        passcode: SecretRef { secret: "p".into() },
+        passcode: SecretRef::Secret("p".into()),
         concurrency: 15,
         api_url: api_url.map(str::to_owned),
     };
-    assert_eq!(account("eu1", None).url(), "https://api.clevertap.com");
-    assert_eq!(account("in1", None).url(), "https://in1.api.clevertap.com");
-    assert_eq!(account("in1", Some("http://127.0.0.1:9/")).url(), "http://127.0.0.1:9");
+    assert_eq!(account("eu1", None).url(None), "https://api.clevertap.com");
+    assert_eq!(account("in1", None).url(None), "https://in1.api.clevertap.com");
+    let own = account("in1", Some("http://127.0.0.1:9/"));
+    assert_eq!(own.url(None), "http://127.0.0.1:9");
+    assert_eq!(own.url(Some("http://127.0.0.1:8")), "http://127.0.0.1:9");
+    assert_eq!(
+        account("in1", None).url(Some("http://127.0.0.1:8/")),
+        "http://127.0.0.1:8"
+    );
 }

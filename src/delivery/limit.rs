@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::dates;
+
 /// Microseconds on the caller's clock.
 pub type Micros = i64;
 
@@ -48,22 +50,8 @@ impl Rate {
 
     /// Reads `1/s`, `300/m` or `20/h`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let cure = || format!("{text:?} is no rate; write it as 1/s, 300/m or 20/h");
-        let (count, unit) = text.split_once('/').ok_or_else(cure)?;
-        let period = match unit.trim() {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            _ => return Err(cure()),
-        };
-        match count.trim().parse() {
-            Ok(0) => Err("a rate of 0 would never send; pause the rules instead".to_owned()),
-            Ok(count) => Ok(Self {
-                count,
-                period: Duration::from_secs(period),
-            }),
-            Err(_) => Err(cure()),
-        }
+        let (count, period) = dates::rate(text).map_err(|error| format!("{text:?} {error}"))?;
+        Ok(Self { count, period })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Planning: one match becomes one delivery job, or the outcome that says why there is none.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -7,7 +9,7 @@ use super::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, job_id
 use crate::dates;
 use crate::lead::LeadEvent;
 use crate::reason::Reason;
-use crate::rules::{self, Action, ActionKind, OverLong, Property, Rule, Status, To, User, Versioned};
+use crate::rules::{self, Account, Action, ActionKind, OverLong, Property, Rule, Status, To, User, Versioned};
 use crate::template::{OnMissing, Stop, Target, Template, truncate};
 
 /// Slack splits what is longer into several messages.
@@ -77,10 +79,13 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         ActionKind::ClevertapEvent { .. } => (ActionType::ClevertapEvent, String::new()),
     };
     let occurred_at = event.occurred_at.as_millisecond();
-    let expires_after = rule
-        .action
-        .expires_after
-        .map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let expires_after = rule.action.expires_after.map(millis);
+    let (account_id, region) = match rule.action.kind.account() {
+        Some(Account::Own { account_id, region, .. }) => (Some(account_id.clone()), Some(region.clone())),
+        _ => (None, None),
+    };
+    let pace = rule.action.kind.pace().cloned().unwrap_or_default();
     DeliveryJob {
         job_id: job_id(&event.event_id, &rule.id).to_string(),
         event_id: event.event_id.to_string(),
@@ -101,12 +106,12 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         source_topic: source.topic.to_owned(),
         source_partition: source.partition,
         source_offset: source.offset,
-        sealed: None,
-        account_id: None,
-        region: None,
-        digest_after: None,
-        max_rate: None,
-        thread: false,
+        sealed: rule.action.kind.sealed().map(|sealed| sealed.as_str().to_owned()),
+        account_id,
+        region,
+        digest_after: pace.digest_after.map(millis),
+        max_rate: pace.max_rate,
+        thread: matches!(rule.action.kind, ActionKind::SlackMessage { thread: true, .. }),
     }
 }
 

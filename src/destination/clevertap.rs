@@ -5,10 +5,14 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{REJECTED, Reply};
+use super::{Failure, REJECTED, Reply};
+use crate::config::Account;
 use crate::delivery::DeliveryJob;
 use crate::delivery::dispatch::{Answer, Scope, Verdict};
-use crate::secrets::Secret;
+use crate::sealed::Sealed;
+use crate::secrets::{Secret, SecretError, SecretRef};
+
+mod check;
 
 #[derive(Debug, Deserialize)]
 struct Body {
@@ -24,6 +28,47 @@ struct Unprocessed {
     code: Option<i64>,
     error: Option<String>,
     record: Option<Value>,
+}
+
+/// The jobs whose records CleverTap may take, and the answers of the others.
+pub(super) fn checked(jobs: &[Arc<DeliveryJob>]) -> (Vec<Arc<DeliveryJob>>, Vec<Option<Answer>>) {
+    let refused = |job: &Arc<DeliveryJob>| Some(Failure::Rejected(check::refusal(&job.body)?).into());
+    let refused: Vec<Option<Answer>> = jobs.iter().map(refused).collect();
+    let taken = jobs.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
+    (taken.map(|(job, _)| Arc::clone(job)).collect(), refused)
+}
+
+/// The answers of all jobs, of those that were `sent` and of those that were `refused` unsent.
+pub(super) fn together(sent: Vec<Answer>, refused: Vec<Option<Answer>>) -> Vec<Answer> {
+    let again = |answer: &Answer| answer.verdict == Verdict::BatchRefused;
+    if let Some(answer) = sent.first().filter(|_| sent.len() > 1 && sent.iter().all(again)) {
+        // The batch goes again in halves, and what was refused is refused then.
+        return vec![answer.clone(); refused.len()];
+    }
+    let mut sent = sent.into_iter();
+    refused
+        .into_iter()
+        .filter_map(|refused| refused.or_else(|| sent.next()))
+        .collect()
+}
+
+/// The account that the job's rule describes itself.
+pub(super) fn own_account(job: &DeliveryJob) -> Result<Option<Account>, Failure> {
+    let (Some(account_id), Some(sealed)) = (&job.account_id, &job.sealed) else {
+        return Ok(None);
+    };
+    let region = job.region.clone().unwrap_or_default();
+    // It becomes a part of the host that the passcode is sent to.
+    if region.is_empty() || !region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+        return Err(Failure::Credential("the account's region is no region".to_owned()));
+    }
+    Ok(Some(Account {
+        region,
+        account_id: account_id.clone(),
+        passcode: SecretRef::Sealed(Sealed::parse(sealed).map_err(SecretError::from)?),
+        concurrency: 1,
+        api_url: None,
+    }))
 }
 
 /// What an upload's answer means for each of its records.

@@ -2,6 +2,8 @@ use super::*;
 use crate::delivery::dispatch::Scope;
 use crate::delivery::{OnAmbiguous, job_id};
 
+mod sealed;
+
 fn reply(status: u16, body: &str) -> Reply {
     Reply {
         status,

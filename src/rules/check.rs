@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 
 use super::condition::{Comparison, Condition, Operand, Test};
 use super::read::field::{closest, distance, member};
-use super::{ActionKind, Level, Party, Problem, Property, Rule, To, User};
+use super::{Account, ActionKind, Level, Party, Problem, Property, Rule, To, User};
 use crate::lead;
 use crate::path::{Path, Step};
 use crate::template::Template;
@@ -53,8 +53,9 @@ pub fn warnings(rule: &Rule) -> Vec<Problem> {
 /// Whether the config has the account that a rule names: `Err` refuses the rule, `Ok(Some(_))`
 /// warns, as there is nothing to hold the name against when the config has no account at all.
 pub fn account(rule: &Rule, known: &[&str]) -> Result<Option<Problem>, Problem> {
-    let Some(account) = rule.action.kind.account().filter(|account| !known.contains(account)) else {
-        return Ok(None);
+    let account = match rule.action.kind.account() {
+        Some(Account::Named(name)) if !known.contains(&name.as_str()) => name,
+        _ => return Ok(None),
     };
     let problem = |message: String| Problem {
         field: "action.account".into(),

@@ -56,10 +56,31 @@ pub const CONDITION_FIELDS: &[&str] = &[
 pub const ACTION_FIELDS: &[&str] = &["type", "on_missing", "on_ambiguous", "expires_after"];
 /// What each action takes besides [`ACTION_FIELDS`].
 pub const ACTIONS: &[(&str, &[&str])] = &[
-    ("slack_message", &["token", "to", "text", "unfurl", "over_long"]),
+    (
+        "slack_message",
+        &[
+            "token",
+            "to",
+            "text",
+            "unfurl",
+            "over_long",
+            "thread",
+            "when_busy",
+            "max_rate",
+        ],
+    ),
     (
         "slack_webhook",
-        &["url", "text", "channel", "username", "icon_url", "over_long"],
+        &[
+            "url",
+            "text",
+            "channel",
+            "username",
+            "icon_url",
+            "over_long",
+            "when_busy",
+            "max_rate",
+        ],
     ),
     (
         "clevertap_profile",
@@ -78,7 +99,10 @@ pub const ACTIONS: &[(&str, &[&str])] = &[
     ),
 ];
 pub const TO_FIELDS: &[&str] = &["channel", "member"];
-pub const SECRET_FIELDS: &[&str] = &["secret"];
+pub const WHEN_BUSY_FIELDS: &[&str] = &["digest_after"];
+pub const SECRET_FIELDS: &[&str] = &["secret", "sealed"];
+pub const ACCOUNT_FIELDS: &[&str] = &["account_id", "region", "passcode"];
+pub const PASSCODE_FIELDS: &[&str] = &["sealed"];
 
 const STATUSES: &[(&str, Status)] = &[
     ("active", Status::Active),

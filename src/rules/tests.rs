@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::lead::{Call, Consumer, Entity, Payload};
+use crate::sealed::Sealed;
 use crate::yaml;
 
 /// The lead event of the design, sold at 42.5000.
@@ -117,15 +118,21 @@ fn a_rule_reads_as_it_is_written() {
         text,
         unfurl,
         over_long,
+        thread,
+        pace,
     } = slack.action.kind
     else {
         panic!()
     };
-    assert_eq!((token.as_str(), to), ("sales-bot", To::Channel("C0123ABCD".into())));
+    assert_eq!(
+        (token.name().as_str(), to),
+        ("sales-bot", To::Channel("C0123ABCD".into()))
+    );
     assert_eq!(
         (text.as_str(), unfurl, over_long),
         ("Lead {{$.lead_id}}", None, OverLong::Truncate)
     );
+    assert_eq!((thread, pace), (false, Pace::default()));
     assert_eq!(rule(EVENT).scope.id, None, "* is every one");
     for (field, new, expected) in [
         ("scope.id", "12", "12"),
@@ -141,6 +148,51 @@ fn a_rule_reads_as_it_is_written() {
     assert_eq!(long.action.expires_after, Some(Duration::from_secs(600)));
     let nulls = SLACK.to_owned() + "name: null\nstatus:\nfilters: {price: ~, buyer: }\ninclude_test: ~\n";
     assert_eq!(rule(&nulls), rule(SLACK), "null is left out");
+}
+
+#[test]
+fn slack_rules_say_how_they_come_when_there_are_many() {
+    let pace = |when_busy: &str| {
+        let kind = Rule::from_json(&with(SLACK, "action.when_busy", when_busy))
+            .unwrap()
+            .action
+            .kind;
+        kind.pace().cloned().unwrap().digest_after
+    };
+    assert_eq!(pace("{digest_after: 1m30s}"), Some(Duration::from_secs(90)));
+    assert_eq!((pace("each"), pace("~")), (None, None));
+    let capped = Rule::from_json(&with(SLACK, "action.max_rate", "20/h")).unwrap();
+    assert_eq!(capped.action.kind.pace().unwrap().max_rate.as_deref(), Some("20/h"));
+    let threaded = Rule::from_json(&with(SLACK, "action.thread", "lead")).unwrap();
+    assert!(matches!(
+        threaded.action.kind,
+        ActionKind::SlackMessage { thread: true, .. }
+    ));
+    assert_eq!(rule(EVENT).action.kind.pace(), None);
+}
+
+#[test]
+fn rules_carry_credentials_sealed() {
+    let sealed = Sealed::new([0xab; 8], &[1; 80]).unwrap();
+    let written = format!("{{sealed: '{sealed}'}}");
+    let kind = |text: &str, field: &str, new: &str| Rule::from_json(&with(text, field, new)).unwrap().action.kind;
+    let token = kind(SLACK, "action.token", &written);
+    assert_eq!(token.credential(), "slack:sealed-abababababababab");
+    assert_eq!(token.sealed(), Some(&sealed));
+    let own = format!("{{account_id: W8W-6ZZ-9Z5Z, region: in1, passcode: {written}}}");
+    let account = kind(EVENT, "action.account", &own);
+    assert_eq!(account.credential(), "clevertap:sealed-abababababababab");
+    assert_eq!(account.sealed(), Some(&sealed));
+    let own = Rule::from_json(&with(EVENT, "action.account", &own)).unwrap();
+    assert_eq!(
+        check::account(&own, &["acme"]),
+        Ok(None),
+        "it needs none of the config's"
+    );
+    assert_eq!(
+        (rule(SLACK).action.kind.sealed(), rule(EVENT).action.kind.sealed()),
+        (None, None)
+    );
 }
 
 #[test]
@@ -381,9 +433,42 @@ const REFUSED: &[(&str, &str, &str, &str, &str)] = &[
         "did you mean slack_message",
     ),
     (SLACK, "action.event_name", "x", "action.event_name", "unknown field"),
-    (SLACK, "action.when_busy", "each", "action.when_busy", "unknown field"),
-    (SLACK, "action.max_rate", "20/h", "action.max_rate", "unknown field"),
-    (SLACK, "action.thread", "x", "action.thread", "unknown field"),
+    (
+        SLACK,
+        "action.when_busy",
+        "often",
+        "action.when_busy",
+        "digest_after: 60s",
+    ),
+    (SLACK, "action.when_busy", "60s", "action.when_busy", "needs each"),
+    (SLACK, "action.when_busy", "{}", "action.when_busy.digest_after", "60s"),
+    (
+        SLACK,
+        "action.when_busy",
+        "{digest_after: 60}",
+        "action.when_busy.digest_after",
+        "unit",
+    ),
+    (
+        SLACK,
+        "action.when_busy",
+        "{digest_after: 0s}",
+        "action.when_busy.digest_after",
+        "every message",
+    ),
+    (
+        SLACK,
+        "action.when_busy",
+        "{digest_after: 60s, max: 3}",
+        "action.when_busy.max",
+        "unknown field",
+    ),
+    (SLACK, "action.max_rate", "0/h", "action.max_rate", "pause"),
+    (SLACK, "action.max_rate", "20/d", "action.max_rate", "20/h"),
+    (SLACK, "action.thread", "channel", "action.thread", "needs one of lead"),
+    (EVENT, "action.max_rate", "20/h", "action.max_rate", "unknown field"),
+    (SLACK, "action.max_rate", "20", "action.max_rate", "20/h"),
+    (SLACK, "action.thread", "x", "action.thread", "lead"),
     (SLACK, "action.unfurl", "1", "action.unfurl", "true or false"),
     (SLACK, "action.over_long", "cut", "action.over_long", "truncate, fail"),
     (
@@ -431,7 +516,27 @@ const REFUSED: &[(&str, &str, &str, &str, &str)] = &[
         "LEADLANE_SECRET_<NAME>",
     ),
     (SLACK, "action.token", "sales-bot", "action.token", "secrets.dir"),
-    (SLACK, "action.token", "{}", "action.token.secret", "missing"),
+    (
+        SLACK,
+        "action.token",
+        "{}",
+        "action.token",
+        "needs one of secret, sealed",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "{secret: a, sealed: b}",
+        "action.token",
+        "not several",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "{secret: sealed-0123456789abcdef}",
+        "action.token.secret",
+        "not starting with sealed-",
+    ),
     (SLACK, "action.token", "{secret: a b}", "action.token.secret", "letters"),
     (
         SLACK,
@@ -450,9 +555,37 @@ const REFUSED: &[(&str, &str, &str, &str, &str)] = &[
     (
         SLACK,
         "action.token",
-        "{sealed: abc}",
+        "{sealed: FAKE}",
         "action.token.sealed",
-        "unknown field",
+        "has no fingerprint; write",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "{sealed: 0123456789abcdef.FAKE}",
+        "action.token.sealed",
+        "leadlane secrets seal",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "{sealed: 0123456789abcdef.FAKE*}",
+        "action.token.sealed",
+        "is no base64",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "{sealed: 5}",
+        "action.token.sealed",
+        "fingerprint",
+    ),
+    (
+        SLACK,
+        "action.token",
+        "FAKE-token",
+        "action.token",
+        "leadlane secrets seal",
     ),
     (
         SLACK,
@@ -477,12 +610,48 @@ const REFUSED: &[(&str, &str, &str, &str, &str)] = &[
         "in the open",
     ),
     (EVENT, "action.account", "-", "action.account", "missing"),
+    (EVENT, "action.account", "[A]", "action.account", "name of an account"),
     (
         EVENT,
         "action.account",
-        "{account_id: A}",
+        "{}",
+        "action.account.account_id",
+        "W8W-6ZZ-9Z5Z",
+    ),
+    (
+        EVENT,
         "action.account",
-        "name of an account",
+        "{account_id: A, region: in1}",
+        "action.account.passcode",
+        "missing",
+    ),
+    (
+        EVENT,
+        "action.account",
+        "{account_id: A, region: evil.example/, passcode: FAKE}",
+        "action.account.region",
+        "in1",
+    ),
+    (
+        EVENT,
+        "action.account",
+        "{account_id: A, region: in1, passcode: FAKE}",
+        "action.account.passcode",
+        "in the open",
+    ),
+    (
+        EVENT,
+        "action.account",
+        "{account_id: A, region: in1, passcode: {secret: p}}",
+        "action.account.passcode",
+        "clevertap.accounts",
+    ),
+    (
+        EVENT,
+        "action.account",
+        "{account_id: A, region: in1, passcode: {sealed: FAKE}}",
+        "action.account.passcode.sealed",
+        "fingerprint",
     ),
     (EVENT, "action.account", "a b", "action.account", "name of an account"),
     (
@@ -729,7 +898,10 @@ fn the_schema_knows_what_the_reader_knows() {
         (&schema["$defs"]["price"], read::PRICE_FIELDS.to_vec()),
         (&schema["$defs"]["condition"], read::CONDITION_FIELDS.to_vec()),
         (&schema["$defs"]["to"], read::TO_FIELDS.to_vec()),
+        (&schema["$defs"]["digest"], read::WHEN_BUSY_FIELDS.to_vec()),
         (&schema["$defs"]["secret"], read::SECRET_FIELDS.to_vec()),
+        (&schema["$defs"]["own_account"], read::ACCOUNT_FIELDS.to_vec()),
+        (&schema["$defs"]["passcode"], read::PASSCODE_FIELDS.to_vec()),
     ];
     for (name, own) in read::ACTIONS {
         let reference = json!({"$ref": format!("#/$defs/{name}")});
@@ -761,7 +933,7 @@ proptest! {
     #[test]
     fn secret_names_follow_their_pattern(name in "[a-zA-Z0-9_. -]{0,70}") {
         let fits = |(at, c): (usize, char)| c.is_ascii_alphanumeric() || (at > 0 && (c == '_' || c == '-'));
-        let expected = (1..=64).contains(&name.len()) && name.chars().enumerate().all(fits);
+        let expected = (1..=64).contains(&name.len()) && !name.starts_with("sealed-") && name.chars().enumerate().all(fits);
         prop_assert_eq!(SecretName::new(&name).is_some(), expected);
     }
 }

@@ -386,6 +386,14 @@ fn refusals_have_their_exit_code_and_name_the_field() {
         (&["rules", "apply"], "", 2, "<FILES>"),
         (&["topics", "create", "--partitions", "0"], "", 2, "--partitions"),
         (&["run", "--role", "cook"], "", 2, "cook"),
+        (
+            validate,
+            &RULE.replace("{secret: t}", "{sealed: abc}"),
+            2,
+            "action.token.sealed",
+        ),
+        (&["secrets", "seal"], "xoxb-1", 2, "leadlane secrets keygen"),
+        (&["secrets", "keygen"], "", 2, "--out FILE"),
         (&["deliveries"], "", 2, "deliveries"),
         (
             &["--config", "/dev/stdin", "topics", "check"],

@@ -2,4 +2,5 @@
 
 mod commands;
 mod processor;
+mod sealed;
 mod sender;

@@ -139,3 +139,47 @@ fn shadow_rules_settle_and_expiry_counts_from_the_event() {
     assert_eq!(outcome.result, OutcomeResult::Shadowed);
     assert_eq!(job(&action).expires_at, Some(1_772_723_760_123 + 600_000));
 }
+
+#[test]
+fn a_job_carries_what_its_rule_says_about_many() {
+    let job_of = |fields: &str| job(&format!("{{{TO}, text: hi, {fields}}}"));
+    let busy = job_of("when_busy: {digest_after: 60s}, max_rate: 20/h, thread: lead");
+    assert_eq!(
+        (busy.digest_after, busy.max_rate.as_deref(), busy.thread),
+        (Some(60_000), Some("20/h"), true)
+    );
+    assert_eq!(
+        crate::delivery::limit::Rate::parse(busy.max_rate.as_deref().unwrap())
+            .unwrap()
+            .to_string(),
+        "20/h",
+        "the sender reads what the rule was allowed to say"
+    );
+    let plain = job_of("when_busy: each");
+    assert_eq!((plain.digest_after, plain.max_rate, plain.thread), (None, None, false));
+    let webhook = job("{type: slack_webhook, url: {secret: hook}, text: hi, max_rate: 5/m}");
+    assert_eq!((webhook.max_rate.as_deref(), webhook.thread), (Some("5/m"), false));
+}
+
+#[test]
+fn a_job_carries_the_ciphertext_of_its_credential() {
+    let sealed = crate::sealed::Sealed::new([7; 8], &[1; 80]).unwrap();
+    let webhook = job(&format!(
+        "{{type: slack_webhook, url: {{sealed: '{sealed}'}}, text: hi}}"
+    ));
+    assert_eq!(webhook.credential, "webhook:sealed-0707070707070707");
+    assert_eq!(webhook.sealed.as_deref(), Some(sealed.as_str()));
+    assert_eq!((webhook.account_id, webhook.region), (None, None));
+    let account = format!("{{account_id: A-1, region: in1, passcode: {{sealed: '{sealed}'}}}}");
+    let record = job(&format!(
+        "{{type: clevertap_event, account: {account}, identity: x, event_name: Sold}}"
+    ));
+    assert_eq!(record.lane(), "clevertap:sealed-0707070707070707/A-1");
+    assert_eq!(
+        (record.account_id.as_deref(), record.region.as_deref()),
+        (Some("A-1"), Some("in1"))
+    );
+    assert_eq!(record.sealed.as_deref(), Some(sealed.as_str()));
+    let named = job("{type: slack_message, token: {secret: bot}, to: {channel: C1}, text: hi}");
+    assert_eq!((named.sealed, named.account_id), (None, None));
+}

@@ -1,10 +1,13 @@
 //! The four actions.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::field::{Object, Reader, member};
-use super::{ACTION_FIELDS, ACTIONS, TO_FIELDS};
-use crate::rules::{Action, ActionKind, OnAmbiguous, OverLong, Property, SecretName, To, User};
+use super::{ACCOUNT_FIELDS, ACTION_FIELDS, ACTIONS, PASSCODE_FIELDS, TO_FIELDS, WHEN_BUSY_FIELDS};
+use crate::dates;
+use crate::rules::{Account, Action, ActionKind, OnAmbiguous, OverLong, Pace, Property, SecretName, To, User};
 use crate::template::OnMissing;
 
 const ON_MISSING: &[(&str, OnMissing)] = &[
@@ -14,6 +17,9 @@ const ON_MISSING: &[(&str, OnMissing)] = &[
 ];
 const ON_AMBIGUOUS: &[(&str, OnAmbiguous)] = &[("retry", OnAmbiguous::Retry), ("dead", OnAmbiguous::Dead)];
 const OVER_LONG: &[(&str, OverLong)] = &[("truncate", OverLong::Truncate), ("fail", OverLong::Fail)];
+const ACCOUNT: &str = "needs the name of an account of clevertap.accounts in the config, or {account_id, region, passcode: {sealed: \"...\"}}";
+const AT_ONCE: &str = "everything would expire at once; write a longer time or leave it out";
+const THREAD: &[(&str, bool)] = &[("lead", true)];
 
 impl Reader {
     pub(super) fn action(&mut self, value: &Value) -> Option<Action> {
@@ -33,7 +39,7 @@ impl Reader {
         let on_ambiguous = self.choice(&action, "on_ambiguous", ON_AMBIGUOUS).unwrap_or_default();
         let expires_after = action
             .get("expires_after")
-            .and_then(|value| self.duration("action.expires_after", value));
+            .and_then(|value| self.duration("action.expires_after", value, AT_ONCE));
         let kind = match kind {
             "slack_message" => self.slack_message(&action),
             "slack_webhook" => self.slack_webhook(&action),
@@ -55,12 +61,16 @@ impl Reader {
         let text = self.required_template(action, "text", "write the message");
         let unfurl = self.flag(action, "unfurl");
         let over_long = self.choice(action, "over_long", OVER_LONG).unwrap_or_default();
+        let thread = self.choice(action, "thread", THREAD).unwrap_or_default();
+        let pace = self.pace(action);
         Some(ActionKind::SlackMessage {
             token: token?,
             to: to?,
             text: text?,
             unfurl,
             over_long,
+            thread,
+            pace,
         })
     }
 
@@ -82,6 +92,7 @@ impl Reader {
         let username = self.text(action, "username");
         let icon_url = self.text(action, "icon_url");
         let over_long = self.choice(action, "over_long", OVER_LONG).unwrap_or_default();
+        let pace = self.pace(action);
         Some(ActionKind::SlackWebhook {
             url: url?,
             text: text?,
@@ -89,7 +100,45 @@ impl Reader {
             username,
             icon_url,
             over_long,
+            pace,
         })
+    }
+
+    fn pace(&mut self, action: &Object<'_>) -> Pace {
+        let digest_after = action.get("when_busy").and_then(|value| self.when_busy(action, value));
+        let max_rate = action.get("max_rate").and_then(|value| {
+            let text = value.as_str().unwrap_or_default();
+            match dates::rate(text) {
+                Ok(_) => Some(text.to_owned()),
+                Err(error) => self.refuse(action.at("max_rate"), error.to_string()),
+            }
+        });
+        Pace { digest_after, max_rate }
+    }
+
+    /// `each`, or how long a wait makes a digest.
+    fn when_busy(&mut self, action: &Object<'_>, value: &Value) -> Option<Duration> {
+        let field = action.at("when_busy");
+        if value.as_str() == Some("each") {
+            return None;
+        }
+        if !value.is_object() {
+            return self.refuse(
+                field,
+                "needs each, or {digest_after: 60s} to send one message for many that wait",
+            );
+        }
+        let when_busy = self.object(&field, value, WHEN_BUSY_FIELDS)?;
+        let after = self.required(
+            &when_busy,
+            "digest_after",
+            "write how long a wait is too long, such as 60s",
+        )?;
+        self.duration(
+            &when_busy.at("digest_after"),
+            after,
+            "every message would be a digest; write a time such as 60s",
+        )
     }
 
     fn clevertap_profile(&mut self, action: &Object<'_>) -> Option<ActionKind> {
@@ -120,16 +169,47 @@ impl Reader {
         })
     }
 
-    fn account(&mut self, action: &Object<'_>) -> Option<String> {
-        let value = self.required(action, "account", "name an account of clevertap.accounts in the config")?;
+    fn account(&mut self, action: &Object<'_>) -> Option<Account> {
+        let value = self.required(action, "account", ACCOUNT)?;
+        if value.is_object() {
+            return self.own_account(&action.at("account"), value);
+        }
         // Accounts and secrets are named alike: both stand in a credential's id.
         match value.as_str().and_then(SecretName::new) {
-            Some(name) => Some(name.as_str().to_owned()),
-            None => self.refuse(
-                action.at("account"),
-                "needs the name of an account of clevertap.accounts in the config",
-            ),
+            Some(name) => Some(Account::Named(name.as_str().to_owned())),
+            None => self.refuse(action.at("account"), ACCOUNT),
         }
+    }
+
+    fn own_account(&mut self, field: &str, value: &Value) -> Option<Account> {
+        let account = self.object(field, value, ACCOUNT_FIELDS)?;
+        // Both stand in the request, and the region is part of the host that the passcode goes to.
+        let account_id = self.plain(&account, "account_id", 64, "the account's id, such as W8W-6ZZ-9Z5Z");
+        let region = self.plain(&account, "region", 16, "a region such as in1, eu1 or us1");
+        let cure = "write {sealed: \"...\"} as leadlane secrets seal prints it; with a stored secret, describe the \
+                    account in clevertap.accounts of the config and name it here";
+        let passcode = self.required(&account, "passcode", cure)?;
+        let passcode = self.secret_object(&account.at("passcode"), passcode, PASSCODE_FIELDS)?;
+        let passcode = match passcode.get("sealed") {
+            Some(_) => self.sealed(&passcode),
+            None => self.refuse(account.at("passcode"), cure),
+        };
+        Some(Account::Own {
+            account_id: account_id?,
+            region: region?,
+            passcode: passcode?,
+        })
+    }
+
+    /// A text of letters, digits and `-`.
+    fn plain(&mut self, object: &Object<'_>, name: &str, len_max: usize, what: &str) -> Option<String> {
+        self.required(object, name, &format!("write {what}"))?;
+        let text = self.text(object, name)?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if text.len() <= len_max && text.chars().all(fits) {
+            return Some(text);
+        }
+        self.refuse(object.at(name), format!("needs {what}"))
     }
 
     fn user(&mut self, action: &Object<'_>) -> Option<User> {

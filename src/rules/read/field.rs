@@ -9,7 +9,8 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
 use super::SECRET_FIELDS;
-use crate::rules::{Problem, SecretName};
+use crate::rules::{Problem, Secret, SecretName};
+use crate::sealed::Sealed;
 use crate::template::Template;
 use crate::{dates, lead};
 
@@ -169,22 +170,38 @@ impl Reader {
         }
     }
 
-    pub(super) fn secret(&mut self, action: &Object<'_>, name: &str) -> Option<SecretName> {
-        let value = self.required(action, name, "write {secret: NAME}, a name in the secret store")?;
-        let field = action.at(name);
-        if let Some(text) = value.as_str() {
-            // Slack's own secrets are found wherever they stand.
-            return if is_open_secret(text) {
-                None
-            } else {
-                self.refuse(field, STORE_IT)
-            };
+    pub(super) fn secret(&mut self, action: &Object<'_>, name: &str) -> Option<Secret> {
+        let cure = "write {secret: NAME}, a name in the secret store, or {sealed: \"...\"} from leadlane secrets seal";
+        let value = self.required(action, name, cure)?;
+        let secret = self.secret_object(&action.at(name), value, SECRET_FIELDS)?;
+        if self.exactly_one(&secret, SECRET_FIELDS)? == "sealed" {
+            return Some(Secret::Sealed(self.sealed(&secret)?));
         }
-        let secret = self.object(&field, value, SECRET_FIELDS)?;
-        let value = self.required(&secret, "secret", "write {secret: NAME}, a name in the secret store")?;
-        match value.as_str().and_then(SecretName::new) {
-            Some(secret) => Some(secret),
-            None => self.refuse(secret.at("secret"), "needs a name of 1 to 64 letters, digits, _ and -"),
+        match secret.get("secret")?.as_str().and_then(SecretName::new) {
+            Some(name) => Some(Secret::Named(name)),
+            None => self.refuse(
+                secret.at("secret"),
+                "needs a name of 1 to 64 letters, digits, _ and -, not starting with sealed-",
+            ),
+        }
+    }
+
+    /// The object that a secret is written as; a text in its place may be the secret itself.
+    pub(super) fn secret_object<'v>(&mut self, field: &str, value: &'v Value, known: &[&str]) -> Option<Object<'v>> {
+        match value.as_str() {
+            // Slack's own secrets are found wherever they stand.
+            Some(text) if is_open_secret(text) => None,
+            Some(_) => self.refuse(field, STORE_IT),
+            None => self.object(field, value, known),
+        }
+    }
+
+    pub(super) fn sealed(&mut self, secret: &Object<'_>) -> Option<Sealed> {
+        let cure = "write {sealed: \"...\"} as leadlane secrets seal prints it";
+        let value = self.required(secret, "sealed", cure)?;
+        match Sealed::parse(value.as_str().unwrap_or_default()) {
+            Ok(sealed) => Some(sealed),
+            Err(error) => self.refuse(secret.at("sealed"), format!("{error}; {cure}")),
         }
     }
 
@@ -227,12 +244,10 @@ impl Reader {
         }
     }
 
-    pub(super) fn duration(&mut self, field: &str, value: &Value) -> Option<Duration> {
+    /// A duration; `zero` is what is said of none.
+    pub(super) fn duration(&mut self, field: &str, value: &Value, zero: &str) -> Option<Duration> {
         match value.as_str().map(dates::duration) {
-            Some(Ok(duration)) if duration.is_zero() => self.refuse(
-                field,
-                "everything would expire at once; write a longer time or leave it out",
-            ),
+            Some(Ok(duration)) if duration.is_zero() => self.refuse(field, zero),
             Some(Ok(duration)) => Some(duration),
             Some(Err(error)) => self.refuse(field, error.to_string()),
             None => self.refuse(field, "needs a duration with its unit, such as 90s, 10m or 24h"),
@@ -281,7 +296,7 @@ fn is_open_secret(text: &str) -> bool {
 }
 
 const STORE_IT: &str = "a secret must not stand in the open; store it as the file NAME in secrets.dir or in the variable \
-     LEADLANE_SECRET_<NAME>, then write {secret: NAME}";
+     LEADLANE_SECRET_<NAME> and write {secret: NAME}, or seal it with leadlane secrets seal and write {sealed: \"...\"}";
 
 /// How many characters to insert, drop, replace or swap with the next to make one word the other.
 pub(crate) fn distance(one: &str, other: &str) -> usize {

@@ -1,0 +1,275 @@
+//! What CleverTap takes for a record, as far as its documentation is plain about it. One record
+//! that isn't taken is told apart before the upload, so that its words name the property and what
+//! is wrong with it, which CleverTap's own don't. What is in doubt is left to CleverTap.
+//!
+//! No word quotes a value, or an event's name, which a template may have made of one.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::template::truncate;
+
+/// Characters of a name.
+const NAME_MAX: usize = 120;
+/// Characters of a text.
+const VALUE_MAX: usize = 512;
+/// What older pages of the documentation allow; newer ones say 100, which an account can raise.
+const EVENT_PROPERTIES_MAX: usize = 256;
+const ITEMS_MAX: usize = 256;
+const FORBIDDEN: &str = "%><!|&.:;$'\"\\";
+/// In a profile's names also this.
+const FORBIDDEN_IN_PROFILES: &str = "#";
+
+/// Events of CleverTap's own, as it compares names: without case and blanks.
+const RESERVED: [&str; 24] = [
+    "notificationsent",
+    "notificationviewed",
+    "notificationclicked",
+    "notificationdelivered",
+    "notificationreplied",
+    "notificationbounced",
+    "utmvisited",
+    "applaunched",
+    "appuninstalled",
+    "appversionchanged",
+    "stayed",
+    "replysent",
+    "experimentrendered",
+    "reachableby",
+    "identityset",
+    "identityreset",
+    "identityerror",
+    "pushimpressions",
+    "statetransitioned",
+    "sessionconcluded",
+    "geoclusterentered",
+    "geoclusterexited",
+    "channelunsubscribed",
+    "webpageviewed",
+];
+
+#[derive(Deserialize)]
+struct Record<'r> {
+    #[serde(rename = "evtName", default)]
+    event_name: Option<String>,
+    #[serde(rename = "evtData", borrow, default)]
+    event: Option<Properties<'r>>,
+    #[serde(rename = "profileData", borrow, default)]
+    profile: Option<Properties<'r>>,
+}
+
+/// Names and values; the latter as they are written, since their kind and length are enough.
+struct Properties<'r>(Vec<(Name<'r>, &'r RawValue)>);
+
+#[derive(Deserialize)]
+struct Name<'r>(#[serde(borrow)] Cow<'r, str>);
+
+/// Why CleverTap would not take the record; `None` for one that it may take.
+pub(super) fn refusal(body: &str) -> Option<String> {
+    let record: Record<'_> = serde_json::from_str(body).ok()?;
+    if let Some(name) = &record.event_name {
+        if let Some(why) = wrong_event(name) {
+            return Some(format!("the event's name {why}"));
+        }
+        let properties = record.event.as_ref().map_or(&[][..], |event| &event.0);
+        if properties.len() > EVENT_PROPERTIES_MAX {
+            return Some(format!(
+                "the event has {} properties, CleverTap takes {EVENT_PROPERTIES_MAX}",
+                properties.len()
+            ));
+        }
+        return properties.iter().find_map(wrong_event_property);
+    }
+    record.profile?.0.iter().find_map(|(name, value)| {
+        let why = wrong_name(&name.0, FORBIDDEN_IN_PROFILES).or_else(|| wrong_text(value));
+        why.map(|why| of_property(name, &why))
+    })
+}
+
+fn wrong_event(name: &str) -> Option<String> {
+    let plain = name.chars().filter(|c| !c.is_whitespace());
+    let plain: String = plain.flat_map(char::to_lowercase).collect();
+    if RESERVED.contains(&plain.as_str()) || plain.starts_with("wzrk_") {
+        return Some("is one of CleverTap's own events; choose another".to_owned());
+    }
+    wrong_name(name, "")
+}
+
+fn wrong_event_property((name, value): &(Name<'_>, &RawValue)) -> Option<String> {
+    let why = wrong_name(&name.0, "").or_else(|| match value.get().as_bytes().first() {
+        Some(b'[') if name.0 == "Items" => wrong_items(value),
+        Some(b'[' | b'{') => {
+            Some("is a list or an object, which CleverTap takes in an event as Items of Charged alone".to_owned())
+        }
+        _ => wrong_text(value),
+    })?;
+    Some(of_property(name, &why))
+}
+
+fn wrong_items(items: &RawValue) -> Option<String> {
+    let items: Vec<Properties<'_>> = match serde_json::from_str(items.get()) {
+        Ok(items) => items,
+        Err(_) => return Some("holds something that is no object".to_owned()),
+    };
+    if items.len() > ITEMS_MAX {
+        return Some(format!("has {} items, CleverTap takes {ITEMS_MAX}", items.len()));
+    }
+    items.iter().flat_map(|item| &item.0).find_map(|(name, value)| {
+        let why = wrong_name(&name.0, "").or_else(|| wrong_text(value))?;
+        Some(format!("holds an item whose {}", of_property(name, &why)))
+    })
+}
+
+fn wrong_name(name: &str, forbidden_too: &str) -> Option<String> {
+    if name.trim().is_empty() {
+        return Some("has a blank name".to_owned());
+    }
+    if name.chars().nth(NAME_MAX).is_some() {
+        return Some(format!("has a name longer than {NAME_MAX} characters"));
+    }
+    let mut forbidden = name
+        .chars()
+        .filter(|c| FORBIDDEN.contains(*c) || forbidden_too.contains(*c));
+    let first = forbidden.next()?;
+    Some(format!(
+        "has a {first} in its name, which CleverTap doesn't take; rename it in the rule"
+    ))
+}
+
+fn wrong_text(value: &RawValue) -> Option<String> {
+    // With quotes and escapes it is longer than what it stands for, so that few are read at all.
+    let written = value.get();
+    if !written.starts_with('"') || written.len() <= VALUE_MAX {
+        return None;
+    }
+    let text: String = serde_json::from_str(written).ok()?;
+    text.chars().nth(VALUE_MAX)?;
+    Some(format!(
+        "is longer than {VALUE_MAX} characters; shorten it with | truncate: {VALUE_MAX}"
+    ))
+}
+
+fn of_property(name: &Name<'_>, why: &str) -> String {
+    format!("property {:?} {why}", truncate(&name.0, 60))
+}
+
+impl<'de: 'r, 'r> Deserialize<'de> for Properties<'r> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reads;
+        impl<'de> Visitor<'de> for Reads {
+            type Value = Properties<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut found = Vec::with_capacity(16);
+                while let Some(entry) = map.next_entry()? {
+                    found.push(entry);
+                }
+                Ok(Properties(found))
+            }
+        }
+        deserializer.deserialize_map(Reads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(name: &str, properties: &str) -> Option<String> {
+        refusal(&format!(
+            r#"{{"type":"event","identity":"i","ts":1,"evtName":"{name}","evtData":{properties}}}"#
+        ))
+    }
+
+    fn profile(properties: &str) -> Option<String> {
+        refusal(&format!(
+            r#"{{"type":"profile","identity":"i","ts":1,"profileData":{properties}}}"#
+        ))
+    }
+
+    #[test]
+    fn what_clevertap_takes_passes() {
+        let long = "é".repeat(512);
+        for properties in [
+            "{}",
+            r#"{"Price":42.50,"Buyer name":"a: b & c","When":"$D_1","Vip":true,"None":null}"#,
+            r#"{"Gr\u00f6\u00dfe":1}"#,
+            &format!(r#"{{"Text":"{long}"}}"#),
+        ] {
+            assert_eq!(event("Lead sold", properties), None, "{properties}");
+            assert_eq!(profile(properties), None, "{properties}");
+        }
+        assert_eq!(
+            event("Charged", r#"{"Items":[{"Name":"a","Price":5}],"Amount":5}"#),
+            None
+        );
+        assert_eq!(
+            profile(r##"{"Tags":{"$add":["a"]},"Langs":["a","b"],"Home":{"City":"x"}}"##),
+            None
+        );
+        assert_eq!(event(&"x".repeat(120), "{}"), None);
+        let many = |count: usize| {
+            format!(
+                "{{{}}}",
+                (0..count).map(|n| format!("\"p{n}\":1")).collect::<Vec<_>>().join(",")
+            )
+        };
+        assert_eq!(event("Sold", &many(256)), None);
+        assert!(event("Sold", &many(257)).unwrap().contains("257 properties"));
+        // What is no record at all is CleverTap's to judge.
+        assert_eq!(refusal("[]"), None);
+    }
+
+    #[test]
+    fn what_it_does_not_take_is_named_without_values() {
+        let long = format!(r#"{{"Text":"{}"}}"#, "hunter2".repeat(80));
+        let long_name = format!(r#"{{"{}":"hunter2"}}"#, "n".repeat(121));
+        for (found, wanted) in [
+            (event("hunter2: sold", "{}"), "the event's name has a : in its name"),
+            (event("App Launched", "{}"), "one of CleverTap's own"),
+            (event("applaunched", "{}"), "one of CleverTap's own"),
+            (event("wzrk_hunter2", "{}"), "one of CleverTap's own"),
+            (event(&"hunter2".repeat(20), "{}"), "longer than 120 characters"),
+            (
+                event("Sold", r#"{"Deal: won":"hunter2"}"#),
+                r#"property "Deal: won" has a :"#,
+            ),
+            (event("Sold", r#"{"a\"b":"hunter2"}"#), r#"has a " in its name"#),
+            (event("Sold", r#"{"":"hunter2"}"#), "blank name"),
+            (
+                event("Sold", r#"{"List":["hunter2"]}"#),
+                r#"property "List" is a list or an object"#,
+            ),
+            (
+                event("Sold", r#"{"Home":{"City":"hunter2"}}"#),
+                r#"property "Home" is a list or an object"#,
+            ),
+            (event("Sold", &long), r#"property "Text" is longer than 512 characters"#),
+            (event("Sold", &long_name), "longer than 120 characters"),
+            (
+                event("Charged", r#"{"Items":["hunter2"]}"#),
+                r#"property "Items" holds something"#,
+            ),
+            (
+                event("Charged", r#"{"Items":[{"a.b":"hunter2"}]}"#),
+                r#"an item whose property "a.b""#,
+            ),
+            (profile(r##"{"No#":"hunter2"}"##), r##"property "No#" has a #"##),
+            (profile(r#"{"Won!":"hunter2"}"#), "has a !"),
+            (profile(&long), "longer than 512"),
+        ] {
+            let found = found.unwrap_or_else(|| panic!("{wanted} passes"));
+            assert!(found.contains(wanted), "{found}");
+            assert!(!found.contains("hunter2"), "{found}");
+        }
+        assert_eq!(event("Sold", r#"{"No#":1}"#), None, "in events it is allowed");
+    }
+}
