@@ -96,6 +96,8 @@ impl Destinations {
         };
         let answer = match (attempt.request, job.action) {
             (Request::Join, _) => self.join(job).await,
+            (Request::Open, _) => self.open(job).await,
+            (Request::Probe, _) => self.probe(job).await,
             (Request::Send, ActionType::SlackMessage) => self.message(job).await,
             (Request::Send, ActionType::SlackWebhook) => self.post(job).await,
             (Request::Send, ActionType::ClevertapProfile | ActionType::ClevertapEvent) => {
@@ -112,11 +114,29 @@ impl Destinations {
         }
     }
 
+    /// Joins the public channel; who is in it already may join again.
     async fn join(&self, job: &DeliveryJob) -> Answer {
         let body = serde_json::json!({"channel": job.destination}).to_string();
         match self.slack_call(job, "conversations.join", body).await {
-            Ok((reply, token)) => slack::message_answer(&reply, &[token]),
-            Err(failure) => failure.into(),
+            Ok((reply, token)) => slack::join_answer(&reply, &[token]),
+            Err(failure) => repeatable(failure.into()),
+        }
+    }
+
+    /// Opens the member's direct channel, or finds the one that is open.
+    async fn open(&self, job: &DeliveryJob) -> Answer {
+        let body = serde_json::json!({"users": job.destination}).to_string();
+        match self.slack_call(job, "conversations.open", body).await {
+            Ok((reply, token)) => slack::open_answer(&reply, &[token]),
+            Err(failure) => repeatable(failure.into()),
+        }
+    }
+
+    /// Asks whether the token works; that does nothing, so asking again is always safe.
+    async fn probe(&self, job: &DeliveryJob) -> Answer {
+        match self.slack_call(job, "auth.test", "{}".to_owned()).await {
+            Ok((reply, token)) => slack::probe_answer(&reply, &[token]),
+            Err(failure) => repeatable(failure.into()),
         }
     }
 
@@ -272,8 +292,17 @@ impl From<Failure> for Answer {
             status: None,
             words,
             message_id: None,
+            channel: None,
         }
     }
+}
+
+/// The answer to a request that does no harm when it is made twice.
+fn repeatable(mut answer: Answer) -> Answer {
+    if answer.verdict == Verdict::Ambiguous {
+        answer.verdict = Verdict::Retry;
+    }
+    answer
 }
 
 impl Reply {
@@ -283,6 +312,7 @@ impl Reply {
             status: Some(self.status),
             words: masked(words, secrets),
             message_id: None,
+            channel: None,
         }
     }
 

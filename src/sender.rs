@@ -469,7 +469,7 @@ fn verdict(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Delivered => "delivered",
         Verdict::Throttled { .. } => "throttled",
-        Verdict::Retry | Verdict::NotInChannel => "retry",
+        Verdict::Retry | Verdict::NotInChannel | Verdict::NotOpen => "retry",
         Verdict::Ambiguous => "ambiguous",
         Verdict::Rejected(_) | Verdict::BatchRefused => "rejected",
         Verdict::CredentialRefused => "credential_refused",

@@ -62,6 +62,8 @@ pub enum Verdict {
     CredentialRefused,
     /// The bot isn't in the public channel; it may join.
     NotInChannel,
+    /// The member's direct channel must be opened first.
+    NotOpen,
     /// The batch as a whole was refused; its halves may not be.
     BatchRefused,
 }
@@ -80,6 +82,8 @@ pub struct Answer {
     /// The provider's words, masked and cut.
     pub words: String,
     pub message_id: Option<String>,
+    /// The direct channel's id, which [`Request::Open`] gave.
+    pub channel: Option<String>,
 }
 
 /// A request to make now.
@@ -88,6 +92,10 @@ pub struct Attempt {
     pub id: u64,
     pub request: Request,
     pub jobs: Vec<Arc<DeliveryJob>>,
+    /// The Slack message to reply to, in its thread.
+    pub thread_ts: Option<String>,
+    /// The direct channel to post to in place of the member, once [`Request::Open`] gave it.
+    pub channel: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +103,11 @@ pub enum Request {
     Send,
     /// Join the jobs' channel.
     Join,
+    /// Open the direct channel of the member that the jobs are for.
+    Open,
+    /// Ask whether the jobs' credential works again; a Slack token can be asked about, the others
+    /// only by sending the oldest job.
+    Probe,
 }
 
 /// An outcome to write; a final one settles its job once Kafka has acknowledged it.
@@ -381,6 +394,8 @@ impl Dispatch {
             id: self.next_id,
             request,
             jobs: jobs.iter().map(|waiting| Arc::clone(&waiting.job)).collect(),
+            thread_ts: None,
+            channel: None,
         };
         self.attempts.insert(
             attempt.id,

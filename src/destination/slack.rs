@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{GONE, REJECTED, Reply};
+use super::{GONE, REJECTED, Reply, repeatable};
 use crate::delivery::dispatch::{Answer, Scope, Verdict};
 use crate::secrets::Secret;
 
@@ -11,6 +11,8 @@ struct Body {
     ok: bool,
     error: Option<String>,
     ts: Option<String>,
+    /// An id, or from `conversations.open` an object with one.
+    channel: Option<serde_json::Value>,
     needed: Option<String>,
     provided: Option<String>,
     #[serde(default)]
@@ -24,8 +26,59 @@ struct Metadata {
     messages: Vec<String>,
 }
 
-/// What an answer of the Web API means.
+/// What chat.postMessage's answer means.
 pub(super) fn message_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
+    let (mut answer, body) = answer(reply, secrets);
+    answer.message_id = body.and_then(|body| body.ts);
+    answer
+}
+
+/// What conversations.join's answer means.
+pub(super) fn join_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
+    of_method_alone(answer(reply, secrets))
+}
+
+/// What conversations.open's answer means; one that gives no channel has to be asked for again.
+pub(super) fn open_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
+    let (answer, body) = answer(reply, secrets);
+    let channel = body
+        .as_ref()
+        .and_then(|body| body.channel.as_ref()?.get("id")?.as_str());
+    let channel = channel.map(str::to_owned);
+    let mut answer = of_method_alone((answer, body));
+    if answer.verdict == Verdict::Delivered && channel.is_none() {
+        answer.verdict = Verdict::Retry;
+        "conversations.open gave no channel".clone_into(&mut answer.words);
+    }
+    answer.channel = channel;
+    answer
+}
+
+/// What auth.test's answer means: the token works, it is refused, or it can't be said now.
+pub(super) fn probe_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
+    let (mut answer, _) = answer(reply, secrets);
+    if !matches!(
+        answer.verdict,
+        Verdict::Delivered | Verdict::CredentialRefused | Verdict::Throttled { .. }
+    ) {
+        answer.verdict = Verdict::Retry;
+    }
+    answer
+}
+
+/// The answer of a method that only prepares a message. It may be asked for again, and a scope that
+/// it lacks stops what needs this method, not all that the token can do without it.
+fn of_method_alone((answer, body): (Answer, Option<Body>)) -> Answer {
+    let mut answer = repeatable(answer);
+    let code = body.as_ref().and_then(|body| body.error.as_deref());
+    if let Some("missing_scope" | "not_allowed_token_type" | "no_permission") = code {
+        answer.verdict = GONE;
+    }
+    answer
+}
+
+/// What an answer of the Web API means, with its body where that is JSON.
+fn answer(reply: &Reply, secrets: &[Secret]) -> (Answer, Option<Body>) {
     let throttled = |scope| Verdict::Throttled {
         scope,
         retry_after: reply.retry_after,
@@ -37,12 +90,10 @@ pub(super) fn message_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
             // An HTML page with a 5xx, or a 200 that is no JSON: the message may be there.
             _ => Verdict::Ambiguous,
         };
-        return reply.answer(verdict, reply.words(), secrets);
+        return (reply.answer(verdict, reply.words(), secrets), None);
     };
     if body.ok {
-        let mut answer = reply.answer(Verdict::Delivered, "", secrets);
-        answer.message_id = body.ts;
-        return answer;
+        return (reply.answer(Verdict::Delivered, "", secrets), Some(body));
     }
     let code = body.error.as_deref().unwrap_or("");
     let verdict = match code {
@@ -52,11 +103,11 @@ pub(super) fn message_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
         _ if reply.status >= 500 => Verdict::Ambiguous,
         code => verdict(code),
     };
-    reply.answer(verdict, &words(&body), secrets)
+    (reply.answer(verdict, &words(&body), secrets), Some(body))
 }
 
 /// The error codes of chat.postMessage, conversations.join and conversations.open.
-pub(super) fn verdict(code: &str) -> Verdict {
+fn verdict(code: &str) -> Verdict {
     match code {
         "request_timeout"
         | "service_unavailable"

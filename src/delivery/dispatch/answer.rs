@@ -102,6 +102,7 @@ impl Dispatch {
             // A message alone that is refused, a second `not_in_channel` and a rule that would
             // rather lose a message than repeat it are final.
             Verdict::BatchRefused => Verdict::Rejected(Reason::MessageRejected),
+            Verdict::NotOpen => Verdict::Rejected(Reason::DestinationGone),
             Verdict::NotInChannel if !self.settings.join || self.lanes[lane].joined => {
                 Verdict::Rejected(Reason::DestinationGone)
             }
@@ -128,7 +129,7 @@ impl Dispatch {
                 outcome.result = OutcomeResult::Retry;
                 outcome.next_at = Some(now / 1000);
             }
-            Verdict::Retry | Verdict::Ambiguous | Verdict::BatchRefused => {
+            Verdict::Retry | Verdict::Ambiguous | Verdict::BatchRefused | Verdict::NotOpen => {
                 let since = *waiting.failing_since.get_or_insert(now);
                 if now - since >= micros(self.settings.give_up_after) {
                     dead = Some(Reason::GaveUp);

@@ -69,6 +69,7 @@ fn answer(verdict: Verdict) -> Answer {
         status: Some(200),
         words: String::new(),
         message_id: None,
+        channel: None,
     }
 }
 
