@@ -488,3 +488,67 @@ fn what_does_not_work_yet_is_asked_about_again() {
     assert!(!introduced.begin("slack:a"));
     assert!(introduced.begin("slack:b"));
 }
+
+/// Against the sandbox: what the dispatch will ask for, one after the other.
+#[tokio::test]
+async fn a_member_is_opened_then_posted_to_and_answered_in_a_thread() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let none = crate::sandbox::Rate::new(0, Duration::from_secs(1));
+    let sandbox = crate::sandbox::Sandbox::new(crate::sandbox::Settings {
+        channel_rate: none,
+        ..crate::sandbox::Settings::default()
+    });
+    tokio::spawn(sandbox.clone().serve(listener, std::future::pending()));
+    let control = async |path: &str, order: &'static str| {
+        let order = Client::new()
+            .post(format!("http://{address}/_sandbox/{path}"))
+            .body(order);
+        assert_eq!(order.send().await.unwrap().status(), 200);
+    };
+    control("channels", r#"{"channel":"U0123ABCD","open":false}"#).await;
+    control("credentials", r#"{"token":"xoxb-1234-hunter2","scopes":"chat:write"}"#).await;
+    let destinations = destinations(format!("http://{address}/api"), PATIENT);
+    silent(&destinations);
+    let send = async |attempt: &Attempt| destinations.attempt(attempt).await.remove(0);
+
+    assert_eq!(send(&message()).await.verdict, Verdict::NotOpen);
+    let open = attempt(Request::Open, "{}");
+    let lacking = send(&open).await;
+    assert_eq!(lacking.verdict, GONE);
+    assert_eq!(lacking.words, "missing_scope; needs im:write, has chat:write");
+    let Checked::Works { missing_scopes, .. } = destinations.check("slack:sales-bot").await else {
+        panic!("the token works");
+    };
+    let names: Vec<_> = missing_scopes.iter().map(|scope| scope.name).collect();
+    assert_eq!(names, ["channels:join", "im:write"]);
+
+    control("credentials", r#"{"token":"xoxb-1234-hunter2","scopes":"all"}"#).await;
+    let opened = send(&open).await;
+    assert_eq!(opened.verdict, Verdict::Delivered);
+    let first = Attempt {
+        channel: opened.channel,
+        ..message()
+    };
+    let sent = send(&first).await;
+    assert_eq!(sent.verdict, Verdict::Delivered);
+    let reply = Attempt {
+        thread_ts: sent.message_id.clone(),
+        ..first
+    };
+    assert_eq!(send(&reply).await.verdict, Verdict::Delivered);
+    let arrived = sandbox.log();
+    let messages: Vec<_> = arrived
+        .iter()
+        .filter(|arrival| arrival.accepted && arrival.ts.is_some())
+        .collect();
+    assert_eq!(messages[0].target.as_ref(), "D0123ABCD");
+    assert_eq!(messages[1].thread_ts.as_deref(), sent.message_id.as_deref());
+
+    control("credentials", r#"{"token":"xoxb-1234-hunter2","refused":true}"#).await;
+    let probe = attempt(Request::Probe, "{}");
+    assert_eq!(send(&probe).await.verdict, Verdict::CredentialRefused);
+    assert_eq!(send(&message()).await.verdict, Verdict::CredentialRefused);
+    control("credentials", r#"{"token":"xoxb-1234-hunter2","refused":false}"#).await;
+    assert_eq!(send(&probe).await.verdict, Verdict::Delivered);
+}
