@@ -192,8 +192,13 @@ impl Shared {
 
     fn start_sender(&self, ready: Flag, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<JoinHandle<()>> {
         let secrets = secrets(&self.config)?;
+        let destinations = Destinations::new(&self.config, secrets)?;
+        // Those that are known already; the others are introduced with their first message.
+        for limit in &self.config.slack.limits {
+            destinations.introduce(&limit.credential);
+        }
         let surroundings = sender::Surroundings {
-            destinations: Arc::new(Destinations::new(&self.config, secrets)?),
+            destinations: Arc::new(destinations),
             producer: Producer::new(&self.config, self.limits.record_max)?,
             config: Arc::clone(&self.config),
             metrics: Arc::clone(&self.metrics),

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use jiff::fmt::rfc2822;
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Client, Response, Url};
 
 use crate::config::{self, Config};
@@ -19,12 +20,20 @@ use crate::secrets::{Secret, SecretError, Secrets};
 use crate::template::truncate;
 
 pub mod clevertap;
+mod introduce;
 pub mod slack;
 
-/// An answer's body is read up to here; what is longer is cut.
+use introduce::Introduced;
+pub use introduce::{Checked, NeededScope};
+
+/// An answer's body is read up to here, and as far beyond as what it may echo is long.
 const BODY_MAX: usize = 1024 * 1024;
 /// The provider's words in an outcome are cut to so many characters.
 const WORDS_MAX: usize = 500;
+/// A longer `Retry-After` means no more to us: every job is a dead letter by then.
+const RETRY_AFTER_MAX: f64 = 365.0 * 86_400.0;
+/// A `Retry-After` from here on is kept to as any other, and logged.
+const LONG_WAIT: Duration = Duration::from_secs(600);
 
 /// Slack and CleverTap, as the configuration has them.
 #[derive(Debug)]
@@ -32,6 +41,9 @@ pub struct Destinations {
     client: Client,
     secrets: Secrets,
     slack_api: String,
+    /// Whether channels are joined (`slack.join`), which needs a scope.
+    joins: bool,
+    introduced: Arc<Introduced>,
     webhook_hosts: Vec<String>,
     clevertap: config::Clevertap,
 }
@@ -54,6 +66,8 @@ enum Failure {
 struct Reply {
     status: u16,
     retry_after: Option<Duration>,
+    /// What a Slack token may do (`X-OAuth-Scopes`), where the answer says so.
+    scopes: Option<String>,
     body: String,
 }
 
@@ -61,6 +75,8 @@ impl Destinations {
     pub fn new(config: &Config, secrets: Secrets) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .timeout(config.sender.request_timeout)
+            // Its own, so that a host that can't be reached is told from one that doesn't answer.
+            .connect_timeout(config.sender.request_timeout / 2)
             // A redirect could carry a token to another host.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("leadlane/", env!("CARGO_PKG_VERSION")))
@@ -70,6 +86,8 @@ impl Destinations {
             client,
             secrets,
             slack_api: config.slack.api_url.trim_end_matches('/').to_owned(),
+            joins: config.slack.join,
+            introduced: Arc::default(),
             webhook_hosts: config.slack.webhook_hosts.clone(),
             clevertap: config.clevertap.clone(),
         })
@@ -88,15 +106,37 @@ impl Destinations {
         host.unwrap_or_default().into()
     }
 
-    /// Makes the attempt's one request and gives an answer for each of its jobs.
+    /// Makes the attempt's one request and gives an answer for each of its jobs. The first message
+    /// of a Slack token has the token introduced too, beside it.
     pub async fn attempt(&self, attempt: &Attempt) -> Vec<Answer> {
         let Some(job) = attempt.jobs.first() else {
             return Vec::new();
         };
+        if attempt.request == Request::Send && job.action == ActionType::SlackMessage {
+            self.introduce_of(job);
+        }
+        let answers = self.request(attempt, job).await;
+        if let Some(Verdict::Throttled {
+            retry_after: Some(wait),
+            ..
+        }) = answers.first().map(|answer| &answer.verdict)
+            && *wait >= LONG_WAIT
+        {
+            tracing::warn!(
+                credential = job.credential,
+                seconds = wait.as_secs(),
+                "the provider asks for a long wait; nothing of its scope is sent before it is over"
+            );
+        }
+        answers
+    }
+
+    async fn request(&self, attempt: &Attempt, job: &Arc<DeliveryJob>) -> Vec<Answer> {
         let answer = match (attempt.request, job.action) {
             (Request::Join, _) => self.join(job).await,
-            (Request::Open | Request::Probe, _) => self.join(job).await,
-            (Request::Send, ActionType::SlackMessage) => self.message(job).await,
+            (Request::Open, _) => self.open(job).await,
+            (Request::Probe, _) => self.probe(job).await,
+            (Request::Send, ActionType::SlackMessage) => self.message(attempt, job).await,
             (Request::Send, ActionType::SlackWebhook) => self.post(job).await,
             (Request::Send, ActionType::ClevertapProfile | ActionType::ClevertapEvent) => {
                 return self.upload(&attempt.jobs).await;
@@ -105,30 +145,48 @@ impl Destinations {
         vec![answer; attempt.jobs.len()]
     }
 
-    async fn message(&self, job: &DeliveryJob) -> Answer {
-        match self.slack_call(job, "chat.postMessage", job.body.clone()).await {
-            Ok((reply, token)) => slack::message_answer(&reply, &[token]),
+    async fn message(&self, attempt: &Attempt, job: &DeliveryJob) -> Answer {
+        let channel = attempt.channel.as_deref();
+        let body = match slack::message_body(&job.body, channel, attempt.thread_ts.as_deref()) {
+            Ok(body) => body,
+            Err(error) => return rejected(format!("the job's body is no JSON object: {error}")),
+        };
+        match self.slack_call(job, "chat.postMessage", body).await {
+            Ok((reply, token)) => slack::message_answer(&reply, channel.unwrap_or(&job.destination), &[token]),
             Err(failure) => failure.into(),
         }
     }
 
+    /// Joins the public channel; who is in it already may join again.
     async fn join(&self, job: &DeliveryJob) -> Answer {
         let body = serde_json::json!({"channel": job.destination}).to_string();
         match self.slack_call(job, "conversations.join", body).await {
-            Ok((reply, token)) => slack::message_answer(&reply, &[token]),
-            Err(failure) => failure.into(),
+            Ok((reply, token)) => slack::join_answer(&reply, &[token]),
+            Err(failure) => repeatable(failure.into()),
+        }
+    }
+
+    /// Opens the member's direct channel, or finds the one that is open.
+    async fn open(&self, job: &DeliveryJob) -> Answer {
+        let body = serde_json::json!({"users": job.destination}).to_string();
+        match self.slack_call(job, "conversations.open", body).await {
+            Ok((reply, token)) => slack::open_answer(&reply, &[token]),
+            Err(failure) => repeatable(failure.into()),
+        }
+    }
+
+    /// Asks whether the token works; that does nothing, so asking again is always safe.
+    async fn probe(&self, job: &DeliveryJob) -> Answer {
+        match self.slack_call(job, "auth.test", "{}".to_owned()).await {
+            Ok((reply, token)) => slack::probe_answer(&reply, &[token]),
+            Err(failure) => repeatable(failure.into()),
         }
     }
 
     async fn slack_call(&self, job: &DeliveryJob, method: &str, body: String) -> Result<(Reply, Secret), Failure> {
-        let token = self.secret(job)?;
-        let request = self
-            .client
-            .post(format!("{}/{method}", self.slack_api))
-            .bearer_auth(token.reveal())
-            .header("content-type", "application/json; charset=utf-8")
-            .body(body);
-        Ok((reply(request.send().await).await?, token))
+        let token = in_header(self.secret(job)?, &job.credential)?;
+        let reply = call(&self.client, &self.slack_api, method, &token, body).await?;
+        Ok((reply, token))
     }
 
     async fn post(&self, job: &DeliveryJob) -> Answer {
@@ -142,7 +200,7 @@ impl Destinations {
             .post(url)
             .header("content-type", "application/json")
             .body(job.body.clone());
-        match reply(request.send().await).await {
+        match reply(request.send().await, BODY_MAX).await {
             Ok(reply) => slack::webhook_answer(&reply, &[secret, path]),
             Err(failure) => failure.into(),
         }
@@ -161,22 +219,25 @@ impl Destinations {
             let passcode = match job.sealed {
                 Some(_) => self.secret(job),
                 None => self.secrets.find(&account.passcode).map_err(Failure::from),
-            };
-            passcode.map(|passcode| (account, url, passcode))
+            }?;
+            Ok((account, url, in_header(passcode, &job.credential)?))
         });
         let (account, url, passcode) = match found {
             Ok(found) => found,
             Err(failure) => return all(failure),
         };
         let records: Vec<&str> = jobs.iter().map(|job| job.body.as_str()).collect();
+        let body = format!("{{\"d\":[{}]}}", records.join(","));
+        // The answer echoes the records that failed, with escapes in them.
+        let answer_max = BODY_MAX + 2 * body.len();
         let request = self
             .client
             .post(url)
             .header("X-CleverTap-Account-Id", &account.account_id)
             .header("X-CleverTap-Passcode", passcode.reveal())
             .header("content-type", "application/json; charset=utf-8")
-            .body(format!("{{\"d\":[{}]}}", records.join(",")));
-        match reply(request.send().await).await {
+            .body(body);
+        match reply(request.send().await, answer_max).await {
             Ok(reply) => clevertap::upload_answers(&reply, jobs, &[passcode]),
             Err(failure) => all(failure),
         }
@@ -225,11 +286,34 @@ impl Destinations {
     }
 }
 
-async fn reply(sent: Result<Response, reqwest::Error>) -> Result<Reply, Failure> {
+/// Calls a method of Slack's Web API.
+async fn call(client: &Client, api: &str, method: &str, token: &Secret, body: String) -> Result<Reply, Failure> {
+    let request = client
+        .post(format!("{api}/{method}"))
+        .bearer_auth(token.reveal())
+        .header("content-type", "application/json; charset=utf-8")
+        .body(body);
+    reply(request.send().await, BODY_MAX).await
+}
+
+/// A secret that goes into a header as it is. What can't is no token: a line's end in the middle, or
+/// a text around it.
+fn in_header(secret: Secret, credential: &str) -> Result<Secret, Failure> {
+    let is_plain = !secret.reveal().is_empty() && secret.reveal().bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain.then_some(secret).ok_or_else(|| {
+        Failure::Credential(format!(
+            "the secret of {credential} is empty, or has spaces or other characters that no token has; write the token alone into it"
+        ))
+    })
+}
+
+/// Reads an answer whole, its body up to `max` bytes.
+async fn reply(sent: Result<Response, reqwest::Error>, max: usize) -> Result<Reply, Failure> {
     let mut response = sent.map_err(Failure::from)?;
     let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
+    let scopes = text_of(response.headers(), HeaderName::from_static("x-oauth-scopes")).map(str::to_owned);
     let mut body = Vec::new();
-    while body.len() < BODY_MAX {
+    while body.len() < max {
         match response.chunk().await {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,
@@ -238,24 +322,35 @@ async fn reply(sent: Result<Response, reqwest::Error>) -> Result<Reply, Failure>
             Err(error) => return Err(Failure::Unknown(words_of(&error))),
         }
     }
-    body.truncate(BODY_MAX);
+    body.truncate(max);
     Ok(Reply {
         status,
         retry_after,
+        scopes,
         body: String::from_utf8_lossy(&body).into_owned(),
     })
 }
 
-/// Whole seconds, as both providers write it.
+/// Seconds, or a date, which is counted from the answer's own `Date`, so that no clock of ours has to
+/// be right. What names no time to come (0, a date gone by, no number) is as good as none: then the
+/// dispatch's own delay holds.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-        .map(Duration::from_secs)
+    let text = text_of(headers, RETRY_AFTER)?;
+    let seconds = match text.parse::<f64>() {
+        Ok(seconds) => seconds.ceil(),
+        Err(_) => {
+            let date = |text: &str| Some(rfc2822::parse(text).ok()?.timestamp());
+            let until = date(text)?;
+            (until - date(text_of(headers, DATE)?)?)
+                .total(jiff::Unit::Second)
+                .ok()?
+        }
+    };
+    (seconds.is_finite() && seconds > 0.0).then(|| Duration::from_secs(seconds.min(RETRY_AFTER_MAX) as u64))
+}
+
+fn text_of(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok().map(str::trim)
 }
 
 impl From<SecretError> for Failure {
@@ -276,10 +371,12 @@ impl From<reqwest::Error> for Failure {
 
 /// What went wrong, without the URL, which may be the secret.
 fn words_of(error: &reqwest::Error) -> String {
-    let kind = if error.is_timeout() {
-        "no answer within sender.request_timeout"
-    } else if error.is_connect() {
+    let kind = if error.is_connect() {
         "no connection"
+    } else if error.is_builder() {
+        "the request could not be made"
+    } else if error.is_timeout() {
+        "no answer within sender.request_timeout"
     } else {
         "the connection broke before the answer"
     };
@@ -302,6 +399,22 @@ impl From<Failure> for Answer {
             channel: None,
         }
     }
+}
+
+/// The answer to a job that is refused before it is sent.
+fn rejected(words: String) -> Answer {
+    Answer {
+        verdict: REJECTED,
+        ..Failure::Unsent(words).into()
+    }
+}
+
+/// The answer to a request that does no harm when it is made twice.
+fn repeatable(mut answer: Answer) -> Answer {
+    if answer.verdict == Verdict::Ambiguous {
+        answer.verdict = Verdict::Retry;
+    }
+    answer
 }
 
 impl Reply {

@@ -32,8 +32,9 @@
 //! GET  /_sandbox/log?since=0&limit=100&target=C0123ABCD     DELETE /_sandbox/log
 //! GET  /_sandbox/summary
 //! POST /_sandbox/limits       {"channel":"*","rate":"2/s","burst":3}   {"account":"ACME","concurrency":3}
-//! POST /_sandbox/channels     {"channel":"C0123ABCD","joined":false,"joinable":true}
-//! POST /_sandbox/credentials  {"token":"xoxb-…","refused":true,"error":"token_revoked"}
+//! POST /_sandbox/channels     {"channel":"C0123ABCD","joined":false,"joinable":true}   {"channel":"U0123ABCD","open":false}
+//! POST /_sandbox/credentials  {"token":"xoxb-…","refused":true,"error":"token_revoked"}   {"token":"xoxb-…","scopes":"chat:write"}
+//! POST /_sandbox/log          {"max":10000,"texts":false}
 //! POST /_sandbox/reset
 //! ```
 //!
@@ -60,6 +61,7 @@ mod state;
 mod tests;
 mod webhook;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -91,8 +93,10 @@ pub struct Settings {
     pub clevertap_concurrency: usize,
     /// How long every answer takes.
     pub latency: Duration,
-    /// How many arrivals the log keeps; beyond it the oldest go.
+    /// How many arrivals the log keeps, some 500 bytes each and its texts; beyond it the oldest go.
     pub log_max: usize,
+    /// Whether the log keeps what arrivals say: texts, arguments and records.
+    pub log_texts: bool,
 }
 
 impl Default for Settings {
@@ -105,6 +109,7 @@ impl Default for Settings {
             clevertap_concurrency: 15,
             latency: Duration::ZERO,
             log_max: 2_000_000,
+            log_texts: true,
         }
     }
 }
@@ -266,7 +271,7 @@ struct Reply {
     status: u16,
     content_type: &'static str,
     retry_after: Option<u32>,
-    headers: Vec<(&'static str, &'static str)>,
+    headers: Vec<(&'static str, Cow<'static, str>)>,
     body: String,
 }
 
@@ -315,7 +320,8 @@ impl IntoResponse for Reply {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         for (name, value) in self.headers {
-            headers.insert(name, HeaderValue::from_static(value));
+            let value = HeaderValue::from_str(&value).expect("orders with other scopes are refused");
+            headers.insert(name, value);
         }
         response
     }

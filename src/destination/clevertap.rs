@@ -87,9 +87,11 @@ pub(super) fn upload_answers(reply: &Reply, jobs: &[Arc<DeliveryJob>], secrets: 
             },
             words,
         ),
-        (401 | 403, _) => all(Verdict::CredentialRefused, words),
+        // By another address than the account's there is no upload, or a redirect to it.
+        (300..=399 | 401 | 403 | 404 | 405, _) => all(Verdict::CredentialRefused, words),
+        (408, _) => all(Verdict::Retry, words),
         (200..=299, Some(body)) => records(reply, body, jobs, secrets),
-        (300..=499, _) => all(Verdict::BatchRefused, words),
+        (400..=499, _) => all(Verdict::BatchRefused, words),
         _ => all(Verdict::Ambiguous, words),
     }
 }

@@ -1,8 +1,10 @@
 //! Slack's answers. The HTTP status says almost nothing: a refusal is a 200 with `ok: false`.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::{GONE, REJECTED, Reply};
+use super::introduce::{JOIN, NeededScope, OPEN, POST};
+use super::{Checked, GONE, REJECTED, Reply, masked, repeatable};
 use crate::delivery::dispatch::{Answer, Scope, Verdict};
 use crate::secrets::Secret;
 
@@ -11,10 +13,14 @@ struct Body {
     ok: bool,
     error: Option<String>,
     ts: Option<String>,
+    /// An id, or from `conversations.open` an object with one.
+    channel: Option<Value>,
+    team: Option<String>,
+    user: Option<String>,
     needed: Option<String>,
     provided: Option<String>,
     #[serde(default)]
-    errors: Vec<serde_json::Value>,
+    errors: Vec<Value>,
     response_metadata: Option<Metadata>,
 }
 
@@ -24,8 +30,134 @@ struct Metadata {
     messages: Vec<String>,
 }
 
-/// What an answer of the Web API means.
-pub(super) fn message_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
+/// A message's body as it goes out: to another channel, or into a thread, where these are given.
+pub(super) fn message_body(
+    body: &str,
+    channel: Option<&str>,
+    thread_ts: Option<&str>,
+) -> Result<String, serde_json::Error> {
+    if channel.is_none() && thread_ts.is_none() {
+        return Ok(body.to_owned());
+    }
+    let mut arguments: Map<String, Value> = serde_json::from_str(body)?;
+    for (name, value) in [("channel", channel), ("thread_ts", thread_ts)] {
+        if let Some(value) = value {
+            arguments.insert(name.to_owned(), value.into());
+        }
+    }
+    serde_json::to_string(&arguments)
+}
+
+/// What chat.postMessage's answer to a message to `channel` means. Slack opens a member's direct
+/// channel by itself when it is posted to; where it rather says that there is no such channel, or that
+/// we aren't in it, opening it ourselves may help.
+pub(super) fn message_answer(reply: &Reply, channel: &str, secrets: &[Secret]) -> Answer {
+    let (mut answer, body) = answer(reply, secrets);
+    let body = body.as_ref();
+    if is_member(channel)
+        && let Some("channel_not_found" | "not_in_channel") = body.and_then(|body| body.error.as_deref())
+    {
+        answer.verdict = Verdict::NotOpen;
+    }
+    answer.message_id = body.and_then(|body| body.ts.clone());
+    answer
+}
+
+/// A member's id, `U…` or `W…`; names are in lower case.
+fn is_member(channel: &str) -> bool {
+    let is_written = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    channel.len() > 1 && channel.starts_with(['U', 'W']) && channel.bytes().all(is_written)
+}
+
+/// What conversations.join's answer means.
+pub(super) fn join_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
+    of_method_alone(answer(reply, secrets))
+}
+
+/// What conversations.open's answer means; one that gives no channel has to be asked for again.
+pub(super) fn open_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
+    let (answer, body) = answer(reply, secrets);
+    let channel = body
+        .as_ref()
+        .and_then(|body| body.channel.as_ref()?.get("id")?.as_str());
+    let channel = channel.map(str::to_owned);
+    let mut answer = of_method_alone((answer, body));
+    if answer.verdict == Verdict::Delivered && channel.is_none() {
+        answer.verdict = Verdict::Retry;
+        "conversations.open gave no channel".clone_into(&mut answer.words);
+    }
+    answer.channel = channel;
+    answer
+}
+
+/// A limit that is met without posting is no channel's.
+fn of_token(mut answer: Answer) -> Answer {
+    if let Verdict::Throttled { scope, .. } = &mut answer.verdict {
+        *scope = Scope::Credential;
+    }
+    answer
+}
+
+/// What auth.test's answer means: the token works, it is refused, or it can't be said now. A token
+/// that may not post is refused, as posting with it would be.
+pub(super) fn probe_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
+    let mut answer = of_token(answer(reply, secrets).0);
+    match answer.verdict {
+        Verdict::Delivered if !grants(reply, POST) => {
+            answer.verdict = Verdict::CredentialRefused;
+            answer.words = format!("missing_scope; needs {}", POST.name);
+        }
+        Verdict::Delivered | Verdict::CredentialRefused | Verdict::Throttled { .. } => {}
+        _ => answer.verdict = Verdict::Retry,
+    }
+    answer
+}
+
+/// Who a token is, from auth.test's answer, and which scopes it lacks of those that we need.
+pub(super) fn identity(reply: &Reply, joins: bool, secrets: &[Secret]) -> Checked {
+    let (answer, body) = answer(reply, secrets);
+    match (answer.verdict, body) {
+        (Verdict::Delivered, Some(body)) => {
+            let name = |name: Option<String>| masked(&name.unwrap_or_default(), secrets);
+            let needed = [Some(POST), joins.then_some(JOIN), Some(OPEN)].into_iter().flatten();
+            Checked::Works {
+                team: name(body.team),
+                user: name(body.user),
+                missing_scopes: needed.filter(|scope| !grants(reply, *scope)).collect(),
+            }
+        }
+        (Verdict::CredentialRefused, _) => Checked::Refused(answer.words),
+        _ => Checked::Unreachable(answer.words),
+    }
+}
+
+/// Whether the token has a scope; so it is taken where the answer names none. An app of the old kind
+/// has them all in one, `bot`, or in two for posting.
+fn grants(reply: &Reply, scope: NeededScope) -> bool {
+    reply.scopes.as_deref().is_none_or(|scopes| {
+        let mut scopes = scopes.split(',').map(str::trim);
+        scopes.any(|granted| {
+            granted == "bot"
+                || granted
+                    .strip_prefix(scope.name)
+                    .is_some_and(|rest| rest.is_empty() || rest == ":bot" || rest == ":user")
+        })
+    })
+}
+
+/// The answer of a method that only prepares a message. It may be asked for again, and a scope that
+/// it lacks stops what needs this method, not all that the token can do without it.
+fn of_method_alone((answer, body): (Answer, Option<Body>)) -> Answer {
+    let mut answer = of_token(repeatable(answer));
+    let code = body.as_ref().and_then(|body| body.error.as_deref());
+    if let Some("missing_scope" | "not_allowed_token_type" | "no_permission") = code {
+        answer.verdict = GONE;
+    }
+    answer
+}
+
+/// What an answer of the Web API means, with its body where that is JSON.
+fn answer(reply: &Reply, secrets: &[Secret]) -> (Answer, Option<Body>) {
     let throttled = |scope| Verdict::Throttled {
         scope,
         retry_after: reply.retry_after,
@@ -33,16 +165,15 @@ pub(super) fn message_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
     let Ok(body) = serde_json::from_str::<Body>(&reply.body) else {
         let verdict = match reply.status {
             429 => throttled(Scope::Credential),
+            408 => Verdict::Retry,
             300..=499 => REJECTED,
             // An HTML page with a 5xx, or a 200 that is no JSON: the message may be there.
             _ => Verdict::Ambiguous,
         };
-        return reply.answer(verdict, reply.words(), secrets);
+        return (reply.answer(verdict, reply.words(), secrets), None);
     };
     if body.ok {
-        let mut answer = reply.answer(Verdict::Delivered, "", secrets);
-        answer.message_id = body.ts;
-        return answer;
+        return (reply.answer(Verdict::Delivered, "", secrets), Some(body));
     }
     let code = body.error.as_deref().unwrap_or("");
     let verdict = match code {
@@ -52,11 +183,11 @@ pub(super) fn message_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
         _ if reply.status >= 500 => Verdict::Ambiguous,
         code => verdict(code),
     };
-    reply.answer(verdict, &words(&body), secrets)
+    (reply.answer(verdict, &words(&body), secrets), Some(body))
 }
 
 /// The error codes of chat.postMessage, conversations.join and conversations.open.
-pub(super) fn verdict(code: &str) -> Verdict {
+fn verdict(code: &str) -> Verdict {
     match code {
         "request_timeout"
         | "service_unavailable"
@@ -133,6 +264,7 @@ pub(super) fn webhook_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
             retry_after: reply.retry_after,
         },
         (200..=299, _) => Verdict::Delivered,
+        (408, _) => Verdict::Retry,
         (
             _,
             "action_prohibited"

@@ -2,12 +2,15 @@ use super::*;
 use crate::delivery::dispatch::Scope;
 use crate::delivery::{OnAmbiguous, job_id};
 
+mod codes;
 mod sealed;
+mod wire;
 
 fn reply(status: u16, body: &str) -> Reply {
     Reply {
         status,
         retry_after: (status == 429).then_some(Duration::from_secs(7)),
+        scopes: None,
         body: body.to_owned(),
     }
 }
@@ -70,18 +73,19 @@ fn what_slack_answers_means() {
         (200, r#"{"ok":false}"#, REJECTED),
     ] {
         assert_eq!(
-            slack::message_answer(&reply(status, body), &[]).verdict,
+            slack::message_answer(&reply(status, body), "C1", &[]).verdict,
             wanted,
             "{status} {body}"
         );
     }
-    let answer = slack::message_answer(&reply(200, r#"{"ok":true,"ts":"1503435956.000247"}"#), &[]);
+    let answer = slack::message_answer(&reply(200, r#"{"ok":true,"ts":"1503435956.000247"}"#), "C1", &[]);
     assert_eq!(answer.message_id.as_deref(), Some("1503435956.000247"));
     let answer = slack::message_answer(
         &reply(
             200,
             r#"{"ok":false,"error":"missing_scope","needed":"chat:write","provided":"im:write"}"#,
         ),
+        "C1",
         &[],
     );
     assert_eq!(answer.words, "missing_scope; needs chat:write, has im:write");
@@ -214,6 +218,7 @@ fn words_are_masked_and_cut() {
     let secret = Secret::new("xoxb-hunter2");
     let answer = slack::message_answer(
         &reply(200, r#"{"ok":false,"error":"invalid_auth xoxb-hunter2"}"#),
+        "C1",
         &[secret],
     );
     assert_eq!(answer.words, "invalid_auth ***");

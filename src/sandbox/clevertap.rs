@@ -130,7 +130,9 @@ impl Upload {
             let mut part = Arrival::new(ArrivalKind::ClevertapRecord, request.target.clone(), request.method);
             part.accepted = refusal.is_none() && !self.is_dry_run;
             part.error = refusal.map(|refusal| refusal.code.to_string().into());
-            part.record = RawValue::from_string(record.to_string()).ok();
+            if state.log.texts {
+                part.record = RawValue::from_string(record.to_string()).ok();
+            }
             parts.push(part);
             if let Some(Refusal { code, words }) = refusal {
                 let error = format!("{words} Skipped record number : {}", index + 1);

@@ -28,7 +28,7 @@ pub(super) fn routes() -> Router<Sandbox> {
             post(order_fault).get(list_faults).delete(end_faults),
         )
         .route("/_sandbox/faults/{id}", delete(end_fault))
-        .route("/_sandbox/log", get(read_log).delete(clear_log))
+        .route("/_sandbox/log", get(read_log).post(order_log).delete(clear_log))
         .route("/_sandbox/summary", get(summarise))
         .route("/_sandbox/limits", post(order_limit))
         .route("/_sandbox/channels", post(order_channel))
@@ -107,6 +107,26 @@ async fn read_log(
         content_type: "application/json; charset=utf-8",
         ..Reply::text(200, format!("[{}]\n", lines.join(",\n")))
     })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogOrder {
+    max: Option<usize>,
+    texts: Option<bool>,
+}
+
+async fn order_log(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Result<Reply, Reply> {
+    let order: LogOrder = read(&body)?;
+    if order.max.is_none() && order.texts.is_none() {
+        return Err(refusal("the log takes \"max\", \"texts\", or both"));
+    }
+    let log = &mut sandbox.state().log;
+    if let Some(max) = order.max {
+        log.keep(max);
+    }
+    log.texts = order.texts.unwrap_or(log.texts);
+    Ok(done())
 }
 
 async fn clear_log(Shared(sandbox): Shared<Sandbox>) -> Reply {
@@ -203,6 +223,7 @@ struct ChannelOrder {
     joined: Option<bool>,
     joinable: Option<bool>,
     archived: Option<bool>,
+    open: Option<bool>,
 }
 
 async fn order_channel(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Result<Reply, Reply> {
@@ -214,6 +235,7 @@ async fn order_channel(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Result<
         joined: order.joined.unwrap_or(channel.joined),
         joinable: order.joinable.unwrap_or(channel.joinable),
         archived: order.archived.unwrap_or(channel.archived),
+        open: order.open.unwrap_or(channel.open),
     };
     Ok(done())
 }
@@ -224,8 +246,9 @@ struct CredentialOrder {
     token: Option<String>,
     passcode: Option<String>,
     webhook: Option<String>,
-    refused: bool,
+    refused: Option<bool>,
     error: Option<String>,
+    scopes: Option<String>,
 }
 
 async fn order_credential(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Result<Reply, Reply> {
@@ -236,12 +259,33 @@ async fn order_credential(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Resu
         (None, None, Some(webhook)) => (last_element(webhook), "no_service"),
         _ => return Err(refusal("a credential is one of: token, passcode, webhook")),
     };
+    if order.refused.is_none() && order.scopes.is_none() {
+        return Err(refusal(
+            "a credential takes \"refused\", or \"scopes\" where it is a token",
+        ));
+    }
+    if let Some(scopes) = &order.scopes {
+        let is_written = |byte: u8| byte.is_ascii_lowercase() || b":._, ".contains(&byte);
+        if order.token.is_none() || !scopes.bytes().all(is_written) {
+            return Err(refusal(
+                "\"scopes\" are a token's, such as \"chat:write,im:write\", or \"all\"",
+            ));
+        }
+    }
     let mut state = sandbox.state();
-    if order.refused {
-        let error = order.error.unwrap_or_else(|| error.to_owned());
-        state.refused.insert(Fingerprint::of(secret), error);
-    } else {
-        state.refused.remove(&Fingerprint::of(secret));
+    let secret = Fingerprint::of(secret);
+    match order.refused {
+        Some(true) => {
+            let error = order.error.unwrap_or_else(|| error.to_owned());
+            state.refused.insert(secret, error);
+        }
+        Some(false) => drop(state.refused.remove(&secret)),
+        None => {}
+    }
+    match order.scopes {
+        Some(scopes) if scopes == "all" => drop(state.granted.remove(&secret)),
+        Some(scopes) => drop(state.granted.insert(secret, scopes)),
+        None => {}
     }
     Ok(done())
 }

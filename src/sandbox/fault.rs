@@ -70,7 +70,7 @@ pub enum Kind {
     Reset,
     /// It takes effect, and the connection is reset.
     ResetAfter,
-    /// Status 500 with a page in HTML.
+    /// Status 500, or that which is asked for, with a page in HTML.
     #[serde(rename = "html_500")]
     Html500,
     /// The status that is asked for.

@@ -48,6 +48,9 @@ pub struct Arrival {
     /// The key of an accepted Slack message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ts: Option<Box<str>>,
+    /// The message that a Slack message replies to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread_ts: Option<Box<str>>,
     /// How many records a CleverTap request held, where it could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records: Option<u32>,
@@ -92,6 +95,7 @@ impl Arrival {
             text: None,
             arguments: None,
             ts: None,
+            thread_ts: None,
             records: None,
             record: None,
             request: None,
@@ -121,15 +125,18 @@ pub(super) struct Log {
     arrivals: VecDeque<Arrival>,
     last: u64,
     max: usize,
+    /// Whether texts, arguments and records are kept.
+    pub(super) texts: bool,
     counts: BTreeMap<Arc<str>, Counts>,
 }
 
 impl Log {
-    pub(super) fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize, texts: bool) -> Self {
         Self {
             arrivals: VecDeque::new(),
             last: 0,
             max,
+            texts,
             counts: BTreeMap::new(),
         }
     }
@@ -157,11 +164,19 @@ impl Log {
         self.last += 1;
         arrival.seq = self.last;
         self.count(&arrival);
-        if self.arrivals.len() >= self.max {
+        self.arrivals.push_back(arrival);
+        if self.arrivals.len() > self.max {
             self.arrivals.pop_front();
         }
-        self.arrivals.push_back(arrival);
         self.last
+    }
+
+    /// Keeps so many arrivals from now on, the newest.
+    pub(super) fn keep(&mut self, max: usize) {
+        self.max = max;
+        let gone = self.arrivals.len().saturating_sub(max);
+        self.arrivals.drain(..gone);
+        self.arrivals.shrink_to(max);
     }
 
     pub(super) fn since(&self, seq: u64) -> impl DoubleEndedIterator<Item = &Arrival> {

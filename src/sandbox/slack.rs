@@ -116,6 +116,9 @@ impl Call {
         arrival.workspace = self.token.as_deref().map(|token| workspace(token).into());
         arrival.traceparent.clone_from(&self.traceparent);
         if is_message {
+            arrival.thread_ts = self.text("thread_ts").map(|ts| ts.as_ref().into());
+        }
+        if is_message && state.log.texts {
             arrival.text = Some(kept_text(&self.text("text").unwrap_or_default()).into());
             arrival.arguments = self.other_arguments();
         }
@@ -145,11 +148,12 @@ impl Call {
     }
 
     fn evaluate(&self, state: &mut State, met: &Met, scopes: &[Scope], arrival: &mut Arrival) -> Verdict {
-        let Some((method, _)) = self.method else {
-            return self.refusal("unknown_method");
+        let Some((method, scope)) = self.method else {
+            return self.refusal("unknown_method", GRANTED.into());
         };
+        let granted = self.granted(state);
         if let Some(code) = self.token_refusal(state) {
-            return self.refusal(&code);
+            return self.refusal(&code, granted);
         }
         if let Some(fault) = met.fault(Kind::RateLimit) {
             return ordered_limit(state, met, fault, scopes);
@@ -164,15 +168,16 @@ impl Call {
             return limited(code, Some(seconds));
         }
         if let Some(Fault { order, .. }) = met.fault(Kind::Error) {
-            let mut verdict = self.refusal(order.error.as_deref().unwrap_or_default());
+            let mut verdict = self.refusal(order.error.as_deref().unwrap_or_default(), granted);
             verdict.reply.status = order.status.unwrap_or(200);
             return verdict;
         }
         let answer = match &self.arguments {
+            _ if !grants(&granted, scope) => Err(Cow::Borrowed("missing_scope")),
             Err(code) => Err(Cow::Borrowed(*code)),
             Ok(arguments) => match method {
                 "chat.postMessage" => self.post(state, met, arguments, arrival),
-                "conversations.open" => self.open(),
+                "conversations.open" => self.open(state),
                 "conversations.join" => self.join(state),
                 "conversations.history" => self.history(state),
                 "users.info" => self.member(),
@@ -180,9 +185,15 @@ impl Call {
             },
         };
         match answer {
-            Ok(answer) => self.success(answer),
-            Err(code) => self.refusal(&code),
+            Ok(answer) => self.success(answer, granted),
+            Err(code) => self.refusal(&code, granted),
         }
+    }
+
+    /// The scopes that the token has been granted.
+    fn granted(&self, state: &State) -> Cow<'static, str> {
+        let ordered = (self.token.as_deref()).and_then(|token| state.granted.get(&Fingerprint::of(token)));
+        ordered.map_or(Cow::Borrowed(GRANTED), |granted| Cow::Owned(granted.clone()))
     }
 
     fn token_refusal(&self, state: &State) -> Option<Refusal> {
@@ -221,7 +232,7 @@ impl Call {
         Ok(json!({"channel": channel, "ts": ts, "message": message}))
     }
 
-    fn open(&self) -> Result<Value, Refusal> {
+    fn open(&self, state: &mut State) -> Result<Value, Refusal> {
         if let Some(channel) = self.text("channel") {
             let is_direct = is_id(&channel) && channel.starts_with(['D', 'G']);
             return if is_direct {
@@ -253,7 +264,16 @@ impl Call {
             return Err("user_not_found".into());
         }
         let id = match members.as_slice() {
-            [member] => resolved(member).into_owned(),
+            [member] => {
+                let id = resolved(member).into_owned();
+                if let Some(kept) = state.channels.get_mut(&id) {
+                    if !kept.exists {
+                        return Err("user_not_found".into());
+                    }
+                    kept.open = true;
+                }
+                id
+            }
             _ => format!("G{}", Fingerprint::of(&members.join(",")).to_string().to_uppercase()),
         };
         Ok(json!({"channel": {"id": id}}))
@@ -333,7 +353,7 @@ impl Call {
         let not_found = || Cow::Borrowed("channel_not_found");
         let asked = self.text("channel").ok_or_else(not_found)?;
         let channel = resolved(&asked).into_owned();
-        let exists = state.channels.get(&channel).is_none_or(|kept| kept.exists);
+        let exists = state.channels.get(&channel).is_none_or(|kept| kept.exists && kept.open);
         let is_channel = is_id(&channel) && channel.starts_with(['C', 'G', 'D']) && !channel.contains("NOPE");
         if exists && is_channel {
             Ok(Cow::Owned(channel))
@@ -342,7 +362,7 @@ impl Call {
         }
     }
 
-    fn success(&self, answer: Value) -> Verdict {
+    fn success(&self, answer: Value, granted: Cow<'static, str>) -> Verdict {
         let mut body = json!({"ok": true});
         let mut warnings: Vec<String> = Vec::new();
         if let (Some(body), Value::Object(answer)) = (body.as_object_mut(), answer) {
@@ -357,20 +377,22 @@ impl Call {
             body["response_metadata"] = json!({"warnings": warnings});
         }
         Verdict {
-            reply: self.reply(200, &body, GRANTED),
+            reply: self.reply(200, &body, granted),
             accepted: true,
             error: None,
         }
     }
 
-    fn refusal(&self, code: &str) -> Verdict {
+    fn refusal(&self, code: &str, mut granted: Cow<'static, str>) -> Verdict {
         let mut body = json!({"ok": false, "error": code});
-        let mut granted = GRANTED;
         match code {
             "missing_scope" => {
-                granted = GRANTED_WITHOUT;
-                body["needed"] = self.method.map_or("", |(_, scope)| scope).into();
-                body["provided"] = granted.into();
+                let needed = self.method.map_or("", |(_, scope)| scope);
+                if grants(&granted, needed) {
+                    granted = GRANTED_WITHOUT.into();
+                }
+                body["needed"] = needed.into();
+                body["provided"] = granted.as_ref().into();
             }
             "invalid_blocks" => {
                 body["errors"] = json!([format!(
@@ -386,8 +408,8 @@ impl Call {
         }
     }
 
-    fn reply(&self, status: u16, body: &Value, granted: &'static str) -> Reply {
-        let accepted = self.method.map_or("", |(_, scope)| scope);
+    fn reply(&self, status: u16, body: &Value, granted: Cow<'static, str>) -> Reply {
+        let accepted = self.method.map_or("", |(_, scope)| scope).into();
         Reply {
             headers: vec![("x-oauth-scopes", granted), ("x-accepted-oauth-scopes", accepted)],
             ..Reply::json(status, body)
@@ -446,6 +468,10 @@ fn limited(code: &str, retry_after: Option<u32>) -> Verdict {
         accepted: false,
         error: Some(code.to_owned()),
     }
+}
+
+fn grants(granted: &str, scope: &str) -> bool {
+    scope.is_empty() || granted.split(',').any(|granted| granted.trim() == scope)
 }
 
 fn is_id(id: &str) -> bool {

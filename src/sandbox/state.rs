@@ -17,6 +17,8 @@ pub(super) struct State {
     pub(super) channels: HashMap<String, Channel>,
     /// Tokens, passcodes and webhooks that are refused, with the error.
     pub(super) refused: HashMap<Fingerprint, String>,
+    /// What a token has been granted, where that isn't everything.
+    pub(super) granted: HashMap<Fingerprint, String>,
     pub(super) limits: Limits,
     gates: HashMap<(ScopeKind, String), Gate>,
     settings: Settings,
@@ -32,6 +34,8 @@ pub(super) struct Channel {
     pub(super) joined: bool,
     pub(super) joinable: bool,
     pub(super) archived: bool,
+    /// Of a direct channel: whether it can be posted to before `conversations.open`.
+    pub(super) open: bool,
 }
 
 impl Default for Channel {
@@ -41,6 +45,7 @@ impl Default for Channel {
             joined: true,
             joinable: true,
             archived: false,
+            open: true,
         }
     }
 }
@@ -96,10 +101,11 @@ impl State {
         )]
         let started_at = Timestamp::now();
         Self {
-            log: Log::new(settings.log_max),
+            log: Log::new(settings.log_max, settings.log_texts),
             faults: Faults::default(),
             channels: HashMap::new(),
             refused: HashMap::new(),
+            granted: HashMap::new(),
             limits: Limits {
                 settings: settings.clone(),
                 rates: HashMap::new(),
@@ -116,10 +122,13 @@ impl State {
     /// Forgets all but the requests in flight and the numbering of arrivals and messages.
     pub(super) fn reset(&mut self) {
         self.log.clear();
+        self.log.keep(self.settings.log_max);
+        self.log.texts = self.settings.log_texts;
         self.log.reset_counts();
         self.faults.clear();
         self.channels.clear();
         self.refused.clear();
+        self.granted.clear();
         self.gates.clear();
         self.limits = Limits {
             settings: self.settings.clone(),
@@ -257,7 +266,7 @@ impl Met {
         let (reply, error) = match order.kind {
             Kind::Hang => (Reply::text(status, ""), "hang"),
             Kind::Reset => (Reply::text(status, ""), "reset"),
-            Kind::Html500 => (Reply::html(500), "html_500"),
+            Kind::Html500 => (Reply::html(status), "html_500"),
             Kind::Status => {
                 let words = order.error.as_deref().unwrap_or_default();
                 (Reply::text(status, words).retry_after(order.retry_after), "status")

@@ -395,6 +395,111 @@ async fn members_have_direct_channels() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_direct_channel_may_have_to_be_opened_first() {
+    let served = unlimited().await;
+    let order = json!({"channel": "U0123ABCD", "open": false});
+    served.control("/_sandbox/channels", order).await;
+    let message = |channel: &str| json!({"channel": channel, "text": "Hi"});
+    for channel in ["U0123ABCD", "D0123ABCD"] {
+        let refused = served.call("chat.postMessage", message(channel)).await;
+        assert_eq!(refused["error"], "channel_not_found", "{channel}");
+    }
+    let another = served.call("chat.postMessage", message("U0OTHER")).await;
+    assert_eq!(another["ok"], true);
+
+    let opened = served.call("conversations.open", json!({"users": "U0123ABCD"})).await;
+    assert_eq!(opened["channel"]["id"], "D0123ABCD");
+    for channel in ["D0123ABCD", "U0123ABCD"] {
+        let taken = served.call("chat.postMessage", message(channel)).await;
+        assert_eq!(taken["channel"], "D0123ABCD", "{channel}");
+    }
+
+    let gone = json!({"channel": "U0123ABCD", "exists": false});
+    served.control("/_sandbox/channels", gone).await;
+    let opened = served.call("conversations.open", json!({"users": "U0123ABCD"})).await;
+    assert_eq!(opened["error"], "user_not_found");
+    served.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_has_the_scopes_that_it_is_given() {
+    let served = unlimited().await;
+    let scopes = json!({"token": TOKEN, "scopes": "chat:write, im:write"});
+    served.control("/_sandbox/credentials", scopes).await;
+    let identity = served.slack("auth.test", &json!({})).send().await.unwrap();
+    assert_eq!(identity.headers()["x-oauth-scopes"], "chat:write, im:write");
+    let identity: Value = identity.json().await.unwrap();
+    assert_eq!(
+        (&identity["team"], &identity["user"]),
+        (&json!("Sandbox"), &json!("sandbox"))
+    );
+    assert_eq!(served.post("C1", "Hi").await.json::<Value>().await.unwrap()["ok"], true);
+    let refused = served.call("conversations.join", json!({"channel": "C1"})).await;
+    assert_eq!(refused["error"], "missing_scope");
+    assert_eq!(refused["needed"], "channels:join");
+    assert_eq!(refused["provided"], "chat:write, im:write");
+
+    let all = json!({"token": TOKEN, "scopes": "all"});
+    served.control("/_sandbox/credentials", all).await;
+    let joined = served.call("conversations.join", json!({"channel": "C1"})).await;
+    assert_eq!(joined["ok"], true);
+    served.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_is_logged_with_what_it_replies_to() {
+    let served = unlimited().await;
+    let first = served
+        .call("chat.postMessage", json!({"channel": "C1", "text": "One"}))
+        .await;
+    let reply = json!({"channel": "C1", "text": "Two", "thread_ts": first["ts"]});
+    let reply = served.call("chat.postMessage", reply).await;
+    assert_eq!(reply["message"]["thread_ts"], first["ts"]);
+    let log = served.get("/_sandbox/log").await;
+    assert_eq!((&log[0]["ts"], &log[0]["thread_ts"]), (&first["ts"], &Value::Null));
+    assert_eq!(log[1]["thread_ts"], first["ts"]);
+    served.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_for_many_arrivals_keeps_the_newest_without_their_texts() {
+    let served = unlimited().await;
+    for number in 0..4 {
+        served.post("C1", &number.to_string()).await;
+    }
+    served.control("/_sandbox/log", json!({"max": 3})).await;
+    let numbers = async || -> Vec<u64> {
+        let log = served.get("/_sandbox/log").await;
+        let arrivals = log.as_array().unwrap().iter();
+        arrivals.map(|arrival| arrival["seq"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(numbers().await, [2, 3, 4]);
+
+    served.control("/_sandbox/log", json!({"texts": false})).await;
+    let reply = json!({"channel": "C1", "text": "Ana", "thread_ts": "1503435956.000247", "unfurl_links": false});
+    served.call("chat.postMessage", reply).await;
+    served.webhook("sales").send().await.unwrap();
+    served.upload(&json!([profile("ana")])).send().await.unwrap();
+    assert_eq!(numbers().await, [6, 7, 8]);
+    let log = served.sandbox.log_since(4);
+    assert!(
+        log.iter()
+            .all(|arrival| arrival.text.is_none() && arrival.arguments.is_none() && arrival.record.is_none())
+    );
+    served.control("/_sandbox/log", json!({"max": 0})).await;
+    served.post("C1", "x").await;
+    assert!(numbers().await.is_empty());
+    // What is counted doesn't need the log.
+    assert_eq!(served.counts("C1").await.accepted, 6);
+    assert_eq!(served.counts("ACME").await.accepted, 1);
+
+    served.control("/_sandbox/reset", json!({})).await;
+    served.post("C1", "x").await;
+    assert_eq!(served.sandbox.log()[0].text.as_deref(), Some("x"));
+    served.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn channels_are_joined_where_they_can_be() {
     let served = unlimited().await;
     served
@@ -1029,6 +1134,11 @@ async fn statuses_pages_and_delays_come_as_ordered() {
             .starts_with("text/html")
     );
     assert!(answer.text().await.unwrap().starts_with("<!DOCTYPE html>"));
+    let order = json!({"target": "ACME", "kind": "html_500", "status": 503, "times": 1});
+    served.control("/_sandbox/faults", order).await;
+    let answer = served.upload(&json!([profile("ana")])).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.text().await.unwrap().starts_with("<!DOCTYPE html>"));
     served
         .control(
             "/_sandbox/faults",
@@ -1260,6 +1370,19 @@ async fn orders_that_say_nothing_are_refused() {
         ("limits", json!({"account": "A", "rate": "1/s"}), "a limit is one of"),
         ("channels", json!({"joined": true}), "missing field `channel`"),
         ("credentials", json!({"refused": true}), "a credential is one of"),
+        ("credentials", json!({"token": "xoxb-1"}), "takes \"refused\""),
+        (
+            "credentials",
+            json!({"passcode": "p", "scopes": "all"}),
+            "are a token's",
+        ),
+        (
+            "credentials",
+            json!({"token": "xoxb-1", "scopes": "a\nb"}),
+            "are a token's",
+        ),
+        ("log", json!({}), "takes \"max\""),
+        ("log", json!({"max": -1}), "not an order"),
     ];
     for (path, order, words) in cases {
         let request = served

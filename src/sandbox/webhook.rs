@@ -90,7 +90,7 @@ impl Post {
         let met = state.meet(&[&self.last, &self.label], Fingerprint::of(&self.last), now);
         let mut arrival = Arrival::new(ArrivalKind::SlackWebhook, target, "webhook");
         arrival.traceparent.clone_from(&self.traceparent);
-        if let Some(payload) = &self.payload {
+        if let Some(payload) = self.payload.as_ref().filter(|_| state.log.texts) {
             arrival.text = Some(kept_text(payload.get("text").and_then(Value::as_str).unwrap_or_default()).into());
             let mut others = payload.clone();
             others.shift_remove("text");
