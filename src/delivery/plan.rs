@@ -64,6 +64,25 @@ pub fn plan(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>, now:
     }
 }
 
+/// `job` with what its rule authenticates with now. `None` where that hasn't changed, or where the
+/// rule acts otherwise than the job does.
+pub fn readdress(job: &DeliveryJob, rule: &Rule) -> Option<DeliveryJob> {
+    let kind = &rule.action.kind;
+    let same_api = match job.action {
+        ActionType::ClevertapProfile | ActionType::ClevertapEvent => kind.account().is_some(),
+        action => action.as_str() == kind.as_str(),
+    };
+    let mut now = job.clone();
+    access(&mut now, kind);
+    (same_api && now != *job).then_some(now)
+}
+
+/// What the job authenticates with, as its rule says.
+fn access(job: &mut DeliveryJob, kind: &ActionKind) {
+    job.credential = kind.credential();
+    (job.sealed, job.account_id, job.region) = (None, None, None);
+}
+
 /// The job with all that is known before anything is rendered.
 fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> DeliveryJob {
     let rule = &matched.rule;
@@ -81,7 +100,7 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         .action
         .expires_after
         .map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
-    DeliveryJob {
+    let mut job = DeliveryJob {
         job_id: job_id(&event.event_id, &rule.id).to_string(),
         event_id: event.event_id.to_string(),
         rule_id: rule.id.to_string(),
@@ -89,7 +108,7 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         lead_id: event.lead_id.to_string(),
         trigger: event.trigger.to_string(),
         action,
-        credential: rule.action.kind.credential(),
+        credential: String::new(),
         destination,
         body: String::new(),
         occurred_at,
@@ -107,7 +126,9 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         digest_after: None,
         max_rate: None,
         thread: false,
-    }
+    };
+    access(&mut job, &rule.action.kind);
+    job
 }
 
 /// The request's body, and the destination where rendering decides it.

@@ -65,8 +65,8 @@ const MAY_USE: [(&str, &[&str]); 24] = [
     (
         "cli",
         &[
-            "app", "config", "delivery", "demo", "kafka", "lead", "metrics", "reason", "registry", "rules", "sandbox",
-            "yaml",
+            "app", "config", "dates", "delivery", "demo", "kafka", "lead", "metrics", "reason", "registry", "rules",
+            "sandbox", "yaml",
         ],
     ),
     ("main", &["cli"]),
