@@ -470,3 +470,6 @@ impl<'l> Loop<'l> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

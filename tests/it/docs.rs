@@ -387,6 +387,18 @@ fn refusals_have_their_exit_code_and_name_the_field() {
         (&["topics", "create", "--partitions", "0"], "", 2, "--partitions"),
         (&["run", "--role", "cook"], "", 2, "cook"),
         (&["deliveries"], "", 2, "deliveries"),
+        (&["deliveries", "list", "--since", "yesterday"], "", 2, "2h"),
+        (&["deliveries", "list", "--result", "lost"], "", 2, "cancelled"),
+        (&["dead-letters", "show", "seven"], "", 2, "PARTITION-OFFSET"),
+        (&["dead-letters", "list", "--reason", "bad"], "", 2, "gave_up"),
+        (&["dead-letters", "replay"], "", 2, "--all"),
+        (&["dead-letters", "replay", "0-1", "--all"], "", 2, "ids stand alone"),
+        (
+            &["dead-letters", "replay", "0-1", "--rate", "0/s"],
+            "",
+            2,
+            "a rate of 0",
+        ),
         (
             &["--config", "/dev/stdin", "topics", "check"],
             nobody,

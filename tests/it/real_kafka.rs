@@ -3,3 +3,4 @@
 mod commands;
 mod processor;
 mod sender;
+mod tools;
