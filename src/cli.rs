@@ -15,7 +15,13 @@ use crate::config::Config;
 use crate::kafka::topics;
 use crate::metrics::Metrics;
 
+mod backlog;
+mod dead_letters;
+mod deliveries;
 mod events;
+mod lanes;
+mod look;
+mod offsets;
 mod rules;
 mod secrets;
 
@@ -66,6 +72,14 @@ enum Command {
     /// Make keys, and seal secrets so that rules can carry them
     #[command(subcommand)]
     Secrets(secrets::Secrets),
+    /// Say of each lane what waits, since when, and until when and why it is frozen
+    Lanes,
+    /// See what became of the matches
+    #[command(subcommand)]
+    Deliveries(deliveries::Deliveries),
+    /// See what could go no further, and put it back
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -126,6 +140,11 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("the runtime can't be made: {error}")))?;
+    let look = look::Look {
+        config: &config,
+        json: cli.json,
+        stop: &stop.clone(),
+    };
     let done = match cli.command {
         Command::Demo(options) => runtime
             .block_on(crate::demo::run(config, options, stop))
@@ -139,9 +158,12 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
             runtime.block_on(sandbox(listen, stop))
         }
         Command::Topics(command) => runtime.block_on(topics(&config, &command, cli.json)),
-        Command::Rules(command) => rules::run(&config, &command, cli.json),
+        Command::Rules(command) => rules::run(look, &command),
         Command::Events(command) => events::run(&config, &command, cli.json),
         Command::Secrets(command) => secrets::run(&config, &command, cli.json, &stop),
+        Command::Lanes => lanes::run(look),
+        Command::Deliveries(command) => deliveries::run(look, &command),
+        Command::DeadLetters(command) => dead_letters::run(look, &command),
         Command::Config(ConfigCommand::Check) => {
             let json = config.to_json();
             let text = if cli.json {
@@ -229,6 +251,13 @@ fn print(line: &str) -> Result<(), CliError> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => Err(CliError::failed(format!("stdout: {error}"))),
     }
+}
+
+/// Who runs the command, for the audit.
+fn who() -> String {
+    #[expect(clippy::disallowed_methods, reason = "the audit names who ran the command")]
+    let who = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    who.unwrap_or_else(|_| "unknown".to_owned())
 }
 
 /// Reads a file, or stdin for `-`.

@@ -18,6 +18,8 @@ use crate::config::{self, Config};
 pub mod jobs;
 pub mod producer;
 pub mod reader;
+pub mod scan;
+pub mod together;
 pub mod topics;
 pub mod worker;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
-use crate::delivery::{ActionType, DeliveryJob, Outcome};
+use crate::delivery::{ActionType, DeliveryJob, Outcome, job_id};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Record, Worker, WriteError};
 use crate::kafka::{self, Fault, Message};
@@ -26,10 +26,19 @@ use crate::rules::{ActionKind, Versioned};
 pub struct Evaluated {
     pub jobs: Vec<DeliveryJob>,
     pub outcomes: Vec<Outcome>,
-    pub dead: Vec<(Reason, String)>,
+    pub dead: Vec<Dead>,
     pub matches: Vec<(ActionType, Arc<Versioned>)>,
     pub event_id: String,
     pub trigger: String,
+}
+
+/// Why an event, or one match of it, can go no further.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dead {
+    pub reason: Reason,
+    pub detail: String,
+    /// The rule whose match it is; `None` where the event itself is at fault.
+    pub rule_id: Option<String>,
 }
 
 /// Evaluates one record against the rules. `None` when its schema has to be looked up first.
@@ -48,7 +57,11 @@ pub fn evaluate(
         Err(DecodeError::NeedsSchema(id)) => return Err(id),
         Err(error) => {
             let reason = error.reason().expect("every other failure has a reason");
-            evaluated.dead.push((reason, error.detail().to_owned()));
+            evaluated.dead.push(Dead {
+                reason,
+                detail: error.detail().to_owned(),
+                rule_id: None,
+            });
             return Ok(());
         }
     };
@@ -70,8 +83,12 @@ pub fn evaluate(
             Planned::Job(job) => evaluated.jobs.push(job),
             Planned::Settled(outcome) => evaluated.outcomes.push(outcome),
             Planned::Failed { outcome, detail } => {
+                evaluated.dead.push(Dead {
+                    reason: Reason::TemplateFailed,
+                    detail,
+                    rule_id: Some(outcome.rule_id.clone()),
+                });
                 evaluated.outcomes.push(outcome);
-                evaluated.dead.push((Reason::TemplateFailed, detail));
             }
         }
     }
@@ -274,18 +291,8 @@ impl<'l> Loop<'l> {
                 .map_or(ActionType::SlackMessage, |(action, _)| *action);
             self.outcome(outcome, action, traceparent)?;
         }
-        for (reason, detail) in &evaluated.dead {
-            let failed = evaluated
-                .outcomes
-                .iter()
-                .find(|outcome| outcome.reason.is_some() && detail.contains(&outcome.rule_id));
-            self.dead_letter(
-                message,
-                source,
-                *reason,
-                detail,
-                failed.map(|outcome| outcome.rule_id.as_str()),
-            )?;
+        for dead in &evaluated.dead {
+            self.dead_letter(message, source, dead)?;
         }
         Ok(())
     }
@@ -331,7 +338,12 @@ impl<'l> Loop<'l> {
                     .outcome(crate::delivery::OutcomeResult::Dead, (self.at.now)())
                     .because(Reason::TooLarge, "");
                 self.outcome(&outcome, job.action, traceparent)?;
-                self.dead_letter(message, source, Reason::TooLarge, &detail, Some(&job.rule_id))
+                let dead = Dead {
+                    reason: Reason::TooLarge,
+                    detail,
+                    rule_id: Some(job.rule_id.clone()),
+                };
+                self.dead_letter(message, source, &dead)
             }
         }
     }
@@ -352,15 +364,13 @@ impl<'l> Loop<'l> {
         })
     }
 
-    fn dead_letter<M: Message>(
-        &self,
-        message: &M,
-        source: Source<'_>,
-        reason: Reason,
-        detail: &str,
-        rule_id: Option<&str>,
-    ) -> Result<(), Fault> {
-        self.at.metrics.event_dead(reason);
+    fn dead_letter<M: Message>(&self, message: &M, source: Source<'_>, dead: &Dead) -> Result<(), Fault> {
+        let Dead {
+            reason,
+            detail,
+            rule_id,
+        } = dead;
+        self.at.metrics.event_dead(*reason);
         tracing::warn!(
             reason = reason.as_str(),
             detail,
@@ -374,6 +384,10 @@ impl<'l> Loop<'l> {
             .unwrap_or_default()
             .to_string();
         let event_id = Some(self.evaluated.event_id.as_str()).filter(|id| !id.is_empty());
+        let rule_id = rule_id.as_deref();
+        let job_id = event_id
+            .zip(rule_id)
+            .map(|(event, rule)| job_id(event, rule).to_string());
         let traceparent = kafka::header(message.headers(), "traceparent");
         let headers = [
             ("reason", reason.as_str()),
@@ -386,6 +400,7 @@ impl<'l> Loop<'l> {
         let known = [
             ("event-id", event_id),
             ("rule-id", rule_id),
+            ("job-id", job_id.as_deref()),
             ("traceparent", traceparent),
         ];
         let known = known.into_iter().filter_map(|(name, value)| Some((name, value?)));
@@ -474,3 +489,6 @@ impl Drop for Loop<'_> {
         self.forget_lag();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{CliError, print, read_input};
+use super::backlog::{Places, waiting};
+use super::look::{Look, time_text};
+use super::{CliError, print, read_input, who};
 use crate::app::now_millis;
 use crate::config::Config;
 use crate::dates;
@@ -17,7 +19,7 @@ use crate::kafka::reader;
 use crate::lead::decode::{DecodeError, decode};
 use crate::lead::schemas::Schemas;
 use crate::registry::{Lookup, Registry};
-use crate::rules::log::{InForce, RuleLog};
+use crate::rules::log::{CANCEL_WAITING, InForce, RuleLog};
 use crate::rules::{Rule, Status, Versioned, check};
 use crate::yaml;
 
@@ -38,9 +40,19 @@ pub(super) enum Rules {
     /// Print one rule
     Get { id: String },
     /// Take a rule out of force
-    Delete { id: String },
+    Delete {
+        id: String,
+        /// End its waiting jobs too, on all senders; without it they still go out
+        #[arg(long)]
+        cancel_waiting: bool,
+    },
     /// Stop a rule from matching
-    Pause { id: String },
+    Pause {
+        id: String,
+        /// End its waiting jobs too, on all senders; without it they still go out
+        #[arg(long)]
+        cancel_waiting: bool,
+    },
     /// Let a paused rule match again
     Resume { id: String },
     /// Say which rules match an event, why the others don't, and what would be sent
@@ -60,7 +72,8 @@ struct Written {
     json: Value,
 }
 
-pub(super) fn run(config: &Config, command: &Rules, json: bool) -> Result<(), CliError> {
+pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
+    let (config, json) = (look.config, look.json);
     match command {
         Rules::Validate { files } => {
             for Written { rule, .. } in read(config, files)? {
@@ -81,12 +94,24 @@ pub(super) fn run(config: &Config, command: &Rules, json: bool) -> Result<(), Cl
                 format!("{written:#}")
             })
         }
-        Rules::Delete { id } => {
-            let before = in_force(config, id)?;
-            change(config, &Store::open(config)?, id, Some(&before.written), None, json)
+        Rules::Delete { id, cancel_waiting } => {
+            // Jobs of a rule that is gone may still wait.
+            let is_gone = *cancel_waiting && log(config)?.entry(id).is_none();
+            let before = (!is_gone).then(|| in_force(config, id)).transpose()?;
+            let before = before.as_ref().map(|before| &*before.written);
+            stop(look, id, before, None, *cancel_waiting)
         }
-        Rules::Pause { id } => set_status(config, id, "paused", json),
-        Rules::Resume { id } => set_status(config, id, "active", json),
+        Rules::Pause { id, cancel_waiting } => {
+            let before = in_force(config, id)?.written;
+            let after = with_status(&before, "paused");
+            stop(look, id, Some(&before), Some(&after), *cancel_waiting)
+        }
+        Rules::Resume { id } => {
+            let before = in_force(config, id)?.written;
+            let after = with_status(&before, "active");
+            let version = change(config, &Store::open(config)?, id, Some(&before), Some(&after), false)?;
+            changed(id, version, Some(&after), json)
+        }
         Rules::Explain { event, rules } => explain(config, event, rules, json),
     }
 }
@@ -147,7 +172,7 @@ fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Written>, CliError> {
 }
 
 /// The state of the rules topic.
-fn log(config: &Config) -> Result<RuleLog, CliError> {
+pub(super) fn log(config: &Config) -> Result<RuleLog, CliError> {
     let mut log = RuleLog::default();
     reader::read_whole(config, &config.topics.rules, |record| {
         log.apply(record.offset, record.key.as_deref(), record.value.as_deref());
@@ -211,22 +236,55 @@ fn apply(config: &Config, written: Vec<Written>, json: bool) -> Result<(), CliEr
             })?;
             continue;
         }
-        change(config, &store, &rule.id, before.as_deref(), Some(&value), json)?;
+        let version = change(config, &store, &rule.id, before.as_deref(), Some(&value), false)?;
+        changed(&rule.id, version, Some(&value), json)?;
     }
     Ok(())
 }
 
-fn set_status(config: &Config, id: &str, status: &str, json: bool) -> Result<(), CliError> {
-    let before = in_force(config, id)?;
-    let mut after = (*before.written).clone();
-    after["status"] = status.into();
-    change(
-        config,
-        &Store::open(config)?,
-        id,
-        Some(&before.written),
-        Some(&after),
-        json,
+fn with_status(rule: &Value, status: &str) -> Value {
+    let mut rule = rule.clone();
+    rule["status"] = status.into();
+    rule
+}
+
+/// Pauses or deletes a rule, and says what that means for its jobs that wait already.
+fn stop(
+    look: Look<'_>,
+    id: &str,
+    before: Option<&Value>,
+    after: Option<&Value>,
+    cancel_waiting: bool,
+) -> Result<(), CliError> {
+    let store = Store::open(look.config)?;
+    // Asked for before the change, so that what it ends is still counted. The change itself waits for nothing.
+    let places = Places::of(look.config);
+    let version = change(look.config, &store, id, before, after, cancel_waiting)?;
+    let counted = places.map_err(CliError::failed).and_then(|places| {
+        let mut count = 0_u64;
+        waiting(look, &places, |_, job, _| {
+            count += u64::from(job.rule_id == id && job.rule_version < version);
+        })?;
+        Ok(count)
+    });
+    let status = status_text(after);
+    match (&counted, cancel_waiting) {
+        (Err(error), _) => eprintln!("{id} is {status}; how many of its jobs wait can't be told: {error}"),
+        (Ok(count), true) => eprintln!("{count} waiting jobs of {id} will be cancelled"),
+        (Ok(0), false) => {}
+        (Ok(count), false) => eprintln!(
+            "{count} jobs of {id} wait and will still be sent; the same command with --cancel-waiting ends them"
+        ),
+    }
+    if !look.json {
+        return changed(id, version, after, false);
+    }
+    print(
+        &json!({
+            "id": id, "changed": true, "version": version, "status": status,
+            "waiting": counted.ok(), "cancel_waiting": cancel_waiting,
+        })
+        .to_string(),
     )
 }
 
@@ -239,49 +297,52 @@ struct Store {
 impl Store {
     fn open(config: &Config) -> Result<Self, CliError> {
         let producer = Producer::new(config, 1_000_000).map_err(|error| CliError::failed(error.to_string()))?;
-        #[expect(clippy::disallowed_methods, reason = "the audit names who ran the command")]
-        let who = std::env::var("USER")
-            .or_else(|_| std::env::var("LOGNAME"))
-            .unwrap_or_else(|_| "unknown".to_owned());
-        Ok(Self { producer, who })
+        Ok(Self { producer, who: who() })
     }
 }
 
-/// Writes one rule (or its deletion) and the audit of it.
+/// Writes one rule (or its deletion) and the audit of it. Gives the version that it makes.
 fn change(
     config: &Config,
     store: &Store,
     id: &str,
     before: Option<&Value>,
     after: Option<&Value>,
-    json: bool,
-) -> Result<(), CliError> {
-    let write = |topic: &str, value: Option<&[u8]>| {
+    cancel_waiting: bool,
+) -> Result<i64, CliError> {
+    let write = |topic: &str, value: Option<&[u8]>, cancel_waiting: bool| {
         let record = Record {
             topic,
             partition: None,
             key: id.as_bytes(),
             value,
-            headers: crate::kafka::headers([]),
+            headers: crate::kafka::headers(cancel_waiting.then_some((CANCEL_WAITING, "true"))),
         };
         let written = store.producer.write_and_wait(&record);
         written.map_err(|error| CliError::failed(format!("rule {id} was not written to {topic}: {error}")))
     };
-    let (_, version) = write(
-        &config.topics.rules,
-        after.map(Value::to_string).as_deref().map(str::as_bytes),
-    )?;
-    let when = jiff::Timestamp::from_millisecond(now_millis())
-        .unwrap_or_default()
-        .to_string();
-    let audit = json!({"who": store.who, "when": when, "before": before, "after": after}).to_string();
-    write(&config.topics.audit, Some(audit.as_bytes()))?;
-    let status = after.map(|rule| rule.get("status").and_then(Value::as_str).unwrap_or("active"));
+    let rule = after.map(Value::to_string);
+    let (_, version) = write(&config.topics.rules, rule.as_deref().map(str::as_bytes), cancel_waiting)?;
+    let when = time_text(now_millis());
+    let mut audit = json!({"who": store.who, "when": when, "before": before, "after": after});
+    if cancel_waiting {
+        audit["cancel_waiting"] = true.into();
+    }
+    write(&config.topics.audit, Some(audit.to_string().as_bytes()), false)?;
+    Ok(version)
+}
+
+fn status_text(rule: Option<&Value>) -> &str {
+    rule.map_or("deleted", |rule| {
+        rule.get("status").and_then(Value::as_str).unwrap_or("active")
+    })
+}
+
+fn changed(id: &str, version: i64, after: Option<&Value>, json: bool) -> Result<(), CliError> {
+    let status = status_text(after);
     print(&match json {
-        true => {
-            json!({"id": id, "changed": true, "version": version, "status": status.unwrap_or("deleted")}).to_string()
-        }
-        false => format!("{id}: {} (version {version})", status.unwrap_or("deleted")),
+        true => json!({"id": id, "changed": true, "version": version, "status": status}).to_string(),
+        false => format!("{id}: {status} (version {version})"),
     })
 }
 

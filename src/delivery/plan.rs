@@ -66,6 +66,29 @@ pub fn plan(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>, now:
     }
 }
 
+/// `job` with what its rule authenticates with now. `None` where that hasn't changed, or where the
+/// rule acts otherwise than the job does.
+pub fn readdress(job: &DeliveryJob, rule: &Rule) -> Option<DeliveryJob> {
+    let kind = &rule.action.kind;
+    let same_api = match job.action {
+        ActionType::ClevertapProfile | ActionType::ClevertapEvent => kind.account().is_some(),
+        action => action.as_str() == kind.as_str(),
+    };
+    let mut now = job.clone();
+    access(&mut now, kind);
+    (same_api && now != *job).then_some(now)
+}
+
+/// What the job authenticates with, as its rule says.
+fn access(job: &mut DeliveryJob, kind: &ActionKind) {
+    job.credential = kind.credential();
+    job.sealed = kind.sealed().map(|sealed| sealed.as_str().to_owned());
+    (job.account_id, job.region) = match kind.account() {
+        Some(Account::Own { account_id, region, .. }) => (Some(account_id.clone()), Some(region.clone())),
+        _ => (None, None),
+    };
+}
+
 /// The job with all that is known before anything is rendered.
 fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> DeliveryJob {
     let rule = &matched.rule;
@@ -81,12 +104,8 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
     let occurred_at = event.occurred_at.as_millisecond();
     let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let expires_after = rule.action.expires_after.map(millis);
-    let (account_id, region) = match rule.action.kind.account() {
-        Some(Account::Own { account_id, region, .. }) => (Some(account_id.clone()), Some(region.clone())),
-        _ => (None, None),
-    };
     let pace = rule.action.kind.pace().cloned().unwrap_or_default();
-    DeliveryJob {
+    let mut job = DeliveryJob {
         job_id: job_id(&event.event_id, &rule.id).to_string(),
         event_id: event.event_id.to_string(),
         rule_id: rule.id.to_string(),
@@ -94,7 +113,7 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         lead_id: event.lead_id.to_string(),
         trigger: event.trigger.to_string(),
         action,
-        credential: rule.action.kind.credential(),
+        credential: String::new(),
         destination,
         body: String::new(),
         occurred_at,
@@ -106,13 +125,15 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         source_topic: source.topic.to_owned(),
         source_partition: source.partition,
         source_offset: source.offset,
-        sealed: rule.action.kind.sealed().map(|sealed| sealed.as_str().to_owned()),
-        account_id,
-        region,
+        sealed: None,
+        account_id: None,
+        region: None,
         digest_after: pace.digest_after.map(millis),
         max_rate: pace.max_rate,
         thread: matches!(rule.action.kind, ActionKind::SlackMessage { thread: true, .. }),
-    }
+    };
+    access(&mut job, &rule.action.kind);
+    job
 }
 
 /// The request's body, and the destination where rendering decides it.

@@ -23,7 +23,7 @@ use crate::config::{Config, Start};
 
 /// The transaction's time-out at the broker: how long a dead worker that nobody replaces may hide
 /// what others wrote.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A record to write in the transaction.
 #[derive(Debug)]
@@ -405,7 +405,7 @@ impl Transaction {
 
 /// A call that timed out has to be taken up again with the same call; it is given up when the
 /// broker has surely ended the transaction itself.
-fn again(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), Fault> {
+pub(super) fn again(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), Fault> {
     let began = Instant::now();
     loop {
         match call().map_err(Fault::from) {

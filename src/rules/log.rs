@@ -60,13 +60,12 @@ pub enum Reason {
     IdMismatch,
 }
 
-/// A mark by which the waiting jobs of a rule end: those of versions below `offset` that were
-/// written before it.
+/// A mark by which the waiting jobs of a rule end: those of versions below `offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cancel {
     /// The offset of the record that carries the mark.
     pub offset: i64,
-    /// When that was written, epoch milliseconds.
+    /// When that was written, epoch milliseconds. What a person replays later isn't meant.
     pub at: i64,
 }
 

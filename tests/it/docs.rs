@@ -395,6 +395,18 @@ fn refusals_have_their_exit_code_and_name_the_field() {
         (&["secrets", "seal"], "xoxb-1", 2, "leadlane secrets keygen"),
         (&["secrets", "keygen"], "", 2, "--out FILE"),
         (&["deliveries"], "", 2, "deliveries"),
+        (&["deliveries", "list", "--since", "yesterday"], "", 2, "2h"),
+        (&["deliveries", "list", "--result", "lost"], "", 2, "cancelled"),
+        (&["dead-letters", "show", "seven"], "", 2, "PARTITION-OFFSET"),
+        (&["dead-letters", "list", "--reason", "bad"], "", 2, "gave_up"),
+        (&["dead-letters", "replay"], "", 2, "--all"),
+        (&["dead-letters", "replay", "0-1", "--all"], "", 2, "ids stand alone"),
+        (
+            &["dead-letters", "replay", "0-1", "--rate", "0/s"],
+            "",
+            2,
+            "a rate of 0",
+        ),
         (
             &["--config", "/dev/stdin", "topics", "check"],
             nobody,

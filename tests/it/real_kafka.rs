@@ -4,3 +4,4 @@ mod commands;
 mod processor;
 mod sealed;
 mod sender;
+mod tools;

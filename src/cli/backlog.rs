@@ -1,0 +1,262 @@
+//! What waits, from Kafka alone: jobs from the senders' committed offsets on, less those that an
+//! outcome settles. No running process is asked.
+//!
+//! Held in memory are runs of settled offsets, the jobs that wait for a retry, and a few numbers
+//! for each lane that an outcome names.
+
+use std::collections::HashMap;
+
+use super::CliError;
+use super::look::Look;
+use super::offsets::Offsets;
+use crate::config::Config;
+use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
+use crate::kafka::reader::{Isolation, Record};
+use crate::kafka::scan::{Run, Topic};
+
+/// Which jobs and outcomes there were to look at, at one moment.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// By partition, from the lowest unsettled job on, and the outcomes that may be about those.
+    partitions: Vec<(Run, Run)>,
+}
+
+impl Places {
+    pub(super) fn of(config: &Config) -> Result<Self, String> {
+        let jobs = Topic::open(config, &config.topics.jobs)?;
+        let outcomes = Topic::open(config, &config.topics.outcomes)?;
+        let committed = jobs.committed()?;
+        let outcomes = outcomes.all()?;
+        let mut partitions = Vec::new();
+        for (jobs, committed) in jobs.all()?.into_iter().zip(committed) {
+            let of_partition = outcomes.iter().find(|run| run.partition == jobs.partition);
+            let outcomes = *of_partition.ok_or("the outcomes have fewer partitions than the jobs; see topics check")?;
+            partitions.push((
+                Run {
+                    from: committed.offset.unwrap_or(jobs.from).clamp(jobs.from, jobs.until),
+                    ..jobs
+                },
+                Run {
+                    from: committed
+                        .outcomes_from
+                        .unwrap_or(outcomes.from)
+                        .clamp(outcomes.from, outcomes.until),
+                    ..outcomes
+                },
+            ));
+        }
+        Ok(Self { partitions })
+    }
+
+    /// From the lowest unsettled job of each partition to the end.
+    pub(super) fn jobs(&self) -> Vec<Run> {
+        self.partitions.iter().map(|(jobs, _)| *jobs).collect()
+    }
+
+    fn outcomes(&self) -> Vec<Run> {
+        self.partitions.iter().map(|(_, outcomes)| *outcomes).collect()
+    }
+}
+
+/// What the outcomes say about the jobs that may still wait.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    partitions: HashMap<i32, OfPartition>,
+    /// By lane, and by credential.
+    pub(super) lanes: HashMap<String, Scope>,
+    pub(super) credentials: HashMap<String, Scope>,
+}
+
+#[derive(Debug, Default)]
+struct OfPartition {
+    settled: Offsets,
+    /// By offset, when a job may be tried again.
+    again: HashMap<i64, i64>,
+}
+
+/// A lane or a credential, as its last outcomes leave it. Times are in epoch milliseconds.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Scope {
+    /// When its last request started.
+    pub(super) started_at: Option<i64>,
+    pub(super) frozen: Option<Frozen>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Frozen {
+    pub(super) until: i64,
+    pub(super) why: String,
+}
+
+impl Told {
+    /// Takes in an outcome of a partition, in the order they were written in. `from` is the
+    /// partition's lowest unsettled job.
+    fn take(&mut self, partition: i32, from: i64, outcome: Outcome) {
+        // The processor settles matches that never were jobs.
+        let Some(offset) = outcome.job_offset else { return };
+        if offset >= from {
+            let of = self.partitions.entry(partition).or_default();
+            if outcome.result.is_final() {
+                of.settled.insert(offset);
+                of.again.remove(&offset);
+            } else if let Some(next_at) = outcome.next_at {
+                of.again.insert(offset, next_at);
+            }
+        }
+        let credential = credential_of(&outcome.lane).to_owned();
+        for scope in [
+            self.lanes.entry(outcome.lane.clone()).or_default(),
+            self.credentials.entry(credential.clone()).or_default(),
+        ] {
+            scope.started_at = scope.started_at.max(outcome.started_at);
+            // What got through says that nothing is frozen any more.
+            if matches!(outcome.result, OutcomeResult::Sent | OutcomeResult::Digested) {
+                scope.frozen = None;
+            }
+        }
+        let scope = match (outcome.result, outcome.scope.as_deref()) {
+            (_, Some("credential")) => self.credentials.get_mut(&credential),
+            (_, Some(_)) | (OutcomeResult::Throttled, None) => self.lanes.get_mut(&outcome.lane),
+            _ => None,
+        };
+        if let (Some(scope), Some(until)) = (scope, outcome.next_at) {
+            let words = outcome.words.as_deref().filter(|words| !words.is_empty());
+            let result = outcome.result.as_str();
+            scope.frozen = Some(Frozen {
+                until,
+                why: words.map_or(result.to_owned(), |words| format!("{result}: {words}")),
+            });
+        }
+    }
+
+    /// Whether the job at this place waits.
+    fn waits(&self, partition: i32, offset: i64) -> bool {
+        let of = self.partitions.get(&partition);
+        of.is_none_or(|of| !of.settled.contains(offset))
+    }
+
+    /// When a job that failed may be tried again.
+    pub(super) fn again(&self, partition: i32, offset: i64) -> Option<i64> {
+        self.partitions.get(&partition)?.again.get(&offset).copied()
+    }
+}
+
+/// Calls `each` for every job that waits at `places`, and gives what the outcomes told.
+pub(super) fn waiting(
+    look: Look<'_>,
+    places: &Places,
+    mut each: impl FnMut(&Told, &DeliveryJob, &Record),
+) -> Result<Told, CliError> {
+    let from: HashMap<i32, i64> = places.jobs().iter().map(|run| (run.partition, run.from)).collect();
+    let mut told = Told::default();
+    let topics = &look.config.topics;
+    // The processor writes outcomes in transactions; an open one would hide what senders wrote since.
+    look.through(&topics.outcomes, &places.outcomes(), Isolation::Uncommitted, |record| {
+        if let Some(outcome) = record.value.as_deref().and_then(|value| Outcome::decode(value).ok()) {
+            told.take(record.partition, from[&record.partition], outcome);
+        }
+        Ok(true)
+    })?;
+    look.through(&topics.jobs, &places.jobs(), Isolation::Committed, |record| {
+        let waits = told.waits(record.partition, record.offset);
+        let job = record.value.as_deref().filter(|_| waits);
+        // A record that is no job becomes a dead letter, and waits for nothing.
+        if let Some(job) = job.and_then(|value| DeliveryJob::decode(value).ok()) {
+            each(&told, &job, &record);
+        }
+        Ok(true)
+    })?;
+    Ok(told)
+}
+
+/// The credential that a lane is of: what stands before its channel or account.
+pub(super) fn credential_of(lane: &str) -> &str {
+    lane.split_once('/').map_or(lane, |(credential, _)| credential)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn outcome(lane: &str, offset: i64, result: OutcomeResult, next_at: Option<i64>) -> Outcome {
+        Outcome {
+            job_id: format!("j-{offset}"),
+            event_id: "e".into(),
+            rule_id: "r".into(),
+            rule_version: 3,
+            lead_id: "l".into(),
+            lane: lane.into(),
+            attempt: 1,
+            result,
+            reason: None,
+            status: None,
+            words: None,
+            message_id: None,
+            started_at: Some(offset),
+            ended_at: offset,
+            next_at,
+            job_partition: Some(0),
+            job_offset: Some(offset),
+            scope: None,
+            thread_ts: None,
+        }
+    }
+
+    #[test]
+    fn a_job_waits_until_a_final_outcome() {
+        use OutcomeResult::{Dead, Retry, Sent, Throttled};
+        let mut told = Told::default();
+        for (offset, result) in [(5, Retry), (6, Sent), (7, Retry), (7, Dead), (8, Throttled), (2, Sent)] {
+            told.take(0, 5, outcome("a/C", offset, result, Some(90)));
+        }
+        let waits: Vec<i64> = (5..11).filter(|offset| told.waits(0, *offset)).collect();
+        assert_eq!(waits, [5, 8, 9, 10]);
+        assert_eq!([5, 7, 9].map(|offset| told.again(0, offset)), [Some(90), None, None]);
+        assert!(told.waits(1, 6), "another partition's outcomes say nothing");
+        // The processor's own have no job.
+        let mut own = outcome("a/C", 9, Sent, None);
+        own.job_offset = None;
+        told.take(0, 5, own);
+        assert!(told.waits(0, 9));
+    }
+
+    #[test]
+    fn a_scope_is_frozen_as_its_outcomes_say_and_free_again_once_one_got_through() {
+        use OutcomeResult::{Retry, Sent, Throttled};
+        let mut told = Told::default();
+        let mut refused = outcome("slack:a/C1", 1, Retry, Some(500));
+        (refused.scope, refused.words) = (Some("credential".into()), Some("invalid_auth".into()));
+        told.take(0, 0, refused);
+        let mut throttled = outcome("slack:b/C1", 2, Throttled, Some(600));
+        throttled.scope = Some("lane".into());
+        told.take(0, 0, throttled);
+        told.take(0, 0, outcome("slack:c/C1", 3, Retry, Some(700)));
+        let until =
+            |scopes: &HashMap<String, Scope>, name: &str| scopes[name].frozen.as_ref().map(|frozen| frozen.until);
+        assert_eq!(until(&told.credentials, "slack:a"), Some(500));
+        assert_eq!(
+            told.credentials["slack:a"].frozen.as_ref().unwrap().why,
+            "retry: invalid_auth"
+        );
+        assert_eq!(until(&told.lanes, "slack:a/C1"), None, "the scope is the credential");
+        assert_eq!(until(&told.lanes, "slack:b/C1"), Some(600));
+        assert_eq!(told.lanes["slack:b/C1"].frozen.as_ref().unwrap().why, "throttled");
+        assert_eq!(until(&told.lanes, "slack:c/C1"), None, "nothing but the job waits");
+        // Another channel of the credential got through.
+        told.take(0, 0, outcome("slack:a/C2", 4, Sent, None));
+        assert_eq!(until(&told.credentials, "slack:a"), None);
+        assert_eq!(until(&told.lanes, "slack:b/C1"), Some(600));
+        assert_eq!(told.credentials["slack:a"].started_at, Some(4));
+    }
+
+    #[test]
+    fn a_credential_is_what_stands_before_the_channel() {
+        for (lane, credential) in [
+            ("slack:bot/C1", "slack:bot"),
+            ("webhook:alerts", "webhook:alerts"),
+            ("clevertap:sealed-0011/ACME", "clevertap:sealed-0011"),
+        ] {
+            assert_eq!(credential_of(lane), credential);
+        }
+    }
+}

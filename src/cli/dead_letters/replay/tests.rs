@@ -1,0 +1,107 @@
+use super::super::tests::{job, letter};
+use super::*;
+use crate::delivery::DeliveryJob;
+use crate::rules::log::RuleLog;
+
+/// Rule `r`, a Slack message with the secret `new`.
+fn rules(action: &serde_json::Value) -> Rules {
+    let rule =
+        json!({"id": "r", "trigger": "lms.lead_sold", "scope": {"level": "product", "id": "*"}, "action": action});
+    let mut log = RuleLog::default();
+    log.apply(0, Some(b"r"), Some(rule.to_string().as_bytes()));
+    log.snapshot()
+}
+
+fn message(secret: &str) -> serde_json::Value {
+    json!({"type": "slack_message", "token": {"secret": secret}, "to": {"channel": "C2"}, "text": "hi"})
+}
+
+fn headers(back: &Back) -> Vec<(&str, &str)> {
+    back.headers.iter().map(|(name, text)| (*name, text.as_str())).collect()
+}
+
+#[test]
+fn an_event_goes_back_as_it_was_and_for_the_failed_rule_alone() {
+    let config = Config::default();
+    let failed = [
+        ("reason", "template_failed"),
+        ("detail", "x"),
+        ("source-topic", "lead-events"),
+        ("event-id", "e-1"),
+        ("rule-id", "r"),
+        ("traceparent", "00-1-2-01"),
+    ];
+    let back_again = back(&letter(&failed, b"{}"), &config, None).unwrap();
+    assert_eq!(
+        (back_again.topic.as_str(), back_again.key.as_slice()),
+        ("lead-events", b"key".as_slice())
+    );
+    assert_eq!(back_again.value.as_deref(), Some(b"{}".as_slice()));
+    let wanted = [
+        ("event-id", "e-1"),
+        ("rule-id", "r"),
+        ("traceparent", "00-1-2-01"),
+        ("replay-of", "2-17"),
+        ("only-rule", "r"),
+    ];
+    assert_eq!(headers(&back_again), wanted);
+    // What could not be decoded is matched anew, by every rule.
+    let undecodable = [("reason", "not_decodable"), ("source-topic", "lead-events")];
+    let back_again = back(&letter(&undecodable, b"{}"), &config, None).unwrap();
+    assert_eq!(headers(&back_again), [("replay-of", "2-17")]);
+}
+
+#[test]
+fn a_job_keeps_its_bytes_unless_its_credential_was_refused() {
+    let config = Config::default();
+    let job = job("slack:old");
+    let (message, gone, other_action) = (
+        rules(&message("new")),
+        Rules::default(),
+        rules(&json!({"type": "slack_webhook", "url": {"secret": "new"}, "text": "hi"})),
+    );
+    let of = |reason, rules| {
+        let headers = [("reason", reason), ("source-topic", "delivery-jobs"), ("job-id", "j-1")];
+        back(&letter(&headers, &job.encode()), &config, rules).unwrap()
+    };
+    for kept in [
+        of("gave_up", Some(&message)),
+        of("credential_refused", Some(&other_action)),
+        of("credential_refused", Some(&gone)),
+    ] {
+        assert_eq!(kept.value, Some(job.encode()));
+        assert_eq!((kept.key.as_slice(), &kept.change), (b"key".as_slice(), &None));
+    }
+    let now = of("credential_refused", Some(&message));
+    let readdressed = DeliveryJob::decode(now.value.as_deref().unwrap()).unwrap();
+    let wanted = DeliveryJob {
+        credential: "slack:new".into(),
+        ..job.clone()
+    };
+    assert_eq!(readdressed, wanted, "nothing but the credential is another");
+    assert_eq!(now.key, b"slack:new", "the key goes with it");
+    assert_eq!(now.change.as_deref(), Some("with slack:new in place of slack:old"));
+    assert_eq!(headers(&now), [("job-id", "j-1"), ("replay-of", "2-17")]);
+}
+
+#[test]
+fn only_what_came_from_our_own_topics_goes_back() {
+    for source in ["inlet:survey", "salesforce.Contact", "dead-letters", ""] {
+        let letter = letter(&[("reason", "not_decodable"), ("source-topic", source)], b"{}");
+        let why = back(&letter, &Config::default(), None).unwrap_err();
+        assert!(
+            why.contains(&format!("{source:?}")) && why.contains("lead-events"),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn a_rate_is_even_to_a_tenth_of_a_second() {
+    let at = |text| batch_max(Some(Rate::parse(text).unwrap()));
+    assert_eq!(
+        [at("20/h"), at("10/s"), at("1000/s"), at("1000000/s")],
+        [1, 1, 98, BATCH_MAX]
+    );
+    assert_eq!(batch_max(None), BATCH_MAX);
+}

@@ -1,0 +1,153 @@
+use super::*;
+use crate::delivery::ActionType;
+use crate::delivery::OnAmbiguous;
+
+/// A job of rule `r` for channel C1, sent with `credential`.
+pub(super) fn job(credential: &str) -> DeliveryJob {
+    DeliveryJob {
+        job_id: "j-1".into(),
+        event_id: "e-1".into(),
+        rule_id: "r".into(),
+        rule_version: 7,
+        lead_id: "l".into(),
+        trigger: "lms.lead_sold".into(),
+        action: ActionType::SlackMessage,
+        credential: credential.into(),
+        destination: "C1".into(),
+        body: r#"{"channel":"C1","text":"hi"}"#.into(),
+        occurred_at: 0,
+        expires_at: None,
+        on_ambiguous: OnAmbiguous::Retry,
+        source_topic: "lead-events".into(),
+        source_partition: 0,
+        source_offset: 0,
+        sealed: None,
+        account_id: None,
+        region: None,
+        digest_after: None,
+        max_rate: None,
+        thread: false,
+    }
+}
+
+/// A dead letter at 2-17 with these headers.
+pub(super) fn letter(headers: &[(&str, &str)], value: &[u8]) -> Letter {
+    let headers = headers
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
+    let record = Record {
+        partition: 2,
+        offset: 17,
+        key: Some(b"key".to_vec()),
+        value: Some(value.to_vec()),
+        headers: headers.collect(),
+        ..Record::default()
+    };
+    Letter::of(record, &Config::default())
+}
+
+#[test]
+fn ids_read_back_and_nothing_else_is_one() {
+    for text in ["0-0", "2-17", "11-9000000000"] {
+        assert_eq!(text.parse::<Id>().unwrap().to_string(), text);
+    }
+    for text in ["", "2", "2-", "-17", "2--17", "a-1", "2-17-3", "+2-17", "99999999999-1"] {
+        let error = text.parse::<Id>().unwrap_err();
+        assert!(error.contains("PARTITION-OFFSET"), "{text}");
+    }
+}
+
+#[test]
+fn every_condition_must_hold() {
+    let job = job("slack:bot").encode();
+    let headers = [
+        ("reason", "gave_up"),
+        ("source-topic", "delivery-jobs"),
+        ("rule-id", "r"),
+        ("event-id", "e-1"),
+    ];
+    let letter = letter(&headers, &job);
+    let some = |text: &str| Some(text.to_owned());
+    let of = |reasons: &[Reason], rule, event, destination| Filter {
+        reasons: reasons.to_vec(),
+        rule,
+        event,
+        destination,
+    };
+    use Reason::{GaveUp, TooLarge};
+    for (filter, holds) in [
+        (of(&[], None, None, None), true),
+        (of(&[TooLarge, GaveUp], None, None, None), true),
+        (of(&[TooLarge], None, None, None), false),
+        (of(&[GaveUp], some("r"), some("e-1"), some("slack:bot")), true),
+        (of(&[], some("x"), None, None), false),
+        (of(&[], None, some("x"), None), false),
+        (of(&[], None, None, some("slack:bot/C1")), true),
+        (of(&[], None, None, some("slack:bot/C2")), false),
+    ] {
+        assert_eq!(filter.holds(&letter), holds, "{filter:?}");
+    }
+    let event = self::letter(&[("reason", "template_failed"), ("source-topic", "lead-events")], b"{}");
+    assert!(
+        !of(&[], None, None, some("slack:bot")).holds(&event),
+        "an event goes nowhere yet"
+    );
+    assert!(of(&[Reason::TemplateFailed], None, None, None).holds(&event));
+}
+
+#[test]
+fn the_audit_says_what_was_replayed() {
+    let mut replayed = Replayed::default();
+    replayed.take(br#"{"who":"ann","when":"2026-03-05T15:16:00Z","replayed":["0-1","2-17"]}"#);
+    // A change of a rule, and what is no audit of ours.
+    replayed.take(br#"{"who":"ann","before":null,"after":{"id":"0-3"}}"#);
+    replayed.take(b"nonsense");
+    replayed.take(br#"{"replayed":["x",5]}"#);
+    let id = |text: &str| text.parse::<Id>().unwrap();
+    assert!(replayed.contains(id("0-1")) && replayed.contains(id("2-17")));
+    assert!(!replayed.contains(id("1-1")) && !replayed.contains(id("0-2")) && !replayed.contains(id("0-3")));
+}
+
+#[test]
+fn what_is_held_is_shown_as_far_as_it_can_be_read() {
+    let held_in = |value: &[u8]| held(&letter(&[("source-topic", "lead-events")], value));
+    assert_eq!(held_in(br#"{"a":1}"#), json!({"a": 1}));
+    assert_eq!(held_in(b"plain"), json!("plain"));
+    assert_eq!(held_in(&[0xFF, 0xFE]), json!("2 bytes that are no text"));
+    let job = held(&letter(
+        &[("source-topic", "delivery-jobs")],
+        &job("slack:bot").encode(),
+    ));
+    assert_eq!(
+        (&job["credential"], &job["body"]["text"]),
+        (&json!("slack:bot"), &json!("hi"))
+    );
+}
+
+#[test]
+fn a_line_has_the_ids_and_cannot_steer_a_terminal() {
+    let headers = [
+        ("reason", "gave_up"),
+        ("detail", "no\u{1b}[2J answer"),
+        ("source-topic", "delivery-jobs"),
+        ("source-partition", "0"),
+        ("source-offset", "5"),
+        ("failed-at", "2026-03-05T15:16:00.123Z"),
+        ("rule-id", "r"),
+    ];
+    let letter = letter(&headers, &job("slack:bot").encode());
+    let text = line(&letter, true);
+    assert!(
+        text.starts_with("2-17") && text.contains("gave_up") && text.contains("from delivery-jobs 0-5"),
+        "{text}"
+    );
+    assert!(
+        text.contains("rule r  lane slack:bot/C1: no [2J answer") && text.ends_with("(replayed)"),
+        "{text}"
+    );
+    let object = object(&letter, false);
+    assert_eq!(
+        (&object["id"], &object["source_offset"], &object["replayed"]),
+        (&json!("2-17"), &json!(5), &json!(false))
+    );
+}

@@ -1,0 +1,205 @@
+//! Looking through a topic without a group: which offsets are asked for, and every record of them,
+//! to the end that the topic had when it was asked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::jobs::Committed;
+use super::reader::{Isolation, Next, Reader, Record};
+use super::{ANSWER_WAIT, Context};
+use crate::config::Config;
+
+/// Clocks that write one partition may differ by so much, in milliseconds.
+const SKEW: i64 = 10 * 60 * 1000;
+
+/// Neighbouring records of one partition: `from` is the first, `until` is behind the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    pub partition: i32,
+    pub from: i64,
+    pub until: i64,
+}
+
+/// A topic that is asked about its offsets.
+pub struct Topic {
+    name: String,
+    partitions: i32,
+    consumer: BaseConsumer<Context>,
+}
+
+impl Topic {
+    /// The error says in one message what is wrong: no broker, a refused log-in, no such topic.
+    pub fn open(config: &Config, name: &str) -> Result<Self, String> {
+        let partitions = super::topics::partitions(config, name)?;
+        let consumer = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group), 1024)
+            // Ends are then the partitions' own, whatever transactions are open.
+            .set("isolation.level", "read_uncommitted")
+            .create_with_context(Context::default())
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            name: name.to_owned(),
+            partitions,
+            consumer,
+        })
+    }
+
+    /// Everything that is there now.
+    pub fn all(&self) -> Result<Vec<Run>, String> {
+        (0..self.partitions).map(|partition| self.run(partition)).collect()
+    }
+
+    /// What was written in a period, in epoch milliseconds. A little more may be given at its end,
+    /// because clocks differ, so that each record's own time has the last word.
+    pub fn between(&self, since: Option<i64>, until: Option<i64>) -> Result<Vec<Run>, String> {
+        let mut runs = self.all()?;
+        if let Some(since) = since {
+            let first = self.at(since)?;
+            for run in &mut runs {
+                run.from = first.get(&run.partition).copied().unwrap_or(run.until).max(run.from);
+            }
+        }
+        if let Some(until) = until {
+            let behind = self.at(until.saturating_add(SKEW))?;
+            for run in &mut runs {
+                run.until = behind.get(&run.partition).copied().unwrap_or(run.until).min(run.until);
+            }
+        }
+        Ok(runs)
+    }
+
+    /// What the senders have committed for each partition.
+    pub fn committed(&self) -> Result<Vec<Committed>, String> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&self.name, 0, self.partitions - 1);
+        let found = self
+            .consumer
+            .committed_offsets(list, ANSWER_WAIT)
+            .map_err(|error| self.silent(&error))?;
+        let of = |partition| {
+            let element = found.find_partition(&self.name, partition);
+            element.map_or(Committed::default(), |element| Committed {
+                offset: match element.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => None,
+                },
+                // More may follow the place of the outcomes.
+                outcomes_from: element
+                    .metadata()
+                    .split(' ')
+                    .next()
+                    .and_then(|place| place.parse().ok()),
+            })
+        };
+        Ok((0..self.partitions).map(of).collect())
+    }
+
+    fn run(&self, partition: i32) -> Result<Run, String> {
+        let (from, until) = self
+            .consumer
+            .fetch_watermarks(&self.name, partition, ANSWER_WAIT)
+            .map_err(|error| self.silent(&error))?;
+        Ok(Run { partition, from, until })
+    }
+
+    /// By partition, the first offset at or after a time; none where all is older.
+    fn at(&self, time: i64) -> Result<BTreeMap<i32, i64>, String> {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..self.partitions {
+            list.add_partition_offset(&self.name, partition, Offset::Offset(time.max(0)))
+                .map_err(|error| self.silent(&error))?;
+        }
+        let found = self
+            .consumer
+            .offsets_for_times(list, ANSWER_WAIT)
+            .map_err(|error| self.silent(&error))?;
+        let elements = found.elements();
+        let offsets = elements.iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
+        });
+        Ok(offsets.collect())
+    }
+
+    fn silent(&self, error: &KafkaError) -> String {
+        format!("topic {} can't be asked for its offsets: {error}", self.name)
+    }
+}
+
+/// Every record of some runs: in order within a partition, partitions mixed.
+pub struct Scan {
+    reader: Option<Reader>,
+    topic: String,
+    /// By partition, where its run ends; a run that was read to there is out.
+    left: BTreeMap<i32, i64>,
+    silent: Duration,
+}
+
+impl Scan {
+    pub fn begin(config: &Config, topic: &str, runs: &[Run], isolation: Isolation) -> Result<Self, String> {
+        let runs = runs.iter().filter(|run| run.from < run.until);
+        let places: Vec<(i32, Option<i64>)> = runs.clone().map(|run| (run.partition, Some(run.from))).collect();
+        let reader = (!places.is_empty()).then(|| Reader::assign(config, topic, &places, isolation));
+        Ok(Self {
+            reader: reader.transpose().map_err(|error| error.to_string())?,
+            topic: topic.to_owned(),
+            left: runs.map(|run| (run.partition, run.until)).collect(),
+            silent: Duration::ZERO,
+        })
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<Record, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let wait = Duration::from_millis(100);
+        let reader = self.reader.as_ref()?;
+        while !self.left.is_empty() {
+            match reader.next(wait) {
+                Next::Record(record) => {
+                    self.silent = Duration::ZERO;
+                    let Some(until) = self.left.get(&record.partition).copied() else {
+                        continue;
+                    };
+                    if record.offset + 1 >= until {
+                        self.left.remove(&record.partition);
+                    }
+                    if record.offset < until {
+                        return Some(Ok(record));
+                    }
+                }
+                // Markers of transactions are no records, and those still open hide what is behind them.
+                Next::End(partition) => drop(self.left.remove(&partition)),
+                Next::Nothing => self.silent += wait,
+            }
+            if self.silent > 2 * ANSWER_WAIT {
+                self.left.clear();
+                return Some(Err(format!(
+                    "topic {} can't be read to its end: the broker is silent",
+                    self.topic
+                )));
+            }
+        }
+        None
+    }
+}
+
+impl std::fmt::Debug for Topic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topic")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scan")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}
