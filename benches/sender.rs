@@ -1,0 +1,502 @@
+//! The sender on a real Kafka, against destinations that cost next to nothing. See benches/README.md.
+//!
+//! Jobs are written to the jobs topic themselves, so that only `leadlane run --role sender` is at work. Which arrive, and
+//! how often, must be exact; times never fail the run.
+//!
+//! - `slack`: messages a second with their outcomes acknowledged, over 200 channels of 8 credentials.
+//! - `clevertap`: records a second in batches of 1,000, beside a bare reqwest loop that posts the same bodies, as many at
+//!   a time, to the same destination.
+//! - `flood`: how long jobs of healthy lanes take to arrive while one destination hangs and another lane has a
+//!   million jobs waiting, beside a run without the two; with 10 and with 1,000 destinations. All jobs share one partition.
+
+#![allow(clippy::unwrap_used, reason = "a bench that panics says why")]
+#![allow(clippy::disallowed_methods, reason = "a bench is set up by variables")]
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use leadlane::config::Config;
+use leadlane::delivery::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, job_id};
+use leadlane::kafka::producer::{Producer, Record};
+use leadlane::kafka::reader;
+use tokio::net::TcpListener;
+
+use destination::Arrivals;
+
+#[path = "sender/destination.rs"]
+mod destination;
+
+const ROUNDS: usize = 3;
+const CREDENTIALS: usize = 8;
+const CHANNELS: usize = 200;
+/// Uploads at once, of Leadlane and of the bare loop: CleverTap's own limit.
+const UPLOADS: usize = 15;
+const BATCH: usize = 1000;
+
+fn main() {
+    let parts: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wants = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    if wants("slack") {
+        slack(number("LEADLANE_BENCH_MESSAGES", 100_000));
+    }
+    if wants("clevertap") {
+        let records = number("LEADLANE_BENCH_RECORDS", 1_000_000);
+        clevertap(records, Duration::from_millis(200));
+        clevertap(records, Duration::ZERO);
+    }
+    if wants("flood") {
+        let (waiting, seconds) = (
+            number("LEADLANE_BENCH_FLOOD", 1_000_000),
+            number("LEADLANE_BENCH_SECONDS", 30),
+        );
+        for destinations in [10, 1000] {
+            flood(destinations, waiting, seconds as u64);
+        }
+    }
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} takes a number, not {text}"))
+    })
+}
+
+fn slack(count: usize) {
+    println!("slack: {count} messages, {CHANNELS} channels, {CREDENTIALS} credentials");
+    for round in 0..ROUNDS {
+        let bench = Bench::new(4, count, Duration::ZERO, "");
+        let jobs = (0..count).map(|number| {
+            let channel = number % CHANNELS;
+            message(
+                number,
+                &format!("bot-{}", channel % CREDENTIALS),
+                &format!("C{channel}"),
+            )
+        });
+        bench.write(jobs);
+        let (seconds, memory, cpu) = bench.drain(count);
+        let came = bench.arrivals.counted();
+        assert_eq!(came, (count, 0), "each message arrives once");
+        println!(
+            "round {round}: {:.0} requests/s with their outcomes; peak memory {memory} MB, {:.1} µs CPU a message",
+            count as f64 / seconds,
+            cpu * 1e6 / count as f64,
+        );
+    }
+}
+
+fn clevertap(count: usize, latency: Duration) {
+    println!("clevertap: {count} records, an upload takes {} ms", latency.as_millis());
+    let mut ratios = Vec::new();
+    for round in 0..ROUNDS {
+        let bench = Bench::new(1, count, latency, "");
+        bench.write((0..count).map(record));
+        let (seconds, memory, cpu) = bench.drain(count);
+        assert_eq!(bench.arrivals.counted(), (count, 0), "each record arrives once");
+        let ours = count as f64 / seconds;
+        let bare = bare(count, latency);
+        ratios.push(ours / bare);
+        println!(
+            "round {round}: leadlane {ours:.0} records/s in {} uploads, bare loop {bare:.0} records/s, ratio {:.2}; \
+             peak memory {memory} MB, {:.1} µs CPU a record",
+            bench.arrivals.requests(),
+            ours / bare,
+            cpu * 1e6 / count as f64,
+        );
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median ratio {:.2}", ratios[ROUNDS / 2]);
+}
+
+/// Posts the same bodies with nothing around it: records a second.
+fn bare(count: usize, latency: Duration) -> f64 {
+    let arrivals = Arrivals::of(count);
+    let (_runtime, address) = serve(Arc::clone(&arrivals), latency);
+    let bodies: Vec<String> = (0..count)
+        .step_by(BATCH)
+        .map(|first| {
+            let records: Vec<String> = (first..count.min(first + BATCH))
+                .map(|number| record(number).body)
+                .collect();
+            format!("{{\"d\":[{}]}}", records.join(","))
+        })
+        .collect();
+    let bodies = Arc::new(std::sync::Mutex::new(bodies));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let began = Instant::now();
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().tcp_nodelay(true).build().unwrap();
+        let tasks: Vec<_> = (0..UPLOADS)
+            .map(|_| {
+                let (client, bodies) = (client.clone(), Arc::clone(&bodies));
+                let url = format!("http://{address}/1/upload");
+                tokio::spawn(async move {
+                    loop {
+                        let Some(body) = bodies.lock().unwrap().pop() else {
+                            return;
+                        };
+                        let answer = client
+                            .post(&url)
+                            .header("content-type", "application/json")
+                            .body(body)
+                            .send();
+                        let text = answer.await.unwrap().text().await.unwrap();
+                        assert!(text.contains("success"), "{text}");
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    assert_eq!(arrivals.counted(), (count, 0));
+    count as f64 / seconds
+}
+
+fn flood(destinations: usize, waiting: usize, seconds: u64) {
+    println!("flood: {destinations} destinations, {waiting} jobs waiting in one of them, for {seconds} s");
+    let quiet = healthy(destinations - 2, 0, seconds);
+    let flooded = healthy(destinations - 2, waiting, seconds);
+    println!(
+        "ratio p50 {:.2} (the goal is 1.25), p99 {:.2} (the goal is 1.5)",
+        flooded.0 as f64 / quiet.0 as f64,
+        flooded.1 as f64 / quiet.1 as f64
+    );
+}
+
+/// The latency of jobs that come evenly to `lanes` healthy lanes, from their intended time: p50 and p99 in µs.
+fn healthy(lanes: usize, waiting: usize, seconds: u64) -> (u64, u64) {
+    const EVERY: Duration = Duration::from_millis(4);
+    let count = (seconds * 1000 / EVERY.as_millis() as u64) as usize;
+    let bench = Bench::new(
+        1,
+        count,
+        Duration::ZERO,
+        "{credential: 'slack:flood', channel: CFLOOD, rate: 10/s}",
+    );
+    if waiting > 0 {
+        bench.write((0..waiting).map(|number| message_of("flood", number, "flood", "CFLOOD")));
+        bench.write((0..1000).map(hung));
+    }
+    let sender = bench.start();
+    if waiting > 0 {
+        bench.wait_for("the flood to be known", 120, || {
+            bench.metric("leadlane_lane_backlog") >= waiting as f64
+        });
+    }
+    let producer = bench.producer();
+    let (began, zero) = (Instant::now(), bench.arrivals.now());
+    for number in 0..count {
+        let lane = number % lanes;
+        let job = message(number, &format!("bot-{}", lane % CREDENTIALS), &format!("C{lane}"));
+        std::thread::sleep((EVERY * number as u32).saturating_sub(began.elapsed()));
+        put(&producer, &bench.config, &job);
+    }
+    bench.wait_for("the healthy lanes' jobs to arrive", 60, || {
+        bench.arrivals.counted().0 == count
+    });
+    let (memory, _) = sender.cost();
+    sender.stop();
+    let (came, repeats) = bench.arrivals.counted();
+    assert_eq!((came, repeats), (count, 0), "each job of a healthy lane arrives once");
+    let mut latencies: Vec<u64> = (0..count)
+        .map(|number| {
+            let intended = zero + EVERY.as_micros() as u64 * number as u64;
+            bench.arrivals.first(number).unwrap().saturating_sub(intended)
+        })
+        .collect();
+    latencies.sort_unstable();
+    let (p50, p99) = (latencies[count / 2], latencies[count * 99 / 100]);
+    println!(
+        "{lanes} healthy lanes, {waiting} jobs waiting: p50 {:.1} ms, p99 {:.1} ms, peak memory {memory} MB, {} of the flood sent",
+        p50 as f64 / 1000.0,
+        p99 as f64 / 1000.0,
+        bench.arrivals.others(),
+    );
+    (p50, p99)
+}
+
+/// A group, topics and destinations of its own.
+struct Bench {
+    config: Config,
+    dir: PathBuf,
+    admin: u16,
+    arrivals: Arc<Arrivals>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+/// A runtime that serves, and where.
+fn serve(arrivals: Arc<Arrivals>, latency: Duration) -> (tokio::runtime::Runtime, String) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    runtime.spawn(destination::serve(listener, arrivals, latency));
+    (runtime, address)
+}
+
+impl Bench {
+    fn new(partitions: usize, jobs: usize, latency: Duration, limits: &str) -> Self {
+        let brokers =
+            std::env::var("LEADLANE_TEST_KAFKA").expect("LEADLANE_TEST_KAFKA names a Kafka; see benches/README.md");
+        let arrivals = Arrivals::of(jobs);
+        let (runtime, address) = serve(Arc::clone(&arrivals), latency);
+        let hangs = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let hung = hangs.local_addr().unwrap();
+        runtime.spawn(destination::hang(hangs));
+        let run = format!("bench-{}-{}", std::process::id(), fastrand::u32(..));
+        let dir = std::env::temp_dir().join(format!("leadlane-{run}"));
+        std::fs::create_dir_all(dir.join("secrets")).unwrap();
+        for credential in 0..CREDENTIALS {
+            std::fs::write(
+                dir.join(format!("secrets/bot-{credential}")),
+                format!("xoxb-{credential}-bench"),
+            )
+            .unwrap();
+        }
+        std::fs::write(dir.join("secrets/flood"), "xoxb-99-flood").unwrap();
+        std::fs::write(dir.join("secrets/passcode"), "bench-passcode").unwrap();
+        let admin = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let account = |name: &str, address: &str| {
+            format!(
+                "{name}: {{region: in1, account_id: {name}, passcode: {{secret: passcode}}, concurrency: {UPLOADS}, api_url: 'http://{address}'}}"
+            )
+        };
+        let text = format!(
+            "kafka: {{brokers: '{brokers}', group: {run}}}\nadmin: {{listen: '127.0.0.1:{admin}'}}\nlog: {{level: warn}}\n\
+             topics: {{events: {run}-events, rules: {run}-rules, jobs: {run}-jobs, outcomes: {run}-outcomes, dead_letters: {run}-dead, audit: {run}-audit}}\n\
+             slack: {{api_url: 'http://{address}/api', channel_rate: 100000/s, workspace_rate: 100000/s, limits: [{limits}]}}\n\
+             clevertap: {{batch_max: {BATCH}, accounts: {{{}, {}}}}}\nsecrets: {{dir: '{}'}}\n",
+            account("acme", &address),
+            account("hung", &hung.to_string()),
+            dir.join("secrets").display(),
+        );
+        std::fs::write(dir.join("leadlane.yaml"), &text).unwrap();
+        let bench = Self {
+            config: Config::parse("bench", &text, []).unwrap(),
+            dir,
+            admin,
+            arrivals,
+            _runtime: runtime,
+        };
+        let created = bench
+            .command(&["topics", "create", "--partitions", &partitions.to_string()])
+            .status()
+            .unwrap();
+        assert!(created.success(), "leadlane topics create");
+        bench
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leadlane"));
+        command.arg("--config").arg(self.dir.join("leadlane.yaml"));
+        command.args(arguments).stdout(Stdio::null());
+        command
+    }
+
+    fn producer(&self) -> Producer {
+        Producer::new(&self.config, 1_000_000).unwrap()
+    }
+
+    fn write(&self, jobs: impl Iterator<Item = DeliveryJob>) {
+        let producer = self.producer();
+        jobs.for_each(|job| put(&producer, &self.config, &job));
+        assert!(producer.flush(Duration::from_secs(300)));
+    }
+
+    fn start(&self) -> Sender {
+        let log = std::fs::File::create(self.dir.join("log")).unwrap();
+        let mut command = self.command(&["run", "--role", "sender"]);
+        Sender(command.stderr(log).spawn().unwrap())
+    }
+
+    /// Runs a sender until all `count` jobs are settled: the seconds from the first outcome to the last, peak MB, CPU seconds.
+    fn drain(&self, count: usize) -> (f64, u64, f64) {
+        let sender = self.start();
+        self.wait_for("every job to be sent", 600, || {
+            self.metric("leadlane_outcomes_total") >= count as f64
+        });
+        let (memory, cpu) = sender.cost();
+        sender.stop();
+        let (mut jobs, mut first, mut last) = (std::collections::HashSet::new(), i64::MAX, i64::MIN);
+        reader::read_whole(&self.config, &self.config.topics.outcomes, |outcome| {
+            (first, last) = (first.min(outcome.timestamp), last.max(outcome.timestamp));
+            let outcome = Outcome::decode(outcome.value.as_deref().unwrap()).unwrap();
+            assert_eq!(outcome.result, OutcomeResult::Sent, "{outcome:?}");
+            assert!(jobs.insert(outcome.job_id), "two final outcomes of one job");
+            true
+        })
+        .unwrap();
+        assert_eq!(jobs.len(), count, "each job has its outcome");
+        ((last - first).max(1) as f64 / 1000.0, memory, cpu)
+    }
+
+    /// A metric of the sender, summed over its labels; 0 while there is none.
+    fn metric(&self, name: &str) -> f64 {
+        use std::io::{Read, Write};
+        let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.admin)) else {
+            return 0.0;
+        };
+        let mut text = String::new();
+        drop(stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        drop(stream.read_to_string(&mut text));
+        let values = text
+            .lines()
+            .filter(|line| line.starts_with(name))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum()
+    }
+
+    /// Waits until it is so, or says that it didn't come to it.
+    fn wait_for(&self, what: &str, seconds: u64, so: impl Fn() -> bool) {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while !so() {
+            if Instant::now() > until {
+                println!("waited {seconds} s in vain for {what}");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.dir));
+    }
+}
+
+fn put(producer: &Producer, config: &Config, job: &DeliveryJob) {
+    let record = Record {
+        topic: &config.topics.jobs,
+        partition: None,
+        key: job.credential.as_bytes(),
+        value: Some(&job.encode()),
+        headers: rdkafka::message::OwnedHeaders::new(),
+    };
+    producer.write(&record, |ack| assert!(ack.is_ok(), "{ack:?}"));
+}
+
+/// A sender that runs; killed when dropped.
+struct Sender(Child);
+
+impl Sender {
+    /// Peak MB and CPU seconds so far.
+    fn cost(&self) -> (u64, f64) {
+        let of = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id())).unwrap();
+        let status = of("status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        let stat = of("stat");
+        let ticks: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks = ticks[11].parse::<f64>().unwrap() + ticks[12].parse::<f64>().unwrap();
+        (peak / 1024, ticks / 100.0)
+    }
+
+    /// SIGTERM, and then a clean end.
+    fn stop(mut self) {
+        Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
+        assert!(self.0.wait().unwrap().success(), "a clean stop");
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The job `number` of a rule, with all that the actions share.
+fn job(
+    rule: &str,
+    number: usize,
+    action: ActionType,
+    credential: String,
+    destination: String,
+    body: String,
+) -> DeliveryJob {
+    let event_id = format!("0190f3c2-6f7b-7c11-9a55-{number:012}");
+    DeliveryJob {
+        job_id: job_id(&event_id, rule).to_string(),
+        event_id,
+        rule_id: rule.to_owned(),
+        rule_version: 7,
+        lead_id: format!("{}", 84_000_000 + number),
+        trigger: "lms.lead_sold".to_owned(),
+        action,
+        credential,
+        destination,
+        body,
+        occurred_at: leadlane::app::now_millis(),
+        expires_at: None,
+        on_ambiguous: OnAmbiguous::Retry,
+        source_topic: "lead-events".to_owned(),
+        source_partition: 0,
+        source_offset: number as i64,
+        sealed: None,
+        account_id: None,
+        region: None,
+        digest_after: None,
+        max_rate: None,
+        thread: false,
+    }
+}
+
+fn message(number: usize, secret: &str, channel: &str) -> DeliveryJob {
+    message_of(&number.to_string(), number, secret, channel)
+}
+
+fn message_of(mark: &str, number: usize, secret: &str, channel: &str) -> DeliveryJob {
+    let text = format!("#{mark}# Lead {} sold to SafeDrive for $42.50", 84_000_000 + number);
+    let body = serde_json::json!({"channel": channel, "text": text}).to_string();
+    let credential = format!("slack:{secret}");
+    job(
+        "to-channel",
+        number,
+        ActionType::SlackMessage,
+        credential,
+        channel.to_owned(),
+        body,
+    )
+}
+
+fn record(number: usize) -> DeliveryJob {
+    upload("acme", &number.to_string(), number)
+}
+
+fn hung(number: usize) -> DeliveryJob {
+    upload("hung", "hung", number)
+}
+
+fn upload(account: &str, mark: &str, number: usize) -> DeliveryJob {
+    let identity = format!("ana-{number}@example.com");
+    let body = serde_json::json!({
+        "type": "event", "identity": identity, "ts": 1_772_723_760 + number, "evtName": "Lead sold",
+        "evtData": {"Lead": format!("#{mark}#"), "Buyer": "SafeDrive", "Price": 42.5, "State": "TX", "Product": "Auto Insurance"},
+    });
+    let credential = format!("clevertap:{account}");
+    job(
+        "to-event",
+        number,
+        ActionType::ClevertapEvent,
+        credential,
+        identity,
+        body.to_string(),
+    )
+}
