@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::delivery::limit::Rate;
+use crate::inlet::Inlet;
 use crate::secrets::keys::PublicKey;
 use crate::secrets::{Secret, SecretRef};
 
@@ -39,6 +40,9 @@ pub struct Config {
     pub secrets: Secrets,
     pub admin: Admin,
     pub metrics: Metrics,
+    pub inlet: InletServer,
+    #[serde(with = "form::inlets")]
+    pub inlets: Vec<Inlet>,
     pub log: Log,
 }
 
@@ -200,6 +204,18 @@ pub struct Admin {
 pub struct Metrics {
     /// So many rules get a label of their own in `rule_matches_total`; the rest is `other`.
     pub rules_max: usize,
+}
+
+/// Where the inlets of kind http listen; never the admin's listener.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InletServer {
+    pub listen: SocketAddr,
+    /// A request's body, inflated.
+    #[serde(with = "bytes")]
+    pub body_max: usize,
+    /// Requests in flight; beyond it the answer is 503.
+    pub in_flight_max: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -68,6 +68,7 @@ pub mod delivery;
 pub mod demo;
 pub mod destination;
 pub mod feed;
+pub mod inlet;
 pub mod kafka;
 pub mod lead;
 pub mod metrics;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use crate::lead::{Entity, LeadEvent};
+use crate::lead::{Entity, LeadEvent, Lookup};
 use crate::template::{OnMissing, Template};
 use condition::{Comparison, Condition};
 pub use credential::{Account, Secret, SecretName};

@@ -69,8 +69,13 @@ pub fn decode<'a>(bytes: &'a [u8], schemas: &Schemas) -> Result<LeadEvent<'a>, D
             let (guid, datum) = split(framed, "a schema GUID")?;
             avro::decode(datum, registered(schemas, SchemaId::Guid(guid))?)
         }
-        _ => json::decode(json_text(bytes)?),
+        _ => decode_json(bytes),
     }
+}
+
+/// Decodes an event that is JSON.
+pub fn decode_json(bytes: &[u8]) -> Result<LeadEvent<'_>, DecodeError> {
+    json::decode(json_text(bytes)?)
 }
 
 fn split<'a, const N: usize>(framed: &'a [u8], what: &str) -> Result<([u8; N], &'a [u8]), DecodeError> {

@@ -231,7 +231,7 @@ impl Reader {
         let price = filters.get("price").and_then(|value| self.price(value));
         let conditions = filters
             .get("where")
-            .map(|value| self.conditions(value))
+            .map(|value| self.conditions("filters.where", value))
             .unwrap_or_default();
         Filters {
             method,
@@ -286,15 +286,15 @@ impl Reader {
         Some(PriceFilter::Between(low, high))
     }
 
-    fn conditions(&mut self, value: &Value) -> Vec<Condition> {
+    pub(crate) fn conditions(&mut self, field: &str, value: &Value) -> Vec<Condition> {
         let Some(list) = value.as_array() else {
             self.refuse::<()>(
-                "filters.where",
+                field,
                 "needs a list of conditions, such as [{path: $.consumer.state, eq: TX}]",
             );
             return Vec::new();
         };
-        let fields = (0..).map(|at| format!("filters.where[{at}]"));
+        let fields = (0..).map(|at| format!("{field}[{at}]"));
         list.iter()
             .zip(fields)
             .filter_map(|(value, field)| self.condition(&field, value))
