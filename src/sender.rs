@@ -75,6 +75,7 @@ enum Back {
         at: JobAt,
         generation: u64,
         is_final: bool,
+        attempt: Option<u64>,
         outcome_offset: Result<Option<i64>, Arc<Settled>>,
     },
     /// Kafka has not taken a dead letter.
@@ -99,6 +100,9 @@ struct Loop {
     stopping: bool,
     refused: HashSet<String>,
     failing: HashSet<String>,
+    /// Attempts that were answered, and how many of their outcomes Kafka doesn't have yet. They count as
+    /// in flight: a crash now would send them again.
+    unacknowledged: HashMap<u64, usize>,
     /// The oldest job is past half of its age.
     old: bool,
     pace: Pace,
@@ -123,6 +127,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         stopping: *stop.borrow(),
         refused: HashSet::new(),
         failing: HashSet::new(),
+        unacknowledged: HashMap::new(),
         old: false,
         pace: Pace::default(),
         at,
@@ -223,7 +228,9 @@ impl Loop {
             return;
         }
         let mut settled = Vec::new();
-        while let Some(attempt) = self.dispatch.next((self.at.now)(), &mut settled) {
+        while self.dispatch.in_flight() + self.unacknowledged.len() < self.at.config.sender.in_flight_max
+            && let Some(attempt) = self.dispatch.next((self.at.now)(), &mut settled)
+        {
             self.spawn(attempt);
         }
         self.settle_all(settled);
@@ -357,15 +364,17 @@ impl Loop {
                 at,
                 generation,
                 is_final,
+                attempt,
                 outcome_offset,
             } => {
                 let ours = self.partitions.get_mut(&at.partition);
                 let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
-                    return;
+                    return self.acknowledged(attempt);
                 };
                 match outcome_offset {
                     Ok(offset) => {
                         partition.unacknowledged -= 1;
+                        self.acknowledged(attempt);
                         if is_final {
                             self.dispatch.acked(at, offset);
                         }
@@ -379,6 +388,17 @@ impl Loop {
                 generation,
                 recalled,
             } => self.recalled(partition, generation, recalled),
+        }
+    }
+
+    /// One outcome of the attempt is in Kafka, or nobody's here any more.
+    fn acknowledged(&mut self, attempt: Option<u64>) {
+        let Some(attempt) = attempt else { return };
+        if let Some(outcomes) = self.unacknowledged.get_mut(&attempt) {
+            *outcomes -= 1;
+            if *outcomes == 0 {
+                self.unacknowledged.remove(&attempt);
+            }
         }
     }
 

@@ -141,6 +141,8 @@ pub struct Settled {
     pub outcome: Outcome,
     /// The job goes to the dead letters for this reason.
     pub dead: Option<Reason>,
+    /// The attempt that was answered so; none where nothing was asked.
+    pub attempt: Option<u64>,
 }
 
 /// How often waiting jobs are looked through for those that are too old.
@@ -397,6 +399,7 @@ impl Dispatch {
             traceparent: payload.traceparent.clone(),
             outcome,
             dead,
+            attempt: None,
         }
     }
 }
