@@ -21,7 +21,7 @@ use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Settin
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
-use crate::delivery::{CodecError, DeliveryJob, Provider};
+use crate::delivery::{CodecError, DeliveryJob, OutcomeResult, Provider};
 use crate::destination::Destinations;
 use crate::kafka::SESSION_TIMEOUT;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
@@ -336,6 +336,10 @@ impl Loop {
                 self.at.metrics.attempted(provider, result, took);
                 let settled = self.dispatch.answered(attempt, answers, (self.at.now)());
                 self.pace.sent(settled.len(), (self.at.now)());
+                // However many jobs it stood for, it was one message.
+                if settled.iter().any(|one| one.outcome.result == OutcomeResult::Digested) {
+                    self.at.metrics.digest();
+                }
                 self.settle_all(settled);
             }
             Back::Loaded { load, jobs } => {
