@@ -1,7 +1,7 @@
 //! What a person is told of the acts: what is merged, refused, probed, mended and replayed, and what
 //! arrived of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::delivery::recall::credential_of;
@@ -21,7 +21,7 @@ pub(super) struct Story {
     seen: u64,
     refused: HashSet<String>,
     /// By the message's id.
-    digests: BTreeMap<String, Digest>,
+    digests: HashMap<String, Digest>,
     messages: usize,
     /// By job id, the place of its dead letter.
     dead: HashMap<String, String>,
@@ -42,7 +42,7 @@ impl Story {
             sandbox,
             seen: 0,
             refused: HashSet::new(),
-            digests: BTreeMap::new(),
+            digests: HashMap::new(),
             messages: 0,
             dead: HashMap::new(),
             died: None,
@@ -97,10 +97,7 @@ impl Story {
     /// The digests that are complete, with what arrived.
     pub(super) fn digests(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
-        for (id, digest) in self
-            .digests
-            .extract_if(.., |_, digest| digest.last.elapsed() > COMPLETE)
-        {
+        for (id, digest) in self.digests.extract_if(|_, digest| digest.last.elapsed() > COMPLETE) {
             let Digest { rule, lane, jobs, .. } = digest;
             self.messages += 1;
             lines.push(format!(
