@@ -3,7 +3,7 @@
 //! librdkafka's mock broker stands in for Kafka, the sandbox for Slack and CleverTap; the processor
 //! and the sender are the real ones, and so is the command that replays a dead letter. Believable
 //! events come at a steady rate with a few bad ones among them, and on the way a few things go wrong
-//! ([`acts`]). The mock proves nothing about promises: it forgets transactional offsets and shows
+//! (`acts`). The mock proves nothing about promises: it forgets transactional offsets and shows
 //! aborted records.
 
 use std::path::PathBuf;
@@ -177,10 +177,18 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
         ..crate::config::Kafka::default()
     };
     config.admin.listen = ([127, 0, 0, 1], 0).into();
-    config.slack.api_url = format!("http://{sandbox}/api");
-    config.slack.webhook_hosts = vec![sandbox.to_owned()];
-    config.secrets.dir = Some(folder.0.clone());
+    // The limits that the sandbox has, too: what is shown doesn't hang on anyone's own.
+    config.slack = crate::config::Slack {
+        api_url: format!("http://{sandbox}/api"),
+        webhook_hosts: vec![sandbox.to_owned()],
+        ..crate::config::Slack::default()
+    };
+    config.sender = crate::config::Sender::default();
     config.sender.retry.probe_first = acts::PROBE_FIRST;
+    config.secrets = crate::config::Secrets {
+        dir: Some(folder.0.clone()),
+        ..crate::config::Secrets::default()
+    };
     let account = Account {
         region: "sandbox".to_owned(),
         account_id: "ACME".to_owned(),
