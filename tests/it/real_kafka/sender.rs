@@ -352,6 +352,9 @@ fn an_independent_slack_reads_back_what_was_sent() {
             .as_str(),
     );
     let process = leadlane.start(&[]);
+    process.log_until(30, |log| {
+        log.contains("the Slack token works, as admin in the team Leadlane tests")
+    });
     send(&leadlane, 0..25, "lms.lead_sold");
     until_final(&leadlane, 25);
     process.stop();
