@@ -21,7 +21,7 @@ use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Settin
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
-use crate::delivery::{CodecError, DeliveryJob, Provider};
+use crate::delivery::{CodecError, DeliveryJob, OutcomeResult, Provider};
 use crate::destination::Destinations;
 use crate::kafka::SESSION_TIMEOUT;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
@@ -198,6 +198,7 @@ pub fn settings(config: &Config) -> Settings {
         batch_wait: config.clevertap.batch_wait,
         retry_initial: config.sender.retry.initial,
         retry_max: config.sender.retry.max,
+        probe_first: config.sender.retry.probe_first,
         step_aside: config.sender.retry.step_aside,
         give_up_after: config.sender.retry.give_up_after,
         job_age_max: config.sender.job_age_max,
@@ -343,6 +344,10 @@ impl Loop {
                 self.at.metrics.attempted(provider, result, took);
                 let settled = self.dispatch.answered(attempt, answers, (self.at.now)());
                 self.pace.sent(settled.len(), (self.at.now)());
+                // However many jobs it stood for, it was one message.
+                if settled.iter().any(|one| one.outcome.result == OutcomeResult::Digested) {
+                    self.at.metrics.digest();
+                }
                 self.settle_all(settled);
             }
             Back::Loaded { load, jobs } => {

@@ -260,6 +260,19 @@ impl Process {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+
+    /// Waits until the log says enough, and gives it.
+    pub(crate) fn log_until(&self, seconds: u64, enough: impl Fn(&str) -> bool) -> String {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let log = self.log();
+            if enough(&log) {
+                return log;
+            }
+            assert!(Instant::now() < until, "after {seconds} s the log is:\n{log}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 impl Drop for Process {
@@ -301,6 +314,14 @@ impl Destinations {
             "slack: {{api_url: 'http://{address}/api', webhook_hosts: ['{address}'], channel_rate: {rate}, webhook_rate: {rate}, workspace_rate: {rate}}}\n\
              clevertap: {{accounts: {{acme: {{region: in1, account_id: ACME, passcode: {{secret: acme-passcode}}, api_url: 'http://{address}'}}}}}}"
         )
+    }
+
+    /// Orders something of the sandbox's control API.
+    pub(crate) fn control(&self, path: &str, order: &'static str) {
+        let url = format!("http://{}/_sandbox/{path}", self.address);
+        let sending = async { reqwest::Client::new().post(url).body(order).send().await };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        assert_eq!(runtime.unwrap().block_on(sending).unwrap().status(), 200);
     }
 
     /// The texts of messages that were taken.

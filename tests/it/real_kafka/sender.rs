@@ -352,6 +352,9 @@ fn an_independent_slack_reads_back_what_was_sent() {
             .as_str(),
     );
     let process = leadlane.start(&[]);
+    process.log_until(30, |log| {
+        log.contains("the Slack token works, as admin in the team Leadlane tests")
+    });
     send(&leadlane, 0..25, "lms.lead_sold");
     until_final(&leadlane, 25);
     process.stop();
@@ -380,5 +383,78 @@ fn an_independent_slack_reads_back_what_was_sent() {
             1,
             "{wanted} in {texts:?}"
         );
+    }
+}
+
+#[test]
+fn at_its_start_a_sender_says_what_the_tokens_of_its_rules_may_do() {
+    let destinations = open_sandbox();
+    let leadlane = leadlane("introduced", &destinations, "50/s");
+    leadlane.secret("revoked-bot", "xoxb-hunter2-revoked");
+    leadlane.secret("paused-bot", "xoxb-hunter2-paused");
+    let rule = |id: &str, status: &str, bot: &str| {
+        format!(
+            "- {{id: {id}, status: {status}, trigger: lms.lead_sold, scope: {{level: product, id: '*'}}, \
+             action: {{type: slack_message, token: {{secret: {bot}}}, to: {{channel: C0SALES}}, text: hi}}}}\n"
+        )
+    };
+    leadlane.apply(&format!(
+        "{}{}{}",
+        rule("to-channel", "active", "sales-bot"),
+        rule("by-revoked", "active", "revoked-bot"),
+        rule("by-paused", "paused", "paused-bot"),
+    ));
+    destinations.control(
+        "credentials",
+        r#"{"token":"xoxb-hunter2-token","scopes":"chat:write,im:write"}"#,
+    );
+    destinations.control(
+        "credentials",
+        r#"{"token":"xoxb-hunter2-revoked","refused":true,"error":"token_revoked"}"#,
+    );
+    let process = leadlane.start(&["--role", "sender"]);
+    let lacks = "it lacks channels:join, so that public channels can't be joined";
+    let refused = "the Slack token is refused: token_revoked";
+    let log = process.log_until(30, |log| log.contains(lacks) && log.contains(refused));
+    process.stop();
+    let line = |words: &str| log.lines().find(|line| line.contains(words)).unwrap();
+    assert!(line(lacks).contains("slack:sales-bot"), "{log}");
+    assert!(line(refused).contains("slack:revoked-bot"), "{log}");
+    assert!(!log.contains("hunter2") && !log.contains("paused-bot"), "{log}");
+    let asked = destinations.sandbox.log();
+    let methods: Vec<&str> = asked.iter().map(|arrival| arrival.method).collect();
+    assert_eq!(methods, ["auth.test", "auth.test"], "nothing is posted");
+}
+
+#[test]
+fn a_digest_is_one_message_that_settles_each_of_its_jobs_and_is_counted_once() {
+    let destinations = open_sandbox();
+    let leadlane = leadlane("digest", &destinations, "1/s");
+    leadlane.apply(
+        "- {id: to-channel, trigger: lms.lead_sold, scope: {level: product, id: '*'}, action: {type: slack_message, \
+         token: {secret: sales-bot}, to: {channel: C0SALES}, text: 'sold {{$.event_id}}', when_busy: {digest_after: 3s}}}\n\
+         - {id: to-profile, status: paused, trigger: lms.lead_sold, scope: {level: product, id: '*'}, \
+         action: {type: clevertap_profile, account: acme, identity: '{{$.lead_id}}', properties: {A: b}}}",
+    );
+    send(&leadlane, 0..20, "lms.lead_sold");
+    let process = leadlane.start(&[]);
+    until_final(&leadlane, 20);
+    let metrics = leadlane.get("/metrics").unwrap().1;
+    process.stop();
+    let outcomes = outcomes(&leadlane);
+    let digested = outcomes
+        .iter()
+        .filter(|outcome| outcome.result == OutcomeResult::Digested);
+    let messages: BTreeSet<_> = digested.clone().map(|outcome| outcome.message_id.clone()).collect();
+    assert!(
+        !messages.is_empty() && digested.count() > messages.len(),
+        "{outcomes:?}"
+    );
+    let counted = format!("leadlane_digests_total {}\n", messages.len());
+    assert!(metrics.contains(&counted), "no {counted}in {metrics}");
+    // Every lead is in exactly one message.
+    let texts = destinations.texts().join("\n") + "\n";
+    for number in 0..20 {
+        assert_eq!(texts.matches(&format!("sold e-{number}\n")).count(), 1, "{texts}");
     }
 }

@@ -236,7 +236,7 @@ fn lanes_tell_what_waits_without_a_process_and_behind_an_open_transaction() {
     assert_eq!((&b["id"], &b["waiting"]), (&"slack:b/C2".into(), &3.into()), "{b}");
     assert_eq!(
         (&b["limit"], &b["frozen_why"]),
-        (&"1/s".into(), &"retry: invalid_auth".into()),
+        (&"1/s".into(), &"credential refused: invalid_auth".into()),
         "{b}"
     );
     let next: jiff::Timestamp = b["next_at"].as_str().unwrap().parse().unwrap();
@@ -245,7 +245,7 @@ fn lanes_tell_what_waits_without_a_process_and_behind_an_open_transaction() {
     assert!((now - 60_000..=now).contains(&oldest.as_millisecond()), "{a}");
     let text = leadlane.ok(&["lanes"]);
     assert!(
-        text.contains("slack:b/C2") && text.contains(": retry: invalid_auth"),
+        text.contains("slack:b/C2") && text.contains(": credential refused: invalid_auth"),
         "{text}"
     );
     // What isn't committed is no outcome yet, and what is behind it not either.
