@@ -650,6 +650,24 @@ fn an_account_is_asked_for_more_at_once_until_it_says_less() {
 }
 
 #[test]
+fn the_wait_that_limits_impose_counts_lanes_and_what_they_share() {
+    let mut bench = Bench::new(settings());
+    assert_eq!(bench.dispatch.limit_wait(bench.now), 0);
+    // 100 channels with a job each: a second each, but 300 a minute for the workspace.
+    for number in 0..100 {
+        bench.accept(slack(number, &format!("C{number}")));
+    }
+    let wait = bench.dispatch.limit_wait(bench.now);
+    assert_eq!(wait, 100 * (60 * SECOND * 102 / 100 / 300));
+    // 50 more in one channel take longer than all.
+    for number in 100..150 {
+        bench.accept(slack(number, "C0"));
+    }
+    let wait = bench.dispatch.limit_wait(bench.now);
+    assert_eq!(wait, 51 * (SECOND * 102 / 100));
+}
+
+#[test]
 fn a_hung_credential_and_a_hung_host_leave_room_for_others() {
     let mut bench = Bench::new(settings());
     for number in 0..100 {
