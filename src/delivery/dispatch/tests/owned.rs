@@ -186,7 +186,8 @@ fn no_retry_immediately_on_429() {
             &format!("id-{number}"),
         )
     };
-    let cases: [(fn(i64) -> DeliveryJob, Scope); 3] = [
+    type Make = fn(i64) -> DeliveryJob;
+    let cases: [(Make, Scope); 3] = [
         (|number| slack(number, "C1"), Scope::Lane),
         (|number| slack(number, &format!("C{number}")), Scope::Credential),
         (record, Scope::Credential),
