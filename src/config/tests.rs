@@ -64,10 +64,6 @@ fn refusals_name_the_file_the_key_and_the_cure() {
             "leadlane.yaml: sender.request_timeout: ",
         ),
         ("sender: {payload_bytes_max: lots}", "is no size; write it as 64MiB"),
-        (
-            "sender: {request_timeout: 30s}",
-            "must be shorter than sender.shutdown_timeout, 20s",
-        ),
         ("slack: {channel_rate: 1}", "leadlane.yaml: slack.channel_rate: "),
         ("slack: {api_url: 'http://slack.example/api'}", "must be https"),
         (
@@ -110,6 +106,33 @@ fn refusals_name_the_file_the_key_and_the_cure() {
         let message = refusal(text);
         assert!(message.contains(wanted), "{text}\n  said {message}\n  not  {wanted}");
     }
+}
+
+#[test]
+fn request_timeout_over_lease_or_poll_interval() {
+    for (text, wanted) in [
+        (
+            "sender: {request_timeout: 30s}",
+            "sender.request_timeout: 30s must be shorter than sender.shutdown_timeout, 20s",
+        ),
+        (
+            "sender: {request_timeout: 20s}",
+            "sender.request_timeout: 20s must be shorter",
+        ),
+        (
+            "sender: {shutdown_timeout: 5m}",
+            "sender.shutdown_timeout: 5m must be 5s or more below max.poll.interval.ms of Kafka's consumer, 5m",
+        ),
+        (
+            "kafka: {consumer_properties: {max.poll.interval.ms: 15000}}",
+            "sender.shutdown_timeout: 20s must be 5s or more below max.poll.interval.ms of Kafka's consumer, 15s",
+        ),
+    ] {
+        let message = refusal(text);
+        assert!(message.contains(wanted), "{text}\n  said {message}\n  not  {wanted}");
+    }
+    let wider = "{kafka: {consumer_properties: {max.poll.interval.ms: 900000}}, sender: {shutdown_timeout: 10m}}";
+    assert!(parse(wider).is_ok());
 }
 
 #[test]

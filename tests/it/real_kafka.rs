@@ -1,6 +1,7 @@
 //! On a real Apache Kafka: what the promises rest on.
 
 mod commands;
+mod owned;
 mod processor;
 mod sealed;
 mod sender;

@@ -7,6 +7,7 @@ use crate::delivery::job_id;
 use crate::delivery::recall::Recalled;
 use crate::rules::log::{Cancel, RuleLog};
 
+mod owned;
 mod simulation;
 
 const SECOND: Micros = 1_000_000;
@@ -781,7 +782,7 @@ fn an_identity_that_fails_holds_back_its_own_records_only() {
 }
 
 #[test]
-fn a_late_answer_of_a_partition_that_went_away_changes_nothing() {
+fn late_ack_after_revoke() {
     let mut bench = Bench::new(settings());
     bench.accept(slack(0, "C1"));
     let attempt = bench.next(START + 10 * SECOND).unwrap();

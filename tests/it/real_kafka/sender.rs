@@ -9,7 +9,7 @@ use leadlane::sandbox::{Rate, Settings};
 use crate::support::{Destinations, Leadlane, event, part, sandbox};
 
 /// A sandbox without limits of its own, where the test is about something else.
-fn open_sandbox() -> Destinations {
+pub(super) fn open_sandbox() -> Destinations {
     let none = Rate::new(0, Duration::from_secs(1));
     sandbox(Settings {
         channel_rate: none,
@@ -39,7 +39,7 @@ const RULES: &str = r#"
   action: {type: clevertap_event, account: acme, identity: "{{$.consumer.email}}", event_name: Campaign sold, properties: {Price: "{{$.price}}"}}
 "#;
 
-fn leadlane(name: &str, destinations: &Destinations, rate: &str) -> Leadlane {
+pub(super) fn leadlane(name: &str, destinations: &Destinations, rate: &str) -> Leadlane {
     let leadlane = Leadlane::new(name, &destinations.yaml(rate));
     leadlane.secret("sales-bot", "xoxb-hunter2-token");
     leadlane.secret("acme-passcode", "hunter2-passcode");
@@ -52,7 +52,7 @@ fn leadlane(name: &str, destinations: &Destinations, rate: &str) -> Leadlane {
     leadlane
 }
 
-fn send(leadlane: &Leadlane, numbers: std::ops::Range<u64>, trigger: &str) {
+pub(super) fn send(leadlane: &Leadlane, numbers: std::ops::Range<u64>, trigger: &str) {
     let events: Vec<_> = numbers
         .map(|number| (format!("lead-{number}"), event(number, trigger, "12", "42.50")))
         .collect();
@@ -63,7 +63,7 @@ fn send(leadlane: &Leadlane, numbers: std::ops::Range<u64>, trigger: &str) {
     );
 }
 
-fn outcomes(leadlane: &Leadlane) -> Vec<Outcome> {
+pub(super) fn outcomes(leadlane: &Leadlane) -> Vec<Outcome> {
     let records = leadlane.read(&leadlane.config.topics.outcomes);
     records
         .iter()
@@ -82,7 +82,7 @@ fn finals(leadlane: &Leadlane) -> BTreeMap<String, Vec<OutcomeResult>> {
     finals
 }
 
-fn until_final(leadlane: &Leadlane, count: usize) {
+pub(super) fn until_final(leadlane: &Leadlane, count: usize) {
     leadlane.read_until(&leadlane.config.topics.outcomes, 90, |records| {
         let outcomes = records
             .iter()

@@ -21,7 +21,7 @@ use crate::support::{Leadlane, Process, event, now_millis, part};
 const HOUR: i64 = 3_600_000;
 
 /// A job of a Slack message. The number makes its event and with that its id.
-fn job(number: i64, rule: &str, credential: &str, channel: &str) -> DeliveryJob {
+pub(super) fn job(number: i64, rule: &str, credential: &str, channel: &str) -> DeliveryJob {
     let event_id = format!("e-{number}");
     DeliveryJob {
         job_id: job_id(&event_id, rule).to_string(),
@@ -110,7 +110,7 @@ fn put_outcomes(leadlane: &Leadlane, outcomes: &[Outcome]) {
     put(leadlane, &leadlane.config.topics.outcomes, &puts);
 }
 
-fn put_jobs(leadlane: &Leadlane, jobs: &[DeliveryJob]) {
+pub(super) fn put_jobs(leadlane: &Leadlane, jobs: &[DeliveryJob]) {
     let values: Vec<Vec<u8>> = jobs.iter().map(DeliveryJob::encode).collect();
     let puts: Vec<Put<'_>> = jobs
         .iter()
