@@ -94,14 +94,10 @@ class World:
 
     def __init__(self, folder, binary, say):
         self.folder, self.binary, self.say = folder, binary, say
-        self.began = time.time()
         self.disruptions = []
         self.faults = {}
         self.breaches = []
         self.seats = {}
-        self.started = 0
-        self.broker_away = []
-        self.lock = threading.Lock()
 
     # ---- parts
 
@@ -180,7 +176,6 @@ log: {{level: "info,leadlane=debug"}}
 
     def join(self, seat, through):
         """`through`: whether its way to the broker is the one that is cut."""
-        self.started += 1
         address = self.proxied if through else self.direct
         process = self.spawn(f"sender-{seat}", ["run", "--role", "sender"],
                              LEADLANE__ADMIN__LISTEN=listen(), LEADLANE__KAFKA__BROKERS=address)
@@ -196,21 +191,26 @@ log: {{level: "info,leadlane=debug"}}
         self.say(f"SIGKILL of sender {seat}, pid {process.pid}")
 
     def leave(self, seat):
-        process = self.seats.pop(seat)["process"]
-        self.say(f"SIGTERM to sender {seat}, pid {process.pid}")
-        threading.Thread(target=self.see_off, args=(seat, process)).start()
+        found = self.seats.pop(seat)
+        self.say(f"SIGTERM to sender {seat}, pid {found['process'].pid}")
+        threading.Thread(target=self.see_off, args=(seat, found)).start()
 
-    def see_off(self, seat, process):
+    def see_off(self, seat, found):
+        """Asks for a clean end, and waits for it."""
+        process = found["process"]
         process.send_signal(signal.SIGTERM)
         try:
-            code = process.wait(60)
-            if code != 0:
-                self.breaches.append(f"sender {seat} ended with {code} after SIGTERM")
+            if process.wait(60) and not self.found_no_broker(found):
+                self.breaches.append(f"sender {seat}, pid {process.pid}, ended with {process.returncode} after SIGTERM")
         except subprocess.TimeoutExpired:
+            self.breaches.append(f"sender {seat}, pid {process.pid}, did not end within 60 s of SIGTERM")
             process.kill()
             process.wait()
-            self.disrupted("kill", time.time() - 60, time.time())
-            self.breaches.append(f"sender {seat} did not end within 60 s of SIGTERM")
+
+    def found_no_broker(self, found):
+        """Whether the broker, or the way to it, was away while a sender began, which is a reason not to begin."""
+        return any(found["began"] - 1 < (one["end"] or time.time()) + 1 and one["start"] < found["began"] + 15
+                   for one in self.disruptions if one["kind"] in ("broker", "cut-kafka"))
 
     def stop(self, seat):
         found = self.seats[seat]
@@ -231,10 +231,8 @@ log: {{level: "info,leadlane=debug"}}
             if code is None:
                 continue
             del self.seats[seat]
-            away = any(start < found["began"] + 30 and found["began"] < (end or time.time() + 1)
-                       for start, end in self.broker_away)
             self.say(f"sender {seat} ended by itself with {code}")
-            if not away:
+            if not self.found_no_broker(found):
                 self.breaches.append(f"sender {seat} ended by itself with {code}; see {self.folder}/sender-{seat}.log")
             self.join(seat, found["through"])
         if self.processor.poll() is not None:
@@ -252,14 +250,12 @@ log: {{level: "info,leadlane=debug"}}
         """Kills the broker and starts it again on the same data; beside the rest."""
         self.say(f"SIGKILL of the broker; back after {seconds:.1f} s")
         disruption = self.disrupted("broker", time.time(), None)
-        away = [time.time(), None]
-        self.broker_away.append(away)
 
         def work():
             self.part("kafka/kafka", "kill")
             time.sleep(seconds)
             self.part("kafka/kafka", "start")
-            disruption["end"] = away[1] = time.time()
+            disruption["end"] = time.time()
             self.say("the broker is back")
 
         thread = threading.Thread(target=work)
@@ -297,16 +293,8 @@ log: {{level: "info,leadlane=debug"}}
     # ---- the end
 
     def end(self):
-        for process in [found["process"] for found in self.seats.values()]:
-            process.send_signal(signal.SIGCONT)
-            process.send_signal(signal.SIGTERM)
-        for seat, found in self.seats.items():
-            try:
-                if found["process"].wait(30):
-                    self.breaches.append(f"sender {seat} ended with {found['process'].returncode} after SIGTERM")
-            except subprocess.TimeoutExpired:
-                self.breaches.append(f"sender {seat} did not end within 30 s of SIGTERM")
-        self.seats = {}
+        for seat in list(self.seats):
+            self.see_off(seat, self.seats.pop(seat))
 
     def close(self):
         for found in self.seats.values():
@@ -386,12 +374,12 @@ class Events:
 
 
 def schedule(chance, seconds, kills):
-    """(second, action) by chance, for a time of so many seconds with so many SIGKILLs of senders."""
-    others = max(1, round(kills / 7))
-    wanted = ["kill"] * kills + ["broker"] * others + ["stop"] * others + ["change"] * max(2, kills // 3)
-    wanted += ["cut-kafka"] * max(1, kills // 4) + ["cut-destination"] * max(1, kills // 4)
-    wanted += ["fault"] * max(4, kills)
-    return sorted((chance.uniform(0, seconds), number, action) for number, action in enumerate(wanted))
+    """(second, action), each kind spread over a time of so many seconds with so many SIGKILLs of senders."""
+    few, some = max(1, round(kills / 7)), max(1, kills // 4)
+    counts = {"kill": kills, "broker": few, "stop": few, "change": max(2, kills // 3), "cut-kafka": some,
+              "cut-destination": some, "fault": max(4, kills)}
+    return sorted(((number + chance.random()) * seconds / count, action)
+                  for action, count in counts.items() for number in range(count))
 
 
 class Chaos:
@@ -434,7 +422,8 @@ class Chaos:
         self.after(1.0, lambda: self.do(action))
 
     def kill(self):
-        seats = self.free_seats()
+        # One that has only just begun has nothing in flight.
+        seats = [seat for seat in self.free_seats() if time.time() - self.world.seats[seat]["began"] > 4]
         if not seats:
             return self.again("kill")
         seat = self.chance.choice(seats)
@@ -566,7 +555,7 @@ def run(world, given):
     began, calm_events = time.time(), len(events.written)
     while (second := time.time() - began) < given.minutes * 60 or plan or not chaos.is_over():
         while plan and plan[0][0] <= second:
-            chaos.do(plan.pop(0)[2])
+            chaos.do(plan.pop(0)[1])
         chaos.due()
         world.look_after()
         if len(events.written) - calm_events < second * given.events_per_second:

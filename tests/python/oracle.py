@@ -13,8 +13,8 @@ machine's. What is checked, and by which bound:
   at most one for a Slack lane and the uploads of an account.
 - An event that is written twice arrives once: its second job is a `duplicate`.
 - First arrivals of a lane (of an identity, in a CleverTap account) come in the order of the jobs.
-- Inside a Retry-After that its sender has been told of, and whose `throttled` Kafka had while all was well, nothing of
-  the scope starts. A sender that is killed with the answer unread takes it to its grave, so those don't count.
+- Inside a Retry-After nothing of the scope starts, where Kafka has the `throttled` and was there to take it at once: a
+  sender that is killed with the answer unread takes it to its grave, so those don't count.
 - In no window of a limit's length arrive more requests than it allows. The window is shortened by STAMP_SECONDS, which
   lie between a start and the sandbox's stamp (two busy cores, a proxy); by the outcomes' own `started_at` the windows
   hold to the two milliseconds that rounding takes.
@@ -358,7 +358,7 @@ class Verdict:
             if wait is None or not refused["jobs"]:
                 continue
             told = self.attempt(refused["jobs"][0], refused)
-            if not told or told["result"] != "throttled" or self.disruption(refused, but=()):
+            if not told or told["result"] != "throttled" or self.disruption(refused, but=("cut-destination", "kill")):
                 unknown += 1
                 continue
             asked += 1
