@@ -161,7 +161,8 @@ class Run:
     @classmethod
     def load(cls, path):
         run = cls(**json.loads(path.read_text()))
-        run.ways = {name: Way(**way) for name, way in run.ways.items()}
+        run.ways = {name: Way(**{key: tuple(value) if isinstance(value, list) else value for key, value in way.items()})
+                    for name, way in run.ways.items()}
         run.topics = SimpleNamespace(**run.topics)
         return run
 
