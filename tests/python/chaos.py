@@ -457,7 +457,13 @@ class Chaos:
         self.after(seconds, go_on)
 
     def change(self):
-        """One, two or three senders."""
+        """One, two or three senders; some lanes are frozen when they change hands."""
+        lanes = [way for way in WAYS if not way.credential.startswith("clevertap")]
+        for way in self.chance.sample(lanes, 3):
+            self.world.order({"target": way.name, "kind": "rate_limit", "times": 1, "retry_after": self.chance.randrange(5, 10)})
+        self.after(1.5, self.come_or_go)
+
+    def come_or_go(self):
         taken = self.coming | set(self.world.seats)
         free, empty = self.free_seats(), [seat for seat in (1, 2, 3) if seat not in taken]
         if empty and (len(taken) < 2 or self.chance.random() < 0.5):
@@ -465,7 +471,7 @@ class Chaos:
         elif len(free) > 1:
             self.world.leave(self.chance.choice(free))
         else:
-            self.again("change")
+            self.after(1.0, self.come_or_go)
 
     def cut_off(self, proxy):
         if proxy in self.cut:
@@ -497,7 +503,8 @@ class Chaos:
         if fault["kind"] == "rate_limit":
             fault |= {"times": chance.randrange(1, 3)}
             if not way.credential.startswith("clevertap"):
-                fault |= {"retry_after": chance.randrange(1, 6)}
+                # A killed sender's successor comes after a session's time.
+                fault |= {"retry_after": chance.choice([1, 2, 4, 15])}
         elif kind in ("hang", "hang_after"):
             fault |= {"for": f"{chance.randrange(1, 5)}s"}
         elif kind == "status":
