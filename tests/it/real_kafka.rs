@@ -1,5 +1,6 @@
 //! On a real Apache Kafka: what the promises rest on.
 
+mod chaos;
 mod commands;
 mod owned;
 mod processor;

@@ -18,6 +18,12 @@ pub(crate) fn part(variable: &str) -> String {
         .unwrap_or_else(|_| panic!("{variable} is not set: run tests/run, which starts the real parts"))
 }
 
+/// Whether the long tests were asked for.
+#[expect(clippy::disallowed_methods, reason = "the run says it by a variable")]
+pub(crate) fn full() -> bool {
+    std::env::var_os("LEADLANE_TEST_FULL").is_some()
+}
+
 /// A folder, topics, group and configuration of one test's own.
 pub(crate) struct Leadlane {
     pub(crate) dir: PathBuf,
