@@ -21,7 +21,7 @@ use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Settin
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
-use crate::delivery::{CodecError, DeliveryJob, Provider};
+use crate::delivery::{CodecError, DeliveryJob, OutcomeResult, Provider};
 use crate::destination::Destinations;
 use crate::kafka::SESSION_TIMEOUT;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
@@ -75,6 +75,7 @@ enum Back {
         at: JobAt,
         generation: u64,
         is_final: bool,
+        attempt: Option<u64>,
         outcome_offset: Result<Option<i64>, Arc<Settled>>,
     },
     /// Kafka has not taken a dead letter.
@@ -99,6 +100,9 @@ struct Loop {
     stopping: bool,
     refused: HashSet<String>,
     failing: HashSet<String>,
+    /// Attempts that were answered, and how many of their outcomes Kafka doesn't have yet. They count as
+    /// in flight: a crash now would send them again.
+    unacknowledged: HashMap<u64, usize>,
     /// The oldest job is past half of its age.
     old: bool,
     pace: Pace,
@@ -123,6 +127,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         stopping: *stop.borrow(),
         refused: HashSet::new(),
         failing: HashSet::new(),
+        unacknowledged: HashMap::new(),
         old: false,
         pace: Pace::default(),
         at,
@@ -193,6 +198,7 @@ pub fn settings(config: &Config) -> Settings {
         batch_wait: config.clevertap.batch_wait,
         retry_initial: config.sender.retry.initial,
         retry_max: config.sender.retry.max,
+        probe_first: config.sender.retry.probe_first,
         step_aside: config.sender.retry.step_aside,
         give_up_after: config.sender.retry.give_up_after,
         job_age_max: config.sender.job_age_max,
@@ -223,7 +229,9 @@ impl Loop {
             return;
         }
         let mut settled = Vec::new();
-        while let Some(attempt) = self.dispatch.next((self.at.now)(), &mut settled) {
+        while self.dispatch.in_flight() + self.unacknowledged.len() < self.at.config.sender.in_flight_max
+            && let Some(attempt) = self.dispatch.next((self.at.now)(), &mut settled)
+        {
             self.spawn(attempt);
         }
         self.settle_all(settled);
@@ -336,6 +344,10 @@ impl Loop {
                 self.at.metrics.attempted(provider, result, took);
                 let settled = self.dispatch.answered(attempt, answers, (self.at.now)());
                 self.pace.sent(settled.len(), (self.at.now)());
+                // However many jobs it stood for, it was one message.
+                if settled.iter().any(|one| one.outcome.result == OutcomeResult::Digested) {
+                    self.at.metrics.digest();
+                }
                 self.settle_all(settled);
             }
             Back::Loaded { load, jobs } => {
@@ -357,15 +369,17 @@ impl Loop {
                 at,
                 generation,
                 is_final,
+                attempt,
                 outcome_offset,
             } => {
                 let ours = self.partitions.get_mut(&at.partition);
                 let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
-                    return;
+                    return self.acknowledged(attempt);
                 };
                 match outcome_offset {
                     Ok(offset) => {
                         partition.unacknowledged -= 1;
+                        self.acknowledged(attempt);
                         if is_final {
                             self.dispatch.acked(at, offset);
                         }
@@ -379,6 +393,17 @@ impl Loop {
                 generation,
                 recalled,
             } => self.recalled(partition, generation, recalled),
+        }
+    }
+
+    /// One outcome of the attempt is in Kafka, or nobody's here any more.
+    fn acknowledged(&mut self, attempt: Option<u64>) {
+        let Some(attempt) = attempt else { return };
+        if let Some(outcomes) = self.unacknowledged.get_mut(&attempt) {
+            *outcomes -= 1;
+            if *outcomes == 0 {
+                self.unacknowledged.remove(&attempt);
+            }
         }
     }
 

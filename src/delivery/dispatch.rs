@@ -49,6 +49,8 @@ pub struct Settings {
     pub batch_wait: Duration,
     pub retry_initial: Duration,
     pub retry_max: Duration,
+    /// When a refused credential is probed first; each next time after twice as long.
+    pub probe_first: Duration,
     pub step_aside: Duration,
     pub give_up_after: Duration,
     pub job_age_max: Duration,
@@ -141,6 +143,8 @@ pub struct Settled {
     pub outcome: Outcome,
     /// The job goes to the dead letters for this reason.
     pub dead: Option<Reason>,
+    /// The attempt that was answered so; none where nothing was asked.
+    pub attempt: Option<u64>,
 }
 
 /// How often waiting jobs are looked through for those that are too old.
@@ -397,6 +401,7 @@ impl Dispatch {
             traceparent: payload.traceparent.clone(),
             outcome,
             dead,
+            attempt: None,
         }
     }
 }

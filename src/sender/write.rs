@@ -73,6 +73,9 @@ impl Loop {
             return;
         };
         partition.unacknowledged += 1;
+        if let Some(attempt) = settled.attempt {
+            *self.unacknowledged.entry(attempt).or_default() += 1;
+        }
         let generation = partition.generation;
         let settled = Arc::new(settled);
         let Some(reason) = settled.dead else {
@@ -101,9 +104,9 @@ impl Loop {
         }));
     }
 
-    pub(super) fn write_outcome(&self, settled: Arc<Settled>) {
+    pub(super) fn write_outcome(&mut self, settled: Arc<Settled>) {
         let Some(partition) = self.partitions.get(&settled.at.partition) else {
-            return;
+            return self.acknowledged(settled.attempt);
         };
         let (back, generation, at) = (self.back.clone(), partition.generation, settled.at);
         let outcome = &settled.outcome;
@@ -123,7 +126,7 @@ impl Loop {
         };
         let last = Arc::clone(&settled);
         self.at.producer.write(&record, move |ack| {
-            let is_final = last.outcome.result.is_final();
+            let (is_final, attempt) = (last.outcome.result.is_final(), last.attempt);
             let outcome_offset = ack.map(|(_, offset)| Some(offset)).map_err(|error| {
                 tracing::warn!(error, "an outcome was not written; trying again");
                 last
@@ -132,6 +135,7 @@ impl Loop {
                 at,
                 generation,
                 is_final,
+                attempt,
                 outcome_offset,
             }));
         });
@@ -177,6 +181,7 @@ impl Loop {
                     at,
                     generation,
                     is_final: true,
+                    attempt: None,
                     outcome_offset: Ok(None),
                 },
                 (Err(error), _) => {

@@ -48,7 +48,10 @@ pub(crate) struct Metric {
 }
 
 pub(crate) fn metrics() -> Vec<Metric> {
-    let text = metrics_text();
+    metrics_in(&metrics_text())
+}
+
+pub(crate) fn metrics_in(text: &str) -> Vec<Metric> {
     let metric = |line: &str| {
         let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
         let sample = text

@@ -21,7 +21,7 @@ use crate::support::{Leadlane, Process, event, now_millis, part};
 const HOUR: i64 = 3_600_000;
 
 /// A job of a Slack message. The number makes its event and with that its id.
-fn job(number: i64, rule: &str, credential: &str, channel: &str) -> DeliveryJob {
+pub(super) fn job(number: i64, rule: &str, credential: &str, channel: &str) -> DeliveryJob {
     let event_id = format!("e-{number}");
     DeliveryJob {
         job_id: job_id(&event_id, rule).to_string(),
@@ -110,7 +110,7 @@ fn put_outcomes(leadlane: &Leadlane, outcomes: &[Outcome]) {
     put(leadlane, &leadlane.config.topics.outcomes, &puts);
 }
 
-fn put_jobs(leadlane: &Leadlane, jobs: &[DeliveryJob]) {
+pub(super) fn put_jobs(leadlane: &Leadlane, jobs: &[DeliveryJob]) {
     let values: Vec<Vec<u8>> = jobs.iter().map(DeliveryJob::encode).collect();
     let puts: Vec<Put<'_>> = jobs
         .iter()
@@ -236,7 +236,7 @@ fn lanes_tell_what_waits_without_a_process_and_behind_an_open_transaction() {
     assert_eq!((&b["id"], &b["waiting"]), (&"slack:b/C2".into(), &3.into()), "{b}");
     assert_eq!(
         (&b["limit"], &b["frozen_why"]),
-        (&"1/s".into(), &"retry: invalid_auth".into()),
+        (&"1/s".into(), &"credential refused: invalid_auth".into()),
         "{b}"
     );
     let next: jiff::Timestamp = b["next_at"].as_str().unwrap().parse().unwrap();
@@ -245,7 +245,7 @@ fn lanes_tell_what_waits_without_a_process_and_behind_an_open_transaction() {
     assert!((now - 60_000..=now).contains(&oldest.as_millisecond()), "{a}");
     let text = leadlane.ok(&["lanes"]);
     assert!(
-        text.contains("slack:b/C2") && text.contains(": retry: invalid_auth"),
+        text.contains("slack:b/C2") && text.contains(": credential refused: invalid_auth"),
         "{text}"
     );
     // What isn't committed is no outcome yet, and what is behind it not either.
