@@ -79,6 +79,19 @@ impl Template {
         })
     }
 
+    /// The value at a path, as it is.
+    pub fn of_path(path: Path) -> Self {
+        let text = path.as_str().into();
+        let placeholder = Placeholder {
+            head: Head::Path(path),
+            filters: Box::default(),
+        };
+        Self {
+            text,
+            parts: [Part::Placeholder(placeholder)].into(),
+        }
+    }
+
     /// The template as it was written.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -15,6 +15,7 @@ use field::{Object, Reader};
 
 mod action;
 pub mod field;
+mod properties;
 
 pub const RULE_FIELDS: &[&str] = &[
     "id",
@@ -98,6 +99,8 @@ pub const ACTIONS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
+/// What `properties` takes where a whole object is sent on.
+pub const WHOLE_FIELDS: &[&str] = &["from", "rename", "drop", "with"];
 pub const TO_FIELDS: &[&str] = &["channel", "member"];
 pub const WHEN_BUSY_FIELDS: &[&str] = &["digest_after"];
 pub const SECRET_FIELDS: &[&str] = &["secret", "sealed"];

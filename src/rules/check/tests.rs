@@ -274,6 +274,27 @@ fn destinations_that_look_wrong() {
             "action.event_name",
         ),
         (
+            "type: clevertap_profile, account: acme, identity: '{{$.lead_id}}', properties: {from: $.x, with: {a: '{{$.y}}'}}",
+            "action.properties action.properties.with.a",
+        ),
+        (
+            "type: clevertap_profile, account: acme, identity: '{{$.lead_id}}', \
+             properties: {from: $.payload, rename: {a: 'a.b', c: d}, with: {'e#': 1, f: [x]}}",
+            "action.properties.rename.a action.properties.with['e#']",
+        ),
+        (
+            "type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: App Launched, properties: {'e#': 1, f: [x]}",
+            "action.event_name action.properties.f",
+        ),
+        (
+            "type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: charged, properties: {Items: [{Name: x}]}",
+            "",
+        ),
+        (
+            "type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: Sold, properties: {Items: [{Name: x}], 'a:b': 1}",
+            "action.properties.Items action.properties['a:b']",
+        ),
+        (
             "type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: x, created_at: '{{$.x}}'",
             "action.created_at",
         ),
