@@ -4,6 +4,7 @@ mod chaos;
 mod commands;
 mod owned;
 mod processor;
+mod recipes;
 mod sealed;
 mod sender;
 mod tools;
