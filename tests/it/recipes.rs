@@ -223,3 +223,69 @@ fn the_page_names_every_recipe() {
         assert!(page.contains(&format!("]({name})")), "{name} is missing");
     }
 }
+
+#[test]
+fn the_apps_script_sends_each_row_once_and_the_same_body_again() {
+    let root = crate::tidy::root();
+    let output = std::process::Command::new("node")
+        .arg(root.join("tests/apps_script/run.js"))
+        .arg(root.join("config/inlets/sheet.gs"))
+        .output()
+        .expect("node is there");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let runs: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows = |run: usize, at: usize| -> Value {
+        let payload = runs[run]["sent"][at]["payload"].as_str().unwrap();
+        serde_json::from_str(payload).unwrap()
+    };
+    let [installed, first, failed, again, refused, mended, many, shrunk, after] = &runs[..] else {
+        panic!("{said}")
+    };
+    assert_eq!((&installed["sent"], &installed["last"]), (&json!([]), &"2".into()));
+    // Dates are plain in any zone, an empty row is passed, one that isn't ready waits.
+    assert_eq!(
+        rows(1, 0),
+        json!([{"_row": 3, "Email": "ana@example.com", "When": "2018-03-05T15:16:00.000Z", "Plan": "team"}])
+    );
+    assert_eq!(first["sent"][0]["authorization"], "Bearer hunter2");
+    assert_eq!(first["last"], "4");
+    // A failure is tried again, and then kept for the next run with the body as it was.
+    let statuses = |run: &Value| -> Vec<u64> {
+        let sent = run["sent"].as_array().unwrap();
+        sent.iter().map(|sent| sent["status"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(
+        (statuses(failed), &failed["slept"]),
+        (vec![0, 503, 429, 500], &json!([1000, 2000, 4000]))
+    );
+    assert_eq!(
+        (&failed["error"], &failed["last"]),
+        (&"Leadlane answered 500: said".into(), &"4".into())
+    );
+    assert_eq!(again["sent"][0]["payload"], failed["sent"][0]["payload"]);
+    assert_eq!((statuses(again), &again["last"]), (vec![200], &"5".into()));
+    assert_eq!(
+        (statuses(refused), &refused["error"]),
+        (vec![401], &"Leadlane answered 401: said".into())
+    );
+    assert_eq!(mended["sent"][0]["payload"], refused["sent"][0]["payload"]);
+    let lengths: Vec<usize> = (0..3).map(|at| rows(6, at).as_array().unwrap().len()).collect();
+    assert_eq!((lengths, &many["last"]), (vec![200, 200, 46], &"452".into()));
+    // Deleted rows are none, and what comes after them is new.
+    assert_eq!((&shrunk["sent"], &shrunk["last"]), (&json!([]), &"3".into()));
+    assert_eq!((rows(8, 0)[0]["_row"].clone(), &after["last"]), (4.into(), &"4".into()));
+    // What it sends is what the preset takes.
+    let entry = json!({"name": "leads", "preset": "sheet", "secrets": [{"secret": "s"}]});
+    let inlet = Inlet::read("inlet", &entry).unwrap();
+    let body = failed["sent"][0]["payload"].as_str().unwrap().as_bytes();
+    let batch = inlet
+        .decode(&Received {
+            body,
+            ..Received::default()
+        })
+        .unwrap();
+    let mapped = inlet.map(&batch.records[0], &batch, Timestamp::UNIX_EPOCH);
+    assert_eq!((mapped.events.len(), mapped.refused), (1, None));
+    assert_eq!(mapped.events[0].lead_id, "bo@example.com");
+}
