@@ -1,5 +1,7 @@
 //! The recipes in `config/rules/recipes`: what each sample becomes, in this process.
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -288,4 +290,51 @@ fn the_apps_script_sends_each_row_once_and_the_same_body_again() {
     let mapped = inlet.map(&batch.records[0], &batch, Timestamp::UNIX_EPOCH);
     assert_eq!((mapped.events.len(), mapped.refused), (1, None));
     assert_eq!(mapped.events[0].lead_id, "bo@example.com");
+}
+
+/// The code blocks of a page in YAML.
+fn blocks(page: &str) -> Vec<String> {
+    let text = text(page);
+    let parts = text.split("```yaml\n").skip(1);
+    parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_pages_on_inlets_show_what_is_valid() {
+    let mut entries = 0;
+    for page in [files("docs/inlets", ".md"), vec!["docs/inlets.md".to_owned()]].concat() {
+        for block in blocks(&page) {
+            let value = leadlane::yaml::documents(&block).unwrap().remove(0).value;
+            match value.get("inlets").and_then(Value::as_array) {
+                Some(inlets) => {
+                    for entry in inlets {
+                        Inlet::read("inlets", entry).unwrap_or_else(|problems| panic!("{page}: {problems:?}"));
+                        entries += 1;
+                    }
+                }
+                None if value.get("id").is_some() => {
+                    Rule::from_json(&value).unwrap_or_else(|problems| panic!("{page}: {problems:?}"));
+                }
+                None => {}
+            }
+        }
+    }
+    assert!(entries >= 8, "{entries}");
+}
+
+#[test]
+fn the_page_on_the_mapping_states_every_key() {
+    let problems = Inlet::read("inlet", &json!({"qqqqqqqqqqqqqqqq": 1})).unwrap_err();
+    let known = problems
+        .iter()
+        .find_map(|problem| problem.message.split_once("known here are "));
+    let known: BTreeSet<String> = known.unwrap().1.split(", ").map(str::to_owned).collect();
+    let page = text("docs/inlets.md");
+    let rows = |head: &str| -> Vec<String> {
+        let lines = page.lines().skip_while(|line| !line.starts_with(head)).skip(2);
+        let rows = lines.take_while(|line| line.starts_with('|'));
+        rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect()
+    };
+    let stated = [rows("| key | meaning |"), rows("| key | meaning | default |")].concat();
+    assert_eq!(stated.into_iter().collect::<BTreeSet<_>>(), known);
 }
