@@ -181,8 +181,11 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
 
 async fn serve(config: Config, roles: &[Role], stop: watch::Receiver<bool>) -> Result<(), CliError> {
     let limits = topics::check(&config).await.map_err(CliError::failed)?;
-    let all = [Role::Processor, Role::Sender, Role::Admin];
+    let all = [Role::Processor, Role::Sender, Role::Admin, Role::Inlets];
     let roles = if roles.is_empty() { &all } else { roles };
+    if roles.contains(&Role::Inlets) {
+        topics::check_foreign(&config).map_err(CliError::failed)?;
+    }
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
     app::run(Arc::new(config), roles, limits, metrics, stop)
         .await
@@ -217,6 +220,7 @@ async fn topics(config: &Config, command: &Topics, json: bool) -> Result<(), Cli
         }
         Topics::Check => {
             topics::check(config).await.map_err(CliError::failed)?;
+            topics::check_foreign(config).map_err(CliError::failed)?;
             print(if json {
                 r#"{"id":"topics","ok":true}"#
             } else {

@@ -35,6 +35,7 @@ pub(crate) fn metrics_text() -> String {
     let metrics = Metrics::new(10);
     metrics.matched("lms.lead_sold", ActionType::SlackMessage, "a-rule");
     metrics.lag("lead-events", 0, Some(1));
+    metrics.inlet_events("an-inlet", "accepted", 1);
     metrics.committed(1, &[Duration::from_millis(5)]);
     metrics.text()
 }
