@@ -312,6 +312,18 @@ impl Config {
         Ok(config)
     }
 
+    /// The inlet of this name; the error names those that are there.
+    pub fn inlet(&self, name: &str) -> Result<&Inlet, String> {
+        let found = self.inlets.iter().find(|inlet| inlet.name == name);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.inlets.iter().map(|inlet| inlet.name.as_str()).collect();
+            match names.is_empty() {
+                true => format!("there is no inlet {name}: the configuration has none; add it under inlets"),
+                false => format!("there is no inlet {name}; the configuration has {}", names.join(", ")),
+            }
+        })
+    }
+
     /// The topics of others that inlets read, each with those inlets.
     pub fn foreign_topics(&self) -> BTreeMap<&str, Vec<&Inlet>> {
         let mut topics: BTreeMap<&str, Vec<&Inlet>> = BTreeMap::new();

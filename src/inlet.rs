@@ -178,6 +178,13 @@ pub struct Event {
     pub json: Vec<u8>,
 }
 
+impl Event {
+    /// About how many bytes it has as a Kafka record, with its headers and framing.
+    pub fn record_size(&self) -> usize {
+        self.json.len() + self.lead_id.len() + self.event_id.len() + 1024
+    }
+}
+
 /// What became of a record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mapped {

@@ -57,6 +57,9 @@ pub struct Metrics {
 /// Why a lane is frozen; a closed set.
 pub const FROZEN: [&str; 2] = ["throttled", "credential_refused"];
 
+/// What becomes of what an inlet takes in; a closed set.
+const INLET_RESULTS: [&str; 3] = ["accepted", "dead", "left_out"];
+
 impl Metrics {
     pub fn new(rules_max: usize) -> Self {
         Self::build(rules_max).expect("metric names are valid and stand here once")
@@ -202,11 +205,6 @@ impl Metrics {
         self.events_lost.inc_by(count);
     }
 
-    /// `result` is `accepted` (events), `left_out` (records) or `dead` (dead letters).
-    pub fn inlet_events(&self, inlet: &str, result: &str, count: u64) {
-        self.inlet_events.with_label_values(&[inlet, result]).inc_by(count);
-    }
-
     pub fn matched(&self, trigger: &str, action: ActionType, rule_id: &str) {
         self.matches
             .with_label_values(&[trigger_label(trigger), action.as_str()])
@@ -319,6 +317,13 @@ impl Metrics {
 
     pub fn ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
+    }
+
+    /// What an inlet took in is in Kafka, or left out: so many lead events, dead letters and records.
+    pub fn inlet_took(&self, inlet: &str, [accepted, dead, left_out]: [u64; 3]) {
+        for (result, count) in INLET_RESULTS.into_iter().zip([accepted, dead, left_out]) {
+            self.inlet_events.with_label_values(&[inlet, result]).inc_by(count);
+        }
     }
 
     /// One message was sent for several jobs.

@@ -26,11 +26,31 @@ pub struct Batch {
     pub(super) around: Map<String, Value>,
 }
 
+impl Batch {
+    /// One record alone.
+    pub(super) fn one(record: Value, route: &str) -> Self {
+        Self {
+            records: vec![record],
+            around: around(route),
+        }
+    }
+}
+
+/// What the URL's path beyond the inlet's name puts beside a record.
+fn around(route: &str) -> Map<String, Value> {
+    let step = route.rsplit('/').next().filter(|step| !step.is_empty());
+    step.map(|step| ("_route".to_owned(), step.into()))
+        .into_iter()
+        .collect()
+}
+
 impl Inlet {
     /// The records of a body. The error is for whoever sent it, and quotes nothing of it.
     pub fn decode(&self, received: &Received<'_>) -> Result<Batch, String> {
-        let route = received.route.rsplit('/').next().unwrap_or_default();
-        self.batch(from_bytes(received.body, self.format(received.content_type))?, route)
+        self.batch(
+            from_bytes(received.body, self.format(received.content_type))?,
+            received.route,
+        )
     }
 
     /// The records of a value of a topic. JSON may stand in a registry's framing, which is passed over.
@@ -52,10 +72,10 @@ impl Inlet {
 
     /// The records of a value that was decoded already.
     pub fn batch(&self, value: Value, route: &str) -> Result<Batch, String> {
-        let mut around = Map::new();
-        if !route.is_empty() {
-            around.insert("_route".to_owned(), route.into());
-        }
+        let mut around = around(route);
+        let is_batch = around
+            .get("_route")
+            .is_some_and(|step| step == "batch" || step == "import");
         let split = self.mapping.split.as_ref();
         let records = match (value, split) {
             (Value::Array(records), _) => records,
@@ -70,9 +90,7 @@ impl Inlet {
                 around.insert("_batch".to_owned(), Value::Object(batch));
                 records
             }
-            (Value::Object(_), Some(path)) if ["batch", "import"].contains(&route) => {
-                return Err(format!("{path} is no list"));
-            }
+            (Value::Object(_), Some(path)) if is_batch => return Err(format!("{path} is no list")),
             (value @ Value::Object(_), _) => vec![value],
             _ => return Err("the body is no JSON object or list of them".to_owned()),
         };

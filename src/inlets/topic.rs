@@ -35,9 +35,6 @@ pub struct Surroundings {
     pub runtime: tokio::runtime::Handle,
 }
 
-/// What a key, headers and framing add to an event's value, its ids aside.
-const RECORD_ROOM: usize = 1024;
-
 /// Reads the foreign topics until it is told to stop. The error ends the process.
 pub fn run(surroundings: &Surroundings, instance: &str) -> anyhow::Result<()> {
     let registry = Registry::of(&surroundings.config.schema_registry)?;
@@ -144,12 +141,10 @@ impl Loop<'_> {
             }
         }
         let metrics = &self.at.metrics;
-        metrics.inlet_events(&inlet.name, "accepted", accepted);
-        metrics.inlet_events(&inlet.name, "left_out", taken.left_out);
+        metrics.inlet_took(&inlet.name, [accepted, u64::from(refused.is_some()), taken.left_out]);
         match refused {
             None => Ok(()),
             Some((reason, detail)) => {
-                metrics.inlet_events(&inlet.name, "dead", 1);
                 metrics.dead_letter(reason);
                 self.dead_letter(message, inlet, reason, &detail)
             }
@@ -158,8 +153,7 @@ impl Loop<'_> {
 
     /// Whether the event fits into its topic, and so was written.
     fn event<M: Message>(&self, message: &M, event: &Event) -> Result<bool, Fault> {
-        let ids = event.lead_id.len() + event.event_id.len();
-        if event.json.len() + ids + RECORD_ROOM > self.at.limits.event_max {
+        if event.record_size() > self.at.limits.event_max {
             return Ok(false);
         }
         let traceparent = kafka::header(message.headers(), "traceparent");

@@ -259,6 +259,13 @@ fn suffices(name: &str, actual: &str, wanted: &str) -> bool {
     }
 }
 
+/// The largest record that `topic` takes, in bytes.
+pub async fn record_max(config: &Config, topic: &str) -> Result<usize, String> {
+    let max = setting(&admin(config)?, topic, "max.message.bytes").await?;
+    max.parse()
+        .map_err(|_| format!("topic {topic} has max.message.bytes={max}, which is no number"))
+}
+
 /// How many partitions `topic` has.
 pub fn partitions(config: &Config, topic: &str) -> Result<i32, String> {
     let metadata = super::metadata(config, Some(topic))?;

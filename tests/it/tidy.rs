@@ -87,8 +87,8 @@ const MAY_USE: [(&str, &[&str]); 27] = [
     (
         "cli",
         &[
-            "app", "config", "dates", "delivery", "demo", "kafka", "lead", "metrics", "reason", "registry", "rules",
-            "sandbox", "secrets", "yaml",
+            "app", "config", "dates", "delivery", "demo", "inlet", "kafka", "lead", "metrics", "reason", "registry",
+            "rules", "sandbox", "secrets", "yaml",
         ],
     ),
     ("main", &["cli"]),
