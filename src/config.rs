@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::delivery::limit::Rate;
-use crate::inlet::Inlet;
+use crate::inlet::{Inlet, Source};
 use crate::secrets::keys::PublicKey;
 use crate::secrets::{Secret, SecretRef};
 
@@ -310,6 +310,29 @@ impl Config {
         let config = read(&place, &root)?;
         check::check(&config).map_err(|(key, message)| ConfigError::Invalid { place, key, message })?;
         Ok(config)
+    }
+
+    /// The inlet of this name; the error names those that are there.
+    pub fn inlet(&self, name: &str) -> Result<&Inlet, String> {
+        let found = self.inlets.iter().find(|inlet| inlet.name == name);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.inlets.iter().map(|inlet| inlet.name.as_str()).collect();
+            match names.is_empty() {
+                true => format!("there is no inlet {name}: the configuration has none; add it under inlets"),
+                false => format!("there is no inlet {name}; the configuration has {}", names.join(", ")),
+            }
+        })
+    }
+
+    /// The topics of others that inlets read, each with those inlets.
+    pub fn foreign_topics(&self) -> BTreeMap<&str, Vec<&Inlet>> {
+        let mut topics: BTreeMap<&str, Vec<&Inlet>> = BTreeMap::new();
+        for inlet in &self.inlets {
+            if let Source::Topic { topic } = &inlet.source {
+                topics.entry(topic).or_default().push(inlet);
+            }
+        }
+        topics
     }
 
     /// The effective configuration as YAML-compatible JSON, secrets masked.

@@ -19,9 +19,11 @@ mod decode;
 mod outbound;
 pub mod preset;
 mod read;
+mod take;
 
-pub use decode::{Batch, Received};
+pub use decode::{Batch, Received, Rows};
 pub use preset::Preset;
+pub use take::Taken;
 
 /// The namespace of the ids that are made of what was received.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_5ba2_31cf_5b5e_9d0a_5c1d_9f1e_7a40);
@@ -174,6 +176,13 @@ pub struct Event {
     pub event_id: String,
     pub lead_id: String,
     pub json: Vec<u8>,
+}
+
+impl Event {
+    /// About how many bytes it has as a Kafka record, with its headers and framing.
+    pub fn record_size(&self) -> usize {
+        self.json.len() + self.lead_id.len() + self.event_id.len() + 1024
+    }
 }
 
 /// What became of a record.

@@ -27,10 +27,10 @@
 //! # The modules, in reading order
 //!
 //! - The core, which is pure (no I/O, no clock, no randomness): [`lead`] and [`path`], [`rules`], [`template`] and
-//!   [`dates`], [`delivery`], [`sealed`], [`reason`], [`yaml`].
+//!   [`dates`], [`inlet`], [`delivery`], [`sealed`], [`reason`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
-//! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`].
+//! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`], [`inlets`].
 //! - [`app`], the only place that knows them all; above it [`demo`] and [`cli`].
 //!
 //! # The way of one lead event
@@ -69,6 +69,7 @@ pub mod demo;
 pub mod destination;
 pub mod feed;
 pub mod inlet;
+pub mod inlets;
 pub mod kafka;
 pub mod lead;
 pub mod metrics;

@@ -3,7 +3,7 @@
 //! Label sets are closed: no lead id, no text and no URL ever becomes one.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -24,6 +24,7 @@ pub struct Metrics {
     events_decoded: Vec<IntCounter>,
     events_dead: IntCounterVec,
     events_lost: IntCounter,
+    inlet_events: IntCounterVec,
     matches: IntCounterVec,
     rule_matches: IntCounterVec,
     rule_labels: Mutex<HashSet<String>>,
@@ -56,6 +57,9 @@ pub struct Metrics {
 /// Why a lane is frozen; a closed set.
 pub const FROZEN: [&str; 2] = ["throttled", "credential_refused"];
 
+/// What becomes of what an inlet takes in; a closed set.
+const INLET_RESULTS: [&str; 3] = ["accepted", "dead", "left_out"];
+
 impl Metrics {
     pub fn new(rules_max: usize) -> Self {
         Self::build(rules_max).expect("metric names are valid and stand here once")
@@ -77,7 +81,11 @@ impl Metrics {
                 "events_dead_total", "Lead events that became dead letters, by reason.", &["reason"],
             )?,
             events_lost: make.counter(
-                "events_lost_total", "Lead events that retention removed before they were read.",
+                "events_lost_total",
+                "Lead events, and records of inlets' topics, that retention removed before they were read.",
+            )?,
+            inlet_events: make.counters(
+                "inlet_events_total", "What inlets made of what they received.", &["inlet", "result"],
             )?,
             matches: make.counters(
                 "matches_total", "Rules that held for an event, by trigger and action.", &["trigger", "action"],
@@ -311,9 +319,54 @@ impl Metrics {
         self.ready.set(i64::from(ready));
     }
 
+    /// What an inlet took in is in Kafka, or left out: so many lead events, dead letters and records.
+    pub fn inlet_took(&self, inlet: &str, [accepted, dead, left_out]: [u64; 3]) {
+        for (result, count) in INLET_RESULTS.into_iter().zip([accepted, dead, left_out]) {
+            self.inlet_events.with_label_values(&[inlet, result]).inc_by(count);
+        }
+    }
+
     /// One message was sent for several jobs.
     pub fn digest(&self) {
         self.digests.inc();
+    }
+}
+
+/// The lags that one reader tells. A lag that nobody can tell any more is none: its partition is
+/// another's now, or Kafka is silent.
+#[derive(Debug)]
+pub struct Lags {
+    metrics: Arc<Metrics>,
+    told: Vec<(String, i32)>,
+}
+
+impl Lags {
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            told: Vec::new(),
+        }
+    }
+
+    /// By topic and partition; these in place of those before.
+    pub fn tell(&mut self, lags: Vec<(String, i32, i64)>) {
+        self.forget();
+        for (topic, partition, lag) in lags {
+            self.metrics.lag(&topic, partition, Some(lag));
+            self.told.push((topic, partition));
+        }
+    }
+
+    fn forget(&mut self) {
+        for (topic, partition) in self.told.drain(..) {
+            self.metrics.lag(&topic, partition, None);
+        }
+    }
+}
+
+impl Drop for Lags {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 

@@ -1,8 +1,12 @@
 //! Bytes become records: JSON, a form, CSV, an Outbound Message.
 
+use std::io::Read;
+
 use serde_json::{Map, Value};
 
 use super::{Format, Inlet, outbound};
+use crate::lead::decode::{DecodeError, decode_avro};
+use crate::lead::schemas::Schemas;
 
 /// What came over HTTP, or stands in a file.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,26 +26,56 @@ pub struct Batch {
     pub(super) around: Map<String, Value>,
 }
 
+impl Batch {
+    /// One record alone.
+    pub(super) fn one(record: Value, route: &str) -> Self {
+        Self {
+            records: vec![record],
+            around: around(route),
+        }
+    }
+}
+
+/// What the URL's path beyond the inlet's name puts beside a record.
+fn around(route: &str) -> Map<String, Value> {
+    let step = route.rsplit('/').next().filter(|step| !step.is_empty());
+    step.map(|step| ("_route".to_owned(), step.into()))
+        .into_iter()
+        .collect()
+}
+
 impl Inlet {
     /// The records of a body. The error is for whoever sent it, and quotes nothing of it.
     pub fn decode(&self, received: &Received<'_>) -> Result<Batch, String> {
-        let route = received.route.rsplit('/').next().unwrap_or_default();
-        let value = match self.format(received.content_type) {
-            Format::Json => json(received.body)?,
-            Format::Form => form(received.body)?,
-            Format::Csv => csv(received.body)?,
-            Format::OutboundMessage => outbound::records(text(received.body)?)?,
-            Format::Avro => return Err("Avro is read from topics only".to_owned()),
+        self.batch(
+            from_bytes(received.body, self.format(received.content_type))?,
+            received.route,
+        )
+    }
+
+    /// The records of a value of a topic. JSON may stand in a registry's framing, which is passed over.
+    pub fn decode_value(&self, value: &[u8], schemas: &Schemas) -> Result<Batch, DecodeError> {
+        let not_decodable = DecodeError::NotDecodable;
+        let is_framed = matches!(value, [0x00 | 0x01, ..] | [0xC3, 0x01, ..]);
+        if self.takes(Format::Avro) && (is_framed || self.mapping.decode.len() == 1) {
+            return self.batch(decode_avro(value, schemas)?, "").map_err(not_decodable);
+        }
+        let body = match value {
+            [0x00, _, _, _, _, body @ ..] => body,
+            whole => whole,
         };
-        self.batch(value, route)
+        let first = self.mapping.decode.iter().find(|format| **format != Format::Avro);
+        let format = *first.expect("Avro alone was read above");
+        let value = from_bytes(body, format).map_err(not_decodable)?;
+        self.batch(value, "").map_err(not_decodable)
     }
 
     /// The records of a value that was decoded already.
     pub fn batch(&self, value: Value, route: &str) -> Result<Batch, String> {
-        let mut around = Map::new();
-        if !route.is_empty() {
-            around.insert("_route".to_owned(), route.into());
-        }
+        let mut around = around(route);
+        let is_batch = around
+            .get("_route")
+            .is_some_and(|step| step == "batch" || step == "import");
         let split = self.mapping.split.as_ref();
         let records = match (value, split) {
             (Value::Array(records), _) => records,
@@ -56,9 +90,7 @@ impl Inlet {
                 around.insert("_batch".to_owned(), Value::Object(batch));
                 records
             }
-            (Value::Object(_), Some(path)) if ["batch", "import"].contains(&route) => {
-                return Err(format!("{path} is no list"));
-            }
+            (Value::Object(_), Some(path)) if is_batch => return Err(format!("{path} is no list")),
             (value @ Value::Object(_), _) => vec![value],
             _ => return Err("the body is no JSON object or list of them".to_owned()),
         };
@@ -77,6 +109,16 @@ impl Inlet {
         };
         let taken = named.filter(|format| self.takes(*format));
         taken.unwrap_or(self.mapping.decode[0])
+    }
+}
+
+fn from_bytes(body: &[u8], format: Format) -> Result<Value, String> {
+    match format {
+        Format::Json => json(body),
+        Format::Form => form(body),
+        Format::Csv => csv(body),
+        Format::OutboundMessage => outbound::records(text(body)?),
+        Format::Avro => Err("Avro is read from topics only".to_owned()),
     }
 }
 
@@ -114,22 +156,57 @@ fn form(body: &[u8]) -> Result<Value, String> {
 
 /// A line of titles, then a record a line.
 fn csv(body: &[u8]) -> Result<Value, String> {
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(false)
-        .from_reader(text(body)?.as_bytes());
-    let malformed = |error: csv::Error| match error.position() {
-        Some(at) => format!("malformed CSV at line {}", at.line()),
-        None => "malformed CSV".to_owned(),
-    };
-    let titles = reader.headers().map_err(malformed)?.clone();
-    let records = reader.records().map(|record| {
-        let record = record.map_err(malformed)?;
-        let cells = titles.iter().zip(&record);
-        Ok(Value::Object(
-            cells
-                .map(|(title, cell)| (title.trim().to_owned(), cell.into()))
-                .collect(),
-        ))
-    });
-    Ok(Value::Array(records.collect::<Result<_, String>>()?))
+    let rows = Rows::new(text(body)?.as_bytes())?;
+    let mut records = Vec::new();
+    for (line, row) in rows {
+        records.push(row.map_err(|_| format!("malformed CSV at line {line}"))?);
+    }
+    Ok(Value::Array(records))
+}
+
+/// The rows of a CSV text, each an object by the titles in its first line. A row that can't be read leaves those
+/// behind it be.
+#[derive(Debug)]
+pub struct Rows<R> {
+    reader: csv::Reader<R>,
+    titles: csv::StringRecord,
+}
+
+impl<R: Read> Rows<R> {
+    pub fn new(input: R) -> Result<Self, String> {
+        let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(input);
+        let titles = reader.headers().map_err(|_| "malformed CSV at line 1".to_owned())?;
+        let titles = titles.clone();
+        Ok(Self { reader, titles })
+    }
+}
+
+impl<R: Read> Iterator for Rows<R> {
+    /// The line that the row begins at, and the row, or what is wrong with it.
+    type Item = (u64, Result<Value, String>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut row = csv::StringRecord::new();
+        let line = self.reader.position().line();
+        let read = self.reader.read_record(&mut row);
+        let line = row.position().map_or(line, csv::Position::line);
+        match read {
+            Ok(false) => None,
+            Ok(true) => {
+                let cells = self.titles.iter().zip(&row);
+                let cells = cells.map(|(title, cell)| (title.trim().to_owned(), cell.into()));
+                Some((line, Ok(Value::Object(cells.collect()))))
+            }
+            Err(error) => Some((line, Err(malformed(&error, self.titles.len())))),
+        }
+    }
+}
+
+fn malformed(error: &csv::Error, titles: usize) -> String {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { len, .. } => format!("{len} cells for {titles} titles"),
+        csv::ErrorKind::Utf8 { .. } => "no UTF-8".to_owned(),
+        csv::ErrorKind::Io(error) => format!("can't be read: {error}"),
+        _ => "malformed CSV".to_owned(),
+    }
 }

@@ -8,26 +8,20 @@ use serde_json::{Value, json};
 
 use super::{log, read};
 use crate::app::now_millis;
-use crate::cli::{CliError, print, read_input};
+use crate::cli::{CliError, look_up, print, read_input};
 use crate::config::Config;
 use crate::dates;
 use crate::delivery::clevertap::refusal;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::lead::decode::{DecodeError, decode};
 use crate::lead::schemas::Schemas;
-use crate::registry::{Lookup, Registry};
 use crate::rules::{Rule, Status, Versioned};
 
 pub(super) fn explain(config: &Config, event: &Path, files: &[PathBuf], json: bool) -> Result<(), CliError> {
     let bytes = read_input(event)?;
     let mut schemas = Schemas::new();
     if let Err(DecodeError::NeedsSchema(id)) = decode(&bytes, &schemas) {
-        let registry = Registry::of(&config.schema_registry).map_err(|error| CliError::Invalid(error.to_string()))?;
-        match registry.map(|registry| look_up(&registry, id)).transpose()? {
-            Some(Lookup::Schema { text, references }) => schemas.learn(id, &text, &references),
-            Some(Lookup::Denied(detail)) => schemas.deny(id, detail),
-            None => schemas.deny(id, "no schema registry is configured; set schema_registry.url"),
-        }
+        look_up(config, id, &mut schemas)?;
     }
     let decoded = decode(&bytes, &schemas).map_err(|error| {
         let reason = error.reason().map_or("needs_schema", crate::reason::Reason::as_str);
@@ -164,13 +158,4 @@ fn explained_text(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
 
 fn duration_text(millis: i64) -> String {
     dates::duration_text(Duration::from_millis(millis.unsigned_abs()))
-}
-
-/// One look-up of a command that otherwise needs no runtime.
-fn look_up(registry: &Registry, id: crate::lead::schemas::SchemaId) -> Result<Lookup, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| CliError::failed(error.to_string()))?;
-    runtime
-        .block_on(registry.schema(id))
-        .map_err(|error| CliError::failed(error.to_string()))
 }

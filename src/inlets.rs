@@ -1,0 +1,3 @@
+//! The inlets' loops: what other systems send becomes lead events.
+
+pub mod topic;
