@@ -111,6 +111,19 @@ pub struct Answer {
     pub channel: Option<String>,
 }
 
+impl Answer {
+    /// What is said of a request that was not made after all.
+    pub fn unsent(words: &str) -> Self {
+        Self {
+            verdict: Verdict::Retry,
+            status: None,
+            words: words.to_owned(),
+            message_id: None,
+            channel: None,
+        }
+    }
+}
+
 /// A request to make now.
 #[derive(Debug, Clone)]
 pub struct Attempt {
