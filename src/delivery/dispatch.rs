@@ -218,7 +218,6 @@ struct LaneState {
     served: u64,
     /// Its place among the credential's lanes, if it has one.
     queued: Option<(Micros, u64)>,
-    batch_max: usize,
     join: Step,
     open: Step,
     /// The member's conversation.
