@@ -2,11 +2,12 @@
 
   tests/chaos --minutes 5 --seed 7 --kills 20
 
-First a calm time with work waiting in every lane, by which the use of the limits is measured. Then senders are killed,
-stopped for longer than their session, leave and join; the broker is killed and comes back with its data; the ways to
-the broker and to the destinations are cut; destinations answer 429 with Retry-After, 5xx, resets and silence. Then all
-is well again, the lanes drain, and the oracle (oracle.py) says whether every promise was kept. Exit code 1 where not,
-and the seed; the folder with the logs and with all that the oracle saw is kept then.
+First a calm time with work waiting in every lane, by which the use of the limits is measured. Then lanes change hands
+while they are frozen. Then senders are killed, stopped for longer than their session, leave and join; the broker is
+killed and comes back with its data; the ways to the broker and to the destinations are cut; destinations answer 429 with
+Retry-After, 5xx, resets and silence. Then all is well again, the lanes drain, and the oracle (oracle.py) says whether
+every promise was kept. Exit code 1 where not, and the seed; the folder with the logs and with all that the oracle saw is
+kept then.
 """
 
 import argparse
@@ -27,6 +28,8 @@ from oracle import Topics
 from world import ACCOUNT_CONCURRENCY, BATCH_MAX, LATENCY_MS, REPOSITORY, SESSION_SECONDS, WAYS, World
 
 SETTLE_SECONDS = 6
+# The longest Retry-After of lanes that change hands, and a little more.
+HANDOVER_SECONDS = 11
 
 
 class Events:
@@ -242,9 +245,12 @@ def run(world, given):
     time.sleep(given.calm)
     world.say("the calm is over")
     chance = random.Random(f"faults {given.seed}")
-    chaos, plan = Chaos(world, chance), schedule(chance, given.minutes * 60, given.kills)
+    plan = [(HANDOVER_SECONDS + second, action) for second, action in schedule(chance, given.minutes * 60, given.kills)]
+    chaos = Chaos(world, chance)
+    # One hand-over while nothing else is wrong.
+    chaos.do("change")
     began, calm_events = time.time(), len(events.written)
-    while (second := time.time() - began) < given.minutes * 60 or plan or not chaos.is_over():
+    while (second := time.time() - began) < HANDOVER_SECONDS or plan or not chaos.is_over():
         while plan and plan[0][0] <= second:
             chaos.do(plan.pop(0)[1])
         chaos.due()
