@@ -118,22 +118,25 @@ impl Jobs {
         self.consumer.resume(&list)
     }
 
-    /// Where a predecessor left `partition`.
-    pub fn committed(&self, partition: i32) -> Result<Committed, KafkaError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition);
-        let list = self.consumer.committed_offsets(list, ANSWER_WAIT)?;
-        let Some(element) = list.find_partition(&self.topic, partition) else {
-            return Ok(Committed::default());
-        };
-        let offset = match element.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        };
-        Ok(Committed {
-            offset,
-            outcomes_from: element.metadata().split(' ').next().and_then(|from| from.parse().ok()),
-        })
+    /// Where a predecessor left `partition`, to be asked on a thread that may wait.
+    pub fn committed(&self, partition: i32) -> impl FnOnce() -> Result<Committed, KafkaError> + Send + use<> {
+        let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
+        move || {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&topic, partition);
+            let list = consumer.committed_offsets(list, ANSWER_WAIT)?;
+            let Some(element) = list.find_partition(&topic, partition) else {
+                return Ok(Committed::default());
+            };
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            Ok(Committed {
+                offset,
+                outcomes_from: element.metadata().split(' ').next().and_then(|from| from.parse().ok()),
+            })
+        }
     }
 
     /// Commits the lowest unsettled offset of each partition, with the place of its outcomes.

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod commands;
+mod owned;
 mod processor;
 mod sealed;
 mod sender;

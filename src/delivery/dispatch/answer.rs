@@ -36,7 +36,7 @@ impl Dispatch {
         self.credentials[credential].in_flight -= 1;
         self.hosts[host].in_flight -= 1;
         self.in_flight -= 1;
-        let settled = match flight.request {
+        let mut settled = match flight.request {
             Request::Send => self.answered_send(flight, answers, now),
             Request::Join | Request::Open | Request::Probe => {
                 self.answered_first(&flight, &answers[0], now);
@@ -48,6 +48,7 @@ impl Dispatch {
         self.queue(lane, now);
         self.queue_credential(credential, now);
         self.unpark(host, now);
+        settled.iter_mut().for_each(|one| one.attempt = Some(attempt));
         settled
     }
 
@@ -253,6 +254,7 @@ impl Dispatch {
             traceparent: payload.traceparent,
             outcome,
             dead,
+            attempt: None,
         })
     }
 

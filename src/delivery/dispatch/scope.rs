@@ -10,8 +10,7 @@ use super::{
 };
 use crate::delivery::recall::credential_of;
 
-/// How often a refused credential is probed: first and at the longest.
-const PROBE_FIRST: Micros = 30_000_000;
+/// A refused credential is probed no less often than so.
 const PROBE_MAX: Micros = 600_000_000;
 /// After so many requests in a row that came to nothing a destination is asked one at a time.
 pub(super) const FAILED_MAX: u32 = 3;
@@ -120,7 +119,7 @@ impl Dispatch {
             if frozen.probe_at.is_some() {
                 self.credentials[credential].refused = Some(Refused {
                     since: now,
-                    interval: PROBE_FIRST,
+                    interval: micros(self.settings.probe_first),
                     probed: false,
                 });
             }
@@ -187,7 +186,7 @@ impl Dispatch {
             // Requests that were in flight together count once.
             Some(refused) if started < refused.since => return credential.frozen_until,
             Some(refused) => (refused.interval * 2).min(PROBE_MAX),
-            None => PROBE_FIRST,
+            None => micros(self.settings.probe_first),
         };
         credential.refused = Some(Refused {
             since: now,

@@ -7,6 +7,7 @@ use crate::delivery::job_id;
 use crate::delivery::recall::Recalled;
 use crate::rules::log::{Cancel, RuleLog};
 
+mod owned;
 mod simulation;
 
 const SECOND: Micros = 1_000_000;
@@ -24,6 +25,7 @@ fn settings() -> Settings {
         batch_wait: Duration::from_millis(200),
         retry_initial: Duration::from_secs(1),
         retry_max: Duration::from_secs(8),
+        probe_first: Duration::from_secs(30),
         step_aside: Duration::from_secs(600),
         give_up_after: Duration::from_secs(3600),
         job_age_max: Duration::from_secs(72 * 3600),
@@ -649,6 +651,24 @@ fn an_account_is_asked_for_more_at_once_until_it_says_less() {
 }
 
 #[test]
+fn the_wait_that_limits_impose_counts_lanes_and_what_they_share() {
+    let mut bench = Bench::new(settings());
+    assert_eq!(bench.dispatch.limit_wait(bench.now), 0);
+    // 100 channels with a job each: a second each, but 300 a minute for the workspace.
+    for number in 0..100 {
+        bench.accept(slack(number, &format!("C{number}")));
+    }
+    let wait = bench.dispatch.limit_wait(bench.now);
+    assert_eq!(wait, 100 * (60 * SECOND * 102 / 100 / 300));
+    // 50 more in one channel take longer than all.
+    for number in 100..150 {
+        bench.accept(slack(number, "C0"));
+    }
+    let wait = bench.dispatch.limit_wait(bench.now);
+    assert_eq!(wait, 51 * (SECOND * 102 / 100));
+}
+
+#[test]
 fn a_hung_credential_and_a_hung_host_leave_room_for_others() {
     let mut bench = Bench::new(settings());
     for number in 0..100 {
@@ -762,7 +782,7 @@ fn an_identity_that_fails_holds_back_its_own_records_only() {
 }
 
 #[test]
-fn a_late_answer_of_a_partition_that_went_away_changes_nothing() {
+fn late_ack_after_revoke() {
     let mut bench = Bench::new(settings());
     bench.accept(slack(0, "C1"));
     let attempt = bench.next(START + 10 * SECOND).unwrap();
