@@ -25,7 +25,7 @@ from confluent_kafka import Producer
 
 import oracle
 from oracle import Topics
-from world import ACCOUNT_CONCURRENCY, BATCH_MAX, LATENCY_MS, REPOSITORY, SESSION_SECONDS, WAYS, World
+from world import ACCOUNT_CONCURRENCY, BATCH_MAX, LATENCY_MS, REPOSITORY, REQUEST_SECONDS, SESSION_SECONDS, WAYS, World
 
 SETTLE_SECONDS = 6
 # The longest Retry-After of lanes that change hands, and a little more.
@@ -267,7 +267,7 @@ def run(world, given):
     topics.read_all()
     return oracle.Run(events.written, world.lanes, {way.name: way for way in WAYS}, topics, world.disruptions,
                       world.faults, calm, all_arrivals(world), json.loads(world.request("GET", f"{world.sandbox}/summary")),
-                      LATENCY_MS / 1000, ACCOUNT_CONCURRENCY, BATCH_MAX)
+                      LATENCY_MS / 1000, REQUEST_SECONDS, ACCOUNT_CONCURRENCY, BATCH_MAX)
 
 
 def drain(world, topics, events):
