@@ -2,6 +2,7 @@
 
 mod chaos;
 mod commands;
+mod inlet_topics;
 mod owned;
 mod processor;
 mod sealed;
