@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::sealed::Sealed;
 use crate::secrets::Secrets;
 use crate::secrets::keys::Keys;
-use crate::{feed, processor, sender};
+use crate::{feed, inlets, processor, sender};
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -27,6 +27,8 @@ pub enum Role {
     Processor,
     /// Sends delivery jobs to Slack and CleverTap.
     Sender,
+    /// Takes in what other systems send, over HTTP and from their topics.
+    Inlets,
     /// Serves health and metrics alone.
     Admin,
 }
@@ -74,6 +76,7 @@ pub async fn run(
         .map(|worker| readiness.wait_for(&format!("worker {worker} to join the group of the events")))
         .collect();
     let jobs_ready = has(Role::Sender).then(|| readiness.wait_for("the sender to join the group of the jobs"));
+    let inlets_ready = has(Role::Inlets).then(|| readiness.wait_for("the inlets to open"));
     let admin = Arc::new(Admin {
         metrics: Arc::clone(&metrics),
         readiness,
@@ -95,6 +98,9 @@ pub async fn run(
     if let Some(ready) = rules_ready {
         tasks.push(shared.start(ready, events_ready, jobs_ready)?);
     }
+    if let Some(ready) = inlets_ready {
+        tasks.push(shared.start_inlets(ready)?);
+    }
     // The loops alone hold on to `ended`, so that it closes when the last of them is over.
     drop(shared);
     tokio::select! {
@@ -115,7 +121,7 @@ pub async fn run(
     }
 }
 
-/// What both loops are started with.
+/// What the loops are started with.
 #[derive(Debug, Clone)]
 struct Shared {
     config: Arc<Config>,
@@ -212,6 +218,24 @@ impl Shared {
                 drop(ended.send(error));
             }
             producer.flush(Duration::from_secs(5));
+        }))
+    }
+
+    fn start_inlets(&self, ready: Flag) -> anyhow::Result<JoinHandle<()>> {
+        let surroundings = inlets::Surroundings {
+            secrets: secrets(&self.config)?,
+            config: Arc::clone(&self.config),
+            limits: self.limits,
+            metrics: Arc::clone(&self.metrics),
+            stop: self.stop.clone(),
+            ready,
+            now: now_micros,
+        };
+        let ended = self.ended.clone();
+        Ok(tokio::spawn(async move {
+            if let Err(error) = inlets::run(surroundings).await {
+                drop(ended.send(error));
+            }
         }))
     }
 }

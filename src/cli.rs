@@ -181,7 +181,7 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
 
 async fn serve(config: Config, roles: &[Role], stop: watch::Receiver<bool>) -> Result<(), CliError> {
     let limits = topics::check(&config).await.map_err(CliError::failed)?;
-    let all = [Role::Processor, Role::Sender, Role::Admin];
+    let all = [Role::Processor, Role::Sender, Role::Inlets, Role::Admin];
     let roles = if roles.is_empty() { &all } else { roles };
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
     app::run(Arc::new(config), roles, limits, metrics, stop)

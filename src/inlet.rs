@@ -21,6 +21,7 @@ pub mod preset;
 mod read;
 
 pub use decode::{Batch, Received};
+pub(crate) use outbound::ACKNOWLEDGEMENT;
 pub use preset::Preset;
 
 /// The namespace of the ids that are made of what was received.

@@ -22,6 +22,13 @@ pub struct Batch {
     pub(super) around: Map<String, Value>,
 }
 
+impl Batch {
+    /// Whether the records stood in a list inside a further object.
+    pub fn is_split(&self) -> bool {
+        self.around.contains_key("_batch")
+    }
+}
+
 impl Inlet {
     /// The records of a body. The error is for whoever sent it, and quotes nothing of it.
     pub fn decode(&self, received: &Received<'_>) -> Result<Batch, String> {
