@@ -15,11 +15,13 @@ use crate::rules::SecretName;
 use crate::rules::condition::Condition;
 use crate::template::{OnMissing, Stop, Target, Template};
 
+mod canonical;
 mod decode;
 mod outbound;
 pub mod preset;
 mod read;
 
+use canonical::canonical;
 pub use decode::{Batch, Received};
 pub(crate) use outbound::ACKNOWLEDGEMENT;
 pub use preset::Preset;
@@ -479,33 +481,6 @@ impl PayloadFields {
             members.insert("item".to_owned(), item.clone());
         }
         Ok(Value::Object(members))
-    }
-}
-
-/// JSON with the members of every object in one order.
-fn canonical(value: &Value, into: &mut String) {
-    match value {
-        Value::Object(members) => {
-            let mut sorted: Vec<_> = members.iter().collect();
-            sorted.sort_unstable_by_key(|(name, _)| name.as_str());
-            into.push('{');
-            for (name, value) in sorted {
-                into.push_str(&Value::String(name.clone()).to_string());
-                into.push(':');
-                canonical(value, into);
-                into.push(',');
-            }
-            into.push('}');
-        }
-        Value::Array(list) => {
-            into.push('[');
-            for value in list {
-                canonical(value, into);
-                into.push(',');
-            }
-            into.push(']');
-        }
-        other => into.push_str(&other.to_string()),
     }
 }
 

@@ -83,3 +83,6 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     // A sender that is gone can't say it any more, which is a stop as well.
     drop(stop.wait_for(|stop| *stop).await);
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,10 +50,38 @@ pub struct Metrics {
     payload_bytes: IntGauge,
     jobs_reread: IntCounter,
     digests: IntCounter,
-    inlet_requests: IntCounterVec,
-    inlet_request_duration: HistogramVec,
-    inlet_events: IntCounterVec,
+    inlets: Inlets,
     ready: IntGauge,
+}
+
+#[derive(Debug)]
+struct Inlets {
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    events: IntCounterVec,
+}
+
+impl Inlets {
+    fn build(make: &Maker) -> prometheus::Result<Self> {
+        Ok(Self {
+            requests: make.counters(
+                "inlet_requests_total",
+                "Requests to inlets answered, by status; what is for no inlet is other.",
+                &["inlet", "status"],
+            )?,
+            request_duration: make.histograms(
+                "inlet_request_duration_seconds",
+                "Time from a request's first byte to its answer.",
+                "inlet",
+                buckets(0.001, 2.0, 16),
+            )?,
+            events: make.counters(
+                "inlet_events_total",
+                "What became of what inlets took in: lead events, dead letters, records left out.",
+                &["inlet", "result"],
+            )?,
+        })
+    }
 }
 
 /// Why a lane is frozen; a closed set.
@@ -133,18 +161,7 @@ impl Metrics {
             payload_bytes: make.gauge("payload_bytes", "Bytes of jobs' payloads held in memory.")?,
             jobs_reread: make.counter("jobs_reread_total", "Jobs read again from Kafka when their turn came.")?,
             digests: make.counter("digests_total", "Messages that stood for several jobs.")?,
-            inlet_requests: make.counters(
-                "inlet_requests_total", "Requests to inlets answered, by status; unknown inlets are other.",
-                &["inlet", "status"],
-            )?,
-            inlet_request_duration: make.histograms(
-                "inlet_request_duration_seconds", "Time from a request's first byte to its answer.", "inlet",
-                buckets(0.001, 2.0, 16),
-            )?,
-            inlet_events: make.counters(
-                "inlet_events_total", "What became of what inlets took in: lead events, dead letters, records left out.",
-                &["inlet", "result"],
-            )?,
+            inlets: Inlets::build(&make)?,
             ready: make.gauge("ready", "1 once the process has all that /readyz waits for.")?,
             registry: make.0,
         };
@@ -335,17 +352,19 @@ impl Metrics {
     pub fn inlets<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
         for name in names {
             for result in INLET_RESULTS {
-                self.inlet_events.with_label_values(&[name, result]);
+                self.inlets.events.with_label_values(&[name, result]);
             }
         }
     }
 
     /// A request to an inlet was answered. `inlet` is a name of the configuration, or `other`.
     pub fn inlet_answered(&self, inlet: &str, status: u16, took: Duration) {
-        self.inlet_requests
+        self.inlets
+            .requests
             .with_label_values(&[inlet, &status.to_string()])
             .inc();
-        self.inlet_request_duration
+        self.inlets
+            .request_duration
             .with_label_values(&[inlet])
             .observe(took.as_secs_f64());
     }
@@ -353,7 +372,7 @@ impl Metrics {
     /// What an inlet took in is in Kafka, or left out: so many lead events, dead letters and records.
     pub fn inlet_took(&self, inlet: &str, [accepted, dead, left_out]: [u64; 3]) {
         for (result, count) in INLET_RESULTS.into_iter().zip([accepted, dead, left_out]) {
-            self.inlet_events.with_label_values(&[inlet, result]).inc_by(count);
+            self.inlets.events.with_label_values(&[inlet, result]).inc_by(count);
         }
     }
 
