@@ -137,9 +137,7 @@ impl Metrics {
             )?,
             attempt_duration: make.histograms("attempt_duration_seconds", "Time from request to answer.", "provider", short)?,
             outcomes: make.counters("outcomes_total", "Outcomes, final and not.", &["provider", "outcome"])?,
-            delivery_age: make.histograms(
-                "delivery_age_seconds", "Time from the event to its being accepted.", "provider", long,
-            )?,
+            delivery_age: make.histograms("delivery_age_seconds", "From the event to its being accepted.", "provider", long)?,
             lane_backlog: make.gauges("lane_backlog", "Jobs waiting in lanes.", &["provider"])?,
             backlog_seconds: make.seconds(
                 "backlog_seconds",

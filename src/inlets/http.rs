@@ -146,11 +146,15 @@ impl Server {
         let began = watch.request_began();
         let (head, mut body) = request.into_parts();
         let (label, answer) = self.answer(&head, &mut body, began).await;
-        body::drain(body, &head.headers, watch);
         let response = match answer {
             Ok(answer) => answered(answer),
             Err(refusal) => refused(&refusal),
         };
+        match response.status() {
+            // It had its time.
+            StatusCode::REQUEST_TIMEOUT => drop(body),
+            _ => body::drain(body, &head.headers, watch),
+        }
         self.count(label, response.status(), began);
         Ok(response)
     }

@@ -272,7 +272,7 @@ async fn each_wrong_request_has_its_status_and_is_counted() {
         let piece = [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
         [&head[..], &piece.repeat(times), b"0\r\n\r\n"].concat()
     };
-    let bomb = gzip(&[b' '; 1_000_000]);
+    let bomb = gzip(&[b' '; 900_000]);
     assert!(bomb.len() < 1000, "{}", bomb.len());
     let zipped = |body: &[u8]| post("/inlets/rows", &[rows, "Content-Encoding: gzip"], body);
     for (inlet, wanted, asked) in [
@@ -330,5 +330,333 @@ async fn each_wrong_request_has_its_status_and_is_counted() {
         }
     }
     assert_eq!(open.events().await.len(), 4);
+    open.close().await;
+}
+
+#[tokio::test]
+async fn records_stand_alone_and_each_system_hears_what_it_waits_for() {
+    let open = open("mapped", "body_max: 2MB").await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let key = format!("Authorization: Basic {}", base64("wr1te:"));
+    let batch = br#"{"batch":[{"type":"track","messageId":"m1","userId":"u1","event":"NPS","writeKey":"wr1te"},{"type":"page","messageId":"m2"},7],
+        "sentAt":"2018-07-12T18:36:58Z","writeKey":"wr1te"}"#;
+    let asked = post(
+        "/inlets/product/v1/batch",
+        &[&key, &format!("traceparent: {trace}")],
+        batch,
+    );
+    let answer = open.ask(&asked).await;
+    assert!(
+        status(&answer) == 200 && answer.ends_with("{\"success\":true}"),
+        "{answer}"
+    );
+    // A library whose path can't be set has the inlet chosen by its key.
+    let call = br#"{"messageId":"m3","anonymousId":"a1","traits":{"plan":"enterprise"}}"#;
+    assert_eq!(status(&open.ask(&post("/v1/identify", &[&key], call)).await), 200);
+    let letter_of_one = br#"{ "messageId": "m4" }"#;
+    assert_eq!(
+        status(&open.ask(&post("/v1/identify", &[&key], letter_of_one)).await),
+        200
+    );
+    let survey = br#"{"data":{"id":1,"at":"2018-07-12T18:36:58Z","email":"ana@example.com","score":5,"answers":[{"n":1},{"n":2},{}]}}"#;
+    let answer = open
+        .ask(&post("/inlets/survey", &["Authorization: Bearer n3w"], survey))
+        .await;
+    assert!(
+        answer.ends_with("{\"accepted\":2,\"dead\":1,\"left_out\":0}"),
+        "{answer}"
+    );
+    let message = br#"<Envelope><Body><notifications><SessionId>hunter2</SessionId><Notification><Id>n1</Id><sObject><Id>006</Id></sObject></Notification></notifications></Body></Envelope>"#;
+    let answer = open
+        .ask(&post("/inlets/won/a%20b%2Fc", &["Content-Type: text/xml"], message))
+        .await;
+    assert!(
+        answer.contains("content-type: text/xml") && answer.contains("<Ack>true</Ack>"),
+        "{answer}"
+    );
+
+    let records = open.records(&open.config.topics.events).await;
+    let found: Vec<_> = records
+        .iter()
+        .map(|record| (header(record, "event-id"), record.key.as_deref().unwrap()))
+        .collect();
+    let lead = "ana@example.com".as_bytes();
+    assert_eq!(
+        found,
+        [
+            ("m1", &b"u1"[..]),
+            ("m3", b"a1"),
+            ("1:1", lead),
+            ("1:2", lead),
+            ("n1", b"006")
+        ]
+    );
+    assert_eq!(header(&records[0], "traceparent"), trace);
+    assert_ne!(header(&records[1], "traceparent"), header(&records[2], "traceparent"));
+    let events = open.events().await;
+    assert_eq!(
+        (&events[1]["trigger"], &events[1]["inlet"]),
+        (&"call.identify".into(), &"product".into())
+    );
+    let written: String = events.iter().map(ToString::to_string).collect();
+    assert!(!written.contains("wr1te") && !written.contains("hunter2"), "{written}");
+
+    let letters = open.letters().await;
+    let found: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            let value = std::str::from_utf8(letter.value.as_deref().unwrap()).unwrap();
+            (
+                header(letter, "source-topic"),
+                header(letter, "route"),
+                header(letter, "detail"),
+                value,
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (
+                "inlet:product",
+                "v1/batch",
+                "event.lead_id: {{$.userId}} or {{$.anonymousId}} is missing",
+                r#"{"type":"page","messageId":"m2"}"#
+            ),
+            ("inlet:product", "v1/batch", "unwrap: the record is no object", "7"),
+            (
+                "inlet:product",
+                "v1/identify",
+                "event.lead_id: {{$.userId}} or {{$.anonymousId}} is missing",
+                r#"{ "messageId": "m4" }"#
+            ),
+            (
+                "inlet:survey",
+                "",
+                "event.event_id: {{$.id}}:{{$.item.n}} is missing",
+                std::str::from_utf8(survey).unwrap()
+            ),
+        ]
+    );
+    let names: Vec<_> = letters[3].headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["reason", "detail", "source-topic", "failed-at", "inlet", "traceparent"]
+    );
+    assert_eq!(
+        (header(&letters[3], "reason"), header(&letters[3], "failed-at")),
+        ("invalid_event", "2018-07-12T18:36:58Z")
+    );
+    assert_eq!(letters[3].key.as_deref().unwrap_or_default(), b"");
+    open.close().await;
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_kafka_is_a_dead_letter_and_what_fits_nowhere_is_refused() {
+    let open = open("large", "body_max: 4MB").await;
+    let most = Limits::default().record_max;
+    let survey = |size: usize| {
+        let text = "x".repeat(size);
+        format!(
+            "{{\"data\":{{\"id\":1,\"at\":0,\"email\":\"a\",\"score\":1,\"answers\":[{{\"n\":1,\"text\":\"{text}\"}}]}}}}"
+        )
+    };
+    let key = ["Authorization: Bearer n3w"];
+    // The event holds the answer twice, among all and as the one it is about; the record alone fits.
+    let record = survey(most * 2 / 3);
+    let answer = open.ask(&post("/inlets/survey", &key, record.as_bytes())).await;
+    assert!(
+        answer.ends_with("{\"accepted\":0,\"dead\":1,\"left_out\":0}"),
+        "{answer}"
+    );
+    let answer = open.ask(&post("/inlets/survey", &key, survey(most).as_bytes())).await;
+    assert_eq!(status(&answer), 413, "{answer}");
+    let letters = open.letters().await;
+    assert_eq!(letters.len(), 1);
+    let ids = (header(&letters[0], "event-id"), letters[0].key.as_deref());
+    assert_eq!(
+        (header(&letters[0], "reason"), ids),
+        ("too_large", ("1:1", Some(&b"a"[..])))
+    );
+    assert!(letters[0].value.as_deref() == Some(record.as_bytes()));
+    assert_eq!(open.events().await.len(), 0);
+    open.close().await;
+}
+
+#[tokio::test]
+async fn nothing_is_answered_2xx_that_kafka_does_not_have() {
+    let open = open("away", "body_max: 1MB").await;
+    open.cluster.broker_down(1).unwrap();
+    let began = std::time::Instant::now();
+    let answer = open.ask(&signed("s1gning", NOW, REACTION)).await;
+    // Slack waits three seconds.
+    assert!(status(&answer) == 503 && answer.contains("retry-after: 1"), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    open.cluster.broker_up(1).unwrap();
+    assert_eq!(
+        status(
+            &open
+                .ask(&post("/inlets/rows", &["Authorization: Bearer n3w"], b"{\"id\":1}"))
+                .await
+        ),
+        200
+    );
+    let (stop, served) = (open.stop.clone(), open.served);
+    stop.send_replace(true);
+    served.await.unwrap();
+    std::fs::remove_dir_all(open.dir).unwrap();
+}
+
+#[tokio::test]
+async fn beyond_the_limit_requests_are_told_to_come_again() {
+    let open = open("full", "in_flight_max: 1").await;
+    let ask = |body: &'static [u8]| {
+        post(
+            "/inlets/rows",
+            &["Authorization: Bearer n3w", "Expect: 100-continue"],
+            body,
+        )
+    };
+    let whole = ask(b"{\"id\":1}");
+    let mut first = TcpStream::connect(open.address).await.unwrap();
+    first.write_all(&whole[..whole.len() - 8]).await.unwrap();
+    let mut go_on = [0; 25];
+    first.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    // The first is in flight now, which is as many as may be.
+    let refused = open.ask(&ask(b"{\"id\":2}")).await;
+    assert!(
+        status(&refused) == 503 && refused.contains("retry-after: 1"),
+        "{refused}"
+    );
+    first.write_all(b"{\"id\":1}").await.unwrap();
+    let mut answer = String::new();
+    first.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(status(&answer), 200);
+    assert_eq!(
+        status(
+            &open
+                .ask(&post("/inlets/rows", &["Authorization: Bearer n3w"], b"{\"id\":3}"))
+                .await
+        ),
+        200
+    );
+    let ids: Vec<_> = open
+        .events()
+        .await
+        .iter()
+        .map(|event| event["lead_id"].clone())
+        .collect();
+    assert_eq!(ids, ["1", "3"]);
+    assert_eq!(open.counted("rows", 503), 1);
+    open.close().await;
+}
+
+#[tokio::test]
+async fn a_body_that_ends_too_soon_is_refused_and_who_only_listens_is_answered() {
+    let open = open("halves", "body_max: 1MB").await;
+    let whole = post("/inlets/rows", &["Authorization: Bearer n3w"], b"{\"id\":1}");
+    assert_eq!(status(&open.ask_and(&whole, true).await), 200);
+    let answer = open.ask_and(&whole[..whole.len() - 1], true).await;
+    assert_eq!(status(&answer), 400);
+    // Nobody is there to answer where not even the head is whole.
+    assert_eq!(open.ask_and(&whole[..20], true).await, "");
+    assert_eq!(status(&open.ask(b"nonsense\r\n\r\n").await), 400);
+    assert_eq!(open.counted("rows", 400), 1);
+    assert_eq!(open.counted("other", 400), 1);
+    open.close().await;
+}
+
+/// The clock jumps to the next thing that is waited for whenever nobody has anything to do.
+#[tokio::test(start_paused = true)]
+async fn who_is_slow_is_closed_and_holds_nobody_up() {
+    let open = open("slow", "in_flight_max: 2").await;
+    let whole = post("/inlets/rows", &["Authorization: Bearer n3w"], b"{\"id\":1}");
+    let began = tokio::time::Instant::now();
+    let mut slow_heads = Vec::new();
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(open.address).await.unwrap();
+        stream.write_all(&whole[..20]).await.unwrap();
+        slow_heads.push(stream);
+    }
+    // More slow heads than may be in flight, and a slow body: the others don't notice.
+    let mut slow_body = TcpStream::connect(open.address).await.unwrap();
+    slow_body.write_all(&whole[..whole.len() - 1]).await.unwrap();
+    assert_eq!(
+        status(
+            &open
+                .ask(&post("/inlets/rows", &["Authorization: Bearer n3w"], b"{"))
+                .await
+        ),
+        400
+    );
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let mut answers = Vec::new();
+    for mut stream in slow_heads.into_iter().chain([slow_body]) {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answers.push((status(&answer), began.elapsed().as_secs()));
+    }
+    let (body, heads) = answers.split_last().unwrap();
+    assert!(
+        heads.iter().all(|head| head.0 == 408 && (10..12).contains(&head.1)),
+        "{heads:?}"
+    );
+    assert!(body.0 == 408 && (30..32).contains(&body.1), "{body:?}");
+    assert_eq!((open.counted("other", 408), open.counted("rows", 408)), (50, 1));
+    // A connection that nobody uses is closed, which is nobody's fault.
+    let mut idle = TcpStream::connect(open.address).await.unwrap();
+    assert_eq!(idle.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+    assert_eq!(open.counted("other", 408), 50);
+    open.close().await;
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_is_in_flight() {
+    let open = open("stop", "body_max: 1MB").await;
+    let whole = post(
+        "/inlets/rows",
+        &["Authorization: Bearer n3w", "Expect: 100-continue"],
+        b"{\"id\":1}",
+    );
+    let mut stream = TcpStream::connect(open.address).await.unwrap();
+    stream.write_all(&whole[..whole.len() - 8]).await.unwrap();
+    stream.read_exact(&mut [0; 25]).await.unwrap();
+    open.stop.send_replace(true);
+    // The listener is gone once nobody can connect any more.
+    while TcpStream::connect(open.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(b"{\"id\":1}").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(status(&answer), 200);
+    assert_eq!(open.events().await.len(), 1);
+    open.close().await;
+}
+
+#[tokio::test]
+async fn a_rotated_secret_is_taken_up() {
+    let open = open("rotated", "body_max: 1MB").await;
+    let asked = |secret: &str| {
+        post(
+            "/inlets/rows",
+            &[&format!("Authorization: Bearer {secret}")],
+            b"{\"id\":1}",
+        )
+    };
+    assert_eq!(status(&open.ask(&asked("next")).await), 401);
+    std::fs::write(open.dir.join("old"), "next\n").unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(5);
+    while status(&open.ask(&asked("next")).await) != 200 {
+        assert!(std::time::Instant::now() < until, "the new secret is not taken up");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(status(&open.ask(&asked("0ld")).await), 401);
     open.close().await;
 }
