@@ -2,6 +2,7 @@
 
 mod chaos;
 mod commands;
+mod inlets;
 mod owned;
 mod processor;
 mod sealed;
