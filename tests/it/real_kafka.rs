@@ -3,6 +3,7 @@
 mod chaos;
 mod commands;
 mod inlet_topics;
+mod inlets;
 mod owned;
 mod processor;
 mod sealed;
