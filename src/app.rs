@@ -27,7 +27,7 @@ pub enum Role {
     Processor,
     /// Sends delivery jobs to Slack and CleverTap.
     Sender,
-    /// Makes lead events of what other systems send.
+    /// Takes in what other systems send, over HTTP and from their topics.
     Inlets,
     /// Serves health and metrics alone.
     Admin,
@@ -76,8 +76,9 @@ pub async fn run(
         .map(|worker| readiness.wait_for(&format!("worker {worker} to join the group of the events")))
         .collect();
     let jobs_ready = has(Role::Sender).then(|| readiness.wait_for("the sender to join the group of the jobs"));
+    let inlets_ready = has(Role::Inlets).then(|| readiness.wait_for("the inlets to open"));
     let reads_topics = has(Role::Inlets) && !config.foreign_topics().is_empty();
-    let inlets_ready = reads_topics.then(|| readiness.wait_for("the inlets to join the group of their topics"));
+    let topics_ready = reads_topics.then(|| readiness.wait_for("the inlets to join the group of their topics"));
     let admin = Arc::new(Admin {
         metrics: Arc::clone(&metrics),
         readiness,
@@ -100,6 +101,9 @@ pub async fn run(
         tasks.push(shared.start(ready, events_ready, jobs_ready)?);
     }
     if let Some(ready) = inlets_ready {
+        tasks.push(shared.start_inlets(ready)?);
+    }
+    if let Some(ready) = topics_ready {
         tasks.push(shared.start_topic_inlets(ready)?);
     }
     // The loops alone hold on to `ended`, so that it closes when the last of them is over.
@@ -122,7 +126,7 @@ pub async fn run(
     }
 }
 
-/// What both loops are started with.
+/// What the loops are started with.
 #[derive(Debug, Clone)]
 struct Shared {
     config: Arc<Config>,
@@ -244,6 +248,24 @@ impl Shared {
                 drop(ended.send(error));
             }
             producer.flush(Duration::from_secs(5));
+        }))
+    }
+
+    fn start_inlets(&self, ready: Flag) -> anyhow::Result<JoinHandle<()>> {
+        let surroundings = inlets::Surroundings {
+            secrets: secrets(&self.config)?,
+            config: Arc::clone(&self.config),
+            limits: self.limits,
+            metrics: Arc::clone(&self.metrics),
+            stop: self.stop.clone(),
+            ready,
+            now: now_micros,
+        };
+        let ended = self.ended.clone();
+        Ok(tokio::spawn(async move {
+            if let Err(error) = inlets::run(surroundings).await {
+                drop(ended.send(error));
+            }
         }))
     }
 }

@@ -183,7 +183,7 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
 
 async fn serve(config: Config, roles: &[Role], stop: watch::Receiver<bool>) -> Result<(), CliError> {
     let limits = topics::check(&config).await.map_err(CliError::failed)?;
-    let all = [Role::Processor, Role::Sender, Role::Admin, Role::Inlets];
+    let all = [Role::Processor, Role::Sender, Role::Inlets, Role::Admin];
     let roles = if roles.is_empty() { &all } else { roles };
     if roles.contains(&Role::Inlets) {
         topics::check_foreign(&config).map_err(CliError::failed)?;

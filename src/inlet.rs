@@ -15,13 +15,16 @@ use crate::rules::SecretName;
 use crate::rules::condition::Condition;
 use crate::template::{OnMissing, Stop, Target, Template};
 
+mod canonical;
 mod decode;
 mod outbound;
 pub mod preset;
 mod read;
 mod take;
 
+use canonical::canonical;
 pub use decode::{Batch, Received, Rows};
+pub(crate) use outbound::ACKNOWLEDGEMENT;
 pub use preset::Preset;
 pub use take::Taken;
 
@@ -487,33 +490,6 @@ impl PayloadFields {
             members.insert("item".to_owned(), item.clone());
         }
         Ok(Value::Object(members))
-    }
-}
-
-/// JSON with the members of every object in one order.
-fn canonical(value: &Value, into: &mut String) {
-    match value {
-        Value::Object(members) => {
-            let mut sorted: Vec<_> = members.iter().collect();
-            sorted.sort_unstable_by_key(|(name, _)| name.as_str());
-            into.push('{');
-            for (name, value) in sorted {
-                into.push_str(&Value::String(name.clone()).to_string());
-                into.push(':');
-                canonical(value, into);
-                into.push(',');
-            }
-            into.push('}');
-        }
-        Value::Array(list) => {
-            into.push('[');
-            for value in list {
-                canonical(value, into);
-                into.push(',');
-            }
-            into.push(']');
-        }
-        other => into.push_str(&other.to_string()),
     }
 }
 

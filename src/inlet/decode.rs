@@ -34,6 +34,11 @@ impl Batch {
             around: around(route),
         }
     }
+
+    /// Whether the records stood in a list inside a further object.
+    pub fn is_split(&self) -> bool {
+        self.around.contains_key("_batch")
+    }
 }
 
 /// What the URL's path beyond the inlet's name puts beside a record.

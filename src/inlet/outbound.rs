@@ -1,7 +1,7 @@
 //! Salesforce's Outbound Messages: SOAP with up to a hundred notifications, each with one sObject.
 
 use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::{BytesRef, BytesStart, Event};
 use serde_json::{Map, Value};
 
 /// What Salesforce takes for an acknowledgement; without it, it sends the message again for a day.
@@ -80,6 +80,14 @@ fn object(members: &[(String, Node)]) -> Map<String, Value> {
     object
 }
 
+/// The text of `&#65;` or `&amp;`; none of an entity that the document would have to define.
+fn resolved(reference: &BytesRef<'_>) -> Option<String> {
+    match reference.resolve_char_ref() {
+        Ok(Some(character)) => Some(character.to_string()),
+        _ => quick_xml::escape::resolve_predefined_entity(&reference.decode().unwrap_or_default()).map(str::to_owned),
+    }
+}
+
 /// The document's one element, names without their prefixes.
 fn element(text: &str) -> Result<(String, Node), String> {
     struct Open {
@@ -133,12 +141,7 @@ fn element(text: &str) -> Result<(String, Node), String> {
                 None
             }
             Event::GeneralRef(reference) => {
-                let resolved = match reference.resolve_char_ref() {
-                    Ok(Some(character)) => Some(character.to_string()),
-                    _ => quick_xml::escape::resolve_predefined_entity(&reference.decode().unwrap_or_default())
-                        .map(str::to_owned),
-                };
-                match (resolved, stack.last_mut()) {
+                match (resolved(&reference), stack.last_mut()) {
                     (Some(resolved), Some(open)) => open.text.push_str(&resolved),
                     _ => return Err("an entity of its own is not taken".to_owned()),
                 }

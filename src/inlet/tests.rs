@@ -1,6 +1,8 @@
 use serde_json::json;
 
 use super::*;
+use crate::lead::schemas::{SchemaId, Schemas};
+use crate::reason::Reason;
 use crate::yaml;
 
 const NOW: &str = "2026-03-05T15:16:00Z";
@@ -471,4 +473,83 @@ fn a_wrong_entry_is_refused_with_the_field_and_the_cure() {
             "{entry}\n{refusal}"
         );
     }
+}
+
+#[test]
+fn a_topics_records_are_taken_whole() {
+    let crm = inlet(
+        "{name: crm, kind: topic, topic: t, decode: [avro, json], event: {event_id: '{{$.id}}', trigger: t, lead_id: x}, when: [{path: $.id, ne: 0}]}",
+    );
+    let mut schemas = Schemas::foreign();
+    let schema = r#"{"type":"record","name":"R","fields":[{"name":"id","type":"long"}]}"#;
+    let now = || NOW.parse().unwrap();
+    let avro = [0, 0, 0, 0, 9, 14];
+    assert_eq!(crm.take(Some(&avro), &schemas, now()), Err(SchemaId::Id(9)));
+    schemas.learn(SchemaId::Id(9), schema, &[]);
+    let taken = |value: Option<&[u8]>| {
+        let taken = crm.take(value, &schemas, now()).unwrap();
+        let ids: Vec<String> = taken.events.into_iter().map(|event| event.event_id).collect();
+        (
+            ids.join(" "),
+            taken.left_out,
+            taken.refused.map(|(reason, why)| format!("{reason}: {why}")),
+        )
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(taken(Some(&avro)), ("7".to_owned(), 0, None));
+    assert_eq!(taken(Some(br#"{"id":8}"#)), ("8".to_owned(), 0, None));
+    assert_eq!(taken(None), (String::new(), 1, None), "a tombstone");
+    // Several in one: those that can be mapped are, and the rest is one refusal.
+    let several = br#"[{"id":1},{"id":0},{},{},{"id":2}]"#;
+    let why = some("invalid_event: event.event_id: {{$.id}} is missing (the first of 2 in 5 records)");
+    assert_eq!(taken(Some(several)), ("1 2".to_owned(), 1, why));
+    let malformed = some("not_decodable: malformed JSON at line 1, column 1");
+    assert_eq!(taken(Some(b"SECRET")), (String::new(), 0, malformed));
+    schemas.deny(SchemaId::Id(9), "nobody knows it");
+    let denied = crm.take(Some(&avro), &schemas, now()).unwrap().refused;
+    assert_eq!(
+        denied,
+        Some((Reason::UnknownSchema, "schema 9: nobody knows it".to_owned()))
+    );
+    // Avro alone takes nothing else, and JSON may stand in a registry's framing.
+    let avro_only =
+        inlet("{name: n, kind: topic, topic: t, decode: avro, event: {event_id: a, trigger: t, lead_id: x}}");
+    let refused = avro_only.take(Some(b"{}"), &schemas, now()).unwrap().refused.unwrap();
+    assert!(refused.1.starts_with("the value is no Avro framing"), "{refused:?}");
+    let json_only = inlet("{name: n, kind: topic, topic: t, event: {event_id: '{{$.id}}', trigger: t, lead_id: x}}");
+    let framed = [&[0, 0, 0, 0, 9][..], br#"{"id":5}"#].concat();
+    assert_eq!(
+        json_only.take(Some(&framed), &schemas, now()).unwrap().events[0].event_id,
+        "5"
+    );
+}
+
+#[test]
+fn a_record_of_a_request_is_taken_again_with_its_route() {
+    let product = inlet("{name: product, preset: track, secrets: [{secret: write-key}]}");
+    let call = json!({"messageId": "m-1", "userId": "u1", "event": "Won"});
+    let taken = product.take_again(call.clone(), "v1/track", NOW.parse().unwrap());
+    let event: Value = serde_json::from_slice(&taken.events[0].json).unwrap();
+    assert_eq!(event["trigger"], "call.track");
+    // An element of a batch stands alone.
+    let mut element = call;
+    element["type"] = "identify".into();
+    let taken = product.take_again(element, "v1/batch", NOW.parse().unwrap());
+    let event: Value = serde_json::from_slice(&taken.events[0].json).unwrap();
+    assert_eq!((taken.refused, &event["trigger"]), (None, &"call.identify".into()));
+}
+
+#[test]
+fn a_row_that_cannot_be_read_leaves_the_others_be() {
+    let text: &[u8] = b"\xEF\xBB\xBFid, Name \n1,\"a\nb\"\n2\n\xFF,x\n3,c\n";
+    let rows: Vec<(u64, Result<Value, String>)> = Rows::new(text).unwrap().collect();
+    assert_eq!(
+        rows,
+        [
+            (2, Ok(json!({"id": "1", "Name": "a\nb"}))),
+            (4, Err("1 cells for 2 titles".to_owned())),
+            (5, Err("no UTF-8".to_owned())),
+            (6, Ok(json!({"id": "3", "Name": "c"}))),
+        ]
+    );
 }

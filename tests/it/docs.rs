@@ -35,8 +35,9 @@ pub(crate) fn metrics_text() -> String {
     let metrics = Metrics::new(10);
     metrics.matched("lms.lead_sold", ActionType::SlackMessage, "a-rule");
     metrics.lag("lead-events", 0, Some(1));
-    metrics.inlet_took("an-inlet", [1, 0, 0]);
     metrics.committed(1, &[Duration::from_millis(5)]);
+    metrics.inlet_answered("other", 404, Duration::from_millis(5));
+    metrics.inlet_took("an-inlet", [1, 0, 0]);
     metrics.text()
 }
 

@@ -2,6 +2,8 @@
 
 mod chaos;
 mod commands;
+mod inlet_topics;
+mod inlets;
 mod owned;
 mod processor;
 mod recipes;

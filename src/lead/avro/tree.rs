@@ -114,3 +114,123 @@ fn exact(bytes: &[u8], scale: u32) -> Option<Json> {
     let sign = if unscaled < 0 { "-" } else { "" };
     format!("{sign}{digits}").parse::<Number>().ok().map(Json::Number)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::lead::decode::{DecodeError, decode_avro};
+    use crate::lead::schemas::{SchemaId, Schemas};
+
+    /// The one field of a record, written in `schema` as `bytes`.
+    fn read(schema: &serde_json::Value, bytes: &[u8]) -> Result<serde_json::Value, DecodeError> {
+        let mut schemas = Schemas::foreign();
+        let record = json!({"type": "record", "name": "R", "fields": [{"name": "f", "type": schema}]});
+        schemas.learn(SchemaId::Id(1), &record.to_string(), &[]);
+        let mut json = decode_avro(&[&[0, 0, 0, 0, 1], bytes].concat(), &schemas)?;
+        Ok(json["f"].take())
+    }
+
+    fn logical(kind: &str, logical: &str) -> serde_json::Value {
+        json!({"type": kind, "logicalType": logical})
+    }
+
+    fn decimal(scale: u32) -> serde_json::Value {
+        json!({"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": scale})
+    }
+
+    /// A long as Avro writes it.
+    fn long(value: i64) -> Vec<u8> {
+        let mut zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
+        let mut bytes = Vec::new();
+        while zigzag >= 0x80 {
+            bytes.push(zigzag as u8 | 0x80);
+            zigzag >>= 7;
+        }
+        bytes.push(zigzag as u8);
+        bytes
+    }
+
+    #[test]
+    fn every_type_has_its_json() {
+        let millis = 1_521_611_063_123_i64;
+        let nested =
+            json!(["null", {"type": "record", "name": "N", "fields": [{"name": "next", "type": ["null", "N"]}]}]);
+        let of_texts = |kind, of: &str| json!({"type": kind, of: "string"});
+        let symbols = json!({"type": "enum", "name": "E", "symbols": ["A", "B"]});
+        let fixed = json!({"type": "fixed", "name": "F", "size": 3});
+        for (schema, bytes, wanted) in [
+            (json!("boolean"), vec![1], "true"),
+            (json!("long"), long(i64::MIN), "-9223372036854775808"),
+            (json!("float"), 0.1_f32.to_le_bytes().to_vec(), "0.1"),
+            (json!("double"), 0.1_f64.to_le_bytes().to_vec(), "0.1"),
+            (json!("double"), f64::NAN.to_le_bytes().to_vec(), "null"),
+            (json!("string"), b"\x04hi".to_vec(), r#""hi""#),
+            (json!("bytes"), b"\x04hi".to_vec(), r#""hi""#),
+            (json!("bytes"), b"\x04\xFF\xFE".to_vec(), r#""//4=""#),
+            (fixed, b"\xFF\0\0".to_vec(), r#""/wAA""#),
+            (symbols, vec![2], r#""B""#),
+            (decimal(4), vec![6, 0x06, 0x7B, 0x94], "42.4852"),
+            (decimal(2), vec![2, 0xFF], "-0.01"),
+            (decimal(0), vec![2, 7], "7"),
+            (
+                logical("long", "timestamp-millis"),
+                long(millis),
+                r#""2018-03-21T05:44:23.123Z""#,
+            ),
+            (
+                logical("long", "timestamp-micros"),
+                long(millis * 1000),
+                r#""2018-03-21T05:44:23.123Z""#,
+            ),
+            (
+                logical("long", "timestamp-millis"),
+                long(i64::MAX),
+                "9223372036854775807",
+            ),
+            (logical("int", "date"), long(17_611), r#""2018-03-21""#),
+            (logical("int", "date"), long(99_999_999), "99999999"),
+            (logical("int", "time-millis"), long(20_663_123), r#""05:44:23.123""#),
+            (logical("long", "time-micros"), long(-1), "-1"),
+            (json!(["null", "string"]), vec![0], "null"),
+            (json!(["null", "string"]), b"\x02\x02a".to_vec(), r#""a""#),
+            (of_texts("array", "items"), b"\x04\x02a\x02b\0".to_vec(), r#"["a","b"]"#),
+            (of_texts("map", "values"), b"\x02\x02k\x02v\0".to_vec(), r#"{"k":"v"}"#),
+            (nested, vec![2, 2, 0], r#"{"next":{"next":null}}"#),
+        ] {
+            assert_eq!(read(&schema, &bytes).unwrap().to_string(), wanted, "{schema}");
+        }
+        // Every digit that 16 bytes hold, whatever a float or 28 digits would.
+        let most = [&[32][..], &i128::MAX.to_be_bytes()].concat();
+        let exact = "1701411834604692317316873037158841.05727";
+        assert_eq!(read(&decimal(5), &most).unwrap().to_string(), exact);
+    }
+
+    #[test]
+    fn broken_bytes_and_unbounded_values_end_as_such() {
+        let nulls = json!({"type": "array", "items": "null"});
+        let endless =
+            json!(["null", {"type": "record", "name": "N", "fields": [{"name": "next", "type": ["null", "N"]}]}]);
+        for (schema, bytes, why) in [
+            (json!("string"), b"\x04h".to_vec(), "ends too early"),
+            (json!("string"), b"\x02h!".to_vec(), "left over"),
+            (json!("string"), b"\x02\xFF".to_vec(), "no UTF-8"),
+            (json!(["null", "string"]), vec![4], "no such branch"),
+            (decimal(0), vec![0], "a decimal has no bytes"),
+            (decimal(0), [&[34, 1][..], &[0; 16]].concat(), "more than 16"),
+            (nulls, long(i64::MAX), "more values than it has bytes"),
+            (endless, [2; 200].to_vec(), "nested too deep"),
+        ] {
+            let error = read(&schema, &bytes).unwrap_err();
+            assert!(
+                matches!(&error, DecodeError::NotDecodable(said) if said.contains(why)),
+                "{schema}: {error}"
+            );
+        }
+        let schemas = Schemas::foreign();
+        let of = |bytes: &[u8]| decode_avro(bytes, &schemas).unwrap_err();
+        assert_eq!(of(&[0, 0, 0, 0, 7]), DecodeError::NeedsSchema(SchemaId::Id(7)));
+        assert!(matches!(of(b"{}"), DecodeError::NotDecodable(_)));
+        assert!(matches!(of(b"\xC3\x01\0\0\0\0\0\0\0\0"), DecodeError::UnknownSchema(_)));
+    }
+}
