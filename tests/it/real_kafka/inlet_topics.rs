@@ -357,7 +357,7 @@ fn a_replay_maps_again_and_writes_to_no_foreign_topic() {
     // The one who knows what a gap means to them says so.
     leadlane.rewrite(
         "preset: salesforce",
-        "preset: salesforce, refuse: [], event: {trigger: salesforce.gap}",
+        "preset: salesforce, refuse: {when: [{path: $.never, exists: true}], because: never}, event: {trigger: salesforce.gap}",
     );
     let topic = &leadlane.config.topics.events;
     let (code, said, why) = replay(&[&first]);
