@@ -88,11 +88,9 @@ struct Source<'s> {
 
 impl<'s> Source<'s> {
     fn of(config: &'s Config, input: &'s Input, lines: Option<Lines>) -> Result<Self, CliError> {
-        let is_csv = input
-            .file
-            .extension()
-            .is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
-        let lines = lines.unwrap_or(if is_csv { Lines::Csv } else { Lines::Json });
+        let ending = input.file.extension().and_then(|ending| ending.to_str());
+        let by_ending = ending.and_then(|ending| Lines::from_str(ending, true).ok());
+        let lines = lines.or(by_ending).unwrap_or(Lines::Json);
         let inlet = match &input.inlet {
             None => None,
             Some(name) => Some(config.inlet(name).map_err(CliError::Invalid)?),

@@ -272,7 +272,9 @@ impl Reader {
     }
 
     fn refusals(&mut self, mapping: &Object<'_>) -> Vec<(Vec<crate::rules::condition::Condition>, String)> {
-        let Some(value) = mapping.get("refuse") else {
+        // An empty list takes a preset's refusals away.
+        let none = |value: &&Value| value.as_array().is_none_or(|list| !list.is_empty());
+        let Some(value) = mapping.get("refuse").filter(none) else {
             return Vec::new();
         };
         let elements = self.one_or_list(&mapping.at("refuse"), value, "leave it out");

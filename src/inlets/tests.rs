@@ -375,6 +375,13 @@ async fn records_stand_alone_and_each_system_hears_what_it_waits_for() {
         "{answer}"
     );
 
+    became_events(&open, trace).await;
+    became_letters(&open, survey).await;
+    open.close().await;
+}
+
+/// Each event of the requests above, with its own key and the request's trace.
+async fn became_events(open: &Open, trace: &str) {
     let records = open.records(&open.config.topics.events).await;
     let found: Vec<_> = records
         .iter()
@@ -400,7 +407,10 @@ async fn records_stand_alone_and_each_system_hears_what_it_waits_for() {
     );
     let written: String = events.iter().map(ToString::to_string).collect();
     assert!(!written.contains("wr1te") && !written.contains("hunter2"), "{written}");
+}
 
+/// Each record of the requests above that is no event.
+async fn became_letters(open: &Open, survey: &[u8]) {
     let letters = open.letters().await;
     let found: Vec<_> = letters
         .iter()
@@ -448,7 +458,6 @@ async fn records_stand_alone_and_each_system_hears_what_it_waits_for() {
         ("invalid_event", "2018-07-12T18:36:58Z")
     );
     assert_eq!(letters[3].key.as_deref().unwrap_or_default(), b"");
-    open.close().await;
 }
 
 fn base64(text: &str) -> String {

@@ -87,16 +87,14 @@ fn events(leadlane: &Leadlane) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn change_events_in_every_wrapper_become_lead_events_and_the_rest_says_why() {
+fn change_events_in_every_wrapper_become_lead_events() {
     let foreign = Foreign::new("Contact", 1);
     // A second inlet reads the same topic, by a mapping of its own.
-    let leadlane = Leadlane::new(
-        "crm",
-        &foreign.crm(&format!(
-            "}}, {{name: deleted, preset: salesforce, kind: topic, topic: {}, when: [{{path: $.ChangeEventHeader.changeType, eq: DELETE}}]",
-            foreign.name
-        )),
+    let second = format!(
+        "}}, {{name: deleted, preset: salesforce, kind: topic, topic: {}, when: [{{path: $.ChangeEventHeader.changeType, eq: DELETE}}]",
+        foreign.name
     );
+    let leadlane = Leadlane::new("crm", &foreign.crm(&second));
     leadlane.ok(&["topics", "create", "--partitions", "1"]);
     leadlane.ok(&["topics", "check"]);
     let plain = change("UPDATE", &["001A", "001B"], 1);
@@ -108,101 +106,113 @@ fn change_events_in_every_wrapper_become_lead_events_and_the_rest_says_why() {
     ];
     let shapes: Vec<String> = shapes.iter().map(Value::to_string).collect();
     // As a registry's serializer for JSON frames it.
-    let framed = [
-        &[0, 0, 0, 0, 7][..],
-        change("CREATE", &["005"], 5).to_string().as_bytes(),
-    ]
-    .concat();
-    let gap = change("GAP_UPDATE", &["006"], 6).to_string();
-    let wildcard = change("UPDATE", &["007", "001*"], 7).to_string();
-    let mut large = change("UPDATE", &["008"], 8);
-    large["Description"] = "x".repeat(1_500_000).into();
-    let large = large.to_string();
+    let plain = change("CREATE", &["005"], 5).to_string();
+    let framed = [&[0, 0, 0, 0, 7][..], plain.as_bytes()].concat();
     let mut records: Vec<(&str, Option<&[u8]>)> = shapes.iter().map(|shape| ("k", Some(shape.as_bytes()))).collect();
-    records.extend([
-        ("k", Some(framed.as_slice())),
-        ("tombstone", None),
-        ("broken", Some(&b"{\"secret\": SECRET"[..])),
-        ("gap", Some(gap.as_bytes())),
-        ("wildcard", Some(wildcard.as_bytes())),
-        ("large", Some(large.as_bytes())),
-        ("empty", Some(b"")),
-    ]);
+    records.extend([("tombstone", None), ("k", Some(framed.as_slice()))]);
     leadlane.write(&foreign.name, records);
     let process = leadlane.start(&["--role", "inlets"]);
-    let dead = leadlane.read_until(&leadlane.config.topics.dead_letters, 30, |records| records.len() >= 7);
-
-    let found = leadlane.read(&leadlane.config.topics.events);
-    let told: Vec<(String, String, String, String)> = found
-        .iter()
-        .map(|record| {
-            let event = json(record);
-            let text = |name: &str| event[name].as_str().unwrap().to_owned();
-            assert_eq!(record.key.as_deref(), event["lead_id"].as_str().map(str::as_bytes));
-            (text("event_id"), text("trigger"), text("lead_id"), text("inlet"))
-        })
-        .collect();
-    let event = |number: u64, id: &str, what: &str, inlet: &str| {
-        let trigger = format!("salesforce.record_{what}");
-        (format!("k{number}:1:{id}"), trigger, id.to_owned(), inlet.to_owned())
-    };
+    let found = leadlane.read_until(&leadlane.config.topics.events, 30, |records| records.len() >= 7);
+    let metrics = leadlane.get("/metrics").unwrap().1;
+    process.stop();
+    let told = found.iter().map(|record| {
+        let event = json(record);
+        let text = |name: &str| event[name].as_str().unwrap().to_owned();
+        assert_eq!(record.key.as_deref(), Some(text("lead_id").as_bytes()));
+        ["event_id", "trigger", "lead_id", "inlet"].map(text).join(" ")
+    });
     assert_eq!(
-        told,
+        told.collect::<Vec<_>>(),
         [
-            event(1, "001A", "updated", "crm"),
-            event(1, "001B", "updated", "crm"),
-            event(2, "002", "created", "crm"),
-            event(3, "003", "created", "crm"),
-            event(4, "004", "deleted", "crm"),
-            event(4, "004", "deleted", "deleted"),
-            event(5, "005", "created", "crm"),
-            event(7, "007", "updated", "crm"),
+            "k1:1:001A salesforce.record_updated 001A crm",
+            "k1:1:001B salesforce.record_updated 001B crm",
+            "k2:1:002 salesforce.record_created 002 crm",
+            "k3:1:003 salesforce.record_created 003 crm",
+            "k4:1:004 salesforce.record_deleted 004 crm",
+            "k4:1:004 salesforce.record_deleted 004 deleted",
+            "k5:1:005 salesforce.record_created 005 crm",
         ]
     );
     assert_eq!(json(&found[0])["payload"]["Email"], "ana1@example.com");
     assert_eq!(json(&found[0])["occurred_at"], "2018-03-21T05:44:23Z");
-
-    let said: Vec<(&str, &str, &str)> = dead
-        .iter()
-        .map(|record| {
-            let header = |name| record.header(name).unwrap();
-            assert_eq!(header("source-topic"), foreign.name);
-            assert_eq!(header("source-partition"), "0");
-            assert!(!header("detail").contains("SECRET") && !header("detail").contains("ana"));
-            (header("source-offset"), header("inlet"), header("reason"))
-        })
-        .collect();
-    assert_eq!(
-        said,
-        [
-            ("6", "crm", "not_decodable"),
-            ("6", "deleted", "not_decodable"),
-            ("7", "crm", "invalid_event"),
-            ("8", "crm", "invalid_event"),
-            ("9", "crm", "too_large"),
-            ("10", "crm", "not_decodable"),
-            ("10", "deleted", "not_decodable"),
-        ]
-    );
-    assert!(dead[2].header("detail").unwrap().contains("gap event"));
-    assert!(dead[3].header("detail").unwrap().contains("wildcard"));
-    for (record, (key, value)) in dead[2..5]
-        .iter()
-        .zip([("gap", &gap), ("wildcard", &wildcard), ("large", &large)])
-    {
-        assert_eq!(record.key.as_deref(), Some(key.as_bytes()));
-        assert_eq!(
-            record.value.as_deref(),
-            Some(value.as_bytes()),
-            "the bytes are untouched"
-        );
-    }
-    let metrics = leadlane.get("/metrics").unwrap().1;
-    for (inlet, result, count) in [("crm", "accepted", 7), ("crm", "dead", 5), ("crm", "left_out", 1)] {
+    assert!(leadlane.read(&leadlane.config.topics.dead_letters).is_empty());
+    for (inlet, result, count) in [
+        ("crm", "accepted", 6),
+        ("crm", "left_out", 1),
+        ("deleted", "left_out", 5),
+    ] {
         let line = format!("leadlane_inlet_events_total{{inlet=\"{inlet}\",result=\"{result}\"}} {count}\n");
         assert!(metrics.contains(&line), "no {line}in {metrics}");
     }
+}
+
+#[test]
+fn what_cannot_be_mapped_is_one_dead_letter_that_says_why() {
+    let foreign = Foreign::new("dead", 1);
+    let leadlane = Leadlane::new("dead-inlets", &foreign.crm(""));
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    let gap = change("GAP_UPDATE", &["006", "007"], 6).to_string();
+    let wildcard = change("UPDATE", &["008", "001*"], 7).to_string();
+    let mut large = change("UPDATE", &["009"], 8);
+    large["Description"] = "x".repeat(1_500_000).into();
+    let large = large.to_string();
+    let records: [(&str, &[u8], &str, &str); 5] = [
+        (
+            "broken",
+            b"{\"secret\": SECRET",
+            "not_decodable",
+            "malformed JSON at line 1",
+        ),
+        (
+            "gap",
+            gap.as_bytes(),
+            "invalid_event",
+            "refuse: a gap event names no fields",
+        ),
+        (
+            "wildcard",
+            wildcard.as_bytes(),
+            "invalid_event",
+            "refuse: a wildcard names no record",
+        ),
+        (
+            "large",
+            large.as_bytes(),
+            "too_large",
+            "a lead event made of it is larger than",
+        ),
+        ("empty", b"", "not_decodable", "malformed JSON"),
+    ];
+    leadlane.write(&foreign.name, records.map(|(key, value, ..)| (key, Some(value))));
+    let process = leadlane.start(&["--role", "inlets"]);
+    let dead = leadlane.read_until(&leadlane.config.topics.dead_letters, 30, |records| records.len() >= 5);
     process.stop();
+    assert_eq!(dead.len(), 5);
+    for (offset, (record, (key, value, reason, why))) in dead.iter().zip(records).enumerate() {
+        let header = |name| record.header(name).unwrap();
+        assert_eq!(record.key.as_deref(), Some(key.as_bytes()));
+        assert_eq!(
+            record.value.as_deref().unwrap_or_default(),
+            value,
+            "the bytes are untouched"
+        );
+        assert_eq!(
+            (header("source-topic"), header("inlet")),
+            (foreign.name.as_str(), "crm")
+        );
+        let place = (header("source-partition"), header("source-offset"));
+        assert_eq!(place, ("0", offset.to_string().as_str()));
+        assert_eq!(header("reason"), reason, "{key}");
+        let detail = header("detail");
+        assert!(detail.starts_with(why), "{key}: {detail}");
+        assert!(
+            !detail.contains("SECRET") && !detail.contains("example.com"),
+            "a detail quotes no value"
+        );
+        assert!(header("failed-at").parse::<jiff::Timestamp>().is_ok());
+    }
+    // Of the wildcard's record what can be mapped is.
+    assert_eq!(events(&leadlane).into_keys().collect::<Vec<_>>(), ["k7:1:008"]);
 }
 
 const CONTACT: &str = r#"{"type": "record", "name": "ContactChangeEvent", "fields": [
@@ -253,17 +263,15 @@ fn register(url: &str, subject: &str) -> u32 {
 }
 
 #[test]
-fn avro_is_read_by_the_registry_and_a_replay_maps_again() {
+fn avro_is_read_by_the_registry() {
     let registry = part("LEADLANE_TEST_REGISTRY");
     let foreign = Foreign::new("Avro", 1);
     let id = register(&registry, &foreign.name);
-    let yaml = |more: &str| {
-        format!(
-            "schema_registry: {{url: '{registry}'}}\n{}",
-            foreign.crm(&format!(", decode: avro{more}"))
-        )
-    };
-    let leadlane = Leadlane::new("avro", &yaml(""));
+    let yaml = format!(
+        "schema_registry: {{url: '{registry}'}}\n{}",
+        foreign.crm(", decode: avro")
+    );
+    let leadlane = Leadlane::new("avro", &yaml);
     leadlane.ok(&["topics", "create", "--partitions", "1"]);
     let (good, gap) = (
         framed(id, (1, "UPDATE"), &["001A", "001B"]),
@@ -306,58 +314,77 @@ fn avro_is_read_by_the_registry_and_a_replay_maps_again() {
         "123456789012345678901234567890.1234"
     );
     assert_eq!(event["payload"]["Email"], Value::Null);
+}
 
-    // As it is configured nothing can be mapped any better.
-    let replay = |leadlane: &Leadlane, arguments: &[&str]| {
+#[test]
+fn a_replay_maps_again_and_writes_to_no_foreign_topic() {
+    let foreign = Foreign::new("replay", 1);
+    let leadlane = Leadlane::new("replay-inlets", &foreign.crm(""));
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    let gap = change("GAP_UPDATE", &["001", "002"], 1).to_string();
+    leadlane.write(&foreign.name, [("a", Some(gap.as_bytes())), ("b", Some(&b"{"[..]))]);
+    let process = leadlane.start(&["--role", "inlets"]);
+    let dead = leadlane.read_until(&leadlane.config.topics.dead_letters, 30, |records| records.len() == 2);
+    process.stop();
+    let [first, second] = [0, 1].map(|at: usize| format!("0-{}", dead[at].offset));
+    let replay = |arguments: &[&str]| {
         let ran = leadlane.run(&[&["dead-letters", "replay"], arguments].concat());
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         (ran.status.code().unwrap(), text(&ran.stdout), text(&ran.stderr))
     };
-    let (code, said, why) = replay(&leadlane, &["--all"]);
+    // As it is configured nothing can be mapped any better.
+    let (code, said, why) = replay(&["--all"]);
     assert_eq!((code, said.as_str()), (1, ""), "{why}");
+    let still = "not replayed: inlet crm still can't map it";
     assert!(
-        why.contains("0-0: not replayed: inlet crm still can't map it: invalid_event: refuse: a gap event"),
+        why.contains(&format!("{first}: {still}: invalid_event: refuse: a gap event")),
         "{why}"
     );
-    let second = format!("0-{}", dead[1].offset);
-    let refused = format!("{second}: not replayed: inlet crm still can't map it: unknown_schema");
-    assert!(why.contains(&refused), "{why}");
-    // The one who knows what a gap means to them says so.
-    leadlane.rewrite(
-        ", decode: avro",
-        ", decode: avro, refuse: [], event: {trigger: salesforce.gap}",
+    assert!(
+        why.contains(&format!("{second}: {still}: not_decodable: malformed JSON")),
+        "{why}"
     );
     let listed = leadlane.ok(&["dead-letters", "list"]);
     assert!(
-        listed.contains("inlet crm") && listed.contains(&format!("from {} 0-1", foreign.name)),
+        listed.contains(&format!("from {} 0-1  inlet crm: ", foreign.name)),
         "{listed}"
     );
-    let (code, said, why) = replay(&leadlane, &["0-0"]);
-    assert_eq!(code, 0, "{why}");
+    let shown: Value = serde_json::from_str(&leadlane.ok(&["--json", "dead-letters", "show", &first])).unwrap();
+    assert_eq!(
+        (&shown["inlet"], &shown["value"]["Email"]),
+        (&"crm".into(), &"ana1@example.com".into())
+    );
+    // The one who knows what a gap means to them says so.
+    leadlane.rewrite(
+        "preset: salesforce",
+        "preset: salesforce, refuse: {when: [{path: $.never, exists: true}], because: never}, event: {trigger: salesforce.gap}",
+    );
     let topic = &leadlane.config.topics.events;
-    assert_eq!(said, format!("0-0: replayed to {topic}, mapped again by inlet crm\n"));
+    let (code, said, why) = replay(&[&first]);
+    let wanted = format!("{first}: replayed to {topic}, 2 events, mapped again by inlet crm\n");
+    assert_eq!((code, said), (0, wanted), "{why}");
     let found = leadlane.read(topic);
-    let last = found.last().unwrap();
-    assert_eq!((found.len(), last.header("replay-of")), (3, Some("0-0")));
     assert_eq!(
-        (&json(last)["trigger"], &json(last)["lead_id"]),
-        (&"salesforce.gap".into(), &"002".into())
+        events(&leadlane).into_keys().collect::<Vec<_>>(),
+        ["k1:1:001", "k1:1:002"]
     );
-    assert_eq!(last.key.as_deref(), Some(b"002".as_slice()));
-    assert_eq!(
-        leadlane.read(&foreign.name).len(),
-        5,
-        "nothing goes into a foreign topic"
-    );
-    let (_, _, why) = replay(&leadlane, &["0-0"]);
-    assert!(why.contains("1 left as they are"), "{why}");
+    for record in &found {
+        assert_eq!(record.header("replay-of"), Some(first.as_str()));
+        assert_eq!(json(record)["trigger"], "salesforce.gap");
+        assert_eq!(
+            record.key.as_deref(),
+            json(record)["lead_id"].as_str().map(str::as_bytes)
+        );
+    }
+    assert!(replay(&[&first]).2.contains("1 left as they are"));
     leadlane.rewrite("name: crm", "name: other");
-    let (code, _, why) = replay(&leadlane, &[&second]);
+    let (code, _, why) = replay(&[&second]);
     assert_eq!(code, 1);
     assert!(
         why.contains("there is no inlet crm; the configuration has other"),
         "{why}"
     );
+    assert_eq!(leadlane.read(&foreign.name).len(), 2);
 }
 
 #[test]
