@@ -437,6 +437,19 @@ fn refused_commands_have_their_exit_code_and_the_argument_is_named() {
         (&["deliveries", "list", "--result", "lost"], "", 2, "cancelled"),
         (&["dead-letters", "show", "seven"], "", 2, "PARTITION-OFFSET"),
         (&["dead-letters", "list", "--reason", "bad"], "", 2, "gave_up"),
+        (
+            &["events", "send", "--inlet", "leads", "-"],
+            "",
+            2,
+            "there is no inlet leads",
+        ),
+        (
+            &["events", "validate", "--format", "csv", "-"],
+            "a\n",
+            2,
+            "name the inlet by --inlet",
+        ),
+        (&["events", "validate", "rows.csv"], "", 2, "name the inlet by --inlet"),
         (&["dead-letters", "replay"], "", 2, "--all"),
         (&["dead-letters", "replay", "0-1", "--all"], "", 2, "ids stand alone"),
         (
@@ -446,4 +459,37 @@ fn refused_commands_have_their_exit_code_and_the_argument_is_named() {
             "would never send",
         ),
     ]);
+}
+
+#[test]
+fn files_are_validated_through_an_inlets_mapping() {
+    let folder = std::env::temp_dir().join(format!("leadlane-rows-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("rows.csv");
+    std::fs::write(
+        &file,
+        "Email,Plan\nana@example.com,pro\nbo@example.com,free\n,pro\ncy@example.com\n",
+    )
+    .unwrap();
+    let config = "inlets: [{name: leads, preset: sheet, when: [{path: $.Plan, ne: free}]}]";
+    let arguments = ["--config", "/dev/stdin", "events", "validate", "--inlet", "leads"];
+    let ran = leadlane(&[&arguments[..], &[file.to_str().unwrap()]].concat(), config);
+    let said = String::from_utf8(ran.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("line 2: sheet.row_added "), "{said}");
+    assert_eq!(
+        lines[1..],
+        [
+            "line 3: is left out",
+            "line 4: would be a dead letter: invalid_event: event.lead_id: no column identity, email, id is filled",
+            "line 5: would be a dead letter: not_decodable: 1 cells for 2 titles",
+        ]
+    );
+    let why = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(2), "{why}");
+    assert!(
+        why.contains("2 of the lines are nothing that inlet leads can map"),
+        "{why}"
+    );
+    std::fs::remove_dir_all(folder).unwrap();
 }

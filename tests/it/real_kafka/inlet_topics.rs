@@ -584,3 +584,45 @@ fn files_go_through_a_mapping() {
     assert_eq!(found[3].value.as_deref().unwrap()[..2], [0xC3, 0x01]);
     assert_eq!(found[3].header("event-id"), found[0].header("event-id"));
 }
+
+#[test]
+fn a_dead_letter_of_a_request_is_mapped_again_with_its_route() {
+    let yaml = "inlets: [{name: product, preset: track, secrets: [{secret: write-key}]}]";
+    let leadlane = Leadlane::new("request", yaml);
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    let call = json!({"messageId": "m-1", "userId": "u1", "event": "Won"}).to_string();
+    let headers = [
+        ("reason", "invalid_event"),
+        ("source-topic", "inlet:product"),
+        ("inlet", "product"),
+        ("route", "v1/track"),
+    ];
+    let mut kept = rdkafka::message::OwnedHeaders::new();
+    for (key, value) in headers {
+        let value = Some(value);
+        kept = kept.insert(rdkafka::message::Header { key, value });
+    }
+    let letter = leadlane::kafka::producer::Record {
+        topic: &leadlane.config.topics.dead_letters,
+        partition: None,
+        key: b"",
+        value: Some(call.as_bytes()),
+        headers: kept,
+    };
+    leadlane.producer().write_and_wait(&letter).unwrap();
+    let listed = leadlane.ok(&["dead-letters", "list"]);
+    assert!(listed.contains("invalid_event       from inlet:product"), "{listed}");
+    let tried = leadlane.ok(&["dead-letters", "replay", "--all", "--dry-run"]);
+    let topic = &leadlane.config.topics.events;
+    assert_eq!(
+        tried,
+        format!("0-0: would go to {topic}, mapped again by inlet product\n")
+    );
+    assert!(leadlane.read(topic).is_empty());
+    leadlane.ok(&["dead-letters", "replay", "0-0"]);
+    let found = leadlane.read(topic);
+    assert_eq!(
+        (&json(&found[0])["trigger"], found[0].header("replay-of")),
+        (&"call.track".into(), Some("0-0"))
+    );
+}
