@@ -20,7 +20,7 @@ pub(crate) fn part(variable: &str) -> String {
 
 /// Whether the long tests were asked for.
 pub(crate) fn full() -> bool {
-    std::env::var("LEADLANE_TEST_FULL").is_ok()
+    std::env::var_os("LEADLANE_TEST_FULL").is_some()
 }
 
 /// A folder, topics, group and configuration of one test's own.
