@@ -85,6 +85,8 @@ pub struct Lane {
     pub starved: bool,
     /// Jobs that were near their turn and aren't any more.
     pub put_off: Vec<JobAt>,
+    /// Jobs whose turn it was and that weren't in memory, while others went.
+    wanted: Vec<Entry>,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +111,7 @@ impl Lane {
             loading: false,
             starved: false,
             put_off: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 
@@ -142,6 +145,21 @@ impl Lane {
                 self.due.insert((held.not_before, entry.key));
             }
             self.count += 1;
+        }
+    }
+
+    /// Jobs that were taken and not sent stand again where they stood.
+    pub fn put_back(&mut self, entries: impl IntoIterator<Item = Entry>, classes: &[Class]) {
+        for entry in entries {
+            self.count += 1;
+            if let Some(held) = self.held.get_mut(&entry.key) {
+                let at = held.queue.partition_point(|other| other.at() < entry.at());
+                held.queue.insert(at, entry);
+            } else if let Some(queue) = self.capped.get_mut(&classes[entry.class as usize].rule) {
+                queue.put_back(entry);
+            } else {
+                self.main.put_back(entry);
+            }
         }
     }
 
@@ -202,6 +220,12 @@ impl Lane {
         if let Take::Jobs(entries) = &take {
             self.count -= entries.len();
             self.busy.extend(entries.iter().map(|entry| entry.key));
+            for entry in entries {
+                // One that let others pass goes before those that wait for its key.
+                if let Some(held) = self.held.get(&entry.key) {
+                    self.due.remove(&(held.not_before, entry.key));
+                }
+            }
             if self.main.is_empty() {
                 self.since = at.now;
             }
@@ -210,12 +234,18 @@ impl Lane {
     }
 
     /// What is worth loading before it is needed.
-    pub fn prefetch(&self, at: Surroundings<'_>) -> Vec<Entry> {
-        let half_way = self.main.iter().nth(at.chunk / 2);
-        if self.loading || half_way.is_none_or(|entry| (at.loaded)(entry.at())) {
+    pub fn prefetch(&mut self, at: Surroundings<'_>) -> Vec<Entry> {
+        let mut ahead = std::mem::take(&mut self.wanted);
+        if self.loading {
             return Vec::new();
         }
-        self.unloaded_of_main(at, at.chunk)
+        let half_way = self.main.iter().nth(at.chunk / 2);
+        if half_way.is_some_and(|entry| !(at.loaded)(entry.at())) {
+            ahead.extend(self.unloaded_of_main(at, at.chunk));
+        }
+        ahead.sort_unstable_by_key(Entry::at);
+        ahead.dedup();
+        ahead
     }
 
     fn unloaded_of_main(&self, at: Surroundings<'_>, max: usize) -> Vec<Entry> {
@@ -263,7 +293,7 @@ impl Lane {
             if class.max_rate.is_some() && (self.capped.contains_key(&class.rule) || !open(&class.rule)) {
                 self.main.pop_front();
                 self.put_off.push(first.at());
-                self.capped.entry(class.rule).or_default().push_back(first);
+                self.capped.entry(class.rule).or_default().put_back(first);
                 continue;
             }
             let wait = at.spacing.saturating_mul(self.main.len() as Micros);
@@ -282,26 +312,39 @@ impl Lane {
         Take::Nothing
     }
 
-    /// A batch: what of each key is not held back.
+    /// A batch: what of each key is not held back. What isn't in memory is asked for, and goes with
+    /// a later one.
     fn take_batch(&mut self, at: Surroundings<'_>) -> Take {
+        let (mut taken, mut missing) = (Vec::new(), Vec::new());
+        self.take_due(at, &mut taken, &mut missing);
+        self.take_aside(at, &mut taken, &mut missing);
+        self.take_main(at, &mut taken, &mut missing);
+        match (taken.is_empty(), missing.is_empty()) {
+            (false, _) => {
+                self.wanted = missing;
+                Take::Jobs(taken)
+            }
+            (true, false) => Take::Missing(missing),
+            (true, true) => Take::Nothing,
+        }
+    }
+
+    fn take_due(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) {
         let loaded = |entry: &Entry| (at.loaded)(entry.at());
-        let mut taken = Vec::new();
-        let mut missing = Vec::new();
-        while let Some((when, key)) = self.due.first().copied().filter(|(when, _)| *when <= at.now) {
+        let due = self.due.range(..=(at.now, u32::MAX)).copied();
+        let due: Vec<(Micros, u32)> = due.take(at.batch_max).collect();
+        for (when, key) in due {
             let room = at.batch_max - taken.len();
+            if room == 0 {
+                break;
+            }
             let held = self.held.get_mut(&key).expect("what is due is held");
             let may = held.queue.iter().take(room).take_while(|entry| loaded(entry)).count();
             if may == 0 {
-                if room > 0 {
-                    missing = held
-                        .queue
-                        .iter()
-                        .filter(|entry| !loaded(entry))
-                        .take(at.chunk)
-                        .copied()
-                        .collect();
-                }
-                break;
+                // Those of other keys needn't wait for it.
+                let unloaded = held.queue.iter().filter(|entry| !loaded(entry));
+                missing.extend(unloaded.take(room).copied());
+                continue;
             }
             self.due.remove(&(when, key));
             taken.extend(held.queue.drain(..may));
@@ -309,24 +352,35 @@ impl Lane {
                 self.held.remove(&key);
             }
         }
+    }
+
+    fn take_aside(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) {
         while let Some(aside) = self.aside.first_entry().filter(|first| first.key().0 <= at.now) {
-            let entries = aside.get();
-            if taken.len() + entries.len() > at.batch_max {
+            let room = at.batch_max - taken.len();
+            if aside.get().len() > room && !taken.is_empty() {
                 break;
             }
+            let ((when, _), mut entries) = aside.remove_entry();
+            if entries.len() > room {
+                // It may be larger than batches are by now.
+                let rest = entries.split_off(room);
+                self.aside.insert((when, rest[0].at()), rest);
+            }
+            let first = entries[0].at();
             if entries.iter().any(|entry| self.busy.contains(&entry.key)) {
                 // Not now, and soon again.
-                let entries = aside.remove();
-                let first = entries[0].at();
                 self.aside.insert((at.now + RETRY_ASIDE, first), entries);
-                continue;
-            }
-            if !entries.iter().all(loaded) {
-                missing.extend(entries.iter().copied());
+            } else if !entries.iter().all(|entry| (at.loaded)(entry.at())) {
+                missing.extend(entries.iter().filter(|entry| !(at.loaded)(entry.at())));
+                self.aside.insert((when, first), entries);
                 break;
+            } else {
+                taken.extend(entries);
             }
-            taken.extend(aside.remove());
         }
+    }
+
+    fn take_main(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) {
         let mine: HashSet<u32> = taken.iter().map(|entry| entry.key).collect();
         while taken.len() < at.batch_max
             && let Some(first) = self.main.front()
@@ -341,17 +395,12 @@ impl Lane {
                 queue.push_back(first);
                 continue;
             }
-            if !loaded(&first) {
+            if !(at.loaded)(first.at()) {
                 missing.extend(self.unloaded_of_main(at, at.chunk));
                 break;
             }
             self.main.pop_front();
             taken.push(first);
-        }
-        match (taken.is_empty(), missing.is_empty()) {
-            (false, _) => Take::Jobs(taken),
-            (true, false) => Take::Missing(missing),
-            (true, true) => Take::Nothing,
         }
     }
 
@@ -399,9 +448,12 @@ impl Lane {
     }
 
     /// What came back from an attempt and waits for the next one.
-    pub fn tried(&self) -> impl Iterator<Item = Entry> + '_ {
-        let held = self.held.values().filter_map(|held| held.queue.front().copied());
-        held.chain(self.aside.values().flatten().copied())
+    pub fn tried(&self, was_tried: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let mut tried: Vec<Entry> = self.aside.values().flatten().copied().collect();
+        for held in self.held.values() {
+            tried.extend(held.queue.iter().take_while(|entry| was_tried(entry)));
+        }
+        tried
     }
 }
 
