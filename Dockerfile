@@ -1,5 +1,5 @@
 # Leadlane in a container: the binary, its configuration and its schemas, run by a user without rights.
-#   docker build -t leadlane . && docker run --rm leadlane demo --seconds 20
+#   docker build -t leadlane . && docker run --rm leadlane demo --seconds 25
 
 FROM rust:1.95-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends libssl-dev pkg-config && rm -rf /var/lib/apt/lists/*

@@ -1,5 +1,6 @@
 //! The composition root: the only place that knows everyone. Wires, starts, stops.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::destination::Destinations;
 use crate::kafka::producer::Producer;
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
+use crate::sealed::Sealed;
 use crate::secrets::Secrets;
 use crate::secrets::keys::Keys;
 use crate::{feed, processor, sender};
@@ -192,13 +194,10 @@ impl Shared {
 
     fn start_sender(&self, ready: Flag, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<JoinHandle<()>> {
         let secrets = secrets(&self.config)?;
-        let destinations = Destinations::new(&self.config, secrets)?;
-        // Those that are known already; the others are introduced with their first message.
-        for limit in &self.config.slack.limits {
-            destinations.introduce(&limit.credential);
-        }
+        let destinations = Arc::new(Destinations::new(&self.config, secrets)?);
+        tokio::spawn(introduce(Arc::clone(&destinations), Arc::clone(&rules.borrow())));
         let surroundings = sender::Surroundings {
-            destinations: Arc::new(destinations),
+            destinations,
             producer: Producer::new(&self.config, self.limits.record_max)?,
             config: Arc::clone(&self.config),
             metrics: Arc::clone(&self.metrics),
@@ -214,6 +213,18 @@ impl Shared {
             }
             producer.flush(Duration::from_secs(5));
         }))
+    }
+}
+
+/// Has the credentials of the rules in force looked at before the first message needs them, one after
+/// the other. Those of later rules are introduced with their first message.
+async fn introduce(destinations: Arc<Destinations>, rules: RulesInForce) {
+    let actions = rules.sending().map(|rule| &rule.action.kind);
+    let credentials: BTreeMap<_, _> = actions
+        .map(|action| (action.credential(), action.sealed().map(Sealed::as_str)))
+        .collect();
+    for (credential, sealed) in credentials {
+        destinations.introduce(&credential, sealed).await;
     }
 }
 

@@ -1,9 +1,10 @@
 //! The demo: everything in one process, to see the main job run.
 //!
 //! librdkafka's mock broker stands in for Kafka, the sandbox for Slack and CleverTap; the processor
-//! and the sender are the real ones. Believable events come at a steady rate with a few bad ones
-//! among them, and one channel is throttled on the way. The mock proves nothing about promises: it
-//! forgets transactional offsets and shows aborted records.
+//! and the sender are the real ones, and so is the command that replays a dead letter. Believable
+//! events come at a steady rate with a few bad ones among them, and on the way a few things go wrong
+//! (`acts`). The mock proves nothing about promises: it forgets transactional offsets and shows
+//! aborted records.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,13 +24,20 @@ use crate::rules::Rule;
 use crate::sandbox::{Sandbox, Settings};
 use crate::secrets::SecretRef;
 
+mod acts;
 mod events;
+mod story;
 mod view;
 
+use acts::Acts;
+use story::Story;
 use view::View;
 
 const RULES: &str = include_str!("demo/rules.yaml");
 const PARTITIONS: i32 = 4;
+/// What the sandbox takes for good tokens.
+const SALES_TOKEN: &str = "xoxb-1-sales";
+const CALLS_TOKEN: &str = "xoxb-1-calls";
 /// How long before the end the last event comes, so that what it makes can be seen.
 const TAIL: Duration = Duration::from_secs(2);
 
@@ -64,6 +72,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
         &folder,
     )?);
     create_topics(&cluster, &config)?;
+    acts::write_config(&config, &folder.config_file())?;
 
     let (stop, stopped) = watch::channel(false);
     let mut served = stopped.clone();
@@ -72,7 +81,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
     }));
     let producer = Producer::new(&config, 1_000_000)?;
     write_rules(&config, &producer)?;
-    let view = View::new(&config)?;
+    let view = View::new(&config, Story::new(sandbox.clone()))?;
     view.begin(options.rate);
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
     let running = tokio::spawn(app::run(
@@ -87,21 +96,24 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
     let ends = options.seconds.map(|seconds| began + Duration::from_secs(seconds));
     let mut source = events::Source::new(app::now_millis);
     let mut next_event = Instant::now();
-    let mut throttled = false;
+    let mut acts = Acts::default();
     let mut frame = tokio::time::interval(Duration::from_millis(250));
     while !*asked.borrow() && ends.is_none_or(|ends| Instant::now() < ends) {
-        if !throttled && began.elapsed() > Duration::from_secs(6) {
-            throttled = true;
-            sandbox.order(serde_json::from_value(serde_json::json!({
-                "target": "C0SALES", "kind": "rate_limit", "times": 1, "retry_after": 4
-            }))?)?;
+        if let Some(played) = acts.next(view.settles(), &mut source, &sandbox)? {
+            view.tell(&format!("meanwhile {}", played.said));
+            played
+                .events
+                .iter()
+                .for_each(|(key, value)| write_event(&config, &producer, key, value, &view));
+        }
+        if let Some(letter) = acts.replay(view.died()) {
+            replay(letter, folder.config_file(), &view);
         }
         let more = ends.is_none_or(|ends| Instant::now() + TAIL < ends);
         while more && next_event <= Instant::now() {
             next_event += Duration::from_secs_f64(1.0 / options.rate);
             let (key, value) = source.next();
-            view.produced(&value);
-            write_event(&config, &producer, &key, &value);
+            write_event(&config, &producer, &key, &value, &view);
         }
         tokio::select! {
             _ = frame.tick() => view.frame(),
@@ -129,10 +141,12 @@ fn create_topics(cluster: &MockCluster<'_, impl ClientContext>, config: &Config)
         cluster.create_topic(topic, PARTITIONS, 1)?;
     }
     cluster.create_topic(&config.topics.rules, 1, 1)?;
+    cluster.create_topic(&config.topics.audit, 1, 1)?;
     Ok(())
 }
 
-fn write_event(config: &Config, producer: &Producer, key: &str, value: &str) {
+fn write_event(config: &Config, producer: &Producer, key: &str, value: &str, view: &View) {
+    view.produced(value);
     let record = Record {
         topic: &config.topics.events,
         partition: None,
@@ -143,6 +157,19 @@ fn write_event(config: &Config, producer: &Producer, key: &str, value: &str) {
     producer.write(&record, |_| {});
 }
 
+/// Replays a dead letter beside what goes on.
+fn replay(letter: String, config: PathBuf, view: &View) {
+    view.tell("meanwhile the channel is back, and somebody replays what died of it:");
+    let teller = view.clone();
+    tokio::task::spawn_blocking(move || {
+        teller.tell(&format!("$ leadlane dead-letters replay {letter}"));
+        match acts::run_replay(&letter, &config) {
+            Ok(printed) => printed.lines().for_each(|line| teller.tell(line)),
+            Err(error) => teller.tell(&format!("it could not be replayed: {error:#}")),
+        }
+    });
+}
+
 /// The configuration with everything outside replaced by what this process brings along.
 fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> anyhow::Result<Config> {
     config.kafka = crate::config::Kafka {
@@ -150,9 +177,18 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
         ..crate::config::Kafka::default()
     };
     config.admin.listen = ([127, 0, 0, 1], 0).into();
-    config.slack.api_url = format!("http://{sandbox}/api");
-    config.slack.webhook_hosts = vec![sandbox.to_owned()];
-    config.secrets.dir = Some(folder.0.clone());
+    // The limits that the sandbox has, too: what is shown doesn't hang on anyone's own.
+    config.slack = crate::config::Slack {
+        api_url: format!("http://{sandbox}/api"),
+        webhook_hosts: vec![sandbox.to_owned()],
+        ..crate::config::Slack::default()
+    };
+    config.sender = crate::config::Sender::default();
+    config.sender.retry.probe_first = acts::PROBE_FIRST;
+    config.secrets = crate::config::Secrets {
+        dir: Some(folder.0.clone()),
+        ..crate::config::Secrets::default()
+    };
     let account = Account {
         region: "sandbox".to_owned(),
         account_id: "ACME".to_owned(),
@@ -189,13 +225,18 @@ impl Folder {
     fn make(sandbox: &str) -> anyhow::Result<Self> {
         let folder = Self(std::env::temp_dir().join(format!("leadlane-demo-{}", std::process::id())));
         std::fs::create_dir_all(&folder.0)?;
-        std::fs::write(folder.0.join("sales-bot"), "xoxb-sandbox")?;
+        std::fs::write(folder.0.join("sales-bot"), SALES_TOKEN)?;
+        std::fs::write(folder.0.join("calls-bot"), CALLS_TOKEN)?;
         std::fs::write(folder.0.join("acme-passcode"), "sandbox")?;
         std::fs::write(
             folder.0.join("ops-webhook"),
             format!("http://{sandbox}/services/T0DEMO/B0DEMO/operations"),
         )?;
         Ok(folder)
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.0.join("leadlane.yaml")
     }
 }
 

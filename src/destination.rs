@@ -23,8 +23,7 @@ pub mod clevertap;
 mod introduce;
 pub mod slack;
 
-use introduce::Introduced;
-pub use introduce::{Checked, NeededScope};
+use introduce::{Checked, Introduced};
 
 /// An answer's body is read up to here, and as far beyond as what it may echo is long.
 const BODY_MAX: usize = 1024 * 1024;
@@ -184,7 +183,7 @@ impl Destinations {
     }
 
     async fn slack_call(&self, job: &DeliveryJob, method: &str, body: String) -> Result<(Reply, Secret), Failure> {
-        let token = in_header(self.secret(job)?, &job.credential)?;
+        let token = in_header(self.secret_of(job)?, &job.credential)?;
         let reply = call(&self.client, &self.slack_api, method, &token, body).await?;
         Ok((reply, token))
     }
@@ -217,7 +216,7 @@ impl Destinations {
         let Some(job) = jobs.first() else { return Vec::new() };
         let found = self.account(job).and_then(|(account, url)| {
             let passcode = match job.sealed {
-                Some(_) => self.secret(job),
+                Some(_) => self.secret_of(job),
                 None => self.secrets.find(&account.passcode).map_err(Failure::from),
             }?;
             Ok((account, url, in_header(passcode, &job.credential)?))
@@ -244,13 +243,17 @@ impl Destinations {
     }
 
     /// The secret's name is the credential's, behind its kind.
-    fn secret(&self, job: &DeliveryJob) -> Result<Secret, Failure> {
-        let (_, name) = job.credential.split_once(':').unwrap_or_default();
-        let secret = match &job.sealed {
+    fn secret(&self, credential: &str, sealed: Option<&str>) -> Result<Secret, Failure> {
+        let (_, name) = credential.split_once(':').unwrap_or_default();
+        let secret = match sealed {
             Some(sealed) => self.secrets.open_as(name, sealed),
             None => self.secrets.reveal(name),
         };
         secret.map_err(Failure::from)
+    }
+
+    fn secret_of(&self, job: &DeliveryJob) -> Result<Secret, Failure> {
+        self.secret(&job.credential, job.sealed.as_deref())
     }
 
     /// The job's account, and where its records are uploaded to.
@@ -273,7 +276,7 @@ impl Destinations {
     }
 
     fn webhook(&self, job: &DeliveryJob) -> Result<(Url, Secret), Failure> {
-        let secret = self.secret(job)?;
+        let secret = self.secret_of(job)?;
         let refused = |why: &str| Failure::Credential(format!("the webhook URL in secret {} {why}", job.credential));
         let url = config::safe_url(secret.reveal().trim()).map_err(|why| refused(&why))?;
         let host = url.host_str().unwrap_or_default();

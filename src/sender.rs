@@ -21,9 +21,8 @@ use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Settin
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
-use crate::delivery::{CodecError, DeliveryJob, Provider};
+use crate::delivery::{CodecError, DeliveryJob, OutcomeResult, Provider};
 use crate::destination::Destinations;
-use crate::kafka::SESSION_TIMEOUT;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
 use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
@@ -68,13 +67,16 @@ enum Back {
         load: u64,
         jobs: Vec<(JobAt, Option<Payload>)>,
     },
-    /// Kafka has taken a dead letter; its outcome comes next.
-    DeadLettered(Arc<Settled>),
+    /// An outcome to write: Kafka has taken its dead letter, or it is tried again.
+    Outcome(Arc<Settled>),
+    /// A dead letter to write again.
+    DeadLetter(Arc<DeadLetter>),
     /// Kafka has (or hasn't) taken an outcome.
     Acked {
         at: JobAt,
         generation: u64,
         is_final: bool,
+        attempt: Option<u64>,
         outcome_offset: Result<Option<i64>, Arc<Settled>>,
     },
     /// Kafka has not taken a dead letter.
@@ -99,9 +101,16 @@ struct Loop {
     stopping: bool,
     refused: HashSet<String>,
     failing: HashSet<String>,
+    /// Attempts that were answered, and how many of their outcomes Kafka doesn't have yet. They count as
+    /// in flight: a crash now would send them again.
+    unacknowledged: HashMap<u64, usize>,
+    /// When Kafka last acknowledged one of them, or there was none.
+    acknowledged_at: Instant,
     /// The oldest job is past half of its age.
     old: bool,
     pace: Pace,
+    /// Half of the group's session: who was silent for so long may own nothing any more.
+    silence_max: Duration,
 }
 
 /// Runs until told to stop, and then until what is in flight is settled.
@@ -123,8 +132,11 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         stopping: *stop.borrow(),
         refused: HashSet::new(),
         failing: HashSet::new(),
+        unacknowledged: HashMap::new(),
+        acknowledged_at: Instant::now(),
         old: false,
         pace: Pace::default(),
+        silence_max: crate::kafka::session_timeout(&at.config.kafka) / 2,
         at,
     };
     sender.rules(rules.borrow_and_update().clone());
@@ -136,11 +148,11 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         let wake = sender.dispatch.wake_at() - (sender.at.now)();
         let wake = Duration::from_micros(u64::try_from(wake).unwrap_or_default());
         tokio::select! {
-            biased;
             Some(back) = answers.recv() => {
                 sender.came_back(back);
-                // What has come by now is taken in before the next look at the lanes.
-                while let Ok(back) = answers.try_recv() {
+                // What has come by now is taken in before the next look at the lanes; but others have their turn too.
+                for _ in 0..ANSWERS_AT_ONCE {
+                    let Ok(back) = answers.try_recv() else { break };
                     sender.came_back(back);
                 }
             }
@@ -174,6 +186,11 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
 
 /// Jobs that are taken in between two looks at the lanes: few enough not to hold up an answer.
 const EVENTS_AT_ONCE: usize = 256;
+const ANSWERS_AT_ONCE: usize = 1024;
+/// Acknowledgements take some milliseconds.
+const KAFKA_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// What Kafka didn't take or answer is tried again after so long.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The dispatch's settings from the configuration.
 pub fn settings(config: &Config) -> Settings {
@@ -193,6 +210,7 @@ pub fn settings(config: &Config) -> Settings {
         batch_wait: config.clevertap.batch_wait,
         retry_initial: config.sender.retry.initial,
         retry_max: config.sender.retry.max,
+        probe_first: config.sender.retry.probe_first,
         step_aside: config.sender.retry.step_aside,
         give_up_after: config.sender.retry.give_up_after,
         job_age_max: config.sender.job_age_max,
@@ -219,11 +237,13 @@ impl Loop {
     /// Starts every request that may start now, and has read again what is wanted.
     fn start(&mut self) {
         // Who hasn't polled for half a session may own nothing any more.
-        if self.stopping || self.jobs.silent_for() > SESSION_TIMEOUT / 2 {
+        if self.stopping || self.jobs.silent_for() > self.silence_max || self.kafka_is_silent() {
             return;
         }
         let mut settled = Vec::new();
-        while let Some(attempt) = self.dispatch.next((self.at.now)(), &mut settled) {
+        while self.dispatch.in_flight() + self.unacknowledged.len() < self.at.config.sender.in_flight_max
+            && let Some(attempt) = self.dispatch.next((self.at.now)(), &mut settled)
+        {
             self.spawn(attempt);
         }
         self.settle_all(settled);
@@ -249,9 +269,14 @@ impl Loop {
         let Some(job) = attempt.jobs.first() else { return };
         let provider = job.action.provider();
         let (destinations, back) = (Arc::clone(&self.at.destinations), self.back.clone());
+        let (began, silence_max) = (Instant::now(), self.silence_max);
         tokio::spawn(async move {
-            let began = Instant::now();
-            let answers = destinations.attempt(&attempt).await;
+            // The process stood still in between (a SIGSTOP): the job may be another's by now.
+            let answers = if began.elapsed() > silence_max {
+                vec![Answer::unsent("not sent: the process had stood still")]
+            } else {
+                destinations.attempt(&attempt).await
+            };
             drop(back.send(Back::Answered {
                 attempt: attempt.id,
                 provider,
@@ -336,6 +361,10 @@ impl Loop {
                 self.at.metrics.attempted(provider, result, took);
                 let settled = self.dispatch.answered(attempt, answers, (self.at.now)());
                 self.pace.sent(settled.len(), (self.at.now)());
+                // However many jobs it stood for, it was one message.
+                if settled.iter().any(|one| one.outcome.result == OutcomeResult::Digested) {
+                    self.at.metrics.digest();
+                }
                 self.settle_all(settled);
             }
             Back::Loaded { load, jobs } => {
@@ -351,27 +380,34 @@ impl Loop {
                 }
                 self.settle_all(settled);
             }
-            Back::DeadLettered(settled) => self.write_outcome(settled),
-            Back::DeadLetterFailed(letter) => self.write_dead_letter(letter),
+            Back::Outcome(settled) => self.write_outcome(settled),
+            Back::DeadLetter(letter) => self.write_dead_letter(letter),
+            Back::DeadLetterFailed(letter) => {
+                // A letter that is never taken holds its own job up, and nobody else.
+                self.acknowledged(letter.attempt());
+                self.later(Back::DeadLetter(letter));
+            }
             Back::Acked {
                 at,
                 generation,
                 is_final,
+                attempt,
                 outcome_offset,
             } => {
                 let ours = self.partitions.get_mut(&at.partition);
                 let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
-                    return;
+                    return self.acknowledged(attempt);
                 };
                 match outcome_offset {
                     Ok(offset) => {
                         partition.unacknowledged -= 1;
+                        self.acknowledged(attempt);
                         if is_final {
                             self.dispatch.acked(at, offset);
                         }
                     }
                     // Until Kafka has it, the job isn't settled.
-                    Err(settled) => self.write_outcome(settled),
+                    Err(settled) => self.later(Back::Outcome(settled)),
                 }
             }
             Back::Recalled {
@@ -379,6 +415,31 @@ impl Loop {
                 generation,
                 recalled,
             } => self.recalled(partition, generation, recalled),
+        }
+    }
+
+    fn later(&self, again: Back) {
+        let back = self.back.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(AGAIN_AFTER).await;
+            drop(back.send(again));
+        });
+    }
+
+    /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it.
+    fn kafka_is_silent(&self) -> bool {
+        !self.unacknowledged.is_empty() && self.acknowledged_at.elapsed() > KAFKA_SILENCE_MAX
+    }
+
+    /// One outcome of the attempt is in Kafka, or nobody's here any more.
+    fn acknowledged(&mut self, attempt: Option<u64>) {
+        let Some(attempt) = attempt else { return };
+        self.acknowledged_at = Instant::now();
+        if let Some(outcomes) = self.unacknowledged.get_mut(&attempt) {
+            *outcomes -= 1;
+            if *outcomes == 0 {
+                self.unacknowledged.remove(&attempt);
+            }
         }
     }
 

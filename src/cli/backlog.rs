@@ -86,6 +86,8 @@ pub(super) struct Scope {
 pub(super) struct Frozen {
     pub(super) until: i64,
     pub(super) why: String,
+    /// The credential is refused: it is probed then, and later again. No topic tells of the probes.
+    pub(super) probed: bool,
 }
 
 impl Told {
@@ -109,10 +111,11 @@ impl Told {
             self.credentials.entry(credential.clone()).or_default(),
         ] {
             scope.started_at = scope.started_at.max(outcome.started_at);
-            // What got through says that nothing is frozen any more.
-            if matches!(outcome.result, OutcomeResult::Sent | OutcomeResult::Digested) {
-                scope.frozen = None;
-            }
+            // What got through says that nothing is frozen any more, and whatever was answered to
+            // the message itself, that its credential is taken.
+            let through = matches!(outcome.result, OutcomeResult::Sent | OutcomeResult::Digested);
+            let taken = outcome.result.is_final() && outcome.started_at.is_some();
+            scope.frozen.take_if(|frozen| through || (taken && frozen.probed));
         }
         let scope = match (outcome.result, outcome.scope.as_deref()) {
             (_, Some("credential")) => self.credentials.get_mut(&credential),
@@ -121,10 +124,16 @@ impl Told {
         };
         if let (Some(scope), Some(until)) = (scope, outcome.next_at) {
             let words = outcome.words.as_deref().filter(|words| !words.is_empty());
-            let result = outcome.result.as_str();
+            let probed = outcome.result == OutcomeResult::Retry;
+            let result = if probed {
+                "credential refused"
+            } else {
+                outcome.result.as_str()
+            };
             scope.frozen = Some(Frozen {
                 until,
                 why: words.map_or(result.to_owned(), |words| format!("{result}: {words}")),
+                probed,
             });
         }
     }
@@ -222,7 +231,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_scope_is_frozen_as_its_outcomes_say_and_free_again_once_one_got_through() {
-        use OutcomeResult::{Retry, Sent, Throttled};
+        use OutcomeResult::{Dead, Retry, Sent, Throttled};
         let mut told = Told::default();
         let mut refused = outcome("slack:a/C1", 1, Retry, Some(500));
         (refused.scope, refused.words) = (Some("credential".into()), Some("invalid_auth".into()));
@@ -236,7 +245,7 @@ pub(super) mod tests {
         assert_eq!(until(&told.credentials, "slack:a"), Some(500));
         assert_eq!(
             told.credentials["slack:a"].frozen.as_ref().unwrap().why,
-            "retry: invalid_auth"
+            "credential refused: invalid_auth"
         );
         assert_eq!(until(&told.lanes, "slack:a/C1"), None, "the scope is the credential");
         assert_eq!(until(&told.lanes, "slack:b/C1"), Some(600));
@@ -247,6 +256,16 @@ pub(super) mod tests {
         assert_eq!(until(&told.credentials, "slack:a"), None);
         assert_eq!(until(&told.lanes, "slack:b/C1"), Some(600));
         assert_eq!(told.credentials["slack:a"].started_at, Some(4));
+        // A message that is refused itself was taken from a credential that works.
+        let mut refused = outcome("slack:a/C1", 5, Retry, Some(900));
+        refused.scope = Some("credential".into());
+        told.take(0, 0, refused);
+        let mut old = outcome("slack:a/C2", 6, Dead, None);
+        old.started_at = None;
+        told.take(0, 0, old);
+        assert_eq!(until(&told.credentials, "slack:a"), Some(900), "nobody tried");
+        told.take(0, 0, outcome("slack:a/C2", 7, Dead, None));
+        assert_eq!(until(&told.credentials, "slack:a"), None);
     }
 
     #[test]

@@ -377,74 +377,29 @@ mod tests {
     #[test]
     fn every_condition_of_a_filter_must_hold() {
         let sent = outcome(OutcomeResult::Sent);
-        let some = |text: &str| Some(text.to_owned());
         assert!(Filter::default().holds(&sent));
-        for (filter, holds) in [
-            (
-                Filter {
-                    rule: some("r"),
-                    ..Filter::default()
-                },
-                true,
-            ),
-            (
-                Filter {
-                    rule: some("x"),
-                    ..Filter::default()
-                },
-                false,
-            ),
-            (
-                Filter {
-                    lead: some("x"),
-                    ..Filter::default()
-                },
-                false,
-            ),
-            (
-                Filter {
-                    event: some("x"),
-                    ..Filter::default()
-                },
-                false,
-            ),
-            (
-                Filter {
-                    lane: some("slack:bot/C1"),
-                    ..Filter::default()
-                },
-                true,
-            ),
-            (
-                Filter {
-                    lane: some("slack:bot"),
-                    ..Filter::default()
-                },
-                true,
-            ),
-            (
-                Filter {
-                    lane: some("slack:bo"),
-                    ..Filter::default()
-                },
-                false,
-            ),
-            (
-                Filter {
-                    results: vec![OutcomeResult::Dead, OutcomeResult::Sent],
-                    ..Filter::default()
-                },
-                true,
-            ),
-            (
-                Filter {
-                    rule: some("r"),
-                    results: vec![OutcomeResult::Dead],
-                    ..Filter::default()
-                },
-                false,
-            ),
+        let filter = |name: &str, text: &str, results: &[OutcomeResult]| {
+            let field = |of: &str| (of == name).then(|| text.to_owned());
+            Filter {
+                rule: field("rule"),
+                lead: field("lead"),
+                event: field("event"),
+                lane: field("lane"),
+                results: results.to_vec(),
+            }
+        };
+        for (name, text, results, holds) in [
+            ("rule", "r", &[][..], true),
+            ("rule", "x", &[], false),
+            ("lead", "x", &[], false),
+            ("event", "x", &[], false),
+            ("lane", "slack:bot/C1", &[], true),
+            ("lane", "slack:bot", &[], true),
+            ("lane", "slack:bo", &[], false),
+            ("", "", &[OutcomeResult::Dead, OutcomeResult::Sent], true),
+            ("rule", "r", &[OutcomeResult::Dead], false),
         ] {
+            let filter = filter(name, text, results);
             assert_eq!(filter.holds(&sent), holds, "{filter:?}");
         }
     }

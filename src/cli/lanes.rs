@@ -109,17 +109,21 @@ fn row(lane: &str, waiting: &Waiting, told: &Told, now: i64, json: bool) -> Stri
     let of_credential = told.credentials.get(&waiting.credential).cloned().unwrap_or_default();
     let next_at = next_at(waiting, &of_lane, &of_credential, now);
     let frozen = frozen(&of_lane, &of_credential, now);
+    // When a refused credential is probed next, its sender alone knows.
+    let is_known = frozen.is_none_or(|frozen| frozen.until > now);
     if json {
+        let until = frozen.filter(|_| is_known).map(|frozen| frozen.until);
         return json!({
             "id": lane, "credential": waiting.credential, "waiting": waiting.count,
             "oldest_at": time_text(waiting.oldest_at), "oldest_age_seconds": (now - waiting.oldest_at).max(0) / 1000,
-            "next_at": time_text(next_at), "frozen_until": time_json(frozen.map(|frozen| frozen.until)),
+            "next_at": time_json(is_known.then_some(next_at)), "frozen_until": time_json(until),
             "frozen_why": frozen.map(|frozen| frozen.why.as_str()), "limit": waiting.limit.lane.map(|rate| rate.to_string()),
             "credential_limit": waiting.limit.credential.map(|rate| rate.to_string()), "in_flight_max": waiting.limit.in_flight,
         })
         .to_string();
     }
     let next = match next_at - now {
+        _ if !is_known => "?".to_owned(),
         ..=0 => "now".to_owned(),
         // Half a second from now is not now.
         wait => format!("in {}", span_text(wait.max(1000))),
@@ -132,19 +136,25 @@ fn row(lane: &str, waiting: &Waiting, told: &Told, now: i64, json: bool) -> Stri
         waiting.limit.text(&waiting.credential)
     );
     if let Some(frozen) = frozen {
-        text.push_str(&format!(
-            "\n    frozen until {}: {}",
-            time_text(frozen.until),
-            plain(&frozen.why)
-        ));
+        let until = if is_known {
+            format!(" until {}", time_text(frozen.until))
+        } else {
+            String::new()
+        };
+        let probed = if frozen.probed { "; probed until it works" } else { "" };
+        text.push_str(&format!("\n    frozen{until}: {}{probed}", plain(&frozen.why)));
     }
     text
 }
 
-/// The freeze that lasts longest; one that is over is none.
+/// The freeze that lasts longest. One that is over is none, but for a refused credential's, which
+/// lasts until something is taken.
 fn frozen<'s>(lane: &'s Scope, credential: &'s Scope, now: i64) -> Option<&'s Frozen> {
     let both = [lane.frozen.as_ref(), credential.frozen.as_ref()];
-    let lasting = both.into_iter().flatten().filter(|frozen| frozen.until > now);
+    let lasting = both
+        .into_iter()
+        .flatten()
+        .filter(|frozen| frozen.until > now || frozen.probed);
     lasting.max_by_key(|frozen| frozen.until)
 }
 
@@ -198,6 +208,7 @@ mod tests {
             frozen: Some(Frozen {
                 until,
                 why: "throttled".into(),
+                probed: false,
             }),
         };
         let idle = Scope::default();
@@ -229,7 +240,8 @@ mod tests {
                 started_at: None,
                 frozen: Some(Frozen {
                     until: 100_000,
-                    why: "retry: invalid_auth".into(),
+                    why: "credential refused: invalid_auth".into(),
+                    probed: true,
                 }),
             },
         );
@@ -244,9 +256,21 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.ends_with("frozen until 1970-01-01T00:01:40Z: retry: invalid_auth"),
+            text.ends_with(
+                "frozen until 1970-01-01T00:01:40Z: credential refused: invalid_auth; probed until it works"
+            ),
             "{text}"
         );
+        // The first probe was refused, too: no topic says so, nor when the next one comes.
+        let text = row("slack:a/C1", &waiting(limit, None), &told, 200_000, false);
+        assert!(
+            text.contains("  ?  ") && text.ends_with("frozen: credential refused: invalid_auth; probed until it works"),
+            "{text}"
+        );
+        let json = row("slack:a/C1", &waiting(limit, None), &told, 200_000, true);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&json["next_at"], &json["frozen_until"]), (&json!(null), &json!(null)));
+        assert_eq!(json["frozen_why"], "credential refused: invalid_auth");
         let json = row("slack:a/C1", &waiting(limit, None), &told, 70_000, true);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&json["id"], &json["waiting"]), (&"slack:a/C1".into(), &3.into()));

@@ -11,6 +11,7 @@ pub(super) fn check(config: &Config) -> Result<(), Refusal> {
     kafka(config)?;
     positive(config)?;
     sender(&config.sender)?;
+    poll_interval(config)?;
     if config.processor.commit_interval >= Duration::from_secs(5) {
         return refuse(
             "processor.commit_interval",
@@ -84,6 +85,30 @@ fn sender(sender: &Sender) -> Result<(), Refusal> {
         );
     }
     Ok(())
+}
+
+/// Kafka's own default of `max.poll.interval.ms`.
+const POLL_INTERVAL: Duration = Duration::from_secs(300);
+
+/// A hand-over waits for answers within a poll, and a member that polls too late is put out of its group.
+fn poll_interval(config: &Config) -> Result<(), Refusal> {
+    let name = "max.poll.interval.ms";
+    let kafka = &config.kafka;
+    let set = kafka.consumer_properties.0.get(name).or(kafka.properties.0.get(name));
+    let interval = set.and_then(|millis| millis.parse().ok());
+    let interval = interval.map_or(POLL_INTERVAL, Duration::from_millis);
+    if config.sender.shutdown_timeout + Duration::from_secs(5) <= interval {
+        return Ok(());
+    }
+    refuse(
+        "sender.shutdown_timeout",
+        format!(
+            "{} must be 5s or more below {name} of Kafka's consumer, {}: a longer wait would put the sender out of its \
+             group; set {name} in kafka.consumer_properties",
+            dates::duration_text(config.sender.shutdown_timeout),
+            dates::duration_text(interval)
+        ),
+    )
 }
 
 fn slack(config: &Config) -> Result<(), Refusal> {

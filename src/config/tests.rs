@@ -33,6 +33,14 @@ fn keys(value: &Value, found: &mut impl FnMut(&str)) {
 }
 
 #[test]
+fn a_refused_credential_is_probed_from_30_s_on_whatever_is_configured() {
+    let config = parse("sender: {retry: {initial: 2s}}").unwrap();
+    assert_eq!(config.sender.retry.initial, std::time::Duration::from_secs(2));
+    assert_eq!(config.sender.retry.probe_first, std::time::Duration::from_secs(30));
+    assert!(refusal("sender: {retry: {probe_first: 1s}}").contains("unknown field"));
+}
+
+#[test]
 fn refusals_name_the_file_the_key_and_the_cure() {
     for (text, wanted) in [
         (
@@ -56,10 +64,6 @@ fn refusals_name_the_file_the_key_and_the_cure() {
             "leadlane.yaml: sender.request_timeout: ",
         ),
         ("sender: {payload_bytes_max: lots}", "is no size; write it as 64MiB"),
-        (
-            "sender: {request_timeout: 30s}",
-            "must be shorter than sender.shutdown_timeout, 20s",
-        ),
         ("slack: {channel_rate: 1}", "leadlane.yaml: slack.channel_rate: "),
         ("slack: {api_url: 'http://slack.example/api'}", "must be https"),
         (
@@ -102,6 +106,33 @@ fn refusals_name_the_file_the_key_and_the_cure() {
         let message = refusal(text);
         assert!(message.contains(wanted), "{text}\n  said {message}\n  not  {wanted}");
     }
+}
+
+#[test]
+fn request_timeout_over_lease_or_poll_interval() {
+    for (text, wanted) in [
+        (
+            "sender: {request_timeout: 30s}",
+            "sender.request_timeout: 30s must be shorter than sender.shutdown_timeout, 20s",
+        ),
+        (
+            "sender: {request_timeout: 20s}",
+            "sender.request_timeout: 20s must be shorter",
+        ),
+        (
+            "sender: {shutdown_timeout: 5m}",
+            "sender.shutdown_timeout: 5m must be 5s or more below max.poll.interval.ms of Kafka's consumer, 5m",
+        ),
+        (
+            "kafka: {consumer_properties: {max.poll.interval.ms: 15000}}",
+            "sender.shutdown_timeout: 20s must be 5s or more below max.poll.interval.ms of Kafka's consumer, 15s",
+        ),
+    ] {
+        let message = refusal(text);
+        assert!(message.contains(wanted), "{text}\n  said {message}\n  not  {wanted}");
+    }
+    let wider = "{kafka: {consumer_properties: {max.poll.interval.ms: 900000}}, sender: {shutdown_timeout: 10m}}";
+    assert!(parse(wider).is_ok());
 }
 
 #[test]

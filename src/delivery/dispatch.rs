@@ -49,6 +49,8 @@ pub struct Settings {
     pub batch_wait: Duration,
     pub retry_initial: Duration,
     pub retry_max: Duration,
+    /// When a refused credential is probed first; each next time after twice as long.
+    pub probe_first: Duration,
     pub step_aside: Duration,
     pub give_up_after: Duration,
     pub job_age_max: Duration,
@@ -109,6 +111,19 @@ pub struct Answer {
     pub channel: Option<String>,
 }
 
+impl Answer {
+    /// What is said of a request that was not made after all.
+    pub fn unsent(words: &str) -> Self {
+        Self {
+            verdict: Verdict::Retry,
+            status: None,
+            words: words.to_owned(),
+            message_id: None,
+            channel: None,
+        }
+    }
+}
+
 /// A request to make now.
 #[derive(Debug, Clone)]
 pub struct Attempt {
@@ -141,6 +156,8 @@ pub struct Settled {
     pub outcome: Outcome,
     /// The job goes to the dead letters for this reason.
     pub dead: Option<Reason>,
+    /// The attempt that was answered so; none where nothing was asked.
+    pub attempt: Option<u64>,
 }
 
 /// How often waiting jobs are looked through for those that are too old.
@@ -201,7 +218,6 @@ struct LaneState {
     served: u64,
     /// Its place among the credential's lanes, if it has one.
     queued: Option<(Micros, u64)>,
-    batch_max: usize,
     join: Step,
     open: Step,
     /// The member's conversation.
@@ -393,6 +409,7 @@ impl Dispatch {
             traceparent: payload.traceparent.clone(),
             outcome,
             dead,
+            attempt: None,
         }
     }
 }

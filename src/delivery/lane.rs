@@ -9,6 +9,7 @@
 //! asked for first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
@@ -74,6 +75,10 @@ pub struct Lane {
     held: HashMap<u32, Held>,
     /// The held keys that aren't busy, by the time they may go.
     due: BTreeSet<(Micros, u32)>,
+    /// Jobs of a batch that was refused as a whole, by the half that they go in now, alone: one that
+    /// is at fault takes no others along.
+    halves: HashMap<JobAt, u32>,
+    halved: u32,
     /// Jobs that let others pass, by the time they are tried again.
     aside: BTreeMap<(Micros, JobAt), Vec<Entry>>,
     /// Jobs beyond their rule's `max_rate`.
@@ -105,6 +110,8 @@ impl Lane {
             busy: HashSet::new(),
             held: HashMap::new(),
             due: BTreeSet::new(),
+            halves: HashMap::new(),
+            halved: 0,
             aside: BTreeMap::new(),
             capped: BTreeMap::new(),
             count: 0,
@@ -161,6 +168,15 @@ impl Lane {
                 self.main.put_back(entry);
             }
         }
+    }
+
+    /// Jobs whose batch was refused go again as its halves, beside others but not with them.
+    pub fn halve(&mut self, entries: Vec<Entry>, now: Micros) {
+        for half in entries.chunks(entries.len().div_ceil(2).max(1)) {
+            self.halved = self.halved.wrapping_add(1);
+            self.halves.extend(half.iter().map(|entry| (entry.at(), self.halved)));
+        }
+        self.hold(entries, now);
     }
 
     /// Jobs that failed for so long that those behind them may pass.
@@ -316,9 +332,10 @@ impl Lane {
     /// a later one.
     fn take_batch(&mut self, at: Surroundings<'_>) -> Take {
         let (mut taken, mut missing) = (Vec::new(), Vec::new());
-        self.take_due(at, &mut taken, &mut missing);
-        self.take_aside(at, &mut taken, &mut missing);
-        self.take_main(at, &mut taken, &mut missing);
+        if !self.take_due(at, &mut taken, &mut missing) {
+            self.take_aside(at, &mut taken, &mut missing);
+            self.take_main(at, &mut taken, &mut missing);
+        }
         match (taken.is_empty(), missing.is_empty()) {
             (false, _) => {
                 self.wanted = missing;
@@ -329,21 +346,35 @@ impl Lane {
         }
     }
 
-    fn take_due(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) {
+    /// What is due of held keys, into `taken` and `missing`. Whether it is half of a refused batch,
+    /// which goes alone; what is due first decides.
+    fn take_due(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) -> bool {
         let loaded = |entry: &Entry| (at.loaded)(entry.at());
-        let due = self.due.range(..=(at.now, u32::MAX)).copied();
-        let due: Vec<(Micros, u32)> = due.take(at.batch_max).collect();
-        for (when, key) in due {
+        if self.held.is_empty() {
+            self.halves.clear();
+        }
+        let mut half = None;
+        let mut next = self.due.first().copied();
+        while let Some((when, key)) = next.filter(|(when, _)| *when <= at.now) {
+            next = (self.due.range((Bound::Excluded((when, key)), Bound::Unbounded)))
+                .next()
+                .copied();
             let room = at.batch_max - taken.len();
-            if room == 0 {
+            if room == 0 || missing.len() >= at.chunk {
                 break;
             }
             let held = self.held.get_mut(&key).expect("what is due is held");
-            let may = held.queue.iter().take(room).take_while(|entry| loaded(entry)).count();
+            let half_of = |entry: &Entry| self.halves.get(&entry.at()).copied();
+            let first = held.queue.front().and_then(half_of);
+            if *half.get_or_insert(first) != first {
+                continue;
+            }
+            let together = |entry: &&Entry| loaded(entry) && half_of(entry) == first;
+            let may = held.queue.iter().take(room).take_while(together).count();
             if may == 0 {
                 // Those of other keys needn't wait for it.
                 let unloaded = held.queue.iter().filter(|entry| !loaded(entry));
-                missing.extend(unloaded.take(room).copied());
+                missing.extend(unloaded.take(room));
                 continue;
             }
             self.due.remove(&(when, key));
@@ -352,31 +383,32 @@ impl Lane {
                 self.held.remove(&key);
             }
         }
+        taken.iter().for_each(|entry| {
+            self.halves.remove(&entry.at());
+        });
+        half.flatten().is_some()
     }
 
     fn take_aside(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) {
         while let Some(aside) = self.aside.first_entry().filter(|first| first.key().0 <= at.now) {
-            let room = at.batch_max - taken.len();
-            if aside.get().len() > room && !taken.is_empty() {
+            let entries = aside.get();
+            if taken.len() + entries.len() > at.batch_max {
                 break;
             }
-            let ((when, _), mut entries) = aside.remove_entry();
-            if entries.len() > room {
-                // It may be larger than batches are by now.
-                let rest = entries.split_off(room);
-                self.aside.insert((when, rest[0].at()), rest);
-            }
-            let first = entries[0].at();
             if entries.iter().any(|entry| self.busy.contains(&entry.key)) {
                 // Not now, and soon again.
+                let entries = aside.remove();
+                let first = entries[0].at();
                 self.aside.insert((at.now + RETRY_ASIDE, first), entries);
-            } else if !entries.iter().all(|entry| (at.loaded)(entry.at())) {
-                missing.extend(entries.iter().filter(|entry| !(at.loaded)(entry.at())));
-                self.aside.insert((when, first), entries);
-                break;
-            } else {
-                taken.extend(entries);
+                continue;
             }
+            let unloaded = entries.iter().filter(|entry| !(at.loaded)(entry.at()));
+            let before = missing.len();
+            missing.extend(unloaded);
+            if missing.len() > before {
+                break;
+            }
+            taken.extend(aside.remove());
         }
     }
 

@@ -44,28 +44,41 @@ impl Source {
         let value = match self.count {
             // A producer's bugs: half a record, and a price that is none.
             count if count % 37 == 12 => r#"{"event_id":"broken","trigger":"lms.lead_sold","#.to_owned(),
-            count if count % 37 == 30 => self.event(&lead).replace("\"price\":\"", "\"price\":\"about "),
-            _ => self.event(&lead),
+            count if count % 37 == 30 => self.any(&lead).replace("\"price\":\"", "\"price\":\"about "),
+            _ => self.any(&lead),
         };
         (lead, value)
     }
 
-    fn event(&mut self, lead: &str) -> String {
+    /// One of that trigger, such that a rule of the demo matches it.
+    pub(super) fn of(&mut self, trigger: &str) -> (String, String) {
+        self.count += 1;
+        let lead = format!("{}", 84_512_000 + self.count);
+        let value = self.event(&lead, trigger, PRODUCTS[0], true);
+        (lead, value)
+    }
+
+    fn any(&mut self, lead: &str) -> String {
         let trigger = match self.rng.u8(..10) {
             0..4 => "lms.lead_sold",
             4..6 => "lms.lead_rejected",
             6 => "lms.campaign_rejected",
-            7 => "lms.publisher_earning_received",
+            7 | 8 => "lms.publisher_earning_received",
             _ => "call_logic.buyer_response",
         };
+        let product = PRODUCTS[self.rng.usize(..PRODUCTS.len())];
+        let answered = self.rng.u8(..4) > 0;
+        self.event(lead, trigger, product, answered)
+    }
+
+    fn event(&mut self, lead: &str, trigger: &str, (product, product_name): (&str, &str), answered: bool) -> String {
         let (first, last, city, state) = PEOPLE[self.rng.usize(..PEOPLE.len())];
-        let (product, product_name) = PRODUCTS[self.rng.usize(..PRODUCTS.len())];
         let (buyer, buyer_name) = BUYERS[self.rng.usize(..BUYERS.len())];
         let cents = self.rng.u32(500..9000);
         let sold = trigger != "lms.lead_rejected";
         let call = trigger.starts_with("call_logic").then(|| {
             json!({"call_id": format!("c-{lead}"), "caller_number": "+15125550123", "dialed_number": "+18005550199",
-                   "answered": self.rng.u8(..4) > 0, "billable_seconds": self.rng.u32(15..400)})
+                   "answered": answered, "billable_seconds": self.rng.u32(15..400)})
         });
         json!({
             "event_id": format!("demo-{lead}-{trigger}"), "trigger": trigger, "occurred_at": (self.now)(), "lead_id": lead,

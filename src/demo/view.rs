@@ -1,37 +1,48 @@
 //! What a person sees of the demo: a calm live view on a terminal, plain lines elsewhere.
 //!
-//! Everything shown is read from the topics, as any other program would read it.
+//! What happens is read from the topics, as any other program would read it; what arrived, from the
+//! sandbox.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::story::Story;
 use crate::config::Config;
+use crate::delivery::recall::credential_of;
 use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
 use crate::lead::decode::decode;
 use crate::lead::schemas::Schemas;
 
-const RECENT: usize = 12;
+/// Lines of the live view: those that scroll by, and those of the story.
+const RECENT: usize = 8;
+const TOLD: usize = 16;
 
 /// Takes in a record of one of the topics.
 type Take = fn(&mut Seen, &Record);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct View {
     seen: Arc<Mutex<Seen>>,
     began: Instant,
     live: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
+    story: Story,
+    told: VecDeque<String>,
     produced: u64,
     dead_events: u64,
     dead_jobs: u64,
     matches: u64,
+    /// By job id, what it says.
     jobs: HashMap<String, String>,
+    /// Outcomes that were read before their job.
+    early: HashMap<String, Vec<Outcome>>,
+    replayed: u64,
     lanes: BTreeMap<String, Lane>,
     finals: BTreeMap<&'static str, u64>,
     throttled: u64,
@@ -52,12 +63,9 @@ struct Lane {
 }
 
 impl View {
-    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &Config, story: Story) -> anyhow::Result<Self> {
         let live = std::io::stdout().is_terminal();
-        let seen = Arc::new(Mutex::new(Seen {
-            plain: !live,
-            ..Seen::default()
-        }));
+        let seen = Arc::new(Mutex::new(Seen::new(story, !live)));
         let topics = &config.topics;
         let follows: [(&str, Take); 3] = [
             (&topics.jobs, Seen::job),
@@ -91,7 +99,24 @@ impl View {
 
     pub(super) fn begin(&self, rate: f64) {
         self.print(&format!("leadlane demo: {rate} lead events a second into an embedded broker; Slack and CleverTap are a sandbox in this process"));
-        self.print("rules: big auto sales -> C0SALES, Texas and Florida -> C0SOUTH, rejections -> a webhook, answered calls -> U0ANNA, sold leads and payouts -> CleverTap");
+        self.print("rules: big auto sales -> C0SALES, Texas and Florida -> C0SOUTH, rejections by campaigns -> C0CAMPS, rejected auto leads -> a webhook, answered calls -> U0ANNA by another bot, sold leads and payouts -> CleverTap");
+        self.print("in the first 25 seconds: a flood becomes a digest, a refused token recovers by itself, a dead letter is replayed, a 429 is obeyed");
+    }
+
+    /// Whether jobs come to their end.
+    pub(super) fn settles(&self) -> bool {
+        !lock(&self.seen).finals.is_empty()
+    }
+
+    /// The first job that died: its dead letter, and when that was seen.
+    pub(super) fn died(&self) -> Option<(String, Instant)> {
+        let seen = lock(&self.seen);
+        seen.story.died().map(|(letter, at)| (letter.to_owned(), at))
+    }
+
+    /// A line of the story.
+    pub(super) fn tell(&self, line: &str) {
+        lock(&self.seen).tell(line.to_owned());
     }
 
     pub(super) fn produced(&self, value: &str) {
@@ -117,6 +142,7 @@ impl View {
 
     pub(super) fn frame(&self) {
         let mut seen = lock(&self.seen);
+        seen.catch_up();
         if self.live {
             seen.draw(self.began.elapsed());
         } else if seen.waits_at.is_none_or(|at| at.elapsed() > Duration::from_secs(5)) {
@@ -138,28 +164,18 @@ impl View {
             std::thread::sleep(Duration::from_millis(50));
         }
         let mut seen = lock(&self.seen);
+        seen.catch_up();
         if self.live {
             seen.draw(self.began.elapsed());
         }
-        let waiting: u64 = seen.lanes.values().map(|lane| lane.jobs - lane.ended).sum();
-        let sent = seen.finals.get("sent").copied().unwrap_or(0);
-        let others: u64 = seen
-            .finals
-            .iter()
-            .filter(|(result, _)| **result != "sent")
-            .map(|(_, count)| count)
-            .sum();
         if let Some(waits) = seen.waits() {
             self.print(&format!("still waiting when it ended: {waits}"));
         }
         for (reason, count) in &seen.reasons {
             self.print(&format!("dead letters for {reason}: {count}"));
         }
-        self.print("on your own Kafka, dead letters are kept whole in the topic dead-letters, each with its reason in the headers: kcat -C -t dead-letters -f '%h\\n'");
-        self.print(&format!(
-            "summary: {} events, {} matches = {sent} sent + {waiting} waiting + {others} otherwise ended, {} answers 429 obeyed, {} dead letters ({} events, {} jobs)",
-            seen.produced, seen.matches, seen.throttled, seen.dead_events + seen.dead_jobs, seen.dead_events, seen.dead_jobs
-        ));
+        self.print("on your own Kafka: leadlane lanes, leadlane deliveries list, leadlane dead-letters list");
+        self.print(&seen.summary());
     }
 
     /// A line that stays. A reader of the pipe that went away is no reason to fail.
@@ -173,6 +189,69 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 }
 
 impl Seen {
+    fn new(story: Story, plain: bool) -> Self {
+        Self {
+            story,
+            told: VecDeque::new(),
+            produced: 0,
+            dead_events: 0,
+            dead_jobs: 0,
+            matches: 0,
+            jobs: HashMap::new(),
+            early: HashMap::new(),
+            replayed: 0,
+            lanes: BTreeMap::new(),
+            finals: BTreeMap::new(),
+            throttled: 0,
+            recent: VecDeque::new(),
+            reasons: BTreeMap::new(),
+            read_at: None,
+            plain,
+            lines: 0,
+            waits_at: None,
+        }
+    }
+
+    /// What the sandbox has seen, and what is complete by now.
+    fn catch_up(&mut self) {
+        for line in self.story.arrivals() {
+            self.tell(line);
+        }
+        for line in self.story.digests() {
+            self.tell(line);
+        }
+    }
+
+    fn tell(&mut self, line: String) {
+        if self.plain {
+            drop(writeln!(std::io::stdout(), "{line}"));
+        }
+        if self.told.len() == TOLD {
+            self.told.pop_front();
+        }
+        self.told.push_back(line);
+    }
+
+    fn summary(&self) -> String {
+        let of = |result: OutcomeResult| self.finals.get(result.as_str()).copied().unwrap_or(0);
+        let (sent, digested) = (of(OutcomeResult::Sent), of(OutcomeResult::Digested));
+        let others = self.finals.values().sum::<u64>() - sent - digested;
+        let waiting: u64 = self.lanes.values().map(Lane::waiting).sum();
+        let (arrived, early) = self.story.arrived();
+        format!(
+            "summary: {} events, {} matches = {sent} sent + {digested} in {} + {waiting} waiting + {others} otherwise ended; \
+             {} dead letters ({} events, {} jobs), {} replayed; {arrived} Slack messages arrived, {} answers 429 obeyed, {early} requests came too early",
+            self.produced,
+            self.matches,
+            self.story.digests_told(),
+            self.dead_events + self.dead_jobs,
+            self.dead_events,
+            self.dead_jobs,
+            self.replayed,
+            self.throttled,
+        )
+    }
+
     fn job(&mut self, record: &Record) {
         let Some(job) = record
             .value
@@ -181,37 +260,69 @@ impl Seen {
         else {
             return;
         };
+        let lane = self.lanes.entry(job.lane()).or_default();
+        lane.jobs += 1;
+        if record.header("replay-of").is_some() {
+            // The outcome of a replay supersedes the old one.
+            self.replayed += 1;
+            *self.finals.entry(OutcomeResult::Dead.as_str()).or_default() -= 1;
+            return;
+        }
         self.matches += 1;
-        self.lanes.entry(job.lane()).or_default().jobs += 1;
         let text = serde_json::from_str::<serde_json::Value>(&job.body).ok();
         let text = text
             .as_ref()
             .and_then(|body| body["text"].as_str().or_else(|| body["evtName"].as_str()))
             .unwrap_or("profile");
+        let early = self.early.remove(&job.job_id);
         self.jobs.insert(job.job_id, text.to_owned());
+        early.into_iter().flatten().for_each(|outcome| self.came(&outcome));
     }
 
     fn outcome(&mut self, record: &Record) {
         let Some(outcome) = record.value.as_deref().and_then(|value| Outcome::decode(value).ok()) else {
             return;
         };
+        // The topics are read side by side.
+        if outcome.job_offset.is_some() && !self.jobs.contains_key(&outcome.job_id) {
+            self.early.entry(outcome.job_id.clone()).or_default().push(outcome);
+        } else {
+            self.came(&outcome);
+        }
+    }
+
+    fn came(&mut self, outcome: &Outcome) {
+        // A probe was answered before what came of it.
+        for line in self.story.arrivals() {
+            self.tell(line);
+        }
         // What the processor settled never was a job.
         self.matches += u64::from(outcome.job_offset.is_none());
-        let lane = self.lanes.entry(outcome.lane.clone()).or_default();
         let result = outcome.result;
+        let lane = self.lanes.entry(outcome.lane.clone()).or_default();
+        if result == OutcomeResult::Throttled {
+            lane.frozen_until = outcome.next_at.unwrap_or_default();
+        }
         if result.is_final() {
             lane.ended += u64::from(outcome.job_offset.is_some());
             lane.sent += u64::from(result == OutcomeResult::Sent);
             *self.finals.entry(result.as_str()).or_default() += 1;
         }
+        let waiting = of_credential(&self.lanes, &outcome.lane);
+        if let Some(line) = self.story.outcome(outcome, waiting) {
+            self.tell(line);
+        }
         let words = outcome.words.as_deref().unwrap_or_default();
         let line = match result {
             OutcomeResult::Sent => {
                 let text = self.jobs.get(&outcome.job_id).map(String::as_str).unwrap_or_default();
-                format!("sent      {} <- {text} (rule {})", outcome.lane, outcome.rule_id)
+                let line = format!("sent      {} <- {text} (rule {})", outcome.lane, outcome.rule_id);
+                if let Some(letter) = self.story.replay_of(&outcome.job_id) {
+                    return self.tell(format!("{line}, dead letter {letter} replayed"));
+                }
+                line
             }
             OutcomeResult::Throttled => {
-                lane.frozen_until = outcome.next_at.unwrap_or_default();
                 self.throttled += 1;
                 let seconds = (outcome.next_at.unwrap_or_default() - outcome.ended_at).max(0) as f64 / 1000.0;
                 format!(
@@ -219,6 +330,8 @@ impl Seen {
                     outcome.lane
                 )
             }
+            // Told as one message, with what arrived.
+            OutcomeResult::Digested => return,
             result => format!(
                 "{:<9} {} (rule {}) {words}",
                 result.as_str(),
@@ -233,12 +346,15 @@ impl Seen {
         let reason = record.header("reason").unwrap_or_default().to_owned();
         let detail = record.header("detail").unwrap_or_default();
         let place = format!("{}-{}", record.partition, record.offset);
-        self.say(format!("dead      letter {place}: {reason}: {detail}"));
+        self.story.dead_letter(record);
+        let line = format!("dead      letter {place}: {reason}: {detail}");
         *self.reasons.entry(reason).or_default() += 1;
         if record.header("job-id").is_some() {
-            self.dead_jobs += 1
+            self.dead_jobs += 1;
+            self.tell(line);
         } else {
-            self.dead_events += 1
+            self.dead_events += 1;
+            self.say(line);
         }
     }
 
@@ -257,10 +373,21 @@ impl Seen {
         let waits: Vec<String> = self
             .lanes
             .iter()
-            .filter(|(_, lane)| lane.jobs > lane.ended)
-            .map(|(id, lane)| format!("{} in {id} ({})", lane.jobs - lane.ended, lane.why()))
+            .filter(|(_, lane)| lane.waiting() > 0)
+            .map(|(id, lane)| format!("{} in {id} ({})", lane.waiting(), self.why(id, lane)))
             .collect();
         (!waits.is_empty()).then(|| waits.join(", "))
+    }
+
+    fn why(&self, id: &str, lane: &Lane) -> String {
+        let frozen = (lane.frozen_until - crate::app::now_millis()) as f64 / 1000.0;
+        if self.story.is_refused(credential_of(id)) {
+            "its token is refused".to_owned()
+        } else if frozen > 0.0 {
+            format!("frozen {frozen:.0} s more by a 429")
+        } else {
+            "waits for its turn".to_owned()
+        }
     }
 
     fn draw(&mut self, ran: Duration) {
@@ -276,10 +403,12 @@ impl Seen {
             String::new(),
         ];
         for (id, lane) in &self.lanes {
-            let waiting = lane.jobs - lane.ended;
-            let why = if waiting > 0 { lane.why() } else { String::new() };
+            let waiting = lane.waiting();
+            let why = if waiting > 0 { self.why(id, lane) } else { String::new() };
             frame.push(format!("  {id:<28} {:>5} sent {waiting:>4} waiting  {why}", lane.sent));
         }
+        frame.push(String::new());
+        frame.extend(self.told.iter().map(|line| format!("  {line}")));
         frame.push(String::new());
         frame.extend(self.recent.iter().map(|line| format!("  {line}")));
         let mut out = String::new();
@@ -298,12 +427,14 @@ impl Seen {
 }
 
 impl Lane {
-    fn why(&self) -> String {
-        let frozen = (self.frozen_until - crate::app::now_millis()) as f64 / 1000.0;
-        if frozen > 0.0 {
-            format!("frozen {frozen:.0} s more by a 429")
-        } else {
-            "its rate allows no more".to_owned()
-        }
+    fn waiting(&self) -> u64 {
+        // The topics are read side by side, so that an outcome may be known before its job.
+        self.jobs.saturating_sub(self.ended)
     }
+}
+
+/// The jobs that wait in all lanes of a lane's credential.
+fn of_credential(lanes: &BTreeMap<String, Lane>, lane: &str) -> u64 {
+    let of = |(id, _): &(&String, &Lane)| credential_of(id) == credential_of(lane);
+    lanes.iter().filter(of).map(|(_, lane)| lane.waiting()).sum()
 }

@@ -13,7 +13,7 @@ use crate::secrets::Secret;
 
 /// What asking Slack about a token gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Checked {
+pub(super) enum Checked {
     Works {
         team: String,
         user: String,
@@ -27,10 +27,10 @@ pub enum Checked {
 
 /// A scope that a token needs for what we do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NeededScope {
-    pub name: &'static str,
+pub(super) struct NeededScope {
+    pub(super) name: &'static str,
     /// What follows where it is missing.
-    pub without: &'static str,
+    pub(super) without: &'static str,
 }
 
 pub(super) const POST: NeededScope = NeededScope {
@@ -58,48 +58,33 @@ struct Known {
 }
 
 impl Destinations {
-    /// Asks Slack about a credential, `slack:NAME`: one `auth.test`, which posts nothing and which no
-    /// limit of Slack's is known for, so that it is counted against none of ours.
-    pub async fn check(&self, credential: &str) -> Checked {
-        match self.named(credential) {
-            Some(token) => self.ask(credential, token).await,
-            None => Checked::Unreachable("only Slack tokens of the secret store can be asked about by name".to_owned()),
+    /// Asks Slack about a credential, `slack:NAME`, and logs the answer where that is new: one
+    /// `auth.test`, which posts nothing and which no limit of Slack's is known for, so that it is
+    /// counted against none of ours. A token that is known to work, or is asked about already, is not
+    /// asked about again. `sealed` is the token where its rule carries it. Other credentials can't be
+    /// asked about; they show when they are used.
+    pub async fn introduce(&self, credential: &str, sealed: Option<&str>) {
+        if credential.starts_with("slack:") && self.introduced.begin(credential) {
+            let checked = self.ask(credential, self.secret(credential, sealed)).await;
+            self.introduced.end(credential, checked);
         }
     }
 
-    /// Asks about a credential beside what goes on, unless it is known to work, and logs the answer
-    /// where that is new. Other credentials than Slack tokens of the secret store show when they
-    /// are used. Needs tokio's runtime.
-    pub fn introduce(&self, credential: &str) {
-        if let Some(token) = self.named(credential) {
-            self.introduce_with(credential, token);
-        }
-    }
-
-    /// The same for the credential that a job is sent with.
+    /// The same beside a job that is sent with it. Needs tokio's runtime.
     pub(super) fn introduce_of(&self, job: &DeliveryJob) {
-        if self.introduced.is_new(&job.credential) {
-            self.introduce_with(&job.credential, self.secret(job));
-        }
-    }
-
-    fn introduce_with(&self, credential: &str, token: Result<Secret, Failure>) {
-        if !self.introduced.begin(credential) {
+        if !self.introduced.begin(&job.credential) {
             return;
         }
-        let asking = self.ask(credential, token);
-        let (introduced, credential) = (Arc::clone(&self.introduced), credential.to_owned());
-        tokio::spawn(async move { introduced.end(credential, asking.await) });
+        let asking = self.ask(&job.credential, self.secret_of(job));
+        let (introduced, credential) = (Arc::clone(&self.introduced), job.credential.clone());
+        tokio::spawn(async move { introduced.end(&credential, asking.await) });
     }
 
-    /// The token of a credential by its name; nothing where no name of the secret store is in it.
-    fn named(&self, credential: &str) -> Option<Result<Secret, Failure>> {
-        let name = credential.strip_prefix("slack:")?;
-        let token = (!name.starts_with("sealed-")).then(|| self.secrets.reveal(name))?;
-        Some(token.map_err(|error| Failure::Credential(error.to_string())))
-    }
-
-    fn ask(&self, credential: &str, token: Result<Secret, Failure>) -> impl Future<Output = Checked> + Send + use<> {
+    pub(super) fn ask(
+        &self,
+        credential: &str,
+        token: Result<Secret, Failure>,
+    ) -> impl Future<Output = Checked> + Send + use<> {
         let token = token.and_then(|token| in_header(token, credential));
         let (client, api, joins) = (self.client.clone(), self.slack_api.clone(), self.joins);
         async move {
@@ -117,33 +102,24 @@ impl Destinations {
 }
 
 impl Introduced {
-    /// Whether there is anything to ask: it isn't known to work, and nobody asks already.
-    fn is_new(&self, credential: &str) -> bool {
-        self.lock().is_new(credential)
-    }
-
+    /// Whether the caller is to ask: the credential isn't known to work, and nobody asks already.
     pub(super) fn begin(&self, credential: &str) -> bool {
         let mut known = self.lock();
-        known.is_new(credential) && known.asking.insert(credential.to_owned())
+        let works = matches!(known.said.get(credential), Some(Checked::Works { .. }));
+        !works && !known.asking.contains(credential) && known.asking.insert(credential.to_owned())
     }
 
-    pub(super) fn end(&self, credential: String, checked: Checked) {
+    pub(super) fn end(&self, credential: &str, checked: Checked) {
         let mut known = self.lock();
-        known.asking.remove(&credential);
-        if known.said.get(&credential) != Some(&checked) {
-            checked.log(&credential);
-            known.said.insert(credential, checked);
+        known.asking.remove(credential);
+        if known.said.get(credential) != Some(&checked) {
+            checked.log(credential);
+            known.said.insert(credential.to_owned(), checked);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().expect("no code that holds the lock panics")
-    }
-}
-
-impl Known {
-    fn is_new(&self, credential: &str) -> bool {
-        !self.asking.contains(credential) && !matches!(self.said.get(credential), Some(Checked::Works { .. }))
     }
 }
 

@@ -182,6 +182,12 @@ impl Rules {
         self.by_id.get(rule_id)
     }
 
+    /// The rules that send.
+    pub fn sending(&self) -> impl Iterator<Item = &Rule> {
+        let rules = self.by_id.values().map(|versioned| &versioned.rule);
+        rules.filter(|rule| rule.status == Status::Active)
+    }
+
     /// The id of the credential that the rule in force names; `None` where no such rule is.
     pub fn credential(&self, rule_id: &str) -> Option<String> {
         Some(self.get(rule_id)?.rule.action.kind.credential())

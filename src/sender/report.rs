@@ -19,7 +19,7 @@ impl Loop {
             let place = self
                 .dispatch
                 .place(*number)
-                .filter(|place| place.offset > partition.committed);
+                .filter(|place| place.offset > partition.committed || only.is_some());
             if let Some(place) = place {
                 partition.committed = place.offset;
                 offsets.insert(*number, (place.offset, place.outcomes_from));
@@ -39,15 +39,11 @@ impl Loop {
         let now = (self.at.now)();
         let mut waiting: HashMap<Provider, usize> = HashMap::new();
         let mut frozen: HashMap<(Provider, &str), usize> = HashMap::new();
-        let (mut limit, mut ready) = (0, 0);
+        let mut ready = 0;
         for lane in self.dispatch.lanes(now) {
             *waiting.entry(lane.provider).or_default() += lane.waiting;
-            let frozen_for = lane.frozen_until.map_or(0, |until| until - now);
-            if frozen_for > 0 {
+            if lane.frozen_until.is_some() {
                 *frozen.entry((lane.provider, lane.frozen_why)).or_default() += 1;
-            }
-            if lane.waiting > 0 {
-                limit = limit.max(frozen_for + lane.spacing.saturating_mul(lane.waiting as Micros));
             }
             ready += lane.ready;
         }
@@ -67,7 +63,8 @@ impl Loop {
         let sender = &self.at.config.sender;
         let slowest = sender.in_flight_max as f64 / sender.request_timeout.as_secs_f64();
         let capacity = ready as f64 / self.pace.per_second(now).max(slowest);
-        self.at.metrics.backlog(limit as f64 / 1e6, capacity);
+        let limit = self.dispatch.limit_wait(now) as f64 / 1e6;
+        self.at.metrics.backlog(limit, capacity);
         self.at.metrics.dedup_reach(self.dispatch.dedup_reach(now));
         self.at.metrics.payload_bytes(self.dispatch.bytes());
         let oldest = self.dispatch.oldest(now).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Writing outcomes and dead letters. A job is settled once Kafka has both.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Back, Loop};
 use crate::delivery::OutcomeResult;
@@ -25,6 +25,12 @@ pub(super) struct DeadLetter {
     settled: Option<Arc<Settled>>,
 }
 
+impl DeadLetter {
+    pub(super) fn attempt(&self) -> Option<u64> {
+        self.settled.as_ref()?.attempt
+    }
+}
+
 impl Loop {
     /// A record that is no job of ours: a dead letter, so that the offset may move on.
     pub(super) fn undecodable(&mut self, at: JobAt, raw: &RawJob, detail: &str) {
@@ -39,7 +45,6 @@ impl Loop {
             detail,
             "a record is no delivery job; dead letter"
         );
-        self.at.metrics.dead_letter(Reason::NotDecodable);
         self.write_dead_letter(Arc::new(DeadLetter {
             at,
             generation,
@@ -73,6 +78,12 @@ impl Loop {
             return;
         };
         partition.unacknowledged += 1;
+        if let Some(attempt) = settled.attempt {
+            if self.unacknowledged.is_empty() {
+                self.acknowledged_at = Instant::now();
+            }
+            *self.unacknowledged.entry(attempt).or_default() += 1;
+        }
         let generation = partition.generation;
         let settled = Arc::new(settled);
         let Some(reason) = settled.dead else {
@@ -88,7 +99,6 @@ impl Loop {
             words = detail,
             "dead letter"
         );
-        self.at.metrics.dead_letter(reason);
         self.write_dead_letter(Arc::new(DeadLetter {
             at: settled.at,
             generation,
@@ -101,9 +111,9 @@ impl Loop {
         }));
     }
 
-    pub(super) fn write_outcome(&self, settled: Arc<Settled>) {
+    pub(super) fn write_outcome(&mut self, settled: Arc<Settled>) {
         let Some(partition) = self.partitions.get(&settled.at.partition) else {
-            return;
+            return self.acknowledged(settled.attempt);
         };
         let (back, generation, at) = (self.back.clone(), partition.generation, settled.at);
         let outcome = &settled.outcome;
@@ -123,7 +133,7 @@ impl Loop {
         };
         let last = Arc::clone(&settled);
         self.at.producer.write(&record, move |ack| {
-            let is_final = last.outcome.result.is_final();
+            let (is_final, attempt) = (last.outcome.result.is_final(), last.attempt);
             let outcome_offset = ack.map(|(_, offset)| Some(offset)).map_err(|error| {
                 tracing::warn!(error, "an outcome was not written; trying again");
                 last
@@ -132,6 +142,7 @@ impl Loop {
                 at,
                 generation,
                 is_final,
+                attempt,
                 outcome_offset,
             }));
         });
@@ -168,15 +179,19 @@ impl Loop {
             value: Some(&letter.value),
             headers: crate::kafka::headers(headers.into_iter().chain(ids).chain(trace)),
         };
-        let (back, letter) = (self.back.clone(), Arc::clone(&letter));
+        let (back, metrics, letter) = (self.back.clone(), Arc::clone(&self.at.metrics), Arc::clone(&letter));
         self.at.producer.write(&record, move |ack| {
             let (at, generation) = (letter.at, letter.generation);
+            if ack.is_ok() {
+                metrics.dead_letter(letter.reason);
+            }
             let message = match (ack, &letter.settled) {
-                (Ok(_), Some(settled)) => Back::DeadLettered(Arc::clone(settled)),
+                (Ok(_), Some(settled)) => Back::Outcome(Arc::clone(settled)),
                 (Ok(_), None) => Back::Acked {
                     at,
                     generation,
                     is_final: true,
+                    attempt: None,
                     outcome_offset: Ok(None),
                 },
                 (Err(error), _) => {

@@ -5,6 +5,7 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod demo;
 mod deploy;
 mod docs;
 mod real_kafka;

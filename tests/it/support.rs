@@ -18,6 +18,11 @@ pub(crate) fn part(variable: &str) -> String {
         .unwrap_or_else(|_| panic!("{variable} is not set: run tests/run, which starts the real parts"))
 }
 
+/// Whether the long tests were asked for.
+pub(crate) fn full() -> bool {
+    std::env::var_os("LEADLANE_TEST_FULL").is_some()
+}
+
 /// A folder, topics, group and configuration of one test's own.
 pub(crate) struct Leadlane {
     pub(crate) dir: PathBuf,
@@ -37,6 +42,11 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 impl Leadlane {
     /// `yaml` is put over the test's own settings.
     pub(crate) fn new(name: &str, yaml: &str) -> Self {
+        Self::on(&part("LEADLANE_TEST_KAFKA"), name, yaml)
+    }
+
+    /// On a Kafka of the test's own.
+    pub(crate) fn on(brokers: &str, name: &str, yaml: &str) -> Self {
         let unique = format!(
             "{name}-{}-{}",
             std::process::id(),
@@ -47,10 +57,9 @@ impl Leadlane {
         let admin = format!("127.0.0.1:{}", free_port());
         let topic = |name: &str| format!("{unique}-{name}");
         let own = format!(
-            "kafka: {{brokers: '{}', group: {unique}}}\n\
+            "kafka: {{brokers: '{brokers}', group: {unique}}}\n\
              topics: {{events: {}, rules: {}, jobs: {}, outcomes: {}, dead_letters: {}, audit: {}}}\n\
              admin: {{listen: '{admin}'}}\nprocessor: {{instance: {unique}}}\nsecrets: {{dir: '{}'}}\n{yaml}\n",
-            part("LEADLANE_TEST_KAFKA"),
             topic("events"),
             topic("rules"),
             topic("jobs"),
@@ -72,6 +81,17 @@ impl Leadlane {
 
     pub(crate) fn secret(&self, name: &str, value: &str) {
         std::fs::write(self.dir.join("secrets").join(name), format!("{value}\n")).unwrap();
+    }
+
+    /// The group takes a silent member's partitions after 6 s, the least that Kafka allows.
+    pub(crate) fn short_session(&self) {
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        let properties = "consumer_properties: {session.timeout.ms: 6000, heartbeat.interval.ms: 1000}";
+        std::fs::write(
+            &self.file,
+            text.replace("kafka: {", &format!("kafka: {{{properties}, ")),
+        )
+        .unwrap();
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -104,46 +124,43 @@ impl Leadlane {
 
     /// Starts `leadlane run` with these arguments and waits until it is ready.
     pub(crate) fn start(&self, arguments: &[&str]) -> Process {
-        let mut process = self.spawn(arguments);
-        let until = Instant::now() + Duration::from_secs(60);
-        loop {
-            if self.get("/readyz").is_some_and(|(status, _)| status == 200) {
-                return process;
-            }
-            let ended = process.child.try_wait().unwrap();
-            assert!(
-                ended.is_none() && Instant::now() < until,
-                "not ready ({ended:?}):\n{}",
-                process.log()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let mut command = self.command(&["run"]);
+        command.args(arguments);
+        self.start_as(command)
     }
 
-    pub(crate) fn spawn(&self, arguments: &[&str]) -> Process {
+    /// Starts a command that runs Leadlane, and waits until it is ready.
+    pub(crate) fn start_as(&self, command: Command) -> Process {
+        until_ready(self.logged(command), &self.admin)
+    }
+
+    /// Starts one more beside the first, and waits until it is ready.
+    pub(crate) fn start_another(&self, arguments: &[&str]) -> Process {
+        let admin = format!("127.0.0.1:{}", free_port());
+        let mut command = self.command(&["run"]);
+        command.args(arguments);
+        command
+            .env("LEADLANE__ADMIN__LISTEN", &admin)
+            .env("LEADLANE__PROCESSOR__INSTANCE", &admin);
+        until_ready(self.logged(command), &admin)
+    }
+
+    fn logged(&self, mut command: Command) -> Process {
         let log = self
             .dir
             .join(format!("log-{}.txt", COUNT.fetch_add(1, Ordering::Relaxed)));
-        let child = self
-            .command(&["run"])
-            .args(arguments)
+        command
             .stderr(std::fs::File::create(&log).unwrap())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Process { child, log }
+            .stdout(Stdio::null());
+        Process {
+            child: command.spawn().unwrap(),
+            log,
+        }
     }
 
     /// A page of the admin listener.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
-        use std::io::Read;
-        let mut stream = std::net::TcpStream::connect(&self.admin).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        Some((status, answer))
+        page(&self.admin, path)
     }
 
     /// Waits until the events' partition 0 is said to have this lag.
@@ -216,6 +233,34 @@ impl Leadlane {
     }
 }
 
+/// Waits until the process that serves `admin` is ready.
+fn until_ready(mut process: Process, admin: &str) -> Process {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if page(admin, "/readyz").is_some_and(|(status, _)| status == 200) {
+            return process;
+        }
+        let ended = process.child.try_wait().unwrap();
+        assert!(
+            ended.is_none() && Instant::now() < until,
+            "not ready ({ended:?}):\n{}",
+            process.log()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn page(admin: &str, path: &str) -> Option<(u16, String)> {
+    use std::io::Read;
+    let mut stream = std::net::TcpStream::connect(admin).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer))
+}
+
 impl Drop for Leadlane {
     fn drop(&mut self) {
         // Kept when the test failed, so that its logs can be read.
@@ -260,6 +305,19 @@ impl Process {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+
+    /// Waits until the log says enough, and gives it.
+    pub(crate) fn log_until(&self, seconds: u64, enough: impl Fn(&str) -> bool) -> String {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let log = self.log();
+            if enough(&log) {
+                return log;
+            }
+            assert!(Instant::now() < until, "after {seconds} s the log is:\n{log}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 impl Drop for Process {
@@ -301,6 +359,14 @@ impl Destinations {
             "slack: {{api_url: 'http://{address}/api', webhook_hosts: ['{address}'], channel_rate: {rate}, webhook_rate: {rate}, workspace_rate: {rate}}}\n\
              clevertap: {{accounts: {{acme: {{region: in1, account_id: ACME, passcode: {{secret: acme-passcode}}, api_url: 'http://{address}'}}}}}}"
         )
+    }
+
+    /// Orders something of the sandbox's control API.
+    pub(crate) fn control(&self, path: &str, order: &'static str) {
+        let url = format!("http://{}/_sandbox/{path}", self.address);
+        let sending = async { reqwest::Client::new().post(url).body(order).send().await };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        assert_eq!(runtime.unwrap().block_on(sending).unwrap().status(), 200);
     }
 
     /// The texts of messages that were taken.

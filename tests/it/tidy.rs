@@ -64,6 +64,7 @@ const MAY_USE: [(&str, &[&str]); 25] = [
             "metrics",
             "processor",
             "rules",
+            "sealed",
             "secrets",
             "sender",
         ],

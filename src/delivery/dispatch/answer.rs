@@ -38,7 +38,7 @@ impl Dispatch {
         self.credentials[credential].in_flight -= 1;
         self.hosts[host].in_flight -= 1;
         self.in_flight -= 1;
-        let settled = match flight.request {
+        let mut settled = match flight.request {
             Request::Send => self.answered_send(flight, answers, now),
             Request::Join | Request::Open | Request::Probe => {
                 let told = self.answered_first(&flight, &answers[0], now);
@@ -50,11 +50,21 @@ impl Dispatch {
         self.queue(lane, now);
         self.queue_credential(credential, now);
         self.unpark(host, now);
+        settled.iter_mut().for_each(|one| one.attempt = Some(attempt));
         settled
     }
 
     /// Jobs go back to where they were, not before the time given.
-    fn back(&mut self, lane: usize, mut entries: Vec<Entry>, epoch: u64, not_before: Micros) {
+    fn back(&mut self, lane: usize, entries: Vec<Entry>, epoch: u64, not_before: Micros) {
+        let entries = self.still_ours(lane, entries, epoch);
+        let (aside, held): (Vec<Entry>, Vec<Entry>) =
+            (entries.into_iter()).partition(|entry| self.tried.get(&entry.at()).is_some_and(|tried| tried.aside));
+        self.lanes[lane].lane.step_aside(aside, not_before);
+        self.lanes[lane].lane.hold(held, not_before);
+    }
+
+    /// Those whose partitions neither went away nor are about to, and that are still to be sent.
+    fn still_ours(&mut self, lane: usize, mut entries: Vec<Entry>, epoch: u64) -> Vec<Entry> {
         let retired = |entry: &Entry| {
             self.partitions
                 .get(&entry.at().partition)
@@ -71,10 +81,7 @@ impl Dispatch {
             entries.retain(|other| *other != entry);
             self.doom(fate, [entry]);
         }
-        let (aside, held): (Vec<Entry>, Vec<Entry>) =
-            (entries.into_iter()).partition(|entry| self.tried.get(&entry.at()).is_some_and(|tried| tried.aside));
-        self.lanes[lane].lane.step_aside(aside, not_before);
-        self.lanes[lane].lane.hold(held, not_before);
+        entries
     }
 
     /// What was asked before the message: the message goes next, whatever came of it, and its own
@@ -140,6 +147,7 @@ impl Dispatch {
             traceparent: payload.traceparent.clone(),
             outcome,
             dead: None,
+            attempt: None,
         })
     }
 
@@ -147,9 +155,9 @@ impl Dispatch {
         let (lane, credential) = (flight.lane, self.lanes[flight.lane].credential);
         let count = flight.entries.len();
         if count > 1 && answers.iter().all(|answer| answer.verdict == Verdict::BatchRefused) {
-            // Halves from here on; a single record that is refused is at fault itself.
-            self.lanes[lane].batch_max = count.div_ceil(2);
-            self.back(lane, flight.entries, flight.epoch, now);
+            // A single record that is refused is at fault itself.
+            let entries = self.still_ours(lane, flight.entries, flight.epoch);
+            self.lanes[lane].lane.halve(entries, now);
             return Vec::new();
         }
         let before = self.frozen_for(lane, now);
@@ -157,7 +165,6 @@ impl Dispatch {
         let frozen_longer = self.frozen_for(lane, now) - before;
         let all_delivered = answers.iter().all(|answer| answer.verdict == Verdict::Delivered);
         if all_delivered && self.credentials[credential].provider == Provider::Clevertap {
-            self.lanes[lane].batch_max = self.settings.batch_max;
             self.widen(credential);
         }
         let attempts = flight.entries.iter().filter_map(|entry| self.tried.get(&entry.at()));
@@ -297,6 +304,7 @@ impl Dispatch {
             traceparent: payload.traceparent,
             outcome,
             dead,
+            attempt: None,
         })
     }
 

@@ -10,8 +10,7 @@ use super::{
 };
 use crate::delivery::recall::credential_of;
 
-/// How often a refused credential is probed: first and at the longest.
-const PROBE_FIRST: Micros = 30_000_000;
+/// A refused credential is probed no less often than so.
 const PROBE_MAX: Micros = 600_000_000;
 /// After so many requests in a row that came to nothing a destination is asked one at a time.
 pub(super) const FAILED_MAX: u32 = 3;
@@ -31,10 +30,7 @@ impl Dispatch {
             ActionType::SlackWebhook => Some(self.rate(job, None).unwrap_or(settings.webhook_rate)),
             ActionType::ClevertapProfile | ActionType::ClevertapEvent => None,
         };
-        let (single, batch_max) = match job.action.provider() {
-            Provider::Slack => (true, 1),
-            Provider::Clevertap => (false, settings.batch_max),
-        };
+        let single = job.action.provider() == Provider::Slack;
         self.lanes.push(LaneState {
             id: id.clone(),
             credential,
@@ -43,7 +39,6 @@ impl Dispatch {
             frozen_until: Micros::MIN,
             served: 0,
             queued: None,
-            batch_max,
             join: Step::Unasked,
             open: Step::Unasked,
             channel: None,
@@ -120,7 +115,7 @@ impl Dispatch {
             if frozen.probe_at.is_some() {
                 self.credentials[credential].refused = Some(Refused {
                     since: now,
-                    interval: PROBE_FIRST,
+                    interval: micros(self.settings.probe_first),
                     probed: false,
                 });
             }
@@ -187,7 +182,7 @@ impl Dispatch {
             // Requests that were in flight together count once.
             Some(refused) if started < refused.since => return credential.frozen_until,
             Some(refused) => (refused.interval * 2).min(PROBE_MAX),
-            None => PROBE_FIRST,
+            None => micros(self.settings.probe_first),
         };
         credential.refused = Some(Refused {
             since: now,

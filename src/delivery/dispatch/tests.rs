@@ -7,6 +7,7 @@ use crate::delivery::job_id;
 use crate::delivery::recall::Recalled;
 use crate::rules::log::{Cancel, RuleLog};
 
+mod owned;
 mod simulation;
 
 const SECOND: Micros = 1_000_000;
@@ -24,6 +25,7 @@ fn settings() -> Settings {
         batch_wait: Duration::from_millis(200),
         retry_initial: Duration::from_secs(1),
         retry_max: Duration::from_secs(8),
+        probe_first: Duration::from_secs(30),
         step_aside: Duration::from_secs(600),
         give_up_after: Duration::from_secs(3600),
         job_age_max: Duration::from_secs(72 * 3600),
@@ -350,6 +352,47 @@ fn a_refused_batch_is_halved_down_to_the_bad_record() {
 }
 
 #[test]
+fn the_halves_of_a_refused_batch_take_no_others_along() {
+    let mut bench = Bench::new(settings());
+    let record = |number: i64| {
+        job(
+            number,
+            ActionType::ClevertapEvent,
+            "clevertap:acme",
+            &format!("id-{number}"),
+        )
+    };
+    (0..5).for_each(|number| bench.accept(record(number)));
+    let (mut requests, mut next) = (0, 5);
+    while let Some(attempt) = bench.next(START + 60 * SECOND) {
+        // There is always more to send.
+        for _ in 0..if requests < 20 { 5 } else { 0 } {
+            bench.accept(record(next));
+            next += 1;
+        }
+        requests += 1;
+        let (bad, old): (Vec<_>, Vec<_>) = (attempt.jobs.iter().map(|job| job.event_id.as_str()))
+            .filter(|id| ["e-0", "e-1", "e-2", "e-3", "e-4"].contains(id))
+            .partition(|id| *id == "e-3");
+        let refused = !bad.is_empty();
+        let alone = bad.len() + old.len() == attempt.jobs.len();
+        assert!(!refused || alone, "{:?}", attempt.jobs.len());
+        bench.answer(
+            &attempt,
+            if refused {
+                Verdict::BatchRefused
+            } else {
+                Verdict::Delivered
+            },
+        );
+        if bench.settled.iter().any(|settled| settled.dead.is_some()) {
+            break;
+        }
+    }
+    assert!(requests < 12, "{requests}");
+}
+
+#[test]
 fn a_job_that_alone_keeps_failing_steps_aside_and_is_given_up() {
     let mut bench = Bench::new(settings());
     bench.accept(slack(1, "C1"));
@@ -649,6 +692,24 @@ fn an_account_is_asked_for_more_at_once_until_it_says_less() {
 }
 
 #[test]
+fn the_wait_that_limits_impose_counts_lanes_and_what_they_share() {
+    let mut bench = Bench::new(settings());
+    assert_eq!(bench.dispatch.limit_wait(bench.now), 0);
+    // 100 channels with a job each: a second each, but 300 a minute for the workspace.
+    for number in 0..100 {
+        bench.accept(slack(number, &format!("C{number}")));
+    }
+    let wait = bench.dispatch.limit_wait(bench.now);
+    assert_eq!(wait, 100 * (60 * SECOND * 102 / 100 / 300));
+    // 50 more in one channel take longer than all.
+    for number in 100..150 {
+        bench.accept(slack(number, "C0"));
+    }
+    let wait = bench.dispatch.limit_wait(bench.now);
+    assert_eq!(wait, 51 * (SECOND * 102 / 100));
+}
+
+#[test]
 fn a_hung_credential_and_a_hung_host_leave_room_for_others() {
     let mut bench = Bench::new(settings());
     for number in 0..100 {
@@ -762,7 +823,7 @@ fn an_identity_that_fails_holds_back_its_own_records_only() {
 }
 
 #[test]
-fn a_late_answer_of_a_partition_that_went_away_changes_nothing() {
+fn late_ack_after_revoke() {
     let mut bench = Bench::new(settings());
     bench.accept(slack(0, "C1"));
     let attempt = bench.next(START + 10 * SECOND).unwrap();
@@ -837,40 +898,6 @@ fn a_successor_knows_freezes_attempts_and_what_was_sent() {
     assert!((50..52).contains(&sent[1].1), "{sent:?}");
     assert_eq!(bench.settled[0].outcome.attempt, 4);
     assert!(bench.results().contains(&OutcomeResult::Duplicate));
-    bench.assert_empty();
-}
-
-#[test]
-fn a_batch_that_stepped_aside_is_tried_in_the_pieces_that_batches_have_by_then() {
-    let mut bench = Bench::new(settings());
-    let event = |number: i64, id: &str| job(number, ActionType::ClevertapEvent, "clevertap:acme", id);
-    (0..4).for_each(|number| bench.accept(event(number, &format!("id-{number}"))));
-    while bench.results().last().is_none() || bench.dispatch.tried.values().any(|tried| !tried.aside) {
-        let attempt = bench.next(START + 5000 * SECOND).unwrap();
-        bench.answer(&attempt, Verdict::Retry);
-    }
-    // Another batch is refused as a whole meanwhile: halves from here on.
-    (4..9).for_each(|number| bench.accept(event(number, &format!("id-{number}"))));
-    let (mut refused, mut aside) = (0, Vec::new());
-    while let Some(attempt) = bench.next(START + 5000 * SECOND) {
-        let verdict = match attempt.jobs[0].source_offset {
-            0..4 => {
-                aside.push(attempt.jobs.len());
-                Verdict::Delivered
-            }
-            _ if refused == 0 => {
-                refused = attempt.jobs.len();
-                Verdict::BatchRefused
-            }
-            _ if aside.is_empty() => Verdict::Retry,
-            _ => Verdict::Delivered,
-        };
-        bench.answer(&attempt, verdict);
-    }
-    assert_eq!((refused, aside.iter().sum::<usize>()), (5, 4));
-    assert!(aside.iter().all(|size| *size <= 3), "{aside:?}");
-    let sent = bench.results().into_iter().filter(|one| *one == OutcomeResult::Sent);
-    assert_eq!(sent.count(), 9);
     bench.assert_empty();
 }
 

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::{Dispatch, Micros, Provider};
+use crate::delivery::limit::Spacer;
 
 /// A lane as metrics and people see it.
 #[derive(Debug, Clone)]
@@ -13,8 +14,6 @@ pub struct LaneView<'d> {
     pub waiting: usize,
     /// Jobs that their limits would let go now.
     pub ready: usize,
-    /// The time that one job of it takes, by the limits alone.
-    pub spacing: Micros,
     pub frozen_until: Option<Micros>,
     pub frozen_why: &'static str,
 }
@@ -22,7 +21,7 @@ pub struct LaneView<'d> {
 impl Dispatch {
     /// Every lane that we have met.
     pub fn lanes(&self, now: Micros) -> impl Iterator<Item = LaneView<'_>> {
-        self.lanes.iter().enumerate().map(move |(number, lane)| {
+        self.lanes.iter().map(move |lane| {
             let credential = &self.credentials[lane.credential];
             let until = lane.frozen_until.max(credential.frozen_until);
             let may = lane.queued.is_some_and(|(at, _)| at <= now) && until <= now;
@@ -36,7 +35,6 @@ impl Dispatch {
                 provider: credential.provider,
                 waiting: lane.lane.len(),
                 ready,
-                spacing: self.spacing(number),
                 frozen_until: Some(until).filter(|until| *until > now),
                 frozen_why: if credential.refused.is_some() {
                     "credential_refused"
@@ -45,6 +43,27 @@ impl Dispatch {
                 },
             }
         })
+    }
+
+    /// The longest that limits alone make anything wait: what is left of a freeze, and the time that
+    /// the limit of a lane, or of a credential, needs for all that waits under it.
+    pub fn limit_wait(&self, now: Micros) -> Micros {
+        let spacing = |spacer: &Option<Spacer>| spacer.as_ref().map_or(0, Spacer::spacing);
+        let wait = |waiting: usize, spacing: Micros, frozen_until: Micros| match waiting {
+            0 => 0,
+            waiting => frozen_until.max(now) - now + spacing.saturating_mul(waiting as Micros),
+        };
+        let mut under: Vec<usize> = vec![0; self.credentials.len()];
+        let mut longest = 0;
+        for lane in &self.lanes {
+            let waiting = lane.lane.len();
+            under[lane.credential] += waiting;
+            longest = longest.max(wait(waiting, spacing(&lane.spacer), lane.frozen_until));
+        }
+        let credentials = self.credentials.iter().zip(under);
+        let waits = credentials
+            .map(|(credential, waiting)| wait(waiting, spacing(&credential.spacer), credential.frozen_until));
+        waits.fold(longest, Micros::max)
     }
 
     /// The credentials that are refused now.

@@ -52,19 +52,19 @@ async fn a_sealed_token_opens_under_its_own_credential_alone() {
     let token = public.seal("xoxb-hunter2").unwrap();
     let job = |credential: &str| sealed(ActionType::SlackMessage, credential, &token);
     let own = format!("slack:{}", token.name());
-    assert_eq!(destinations.secret(&job(&own)).unwrap().reveal(), "xoxb-hunter2");
+    assert_eq!(destinations.secret_of(&job(&own)).unwrap().reveal(), "xoxb-hunter2");
     for other in ["slack:sealed-0123456789abcdef", "slack:sales-bot", "slack:"] {
-        let words = refused(destinations.secret(&job(other)));
+        let words = refused(destinations.secret_of(&job(other)));
         assert!(
             words.contains("the sealed value does not match its fingerprint"),
             "{words}"
         );
     }
     let (_, other_key, _) = served(true).await;
-    let words = refused(other_key.secret(&job(&own)));
+    let words = refused(other_key.secret_of(&job(&own)));
     assert!(words.contains("seal it again"), "{words}");
     let (_, without, _) = served(false).await;
-    let words = refused(without.secret(&job(&own)));
+    let words = refused(without.secret_of(&job(&own)));
     assert!(words.contains("set secrets.key_file"), "{words}");
 }
 

@@ -113,13 +113,7 @@ fn two_processes_that_come_and_go_make_what_one_makes() {
 #[test]
 fn a_process_that_was_stopped_for_longer_than_its_session_goes_on() {
     let leadlane = Leadlane::new("stopped", "");
-    let file = leadlane.dir.join("leadlane.yaml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let text = text.replace(
-        "kafka: {",
-        "kafka: {consumer_properties: {session.timeout.ms: 6000, heartbeat.interval.ms: 1000}, ",
-    );
-    std::fs::write(&file, text).unwrap();
+    leadlane.short_session();
     leadlane.ok(&["topics", "create", "--partitions", "4"]);
     leadlane.apply(RULES);
     let (events, wanted) = events(8_000);

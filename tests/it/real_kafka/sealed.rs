@@ -80,13 +80,9 @@ fn outcomes(leadlane: &Leadlane, enough: impl Fn(&[Outcome]) -> bool) -> Vec<Out
     of(&leadlane.read_until(topic, 60, |records| enough(&of(records))))
 }
 
-#[test]
-fn sealed_credentials_reach_their_destinations_and_no_secret_is_anywhere() {
-    let (leadlane, destinations) = leadlane("sealed");
-    let webhook = format!("http://{}/services/T0/B0/hunter2hook", destinations.address);
-    let stranger = keygen(leadlane.dir.join("stranger").to_str().unwrap());
-    let token = seal(&leadlane, "xoxb-hunter2-token", None);
-    let rules = format!(
+/// A rule for each kind of sealed value, and one whose token a stranger sealed.
+fn rules(leadlane: &Leadlane, token: &str, webhook: &str, stranger: &str) -> String {
+    format!(
         "- {{id: to-channel, trigger: lms.lead_sold, scope: {{level: product, id: '*'}},
              action: {{type: slack_message, token: {token}, to: {{channel: C0SALES}}, text: 'sold {{{{$.event_id}}}}'}}}}\n\
          - {{id: to-webhook, trigger: lms.lead_sold, scope: {{level: product, id: '*'}},
@@ -95,10 +91,71 @@ fn sealed_credentials_reach_their_destinations_and_no_secret_is_anywhere() {
              action: {{type: clevertap_profile, account: {{account_id: OWN-1, region: in1, passcode: {}}}, identity: '{{{{$.consumer.email}}}}'}}}}\n\
          - {{id: to-nobody, trigger: lms.lead_sold, scope: {{level: product, id: '*'}},
              action: {{type: slack_message, token: {}, to: {{channel: C0NEVER}}, text: never}}}}\n",
-        seal(&leadlane, &webhook, None),
-        seal(&leadlane, "hunter2-passcode", None),
-        seal(&leadlane, "xoxb-hunter2-stranger", Some(&stranger)),
+        seal(leadlane, webhook, None),
+        seal(leadlane, "hunter2-passcode", None),
+        seal(leadlane, "xoxb-hunter2-stranger", Some(stranger)),
+    )
+}
+
+/// All that people and other programs get to see.
+fn shown(leadlane: &Leadlane) -> String {
+    let (topics, mut printed) = (&leadlane.config.topics, String::new());
+    for command in [
+        &["config", "check"][..],
+        &["rules", "list"],
+        &["rules", "get", "to-channel"],
+    ] {
+        printed.push_str(&leadlane.ok(command));
+    }
+    for topic in [
+        &topics.rules,
+        &topics.jobs,
+        &topics.outcomes,
+        &topics.dead_letters,
+        &topics.audit,
+    ] {
+        for record in leadlane.read(topic) {
+            printed.push_str(&String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()));
+            printed.push_str(&format!("{:?}{:?}", record.headers, record.key));
+        }
+    }
+    printed
+}
+
+fn refused(rule: &str, outcomes: &[Outcome]) -> Option<String> {
+    let mut of_rule = outcomes.iter().filter(|outcome| outcome.rule_id == rule);
+    of_rule.find_map(|outcome| outcome.words.clone())
+}
+
+/// Somebody writes jobs by hand, to get round the limits of the credential. Gives all outcomes.
+fn check_forged(leadlane: &Leadlane, of_token: &DeliveryJob) -> Vec<Outcome> {
+    let forged = DeliveryJob {
+        job_id: "0".repeat(36),
+        rule_id: "forged".to_owned(),
+        credential: "slack:sealed-0123456789abcdef".to_owned(),
+        ..of_token.clone()
+    };
+    let bytes = forged.encode();
+    leadlane.write(
+        &leadlane.config.topics.jobs,
+        [(forged.credential.as_str(), Some(bytes.as_slice()))],
     );
+    let all = outcomes(leadlane, |outcomes| refused("forged", outcomes).is_some());
+    let words = refused("forged", &all).unwrap();
+    assert!(
+        words.contains("the sealed value does not match its fingerprint"),
+        "{words}"
+    );
+    all
+}
+
+#[test]
+fn sealed_credentials_reach_their_destinations_and_no_secret_is_anywhere() {
+    let (leadlane, destinations) = leadlane("sealed");
+    let webhook = format!("http://{}/services/T0/B0/hunter2hook", destinations.address);
+    let stranger = keygen(leadlane.dir.join("stranger").to_str().unwrap());
+    let token = seal(&leadlane, "xoxb-hunter2-token", None);
+    let rules = rules(&leadlane, &token, &webhook, &stranger);
     leadlane.ok(&["topics", "create", "--partitions", "3"]);
     leadlane.apply(&rules);
     let process = leadlane.start(&[]);
@@ -116,33 +173,15 @@ fn sealed_credentials_reach_their_destinations_and_no_secret_is_anywhere() {
             .filter(|outcome| outcome.result == OutcomeResult::Sent)
             .count()
     };
-    let refused = |rule: &str, outcomes: &[Outcome]| {
-        let mut of_rule = outcomes.iter().filter(|outcome| outcome.rule_id == rule);
-        of_rule.find_map(|outcome| outcome.words.clone())
-    };
     outcomes(&leadlane, |outcomes| {
         sent(outcomes) == 15 && refused("to-nobody", outcomes).is_some()
     });
 
-    // Somebody who writes jobs by hand, to get round the limits of the credential.
     let of_token = jobs(&leadlane)
         .into_iter()
         .find(|job| job.rule_id == "to-channel")
         .unwrap();
-    let forged = DeliveryJob {
-        job_id: "0".repeat(36),
-        rule_id: "forged".to_owned(),
-        credential: "slack:sealed-0123456789abcdef".to_owned(),
-        ..of_token.clone()
-    };
-    let bytes = forged.encode();
-    leadlane.write(&topics.jobs, [(forged.credential.as_str(), Some(bytes.as_slice()))]);
-    let all = outcomes(&leadlane, |outcomes| refused("forged", outcomes).is_some());
-    let words = refused("forged", &all).unwrap();
-    assert!(
-        words.contains("the sealed value does not match its fingerprint"),
-        "{words}"
-    );
+    let all = check_forged(&leadlane, &of_token);
     let words = refused("to-nobody", &all).unwrap();
     assert!(words.contains("seal it again"), "{words}");
     let mut printed = leadlane.get("/metrics").unwrap().1 + &process.log();
@@ -176,25 +215,7 @@ fn sealed_credentials_reach_their_destinations_and_no_secret_is_anywhere() {
 
     let private = std::fs::read_to_string(leadlane.dir.join("key")).unwrap();
     let private = private.lines().last().unwrap().split_once(':').unwrap().1.to_owned();
-    for command in [
-        &["config", "check"][..],
-        &["rules", "list"],
-        &["rules", "get", "to-channel"],
-    ] {
-        printed.push_str(&leadlane.ok(command));
-    }
-    for topic in [
-        &topics.rules,
-        &topics.jobs,
-        &topics.outcomes,
-        &topics.dead_letters,
-        &topics.audit,
-    ] {
-        for record in leadlane.read(topic) {
-            printed.push_str(&String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()));
-            printed.push_str(&format!("{:?}{:?}", record.headers, record.key));
-        }
-    }
+    printed.push_str(&shown(&leadlane));
     assert!(printed.contains(&fingerprint(&token)), "the topics were read");
     assert!(!printed.contains("hunter2"), "a sealed value shows");
     assert!(!printed.contains(&private), "the private key shows");

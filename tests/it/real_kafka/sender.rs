@@ -9,7 +9,7 @@ use leadlane::sandbox::{Rate, Settings};
 use crate::support::{Destinations, Leadlane, event, part, sandbox};
 
 /// A sandbox without limits of its own, where the test is about something else.
-fn open_sandbox() -> Destinations {
+pub(super) fn open_sandbox() -> Destinations {
     let none = Rate::new(0, Duration::from_secs(1));
     sandbox(Settings {
         channel_rate: none,
@@ -39,7 +39,7 @@ const RULES: &str = r#"
   action: {type: clevertap_event, account: acme, identity: "{{$.consumer.email}}", event_name: Campaign sold, properties: {Price: "{{$.price}}"}}
 "#;
 
-fn leadlane(name: &str, destinations: &Destinations, rate: &str) -> Leadlane {
+pub(super) fn leadlane(name: &str, destinations: &Destinations, rate: &str) -> Leadlane {
     let leadlane = Leadlane::new(name, &destinations.yaml(rate));
     leadlane.secret("sales-bot", "xoxb-hunter2-token");
     leadlane.secret("acme-passcode", "hunter2-passcode");
@@ -52,7 +52,7 @@ fn leadlane(name: &str, destinations: &Destinations, rate: &str) -> Leadlane {
     leadlane
 }
 
-fn send(leadlane: &Leadlane, numbers: std::ops::Range<u64>, trigger: &str) {
+pub(super) fn send(leadlane: &Leadlane, numbers: std::ops::Range<u64>, trigger: &str) {
     let events: Vec<_> = numbers
         .map(|number| (format!("lead-{number}"), event(number, trigger, "12", "42.50")))
         .collect();
@@ -63,7 +63,7 @@ fn send(leadlane: &Leadlane, numbers: std::ops::Range<u64>, trigger: &str) {
     );
 }
 
-fn outcomes(leadlane: &Leadlane) -> Vec<Outcome> {
+pub(super) fn outcomes(leadlane: &Leadlane) -> Vec<Outcome> {
     let records = leadlane.read(&leadlane.config.topics.outcomes);
     records
         .iter()
@@ -82,7 +82,7 @@ fn finals(leadlane: &Leadlane) -> BTreeMap<String, Vec<OutcomeResult>> {
     finals
 }
 
-fn until_final(leadlane: &Leadlane, count: usize) {
+pub(super) fn until_final(leadlane: &Leadlane, count: usize) {
     leadlane.read_until(&leadlane.config.topics.outcomes, 90, |records| {
         let outcomes = records
             .iter()
@@ -352,6 +352,9 @@ fn an_independent_slack_reads_back_what_was_sent() {
             .as_str(),
     );
     let process = leadlane.start(&[]);
+    process.log_until(30, |log| {
+        log.contains("the Slack token works, as admin in the team Leadlane tests")
+    });
     send(&leadlane, 0..25, "lms.lead_sold");
     until_final(&leadlane, 25);
     process.stop();
@@ -380,5 +383,78 @@ fn an_independent_slack_reads_back_what_was_sent() {
             1,
             "{wanted} in {texts:?}"
         );
+    }
+}
+
+#[test]
+fn at_its_start_a_sender_says_what_the_tokens_of_its_rules_may_do() {
+    let destinations = open_sandbox();
+    let leadlane = leadlane("introduced", &destinations, "50/s");
+    leadlane.secret("revoked-bot", "xoxb-hunter2-revoked");
+    leadlane.secret("paused-bot", "xoxb-hunter2-paused");
+    let rule = |id: &str, status: &str, bot: &str| {
+        format!(
+            "- {{id: {id}, status: {status}, trigger: lms.lead_sold, scope: {{level: product, id: '*'}}, \
+             action: {{type: slack_message, token: {{secret: {bot}}}, to: {{channel: C0SALES}}, text: hi}}}}\n"
+        )
+    };
+    leadlane.apply(&format!(
+        "{}{}{}",
+        rule("to-channel", "active", "sales-bot"),
+        rule("by-revoked", "active", "revoked-bot"),
+        rule("by-paused", "paused", "paused-bot"),
+    ));
+    destinations.control(
+        "credentials",
+        r#"{"token":"xoxb-hunter2-token","scopes":"chat:write,im:write"}"#,
+    );
+    destinations.control(
+        "credentials",
+        r#"{"token":"xoxb-hunter2-revoked","refused":true,"error":"token_revoked"}"#,
+    );
+    let process = leadlane.start(&["--role", "sender"]);
+    let lacks = "it lacks channels:join, so that public channels can't be joined";
+    let refused = "the Slack token is refused: token_revoked";
+    let log = process.log_until(30, |log| log.contains(lacks) && log.contains(refused));
+    process.stop();
+    let line = |words: &str| log.lines().find(|line| line.contains(words)).unwrap();
+    assert!(line(lacks).contains("slack:sales-bot"), "{log}");
+    assert!(line(refused).contains("slack:revoked-bot"), "{log}");
+    assert!(!log.contains("hunter2") && !log.contains("paused-bot"), "{log}");
+    let asked = destinations.sandbox.log();
+    let methods: Vec<&str> = asked.iter().map(|arrival| arrival.method).collect();
+    assert_eq!(methods, ["auth.test", "auth.test"], "nothing is posted");
+}
+
+#[test]
+fn a_digest_is_one_message_that_settles_each_of_its_jobs_and_is_counted_once() {
+    let destinations = open_sandbox();
+    let leadlane = leadlane("digest", &destinations, "1/s");
+    leadlane.apply(
+        "- {id: to-channel, trigger: lms.lead_sold, scope: {level: product, id: '*'}, action: {type: slack_message, \
+         token: {secret: sales-bot}, to: {channel: C0SALES}, text: 'sold {{$.event_id}}', when_busy: {digest_after: 3s}}}\n\
+         - {id: to-profile, status: paused, trigger: lms.lead_sold, scope: {level: product, id: '*'}, \
+         action: {type: clevertap_profile, account: acme, identity: '{{$.lead_id}}', properties: {A: b}}}",
+    );
+    send(&leadlane, 0..20, "lms.lead_sold");
+    let process = leadlane.start(&[]);
+    until_final(&leadlane, 20);
+    let metrics = leadlane.get("/metrics").unwrap().1;
+    process.stop();
+    let outcomes = outcomes(&leadlane);
+    let digested = outcomes
+        .iter()
+        .filter(|outcome| outcome.result == OutcomeResult::Digested);
+    let messages: BTreeSet<_> = digested.clone().map(|outcome| outcome.message_id.clone()).collect();
+    assert!(
+        !messages.is_empty() && digested.count() > messages.len(),
+        "{outcomes:?}"
+    );
+    let counted = format!("leadlane_digests_total {}\n", messages.len());
+    assert!(metrics.contains(&counted), "no {counted}in {metrics}");
+    // Every lead is in exactly one message.
+    let texts = destinations.texts().join("\n") + "\n";
+    for number in 0..20 {
+        assert_eq!(texts.matches(&format!("sold e-{number}\n")).count(), 1, "{texts}");
     }
 }

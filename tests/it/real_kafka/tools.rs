@@ -16,12 +16,12 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 
-use crate::support::{Leadlane, event, now_millis, part};
+use crate::support::{Leadlane, Process, event, now_millis, part};
 
 const HOUR: i64 = 3_600_000;
 
 /// A job of a Slack message. The number makes its event and with that its id.
-fn job(number: i64, rule: &str, credential: &str, channel: &str) -> DeliveryJob {
+pub(super) fn job(number: i64, rule: &str, credential: &str, channel: &str) -> DeliveryJob {
     let event_id = format!("e-{number}");
     DeliveryJob {
         job_id: job_id(&event_id, rule).to_string(),
@@ -110,7 +110,7 @@ fn put_outcomes(leadlane: &Leadlane, outcomes: &[Outcome]) {
     put(leadlane, &leadlane.config.topics.outcomes, &puts);
 }
 
-fn put_jobs(leadlane: &Leadlane, jobs: &[DeliveryJob]) {
+pub(super) fn put_jobs(leadlane: &Leadlane, jobs: &[DeliveryJob]) {
     let values: Vec<Vec<u8>> = jobs.iter().map(DeliveryJob::encode).collect();
     let puts: Vec<Put<'_>> = jobs
         .iter()
@@ -236,7 +236,7 @@ fn lanes_tell_what_waits_without_a_process_and_behind_an_open_transaction() {
     assert_eq!((&b["id"], &b["waiting"]), (&"slack:b/C2".into(), &3.into()), "{b}");
     assert_eq!(
         (&b["limit"], &b["frozen_why"]),
-        (&"1/s".into(), &"retry: invalid_auth".into()),
+        (&"1/s".into(), &"credential refused: invalid_auth".into()),
         "{b}"
     );
     let next: jiff::Timestamp = b["next_at"].as_str().unwrap().parse().unwrap();
@@ -245,7 +245,7 @@ fn lanes_tell_what_waits_without_a_process_and_behind_an_open_transaction() {
     assert!((now - 60_000..=now).contains(&oldest.as_millisecond()), "{a}");
     let text = leadlane.ok(&["lanes"]);
     assert!(
-        text.contains("slack:b/C2") && text.contains(": retry: invalid_auth"),
+        text.contains("slack:b/C2") && text.contains(": credential refused: invalid_auth"),
         "{text}"
     );
     // What isn't committed is no outcome yet, and what is behind it not either.
@@ -256,17 +256,14 @@ fn lanes_tell_what_waits_without_a_process_and_behind_an_open_transaction() {
     assert_eq!(results, ["throttled", "sent", "retry"], "an aborted outcome never was");
 }
 
-#[test]
-fn deliveries_are_found_by_all_that_people_know_of_them() {
-    let leadlane = Leadlane::new("deliveries", "");
-    leadlane.ok(&["topics", "create", "--partitions", "1"]);
-    let now = now_millis();
+/// Three jobs of two rules; the first was retried and then sent, the second is dead, the third waits.
+fn put_deliveries(leadlane: &Leadlane, now: i64) -> Vec<DeliveryJob> {
     let jobs: Vec<DeliveryJob> = [("r", "slack:a", "C1"), ("r", "slack:a", "C2"), ("s", "slack:b", "C1")]
         .into_iter()
         .zip(0..)
         .map(|((rule, credential, channel), number)| job(number, rule, credential, channel))
         .collect();
-    put_jobs(&leadlane, &jobs);
+    put_jobs(leadlane, &jobs);
     let mut retry = outcome(&jobs[0], 0, OutcomeResult::Retry, 1);
     (retry.status, retry.words, retry.next_at) = (Some(503), Some("no answer \u{1b}[2J".into()), Some(now));
     let outcomes = [
@@ -285,8 +282,17 @@ fn deliveries_are_found_by_all_that_people_know_of_them() {
             timestamp: Some(now - ago),
             ..Put::default()
         };
-        put(&leadlane, &leadlane.config.topics.outcomes, &[record]);
+        put(leadlane, &leadlane.config.topics.outcomes, &[record]);
     }
+    jobs
+}
+
+#[test]
+fn deliveries_are_found_by_all_that_people_know_of_them() {
+    let leadlane = Leadlane::new("deliveries", "");
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    let now = now_millis();
+    let jobs = put_deliveries(&leadlane, now);
     let count = |more: &[&str]| json(&leadlane, &[&["deliveries", "list"], more].concat()).len();
     for (more, wanted) in [
         (&[][..], 3),
@@ -374,6 +380,14 @@ fn tail_follows_until_it_is_asked_to_end() {
     assert!(tail.wait().unwrap().success());
 }
 
+fn wait_for_rules(process: &Process, version: i64) {
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while !process.log().contains(&format!("rules.version={version}")) {
+        assert!(std::time::Instant::now() < until, "{}", process.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn an_event_whose_template_failed_is_replayed_for_that_rule_alone() {
     let leadlane = Leadlane::new("replay-event", "");
@@ -408,11 +422,7 @@ fn an_event_whose_template_failed_is_replayed_for_that_rule_alone() {
     assert_eq!(json(&leadlane, &["dead-letters", "list"])[0]["replayed"], false);
 
     leadlane.apply(&rules("empty"));
-    let until = std::time::Instant::now() + Duration::from_secs(10);
-    while !process.log().contains("rules.version=2") {
-        assert!(std::time::Instant::now() < until, "{}", process.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for_rules(&process, 2);
     let done = json(&leadlane, &["dead-letters", "replay", "--reason", "template_failed"]);
     assert_eq!((&done[0]["id"], &done[0]["replayed"]), (&id.into(), &true.into()));
     let jobs = leadlane.read_until(&leadlane.config.topics.jobs, 20, |records| records.len() >= 2);

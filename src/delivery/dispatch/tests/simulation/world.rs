@@ -426,13 +426,12 @@ impl World {
                 "digest: of two rules"
             );
             let lane = first.lane();
+            // What waited when these were taken: some of it may have ended since, unsent.
             let jobs = self.jobs[&members[0].partition].iter().enumerate();
             let waiting = jobs.filter(|(offset, (job, _))| {
-                let at = JobAt {
-                    partition: members[0].partition,
-                    offset: *offset as i64,
-                };
-                job.lane() == lane && !self.ended.contains(&at)
+                let offset = *offset as i64;
+                let at = JobAt { offset, ..members[0] };
+                job.lane() == lane && (offset >= members[0].offset || !self.ended.contains(&at))
             });
             let wait = waiting.count() as Micros * 1_020_000;
             let busy = first.digest_after.is_some_and(|after| wait > after * 1000);

@@ -1,0 +1,139 @@
+//! What goes wrong on the way, each at its moment after the first job was settled: a flood, a token
+//! that is revoked for a while, an archived channel, a 429. What comes of it is [`super::story`]'s.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::events::Source;
+use crate::config::Config;
+use crate::sandbox::Sandbox;
+
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Flood,
+    Revoke,
+    Archive,
+    Throttle,
+}
+
+const ACTS: [(Duration, Act); 4] = [
+    (Duration::from_secs(1), Act::Flood),
+    (Duration::from_secs(2), Act::Revoke),
+    (Duration::from_secs(3), Act::Archive),
+    (Duration::from_secs(5), Act::Throttle),
+];
+
+/// Far more than the channel takes within the rule's `digest_after`.
+const FLOOD: usize = 20;
+/// The first probe comes before, the second one after. How soon the demo probes first.
+const REVOKED: &str = "5s";
+pub(super) const PROBE_FIRST: Duration = Duration::from_secs(2);
+/// How long after a job died somebody has mended the cause and asks for it again.
+const MENDED: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub(super) struct Acts {
+    began: Option<Instant>,
+    done: usize,
+    replayed: bool,
+}
+
+/// What an act says, and the events that belong to it.
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    pub(super) said: String,
+    pub(super) events: Vec<(String, String)>,
+}
+
+impl Acts {
+    /// The next act, when its time has come. Time runs from when jobs are settled.
+    pub(super) fn next(
+        &mut self,
+        settles: bool,
+        source: &mut Source,
+        sandbox: &Sandbox,
+    ) -> anyhow::Result<Option<Played>> {
+        if settles && self.began.is_none() {
+            self.began = Some(Instant::now());
+        }
+        let ran = self.began.map(|began| began.elapsed());
+        match ACTS.get(self.done) {
+            Some((at, act)) if ran.is_some_and(|ran| ran >= *at) => {
+                self.done += 1;
+                act.play(source, sandbox).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The dead letter that is to be replayed now; `died` is the first job's, and when that was.
+    pub(super) fn replay(&mut self, died: Option<(String, Instant)>) -> Option<String> {
+        let (letter, _) = died.filter(|(_, at)| !self.replayed && at.elapsed() >= MENDED)?;
+        self.replayed = true;
+        Some(letter)
+    }
+}
+
+impl Act {
+    fn play(self, source: &mut Source, sandbox: &Sandbox) -> anyhow::Result<Played> {
+        let order = |fault: Value| anyhow::Ok(sandbox.order(serde_json::from_value(fault)?)?);
+        let (said, events) = match self {
+            Self::Flood => {
+                let flood = (0..FLOOD).map(|_| source.of("lms.campaign_rejected"));
+                (
+                    format!("{FLOOD} campaigns reject a lead at once, and C0CAMPS takes one message a second"),
+                    flood.collect(),
+                )
+            }
+            Self::Revoke => {
+                order(json!({"kind": "error", "error": "token_revoked", "token": super::CALLS_TOKEN, "for": REVOKED}))?;
+                (
+                    format!("the token of calls-bot is revoked, and works again in {REVOKED}"),
+                    vec![source.of("call_logic.buyer_response")],
+                )
+            }
+            Self::Archive => {
+                order(json!({"target": "operations", "kind": "error", "error": "channel_is_archived", "times": 1}))?;
+                (
+                    "the channel of the webhook is archived for one message".to_owned(),
+                    vec![source.of("lms.lead_rejected")],
+                )
+            }
+            Self::Throttle => {
+                order(json!({"target": "C0SALES", "kind": "rate_limit", "times": 1, "retry_after": 4}))?;
+                ("C0SALES answers 429 once, Retry-After: 4".to_owned(), Vec::new())
+            }
+        };
+        Ok(Played { said, events })
+    }
+}
+
+/// A configuration that the commands find the demo's broker with.
+pub(super) fn write_config(config: &Config, file: &Path) -> anyhow::Result<()> {
+    let text = json!({"kafka": {"brokers": config.kafka.brokers}, "topics": config.topics}).to_string();
+    std::fs::write(file, text).with_context(|| file.display().to_string())
+}
+
+/// Runs `leadlane dead-letters replay LETTER`, as a person would, and gives what it printed.
+pub(super) fn run_replay(letter: &str, config: &Path) -> anyhow::Result<String> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--config").arg(config);
+    command.args(["dead-letters", "replay", letter]);
+    // They are about another Kafka.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LEADLANE__") {
+            command.env_remove(name);
+        }
+    }
+    let output = command.output().context("leadlane can't be run a second time")?;
+    let printed = if output.status.success() {
+        output.stdout
+    } else {
+        output.stderr
+    };
+    Ok(String::from_utf8_lossy(&printed).trim().to_owned())
+}

@@ -1,0 +1,482 @@
+"""The oracle of tests/chaos: what must hold of a run, by the topics and by what arrived, and by nothing of ours.
+
+It reads `lead-events`, `delivery-jobs`, `delivery-outcomes` and `dead-letters` with confluent-kafka and fastavro by the
+schemas in schemas/, and the sandbox's log. Attempts are paired with arrivals by job and time: both clocks are this
+machine's. What is checked, and by which bound:
+
+- Every event has exactly one job for each rule that holds (promise 1), every job one final outcome or several that say
+  the same (2 and 7); none is a dead letter, as nothing here is beyond repair; the group's offsets stand behind the last.
+- Every sent job has arrived. Nothing has arrived that no job asked for.
+- A job arrives again only where the earlier arrival's answer was ambiguous (a `retry` in the outcomes), or its sender
+  was killed before Kafka had its outcome (then there is none), or the sender had been stopped, or Kafka or the way to it
+  was away: then Kafka can't have acknowledged the outcome, and in flight lasts until it has. For each SIGKILL these are
+  at most one for a Slack lane and the uploads of an account.
+- An event that is written twice arrives once: its second job is a `duplicate`.
+- First arrivals of a lane (of an identity, in a CleverTap account) come in the order of the jobs.
+- Inside a Retry-After nothing of the scope starts, where Kafka has the `throttled` and was there to take it at once: a
+  sender that is killed with the answer unread takes it to its grave, so those don't count.
+- In no window of a limit's length arrive more requests than it allows. The window is shortened by STAMP_SECONDS, which
+  lie between a start and the sandbox's stamp (two busy cores, a proxy); by the outcomes' own `started_at` the windows
+  hold to the two milliseconds that rounding takes.
+- In the calm time each limit is used to 95 %, and at most 0.5 % of the requests are answered 429 without a fault.
+"""
+
+import io
+import json
+import sys
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import fastavro
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+SCHEMAS = Path(__file__).resolve().parent.parent.parent / "schemas"
+FINAL = {"sent", "digested", "duplicate", "expired", "skipped", "shadowed", "cancelled", "dead"}
+# That a broker is away is part of the run, and no news.
+QUIET = {"log_level": 0}
+STAMP_SECONDS = 0.1
+# From a request's start until Kafka has its outcome, on a busy machine.
+FLIGHT_SECONDS = 2.0
+# From the end of a disruption until clients have found out.
+RECOVERY_SECONDS = 3.0
+
+
+@dataclass
+class Way:
+    """One lane, its limits as (count, seconds), and whether the destination has the same ones."""
+
+    name: str
+    credential: str
+    share: int
+    limit: tuple = None
+    credential_limit: tuple = None
+    same: bool = False
+
+    @property
+    def trigger(self):
+        return f"chaos.{self.name}"
+
+    @property
+    def per_second(self):
+        """What the lane sends at most; an account's is a guess."""
+        return self.limit[0] / self.limit[1] if self.limit else 4
+
+
+class Topics:
+    """Everything of the topics, read by a client that isn't ours."""
+
+    def __init__(self, address):
+        self.address = address
+        self.consumer = Consumer({"bootstrap.servers": address, "group.id": "oracle", "enable.auto.commit": False,
+                                  "isolation.level": "read_committed", "auto.offset.reset": "error",
+                                  "enable.partition.eof": True, **QUIET})
+        self.records = defaultdict(list)
+        self.places, self.ends = {}, {}
+        self.read_as = {"delivery-jobs": schema("delivery_job"), "delivery-outcomes": schema("delivery_outcome")}
+
+    def read(self, topic):
+        """Reads on, to the end that the topic has now."""
+        partitions = self.consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        places = [TopicPartition(topic, number, self.places.get((topic, number), OFFSET_BEGINNING)) for number in partitions]
+        self.consumer.assign(places)
+        open_ends = set(partitions)
+        while open_ends:
+            message = self.consumer.poll(30)
+            if message is None:
+                raise RuntimeError(f"{topic}: the broker is silent")
+            if message.error():
+                if message.error().code() == -191:
+                    open_ends.discard(message.partition())
+                    continue
+                raise KafkaException(message.error())
+            self.places[(topic, message.partition())] = message.offset() + 1
+            record = {"partition": message.partition(), "offset": message.offset(), "at": message.timestamp()[1] / 1000}
+            if topic in self.read_as:
+                record |= decoded(message.value(), self.read_as[topic])
+            elif topic == "lead-events":
+                record |= json.loads(message.value())
+            else:
+                record |= {"headers": {name: value.decode() for name, value in message.headers() or []}}
+            self.records[topic].append(record)
+        self.consumer.unassign()
+        return self.records[topic]
+
+    def count(self, topic):
+        return len(self.read(topic))
+
+    def read_all(self):
+        for topic in ("lead-events", "delivery-jobs", "delivery-outcomes", "dead-letters"):
+            self.read(topic)
+        jobs = [TopicPartition(topic, number) for topic, number in self.places if topic == "delivery-jobs"]
+        group = Consumer({"bootstrap.servers": self.address, "group.id": "chaos-sender", "enable.auto.commit": False, **QUIET})
+        self.committed = [(place.partition, place.offset) for place in group.committed(jobs, timeout=30)]
+        group.close()
+
+    def unsettled(self, expected):
+        """How many of so many jobs have no final outcome yet."""
+        try:
+            self.read("delivery-jobs")
+            outcomes = self.read("delivery-outcomes")
+        except (KafkaException, RuntimeError):
+            return expected
+        settled = {(one["job_partition"], one["job_offset"]) for one in outcomes if one["result"] in FINAL}
+        return expected - len(settled)
+
+
+def schema(name):
+    return fastavro.parse_schema(json.loads((SCHEMAS / f"{name}.avsc").read_text()))
+
+
+def decoded(value, as_schema):
+    """Avro single-object encoding: two bytes, the schema's fingerprint, the record."""
+    if value[:2] != b"\xc3\x01":
+        raise RuntimeError(f"a record begins with {value[:2].hex()}")
+    return fastavro.schemaless_reader(io.BytesIO(value[10:]), as_schema)
+
+
+@dataclass
+class Run:
+    """All that the oracle sees of a run. `at`-times are epoch seconds."""
+
+    events: list
+    lanes: dict
+    ways: dict
+    topics: Topics
+    disruptions: list
+    faults: dict
+    calm: tuple
+    arrivals: list
+    summary: list
+    latency: float
+    request: float
+    concurrency: int
+    batch_max: int
+
+    def save(self, path):
+        """Keeps it, so that `oracle.py FILE` can judge it again."""
+        path.write_text(json.dumps(self.__dict__, default=plain))
+
+    @classmethod
+    def load(cls, path):
+        run = cls(**json.loads(path.read_text()))
+        run.ways = {name: Way(**{key: tuple(value) if isinstance(value, list) else value for key, value in way.items()})
+                    for name, way in run.ways.items()}
+        run.topics = SimpleNamespace(**run.topics)
+        return run
+
+
+def plain(value):
+    if isinstance(value, datetime):
+        return value.timestamp()
+    if isinstance(value, Topics):
+        return {"records": value.records, "committed": value.committed}
+    return value.__dict__
+
+
+def judge(run, say):
+    """The breaches, in words; the figures go to `say`."""
+    verdict = Verdict(run)
+    verdict.conservation()
+    verdict.repeats()
+    verdict.order()
+    verdict.retry_after()
+    verdict.limits()
+    verdict.use()
+    for name, figure in verdict.figures.items():
+        say(f"  {name}: {figure}")
+    return verdict.breaches
+
+
+class Verdict:
+    def __init__(self, run):
+        self.run = run
+        self.breaches, self.figures = [], {}
+        records = run.topics.records
+        self.jobs = {(job["partition"], job["offset"]): job for job in records["delivery-jobs"]}
+        self.outcomes = defaultdict(list)
+        for outcome in records["delivery-outcomes"]:
+            outcome["started"] = seconds(outcome["started_at"])
+            outcome["ended"] = seconds(outcome["ended_at"])
+            self.outcomes[(outcome["job_partition"], outcome["job_offset"])].append(outcome)
+        self.of_lane = defaultdict(list)
+        for place, job in sorted(self.jobs.items()):
+            self.of_lane[self.lane(job)].append(job)
+        # The first job of an id is the one that goes out; jobs of one id are in one partition.
+        self.first = {}
+        for place, job in sorted(self.jobs.items()):
+            self.first.setdefault(job["job_id"], job)
+        self.accepted = defaultdict(list)
+        self.unasked = 0
+        self.by_text = {(self.lane(job), job["event_id"], job["rule_id"]): job["job_id"] for job in self.jobs.values()}
+        self.sort_arrivals()
+
+    def lane(self, job):
+        """The lane's name, which is what the sandbox logs as the target."""
+        kind, name = job["credential"].split(":")
+        return {"slack": job["destination"], "webhook": name, "clevertap": name.upper()}[kind]
+
+    def sort_arrivals(self):
+        """Accepted arrivals by their job, each with the outcome that it led to."""
+        rules = defaultdict(list)
+        for lane, event, rule in self.by_text:
+            rules[(lane, event)].append(rule)
+        for arrival in self.run.arrivals:
+            arrival["time"] = moment(arrival["at"])
+            text = said(arrival)
+            arrival["jobs"] = []
+            if text is None:
+                continue
+            found = [self.by_text[(arrival["target"], text, rule)] for rule in rules.get((arrival["target"], text), [])]
+            if not found:
+                self.breaches.append(f"nobody asked for what arrived as {arrival['seq']} at {arrival['target']}: {text}")
+            arrival["jobs"] = found
+            if arrival["accepted"]:
+                for job_id in found:
+                    self.accepted[job_id].append(arrival)
+
+    def attempt(self, job_id, arrival):
+        """The outcome of the attempt that this arrival was of; none where its sender could not write it."""
+        for job in self.same_id(job_id):
+            for outcome in self.outcomes[(job["partition"], job["offset"])]:
+                started = outcome["started"]
+                if started and started - 0.02 <= arrival["time"] <= outcome["ended"] + 0.02:
+                    return outcome
+        return None
+
+    def same_id(self, job_id):
+        if not hasattr(self, "ids"):
+            self.ids = defaultdict(list)
+            for job in self.jobs.values():
+                self.ids[job["job_id"]].append(job)
+        return self.ids[job_id]
+
+    # ---- conservation
+
+    def conservation(self):
+        run, records = self.run, self.run.topics.records
+        written, read = Counter(e["event_id"] for e in run.events), Counter(e["event_id"] for e in records["lead-events"])
+        if written != read:
+            self.breaches.append(f"{sum((written - read).values())} events are missing in lead-events")
+        due = Counter((event["event_id"], rule) for event in run.events for rule, _ in run.lanes[event["trigger"]])
+        there = Counter((job["event_id"], job["rule_id"]) for job in self.jobs.values())
+        if due != there:
+            self.breaches.append(f"{sum((due - there).values())} jobs are missing, {sum((there - due).values())} too many")
+        lost, duplicates = 0, 0
+        for place, job in self.jobs.items():
+            finals = {outcome["result"] for outcome in self.outcomes[place] if outcome["result"] in FINAL}
+            is_first = self.first[job["job_id"]] is job
+            if not finals:
+                lost += 1
+            # A sender that had sent it before it lost its partition may find it a duplicate.
+            elif finals - {"sent", "duplicate"} or (is_first and "sent" not in finals) or (not is_first and "sent" in finals):
+                self.breaches.append(f"job {place} of {self.lane(job)} ended as {sorted(finals)}"
+                                     + ("" if is_first else ", though its event was sent before"))
+            duplicates += not is_first
+            if is_first and "sent" in finals and not self.accepted[job["job_id"]]:
+                self.breaches.append(f"job {place} of {self.lane(job)} is \"sent\" but has not arrived")
+        if lost:
+            self.breaches.append(f"{lost} jobs have no final outcome")
+        for letter in records["dead-letters"]:
+            self.breaches.append(f"a dead letter: {letter['headers']}")
+        last = defaultdict(int)
+        for partition, offset in self.jobs:
+            last[partition] = max(last[partition], offset)
+        committed = dict(run.topics.committed)
+        for partition, offset in last.items():
+            if committed.get(partition, -1) <= offset:
+                self.breaches.append(f"partition {partition}: committed is {committed.get(partition)}, but job {offset} is settled")
+        self.figures["events"] = f"{len(run.events)}, of them {sum(count - 1 for count in written.values())} written twice"
+        self.figures["jobs"] = f"{len(self.jobs)}, of them {duplicates} duplicates"
+        self.figures["lost"] = lost
+
+    # ---- repeats
+
+    def repeats(self):
+        in_flight, excused, kills = Counter(), Counter(), Counter()
+        for job_id, arrivals in self.accepted.items():
+            if not all(self.attempt(job_id, arrival) for arrival in arrivals[-1:]):
+                self.excuse(arrivals[-1], self.disruption(arrivals[-1]), in_flight)
+            for earlier, later in zip(arrivals, arrivals[1:]):
+                outcome, found = self.attempt(job_id, earlier), self.disruption(earlier)
+                self.excuse(earlier, found, in_flight) if not outcome else None
+                if outcome and outcome["result"] == "retry":
+                    excused["ambiguous answer"] += 1
+                elif not found or (found["kind"] == "kill" and outcome):
+                    self.breaches.append(
+                        f"{earlier['target']}: {said(earlier)} arrived as {earlier['seq']} and again as {later['seq']}, "
+                        f"{later['time'] - earlier['time']:.1f} s later; the outcome between is {outcome and outcome['result']}")
+                else:
+                    excused[f"in flight at a {found['kind']}"] += 1
+                    kills[(found["start"], earlier["target"])] += found["kind"] == "kill"
+        for (start, target), count in kills.items():
+            most = 1 if self.run.ways[target].limit else self.run.concurrency * self.run.batch_max
+            if count > most:
+                self.breaches.append(f"{target}: {count} repeats after the kill at {start:.1f}, but {most} can be in flight")
+        self.figures["repeats"] = f"{sum(excused.values())} {dict(excused)}"
+        self.figures["in flight, their outcome never written"] = f"{sum(in_flight.values())} {dict(in_flight)}"
+
+    def excuse(self, arrival, found, in_flight):
+        if not found:
+            self.breaches.append(f"{arrival['target']}: {said(arrival)} arrived as {arrival['seq']}, but no attempt says so")
+        else:
+            in_flight[f"at a {found['kind']}"] += 1
+
+    def disruption(self, arrival, but=("cut-destination",)):
+        """What had befallen the senders, or Kafka, before an arrival's outcome was in Kafka for sure."""
+        # Of a request that gets no answer the outcome comes when the sender has given up waiting.
+        unanswered = arrival["status"] is None or any(one["kind"] == "cut-destination" and one["start"] - 1 <= arrival["time"] <= one["end"]
+                                                      for one in self.run.disruptions)
+        flight = FLIGHT_SECONDS + (self.run.request if unanswered else 0)
+        found = [one for one in self.run.disruptions if one["kind"] not in but
+                 and one["start"] - flight <= arrival["time"] <= ended(one)]
+        # A kill explains more than the rest does: least is asked of it.
+        return min(found, key=lambda one: (one["kind"] == "kill", one["start"]), default=None)
+
+    # ---- order
+
+    def order(self):
+        wrong = 0
+        for lane, jobs in self.of_lane.items():
+            last = {}
+            for job in jobs:
+                if self.first[job["job_id"]] is not job or not self.accepted[job["job_id"]]:
+                    continue
+                key = job["destination"] if not self.run.ways[lane].limit else lane
+                seq = self.accepted[job["job_id"]][0]["seq"]
+                if seq < last.get(key, (0, None))[0]:
+                    wrong += 1
+                    before = last[key][1]
+                    self.breaches.append(f"{lane}: job {job['offset']} ({job['event_id']}) arrived before job "
+                                         f"{before['offset']} ({before['event_id']}) of partition {job['partition']}")
+                last[key] = max(last.get(key, (0, None)), (seq, job), key=lambda pair: pair[0])
+        self.figures["out of order"] = wrong
+
+    # ---- Retry-After
+
+    def retry_after(self):
+        inside, asked, unknown = 0, 0, 0
+        for refused in (arrival for arrival in self.run.arrivals if arrival["status"] == 429):
+            fault = self.run.faults.get(str(refused.get("fault")), {})
+            wait = fault.get("retry_after", None if fault else 1)
+            if wait is None or not refused["jobs"]:
+                continue
+            told = self.attempt(refused["jobs"][0], refused)
+            if not told or told["result"] != "throttled" or self.disruption(refused, but=("cut-destination", "kill")):
+                unknown += 1
+                continue
+            asked += 1
+            until = refused["time"] + self.run.latency + wait
+            for arrival in self.run.arrivals:
+                if told["ended"] < arrival["time"] < until and same_scope(refused, arrival):
+                    own = arrival["jobs"] and self.attempt(arrival["jobs"][0], arrival)
+                    # A request may be on its way when the answer comes.
+                    if (own["started"] if own else arrival["time"] - STAMP_SECONDS) > told["ended"]:
+                        inside += 1
+                        self.breaches.append(f"{arrival['target']}: arrival {arrival['seq']} is {until - arrival['time']:.3f} s "
+                                             f"inside the Retry-After of {wait} s of arrival {refused['seq']}")
+        self.figures["inside a Retry-After"] = f"{inside} (of {asked} that were known, {unknown} that were not)"
+
+    # ---- limits
+
+    def limits(self):
+        arrivals, starts = defaultdict(list), defaultdict(list)
+        for arrival in self.run.arrivals:
+            way = self.run.ways.get(arrival["target"])
+            if way and way.limit:
+                arrivals[(way.name, way.limit)].append(arrival["at_ms"] / 1000)
+                if way.credential_limit:
+                    arrivals[(way.credential, way.credential_limit)].append(arrival["at_ms"] / 1000)
+        for place, job in self.jobs.items():
+            way = self.run.ways[self.lane(job)]
+            for outcome in self.outcomes[place] if way.limit else []:
+                if outcome["started"] and outcome["attempt"]:
+                    starts[(way.name, way.limit)].append(outcome["started"])
+                    if way.credential_limit:
+                        starts[(way.credential, way.credential_limit)].append(outcome["started"])
+        worst = 0
+        for what, times, tolerance in (("arrived", arrivals, STAMP_SECONDS), ("started", starts, 0.002)):
+            for (name, (count, period)), moments in times.items():
+                moments.sort()
+                for first, beyond in zip(moments, moments[count:]):
+                    if beyond - first < period - tolerance:
+                        worst += 1
+                        self.breaches.append(f"{name}: {count + 1} requests {what} within {beyond - first:.3f} s from {first:.3f} on, "
+                                             f"but the limit is {count} in {period} s")
+        self.figures["windows over a limit"] = worst
+        for target, counts in self.run.summary["targets"].items():
+            way = self.run.ways.get(target)
+            if way and not way.limit and counts["in_flight_max"] > self.run.concurrency:
+                self.breaches.append(f"{target}: {counts['in_flight_max']} uploads at once, but the limit is {self.run.concurrency}")
+
+    def use(self):
+        """How much of each limit was used while work waited and all was well."""
+        began, end = self.run.calm
+        shares = {}
+        for way in self.run.ways.values():
+            if not way.limit:
+                continue
+            of_credential = [other for other in self.run.ways.values() if other.credential == way.credential]
+            names = {other.name for other in of_credential}
+            lanes = sum(other.per_second for other in of_credential)
+            most = min(lanes, way.credential_limit[0] / way.credential_limit[1]) if way.credential_limit else lanes
+            times = [arrival["time"] for arrival in self.run.arrivals if arrival["target"] in names and began <= arrival["time"] <= end]
+            if len(times) > 2:
+                shares[way.credential] = (len(times) - 1) / (times[-1] - times[0]) / most
+                if times[-1] < end - 3 / most:
+                    self.breaches.append(f"{way.credential}: nothing came in the calm after {times[-1] - began:.1f} s")
+            else:
+                shares[way.credential] = 0
+        for credential, share in shares.items():
+            if share < 0.95:
+                self.breaches.append(f"{credential}: {share:.1%} of the limit is used while work waits")
+        requests = [arrival for arrival in self.run.arrivals if (way := self.run.ways.get(arrival["target"])) and (way.same or not way.limit)
+                    and arrival["kind"] != "clevertap_record"]
+        refused = [arrival for arrival in requests if arrival["status"] == 429 and not arrival.get("fault")]
+        share = len(refused) / max(1, len(requests))
+        if share > 0.005:
+            self.breaches.append(f"{len(refused)} of {len(requests)} requests were answered 429")
+        self.figures["limit used in the calm"] = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+        self.figures["answered 429 without a fault"] = f"{len(refused)} of {len(requests)} ({share:.2%})"
+
+
+def moment(text):
+    """Epoch seconds of RFC 3339 in UTC, whatever the number of its decimals."""
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
+
+
+def seconds(at):
+    return at.timestamp() if isinstance(at, datetime) else at
+
+
+def ended(disruption):
+    if disruption["kind"] in ("kill", "stop"):
+        return disruption["start"] + 0.05
+    return disruption["end"] + RECOVERY_SECONDS
+
+
+def said(arrival):
+    """The event's id, which is all that a message or a record says."""
+    if arrival["kind"] in ("slack_message", "slack_webhook"):
+        return arrival["text"]
+    if arrival["kind"] == "clevertap_record":
+        return arrival["record"]["evtData"]["Id"]
+    return None
+
+
+def same_scope(refused, arrival):
+    if arrival["kind"] != refused["kind"]:
+        return False
+    if refused.get("error") == "ratelimited":
+        return arrival.get("workspace") == refused.get("workspace")
+    return arrival["target"] == refused["target"]
+
+
+
+if __name__ == "__main__":
+    found = judge(Run.load(Path(sys.argv[1])), print)
+    print("\n".join(f"BREACH  {breach}" for breach in found))
+    sys.exit(1 if found else 0)
