@@ -104,6 +104,8 @@ struct Loop {
     /// Attempts that were answered, and how many of their outcomes Kafka doesn't have yet. They count as
     /// in flight: a crash now would send them again.
     unacknowledged: HashMap<u64, usize>,
+    /// When Kafka last acknowledged one of them, or there was none.
+    acknowledged_at: Instant,
     /// The oldest job is past half of its age.
     old: bool,
     pace: Pace,
@@ -131,6 +133,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         refused: HashSet::new(),
         failing: HashSet::new(),
         unacknowledged: HashMap::new(),
+        acknowledged_at: Instant::now(),
         old: false,
         pace: Pace::default(),
         silence_max: crate::kafka::session_timeout(&at.config.kafka) / 2,
@@ -184,6 +187,8 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
 /// Jobs that are taken in between two looks at the lanes: few enough not to hold up an answer.
 const EVENTS_AT_ONCE: usize = 256;
 const ANSWERS_AT_ONCE: usize = 1024;
+/// Acknowledgements take some milliseconds.
+const KAFKA_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// What Kafka didn't take or answer is tried again after so long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -232,7 +237,7 @@ impl Loop {
     /// Starts every request that may start now, and has read again what is wanted.
     fn start(&mut self) {
         // Who hasn't polled for half a session may own nothing any more.
-        if self.stopping || self.jobs.silent_for() > self.silence_max {
+        if self.stopping || self.jobs.silent_for() > self.silence_max || self.kafka_is_silent() {
             return;
         }
         let mut settled = Vec::new();
@@ -377,7 +382,11 @@ impl Loop {
             }
             Back::Outcome(settled) => self.write_outcome(settled),
             Back::DeadLetter(letter) => self.write_dead_letter(letter),
-            Back::DeadLetterFailed(letter) => self.later(Back::DeadLetter(letter)),
+            Back::DeadLetterFailed(letter) => {
+                // A letter that is never taken holds its own job up, and nobody else.
+                self.acknowledged(letter.attempt());
+                self.later(Back::DeadLetter(letter));
+            }
             Back::Acked {
                 at,
                 generation,
@@ -417,9 +426,15 @@ impl Loop {
         });
     }
 
+    /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it.
+    fn kafka_is_silent(&self) -> bool {
+        !self.unacknowledged.is_empty() && self.acknowledged_at.elapsed() > KAFKA_SILENCE_MAX
+    }
+
     /// One outcome of the attempt is in Kafka, or nobody's here any more.
     fn acknowledged(&mut self, attempt: Option<u64>) {
         let Some(attempt) = attempt else { return };
+        self.acknowledged_at = Instant::now();
         if let Some(outcomes) = self.unacknowledged.get_mut(&attempt) {
             *outcomes -= 1;
             if *outcomes == 0 {

@@ -84,13 +84,15 @@ impl Backlog {
 
     /// Puts an entry where it was: before those that were written after it.
     pub fn put_back(&mut self, entry: Entry) {
-        self.tidy();
-        self.len += 1;
         let after = |other: &Entry| other.at > entry.at;
+        if !self.chunks.back().and_then(|chunk| chunk.last()).is_some_and(after) {
+            return self.push_back(entry);
+        }
+        self.tidy();
         let Some(chunk) = self.chunks.iter_mut().find(|chunk| chunk.last().is_some_and(after)) else {
-            self.len -= 1;
             return self.push_back(entry);
         };
+        self.len += 1;
         let at = chunk.iter().position(after).unwrap_or(chunk.len());
         chunk.insert(at, entry);
     }

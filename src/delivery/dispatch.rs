@@ -330,14 +330,9 @@ impl Dispatch {
         let lane = self.lane_of(&job, host, now);
         let class = self.class_of(&job, replayed);
         let entry = Entry::new(at, key(&job), class);
-        let doom = match () {
-            () if self.is_cancelled(&job, replayed, payload.written_at) => Some(doom::Doom::Cancelled),
-            () if self.is_replaced(lane, class) => Some(doom::Doom::Replaced),
-            () => None,
-        };
-        if let Some(doom) = doom {
+        if let Some(fate) = self.fate(lane, class, &payload) {
             self.keep(at, payload);
-            return self.doom(doom, [entry]);
+            return self.doom(fate, [entry]);
         }
         let near = self.lanes[lane].lane.len() < self.chunk(lane);
         if near && self.bytes < self.settings.payload_bytes_max {
@@ -386,8 +381,9 @@ impl Dispatch {
         }
         if let Some(rate) = max_rate {
             let known = self.caps.remove(&rule).map(Cap::into_starts);
-            let starts = known.or_else(|| self.started.remove(&job.rule_id).map(VecDeque::from));
-            self.caps.insert(rule, Cap::new(rate, starts.unwrap_or_default()));
+            let mut cap = Cap::new(rate, known.unwrap_or_default());
+            cap.recall(&self.started.remove(&job.rule_id).unwrap_or_default());
+            self.caps.insert(rule, cap);
         }
         let number = u32::try_from(self.classes.len()).expect("versions of rules are far fewer");
         self.classes.push(class.clone());

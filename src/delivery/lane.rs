@@ -9,11 +9,12 @@
 //! asked for first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::ops::Bound;
 use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
 use super::limit::{Cap, Micros, Rate};
+
+mod batch;
 
 /// Where a job is in the jobs topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,16 +62,6 @@ pub enum Take {
     Nothing,
 }
 
-impl Take {
-    fn of(taken: Vec<Entry>, missing: Vec<Entry>) -> Self {
-        match (taken.is_empty(), missing.is_empty()) {
-            (false, _) => Take::Jobs(taken),
-            (true, false) => Take::Missing(missing),
-            (true, true) => Take::Nothing,
-        }
-    }
-}
-
 /// One destination's queue.
 #[derive(Debug)]
 pub struct Lane {
@@ -100,6 +91,8 @@ pub struct Lane {
     pub starved: bool,
     /// Jobs that were near their turn and aren't any more.
     pub put_off: Vec<JobAt>,
+    /// Jobs whose turn it was and that weren't in memory, while others went.
+    wanted: Vec<Entry>,
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +119,7 @@ impl Lane {
             loading: false,
             starved: false,
             put_off: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 
@@ -159,6 +153,21 @@ impl Lane {
                 self.due.insert((held.not_before, entry.key));
             }
             self.count += 1;
+        }
+    }
+
+    /// Jobs that were taken and not sent stand again where they stood.
+    pub fn put_back(&mut self, entries: impl IntoIterator<Item = Entry>, classes: &[Class]) {
+        for entry in entries {
+            self.count += 1;
+            if let Some(held) = self.held.get_mut(&entry.key) {
+                let at = held.queue.partition_point(|other| other.at() < entry.at());
+                held.queue.insert(at, entry);
+            } else if let Some(queue) = self.capped.get_mut(&classes[entry.class as usize].rule) {
+                queue.put_back(entry);
+            } else {
+                self.main.put_back(entry);
+            }
         }
     }
 
@@ -228,6 +237,12 @@ impl Lane {
         if let Take::Jobs(entries) = &take {
             self.count -= entries.len();
             self.busy.extend(entries.iter().map(|entry| entry.key));
+            for entry in entries {
+                // One that let others pass goes before those that wait for its key.
+                if let Some(held) = self.held.get(&entry.key) {
+                    self.due.remove(&(held.not_before, entry.key));
+                }
+            }
             if self.main.is_empty() {
                 self.since = at.now;
             }
@@ -236,12 +251,18 @@ impl Lane {
     }
 
     /// What is worth loading before it is needed.
-    pub fn prefetch(&self, at: Surroundings<'_>) -> Vec<Entry> {
-        let half_way = self.main.iter().nth(at.chunk / 2);
-        if self.loading || half_way.is_none_or(|entry| (at.loaded)(entry.at())) {
+    pub fn prefetch(&mut self, at: Surroundings<'_>) -> Vec<Entry> {
+        let mut ahead = std::mem::take(&mut self.wanted);
+        if self.loading {
             return Vec::new();
         }
-        self.unloaded_of_main(at, at.chunk)
+        let half_way = self.main.iter().nth(at.chunk / 2);
+        if half_way.is_some_and(|entry| !(at.loaded)(entry.at())) {
+            ahead.extend(self.unloaded_of_main(at, at.chunk));
+        }
+        ahead.sort_unstable_by_key(Entry::at);
+        ahead.dedup();
+        ahead
     }
 
     fn unloaded_of_main(&self, at: Surroundings<'_>, max: usize) -> Vec<Entry> {
@@ -289,7 +310,7 @@ impl Lane {
             if class.max_rate.is_some() && (self.capped.contains_key(&class.rule) || !open(&class.rule)) {
                 self.main.pop_front();
                 self.put_off.push(first.at());
-                self.capped.entry(class.rule).or_default().push_back(first);
+                self.capped.entry(class.rule).or_default().put_back(first);
                 continue;
             }
             let wait = at.spacing.saturating_mul(self.main.len() as Micros);
@@ -306,97 +327,6 @@ impl Lane {
             return Take::Jobs(vec![first]);
         }
         Take::Nothing
-    }
-
-    /// What is due of held keys, into `taken` and `missing`. Whether it is half of a refused batch,
-    /// which goes alone; what is due first decides.
-    fn take_due(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) -> bool {
-        let loaded = |entry: &Entry| (at.loaded)(entry.at());
-        if self.held.is_empty() {
-            self.halves.clear();
-        }
-        let mut half = None;
-        let mut next = self.due.first().copied();
-        while let Some((when, key)) = next.filter(|(when, _)| *when <= at.now) {
-            next = (self.due.range((Bound::Excluded((when, key)), Bound::Unbounded)))
-                .next()
-                .copied();
-            let room = at.batch_max - taken.len();
-            let held = self.held.get_mut(&key).expect("what is due is held");
-            let half_of = |entry: &Entry| self.halves.get(&entry.at()).copied();
-            let first = held.queue.front().and_then(half_of);
-            if room == 0 {
-                break;
-            }
-            if *half.get_or_insert(first) != first {
-                continue;
-            }
-            let together = |entry: &&Entry| loaded(entry) && half_of(entry) == first;
-            let may = held.queue.iter().take(room).take_while(together).count();
-            if may == 0 {
-                let unloaded = held.queue.iter().filter(|entry| !loaded(entry));
-                missing.extend(unloaded.take(at.chunk));
-                break;
-            }
-            self.due.remove(&(when, key));
-            taken.extend(held.queue.drain(..may));
-            if held.queue.is_empty() {
-                self.held.remove(&key);
-            }
-        }
-        taken.iter().for_each(|entry| {
-            self.halves.remove(&entry.at());
-        });
-        half.flatten().is_some()
-    }
-
-    /// A batch: what of each key is not held back.
-    fn take_batch(&mut self, at: Surroundings<'_>) -> Take {
-        let loaded = |entry: &Entry| (at.loaded)(entry.at());
-        let (mut taken, mut missing) = (Vec::new(), Vec::new());
-        if self.take_due(at, &mut taken, &mut missing) {
-            return Take::of(taken, missing);
-        }
-        while let Some(aside) = self.aside.first_entry().filter(|first| first.key().0 <= at.now) {
-            let entries = aside.get();
-            if taken.len() + entries.len() > at.batch_max {
-                break;
-            }
-            if entries.iter().any(|entry| self.busy.contains(&entry.key)) {
-                // Not now, and soon again.
-                let entries = aside.remove();
-                let first = entries[0].at();
-                self.aside.insert((at.now + RETRY_ASIDE, first), entries);
-                continue;
-            }
-            if !entries.iter().all(loaded) {
-                missing.extend(entries.iter().copied());
-                break;
-            }
-            taken.extend(aside.remove());
-        }
-        let mine: HashSet<u32> = taken.iter().map(|entry| entry.key).collect();
-        while taken.len() < at.batch_max
-            && let Some(first) = self.main.front()
-        {
-            let waits = self.held.contains_key(&first.key);
-            if waits || (self.busy.contains(&first.key) && !mine.contains(&first.key)) {
-                self.main.pop_front();
-                let queue = &mut self.held.entry(first.key).or_default().queue;
-                if queue.len() > 1 {
-                    self.put_off.push(first.at());
-                }
-                queue.push_back(first);
-                continue;
-            }
-            if !loaded(&first) {
-                missing.extend(self.unloaded_of_main(at, at.chunk));
-                break;
-            }
-            self.main.pop_front();
-            taken.push(first);
-        }
-        Take::of(taken, missing)
     }
 
     /// Takes out what `remove` says, wherever it stands.
@@ -443,14 +373,14 @@ impl Lane {
     }
 
     /// What came back from an attempt and waits for the next one.
-    pub fn tried(&self) -> impl Iterator<Item = Entry> + '_ {
-        let held = self.held.values().filter_map(|held| held.queue.front().copied());
-        held.chain(self.aside.values().flatten().copied())
+    pub fn tried(&self, was_tried: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let mut tried: Vec<Entry> = self.aside.values().flatten().copied().collect();
+        for held in self.held.values() {
+            tried.extend(held.queue.iter().take_while(|entry| was_tried(entry)));
+        }
+        tried
     }
 }
-
-/// A job aside whose key is in flight is looked at again after so long.
-const RETRY_ASIDE: Micros = 100_000;
 
 /// The first of a queue that one message may stand for. What isn't in memory is asked for once;
 /// after that the message stands for those that are.

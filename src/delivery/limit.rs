@@ -146,7 +146,11 @@ impl Cap {
     /// Starts that a predecessor counted.
     pub fn recall(&mut self, starts: &[Micros]) {
         self.starts.extend(starts);
-        self.starts.make_contiguous().sort_unstable();
+        let mut all: Vec<Micros> = self.starts.drain(..).collect();
+        all.sort_unstable();
+        // A start of our own comes back from the outcomes, rounded up to a millisecond.
+        all.dedup_by_key(|at| (*at + 999) / 1000);
+        self.starts = all.into();
         let beyond = self.starts.len().saturating_sub(self.rate.count as usize);
         self.starts.drain(..beyond);
     }

@@ -26,8 +26,8 @@ pub struct Recalled {
     /// By lane or credential.
     pub frozen: HashMap<String, Frozen>,
     pub threads: Vec<Thread>,
-    /// When messages of a rule started within the longest period of a cap.
-    pub started: HashMap<String, Vec<(Micros, String)>>,
+    /// When messages of a rule started for the first time, within the longest period of a cap.
+    pub started: HashMap<String, Vec<Micros>>,
 }
 
 /// Where a job stands that was tried and isn't settled.
@@ -74,8 +74,9 @@ impl Recalled {
         let sent = matches!(outcome.result, OutcomeResult::Sent | OutcomeResult::Digested);
         if sent {
             self.sent.extend(id_bytes(&outcome.job_id).map(|id| (id, ended)));
-            self.message(&outcome, now);
+            self.thread(&outcome);
         }
+        self.message(&outcome, now);
         self.freeze(&outcome, sent);
         if offset < self.committed {
             return;
@@ -84,7 +85,8 @@ impl Recalled {
         if outcome.result.is_final() {
             self.settled.insert(offset);
             self.tried.remove(&offset);
-        } else if !self.settled.contains(&offset) {
+        } else if outcome.attempt > 0 && !self.settled.contains(&offset) {
+            // Without an attempt it tells of a freeze that came before the message.
             let tried = self.tried.entry(offset).or_insert_with(|| Tried {
                 failing_since: outcome.started_at.map_or(ended, |at| at * 1000),
                 ..Tried::default()
@@ -99,24 +101,29 @@ impl Recalled {
         }
     }
 
-    fn message(&mut self, outcome: &Outcome, now: Micros) {
-        let started = outcome.started_at.map_or(0, |at| at * 1000);
+    fn thread(&mut self, outcome: &Outcome) {
         if let Some(ts) = &outcome.thread_ts {
             self.threads.push(Thread {
                 lane: outcome.lane.clone(),
                 lead_id: outcome.lead_id.clone(),
                 ts: ts.clone(),
-                began: started,
+                began: outcome.started_at.map_or(0, |at| at * 1000),
             });
         }
+    }
+
+    /// A message counts by its first attempt, whatever came of it.
+    fn message(&mut self, outcome: &Outcome, now: Micros) {
+        let Some(at) = outcome.started_at.filter(|_| outcome.attempt == 1) else {
+            return;
+        };
+        // It was cut to milliseconds, and must not be counted as earlier than it was.
+        let started = (at + 1) * 1000;
         if started > now - PERIOD_MAX {
             let messages = self.started.entry(outcome.rule_id.clone()).or_default();
-            let message = outcome.message_id.clone().unwrap_or_default();
-            // Jobs of one digest were one message.
-            let same = outcome.result == OutcomeResult::Digested
-                && messages.last().is_some_and(|last| *last == (started, message.clone()));
-            if !same {
-                messages.push((started, message));
+            // Jobs of one digest were one message: a rule has one lane, and that one at a time.
+            if messages.last() != Some(&started) {
+                messages.push(started);
             }
         }
     }
@@ -219,9 +226,15 @@ mod tests {
             recalled.take(digested, NOW);
         }
         let mut threaded = outcome(3, OutcomeResult::Sent);
-        threaded.thread_ts = Some("1.6".into());
+        (threaded.thread_ts, threaded.started_at) = (Some("1.6".into()), Some(NOW / 1000 - 5));
         recalled.take(threaded, NOW);
-        assert_eq!(recalled.started["r-1"].len(), 2);
+        let mut failed = outcome(4, OutcomeResult::Retry);
+        failed.started_at = Some(NOW / 1000 - 3);
+        recalled.take(failed.clone(), NOW);
+        (failed.attempt, failed.started_at) = (2, Some(NOW / 1000 - 1));
+        recalled.take(failed, NOW);
+        let ago = [10, 5, 3].map(|ago| NOW - ago * 1000 + 1000);
+        assert_eq!(recalled.started["r-1"], ago, "retries don't make it two");
         assert_eq!(recalled.threads[0].ts, "1.6");
     }
 }

@@ -1,7 +1,7 @@
 //! Writing outcomes and dead letters. A job is settled once Kafka has both.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Back, Loop};
 use crate::delivery::OutcomeResult;
@@ -23,6 +23,12 @@ pub(super) struct DeadLetter {
     trace: Option<Arc<str>>,
     /// `None` for a record that is no job, and has no outcome.
     settled: Option<Arc<Settled>>,
+}
+
+impl DeadLetter {
+    pub(super) fn attempt(&self) -> Option<u64> {
+        self.settled.as_ref()?.attempt
+    }
 }
 
 impl Loop {
@@ -73,6 +79,9 @@ impl Loop {
         };
         partition.unacknowledged += 1;
         if let Some(attempt) = settled.attempt {
+            if self.unacknowledged.is_empty() {
+                self.acknowledged_at = Instant::now();
+            }
             *self.unacknowledged.entry(attempt).or_default() += 1;
         }
         let generation = partition.generation;

@@ -1,7 +1,9 @@
 //! What an answer makes of its jobs: settled, back in their lane, or waiting with their whole scope.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use super::doom::Doom;
 use super::{
     Answer, DeliveryJob, Dispatch, Entry, InFlight, Micros, OnAmbiguous, Outcome, OutcomeResult, Provider, Reason,
     Request, Scope, Settled, Step, Tried, Verdict, ceil_millis, micros,
@@ -39,9 +41,9 @@ impl Dispatch {
         let mut settled = match flight.request {
             Request::Send => self.answered_send(flight, answers, now),
             Request::Join | Request::Open | Request::Probe => {
-                self.answered_first(&flight, &answers[0], now);
+                let told = self.answered_first(&flight, &answers[0], now);
                 self.back(lane, flight.entries, flight.epoch, now);
-                Vec::new()
+                told.into_iter().collect()
             }
         };
         self.lanes[lane].lane.release(keys);
@@ -54,35 +56,49 @@ impl Dispatch {
 
     /// Jobs go back to where they were, not before the time given.
     fn back(&mut self, lane: usize, entries: Vec<Entry>, epoch: u64, not_before: Micros) {
-        let entries = self.still_ours(entries, epoch);
+        let entries = self.still_ours(lane, entries, epoch);
         let (aside, held): (Vec<Entry>, Vec<Entry>) =
             (entries.into_iter()).partition(|entry| self.tried.get(&entry.at()).is_some_and(|tried| tried.aside));
         self.lanes[lane].lane.step_aside(aside, not_before);
         self.lanes[lane].lane.hold(held, not_before);
     }
 
-    /// Those whose partitions neither went away nor are about to.
-    fn still_ours(&self, mut entries: Vec<Entry>, epoch: u64) -> Vec<Entry> {
+    /// Those that are to be sent still: whose partitions neither went away nor are about to, and whose
+    /// rules and credential have not ended them.
+    fn still_ours(&mut self, lane: usize, mut entries: Vec<Entry>, epoch: u64) -> Vec<Entry> {
         let retired = |entry: &Entry| {
             self.partitions
                 .get(&entry.at().partition)
                 .is_none_or(|owned| owned.retired)
         };
         entries.retain(|entry| !self.is_stale(entry, epoch) && !retired(entry));
+        // The rules may have changed, or the credential was refused, while they were in flight.
+        let fate = |entry: &Entry| {
+            let payload = self.payloads.get(&entry.at())?;
+            Some((self.fate(lane, entry.class, payload)?, *entry))
+        };
+        let doomed: Vec<(Doom, Entry)> = entries.iter().filter_map(fate).collect();
+        for (fate, entry) in doomed {
+            entries.retain(|other| *other != entry);
+            self.doom(fate, [entry]);
+        }
         entries
     }
 
     /// What was asked before the message: the message goes next, whatever came of it, and its own
-    /// answer says whether that was enough.
-    fn answered_first(&mut self, flight: &InFlight, answer: &Answer, now: Micros) {
+    /// answer says whether that was enough. Gives the outcome that tells a successor of a freeze.
+    fn answered_first(&mut self, flight: &InFlight, answer: &Answer, now: Micros) -> Option<Settled> {
         let (asked, lane) = (flight.request, flight.lane);
+        let before = self.frozen_for(lane, now);
         let number = self.lanes[lane].credential;
         let again = matches!(
             answer.verdict,
             Verdict::Throttled { .. } | Verdict::Retry | Verdict::Ambiguous
         );
+        let mut told = None;
         if let Verdict::Throttled { retry_after, .. } = answer.verdict {
-            self.throttle(lane, Scope::Credential, retry_after, flight.started, now);
+            let until = self.throttle(lane, Scope::Credential, retry_after, flight.started, now);
+            told = self.throttled_before(flight, answer, until, now);
         } else if again {
             // Asking twice does no harm, but not at once.
             let delay = self.backoff(1);
@@ -107,6 +123,33 @@ impl Dispatch {
                 }
             },
         }
+        let frozen_longer = self.frozen_for(lane, now) - before;
+        self.forgive_these(&flight.entries, frozen_longer);
+        told
+    }
+
+    /// The outcome of a job whose request didn't come to be made: its credential is frozen.
+    fn throttled_before(&self, flight: &InFlight, answer: &Answer, until: Micros, now: Micros) -> Option<Settled> {
+        let entry = flight
+            .entries
+            .first()
+            .filter(|entry| !self.is_stale(entry, flight.epoch))?;
+        let at = entry.at();
+        let payload = self.payloads.get(&at)?;
+        let mut outcome = self.outcome(at, &payload.job, OutcomeResult::Throttled, now);
+        outcome.started_at = Some(flight.started / 1000);
+        outcome.status = answer.status.map(i32::from);
+        outcome.words = Some(answer.words.clone()).filter(|words| !words.is_empty());
+        outcome.scope = Some(Scope::Credential.as_str().to_owned());
+        outcome.next_at = Some(ceil_millis(until));
+        Some(Settled {
+            at,
+            job: Arc::clone(&payload.job),
+            traceparent: payload.traceparent.clone(),
+            outcome,
+            dead: None,
+            attempt: None,
+        })
     }
 
     fn answered_send(&mut self, flight: InFlight, answers: Vec<Answer>, now: Micros) -> Vec<Settled> {
@@ -114,11 +157,13 @@ impl Dispatch {
         let count = flight.entries.len();
         if count > 1 && answers.iter().all(|answer| answer.verdict == Verdict::BatchRefused) {
             // A single record that is refused is at fault itself.
-            let entries = self.still_ours(flight.entries, flight.epoch);
+            let entries = self.still_ours(lane, flight.entries, flight.epoch);
             self.lanes[lane].lane.halve(entries, now);
             return Vec::new();
         }
+        let before = self.frozen_for(lane, now);
         let freeze = self.react(&flight, &answers, now);
+        let frozen_longer = self.frozen_for(lane, now) - before;
         let all_delivered = answers.iter().all(|answer| answer.verdict == Verdict::Delivered);
         if all_delivered && self.credentials[credential].provider == Provider::Clevertap {
             self.widen(credential);
@@ -134,6 +179,7 @@ impl Dispatch {
             };
             if !one.outcome.result.is_final() {
                 let tried = self.tried.get_mut(&entry.at()).expect("an attempt was counted");
+                tried.failing_since += frozen_longer;
                 if one.outcome.scope.is_some() {
                     frozen.push(*entry);
                 } else if one.outcome.next_at.is_some() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::load::DOOMED_CHUNK;
 use super::{
-    Backlog, DeliveryJob, Dispatch, Entry, Micros, OutcomeResult, Reason, Rules, SWEEP_EVERY, Settled, micros,
+    Backlog, DeliveryJob, Dispatch, Entry, Micros, OutcomeResult, Payload, Reason, Rules, SWEEP_EVERY, Settled, micros,
 };
 
 /// Why a job ends.
@@ -54,7 +54,17 @@ impl Dispatch {
         }
     }
 
-    pub(super) fn is_cancelled(&self, job: &DeliveryJob, replayed: bool, written_at: i64) -> bool {
+    /// How a job of a lane ends that isn't to be sent any more, as the rules are now.
+    pub(super) fn fate(&self, lane: usize, class: u32, payload: &Payload) -> Option<Doom> {
+        let replayed = self.classes[class as usize].replayed;
+        if self.is_cancelled(&payload.job, replayed, payload.written_at) {
+            Some(Doom::Cancelled)
+        } else {
+            self.is_replaced(lane, class).then_some(Doom::Replaced)
+        }
+    }
+
+    fn is_cancelled(&self, job: &DeliveryJob, replayed: bool, written_at: i64) -> bool {
         self.in_force.cancelled.get(&*job.rule_id).is_some_and(|mark| {
             if replayed {
                 // A person asked for it, after or before another one cancelled.
@@ -66,7 +76,7 @@ impl Dispatch {
     }
 
     /// Whether jobs of a class can't be sent under the lane's credential any more.
-    pub(super) fn is_replaced(&self, lane: usize, class: u32) -> bool {
+    fn is_replaced(&self, lane: usize, class: u32) -> bool {
         let credential = &self.credentials[self.lanes[lane].credential];
         let rule = &self.rule_ids[self.classes[class as usize].rule as usize];
         let named = || self.in_force.credential(rule);

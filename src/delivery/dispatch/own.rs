@@ -27,9 +27,7 @@ impl Dispatch {
             self.threads
                 .insert(&thread.lane, &thread.lead_id, &thread.ts, thread.began, now);
         }
-        for (rule, mut starts) in std::mem::take(&mut recalled.started) {
-            starts.sort();
-            let starts: Vec<Micros> = starts.into_iter().map(|(at, _)| at).collect();
+        for (rule, starts) in std::mem::take(&mut recalled.started) {
             match self.rules.get(&rule).and_then(|number| self.caps.get_mut(number)) {
                 Some(cap) => cap.recall(&starts),
                 None => self.started.entry(rule).or_default().extend(starts),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    ActionType, Credential, DeliveryJob, Dispatch, Frozen, Host, Lane, LaneState, Micros, Provider, Refused, Scope,
-    Spacer, Step, micros,
+    ActionType, Credential, DeliveryJob, Dispatch, Entry, Frozen, Host, Lane, LaneState, Micros, Provider, Refused,
+    Scope, Spacer, Step, micros,
 };
 use crate::delivery::recall::credential_of;
 
@@ -208,7 +208,7 @@ impl Dispatch {
         let longer = until - state.frozen_until.max(now);
         state.frozen_until = state.frozen_until.max(until);
         for lane in 0..self.lanes.len() {
-            if self.lanes[lane].credential == credential && !self.lanes[lane].lane.is_empty() {
+            if self.lanes[lane].credential == credential {
                 self.forgive(lane, longer);
                 self.put_off(lane);
             }
@@ -218,11 +218,29 @@ impl Dispatch {
 
     /// Time during which the destination was frozen doesn't count as failing.
     fn forgive(&mut self, lane: usize, frozen: Micros) {
-        for entry in self.lanes[lane].lane.tried() {
-            if let Some(tried) = self.tried.get_mut(&entry.at()).filter(|_| frozen > 0) {
+        if frozen <= 0 {
+            return;
+        }
+        let tried = (self.lanes[lane].lane).tried(|entry| self.tried.contains_key(&entry.at()));
+        let in_flight = self.attempts.values().filter(|flight| flight.lane == lane);
+        let in_flight = in_flight.flat_map(|flight| flight.entries.iter().copied());
+        let all: Vec<Entry> = in_flight.chain(tried).collect();
+        self.forgive_these(&all, frozen);
+    }
+
+    pub(super) fn forgive_these(&mut self, entries: &[Entry], frozen: Micros) {
+        for entry in entries {
+            if let Some(tried) = self.tried.get_mut(&entry.at()) {
                 tried.failing_since += frozen;
             }
         }
+    }
+
+    /// How long from now on nothing of a lane may start.
+    pub(super) fn frozen_for(&self, lane: usize, now: Micros) -> Micros {
+        let state = &self.lanes[lane];
+        let until = state.frozen_until.max(self.credentials[state.credential].frozen_until);
+        until.max(now) - now
     }
 
     /// Doubles from `retry.initial` to `retry.max`, ±20 %.

@@ -900,3 +900,104 @@ fn a_successor_knows_freezes_attempts_and_what_was_sent() {
     assert!(bench.results().contains(&OutcomeResult::Duplicate));
     bench.assert_empty();
 }
+
+#[test]
+fn the_time_frozen_is_no_time_of_failing() {
+    for (credential, action) in [
+        ("slack:bot", ActionType::SlackMessage),
+        ("clevertap:acme", ActionType::ClevertapEvent),
+    ] {
+        let mut bench = Bench::new(settings());
+        bench.accept(job(1, action, credential, "C1"));
+        let mut refused = 0;
+        // For longer than `give_up_after`, and then it fails for another reason.
+        while bench.now < START + 4 * 3600 * SECOND {
+            let attempt = bench.next(START + 10 * 3600 * SECOND).unwrap();
+            bench.answer(&attempt, Verdict::CredentialRefused);
+            refused += 1;
+        }
+        assert!(refused > 10, "{refused}");
+        loop {
+            let attempt = bench.next(START + 10 * 3600 * SECOND).unwrap();
+            if attempt.request == Request::Send {
+                bench.answer(&attempt, Verdict::Retry);
+                break;
+            }
+            bench.answer(&attempt, Verdict::Delivered);
+        }
+        let last = bench.settled.last().unwrap();
+        assert_eq!(
+            (last.dead, last.outcome.result),
+            (None, OutcomeResult::Retry),
+            "{credential}"
+        );
+        assert!(!last.outcome.words.as_ref().is_some_and(|words| words.contains("aside")));
+    }
+}
+
+#[test]
+fn a_record_that_waited_for_another_of_its_identity_goes_while_the_backlog_lasts() {
+    let mut wide = settings();
+    wide.in_flight_max = 64;
+    wide.concurrency = HashMap::from([("clevertap:acme".to_owned(), 8)]);
+    let mut bench = Bench::new(wide);
+    let event = |number: i64, id: &str| job(number, ActionType::ClevertapEvent, "clevertap:acme", id);
+    (0..12).for_each(|number| bench.accept(event(number, "hot")));
+    (12..2_000).for_each(|number| bench.accept(event(number, &format!("id-{number}"))));
+    let mut flying = VecDeque::new();
+    let (mut requests, mut hot) = (0, 0);
+    while hot < 12 {
+        let Some(attempt) = bench.next(bench.now + SECOND) else {
+            let attempt: Attempt = flying.pop_front().unwrap();
+            bench.answer(&attempt, Verdict::Delivered);
+            continue;
+        };
+        requests += 1;
+        hot += attempt.jobs.iter().filter(|job| job.destination == "hot").count();
+        flying.push_back(attempt);
+    }
+    assert!(requests < 30, "{requests} requests until the last of twelve");
+}
+
+#[test]
+fn a_retry_of_a_stopped_rule_is_cancelled_too() {
+    let mut bench = Bench::new(settings());
+    bench.accept(slack(1, "C1"));
+    let attempt = bench.next(START + 10 * SECOND).unwrap();
+    let mut log = RuleLog::default();
+    log.cancel(
+        "r",
+        Cancel {
+            offset: 3,
+            at: START / 1000 + 5,
+        },
+    );
+    bench.rules(&log);
+    assert!(bench.settled.is_empty(), "it is in flight");
+    bench.answer(&attempt, Verdict::Retry);
+    assert!(bench.next(START + 60 * SECOND).is_none());
+    assert_eq!(bench.results(), [OutcomeResult::Retry, OutcomeResult::Cancelled]);
+    bench.assert_empty();
+}
+
+#[test]
+fn a_successor_knows_of_a_429_to_what_came_before_the_message() {
+    let mut bench = Bench::new(settings());
+    bench.accept(slack(1, "C1"));
+    let attempt = bench.next(START + 10 * SECOND).unwrap();
+    bench.answer(&attempt, Verdict::NotInChannel);
+    let join = bench.next(START + 10 * SECOND).unwrap();
+    assert_eq!(join.request, Request::Join);
+    let throttled = Verdict::Throttled {
+        scope: Scope::Lane,
+        retry_after: Some(Duration::from_secs(30)),
+    };
+    bench.answer(&join, throttled);
+    let until = bench.now + 30 * SECOND;
+    let mut recalled = Recalled::default();
+    for one in &bench.settled {
+        recalled.take(one.outcome.clone(), bench.now);
+    }
+    assert_eq!(recalled.frozen["slack:bot"].until, until);
+    assert_eq!(recalled.tried[&1].attempts, 1, "it was no attempt at the message");
+}

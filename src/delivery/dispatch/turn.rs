@@ -211,7 +211,7 @@ impl Dispatch {
     ) -> Vec<Entry> {
         let mut ids = HashSet::new();
         let mut going = Vec::with_capacity(entries.len());
-        let mut twice = Vec::new();
+        let (mut twice, mut waiting) = (Vec::new(), HashSet::new());
         for entry in entries {
             let at = entry.at();
             let Some(payload) = self.payloads.get(&at).cloned() else {
@@ -228,8 +228,10 @@ impl Dispatch {
                 .is_some_and(|expires| expires.saturating_mul(1000) <= now)
             {
                 OutcomeResult::Expired
-            } else if id.is_some_and(|id| !ids.insert(id)) {
-                // The same job twice in one request would be sent twice.
+            } else if waiting.contains(&entry.key) || id.is_some_and(|id| !ids.insert(id)) {
+                // The same job twice in one request would be sent twice. It waits, and those of its
+                // key behind it, to see what becomes of the first.
+                waiting.insert(entry.key);
                 twice.push(entry);
                 continue;
             } else {
@@ -239,7 +241,7 @@ impl Dispatch {
             let outcome = self.outcome(at, job, result, now);
             settled.push(self.end(at, &payload, outcome, None));
         }
-        self.lanes[lane].lane.hold(twice, now);
+        self.lanes[lane].lane.put_back(twice, &self.classes);
         going
     }
 

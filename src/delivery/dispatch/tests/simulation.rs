@@ -1,374 +1,180 @@
 //! A seeded simulator with a virtual clock: three senders share four partitions of one Kafka.
 //!
-//! Jobs arrive at any time; requests take a while and are answered with anything a destination may
-//! say; outcomes are acknowledged late; senders are killed at any step, are stopped, start again
-//! and hand partitions to each other. After the storm everything drains, and then:
+//! Jobs arrive at any time, some of them twice; requests take a while and are answered with
+//! anything a destination may say; outcomes are acknowledged late and payloads read again late;
+//! senders are killed at any step, stand still for longer than their session, start again and hand
+//! partitions to each other; rules are stopped. After the storm everything drains. [`world`] checks
+//! every start, commit and end; what each check says begins with its name:
 //!
-//! - every job has a final outcome, and none is sent twice but for what was in flight (or not yet
-//!   acknowledged) when a sender was killed, and for ambiguous answers;
-//! - jobs of one key were sent in the order they were written;
-//! - no sliding window holds more starts than its limit, over all senders, none starts within a
-//!   freeze that an acknowledged answer has asked for, and no more are in flight than may be;
+//! - `conservation`, `repeat`, `dedup`: every job has a final outcome that is true, and none is sent
+//!   again but for what was in flight (or not yet acknowledged) when a sender was cut off, and for
+//!   ambiguous answers;
+//! - `order`: jobs of one key are sent in the order they were written, and one request at a time;
+//! - `limit`, `in flight`, `freeze`: no sliding window holds more starts than its limit or a rule's
+//!   `max_rate`, over all senders; nothing starts within a freeze that its owner knows of, or that a
+//!   predecessor's outcome tells; no more are in flight than may be;
+//! - `commit`, `recall`, `hand-over`: what is committed is settled, and what a successor needs is
+//!   behind the place that was left;
+//! - `expiry`, `cancelled`, `digest`, `batch`, `given up`: as the rule says, and for nobody else's fault;
 //! - nothing is left in memory.
+//!
+//! [`calm`] measures what storms hide: how much of a limit is used, how soon after a freeze, and
+//! the latency of lanes beside a flooded and a hung one.
 //!
 //! The seed of a schedule that fails is printed, and gives the same schedule again:
 //! `LEADLANE_SEED=7 cargo test --lib simulation`.
 //!
-//! Mutations that were tried and are caught: see the end of the file.
+//! Mutations of the code that were tried, each caught here, with the check that catches it:
+//!
+//! | mutation | caught by |
+//! |---|---|
+//! | `Retry-After` is ignored | `freeze` (storm and calm) |
+//! | a successor ignores the freezes in the outcomes | `freeze of a predecessor` |
+//! | a 429 to a join or probe isn't told in an outcome | `freeze of a predecessor` |
+//! | a refused credential isn't frozen | `freeze` |
+//! | a new scope starts at once; a known one that is taken over, too | `limit` |
+//! | starts are 0.98 × period ÷ N apart; 1.08 × | `limit`; `use` (calm) |
+//! | joins and probes don't count for the workspace | `limit` |
+//! | a rule's `max_rate` is forgotten on restart | `limit` |
+//! | one request more in flight than allowed | `in flight` |
+//! | a credential may take every request in flight | the flood's pace (calm) |
+//! | a 429 counts for each request in flight | what is left of the width (calm) |
+//! | a settled offset is forgotten | `conservation` |
+//! | late answers of a former ownership settle | `conservation` |
+//! | the commit is one beyond the lowest unsettled | `commit` |
+//! | the place of the outcomes is too late | `recall` |
+//! | sent ids aren't looked at | `dedup` |
+//! | a partition is handed over with requests in flight | `hand-over` |
+//! | jobs of a partition on its way out are tried again | `hand-over` |
+//! | a retry doesn't hold back its lane; its identity | `order` |
+//! | answers of a batch go to the wrong records | `repeat` |
+//! | a refused batch of two isn't halved | `batch` |
+//! | batches don't wait for company | the number of requests (calm) |
+//! | a digest without pressure | `digest` |
+//! | what expired a second ago is sent | `expiry` |
+//! | a retry of a stopped rule is sent | `cancelled` |
+//! | payloads of ended jobs stay | `memory` |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::delivery::recall::Recalled;
+
+mod calm;
+mod world;
+
+use world::{Freeze, Seen, World};
 
 const PARTITIONS: i32 = 4;
-/// Outcomes of one partition, as Kafka has them.
-type Log<T> = BTreeMap<i32, Vec<T>>;
+const SCHEDULES: u64 = 1000;
+/// A record that its destination refuses, and with it all of its batch.
+const BAD: &str = "bad";
 
-/// Kafka, the destinations, and what the checks need to remember.
-struct World {
-    seed: u64,
-    rng: fastrand::Rng,
-    now: Micros,
-    jobs: Log<(DeliveryJob, Micros)>,
-    outcomes: Log<Outcome>,
-    committed: BTreeMap<i32, (i64, i64)>,
-    /// Starts by scope: the lane, and the workspace.
-    starts: BTreeMap<String, Vec<Micros>>,
-    /// Freezes that a successor can know: their outcome is in the log.
-    frozen: BTreeMap<String, Micros>,
-    /// Deliveries of a job.
-    delivered: BTreeMap<String, usize>,
-    /// The last job of each key that was delivered first.
-    order: BTreeMap<String, i64>,
-    /// Repeats that a crash, or an ambiguous answer, may cause.
-    may_repeat: BTreeMap<String, usize>,
-    storm: bool,
+/// An outcome on its way to Kafka.
+struct Writing {
+    acked: Micros,
+    settled: Settled,
+    /// What it tells of freezes.
+    freeze: Option<Freeze>,
+    /// The assignment that it is written under.
+    owned: u64,
 }
 
 /// A sender process.
 struct Process {
+    number: u64,
     dispatch: Dispatch,
-    /// Where it reads next, by partition that is its own.
+    /// Where it reads next, by partition that is its own, and which assignment that was.
     reads: BTreeMap<i32, i64>,
+    owns: BTreeMap<i32, u64>,
     /// Answers on their way: when, and what was done by then.
     flying: Vec<(Micros, Attempt, Vec<Answer>)>,
-    /// Outcomes on their way to Kafka.
-    writing: Vec<(Micros, Settled)>,
+    writing: Vec<Writing>,
+    /// Jobs on their way from Kafka.
+    loading: Vec<(Micros, Load)>,
     /// Partitions that it lets go of once nothing of them is in flight.
     leaving: BTreeSet<i32>,
+    /// What its answers have frozen, and when they last refused a credential.
+    frozen: world::Frozen,
+    refused_at: BTreeMap<String, Micros>,
+    /// It stands still until then, as a virtual machine does that is moved.
+    stopped: Option<Micros>,
 }
 
-fn new_process(seed: u64) -> Process {
+fn storm_settings(seed: u64) -> Settings {
     let mut settings = settings();
     settings.payload_bytes_max = 20_000;
-    settings.step_aside = Duration::from_secs(100_000);
-    settings.give_up_after = Duration::from_secs(200_000);
-    Process {
-        dispatch: Dispatch::new(settings, fastrand::Rng::with_seed(seed)),
-        reads: BTreeMap::new(),
-        flying: Vec::new(),
-        writing: Vec::new(),
-        leaving: BTreeSet::new(),
+    let patient = Duration::from_secs(100_000);
+    (settings.step_aside, settings.give_up_after) = match seed % 4 {
+        0 => (Duration::from_secs(20), Duration::from_secs(40)),
+        _ => (patient, 2 * patient),
+    };
+    let rate = |text| Rate::parse(text).unwrap();
+    settings.rates = HashMap::from([
+        (("slack:bot".to_owned(), Some("C2".to_owned())), rate("3/s")),
+        (("slack:digests".to_owned(), None), rate("2/s")),
+    ]);
+    settings
+}
+
+/// Slack's two share a host.
+fn host(job: &DeliveryJob) -> &'static str {
+    match job.action.provider() {
+        Provider::Slack => "slack.com",
+        Provider::Clevertap => "api.clevertap.com",
     }
 }
 
 /// A job of one of the destinations; a credential has one partition.
-fn arrival(rng: &mut fastrand::Rng, number: i64) -> (i32, DeliveryJob) {
-    let (partition, action, credential, destination) = match rng.u8(..8) {
+fn arrival(world: &mut World, number: i64) -> (i32, DeliveryJob) {
+    let rng = &mut world.rng;
+    let (partition, action, credential, destination) = match rng.u8(..12) {
         0 | 1 => (0, ActionType::SlackMessage, "slack:bot", "C1"),
-        2 => (0, ActionType::SlackMessage, "slack:bot", "C2"),
-        3 => (1, ActionType::SlackWebhook, "webhook:alerts", ""),
-        4 => (2, ActionType::ClevertapProfile, "clevertap:acme", "id-1"),
-        5 => (2, ActionType::ClevertapEvent, "clevertap:acme", "id-2"),
-        6 => (2, ActionType::ClevertapEvent, "clevertap:acme", "id-3"),
-        _ => (3, ActionType::SlackMessage, "slack:digests", "C3"),
+        2 | 3 => (0, ActionType::SlackMessage, "slack:bot", "C2"),
+        4 => (0, ActionType::SlackMessage, "slack:bot", "U1"),
+        5 => (1, ActionType::SlackWebhook, "webhook:alerts", ""),
+        6 => (2, ActionType::ClevertapProfile, "clevertap:acme", "id-1"),
+        7 => (2, ActionType::ClevertapEvent, "clevertap:acme", "id-2"),
+        8 => (2, ActionType::ClevertapEvent, "clevertap:acme", "id-3"),
+        9 | 10 => (3, ActionType::SlackMessage, "slack:digests", "C3"),
+        _ => (3, ActionType::SlackMessage, "slack:digests", "C4"),
     };
     let mut job = job(number, action, credential, destination);
-    if credential == "slack:digests" {
-        job.digest_after = Some(10_000);
-        job.body = r#"{"text":"x"}"#.into();
+    job.body = r#"{"text":"x"}"#.into();
+    match destination {
+        "C1" if rng.u8(..3) == 0 => {
+            job.rule_id = "stopped".into();
+            job.rule_version = i64::from(world.rules.cancelled.contains_key("stopped"));
+        }
+        "U1" if rng.bool() => job.expires_at = Some(world.now / 1000 + rng.i64(500..20_000)),
+        "" if rng.bool() => job.on_ambiguous = OnAmbiguous::Dead,
+        "id-3" if rng.u8(..4) == 0 => job.body = BAD.into(),
+        "C3" if rng.u8(..4) > 0 => (job.rule_id, job.digest_after) = ("busy".into(), Some(10_000)),
+        "C4" => (job.rule_id, job.max_rate) = ("capped".into(), Some("4/m".into())),
+        _ => {}
     }
-    (partition, job)
+    // A producer's event comes twice now and then.
+    let again = &world.jobs[&partition];
+    match again.get(rng.usize(..again.len().max(1) * 12)) {
+        Some((again, _)) if again.on_ambiguous == OnAmbiguous::Retry => (partition, again.clone()),
+        _ => (partition, job),
+    }
 }
 
 fn random_verdict(rng: &mut fastrand::Rng, attempt: &Attempt) -> Verdict {
     let scope = if rng.bool() { Scope::Lane } else { Scope::Credential };
-    match rng.u8(..16) {
-        0 => Verdict::Throttled {
+    let message = attempt.jobs[0].action == ActionType::SlackMessage;
+    match rng.u8(..18) {
+        0 | 1 => Verdict::Throttled {
             scope,
-            retry_after: Some(Duration::from_secs(rng.u64(1..8))),
+            retry_after: rng.bool().then(|| Duration::from_millis(rng.u64(500..8_000))),
         },
-        1 => Verdict::Retry,
-        2 => Verdict::Ambiguous,
-        3 => Verdict::Rejected(Reason::MessageRejected),
-        4 if attempt.jobs.len() > 1 => Verdict::BatchRefused,
-        5 if rng.bool() => Verdict::CredentialRefused,
+        2 => Verdict::Retry,
+        3 => Verdict::Ambiguous,
+        4 if rng.bool() => Verdict::Rejected(Reason::MessageRejected),
+        5 if rng.u8(..3) == 0 => Verdict::CredentialRefused,
+        6 if message && attempt.jobs[0].destination != "U1" => Verdict::NotInChannel,
+        6 if message && attempt.jobs[0].destination == "U1" => Verdict::NotOpen,
         _ => Verdict::Delivered,
-    }
-}
-
-impl World {
-    fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            rng: fastrand::Rng::with_seed(seed),
-            now: START,
-            jobs: (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect(),
-            outcomes: (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect(),
-            committed: BTreeMap::new(),
-            starts: BTreeMap::new(),
-            frozen: BTreeMap::new(),
-            delivered: BTreeMap::new(),
-            order: BTreeMap::new(),
-            may_repeat: BTreeMap::new(),
-            storm: true,
-        }
-    }
-
-    /// The new owner reads back what its predecessor left, and waits a spacing before it starts.
-    fn assign(&mut self, process: &mut Process, partition: i32) {
-        let (offset, from) = self.committed.get(&partition).copied().unwrap_or_default();
-        let outcomes = &self.outcomes[&partition];
-        let mut recalled = Recalled {
-            committed: offset,
-            outcomes_from: from,
-            outcomes_end: outcomes.len() as i64,
-            ..Recalled::default()
-        };
-        // Sent ids are known further back than the place that was left.
-        for outcome in outcomes {
-            recalled.take(outcome.clone(), self.now);
-        }
-        let from_place: BTreeSet<i64> = outcomes[from as usize..]
-            .iter()
-            .filter_map(|one| one.job_offset)
-            .collect();
-        let missed = recalled.settled.iter().find(|offset| !from_place.contains(offset));
-        assert_eq!(
-            missed, None,
-            "seed {}: the place that was left hides an outcome",
-            self.seed
-        );
-        process.dispatch.own(partition, self.now, recalled, self.now);
-        process.reads.insert(partition, offset);
-    }
-
-    fn read_jobs(&mut self, process: &mut Process) {
-        for (partition, next) in process
-            .reads
-            .iter_mut()
-            .filter(|(one, _)| !process.leaving.contains(one))
-        {
-            for (job, written_at) in &self.jobs[partition][*next as usize..] {
-                let at = JobAt {
-                    partition: *partition,
-                    offset: *next,
-                };
-                *next += 1;
-                if process.dispatch.read(at, written_at / 1000) {
-                    let host: Arc<str> = job.credential.as_str().into();
-                    let payload = payload(job.clone(), *written_at);
-                    process.dispatch.accept(at, payload, &host, false, self.now);
-                }
-            }
-        }
-    }
-
-    fn serve_loads(&mut self, process: &mut Process) {
-        for load in process.dispatch.loads() {
-            let jobs = load.jobs.iter().map(|at| {
-                let (job, written_at) = &self.jobs[&at.partition][at.offset as usize];
-                (*at, Some(payload(job.clone(), *written_at)))
-            });
-            let mut settled = Vec::new();
-            let lost = process.dispatch.loaded(load.id, jobs.collect(), self.now, &mut settled);
-            assert!(lost.is_empty(), "seed {}", self.seed);
-            self.write(process, settled);
-        }
-    }
-
-    fn write(&mut self, process: &mut Process, settled: Vec<Settled>) {
-        for settled in settled {
-            let acked = self.now + self.rng.i64(1_000..200_000);
-            process.writing.push((acked, settled));
-        }
-    }
-
-    fn start(&mut self, process: &mut Process) {
-        loop {
-            let mut settled = Vec::new();
-            let attempt = process.dispatch.next(self.now, &mut settled);
-            self.write(process, settled);
-            self.serve_loads(process);
-            let Some(attempt) = attempt else { return };
-            self.check_start(&attempt);
-            let members = process.dispatch.attempts[&attempt.id].entries.clone();
-            let verdict = if self.storm {
-                random_verdict(&mut self.rng, &attempt)
-            } else {
-                Verdict::Delivered
-            };
-            let mut one = answer(verdict.clone());
-            one.message_id = Some(format!("{}.0", attempt.id));
-            let answers = vec![one; attempt.jobs.len()];
-            // An ambiguous answer hides a delivery as often as not.
-            let arrives = match verdict {
-                Verdict::Delivered => true,
-                Verdict::Ambiguous => self.rng.bool(),
-                _ => false,
-            };
-            if arrives && attempt.request == Request::Send {
-                for entry in members {
-                    self.deliver(entry.at(), verdict == Verdict::Ambiguous);
-                }
-            }
-            let takes = self.rng.i64(5_000..3 * SECOND);
-            process.flying.push((self.now + takes, attempt, answers));
-            assert!(process.flying.len() <= 16, "seed {}: too much in flight", self.seed);
-        }
-    }
-
-    fn check_start(&mut self, attempt: &Attempt) {
-        let (job, seed, now) = (&attempt.jobs[0], self.seed, self.now);
-        for scope in [job.lane(), job.credential.clone()] {
-            let frozen = self.frozen.get(&scope).is_some_and(|until| now < *until);
-            assert!(!frozen, "seed {seed}: {scope} is frozen");
-        }
-        let mut check = |scope: String, period: Micros, max: usize| {
-            let starts = self.starts.entry(scope.clone()).or_default();
-            starts.push(now);
-            let within = starts.iter().filter(|at| **at > now - period).count();
-            assert!(within <= max, "seed {seed}: {within} starts of {scope} in a window");
-        };
-        if job.action.provider() == Provider::Slack {
-            if attempt.request == Request::Send {
-                check(job.lane(), SECOND, 1);
-            }
-            if job.action == ActionType::SlackMessage {
-                check(job.credential.clone(), 60 * SECOND, 300);
-            }
-        }
-    }
-
-    fn deliver(&mut self, at: JobAt, ambiguous: bool) {
-        let (job, _) = &self.jobs[&at.partition][at.offset as usize];
-        let count = self.delivered.entry(job.job_id.clone()).or_default();
-        *count += 1;
-        if ambiguous {
-            *self.may_repeat.entry(job.job_id.clone()).or_default() += 1;
-        }
-        // One that was refused just before a crash may be taken at the second try, after others.
-        let exposed = self.may_repeat.contains_key(&job.job_id);
-        if *count == 1 && !exposed {
-            let key = format!("{}/{}", job.lane(), job.destination);
-            let last = self.order.insert(key, at.offset).unwrap_or(-1);
-            assert!(last < at.offset, "seed {}: {at:?} after {last}", self.seed);
-        }
-    }
-
-    /// Answers and acknowledgements whose time has come.
-    fn come_back(&mut self, process: &mut Process) {
-        let now = self.now;
-        let (acked, writing) = process.writing.drain(..).partition(|(at, _)| *at <= now);
-        process.writing = writing;
-        let mut acked: Vec<(Micros, Settled)> = acked;
-        acked.sort_by_key(|(at, _)| *at);
-        for (_, settled) in acked {
-            self.append(process, settled);
-        }
-        let (came, flying) = process.flying.drain(..).partition(|(at, ..)| *at <= now);
-        process.flying = flying;
-        let came: Vec<(Micros, Attempt, Vec<Answer>)> = came;
-        for (_, attempt, answers) in came {
-            let settled = process.dispatch.answered(attempt.id, answers, now);
-            self.write(process, settled);
-        }
-    }
-
-    fn append(&mut self, process: &mut Process, settled: Settled) {
-        let outcome = &settled.outcome;
-        let throttled = outcome.result == OutcomeResult::Throttled;
-        if let (Some(scope), Some(next)) = (outcome.scope.as_ref().filter(|_| throttled), outcome.next_at) {
-            let id = if scope == "lane" {
-                outcome.lane.clone()
-            } else {
-                settled.job.credential.clone()
-            };
-            let until = self.frozen.entry(id).or_default();
-            *until = (*until).max((next - 1) * 1000);
-        }
-        let log = self.outcomes.get_mut(&settled.at.partition).expect("there are four");
-        log.push(settled.outcome.clone());
-        if settled.outcome.result.is_final() {
-            process.dispatch.acked(settled.at, Some(log.len() as i64 - 1));
-        }
-    }
-
-    fn commit(&mut self, process: &Process, partition: i32) {
-        let Some(place) = process.dispatch.place(partition) else {
-            return;
-        };
-        let before = self.committed.insert(partition, (place.offset, place.outcomes_from));
-        assert!(
-            before.is_none_or(|(offset, _)| offset <= place.offset),
-            "seed {}: a commit went back",
-            self.seed
-        );
-    }
-
-    /// Lets go of partitions with nothing in flight or unwritten.
-    fn let_go(&mut self, process: &mut Process) -> Vec<i32> {
-        let done = |one: &i32| {
-            !process.dispatch.is_busy(*one) && process.writing.iter().all(|(_, settled)| settled.at.partition != *one)
-        };
-        let gone: Vec<i32> = process.leaving.iter().copied().filter(done).collect();
-        for partition in &gone {
-            self.commit(process, *partition);
-            process.dispatch.disown(*partition);
-            process.leaving.remove(partition);
-            process.reads.remove(partition);
-        }
-        gone
-    }
-
-    /// What was in flight, or not in the log, may have arrived and is sent again.
-    fn kill(&mut self, process: &mut Process) {
-        let flying = process
-            .dispatch
-            .attempts
-            .values()
-            .flat_map(|flight| &flight.entries)
-            .map(Entry::at);
-        let unwritten = process.writing.iter().map(|(_, settled)| settled.at);
-        for at in flying.chain(unwritten) {
-            let (job, _) = &self.jobs[&at.partition][at.offset as usize];
-            *self.may_repeat.entry(job.job_id.clone()).or_default() += 1;
-        }
-        *process = new_process(self.rng.u64(..));
-    }
-
-    fn check_the_end(&self) {
-        let seed = self.seed;
-        for (partition, jobs) in &self.jobs {
-            let finals = self.outcomes[partition]
-                .iter()
-                .filter(|outcome| outcome.result.is_final());
-            let ended: BTreeSet<i64> = finals.filter_map(|outcome| outcome.job_offset).collect();
-            for (offset, (job, _)) in jobs.iter().enumerate() {
-                assert!(
-                    ended.contains(&(offset as i64)),
-                    "seed {seed}: job {offset} of {partition} is lost"
-                );
-                let delivered = self.delivered.get(&job.job_id).copied().unwrap_or(0);
-                let allowed = 1 + self.may_repeat.get(&job.job_id).copied().unwrap_or(0);
-                assert!(
-                    delivered <= allowed,
-                    "seed {seed}: job {offset} of {partition} was sent {delivered} times"
-                );
-            }
-            assert_eq!(self.committed[partition].0, jobs.len() as i64, "seed {seed}");
-        }
     }
 }
 
@@ -379,9 +185,9 @@ struct Group {
 }
 
 impl Group {
-    fn new(world: &mut World, seed: u64) -> Self {
+    fn new(world: &mut World) -> Self {
         let mut group = Self {
-            processes: (0..3).map(|number| new_process(seed + number)).collect(),
+            processes: (0..3).map(|_| world.new_process()).collect(),
             owners: BTreeMap::new(),
         };
         (0..PARTITIONS).for_each(|partition| group.hand_to_another(world, partition));
@@ -389,15 +195,29 @@ impl Group {
     }
 
     fn hand_to_another(&mut self, world: &mut World, partition: i32) {
-        let heir = world.rng.usize(..3);
+        let heir = loop {
+            let heir = world.rng.usize(..3);
+            if self.processes[heir].stopped.is_none() {
+                break heir;
+            }
+        };
         world.assign(&mut self.processes[heir], partition);
         self.owners.insert(partition, Some(heir));
     }
 
     fn kill_one(&mut self, world: &mut World) {
         let victim = world.rng.usize(..3);
-        world.kill(&mut self.processes[victim]);
-        // What it was handing over goes on at once as well.
+        if self.processes[victim].stopped.is_some() {
+            return;
+        }
+        world.seen.add("kill");
+        world.cut_off(&self.processes[victim], |_| true);
+        self.processes[victim] = world.new_process();
+        self.hand_on(world, victim);
+    }
+
+    /// What `victim` had, or was handing over, goes to others at once.
+    fn hand_on(&mut self, world: &mut World, victim: usize) {
         let orphan = |(partition, owner): (&i32, &Option<usize>)| {
             let orphan = match owner {
                 Some(owner) => *owner == victim,
@@ -411,6 +231,23 @@ impl Group {
             .for_each(|partition| self.hand_to_another(world, partition));
     }
 
+    /// One stands still for longer than its session: others have its partitions when it goes on,
+    /// with requests and records that are still on their way.
+    fn stop_one(&mut self, world: &mut World) {
+        let victim = world.rng.usize(..3);
+        if self.processes.iter().any(|process| process.stopped.is_some()) {
+            return;
+        }
+        world.seen.add("standstill");
+        world.cut_off(&self.processes[victim], |_| true);
+        let process = &mut self.processes[victim];
+        process.stopped = Some(world.now + world.rng.i64(SECOND..20 * SECOND));
+        process.leaving.clear();
+        process.reads.clear();
+        process.owns.clear();
+        self.hand_on(world, victim);
+    }
+
     fn rebalance_one(&mut self, world: &mut World) {
         let partition = world.rng.i32(0..PARTITIONS);
         if let Some(owner) = self.owners[&partition] {
@@ -420,10 +257,46 @@ impl Group {
         }
     }
 
+    /// A partition whose owner didn't get done in time: its answers come when another, or it again,
+    /// has the partition.
+    fn give_up_one(&mut self, world: &mut World) {
+        let partition = world.rng.i32(0..PARTITIONS);
+        let Some(owner) = self.owners[&partition].filter(|owner| self.processes[*owner].stopped.is_none()) else {
+            return;
+        };
+        world.seen.add("given up");
+        world.cut_off(&self.processes[owner], |one| one == partition);
+        let process = &mut self.processes[owner];
+        process.dispatch.disown(partition);
+        process.reads.remove(&partition);
+        process.owns.remove(&partition);
+        self.hand_to_another(world, partition);
+    }
+
+    fn stop_a_rule(&mut self, world: &mut World) {
+        let mut log = RuleLog::default();
+        let at = world.now / 1000;
+        log.cancel("stopped", Cancel { offset: 1, at });
+        world.rules = Arc::new(log.snapshot());
+        for process in &mut self.processes {
+            if process.stopped.is_none() {
+                world.tell_rules(process);
+            }
+        }
+    }
+
     /// All that can happen now happens.
     fn turn(&mut self, world: &mut World) {
         let mut handed_over = Vec::new();
         for process in &mut self.processes {
+            if process.stopped.is_some_and(|until| until > world.now) {
+                continue;
+            }
+            if process.stopped.take().is_some() {
+                // The group says first that they are gone.
+                (0..PARTITIONS).for_each(|partition| process.dispatch.disown(partition));
+                world.tell_rules(process);
+            }
             world.come_back(process);
             world.read_jobs(process);
             world.start(process);
@@ -440,11 +313,9 @@ impl Group {
 
     fn idle(&self, world: &World) -> bool {
         let idle = |process: &Process| {
-            let read = |(partition, next): (&i32, &i64)| *next as usize == world.jobs[partition].len();
-            process.dispatch.waiting() == 0
-                && process.flying.is_empty()
-                && process.writing.is_empty()
-                && process.reads.iter().all(read)
+            let read = |(partition, next): (&i32, &i64)| *next == world.jobs[partition].len() as i64;
+            let quiet = process.flying.is_empty() && process.writing.is_empty() && process.loading.is_empty();
+            process.dispatch.waiting() == 0 && quiet && process.reads.iter().all(read)
         };
         self.processes.iter().all(idle) && self.owners.values().all(Option::is_some)
     }
@@ -453,40 +324,60 @@ impl Group {
     fn next(&self) -> Option<Micros> {
         let next = self.processes.iter().flat_map(|process| {
             let answers = process.flying.iter().map(|(at, ..)| *at);
-            let acks = process.writing.iter().map(|(at, _)| *at);
-            answers.chain(acks).chain([process.dispatch.wake_at()])
+            let acks = process.writing.iter().map(|one| one.acked);
+            let loads = process.loading.iter().map(|(at, _)| *at);
+            let wakes = [process.dispatch.wake_at()];
+            let all = answers.chain(acks).chain(loads).chain(wakes);
+            all.map(|at| at.max(process.stopped.unwrap_or(0)))
         });
         next.min()
+    }
+
+    fn chance(&mut self, world: &mut World) {
+        if world.rng.u16(..120) == 0 {
+            self.kill_one(world);
+        }
+        if world.rng.u16(..60) == 0 {
+            self.rebalance_one(world);
+        }
+        if world.rng.u16(..240) == 0 {
+            self.stop_one(world);
+        }
+        if world.rng.u16(..240) == 0 {
+            self.give_up_one(world);
+        }
+        if world.rng.u16(..120) == 0 {
+            self.stop_a_rule(world);
+        }
     }
 }
 
 /// One schedule.
-fn simulate(seed: u64) {
-    let mut world = World::new(seed);
-    let mut group = Group::new(&mut world, seed);
-    let mut number = 0;
+fn simulate(seed: u64) -> Seen {
+    let mut world = World::new(seed, storm_settings(seed));
+    let mut group = Group::new(&mut world);
+    let (mut number, mut turns) = (0, 0);
     let end = START + 120 * SECOND;
     loop {
         world.storm = world.now < end;
-        if world.storm && number < 150 && world.rng.u8(..3) == 0 {
+        if world.storm && number < 200 && world.rng.u8(..3) == 0 {
             for _ in 0..world.rng.usize(1..6) {
                 number += 1;
-                let (partition, job) = arrival(&mut world.rng, number);
+                let (partition, job) = arrival(&mut world, number);
                 let now = world.now;
                 world.jobs.get_mut(&partition).expect("there are four").push((job, now));
             }
         }
-        if world.storm && world.rng.u16(..120) == 0 {
-            group.kill_one(&mut world);
-        }
-        if world.storm && world.rng.u16(..60) == 0 {
-            group.rebalance_one(&mut world);
+        if world.storm {
+            group.chance(&mut world);
         }
         group.turn(&mut world);
         if !world.storm && group.idle(&world) {
             break;
         }
-        assert!(world.now < end + 3600 * SECOND, "seed {seed}: it never drains");
+        turns += 1;
+        assert!(turns < 50_000, "wake-up: it spins at {}", world.now);
+        assert!(world.now < end + 3600 * SECOND, "conservation: it never drains");
         // To the next thing that happens, or somewhere before.
         let step = if world.storm {
             world.rng.i64(1..SECOND)
@@ -498,18 +389,47 @@ fn simulate(seed: u64) {
     for process in &mut group.processes {
         let owned: Vec<i32> = process.reads.keys().copied().collect();
         owned.into_iter().for_each(|partition| world.commit(process, partition));
-        assert_eq!(process.dispatch.bytes(), 0, "seed {seed}");
-        assert!(process.dispatch.tried.is_empty(), "seed {seed}");
+        assert_eq!(process.dispatch.bytes(), 0, "memory: payloads are left");
+        assert!(process.dispatch.tried.is_empty(), "memory: attempts are left");
     }
     world.check_the_end();
+    world.seen
+}
+
+/// Says which schedule failed, whatever broke in it.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "the schedule of seed {0} failed: LEADLANE_SEED={0} gives it again",
+                self.0
+            );
+        }
+    }
+}
+
+/// Runs the schedules of the seeds from 0 on, or of the one that is asked for.
+fn for_seeds<T>(count: u64, schedule: impl Fn(u64) -> T) -> Vec<T> {
+    #[expect(clippy::disallowed_methods, reason = "a seed to look into is named by a variable")]
+    let asked = std::env::var("LEADLANE_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seeds = asked.map_or(0..count, |seed: u64| seed..seed + 1);
+    let run = |seed| {
+        let _says = Seed(seed);
+        schedule(seed)
+    };
+    seeds.map(run).collect()
 }
 
 #[test]
 fn nothing_is_lost_repeated_out_of_order_or_early_under_any_schedule() {
-    #[expect(clippy::disallowed_methods, reason = "a seed to look into is named by a variable")]
-    let asked = std::env::var("LEADLANE_SEED").ok().map(|seed| seed.parse().unwrap());
-    match asked {
-        Some(seed) => simulate(seed),
-        None => (0..1000).for_each(simulate),
+    let all = for_seeds(SCHEDULES, simulate);
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    all.iter()
+        .flat_map(|one| &one.0)
+        .for_each(|(what, count)| *seen.entry(what).or_default() += count);
+    if all.len() > 1 {
+        assert!(seen.values().all(|count| *count >= 100) && seen.len() >= 7, "{seen:?}");
     }
 }

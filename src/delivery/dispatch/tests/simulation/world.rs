@@ -1,0 +1,735 @@
+//! Kafka and the destinations of a simulation, and what they have seen: the checks stand here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// Outcomes or jobs of one partition, as Kafka has them.
+pub(super) type Log<T> = BTreeMap<i32, Vec<T>>;
+
+/// A request in flight, as the destination sees it.
+struct Flight {
+    credential: String,
+    host: String,
+    /// Lane and key of its jobs.
+    keys: BTreeSet<String>,
+    jobs: Vec<JobAt>,
+    started: Micros,
+}
+
+/// What an answer asked for. A refused credential is frozen until it is probed, or until something
+/// of it is taken.
+#[derive(Debug, Clone)]
+pub(super) struct Freeze {
+    scope: String,
+    until: Micros,
+    refused: bool,
+}
+
+/// Until when which scopes are frozen, as a sender has to know.
+#[derive(Debug, Default)]
+pub(super) struct Frozen {
+    throttled: BTreeMap<String, Micros>,
+    refused: BTreeMap<String, Micros>,
+}
+
+impl Frozen {
+    fn learn(&mut self, freeze: &Freeze) {
+        let map = if freeze.refused {
+            &mut self.refused
+        } else {
+            &mut self.throttled
+        };
+        let until = map.entry(freeze.scope.clone()).or_default();
+        *until = (*until).max(freeze.until);
+    }
+
+    fn until(&self, scope: &str) -> Micros {
+        let of = |map: &BTreeMap<String, Micros>| map.get(scope).copied().unwrap_or(0);
+        of(&self.throttled).max(of(&self.refused))
+    }
+}
+
+pub(super) struct World {
+    pub(super) rng: fastrand::Rng,
+    pub(super) settings: Settings,
+    pub(super) now: Micros,
+    pub(super) storm: bool,
+    pub(super) jobs: Log<(DeliveryJob, Micros)>,
+    pub(super) outcomes: Log<Outcome>,
+    committed: BTreeMap<i32, (i64, i64)>,
+    pub(super) rules: Arc<Rules>,
+    processes: u64,
+    assignments: u64,
+    /// Of senders that live, by sender and attempt.
+    flights: BTreeMap<(u64, u64), Flight>,
+    /// Starts by scope, those of the last period.
+    starts: BTreeMap<String, VecDeque<Micros>>,
+    /// Until when a scope is frozen, as any owner of it has to know.
+    frozen: Frozen,
+    first_start: BTreeMap<JobAt, Micros>,
+    /// When the message started that counts for its rule's cap.
+    counted: BTreeMap<JobAt, Micros>,
+    /// Deliveries of a job.
+    delivered: BTreeMap<String, usize>,
+    /// The last job of each key that was delivered first.
+    order: BTreeMap<String, i64>,
+    /// Jobs whose request a crash cut off, or whose answer said too little: those may repeat.
+    may_repeat: BTreeMap<String, usize>,
+    /// Jobs with a final outcome that every owner to come has to know, and ids that were sent.
+    ended: BTreeSet<JobAt>,
+    sent: BTreeSet<String>,
+    /// Partition and offset of jobs that have a final outcome, whoever knows of it.
+    finals: BTreeSet<(i32, i64)>,
+    /// And by the assignment that it was written under.
+    finals_of: BTreeSet<(u64, JobAt)>,
+    rejected: BTreeSet<JobAt>,
+    pub(super) seen: Seen,
+}
+
+/// What came up in a schedule: a check of what never happens checks nothing.
+#[derive(Debug, Default)]
+pub(super) struct Seen(pub(super) BTreeMap<&'static str, usize>);
+
+impl Seen {
+    pub(super) fn add(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+}
+
+impl World {
+    pub(super) fn new(seed: u64, settings: Settings) -> Self {
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            settings,
+            now: START,
+            storm: true,
+            jobs: (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect(),
+            outcomes: (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect(),
+            committed: BTreeMap::new(),
+            rules: Arc::default(),
+            processes: 0,
+            assignments: 0,
+            flights: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            frozen: Frozen::default(),
+            first_start: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            delivered: BTreeMap::new(),
+            order: BTreeMap::new(),
+            may_repeat: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            sent: BTreeSet::new(),
+            finals: BTreeSet::new(),
+            finals_of: BTreeSet::new(),
+            rejected: BTreeSet::new(),
+            seen: Seen::default(),
+        }
+    }
+
+    pub(super) fn new_process(&mut self) -> Process {
+        self.processes += 1;
+        let mut dispatch = Dispatch::new(self.settings.clone(), fastrand::Rng::with_seed(self.rng.u64(..)));
+        dispatch.rules(Arc::clone(&self.rules), self.now, &mut Vec::new());
+        Process {
+            number: self.processes,
+            dispatch,
+            reads: BTreeMap::new(),
+            owns: BTreeMap::new(),
+            flying: Vec::new(),
+            writing: Vec::new(),
+            loading: Vec::new(),
+            leaving: BTreeSet::new(),
+            frozen: Frozen::default(),
+            refused_at: BTreeMap::new(),
+            stopped: None,
+        }
+    }
+
+    pub(super) fn job(&self, at: JobAt) -> &(DeliveryJob, Micros) {
+        &self.jobs[&at.partition][at.offset as usize]
+    }
+
+    /// The new owner reads back what its predecessor left, and waits a spacing before it starts.
+    pub(super) fn assign(&mut self, process: &mut Process, partition: i32) {
+        let (offset, from) = self.committed.get(&partition).copied().unwrap_or_default();
+        let outcomes = &self.outcomes[&partition];
+        let mut recalled = Recalled {
+            committed: offset,
+            outcomes_from: from,
+            outcomes_end: outcomes.len() as i64,
+            ..Recalled::default()
+        };
+        // Sent ids are known further back than the place that was left.
+        for outcome in outcomes {
+            recalled.take(outcome.clone(), self.now);
+        }
+        let from_place: BTreeSet<i64> = outcomes[from as usize..]
+            .iter()
+            .filter_map(|one| one.job_offset)
+            .collect();
+        let missed = recalled.settled.iter().find(|offset| !from_place.contains(offset));
+        assert_eq!(missed, None, "recall: the place that was left hides an outcome");
+        process.dispatch.own(partition, self.now, recalled, self.now);
+        process.reads.insert(partition, offset);
+        self.assignments += 1;
+        process.owns.insert(partition, self.assignments);
+    }
+
+    pub(super) fn tell_rules(&mut self, process: &mut Process) {
+        let mut settled = Vec::new();
+        process.dispatch.rules(Arc::clone(&self.rules), self.now, &mut settled);
+        self.write(process, settled, None);
+    }
+
+    pub(super) fn read_jobs(&mut self, process: &mut Process) {
+        for (partition, next) in process
+            .reads
+            .iter_mut()
+            .filter(|(one, _)| !process.leaving.contains(one))
+        {
+            for (job, written_at) in &self.jobs[partition][*next as usize..] {
+                let at = JobAt {
+                    partition: *partition,
+                    offset: *next,
+                };
+                *next += 1;
+                if process.dispatch.read(at, written_at / 1000) {
+                    let host: Arc<str> = host(job).into();
+                    let payload = payload(job.clone(), *written_at);
+                    process.dispatch.accept(at, payload, &host, false, self.now);
+                }
+            }
+        }
+    }
+
+    /// Jobs are read again in a few milliseconds.
+    fn ask_for_loads(&mut self, process: &mut Process) {
+        for load in process.dispatch.loads() {
+            let last = process.loading.last().map_or(0, |(at, _)| *at);
+            let there = last.max(self.now + self.rng.i64(500..50_000));
+            process.loading.push((there, load));
+        }
+    }
+
+    fn serve_load(&mut self, process: &mut Process, load: &Load) {
+        let jobs = load.jobs.iter().map(|at| {
+            let (job, written_at) = self.job(*at);
+            (*at, Some(payload(job.clone(), *written_at)))
+        });
+        let mut settled = Vec::new();
+        let lost = process.dispatch.loaded(load.id, jobs.collect(), self.now, &mut settled);
+        assert!(lost.is_empty(), "conservation: {lost:?} are called lost");
+        self.write(process, settled, None);
+    }
+
+    /// Outcomes go to Kafka; `freeze` is what the first of them must tell.
+    pub(super) fn write(&mut self, process: &mut Process, settled: Vec<Settled>, mut freeze: Option<Freeze>) {
+        for settled in settled {
+            let owned = process.owns.get(&settled.at.partition);
+            process.writing.push(Writing {
+                acked: self.now + self.rng.i64(1_000..200_000),
+                owned: *owned.expect("an answer of a former ownership changes nothing"),
+                freeze: freeze.take(),
+                settled,
+            });
+        }
+    }
+
+    pub(super) fn start(&mut self, process: &mut Process) {
+        loop {
+            let mut settled = Vec::new();
+            let attempt = process.dispatch.next(self.now, &mut settled);
+            self.write(process, settled, None);
+            self.ask_for_loads(process);
+            let Some(attempt) = attempt else { return };
+            let members = process.dispatch.attempts[&attempt.id].entries.clone();
+            let members: Vec<JobAt> = members.iter().map(Entry::at).collect();
+            self.check_start(process, &attempt, &members);
+            let answers = self.answers(&attempt, &members);
+            self.arrive(&attempt, &members, &answers);
+            let takes = self.rng.i64(5_000..3 * SECOND);
+            process.flying.push((self.now + takes, attempt, answers));
+        }
+    }
+
+    fn answers(&mut self, attempt: &Attempt, members: &[JobAt]) -> Vec<Answer> {
+        let rng = &mut self.rng;
+        let mut verdicts = vec![Verdict::Delivered; attempt.jobs.len()];
+        let bad = |at: &JobAt| self.jobs[&at.partition][at.offset as usize].0.body == BAD;
+        let records = attempt.jobs[0].action.provider() == Provider::Clevertap;
+        if records && members.iter().any(bad) {
+            verdicts.fill(Verdict::BatchRefused);
+        } else if self.storm && attempt.jobs.len() > 1 && rng.u8(..4) == 0 {
+            // An account takes what it takes of an identity in order.
+            let mut failed = BTreeSet::new();
+            for (verdict, job) in verdicts.iter_mut().zip(&attempt.jobs) {
+                *verdict = match rng.u8(..6) {
+                    0 => Verdict::Retry,
+                    _ if failed.contains(&job.destination) => Verdict::Retry,
+                    1 => Verdict::Rejected(Reason::MessageRejected),
+                    _ => Verdict::Delivered,
+                };
+                if *verdict == Verdict::Retry {
+                    failed.insert(&job.destination);
+                }
+            }
+        } else if self.storm {
+            verdicts.fill(random_verdict(rng, attempt));
+        }
+        let answers = verdicts.into_iter().map(|verdict| {
+            let mut one = answer(verdict);
+            one.message_id = Some(format!("{}.0", attempt.id));
+            one
+        });
+        answers.collect()
+    }
+
+    /// What the destination takes. An ambiguous answer hides a delivery as often as not.
+    fn arrive(&mut self, attempt: &Attempt, members: &[JobAt], answers: &[Answer]) {
+        if attempt.request != Request::Send {
+            return;
+        }
+        let hidden = self.rng.bool();
+        for (number, at) in members.iter().enumerate() {
+            match answers.get(number).unwrap_or(&answers[0]).verdict {
+                Verdict::Delivered => self.deliver(*at, false),
+                Verdict::Ambiguous if hidden => self.deliver(*at, true),
+                Verdict::Rejected(_) => drop(self.rejected.insert(*at)),
+                // A record alone that is refused is at fault itself.
+                Verdict::BatchRefused if members.len() == 1 => drop(self.rejected.insert(*at)),
+                _ => {}
+            }
+        }
+    }
+
+    fn check_start(&mut self, process: &Process, attempt: &Attempt, members: &[JobAt]) {
+        let now = self.now;
+        let job = self.job(members[0]).0.clone();
+        let leaves = members.iter().any(|at| process.leaving.contains(&at.partition));
+        assert!(!leaves, "hand-over: a job of a partition that goes away is started");
+        for scope in [job.lane(), job.credential.clone()] {
+            let (of_world, own) = (self.frozen.until(&scope), process.frozen.until(&scope));
+            assert!(now >= of_world, "freeze of a predecessor: {scope} until {of_world}");
+            assert!(now >= own, "freeze: {scope} until {own}, and it is {now}");
+        }
+        if job.action.provider() == Provider::Slack {
+            if attempt.request == Request::Send {
+                let rate = self
+                    .settings
+                    .rates
+                    .get(&(job.credential.clone(), Some(job.destination.clone())));
+                self.check_window(job.lane(), rate.copied().unwrap_or(Rate::per_second(1)));
+            }
+            if job.action == ActionType::SlackMessage {
+                let rate = self.settings.rates.get(&(job.credential.clone(), None));
+                self.check_window(
+                    format!("workspace {}", job.credential),
+                    rate.copied().unwrap_or(self.settings.workspace_rate),
+                );
+            }
+        }
+        self.check_in_flight(process, attempt, members);
+        if attempt.request == Request::Send {
+            self.check_members(members);
+        } else {
+            self.seen.add("request before the message");
+        }
+    }
+
+    /// No window of a period holds more starts than the rate says.
+    fn check_window(&mut self, scope: String, rate: Rate) {
+        let (period, max) = match rate.to_string().split_once('/') {
+            Some((count, "s")) => (SECOND, count.parse::<usize>().unwrap()),
+            Some((count, "m")) => (60 * SECOND, count.parse().unwrap()),
+            other => panic!("{other:?} is no rate of the simulation"),
+        };
+        let starts = self.starts.entry(scope.clone()).or_default();
+        starts.push_back(self.now);
+        while starts.front().is_some_and(|at| *at <= self.now - period) {
+            starts.pop_front();
+        }
+        assert!(
+            starts.len() <= max,
+            "limit: {max} of {scope} in a window, and {starts:?}"
+        );
+    }
+
+    fn check_in_flight(&mut self, process: &Process, attempt: &Attempt, members: &[JobAt]) {
+        let (job, settings) = (self.job(members[0]).0.clone(), &self.settings);
+        let key = |at: &JobAt| {
+            let (job, _) = self.job(*at);
+            match job.action.provider() {
+                Provider::Slack => job.lane(),
+                Provider::Clevertap => format!("{}/{}", job.lane(), job.destination),
+            }
+        };
+        let flight = Flight {
+            credential: job.credential.clone(),
+            host: host(&job).to_owned(),
+            keys: members.iter().map(key).collect(),
+            jobs: members.to_vec(),
+            started: self.now,
+        };
+        let all = |of: &dyn Fn(&Flight) -> bool| self.flights.values().filter(|other| of(other)).count();
+        let together = all(&|other| !other.keys.is_disjoint(&flight.keys));
+        assert_eq!(
+            together, 0,
+            "order: two requests of one key in flight, {:?}",
+            flight.keys
+        );
+        let quarter = settings.in_flight_max / 4;
+        let allowed = settings
+            .concurrency
+            .get(&flight.credential)
+            .map_or(quarter, |one| (*one).min(quarter));
+        let of_credential = all(&|other| other.credential == flight.credential);
+        assert!(
+            of_credential < allowed,
+            "in flight: more than {allowed} of {}",
+            flight.credential
+        );
+        let mine = self.flights.iter().filter(|((number, _), _)| *number == process.number);
+        let of_host = mine.clone().filter(|(_, other)| other.host == flight.host).count();
+        assert!(
+            of_host < settings.in_flight_max / 2,
+            "in flight: a host has more than half"
+        );
+        assert!(mine.count() < settings.in_flight_max, "in flight: too much");
+        self.flights.insert((process.number, attempt.id), flight);
+    }
+
+    /// What a message or batch is made of.
+    fn check_members(&mut self, members: &[JobAt]) {
+        let now = self.now;
+        let first = self.job(members[0]).0.clone();
+        let first_time = !self.first_start.contains_key(&members[0]);
+        let counted = self.counted.contains_key(&members[0]) || self.was_tried(members[0]);
+        for at in members {
+            let job = &self.job(*at).0;
+            assert_eq!(job.lane(), first.lane(), "one request has one lane");
+            assert!(!self.ended.contains(at), "repeat: {at:?} has its final outcome");
+            assert!(!self.sent.contains(&job.job_id), "dedup: {at:?} was sent before");
+            assert!(
+                job.expires_at.is_none_or(|expires| expires * 1000 > now),
+                "expiry: {at:?} is late"
+            );
+            let mark = self.rules.cancelled.get(&*job.rule_id).map_or(0, |mark| mark.offset);
+            assert!(job.rule_version >= mark, "cancelled: {at:?} is sent");
+            self.first_start.entry(*at).or_insert(now);
+            // Whatever a retry is made of was counted with the message that failed.
+            self.counted.entry(*at).or_insert(now);
+        }
+        if members.len() > 1 && first.action.provider() == Provider::Slack {
+            assert!(
+                members.iter().all(|at| self.job(*at).0.rule_id == first.rule_id),
+                "digest: of two rules"
+            );
+            let lane = first.lane();
+            // What waited when these were taken: some of it may have ended since, unsent.
+            let jobs = self.jobs[&members[0].partition].iter().enumerate();
+            let waiting = jobs.filter(|(offset, (job, _))| {
+                let offset = *offset as i64;
+                let at = JobAt { offset, ..members[0] };
+                job.lane() == lane && (offset >= members[0].offset || !self.ended.contains(&at))
+            });
+            let wait = waiting.count() as Micros * 1_020_000;
+            let busy = first.digest_after.is_some_and(|after| wait > after * 1000);
+            assert!(
+                busy || first.max_rate.is_some() || !first_time,
+                "digest: there is no pressure"
+            );
+            self.seen.add("digest");
+        } else if members.len() > 1 {
+            assert!(members.len() <= self.settings.batch_max, "batch: too many records");
+            self.seen.add("batch");
+        }
+        if let Some(rate) = first.max_rate.filter(|_| !counted) {
+            let rate = Rate::parse(&rate).unwrap();
+            self.check_window(format!("max_rate of {}", first.rule_id), rate);
+        }
+    }
+
+    /// An outcome tells of an attempt.
+    fn was_tried(&self, at: JobAt) -> bool {
+        let mut outcomes = self.outcomes[&at.partition].iter();
+        outcomes.any(|outcome| outcome.job_offset == Some(at.offset) && outcome.attempt > 0)
+    }
+
+    fn deliver(&mut self, at: JobAt, ambiguous: bool) {
+        let (job, now) = (self.job(at).0.clone(), self.now);
+        let count = self.delivered.entry(job.job_id.clone()).or_default();
+        *count += 1;
+        if ambiguous && job.on_ambiguous == OnAmbiguous::Retry {
+            *self.may_repeat.entry(job.job_id.clone()).or_default() += 1;
+        }
+        // One that was cut off or hidden may be taken at its second try, after others, and one
+        // that steps aside is passed.
+        let exposed = self.may_repeat.contains_key(&job.job_id);
+        let aside = now - self.first_start[&at] >= micros(self.settings.step_aside);
+        if *count == 1 && !exposed && !aside {
+            let key = format!("{}/{}", job.lane(), job.destination);
+            // What a digest merges passes what it doesn't.
+            let merges = job.credential == "slack:digests";
+            let key = if merges { format!("{key} {}", job.rule_id) } else { key };
+            let last = self.order.insert(key, at.offset).unwrap_or(-1);
+            assert!(last < at.offset, "order: {at:?} after {last}");
+        }
+    }
+
+    /// Answers, acknowledgements and payloads whose time has come.
+    pub(super) fn come_back(&mut self, process: &mut Process) {
+        let now = self.now;
+        let (mut acked, writing): (Vec<_>, Vec<_>) = process.writing.drain(..).partition(|one| one.acked <= now);
+        process.writing = writing;
+        acked.sort_by_key(|one| one.acked);
+        for one in acked {
+            self.append(process, one);
+        }
+        let (came, flying): (Vec<_>, Vec<_>) = process.flying.drain(..).partition(|(at, ..)| *at <= now);
+        process.flying = flying;
+        for (_, attempt, answers) in came {
+            let flight = self.flights.remove(&(process.number, attempt.id));
+            if flight.is_none() && answers[0].verdict == Verdict::CredentialRefused {
+                // Of a former ownership: it freezes here, and nobody is told.
+                process.refused_at.insert(attempt.jobs[0].credential.clone(), now);
+            }
+            let freeze = flight.and_then(|flight| learn_freeze(process, &flight, &attempt, &answers[0].verdict, now));
+            let settled = process.dispatch.answered(attempt.id, answers, now);
+            self.write(process, settled, freeze);
+        }
+        while process.loading.first().is_some_and(|(at, _)| *at <= now) {
+            let (_, load) = process.loading.remove(0);
+            self.serve_load(process, &load);
+        }
+    }
+
+    fn append(&mut self, process: &mut Process, written: Writing) {
+        let (at, outcome) = (written.settled.at, &written.settled.outcome);
+        let log = self.outcomes.get_mut(&at.partition).expect("there are four");
+        log.push(outcome.clone());
+        let offset = log.len() as i64 - 1;
+        // What was on its way when its sender lost the partition comes too late for the owner, who
+        // has read back what there was.
+        let known = process.owns.get(&at.partition) == Some(&written.owned);
+        if let Some(freeze) = written.freeze.filter(|_| known) {
+            self.frozen.learn(&freeze);
+        }
+        let sent = matches!(outcome.result, OutcomeResult::Sent | OutcomeResult::Digested);
+        if sent {
+            self.frozen.refused.remove(&written.settled.job.credential);
+        }
+        if outcome.result.is_final() {
+            self.finals.insert((at.partition, at.offset));
+            let once = self.finals_of.insert((written.owned, at));
+            assert!(once, "conservation: one owner ended {at:?} twice");
+        }
+        if outcome.result.is_final() && known {
+            process.dispatch.acked(at, Some(offset));
+            self.ended.insert(at);
+            if sent {
+                self.sent.insert(outcome.job_id.clone());
+            }
+        }
+    }
+
+    pub(super) fn commit(&mut self, process: &Process, partition: i32) {
+        let Some(place) = process.dispatch.place(partition) else {
+            return;
+        };
+        let before = self.committed.insert(partition, (place.offset, place.outcomes_from));
+        assert!(
+            before.is_none_or(|(offset, _)| offset <= place.offset),
+            "commit: it went back"
+        );
+        let since = before.map_or(0, |(offset, _)| offset);
+        let open = (since..place.offset).find(|offset| !self.finals.contains(&(partition, *offset)));
+        assert_eq!(open, None, "commit: {} is beyond an unsettled job", place.offset);
+    }
+
+    /// Lets go of partitions with nothing in flight or unwritten; what their owner knew of freezes
+    /// the next one has to know.
+    pub(super) fn let_go(&mut self, process: &mut Process) -> Vec<i32> {
+        let writes = |one: &i32| {
+            process
+                .writing
+                .iter()
+                .any(|written| written.settled.at.partition == *one)
+        };
+        let done = |one: &i32| !process.dispatch.is_busy(*one) && !writes(one);
+        let gone: Vec<i32> = process.leaving.iter().copied().filter(done).collect();
+        for partition in &gone {
+            self.seen.add("hand-over");
+            let flies = self.flights.iter().any(|((number, _), flight)| {
+                *number == process.number && flight.jobs.iter().any(|at| at.partition == *partition)
+            });
+            assert!(!flies, "hand-over: a request of {partition} is in flight");
+            for (scope, until) in &process.frozen.throttled {
+                let jobs = &mut self.jobs[partition].iter();
+                if jobs.any(|(job, _)| job.lane() == *scope || job.credential == *scope) {
+                    self.frozen.learn(&Freeze {
+                        scope: scope.clone(),
+                        until: *until,
+                        refused: false,
+                    });
+                }
+            }
+            self.commit(process, *partition);
+            process.dispatch.disown(*partition);
+            process.leaving.remove(partition);
+            process.reads.remove(partition);
+            process.owns.remove(partition);
+        }
+        gone
+    }
+
+    /// What of these partitions was in flight, or not in the log, may have arrived and is sent again.
+    pub(super) fn cut_off(&mut self, process: &Process, of: impl Fn(i32) -> bool) {
+        let flying = process
+            .dispatch
+            .attempts
+            .values()
+            .flat_map(|flight| &flight.entries)
+            .map(Entry::at);
+        let unwritten = process.writing.iter().map(|written| written.settled.at);
+        for at in flying.chain(unwritten).filter(|at| of(at.partition)) {
+            let (job_id, rule_id) = (self.job(at).0.job_id.clone(), self.job(at).0.rule_id.clone());
+            *self.may_repeat.entry(job_id).or_default() += 1;
+            if self.was_tried(at) {
+                continue;
+            }
+            // Nobody to come can know of this message.
+            let started = self.counted.remove(&at);
+            if let Some(starts) = self.starts.get_mut(&format!("max_rate of {rule_id}")) {
+                starts.retain(|start| Some(*start) != started);
+            }
+        }
+        let cut = |((number, _), flight): &((u64, u64), Flight)| {
+            *number == process.number && flight.jobs.iter().all(|at| of(at.partition))
+        };
+        let all = std::mem::take(&mut self.flights);
+        self.flights = all.into_iter().filter(|one| !cut(one)).collect();
+    }
+
+    pub(super) fn check_the_end(&self) {
+        for (partition, jobs) in &self.jobs {
+            let mut ends: BTreeMap<i64, Vec<&Outcome>> = BTreeMap::new();
+            for outcome in self.outcomes[partition]
+                .iter()
+                .filter(|outcome| outcome.result.is_final())
+            {
+                ends.entry(outcome.job_offset.expect("it has a job"))
+                    .or_default()
+                    .push(outcome);
+            }
+            for (offset, (job, _)) in jobs.iter().enumerate() {
+                let at = JobAt {
+                    partition: *partition,
+                    offset: offset as i64,
+                };
+                let delivered = self.delivered.get(&job.job_id).copied().unwrap_or(0);
+                let exposed = self.may_repeat.get(&job.job_id).copied().unwrap_or(0);
+                let Some(ends) = ends.get(&at.offset) else {
+                    panic!("conservation: {at:?} is lost");
+                };
+                assert!(
+                    ends.len() <= 1 + exposed,
+                    "conservation: {at:?} has {} final outcomes",
+                    ends.len()
+                );
+                assert!(delivered <= 1 + exposed, "repeat: {at:?} was sent {delivered} times");
+                for end in ends {
+                    self.check_an_end(at, job, end, delivered);
+                }
+            }
+            assert_eq!(
+                self.committed[partition].0,
+                jobs.len() as i64,
+                "commit: all of it is settled"
+            );
+        }
+    }
+
+    /// A final outcome says what happened.
+    fn check_an_end(&self, at: JobAt, job: &DeliveryJob, end: &Outcome, delivered: usize) {
+        assert_eq!(end.job_id, job.job_id);
+        let dead_of = |reason: Reason| end.reason.as_deref() == Some(reason.as_str());
+        match end.result {
+            OutcomeResult::Sent | OutcomeResult::Digested | OutcomeResult::Duplicate => {
+                assert!(
+                    delivered > 0,
+                    "conservation: {at:?} is {} and never came",
+                    end.result.as_str()
+                );
+                assert_ne!(job.body, BAD, "batch: a bad record is called sent");
+            }
+            OutcomeResult::Dead if dead_of(Reason::MessageRejected) => {
+                assert!(
+                    self.rejected.contains(&at),
+                    "batch: {at:?} is rejected for another's fault"
+                );
+            }
+            OutcomeResult::Dead if dead_of(Reason::GaveUp) && job.on_ambiguous == OnAmbiguous::Retry => {
+                let tried_for = end.ended_at * 1000 - self.first_start[&at];
+                assert!(
+                    tried_for >= micros(self.settings.give_up_after) - SECOND,
+                    "given up: {at:?} too soon"
+                );
+            }
+            OutcomeResult::Expired => {
+                assert!(
+                    job.expires_at.is_some_and(|expires| expires <= end.ended_at),
+                    "expiry: {at:?} too soon"
+                );
+            }
+            OutcomeResult::Cancelled => assert!(self.rules.cancelled.contains_key(&*job.rule_id), "cancelled: {at:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// What an answer freezes, by the destination's word; the process has to know from now on, and
+/// whoever follows once Kafka has the outcome.
+fn learn_freeze(
+    process: &mut Process,
+    flight: &Flight,
+    attempt: &Attempt,
+    verdict: &Verdict,
+    now: Micros,
+) -> Option<Freeze> {
+    let job = &attempt.jobs[0];
+    let credential = job.credential.clone();
+    let freeze = match verdict {
+        Verdict::Throttled {
+            scope,
+            retry_after: Some(delay),
+        } => {
+            // What comes before a message has no lane of its own.
+            let of_lane = *scope == Scope::Lane && attempt.request == Request::Send;
+            Freeze {
+                scope: if of_lane { job.lane() } else { credential },
+                until: now + micros(*delay),
+                refused: false,
+            }
+        }
+        Verdict::CredentialRefused if matches!(attempt.request, Request::Send | Request::Probe) => {
+            let refused_at = process.refused_at.entry(credential.clone()).or_insert(Micros::MIN);
+            if flight.started <= *refused_at {
+                return None;
+            }
+            *refused_at = now;
+            Freeze {
+                scope: credential,
+                until: now + 30 * SECOND,
+                refused: true,
+            }
+        }
+        Verdict::Delivered => {
+            process.frozen.refused.remove(&credential);
+            return None;
+        }
+        _ => return None,
+    };
+    process.frozen.learn(&freeze);
+    Some(freeze)
+}
