@@ -34,7 +34,7 @@ fn main() {
     if let Ok(listen) = std::env::var(BARE) {
         return bare(&brokers, &listen);
     }
-    let count: u64 = std::env::var("LEADLANE_BENCH_EVENTS").map_or(60_000, |count| count.parse().unwrap());
+    let count: u64 = std::env::var("LEADLANE_BENCH_EVENTS").map_or(300_000, |count| count.parse().unwrap());
     let connections = std::env::var("LEADLANE_BENCH_CONNECTIONS").map_or(512, |count| count.parse().unwrap());
     let bench = Bench::new(&brokers, connections);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -207,14 +207,17 @@ impl Bench {
     }
 
     async fn post(&self, run: &str, count: u64, rate: Option<u64>) -> (Duration, Vec<Duration>) {
-        let began = Instant::now();
+        let mut streams = Vec::new();
+        for _ in 0..self.connections {
+            let stream = TcpStream::connect(&self.listen).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            streams.push(stream);
+        }
+        let (began, connections) = (Instant::now(), self.connections);
         let mut posting = tokio::task::JoinSet::new();
-        let connections = self.connections;
-        for connection in 0..connections {
-            let (listen, run) = (self.listen.clone(), run.to_owned());
+        for (connection, mut stream) in (0..).zip(streams) {
+            let run = run.to_owned();
             posting.spawn(async move {
-                let mut stream = TcpStream::connect(listen).await.unwrap();
-                stream.set_nodelay(true).unwrap();
                 let (mut times, mut buffer) = (Vec::new(), vec![0; 4096]);
                 for number in (connection..count).step_by(connections as usize) {
                     let meant = match rate {
