@@ -101,10 +101,12 @@ impl Lane {
             if waits || (self.busy.contains(&first.key) && !mine.contains(&first.key)) {
                 self.main.pop_front();
                 let queue = &mut self.held.entry(first.key).or_default().queue;
-                if queue.len() > 1 {
+                // Behind all others, but for one whose predecessor's answer isn't known.
+                let place = queue.partition_point(|other| other.at() < first.at());
+                if place > 1 {
                     self.put_off.push(first.at());
                 }
-                queue.push_back(first);
+                queue.insert(place, first);
                 continue;
             }
             if !(at.loaded)(first.at()) {
