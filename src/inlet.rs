@@ -26,6 +26,10 @@ pub use decode::{Batch, Received};
 pub(crate) use outbound::ACKNOWLEDGEMENT;
 pub use preset::Preset;
 
+/// So many bytes the events of one record may have together. Each holds the whole record, so that a list of
+/// many elements would else become more than memory holds.
+const EVENTS_BYTES_MAX: usize = 64 << 20;
+
 /// The namespace of the ids that are made of what was received.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_5ba2_31cf_5b5e_9d0a_5c1d_9f1e_7a40);
 
@@ -254,6 +258,7 @@ impl Inlet {
             },
         };
         let mut mapped = Mapped::default();
+        let mut bytes = 0;
         for item in items {
             let scope = Scope { item, ..scope };
             let refused = mapping.refuse.iter().find(|(when, _)| holds(&scope, when));
@@ -262,7 +267,15 @@ impl Inlet {
                 None => self.event(&scope, now),
             };
             match event {
-                Ok(event) => mapped.events.push(event),
+                Ok(event) => {
+                    bytes += event.json.len();
+                    if bytes > EVENTS_BYTES_MAX {
+                        return Err(format!(
+                            "explode: the events have more than {EVENTS_BYTES_MAX} bytes together"
+                        ));
+                    }
+                    mapped.events.push(event);
+                }
                 Err(why) => {
                     mapped.refused.get_or_insert(why);
                 }

@@ -26,8 +26,16 @@ pub mod worker;
 /// How long a question to the brokers may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
-/// How long a member may be silent before the group takes its partitions.
-pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a member may be silent before the group takes its partitions, unless the configuration says.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a member of ours may be silent before the group takes its partitions.
+pub(crate) fn session_timeout(kafka: &config::Kafka) -> Duration {
+    let given = kafka.consumer_properties.0.get("session.timeout.ms");
+    given
+        .and_then(|millis| millis.trim().parse().ok())
+        .map_or(SESSION_TIMEOUT, Duration::from_millis)
+}
 
 /// What a Kafka error asks for.
 #[derive(Debug, Clone, thiserror::Error)]

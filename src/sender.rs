@@ -23,7 +23,6 @@ use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
 use crate::delivery::{CodecError, DeliveryJob, OutcomeResult, Provider};
 use crate::destination::Destinations;
-use crate::kafka::SESSION_TIMEOUT;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
 use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
@@ -68,8 +67,10 @@ enum Back {
         load: u64,
         jobs: Vec<(JobAt, Option<Payload>)>,
     },
-    /// Kafka has taken a dead letter; its outcome comes next.
-    DeadLettered(Arc<Settled>),
+    /// An outcome to write: Kafka has taken its dead letter, or it is tried again.
+    Outcome(Arc<Settled>),
+    /// A dead letter to write again.
+    DeadLetter(Arc<DeadLetter>),
     /// Kafka has (or hasn't) taken an outcome.
     Acked {
         at: JobAt,
@@ -106,6 +107,8 @@ struct Loop {
     /// The oldest job is past half of its age.
     old: bool,
     pace: Pace,
+    /// Half of the group's session: who was silent for so long may own nothing any more.
+    silence_max: Duration,
 }
 
 /// Runs until told to stop, and then until what is in flight is settled.
@@ -130,6 +133,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         unacknowledged: HashMap::new(),
         old: false,
         pace: Pace::default(),
+        silence_max: crate::kafka::session_timeout(&at.config.kafka) / 2,
         at,
     };
     sender.rules(rules.borrow_and_update().clone());
@@ -141,11 +145,11 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         let wake = sender.dispatch.wake_at() - (sender.at.now)();
         let wake = Duration::from_micros(u64::try_from(wake).unwrap_or_default());
         tokio::select! {
-            biased;
             Some(back) = answers.recv() => {
                 sender.came_back(back);
-                // What has come by now is taken in before the next look at the lanes.
-                while let Ok(back) = answers.try_recv() {
+                // What has come by now is taken in before the next look at the lanes; but others have their turn too.
+                for _ in 0..ANSWERS_AT_ONCE {
+                    let Ok(back) = answers.try_recv() else { break };
                     sender.came_back(back);
                 }
             }
@@ -179,6 +183,9 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
 
 /// Jobs that are taken in between two looks at the lanes: few enough not to hold up an answer.
 const EVENTS_AT_ONCE: usize = 256;
+const ANSWERS_AT_ONCE: usize = 1024;
+/// What Kafka didn't take or answer is tried again after so long.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The dispatch's settings from the configuration.
 pub fn settings(config: &Config) -> Settings {
@@ -225,7 +232,7 @@ impl Loop {
     /// Starts every request that may start now, and has read again what is wanted.
     fn start(&mut self) {
         // Who hasn't polled for half a session may own nothing any more.
-        if self.stopping || self.jobs.silent_for() > SESSION_TIMEOUT / 2 {
+        if self.stopping || self.jobs.silent_for() > self.silence_max {
             return;
         }
         let mut settled = Vec::new();
@@ -257,9 +264,14 @@ impl Loop {
         let Some(job) = attempt.jobs.first() else { return };
         let provider = job.action.provider();
         let (destinations, back) = (Arc::clone(&self.at.destinations), self.back.clone());
+        let (began, silence_max) = (Instant::now(), self.silence_max);
         tokio::spawn(async move {
-            let began = Instant::now();
-            let answers = destinations.attempt(&attempt).await;
+            // The process stood still in between (a SIGSTOP): the job may be another's by now.
+            let answers = if began.elapsed() > silence_max {
+                vec![Answer::unsent("not sent: the process had stood still")]
+            } else {
+                destinations.attempt(&attempt).await
+            };
             drop(back.send(Back::Answered {
                 attempt: attempt.id,
                 provider,
@@ -363,8 +375,9 @@ impl Loop {
                 }
                 self.settle_all(settled);
             }
-            Back::DeadLettered(settled) => self.write_outcome(settled),
-            Back::DeadLetterFailed(letter) => self.write_dead_letter(letter),
+            Back::Outcome(settled) => self.write_outcome(settled),
+            Back::DeadLetter(letter) => self.write_dead_letter(letter),
+            Back::DeadLetterFailed(letter) => self.later(Back::DeadLetter(letter)),
             Back::Acked {
                 at,
                 generation,
@@ -385,7 +398,7 @@ impl Loop {
                         }
                     }
                     // Until Kafka has it, the job isn't settled.
-                    Err(settled) => self.write_outcome(settled),
+                    Err(settled) => self.later(Back::Outcome(settled)),
                 }
             }
             Back::Recalled {
@@ -394,6 +407,14 @@ impl Loop {
                 recalled,
             } => self.recalled(partition, generation, recalled),
         }
+    }
+
+    fn later(&self, again: Back) {
+        let back = self.back.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(AGAIN_AFTER).await;
+            drop(back.send(again));
+        });
     }
 
     /// One outcome of the attempt is in Kafka, or nobody's here any more.

@@ -111,6 +111,19 @@ pub struct Answer {
     pub channel: Option<String>,
 }
 
+impl Answer {
+    /// What is said of a request that was not made after all.
+    pub fn unsent(words: &str) -> Self {
+        Self {
+            verdict: Verdict::Retry,
+            status: None,
+            words: words.to_owned(),
+            message_id: None,
+            channel: None,
+        }
+    }
+}
+
 /// A request to make now.
 #[derive(Debug, Clone)]
 pub struct Attempt {
@@ -205,7 +218,6 @@ struct LaneState {
     served: u64,
     /// Its place among the credential's lanes, if it has one.
     queued: Option<(Micros, u64)>,
-    batch_max: usize,
     join: Step,
     open: Step,
     /// The member's conversation.

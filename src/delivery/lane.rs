@@ -9,6 +9,7 @@
 //! asked for first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
@@ -60,6 +61,16 @@ pub enum Take {
     Nothing,
 }
 
+impl Take {
+    fn of(taken: Vec<Entry>, missing: Vec<Entry>) -> Self {
+        match (taken.is_empty(), missing.is_empty()) {
+            (false, _) => Take::Jobs(taken),
+            (true, false) => Take::Missing(missing),
+            (true, true) => Take::Nothing,
+        }
+    }
+}
+
 /// One destination's queue.
 #[derive(Debug)]
 pub struct Lane {
@@ -74,6 +85,10 @@ pub struct Lane {
     held: HashMap<u32, Held>,
     /// The held keys that aren't busy, by the time they may go.
     due: BTreeSet<(Micros, u32)>,
+    /// Jobs of a batch that was refused as a whole, by the half that they go in now, alone: one that
+    /// is at fault takes no others along.
+    halves: HashMap<JobAt, u32>,
+    halved: u32,
     /// Jobs that let others pass, by the time they are tried again.
     aside: BTreeMap<(Micros, JobAt), Vec<Entry>>,
     /// Jobs beyond their rule's `max_rate`.
@@ -103,6 +118,8 @@ impl Lane {
             busy: HashSet::new(),
             held: HashMap::new(),
             due: BTreeSet::new(),
+            halves: HashMap::new(),
+            halved: 0,
             aside: BTreeMap::new(),
             capped: BTreeMap::new(),
             count: 0,
@@ -143,6 +160,15 @@ impl Lane {
             }
             self.count += 1;
         }
+    }
+
+    /// Jobs whose batch was refused go again as its halves, beside others but not with them.
+    pub fn halve(&mut self, entries: Vec<Entry>, now: Micros) {
+        for half in entries.chunks(entries.len().div_ceil(2).max(1)) {
+            self.halved = self.halved.wrapping_add(1);
+            self.halves.extend(half.iter().map(|entry| (entry.at(), self.halved)));
+        }
+        self.hold(entries, now);
     }
 
     /// Jobs that failed for so long that those behind them may pass.
@@ -282,25 +308,34 @@ impl Lane {
         Take::Nothing
     }
 
-    /// A batch: what of each key is not held back.
-    fn take_batch(&mut self, at: Surroundings<'_>) -> Take {
+    /// What is due of held keys, into `taken` and `missing`. Whether it is half of a refused batch,
+    /// which goes alone; what is due first decides.
+    fn take_due(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) -> bool {
         let loaded = |entry: &Entry| (at.loaded)(entry.at());
-        let mut taken = Vec::new();
-        let mut missing = Vec::new();
-        while let Some((when, key)) = self.due.first().copied().filter(|(when, _)| *when <= at.now) {
+        if self.held.is_empty() {
+            self.halves.clear();
+        }
+        let mut half = None;
+        let mut next = self.due.first().copied();
+        while let Some((when, key)) = next.filter(|(when, _)| *when <= at.now) {
+            next = (self.due.range((Bound::Excluded((when, key)), Bound::Unbounded)))
+                .next()
+                .copied();
             let room = at.batch_max - taken.len();
             let held = self.held.get_mut(&key).expect("what is due is held");
-            let may = held.queue.iter().take(room).take_while(|entry| loaded(entry)).count();
+            let half_of = |entry: &Entry| self.halves.get(&entry.at()).copied();
+            let first = held.queue.front().and_then(half_of);
+            if room == 0 {
+                break;
+            }
+            if *half.get_or_insert(first) != first {
+                continue;
+            }
+            let together = |entry: &&Entry| loaded(entry) && half_of(entry) == first;
+            let may = held.queue.iter().take(room).take_while(together).count();
             if may == 0 {
-                if room > 0 {
-                    missing = held
-                        .queue
-                        .iter()
-                        .filter(|entry| !loaded(entry))
-                        .take(at.chunk)
-                        .copied()
-                        .collect();
-                }
+                let unloaded = held.queue.iter().filter(|entry| !loaded(entry));
+                missing.extend(unloaded.take(at.chunk));
                 break;
             }
             self.due.remove(&(when, key));
@@ -308,6 +343,19 @@ impl Lane {
             if held.queue.is_empty() {
                 self.held.remove(&key);
             }
+        }
+        taken.iter().for_each(|entry| {
+            self.halves.remove(&entry.at());
+        });
+        half.flatten().is_some()
+    }
+
+    /// A batch: what of each key is not held back.
+    fn take_batch(&mut self, at: Surroundings<'_>) -> Take {
+        let loaded = |entry: &Entry| (at.loaded)(entry.at());
+        let (mut taken, mut missing) = (Vec::new(), Vec::new());
+        if self.take_due(at, &mut taken, &mut missing) {
+            return Take::of(taken, missing);
         }
         while let Some(aside) = self.aside.first_entry().filter(|first| first.key().0 <= at.now) {
             let entries = aside.get();
@@ -348,11 +396,7 @@ impl Lane {
             self.main.pop_front();
             taken.push(first);
         }
-        match (taken.is_empty(), missing.is_empty()) {
-            (false, _) => Take::Jobs(taken),
-            (true, false) => Take::Missing(missing),
-            (true, true) => Take::Nothing,
-        }
+        Take::of(taken, missing)
     }
 
     /// Takes out what `remove` says, wherever it stands.

@@ -472,3 +472,20 @@ fn a_wrong_entry_is_refused_with_the_field_and_the_cure() {
         );
     }
 }
+
+#[test]
+fn a_list_that_explodes_into_more_than_memory_holds_is_refused() {
+    let inlet = inlet(
+        "{name: n, explode: $.list, event: {event_id: '{{$.id}}:{{$.item}}', trigger: t, lead_id: x}, secrets: [{secret: s}]}",
+    );
+    let list: Vec<u32> = (0..100).collect();
+    let record = |size: usize| json!({"id": 1, "text": "x".repeat(size), "list": list}).to_string();
+    let (events, refused) = take(&inlet, &received(&record(600_000)));
+    assert_eq!((events.len(), refused.len()), (100, 0));
+    let (events, refused) = take(&inlet, &received(&record(700_000)));
+    assert_eq!(events.len(), 0);
+    assert!(
+        refused[0].starts_with("explode: the events have more than"),
+        "{refused:?}"
+    );
+}

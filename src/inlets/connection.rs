@@ -89,11 +89,15 @@ pub(super) async fn serve(stream: TcpStream, server: Arc<Server>, stop: watch::R
     let slow_since = loop {
         tokio::select! {
             ended = &mut connection => {
-                if ended.is_err_and(|error| error.is_parse()) {
-                    let phase = *watch.phase();
-                    if let Phase::Head { began } = phase {
-                        server.count_broken(StatusCode::BAD_REQUEST, began);
-                    }
+                // What is no HTTP is answered below us, and counted here.
+                let status = match ended {
+                    Err(error) if error.is_parse_too_large() => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                    Err(error) if error.is_parse() => StatusCode::BAD_REQUEST,
+                    _ => return,
+                };
+                let phase = *watch.phase();
+                if let Phase::Head { began } = phase {
+                    server.count_broken(status, began);
                 }
                 return;
             }

@@ -28,6 +28,7 @@ struct Open {
 const INLETS: &str = r#"
 inlets:
   - {name: workspace, preset: slack, secrets: [{secret: signing-old}, {secret: signing}]}
+  - {name: people, preset: slack, secrets: [{secret: signing}], users: {token: {secret: users}}}
   - {name: product, preset: track, secrets: [{secret: write-key}]}
   - {name: won, preset: salesforce, kind: http, secrets: [{secret: in-path}], event: {trigger: salesforce.record_updated}}
   - {name: rows, preset: sheet, secrets: [{secret: old}, {secret: new}]}
@@ -40,6 +41,11 @@ inlets:
 "#;
 
 async fn open(name: &str, inlet: &str) -> Open {
+    open_with(name, inlet, "").await
+}
+
+/// `more` is of the configuration beside `inlet`.
+async fn open_with(name: &str, inlet: &str, more: &str) -> Open {
     let cluster = MockCluster::new(1).unwrap();
     let topics = format!("topics: {{events: {name}-events, dead_letters: {name}-dead}}");
     let dir = std::env::temp_dir().join(format!("leadlane-inlets-{name}-{}", std::process::id()));
@@ -51,11 +57,12 @@ async fn open(name: &str, inlet: &str) -> Open {
         ("in-path", "a b/c"),
         ("old", "0ld"),
         ("new", "n3w"),
+        ("users", "xoxb-hunter2"),
     ] {
         std::fs::write(dir.join(name), value).unwrap();
     }
     let text = format!(
-        "kafka: {{brokers: '{}'}}\nsecrets: {{dir: '{}'}}\n{topics}\ninlet: {{listen: '127.0.0.1:0', {inlet}}}\n{INLETS}",
+        "kafka: {{brokers: '{}'}}\nsecrets: {{dir: '{}'}}\n{topics}\ninlet: {{listen: '127.0.0.1:0', {inlet}}}\n{more}\n{INLETS}",
         cluster.bootstrap_servers(),
         dir.display()
     );
@@ -114,6 +121,10 @@ fn status(answer: &str) -> u16 {
 }
 
 fn signed(secret: &str, time: i64, body: &[u8]) -> Vec<u8> {
+    signed_for("workspace", secret, time, body)
+}
+
+fn signed_for(inlet: &str, secret: &str, time: i64, body: &[u8]) -> Vec<u8> {
     let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("v0:{time}:").as_bytes());
     mac.update(body);
@@ -124,11 +135,8 @@ fn signed(secret: &str, time: i64, body: &[u8]) -> Vec<u8> {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let time = format!("X-Slack-Request-Timestamp: {time}");
-    post(
-        "/inlets/workspace",
-        &[&time, &format!("X-Slack-Signature: v0={hex}")],
-        body,
-    )
+    let signature = format!("X-Slack-Signature: v0={hex}");
+    post(&format!("/inlets/{inlet}"), &[&time, &signature], body)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -263,6 +271,32 @@ async fn slacks_requests_are_signed_recent_and_answered_in_its_way() {
 }
 
 #[tokio::test]
+async fn who_acted_is_looked_up_and_an_event_goes_on_without() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let slack = format!("slack: {{api_url: 'http://{}/api'}}", listener.local_addr().unwrap());
+    let sandbox = crate::sandbox::Sandbox::new(crate::sandbox::Settings::default());
+    tokio::spawn(sandbox.clone().serve(listener, std::future::pending()));
+    let open = open_with("people", "body_max: 1MB", &slack).await;
+    let reaction = |id: &str, user: &str| {
+        let event = serde_json::json!({"type": "reaction_added", "user": user, "event_ts": "1.1"});
+        let envelope = serde_json::json!({"event_id": id, "team_id": "T1", "event": event}).to_string();
+        signed_for("people", "s1gning", NOW, envelope.as_bytes())
+    };
+    for (id, user) in [("Ev1", "U0123ABCD"), ("Ev2", "U0123ABCD"), ("Ev3", "nobody")] {
+        assert_eq!(status(&open.ask(&reaction(id, user)).await), 200);
+    }
+    let bot = br#"{"event_id":"Ev4","event":{"type":"message","bot_id":"B1","user":"U0456ABCD","event_ts":"1.1"}}"#;
+    assert_eq!(status(&open.ask(&signed_for("people", "s1gning", NOW, bot)).await), 200);
+    let events = open.events().await;
+    let profiles: Vec<_> = events.iter().map(|event| &event["payload"]["user_profile"]).collect();
+    let known = serde_json::json!({"id": "U0123ABCD", "name": "u0123abcd", "real_name": "u0123abcd", "role": "member"});
+    assert_eq!(profiles, [&known, &known, &serde_json::Value::Null]);
+    // One look-up for each who counts, and none for what is left out.
+    assert_eq!(sandbox.log().len(), 2);
+    open.close().await;
+}
+
+#[tokio::test]
 async fn each_wrong_request_has_its_status_and_is_counted() {
     let open = open("wrong", "body_max: 1000").await;
     let rows = "Authorization: Bearer n3w";
@@ -375,6 +409,13 @@ async fn records_stand_alone_and_each_system_hears_what_it_waits_for() {
         "{answer}"
     );
 
+    became_events(&open, trace).await;
+    became_letters(&open, survey).await;
+    open.close().await;
+}
+
+/// Each event of the requests above, with its own key and the request's trace.
+async fn became_events(open: &Open, trace: &str) {
     let records = open.records(&open.config.topics.events).await;
     let found: Vec<_> = records
         .iter()
@@ -400,7 +441,10 @@ async fn records_stand_alone_and_each_system_hears_what_it_waits_for() {
     );
     let written: String = events.iter().map(ToString::to_string).collect();
     assert!(!written.contains("wr1te") && !written.contains("hunter2"), "{written}");
+}
 
+/// Each record of the requests above that is no event.
+async fn became_letters(open: &Open, survey: &[u8]) {
     let letters = open.letters().await;
     let found: Vec<_> = letters
         .iter()
@@ -448,7 +492,6 @@ async fn records_stand_alone_and_each_system_hears_what_it_waits_for() {
         ("invalid_event", "2018-07-12T18:36:58Z")
     );
     assert_eq!(letters[3].key.as_deref().unwrap_or_default(), b"");
-    open.close().await;
 }
 
 fn base64(text: &str) -> String {

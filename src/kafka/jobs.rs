@@ -92,7 +92,8 @@ impl Jobs {
             .name("jobs".to_owned())
             .spawn({
                 let (consumer, stop, polled_at) = (Arc::clone(&consumer), Arc::clone(&stop), Arc::clone(&polled_at));
-                move || read(&consumer, &events, &stop, &polled_at, began)
+                let pulse = Pulse::new(super::session_timeout(&config.kafka) / 2);
+                move || read(&consumer, &events, &stop, &polled_at, began, pulse)
             })
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Self {
@@ -118,22 +119,25 @@ impl Jobs {
         self.consumer.resume(&list)
     }
 
-    /// Where a predecessor left `partition`.
-    pub fn committed(&self, partition: i32) -> Result<Committed, KafkaError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition);
-        let list = self.consumer.committed_offsets(list, ANSWER_WAIT)?;
-        let Some(element) = list.find_partition(&self.topic, partition) else {
-            return Ok(Committed::default());
-        };
-        let offset = match element.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        };
-        Ok(Committed {
-            offset,
-            outcomes_from: element.metadata().split(' ').next().and_then(|from| from.parse().ok()),
-        })
+    /// Where a predecessor left `partition`, to be asked on a thread that may wait.
+    pub fn committed(&self, partition: i32) -> impl FnOnce() -> Result<Committed, KafkaError> + Send + use<> {
+        let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
+        move || {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&topic, partition);
+            let list = consumer.committed_offsets(list, ANSWER_WAIT)?;
+            let Some(element) = list.find_partition(&topic, partition) else {
+                return Ok(Committed::default());
+            };
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            Ok(Committed {
+                offset,
+                outcomes_from: element.metadata().split(' ').next().and_then(|from| from.parse().ok()),
+            })
+        }
     }
 
     /// Commits the lowest unsettled offset of each partition, with the place of its outcomes.
@@ -163,12 +167,43 @@ impl Jobs {
     }
 }
 
+/// Whether a poll says that we are still a member. The first after a standstill (a SIGSTOP) may return before
+/// librdkafka has noticed that the session is over, which it looks for once a second.
+struct Pulse {
+    silence_max: Duration,
+    last: Duration,
+    unsure_until: Duration,
+}
+
+/// By then librdkafka has noticed, and has announced what is lost.
+const NOTICED_AFTER: Duration = Duration::from_secs(2);
+
+impl Pulse {
+    fn new(silence_max: Duration) -> Self {
+        Self {
+            silence_max,
+            last: Duration::ZERO,
+            unsure_until: Duration::ZERO,
+        }
+    }
+
+    /// A poll ended at `now`, since any fixed moment. Whether it counts.
+    fn beat(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.last) > self.silence_max {
+            self.unsure_until = now + NOTICED_AFTER;
+        }
+        self.last = now;
+        now >= self.unsure_until
+    }
+}
+
 fn read(
     consumer: &BaseConsumer<JobsContext>,
     events: &tokio::sync::mpsc::Sender<Event>,
     stop: &AtomicBool,
     polled_at: &AtomicI64,
     began: Instant,
+    mut pulse: Pulse,
 ) {
     let mut leaving = false;
     loop {
@@ -177,10 +212,10 @@ fn read(
             consumer.unsubscribe();
         }
         let polled = consumer.poll(Duration::from_millis(50));
-        polled_at.store(
-            i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
-            Ordering::Relaxed,
-        );
+        let now = began.elapsed();
+        if pulse.beat(now) {
+            polled_at.store(i64::try_from(now.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        }
         let event = match polled {
             None if leaving && consumer.assignment().is_ok_and(|list| list.count() == 0) => {
                 drop(events.blocking_send(Event::Left));
@@ -259,5 +294,19 @@ impl std::fmt::Debug for Jobs {
         f.debug_struct("Jobs")
             .field("topic", &self.topic)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_right_after_a_standstill_do_not_count() {
+        let mut pulse = Pulse::new(Duration::from_secs(5));
+        let at = Duration::from_millis;
+        assert!(pulse.beat(at(50)) && pulse.beat(at(5_050)));
+        assert!(!pulse.beat(at(19_000)) && !pulse.beat(at(19_050)) && !pulse.beat(at(20_999)));
+        assert!(pulse.beat(at(21_000)) && pulse.beat(at(21_050)));
     }
 }

@@ -63,6 +63,8 @@ impl Reader {
         for (partition, offset) in partitions {
             list.add_partition_offset(topic, *partition, offset.map_or(Offset::Beginning, Offset::Offset))?;
         }
+        // Without a connection yet, librdkafka looks at what is assigned only once a second.
+        drop(consumer.fetch_metadata(Some(topic), ANSWER_WAIT));
         consumer.assign(&list)?;
         Ok(Self { consumer })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Back, Loop};
+use super::{AGAIN_AFTER, Back, Loop};
 use crate::config::Config;
 use crate::delivery::Outcome;
 use crate::delivery::limit::Micros;
@@ -59,10 +59,14 @@ impl Loop {
         let left = self.jobs.committed(partition);
         let (config, back, now) = (Arc::clone(&self.at.config), self.back.clone(), (self.at.now)());
         tokio::task::spawn_blocking(move || {
-            let recalled = left
+            let recalled = left()
                 .map_err(|error| error.to_string())
                 .and_then(|left| recall(&config, partition, left, now))
                 .map(Box::new);
+            if recalled.is_err() {
+                // It is tried again, but not at once.
+                std::thread::sleep(AGAIN_AFTER);
+            }
             drop(back.send(Back::Recalled {
                 partition,
                 generation,
@@ -135,6 +139,10 @@ fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Resu
         .map_err(failed)?;
     let counted = end - i64::try_from(config.sender.dedup_ids_max).unwrap_or(end);
     let known = of_window.unwrap_or(end).max(counted).max(0);
+    // A rule's `max_rate` looks back for an hour.
+    let hour = reader
+        .offset_at(topic, partition, (now - HOUR) / 1000)
+        .map_err(failed)?;
     let outcomes_from = left.outcomes_from.unwrap_or(0).min(end);
     let mut recalled = Recalled {
         committed: left.offset.unwrap_or(0),
@@ -143,7 +151,7 @@ fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Resu
         known_since: now - window,
         ..Recalled::default()
     };
-    let from = known.min(outcomes_from);
+    let from = known.min(outcomes_from).min(hour.unwrap_or(end).max(counted).max(0));
     if from >= end {
         return Ok(recalled);
     }
@@ -171,4 +179,5 @@ fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Resu
     }
 }
 
+const HOUR: Micros = 3_600_000_000;
 const SILENCE: Duration = Duration::from_secs(30);

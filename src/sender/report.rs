@@ -19,7 +19,7 @@ impl Loop {
             let place = self
                 .dispatch
                 .place(*number)
-                .filter(|place| place.offset > partition.committed);
+                .filter(|place| place.offset > partition.committed || only.is_some());
             if let Some(place) = place {
                 partition.committed = place.offset;
                 offsets.insert(*number, (place.offset, place.outcomes_from));

@@ -39,7 +39,6 @@ impl Loop {
             detail,
             "a record is no delivery job; dead letter"
         );
-        self.at.metrics.dead_letter(Reason::NotDecodable);
         self.write_dead_letter(Arc::new(DeadLetter {
             at,
             generation,
@@ -91,7 +90,6 @@ impl Loop {
             words = detail,
             "dead letter"
         );
-        self.at.metrics.dead_letter(reason);
         self.write_dead_letter(Arc::new(DeadLetter {
             at: settled.at,
             generation,
@@ -172,11 +170,14 @@ impl Loop {
             value: Some(&letter.value),
             headers: crate::kafka::headers(headers.into_iter().chain(ids).chain(trace)),
         };
-        let (back, letter) = (self.back.clone(), Arc::clone(&letter));
+        let (back, metrics, letter) = (self.back.clone(), Arc::clone(&self.at.metrics), Arc::clone(&letter));
         self.at.producer.write(&record, move |ack| {
             let (at, generation) = (letter.at, letter.generation);
+            if ack.is_ok() {
+                metrics.dead_letter(letter.reason);
+            }
             let message = match (ack, &letter.settled) {
-                (Ok(_), Some(settled)) => Back::DeadLettered(Arc::clone(settled)),
+                (Ok(_), Some(settled)) => Back::Outcome(Arc::clone(settled)),
                 (Ok(_), None) => Back::Acked {
                     at,
                     generation,

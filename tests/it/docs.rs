@@ -314,13 +314,15 @@ fn the_first_rule_works_as_readme_says() {
             .find(|block| block.starts_with(&format!("# {name}\n")));
         put(name, &found.unwrap_or_else(|| panic!("README has no {name}")))
     };
-    let (config, rule, event) = (
+    let (config, inlets, rule, event) = (
         named("my.yaml"),
+        named("my-inlets.yaml"),
         named("my-rule.yaml"),
         put("my-event.json", &blocks("json")[0]),
     );
     for arguments in [
         vec!["--config", &config, "config", "check"],
+        vec!["--config", &inlets, "config", "check"],
         vec!["--config", &config, "rules", "validate", &rule],
         vec!["events", "validate", &event],
     ] {

@@ -19,7 +19,6 @@ pub(crate) fn part(variable: &str) -> String {
 }
 
 /// Whether the long tests were asked for.
-#[expect(clippy::disallowed_methods, reason = "the run says it by a variable")]
 pub(crate) fn full() -> bool {
     std::env::var_os("LEADLANE_TEST_FULL").is_some()
 }

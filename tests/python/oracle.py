@@ -151,6 +151,7 @@ class Run:
     arrivals: list
     summary: list
     latency: float
+    request: float
     concurrency: int
     batch_max: int
 
@@ -325,8 +326,12 @@ class Verdict:
 
     def disruption(self, arrival, but=("cut-destination",)):
         """What had befallen the senders, or Kafka, before an arrival's outcome was in Kafka for sure."""
+        # Of a request that gets no answer the outcome comes when the sender has given up waiting.
+        unanswered = arrival["status"] is None or any(one["kind"] == "cut-destination" and one["start"] - 1 <= arrival["time"] <= one["end"]
+                                                      for one in self.run.disruptions)
+        flight = FLIGHT_SECONDS + (self.run.request if unanswered else 0)
         found = [one for one in self.run.disruptions if one["kind"] not in but
-                 and one["start"] - FLIGHT_SECONDS <= arrival["time"] <= ended(one)]
+                 and one["start"] - flight <= arrival["time"] <= ended(one)]
         # A kill explains more than the rest does: least is asked of it.
         return min(found, key=lambda one: (one["kind"] == "kill", one["start"]), default=None)
 

@@ -53,17 +53,23 @@ impl Dispatch {
     }
 
     /// Jobs go back to where they were, not before the time given.
-    fn back(&mut self, lane: usize, mut entries: Vec<Entry>, epoch: u64, not_before: Micros) {
+    fn back(&mut self, lane: usize, entries: Vec<Entry>, epoch: u64, not_before: Micros) {
+        let entries = self.still_ours(entries, epoch);
+        let (aside, held): (Vec<Entry>, Vec<Entry>) =
+            (entries.into_iter()).partition(|entry| self.tried.get(&entry.at()).is_some_and(|tried| tried.aside));
+        self.lanes[lane].lane.step_aside(aside, not_before);
+        self.lanes[lane].lane.hold(held, not_before);
+    }
+
+    /// Those whose partitions neither went away nor are about to.
+    fn still_ours(&self, mut entries: Vec<Entry>, epoch: u64) -> Vec<Entry> {
         let retired = |entry: &Entry| {
             self.partitions
                 .get(&entry.at().partition)
                 .is_none_or(|owned| owned.retired)
         };
         entries.retain(|entry| !self.is_stale(entry, epoch) && !retired(entry));
-        let (aside, held): (Vec<Entry>, Vec<Entry>) =
-            (entries.into_iter()).partition(|entry| self.tried.get(&entry.at()).is_some_and(|tried| tried.aside));
-        self.lanes[lane].lane.step_aside(aside, not_before);
-        self.lanes[lane].lane.hold(held, not_before);
+        entries
     }
 
     /// What was asked before the message: the message goes next, whatever came of it, and its own
@@ -107,15 +113,14 @@ impl Dispatch {
         let (lane, credential) = (flight.lane, self.lanes[flight.lane].credential);
         let count = flight.entries.len();
         if count > 1 && answers.iter().all(|answer| answer.verdict == Verdict::BatchRefused) {
-            // Halves from here on; a single record that is refused is at fault itself.
-            self.lanes[lane].batch_max = count.div_ceil(2);
-            self.back(lane, flight.entries, flight.epoch, now);
+            // A single record that is refused is at fault itself.
+            let entries = self.still_ours(flight.entries, flight.epoch);
+            self.lanes[lane].lane.halve(entries, now);
             return Vec::new();
         }
         let freeze = self.react(&flight, &answers, now);
         let all_delivered = answers.iter().all(|answer| answer.verdict == Verdict::Delivered);
         if all_delivered && self.credentials[credential].provider == Provider::Clevertap {
-            self.lanes[lane].batch_max = self.settings.batch_max;
             self.widen(credential);
         }
         let attempts = flight.entries.iter().filter_map(|entry| self.tried.get(&entry.at()));

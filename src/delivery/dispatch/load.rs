@@ -116,7 +116,7 @@ impl Dispatch {
             Provider::Slack => (1, SLACK_CHUNK),
             Provider::Clevertap => {
                 let batches = credential.in_flight_max + BATCHES;
-                (state.batch_max, self.settings.batch_max * batches)
+                (self.settings.batch_max, self.settings.batch_max * batches)
             }
         };
         let room = self

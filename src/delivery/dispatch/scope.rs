@@ -30,10 +30,7 @@ impl Dispatch {
             ActionType::SlackWebhook => Some(self.rate(job, None).unwrap_or(settings.webhook_rate)),
             ActionType::ClevertapProfile | ActionType::ClevertapEvent => None,
         };
-        let (single, batch_max) = match job.action.provider() {
-            Provider::Slack => (true, 1),
-            Provider::Clevertap => (false, settings.batch_max),
-        };
+        let single = job.action.provider() == Provider::Slack;
         self.lanes.push(LaneState {
             id: id.clone(),
             credential,
@@ -42,7 +39,6 @@ impl Dispatch {
             frozen_until: Micros::MIN,
             served: 0,
             queued: None,
-            batch_max,
             join: Step::Unasked,
             open: Step::Unasked,
             channel: None,

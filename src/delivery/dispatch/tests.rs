@@ -352,6 +352,47 @@ fn a_refused_batch_is_halved_down_to_the_bad_record() {
 }
 
 #[test]
+fn the_halves_of_a_refused_batch_take_no_others_along() {
+    let mut bench = Bench::new(settings());
+    let record = |number: i64| {
+        job(
+            number,
+            ActionType::ClevertapEvent,
+            "clevertap:acme",
+            &format!("id-{number}"),
+        )
+    };
+    (0..5).for_each(|number| bench.accept(record(number)));
+    let (mut requests, mut next) = (0, 5);
+    while let Some(attempt) = bench.next(START + 60 * SECOND) {
+        // There is always more to send.
+        for _ in 0..if requests < 20 { 5 } else { 0 } {
+            bench.accept(record(next));
+            next += 1;
+        }
+        requests += 1;
+        let (bad, old): (Vec<_>, Vec<_>) = (attempt.jobs.iter().map(|job| job.event_id.as_str()))
+            .filter(|id| ["e-0", "e-1", "e-2", "e-3", "e-4"].contains(id))
+            .partition(|id| *id == "e-3");
+        let refused = !bad.is_empty();
+        let alone = bad.len() + old.len() == attempt.jobs.len();
+        assert!(!refused || alone, "{:?}", attempt.jobs.len());
+        bench.answer(
+            &attempt,
+            if refused {
+                Verdict::BatchRefused
+            } else {
+                Verdict::Delivered
+            },
+        );
+        if bench.settled.iter().any(|settled| settled.dead.is_some()) {
+            break;
+        }
+    }
+    assert!(requests < 12, "{requests}");
+}
+
+#[test]
 fn a_job_that_alone_keeps_failing_steps_aside_and_is_given_up() {
     let mut bench = Bench::new(settings());
     bench.accept(slack(1, "C1"));

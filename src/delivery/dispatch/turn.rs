@@ -59,7 +59,7 @@ impl Dispatch {
         let counted = self.request(lane) == Request::Send;
         let spacer = state.spacer.as_ref().filter(|_| counted);
         let spaced = spacer.map_or(Micros::MIN, |spacer| spacer.ready_at());
-        let ready = state.lane.ready_at(&self.caps, state.batch_max)?;
+        let ready = state.lane.ready_at(&self.caps, self.settings.batch_max)?;
         Some(ready.max(state.frozen_until).max(spaced).max(now))
     }
 
@@ -138,7 +138,7 @@ impl Dispatch {
             caps: &self.caps,
             loaded: &|at: JobAt| payloads.contains_key(&at),
             spacing,
-            batch_max: state.batch_max,
+            batch_max: self.settings.batch_max,
             digest_max,
             chunk,
         };

@@ -8,7 +8,7 @@ use crate::support::full;
 fn every_promise_is_kept_whatever_fails() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chaos");
     let long = ["--minutes", "5", "--kills", "20", "--seed", "20"];
-    let short = ["--minutes", "0.4", "--kills", "3", "--seed", "3", "--calm", "8"];
+    let short = ["--minutes", "0.35", "--kills", "2", "--seed", "3", "--calm", "8"];
     let output = Command::new(script)
         .args(if full() { long.as_slice() } else { &short })
         .args(["--binary", env!("CARGO_BIN_EXE_leadlane")])

@@ -438,9 +438,13 @@ impl Group {
             .for_each(|partition| self.hand_to_another(world, partition));
     }
 
-    fn idle(&self) -> bool {
+    fn idle(&self, world: &World) -> bool {
         let idle = |process: &Process| {
-            process.dispatch.waiting() == 0 && process.flying.is_empty() && process.writing.is_empty()
+            let read = |(partition, next): (&i32, &i64)| *next as usize == world.jobs[partition].len();
+            process.dispatch.waiting() == 0
+                && process.flying.is_empty()
+                && process.writing.is_empty()
+                && process.reads.iter().all(read)
         };
         self.processes.iter().all(idle) && self.owners.values().all(Option::is_some)
     }
@@ -479,7 +483,7 @@ fn simulate(seed: u64) {
             group.rebalance_one(&mut world);
         }
         group.turn(&mut world);
-        if !world.storm && group.idle() {
+        if !world.storm && group.idle(&world) {
             break;
         }
         assert!(world.now < end + 3600 * SECOND, "seed {seed}: it never drains");
