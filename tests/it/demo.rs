@@ -106,7 +106,7 @@ fn inlets_lead_to_clevertap(lines: &[&str], all: &str) {
         from(
             posted,
             &format!("answered  200 by the inlet {inlet}: it is in Kafka"),
-            &all,
+            all,
         );
         assert_eq!(posted.iter().filter(|line| **line == arrived).count(), 1, "{all}");
     }
