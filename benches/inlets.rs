@@ -1,7 +1,7 @@
 //! An inlet beside a bare axum endpoint with a producer, on a real Kafka, in turns.
 //!
 //! Both take small JSON events, one a request over kept connections, and answer once Kafka has the event. First
-//! as fast as 64 connections go, then 2,500 a second on a schedule, whose latency counts from the time that a
+//! as fast as 512 connections go, then 2,500 a second on a schedule, whose latency counts from the time that a
 //! request was meant to be sent. Every event must be in Kafka exactly once; times never fail the run. See
 //! benches/README.md.
 
@@ -23,7 +23,6 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 const ROUNDS: usize = 3;
-const CONNECTIONS: u64 = 64;
 /// Half of what has to be reached.
 const SCHEDULED: u64 = 2_500;
 const SECONDS: u64 = 10;
@@ -35,8 +34,9 @@ fn main() {
     if let Ok(listen) = std::env::var(BARE) {
         return bare(&brokers, &listen);
     }
-    let count: u64 = std::env::var("LEADLANE_BENCH_EVENTS").map_or(60_000, |count| count.parse().unwrap());
-    let bench = Bench::new(&brokers);
+    let count: u64 = std::env::var("LEADLANE_BENCH_EVENTS").map_or(300_000, |count| count.parse().unwrap());
+    let connections = std::env::var("LEADLANE_BENCH_CONNECTIONS").map_or(512, |count| count.parse().unwrap());
+    let bench = Bench::new(&brokers, connections);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -122,10 +122,11 @@ struct Bench {
     config: Config,
     brokers: String,
     listen: String,
+    connections: u64,
 }
 
 impl Bench {
-    fn new(brokers: &str) -> Self {
+    fn new(brokers: &str, connections: u64) -> Self {
         let run = format!("bench-inlets-{}", std::process::id());
         let dir = std::env::temp_dir().join(&run);
         std::fs::create_dir_all(dir.join("secrets")).unwrap();
@@ -151,6 +152,7 @@ impl Bench {
             config: Config::parse("bench", &text, []).unwrap(),
             brokers: brokers.to_owned(),
             listen: listen.to_string(),
+            connections,
             dir,
         };
         assert!(
@@ -205,15 +207,19 @@ impl Bench {
     }
 
     async fn post(&self, run: &str, count: u64, rate: Option<u64>) -> (Duration, Vec<Duration>) {
-        let began = Instant::now();
-        let mut connections = tokio::task::JoinSet::new();
-        for connection in 0..CONNECTIONS {
-            let (listen, run) = (self.listen.clone(), run.to_owned());
-            connections.spawn(async move {
-                let mut stream = TcpStream::connect(listen).await.unwrap();
-                stream.set_nodelay(true).unwrap();
+        let mut streams = Vec::new();
+        for _ in 0..self.connections {
+            let stream = TcpStream::connect(&self.listen).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            streams.push(stream);
+        }
+        let (began, connections) = (Instant::now(), self.connections);
+        let mut posting = tokio::task::JoinSet::new();
+        for (connection, mut stream) in (0..).zip(streams) {
+            let run = run.to_owned();
+            posting.spawn(async move {
                 let (mut times, mut buffer) = (Vec::new(), vec![0; 4096]);
-                for number in (connection..count).step_by(CONNECTIONS as usize) {
+                for number in (connection..count).step_by(connections as usize) {
                     let meant = match rate {
                         None => Instant::now(),
                         Some(rate) => began + Duration::from_secs_f64(number as f64 / rate as f64),
@@ -232,7 +238,7 @@ impl Bench {
                 times
             });
         }
-        let times = connections.join_all().await.into_iter().flatten().collect();
+        let times = posting.join_all().await.into_iter().flatten().collect();
         (began.elapsed(), times)
     }
 }
