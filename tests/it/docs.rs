@@ -37,6 +37,7 @@ pub(crate) fn metrics_text() -> String {
     metrics.lag("lead-events", 0, Some(1));
     metrics.committed(1, &[Duration::from_millis(5)]);
     metrics.inlet_answered("other", 404, Duration::from_millis(5));
+    metrics.inlet_answered("an-inlet", 503, Duration::from_millis(5));
     metrics.inlet_took("an-inlet", [1, 0, 0]);
     metrics.text()
 }

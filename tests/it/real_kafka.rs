@@ -1,6 +1,7 @@
 //! On a real Apache Kafka: what the promises rest on.
 
 mod chaos;
+mod clients;
 mod commands;
 mod inlet_topics;
 mod inlets;
