@@ -13,10 +13,10 @@ use crate::lead::{self, Lookup};
 use crate::path::Path;
 use crate::rules::SecretName;
 use crate::rules::condition::Condition;
-use crate::template::{OnMissing, Stop, Target, Template};
 
 mod canonical;
 mod decode;
+mod fields;
 mod outbound;
 pub mod preset;
 mod read;
@@ -24,6 +24,7 @@ mod take;
 
 use canonical::canonical;
 pub use decode::{Batch, Received, Rows};
+use fields::{EventFields, EventId, PayloadFields};
 pub(crate) use outbound::ACKNOWLEDGEMENT;
 pub use preset::Preset;
 pub use take::Taken;
@@ -118,63 +119,6 @@ pub enum Format {
 enum Unwrap {
     Whole,
     Path(Path),
-}
-
-#[derive(Debug, Clone)]
-struct EventFields {
-    event_id: EventId,
-    trigger: Trigger,
-    /// The time that the event is received, unless said.
-    occurred_at: Option<Time>,
-    lead_id: LeadId,
-    others: Vec<(String, Shape)>,
-}
-
-#[derive(Debug, Clone)]
-enum EventId {
-    Text(First),
-    /// Of the inlet's name and the record.
-    Hash,
-}
-
-#[derive(Debug, Clone)]
-enum Trigger {
-    Text(First),
-    /// By what stands at a path.
-    Map(Path, Vec<(String, String)>),
-}
-
-#[derive(Debug, Clone)]
-enum LeadId {
-    Text(First),
-    /// The first of these columns that is filled, in any case.
-    Column(Vec<String>),
-}
-
-#[derive(Debug, Clone)]
-struct Time {
-    time: First,
-    /// When the sender's clock said it was sent; the difference to ours is made up for.
-    sent_at: Option<First>,
-}
-
-/// The first of these whose every value is there.
-#[derive(Debug, Clone)]
-struct First(Vec<Template>);
-
-/// A further field of the event: one value, or an object of them.
-#[derive(Debug, Clone)]
-enum Shape {
-    One(Template),
-    Members(Vec<(String, Shape)>),
-}
-
-#[derive(Debug, Clone, Default)]
-struct PayloadFields {
-    /// The record itself, unless said.
-    from: Option<Path>,
-    /// Members beside those.
-    with: Vec<(String, Path)>,
 }
 
 /// A lead event made of a record, as JSON.
@@ -387,122 +331,6 @@ impl Unwrap {
             Unwrap::Whole => "$",
             Unwrap::Path(path) => path.as_str(),
         }
-    }
-}
-
-impl First {
-    /// `None` where something is missing in each of them.
-    fn render(&self, field: &str, scope: &Scope<'_>) -> Result<Option<String>, String> {
-        for template in &self.0 {
-            match template.render(scope, Target::Plain, OnMissing::Skip) {
-                Ok(text) if text.trim().is_empty() => {}
-                Ok(text) => return Ok(Some(text)),
-                Err(Stop::Skip { .. }) => {}
-                Err(Stop::Fail { detail }) => return Err(format!("event.{field}: {detail}")),
-            }
-        }
-        Ok(None)
-    }
-
-    fn required(&self, field: &str, scope: &Scope<'_>) -> Result<String, String> {
-        self.render(field, scope)?.ok_or_else(|| {
-            let asked = self.0.iter().map(Template::as_str).collect::<Vec<_>>();
-            format!("event.{field}: {} is missing", asked.join(" or "))
-        })
-    }
-}
-
-impl Trigger {
-    fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
-        match self {
-            Trigger::Text(text) => text.required("trigger", scope),
-            Trigger::Map(path, map) => {
-                let value = scope.lookup(path).map(|value| value.to_text().into_owned());
-                let found = map.iter().find(|(from, _)| Some(from) == value.as_ref());
-                let to = found.map(|(_, to)| to.clone());
-                to.ok_or_else(|| format!("event.trigger: what stands at {path} has no trigger"))
-            }
-        }
-    }
-}
-
-impl LeadId {
-    fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
-        let columns = match self {
-            LeadId::Text(text) => return text.required("lead_id", scope),
-            LeadId::Column(columns) => columns,
-        };
-        let members = scope.record.as_object().into_iter().flatten();
-        let filled: Vec<(&String, String)> = members
-            .filter_map(|(name, value)| Some((name, lead::Value::of_json(value)?.to_text().trim().to_owned())))
-            .filter(|(_, text)| !text.is_empty())
-            .collect();
-        let found = columns.iter().find_map(|column| {
-            let mut named = filled
-                .iter()
-                .filter(|(name, _)| name.trim().eq_ignore_ascii_case(column));
-            named.next().map(|(_, text)| text.clone())
-        });
-        found.ok_or_else(|| format!("event.lead_id: no column {} is filled", columns.join(", ")))
-    }
-}
-
-impl Time {
-    /// The time by the sender's clock, put right by when that clock said it was sent.
-    fn render(&self, scope: &Scope<'_>, now: Timestamp) -> Result<Timestamp, String> {
-        let Some(text) = self.time.render("occurred_at", scope)? else {
-            return Ok(now);
-        };
-        let time = crate::dates::parse(&text).map_err(|error| format!("event.occurred_at: {error}"))?;
-        let sent_at = match &self.sent_at {
-            Some(sent_at) => sent_at.render("occurred_at", scope)?,
-            None => None,
-        };
-        let sent_at = sent_at.and_then(|text| crate::dates::parse(&text).ok());
-        let corrected = sent_at.and_then(|sent_at| now.checked_sub(sent_at.until(time).ok()?.negate()).ok());
-        Ok(corrected.unwrap_or(time))
-    }
-}
-
-impl Shape {
-    fn render(&self, field: &str, scope: &Scope<'_>) -> Result<Option<Value>, String> {
-        match self {
-            Shape::One(template) => template
-                .render_json(scope, Target::Plain, OnMissing::Empty)
-                .map_err(|stop| format!("{field}: {stop}")),
-            Shape::Members(members) => {
-                let mut object = Map::new();
-                for (name, shape) in members {
-                    if let Some(value) = shape.render(&format!("{field}.{name}"), scope)? {
-                        object.insert(name.clone(), value);
-                    }
-                }
-                Ok(Some(Value::Object(object)))
-            }
-        }
-    }
-}
-
-impl PayloadFields {
-    fn of(&self, scope: &Scope<'_>) -> Result<Value, String> {
-        let from = match &self.from {
-            None => Some(scope.record),
-            Some(path) => scope.follow(path),
-        };
-        let Some(members) = from.and_then(Value::as_object) else {
-            let path = self.from.as_ref().map_or("$", Path::as_str);
-            return Err(format!("payload: {path} is no object"));
-        };
-        let mut members = members.clone();
-        for (name, path) in &self.with {
-            if let Some(value) = scope.follow(path) {
-                members.insert(name.clone(), value.clone());
-            }
-        }
-        if let Some(item) = scope.item {
-            members.insert("item".to_owned(), item.clone());
-        }
-        Ok(Value::Object(members))
     }
 }
 

@@ -2,11 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::fields::{EventFields, EventId, First, LeadId, PayloadFields, Shape, Time, Trigger};
 use super::preset::{NAMES, Preset};
-use super::{
-    EventFields, EventId, First, Format, Inlet, Key, LeadId, Mapping, PayloadFields, Place, Shape, Source, Time,
-    Trigger, Unwrap,
-};
+use super::{Format, Inlet, Key, Mapping, Place, Source, Unwrap};
 use crate::lead;
 use crate::path::Path;
 use crate::rules::read::field::{Object, Reader};

@@ -338,7 +338,11 @@ fn answered(answer: Answer) -> Response<Full<Bytes>> {
 }
 
 fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
-    let text = serde_json::json!({"error": refusal.said}).to_string();
+    // `code` and `message` are what client libraries of `track` look for; without them some take any error for
+    // the network's, and try again for minutes.
+    let code = refusal.status.canonical_reason().unwrap_or_default();
+    let code = code.to_ascii_lowercase().replace(' ', "_");
+    let text = serde_json::json!({"error": refusal.said, "code": code, "message": refusal.said}).to_string();
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = refusal.status;
     let mut set = |name: HeaderName, value: &'static str| {
