@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::sealed::Sealed;
 use crate::secrets::Secrets;
 use crate::secrets::keys::Keys;
-use crate::{feed, processor, sender};
+use crate::{feed, inlets, processor, sender};
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -27,6 +27,8 @@ pub enum Role {
     Processor,
     /// Sends delivery jobs to Slack and CleverTap.
     Sender,
+    /// Takes in what other systems send, over HTTP and from their topics.
+    Inlets,
     /// Serves health and metrics alone.
     Admin,
 }
@@ -74,6 +76,9 @@ pub async fn run(
         .map(|worker| readiness.wait_for(&format!("worker {worker} to join the group of the events")))
         .collect();
     let jobs_ready = has(Role::Sender).then(|| readiness.wait_for("the sender to join the group of the jobs"));
+    let inlets_ready = has(Role::Inlets).then(|| readiness.wait_for("the inlets to open"));
+    let reads_topics = has(Role::Inlets) && !config.foreign_topics().is_empty();
+    let topics_ready = reads_topics.then(|| readiness.wait_for("the inlets to join the group of their topics"));
     let admin = Arc::new(Admin {
         metrics: Arc::clone(&metrics),
         readiness,
@@ -95,6 +100,12 @@ pub async fn run(
     if let Some(ready) = rules_ready {
         tasks.push(shared.start(ready, events_ready, jobs_ready)?);
     }
+    if let Some(ready) = inlets_ready {
+        tasks.push(shared.start_inlets(ready)?);
+    }
+    if let Some(ready) = topics_ready {
+        tasks.push(shared.start_topic_inlets(ready)?);
+    }
     // The loops alone hold on to `ended`, so that it closes when the last of them is over.
     drop(shared);
     tokio::select! {
@@ -115,7 +126,7 @@ pub async fn run(
     }
 }
 
-/// What both loops are started with.
+/// What the loops are started with.
 #[derive(Debug, Clone)]
 struct Shared {
     config: Arc<Config>,
@@ -162,7 +173,7 @@ impl Shared {
 
     /// One thread a worker, until all have ended.
     async fn run_workers(self, rules: watch::Receiver<RulesInForce>, events_ready: Vec<Flag>) {
-        let instance = self.config.processor.instance.clone().unwrap_or_else(hostname);
+        let instance = self.instance();
         let workers = events_ready.into_iter().enumerate().map(|(number, ready)| {
             let surroundings = processor::Surroundings {
                 config: Arc::clone(&self.config),
@@ -192,6 +203,31 @@ impl Shared {
         drop(joined.await);
     }
 
+    /// What names this process in its transactional ids.
+    fn instance(&self) -> String {
+        self.config.processor.instance.clone().unwrap_or_else(hostname)
+    }
+
+    /// The thread that reads the inlets' topics.
+    fn start_topic_inlets(&self, ready: Flag) -> anyhow::Result<JoinHandle<()>> {
+        let surroundings = inlets::topic::Surroundings {
+            config: Arc::clone(&self.config),
+            limits: self.limits,
+            metrics: Arc::clone(&self.metrics),
+            stop: self.stop.clone(),
+            ready,
+            now: now_millis,
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let (instance, ended) = (self.instance(), self.ended.clone());
+        let thread = std::thread::Builder::new().name("inlets".to_owned()).spawn(move || {
+            if let Err(error) = inlets::topic::run(&surroundings, &instance) {
+                drop(ended.send(error));
+            }
+        })?;
+        Ok(tokio::task::spawn_blocking(move || drop(thread.join())))
+    }
+
     fn start_sender(&self, ready: Flag, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<JoinHandle<()>> {
         let secrets = secrets(&self.config)?;
         let destinations = Arc::new(Destinations::new(&self.config, secrets)?);
@@ -212,6 +248,24 @@ impl Shared {
                 drop(ended.send(error));
             }
             producer.flush(Duration::from_secs(5));
+        }))
+    }
+
+    fn start_inlets(&self, ready: Flag) -> anyhow::Result<JoinHandle<()>> {
+        let surroundings = inlets::Surroundings {
+            secrets: secrets(&self.config)?,
+            config: Arc::clone(&self.config),
+            limits: self.limits,
+            metrics: Arc::clone(&self.metrics),
+            stop: self.stop.clone(),
+            ready,
+            now: now_micros,
+        };
+        let ended = self.ended.clone();
+        Ok(tokio::spawn(async move {
+            if let Err(error) = inlets::run(surroundings).await {
+                drop(ended.send(error));
+            }
         }))
     }
 }

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use crate::app::{self, Role};
 use crate::config::Config;
 use crate::kafka::topics;
+use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::Metrics;
+use crate::registry::{Lookup, Registry};
 
 mod backlog;
 mod dead_letters;
@@ -181,8 +183,11 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
 
 async fn serve(config: Config, roles: &[Role], stop: watch::Receiver<bool>) -> Result<(), CliError> {
     let limits = topics::check(&config).await.map_err(CliError::failed)?;
-    let all = [Role::Processor, Role::Sender, Role::Admin];
+    let all = [Role::Processor, Role::Sender, Role::Inlets, Role::Admin];
     let roles = if roles.is_empty() { &all } else { roles };
+    if roles.contains(&Role::Inlets) {
+        topics::check_foreign(&config).map_err(CliError::failed)?;
+    }
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
     app::run(Arc::new(config), roles, limits, metrics, stop)
         .await
@@ -217,6 +222,7 @@ async fn topics(config: &Config, command: &Topics, json: bool) -> Result<(), Cli
         }
         Topics::Check => {
             topics::check(config).await.map_err(CliError::failed)?;
+            topics::check_foreign(config).map_err(CliError::failed)?;
             print(if json {
                 r#"{"id":"topics","ok":true}"#
             } else {
@@ -251,6 +257,28 @@ fn print(line: &str) -> Result<(), CliError> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => Err(CliError::failed(format!("stdout: {error}"))),
     }
+}
+
+/// Waits for what a command asks that otherwise needs no runtime.
+fn wait_for<T>(asked: impl Future<Output = T>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime
+        .map_err(|error| CliError::failed(error.to_string()))?
+        .block_on(asked))
+}
+
+/// Asks the schema registry for one schema.
+fn look_up(config: &Config, id: SchemaId, schemas: &mut Schemas) -> Result<(), CliError> {
+    let registry = Registry::of(&config.schema_registry).map_err(|error| CliError::Invalid(error.to_string()))?;
+    let Some(registry) = registry else {
+        schemas.deny(id, "no schema registry is configured; set schema_registry.url");
+        return Ok(());
+    };
+    match wait_for(registry.schema(id))?.map_err(|error| CliError::failed(error.to_string()))? {
+        Lookup::Schema { text, references } => schemas.learn(id, &text, &references),
+        Lookup::Denied(detail) => schemas.deny(id, detail),
+    }
+    Ok(())
 }
 
 /// Who runs the command, for the audit.

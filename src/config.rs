@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::delivery::limit::Rate;
+use crate::inlet::{Inlet, Source};
 use crate::secrets::keys::PublicKey;
 use crate::secrets::{Secret, SecretRef};
 
@@ -39,6 +40,9 @@ pub struct Config {
     pub secrets: Secrets,
     pub admin: Admin,
     pub metrics: Metrics,
+    pub inlet: InletServer,
+    #[serde(with = "form::inlets")]
+    pub inlets: Vec<Inlet>,
     pub log: Log,
 }
 
@@ -206,6 +210,18 @@ pub struct Metrics {
     pub rules_max: usize,
 }
 
+/// Where the inlets of kind http listen; never the admin's listener.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InletServer {
+    pub listen: SocketAddr,
+    /// A request's body, inflated.
+    #[serde(with = "bytes")]
+    pub body_max: usize,
+    /// Requests in flight; beyond it the answer is 503.
+    pub in_flight_max: usize,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
@@ -294,6 +310,29 @@ impl Config {
         let config = read(&place, &root)?;
         check::check(&config).map_err(|(key, message)| ConfigError::Invalid { place, key, message })?;
         Ok(config)
+    }
+
+    /// The inlet of this name; the error names those that are there.
+    pub fn inlet(&self, name: &str) -> Result<&Inlet, String> {
+        let found = self.inlets.iter().find(|inlet| inlet.name == name);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.inlets.iter().map(|inlet| inlet.name.as_str()).collect();
+            match names.is_empty() {
+                true => format!("there is no inlet {name}: the configuration has none; add it under inlets"),
+                false => format!("there is no inlet {name}; the configuration has {}", names.join(", ")),
+            }
+        })
+    }
+
+    /// The topics of others that inlets read, each with those inlets.
+    pub fn foreign_topics(&self) -> BTreeMap<&str, Vec<&Inlet>> {
+        let mut topics: BTreeMap<&str, Vec<&Inlet>> = BTreeMap::new();
+        for inlet in &self.inlets {
+            if let Source::Topic { topic } = &inlet.source {
+                topics.entry(topic).or_default().push(inlet);
+            }
+        }
+        topics
     }
 
     /// The effective configuration as YAML-compatible JSON, secrets masked.

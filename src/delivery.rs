@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::reason::Reason;
 
 pub mod backlog;
+pub mod clevertap;
 pub mod digest;
 pub mod dispatch;
 pub mod lane;

@@ -1,6 +1,6 @@
 //! The demo: everything in one process, to see the main job run.
 //!
-//! librdkafka's mock broker stands in for Kafka, the sandbox for Slack and CleverTap; the processor
+//! librdkafka's mock broker stands in for Kafka, the sandbox for Slack and CleverTap; the inlets, the processor
 //! and the sender are the real ones, and so is the command that replays a dead letter. Believable
 //! events come at a steady rate with a few bad ones among them, and on the way a few things go wrong
 //! (`acts`). The mock proves nothing about promises: it forgets transactional offsets and shows
@@ -26,10 +26,11 @@ use crate::secrets::SecretRef;
 
 mod acts;
 mod events;
+mod inlets;
 mod story;
 mod view;
 
-use acts::Acts;
+use acts::{Acts, Played};
 use story::Story;
 use view::View;
 
@@ -100,11 +101,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
     let mut frame = tokio::time::interval(Duration::from_millis(250));
     while !*asked.borrow() && ends.is_none_or(|ends| Instant::now() < ends) {
         if let Some(played) = acts.next(view.settles(), &mut source, &sandbox)? {
-            view.tell(&format!("meanwhile {}", played.said));
-            played
-                .events
-                .iter()
-                .for_each(|(key, value)| write_event(&config, &producer, key, value, &view));
+            perform(played, &config, &producer, &view);
         }
         if let Some(letter) = acts.replay(view.died()) {
             replay(letter, folder.config_file(), &view);
@@ -119,7 +116,10 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
             _ = frame.tick() => view.frame(),
             _ = asked.changed() => {}
         }
-        anyhow::ensure!(!running.is_finished(), "the demo's processor or sender ended early");
+        anyhow::ensure!(
+            !running.is_finished(),
+            "the demo's inlets, processor or sender ended early"
+        );
     }
     stop.send_replace(true);
     running.await??;
@@ -128,7 +128,18 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
     Ok(())
 }
 
-const ROLES: [Role; 2] = [Role::Processor, Role::Sender];
+/// Tells an act, and lets those speak who have a part in it.
+fn perform(played: Played, config: &Config, producer: &Producer, view: &View) {
+    view.tell(&format!("meanwhile {}", played.said));
+    for (key, value) in &played.events {
+        write_event(config, producer, key, value, view);
+    }
+    if let Some(post) = played.post {
+        post.send(config.inlet.listen, view);
+    }
+}
+
+const ROLES: [Role; 3] = [Role::Inlets, Role::Processor, Role::Sender];
 
 fn create_topics(cluster: &MockCluster<'_, impl ClientContext>, config: &Config) -> anyhow::Result<()> {
     let topics = [
@@ -197,6 +208,7 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
         api_url: Some(format!("http://{sandbox}")),
     };
     config.clevertap.accounts = [("acme".to_owned(), account)].into();
+    inlets::open(&mut config)?;
     Ok(config)
 }
 
@@ -232,6 +244,9 @@ impl Folder {
             folder.0.join("ops-webhook"),
             format!("http://{sandbox}/services/T0DEMO/B0DEMO/operations"),
         )?;
+        for (name, value) in inlets::SECRETS {
+            std::fs::write(folder.0.join(name), value)?;
+        }
         Ok(folder)
     }
 

@@ -3,7 +3,7 @@
 //! A [`LeadEvent`] borrows from the record it was decoded from where it can, so that decoding
 //! an event which no rule matches allocates next to nothing. The decoders are in `json` and
 //! `avro`; [`decode`] chooses between them by the record's first bytes. Whatever form an event
-//! came in, [`LeadEvent::lookup`] answers paths on it in one way.
+//! came in, [`Lookup`] answers paths on it in one way.
 
 mod avro;
 pub mod decode;
@@ -143,6 +143,12 @@ pub enum Value<'e> {
     Json(Cow<'e, serde_json::Value>),
 }
 
+/// What paths can be followed on: a lead event, or a record that is to become one.
+pub trait Lookup {
+    /// What stands at `path`, or `None` when it is missing or null.
+    fn lookup(&self, path: &Path) -> Option<Value<'_>>;
+}
+
 /// The names that stand first in a path to a lead event's own field.
 pub const FIELDS: [&str; 28] = [
     "event_id",
@@ -201,22 +207,10 @@ pub fn trigger_label(trigger: &str) -> &'static str {
         .unwrap_or("other")
 }
 
-impl LeadEvent<'_> {
-    /// The price a price filter compares: `payout` for `publisher_earning_received`, `revenue`
-    /// for `revenue_ping_back`, `price` for the rest.
-    pub fn filter_price(&self) -> Option<Decimal> {
-        match self.trigger.rsplit('.').next() {
-            Some("publisher_earning_received") => self.payout,
-            Some("revenue_ping_back") => self.revenue,
-            _ => self.price,
-        }
-    }
-
-    /// What stands at `path`, or `None` when it is missing or null.
-    ///
+impl Lookup for LeadEvent<'_> {
     /// A path whose first name is no field of a lead event is looked up in `payload`; in an
     /// inlet's event a field that is null is looked up there too.
-    pub fn lookup(&self, path: &Path) -> Option<Value<'_>> {
+    fn lookup(&self, path: &Path) -> Option<Value<'_>> {
         let steps = path.steps();
         let found = match self.own_field(path.root(), &steps[1..]) {
             Some(own) => own,
@@ -226,6 +220,18 @@ impl LeadEvent<'_> {
             return self.in_payload(steps);
         }
         found
+    }
+}
+
+impl LeadEvent<'_> {
+    /// The price a price filter compares: `payout` for `publisher_earning_received`, `revenue`
+    /// for `revenue_ping_back`, `price` for the rest.
+    pub fn filter_price(&self) -> Option<Decimal> {
+        match self.trigger.rsplit('.').next() {
+            Some("publisher_earning_received") => self.payout,
+            Some("revenue_ping_back") => self.revenue,
+            _ => self.price,
+        }
     }
 
     fn in_payload(&self, steps: &[Step]) -> Option<Value<'_>> {

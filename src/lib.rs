@@ -21,16 +21,17 @@
 //! | attempt | one try to send one job, or one batch of jobs |
 //! | outcome | how a job ended, or where it stands: one record per attempt in `delivery-outcomes` |
 //! | dead letter | a record that can go no further without a person: kept whole, with the reason |
+//! | inlet | a named way in for events that no producer of ours publishes |
 //!
 //! Verbs: decode, match, render, plan, commit, send, settle.
 //!
 //! # The modules, in reading order
 //!
 //! - The core, which is pure (no I/O, no clock, no randomness): [`lead`] and [`path`], [`rules`], [`template`] and
-//!   [`dates`], [`delivery`], [`sealed`], [`reason`], [`yaml`].
+//!   [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
-//! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`].
+//! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`], [`inlets`].
 //! - [`app`], the only place that knows them all; above it [`demo`] and [`cli`].
 //!
 //! # The way of one lead event
@@ -68,6 +69,8 @@ pub mod delivery;
 pub mod demo;
 pub mod destination;
 pub mod feed;
+pub mod inlet;
+pub mod inlets;
 pub mod kafka;
 pub mod lead;
 pub mod metrics;

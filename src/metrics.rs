@@ -3,7 +3,7 @@
 //! Label sets are closed: no lead id, no text and no URL ever becomes one.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -50,11 +50,45 @@ pub struct Metrics {
     payload_bytes: IntGauge,
     jobs_reread: IntCounter,
     digests: IntCounter,
+    inlets: Inlets,
     ready: IntGauge,
+}
+
+#[derive(Debug)]
+struct Inlets {
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    events: IntCounterVec,
+}
+
+impl Inlets {
+    fn build(make: &Maker) -> prometheus::Result<Self> {
+        Ok(Self {
+            requests: make.counters(
+                "inlet_requests_total",
+                "Requests to inlets answered, by status; what is for no inlet is other.",
+                &["inlet", "status"],
+            )?,
+            request_duration: make.histograms(
+                "inlet_request_duration_seconds",
+                "Time from a request's first byte to its answer.",
+                "inlet",
+                buckets(0.001, 2.0, 16),
+            )?,
+            events: make.counters(
+                "inlet_events_total",
+                "What became of what inlets took in: lead events, dead letters, records left out.",
+                &["inlet", "result"],
+            )?,
+        })
+    }
 }
 
 /// Why a lane is frozen; a closed set.
 pub const FROZEN: [&str; 2] = ["throttled", "credential_refused"];
+
+/// What becomes of what an inlet takes in; a closed set.
+const INLET_RESULTS: [&str; 3] = ["accepted", "dead", "left_out"];
 
 impl Metrics {
     pub fn new(rules_max: usize) -> Self {
@@ -77,7 +111,8 @@ impl Metrics {
                 "events_dead_total", "Lead events that became dead letters, by reason.", &["reason"],
             )?,
             events_lost: make.counter(
-                "events_lost_total", "Lead events that retention removed before they were read.",
+                "events_lost_total",
+                "Lead events, and records of inlets' topics, that retention removed before they were read.",
             )?,
             matches: make.counters(
                 "matches_total", "Rules that held for an event, by trigger and action.", &["trigger", "action"],
@@ -101,9 +136,9 @@ impl Metrics {
             attempts: make.counters(
                 "attempts_total", "Attempts to send, by what came of them.", &["provider", "result"],
             )?,
-            attempt_duration: make.histograms("attempt_duration_seconds", "Time from request to answer.", short)?,
+            attempt_duration: make.histograms("attempt_duration_seconds", "Time from request to answer.", "provider", short)?,
             outcomes: make.counters("outcomes_total", "Outcomes, final and not.", &["provider", "outcome"])?,
-            delivery_age: make.histograms("delivery_age_seconds", "Time from the event to its being accepted.", long)?,
+            delivery_age: make.histograms("delivery_age_seconds", "From the event to its being accepted.", "provider", long)?,
             lane_backlog: make.gauges("lane_backlog", "Jobs waiting in lanes.", &["provider"])?,
             backlog_seconds: make.seconds(
                 "backlog_seconds",
@@ -125,6 +160,7 @@ impl Metrics {
             payload_bytes: make.gauge("payload_bytes", "Bytes of jobs' payloads held in memory.")?,
             jobs_reread: make.counter("jobs_reread_total", "Jobs read again from Kafka when their turn came.")?,
             digests: make.counter("digests_total", "Messages that stood for several jobs.")?,
+            inlets: Inlets::build(&make)?,
             ready: make.gauge("ready", "1 once the process has all that /readyz waits for.")?,
             registry: make.0,
         };
@@ -311,9 +347,75 @@ impl Metrics {
         self.ready.set(i64::from(ready));
     }
 
+    /// The inlets that this process serves; their names are labels.
+    pub fn inlets<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
+        for name in names {
+            for result in INLET_RESULTS {
+                self.inlets.events.with_label_values(&[name, result]);
+            }
+        }
+    }
+
+    /// A request to an inlet was answered. `inlet` is a name of the configuration, or `other`.
+    pub fn inlet_answered(&self, inlet: &str, status: u16, took: Duration) {
+        self.inlets
+            .requests
+            .with_label_values(&[inlet, &status.to_string()])
+            .inc();
+        self.inlets
+            .request_duration
+            .with_label_values(&[inlet])
+            .observe(took.as_secs_f64());
+    }
+
+    /// What an inlet took in is in Kafka, or left out: so many lead events, dead letters and records.
+    pub fn inlet_took(&self, inlet: &str, [accepted, dead, left_out]: [u64; 3]) {
+        for (result, count) in INLET_RESULTS.into_iter().zip([accepted, dead, left_out]) {
+            self.inlets.events.with_label_values(&[inlet, result]).inc_by(count);
+        }
+    }
+
     /// One message was sent for several jobs.
     pub fn digest(&self) {
         self.digests.inc();
+    }
+}
+
+/// The lags that one reader tells. A lag that nobody can tell any more is none: its partition is
+/// another's now, or Kafka is silent.
+#[derive(Debug)]
+pub struct Lags {
+    metrics: Arc<Metrics>,
+    told: Vec<(String, i32)>,
+}
+
+impl Lags {
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            told: Vec::new(),
+        }
+    }
+
+    /// By topic and partition; these in place of those before.
+    pub fn tell(&mut self, lags: Vec<(String, i32, i64)>) {
+        self.forget();
+        for (topic, partition, lag) in lags {
+            self.metrics.lag(&topic, partition, Some(lag));
+            self.told.push((topic, partition));
+        }
+    }
+
+    fn forget(&mut self) {
+        for (topic, partition) in self.told.drain(..) {
+            self.metrics.lag(&topic, partition, None);
+        }
+    }
+}
+
+impl Drop for Lags {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 
@@ -351,9 +453,9 @@ impl Maker {
         self.add(Histogram::with_opts(options)?)
     }
 
-    fn histograms(&self, name: &str, help: &str, buckets: Vec<f64>) -> prometheus::Result<HistogramVec> {
+    fn histograms(&self, name: &str, help: &str, label: &str, buckets: Vec<f64>) -> prometheus::Result<HistogramVec> {
         let options = HistogramOpts::new(name, help).buckets(buckets);
-        self.add(HistogramVec::new(options, &["provider"])?)
+        self.add(HistogramVec::new(options, &[label])?)
     }
 }
 

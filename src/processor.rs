@@ -11,11 +11,11 @@ use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::delivery::{ActionType, DeliveryJob, Outcome, job_id};
 use crate::kafka::topics::Limits;
-use crate::kafka::worker::{Record, Worker, WriteError};
+use crate::kafka::worker::{Record, Share, Worker, WriteError, keep_running};
 use crate::kafka::{self, Fault, Message};
 use crate::lead::decode::{DecodeError, decode};
 use crate::lead::schemas::{SchemaId, Schemas};
-use crate::metrics::Metrics;
+use crate::metrics::{Lags, Metrics};
 use crate::reason::Reason;
 use crate::registry::{Lookup, Registry};
 use crate::rules::log::Rules;
@@ -136,39 +136,13 @@ pub struct Surroundings {
 pub fn run(surroundings: &Surroundings, instance: &str, number: usize) -> anyhow::Result<()> {
     let registry = Registry::of(&surroundings.config.schema_registry)?;
     let mut schemas = Schemas::new();
-    let mut fatal: Vec<Instant> = Vec::new();
-    while !*surroundings.stop.borrow() {
-        let built = Worker::connect(&surroundings.config, instance, number, surroundings.limits.record_max);
-        let ended = built.and_then(|worker| Loop::new(surroundings, &worker, registry.as_ref()).run(&mut schemas));
-        match ended {
-            Ok(()) => return Ok(()),
-            Err(Fault::Fatal { message, fenced }) => {
-                fatal.retain(|at| at.elapsed() < Duration::from_secs(60));
-                fatal.push(Instant::now());
-                tracing::error!(
-                    worker = number,
-                    message,
-                    "the worker is rebuilt from the committed offsets"
-                );
-                if fatal.len() >= 3 {
-                    let twin = if fenced {
-                        format!(
-                            "; another process has the same processor.instance {instance:?}, and each must have its own"
-                        )
-                    } else {
-                        String::new()
-                    };
-                    anyhow::bail!("worker {number} failed three times within a minute: {message}{twin}");
-                }
-            }
-            Err(Fault::Retriable(message) | Fault::Abort(message)) => {
-                // The broker is away; the next try waits for it in turn.
-                tracing::warn!(worker = number, message, "the worker waits for the broker");
-                std::thread::sleep(Duration::from_millis(500));
-            }
-        }
-    }
-    Ok(())
+    let share = Share::of_events(&surroundings.config, instance, number);
+    let stop = || *surroundings.stop.borrow();
+    let work = || {
+        let worker = Worker::connect(&surroundings.config, &share, surroundings.limits.record_max)?;
+        Loop::new(surroundings, &worker, registry.as_ref()).run(&mut schemas)
+    };
+    keep_running(&format!("worker {number}"), instance, stop, work).map_err(anyhow::Error::msg)
 }
 
 /// A schema that has to be looked up, and the record that needs it: partition and offset.
@@ -180,8 +154,7 @@ struct Loop<'l> {
     registry: Option<&'l Registry>,
     evaluated: Evaluated,
     lag_at: Instant,
-    /// The partitions whose lag was told last.
-    lag_of: Vec<i32>,
+    lags: Lags,
 }
 
 impl<'l> Loop<'l> {
@@ -192,7 +165,7 @@ impl<'l> Loop<'l> {
             registry,
             evaluated: Evaluated::default(),
             lag_at: Instant::now(),
-            lag_of: Vec::new(),
+            lags: Lags::new(&at.metrics),
         }
     }
 
@@ -254,11 +227,11 @@ impl<'l> Loop<'l> {
                 now,
                 &mut self.evaluated,
             ) {
-                self.worker.rewind(place.0, place.1)?;
+                self.worker.rewind(source.topic, place.0, place.1)?;
                 return Ok(Some((id, place)));
             }
             self.write(&message, source)?;
-            self.worker.consumed(place.0, place.1);
+            self.worker.consumed(source.topic, place.0, place.1);
         }
         Ok(None)
     }
@@ -433,31 +406,24 @@ impl<'l> Loop<'l> {
             schemas.deny(id, "no schema registry is configured; set schema_registry.url");
             return Ok(());
         };
-        self.worker.pause(true)?;
-        let mut wait = Duration::from_millis(200);
-        while !*self.at.stop.borrow() {
-            match self.at.runtime.block_on(registry.schema(id)) {
-                Ok(Lookup::Schema { text, references }) => {
-                    schemas.learn(id, &text, &references);
-                    break;
-                }
-                Ok(Lookup::Denied(detail)) => {
-                    schemas.deny(id, detail);
-                    break;
-                }
-                Err(error) => {
+        let at = self.at;
+        let answer = self.worker.wait_for(
+            || *at.stop.borrow(),
+            || {
+                let asked = at.runtime.block_on(registry.schema(id));
+                if let Err(error) = &asked {
                     tracing::warn!(schema = %id, kafka.partition = place.0, kafka.offset = place.1, %error, "events wait for the schema registry");
+                    self.report();
                 }
-            }
-            // Records that slip through while paused are read again.
-            if let Some(message) = self.worker.poll(wait)? {
-                self.worker.rewind(message.partition(), message.offset())?;
-                self.worker.pause(true)?;
-            }
-            wait = (wait * 2).min(Duration::from_secs(5));
-            self.report();
+                asked.ok()
+            },
+        )?;
+        match answer {
+            Some(Lookup::Schema { text, references }) => schemas.learn(id, &text, &references),
+            Some(Lookup::Denied(detail)) => schemas.deny(id, detail),
+            None => {}
         }
-        self.worker.pause(false)
+        Ok(())
     }
 
     fn report(&mut self) {
@@ -465,28 +431,11 @@ impl<'l> Loop<'l> {
         let metrics = &self.at.metrics;
         metrics.committed(happened.jobs, &happened.commits);
         metrics.aborted(happened.aborts);
-        metrics.events_lost(happened.events_lost);
+        metrics.events_lost(happened.lost);
         if self.lag_at.elapsed() >= Duration::from_secs(5) {
             self.lag_at = Instant::now();
-            self.forget_lag();
-            for (partition, lag) in self.worker.lag() {
-                metrics.lag(&self.at.config.topics.events, partition, Some(lag));
-                self.lag_of.push(partition);
-            }
+            self.lags.tell(self.worker.lag());
         }
-    }
-
-    /// A lag that nobody can tell any more is none: its partition is another's now, or Kafka is silent.
-    fn forget_lag(&mut self) {
-        for partition in self.lag_of.drain(..) {
-            self.at.metrics.lag(&self.at.config.topics.events, partition, None);
-        }
-    }
-}
-
-impl Drop for Loop<'_> {
-    fn drop(&mut self) {
-        self.forget_lag();
     }
 }
 

@@ -18,12 +18,13 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use crate::lead::{Entity, LeadEvent};
+use crate::lead::{Entity, LeadEvent, Lookup};
 use crate::template::{OnMissing, Template};
 use condition::{Comparison, Condition};
 pub use credential::{Account, Secret, SecretName};
 
 pub mod check;
+pub mod clevertap;
 pub mod condition;
 mod credential;
 pub mod index;
@@ -146,14 +147,14 @@ pub enum ActionKind {
         account: Account,
         user: User,
         created_at: Option<Template>,
-        properties: Vec<(String, Property)>,
+        properties: Properties,
     },
     ClevertapEvent {
         account: Account,
         user: User,
         created_at: Option<Template>,
         event_name: Template,
-        properties: Vec<(String, Property)>,
+        properties: Properties,
     },
 }
 
@@ -178,6 +179,26 @@ pub enum To {
 pub enum User {
     Identity(Template),
     ObjectId(Template),
+}
+
+/// What CleverTap is told of a user or an event.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Properties {
+    /// An object that is sent on whole.
+    pub whole: Option<Whole>,
+    /// Those that the rule names itself; they come in place of the object's own.
+    pub named: Vec<(String, Property)>,
+}
+
+/// An object of the event whose members become properties, without each being named.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Whole {
+    /// Gives the object, or the JSON text of one.
+    pub from: Template,
+    /// The object's names, and what CleverTap is told instead.
+    pub rename: Vec<(String, String)>,
+    /// The object's names that are left out.
+    pub drop: Vec<String>,
 }
 
 /// The value of a CleverTap property.

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::dates;
-use crate::lead::{LeadEvent, Value};
+use crate::lead::{Lookup, Value};
 use crate::path::Path;
 use filters::Filter;
 
@@ -79,6 +79,19 @@ impl Template {
         })
     }
 
+    /// The value at a path, as it is.
+    pub fn of_path(path: Path) -> Self {
+        let text = path.as_str().into();
+        let placeholder = Placeholder {
+            head: Head::Path(path),
+            filters: Box::default(),
+        };
+        Self {
+            text,
+            parts: [Part::Placeholder(placeholder)].into(),
+        }
+    }
+
     /// The template as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -105,7 +118,7 @@ impl Template {
     }
 
     /// The template as text. It may come out blank; the caller decides what that means.
-    pub fn render(&self, event: &LeadEvent<'_>, target: Target, on_missing: OnMissing) -> Result<String, Stop> {
+    pub fn render(&self, event: &dyn Lookup, target: Target, on_missing: OnMissing) -> Result<String, Stop> {
         let platform_dates = target == Target::Clevertap && self.is_one_placeholder();
         let mut written = String::with_capacity(self.text.len());
         for part in &self.parts {
@@ -132,7 +145,7 @@ impl Template {
     /// value is missing and `on_missing` is `Empty`; anything else is text. Slack knows only text.
     pub fn render_json(
         &self,
-        event: &LeadEvent<'_>,
+        event: &dyn Lookup,
         target: Target,
         on_missing: OnMissing,
     ) -> Result<Option<serde_json::Value>, Stop> {
@@ -147,7 +160,7 @@ impl Template {
 
     /// The template as an instant, in any form that [`dates`] reads. A missing value fails: who
     /// asks for a date by a template wants no other.
-    pub fn render_time(&self, event: &LeadEvent<'_>) -> Result<Timestamp, Stop> {
+    pub fn render_time(&self, event: &dyn Lookup) -> Result<Timestamp, Stop> {
         let value = match self.alone() {
             Some(placeholder) => placeholder.value(event, false, OnMissing::Fail)?,
             None => None,
@@ -196,7 +209,7 @@ impl Placeholder {
     /// The value after all filters; `None` where it is missing and may be.
     fn value<'v>(
         &'v self,
-        event: &'v LeadEvent<'_>,
+        event: &'v dyn Lookup,
         platform_dates: bool,
         on_missing: OnMissing,
     ) -> Result<Option<Value<'v>>, Stop> {

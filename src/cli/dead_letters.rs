@@ -127,9 +127,22 @@ impl Letter {
         self.header("reason")?.parse().ok()
     }
 
-    /// Where the record was read: topic, partition and offset.
+    /// The inlets that it is a dead letter of: the one that its header names, or all that read its topic.
+    fn inlet_names<'s>(&'s self, config: &'s Config) -> Vec<&'s str> {
+        let source = self.header("source-topic").unwrap_or_default();
+        if let Some(name) = self.header("inlet").or(source.strip_prefix("inlet:")) {
+            return vec![name];
+        }
+        let inlets = config.foreign_topics().remove(source).unwrap_or_default();
+        inlets.into_iter().map(|inlet| inlet.name.as_str()).collect()
+    }
+
+    /// Where the record was read: topic, partition and offset; or the inlet that it was posted to.
     fn source(&self) -> String {
         let part = |name| self.header(name).unwrap_or("?");
+        if part("source-topic").starts_with("inlet:") {
+            return part("source-topic").to_owned();
+        }
         format!(
             "{} {}-{}",
             part("source-topic"),
@@ -230,7 +243,7 @@ fn object(letter: &Letter, replayed: bool) -> Value {
         "failed_at": letter.header("failed-at"), "source_topic": letter.header("source-topic"),
         "source_partition": number("source-partition"), "source_offset": number("source-offset"),
         "event_id": letter.header("event-id"), "rule_id": letter.header("rule-id"), "job_id": letter.header("job-id"),
-        "lane": letter.lane(), "replayed": replayed,
+        "lane": letter.lane(), "inlet": letter.header("inlet"), "replayed": replayed,
     })
 }
 
@@ -248,7 +261,9 @@ fn line(letter: &Letter, replayed: bool) -> String {
         letter.source()
     );
     let lane = letter.lane();
+    let named = letter.source().starts_with("inlet:");
     for (name, value) in [
+        ("inlet", letter.header("inlet").filter(|_| !named)),
         ("rule", letter.header("rule-id")),
         ("event", letter.header("event-id")),
         ("job", letter.header("job-id")),

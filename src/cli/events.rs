@@ -6,165 +6,291 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{CliError, print};
+use crate::app::now_millis;
 use crate::config::Config;
+use crate::inlet::{Event, Inlet, Rows, Taken};
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::topics;
-use crate::lead::decode::{DecodeError, decode};
+use crate::lead::decode::decode;
 use crate::lead::encode;
 use crate::lead::schemas::Schemas;
+use crate::reason::Reason;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Events {
     /// Send events, one JSON object a line; lines that are no lead event are told and left out
     Send {
-        /// A file of JSON lines, or - for stdin
-        file: PathBuf,
-        /// How the events are written: as the lines are, or as Avro single objects
-        #[arg(long, value_enum, default_value_t = Format::Json)]
-        format: Format,
+        #[command(flatten)]
+        input: Input,
+        /// How the events are written: as the lines are, or as Avro single objects; csv says instead what the file
+        /// is [default: json; csv for a file whose name ends in .csv]
+        #[arg(long, value_enum)]
+        format: Option<Format>,
     },
     /// Say what would become of each line; needs no broker
     Validate {
-        /// A file of JSON lines, or - for stdin
-        file: PathBuf,
+        #[command(flatten)]
+        input: Input,
+        /// What the file is [default: json; csv for a file whose name ends in .csv]
+        #[arg(long, value_enum)]
+        format: Option<Lines>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Input {
+    /// A file of JSON lines, or of CSV with titles where an inlet is named; - for stdin
+    file: PathBuf,
+    /// Each line is a record that this inlet of the configuration maps
+    #[arg(long, value_name = "NAME")]
+    inlet: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     Json,
     Avro,
+    Csv,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Lines {
+    Json,
+    Csv,
 }
 
 pub(super) fn run(config: &Config, command: &Events, json: bool) -> Result<(), CliError> {
     match command {
-        Events::Send { file, format } => send(config, file, *format, json),
-        Events::Validate { file } => validate(file, json),
+        Events::Send { input, format } => {
+            let lines = match format {
+                None => None,
+                Some(Format::Json | Format::Avro) => Some(Lines::Json),
+                Some(Format::Csv) => Some(Lines::Csv),
+            };
+            let source = Source::of(config, input, lines)?;
+            send(config, &source, *format == Some(Format::Avro), json)
+        }
+        Events::Validate { input, format } => validate(&Source::of(config, input, *format)?, json),
     }
 }
 
-/// Calls `each` with the number and bytes of every line that isn't blank.
-fn lines(file: &Path, mut each: impl FnMut(u64, &[u8]) -> Result<(), CliError>) -> Result<(), CliError> {
-    let unreadable = |error: std::io::Error| CliError::Invalid(format!("{}: {error}", file.display()));
-    let input: Box<dyn Read> = if file.as_os_str() == "-" {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(std::fs::File::open(file).map_err(unreadable)?)
-    };
-    let mut input = BufReader::new(input);
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        if input.read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
-            break;
+/// What is read, and how its lines become events.
+struct Source<'s> {
+    file: &'s Path,
+    inlet: Option<&'s Inlet>,
+    lines: Lines,
+}
+
+impl<'s> Source<'s> {
+    fn of(config: &'s Config, input: &'s Input, lines: Option<Lines>) -> Result<Self, CliError> {
+        let ending = input.file.extension().and_then(|ending| ending.to_str());
+        let by_ending = ending.and_then(|ending| Lines::from_str(ending, true).ok());
+        let lines = lines.or(by_ending).unwrap_or(Lines::Json);
+        let inlet = match &input.inlet {
+            None => None,
+            Some(name) => Some(config.inlet(name).map_err(CliError::Invalid)?),
+        };
+        if lines == Lines::Csv && inlet.is_none() {
+            return Err(CliError::Invalid(format!(
+                "{}: a row of CSV becomes an event by an inlet's mapping; name the inlet by --inlet",
+                input.file.display()
+            )));
         }
-        let text = line.trim_ascii();
-        if !text.is_empty() {
-            each(number, text)?;
+        Ok(Self {
+            file: &input.file,
+            inlet,
+            lines,
+        })
+    }
+
+    /// Calls `each` with the number of every line that isn't blank, and with what becomes of it.
+    fn each(&self, mut each: impl FnMut(u64, Taken) -> Result<(), CliError>) -> Result<(), CliError> {
+        let unreadable = |error: std::io::Error| CliError::Invalid(format!("{}: {error}", self.file.display()));
+        let input: Box<dyn Read> = if self.file.as_os_str() == "-" {
+            Box::new(std::io::stdin())
+        } else {
+            Box::new(std::fs::File::open(self.file).map_err(unreadable)?)
+        };
+        let now = || Timestamp::from_millisecond(now_millis()).unwrap_or_default();
+        if let (Some(inlet), Lines::Csv) = (self.inlet, self.lines) {
+            let refused = |why| CliError::Invalid(format!("{}: {why}", self.file.display()));
+            for (number, row) in Rows::new(input).map_err(refused)? {
+                each(
+                    number,
+                    match row {
+                        Ok(row) => inlet.take_json(row, now()),
+                        Err(why) => refusal(Reason::NotDecodable, why),
+                    },
+                )?;
+            }
+            return Ok(());
+        }
+        let mut input = BufReader::new(input);
+        let mut line = Vec::new();
+        let schemas = Schemas::new();
+        for number in 1.. {
+            line.clear();
+            if input.read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
+                break;
+            }
+            let text = line.trim_ascii();
+            if text.is_empty() {
+                continue;
+            }
+            each(
+                number,
+                match self.inlet {
+                    None => lead_event(text, &schemas),
+                    Some(inlet) => match serde_json::from_slice(text) {
+                        Ok(value) => inlet.take_json(value, now()),
+                        Err(error) => refusal(
+                            Reason::NotDecodable,
+                            format!("malformed JSON at column {}", error.column()),
+                        ),
+                    },
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What a line should have been.
+    fn wanted(&self) -> String {
+        match self.inlet {
+            None => "no lead event".to_owned(),
+            Some(inlet) => format!("nothing that inlet {} can map", inlet.name),
         }
     }
-    Ok(())
 }
 
-fn refusal(error: &DecodeError) -> (&'static str, String) {
-    (
-        error.reason().map_or("needs_schema", crate::reason::Reason::as_str),
-        error.detail().to_owned(),
-    )
+fn refusal(reason: Reason, detail: String) -> Taken {
+    Taken {
+        refused: Some((reason, detail)),
+        ..Taken::default()
+    }
 }
 
-fn validate(file: &Path, json: bool) -> Result<(), CliError> {
+/// A line that is a lead event as it stands.
+fn lead_event(line: &[u8], schemas: &Schemas) -> Taken {
+    match decode(line, schemas) {
+        Ok(event) => Taken {
+            events: vec![Event {
+                event_id: event.event_id.to_string(),
+                lead_id: event.lead_id.to_string(),
+                json: line.to_owned(),
+            }],
+            ..Taken::default()
+        },
+        // A line in a registry's framing can't be looked up here.
+        Err(error) => refusal(
+            error.reason().unwrap_or(Reason::UnknownSchema),
+            error.detail().to_owned(),
+        ),
+    }
+}
+
+fn validate(source: &Source<'_>, json: bool) -> Result<(), CliError> {
     let schemas = Schemas::new();
     let mut refused = 0_u64;
-    lines(file, |number, line| {
-        let decoded = decode(line, &schemas);
-        if decoded.is_err() {
-            refused += 1;
+    source.each(|number, taken| {
+        for event in &taken.events {
+            let trigger = decode(&event.json, &schemas).map_or(String::new(), |event| event.trigger.to_string());
+            let id = &event.event_id;
+            print(&match json {
+                true => json!({"id": id, "line": number, "valid": true, "trigger": trigger}).to_string(),
+                false => format!("line {number}: {trigger} {id}"),
+            })?;
         }
-        print(&match (&decoded, json) {
-            (Ok(event), true) => {
-                json!({"id": &*event.event_id, "line": number, "valid": true, "trigger": &*event.trigger}).to_string()
-            }
-            (Ok(event), false) => format!("line {number}: {} {}", event.trigger, event.event_id),
-            (Err(error), json) => {
-                let (reason, detail) = refusal(error);
-                match json {
-                    true => json!({"id": null, "line": number, "valid": false, "reason": reason, "detail": detail})
-                        .to_string(),
-                    false => format!("line {number}: would be a dead letter: {reason}: {detail}"),
+        if taken.left_out > 0 {
+            print(&match json {
+                true => json!({"id": null, "line": number, "valid": true, "left_out": true}).to_string(),
+                false => format!("line {number}: is left out"),
+            })?;
+        }
+        if let Some((reason, detail)) = &taken.refused {
+            refused += 1;
+            let reason = reason.as_str();
+            print(&match json {
+                true => {
+                    json!({"id": null, "line": number, "valid": false, "reason": reason, "detail": detail}).to_string()
                 }
-            }
-        })
+                false => format!("line {number}: would be a dead letter: {reason}: {detail}"),
+            })?;
+        }
+        Ok(())
     })?;
     match refused {
         0 => Ok(()),
         refused => Err(CliError::Invalid(format!(
-            "{}: {refused} of the lines are no lead event",
-            file.display()
+            "{}: {refused} of the lines are {}",
+            source.file.display(),
+            source.wanted()
         ))),
     }
 }
 
-fn send(config: &Config, file: &Path, format: Format, json: bool) -> Result<(), CliError> {
+fn send(config: &Config, source: &Source<'_>, avro: bool, json: bool) -> Result<(), CliError> {
     topics::partitions(config, &config.topics.events).map_err(CliError::failed)?;
     let producer = Producer::new(config, 16 * 1024 * 1024).map_err(|error| CliError::failed(error.to_string()))?;
-    let schemas = Schemas::new();
     let (sent, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None::<String>)));
-    let mut refused = 0_u64;
-    lines(file, |number, line| {
-        let event = match decode(line, &schemas) {
-            Ok(event) => event,
-            Err(error) => {
-                let (reason, detail) = refusal(&error);
-                eprintln!("{}:{number}: not sent: {reason}: {detail}", file.display());
-                refused += 1;
-                return Ok(());
-            }
-        };
-        let avro;
-        let value = match format {
-            Format::Json => line,
-            Format::Avro => {
-                match encode::single_object(&event) {
-                    Ok(bytes) => avro = bytes,
-                    Err(error) => {
-                        eprintln!("{}:{number}: not sent: {error}", file.display());
-                        refused += 1;
-                        return Ok(());
+    let (mut left_out, mut refused) = (0_u64, 0_u64);
+    let file = source.file.display();
+    let schemas = Schemas::new();
+    source.each(|number, mut taken| {
+        left_out += taken.left_out;
+        let mut written = 0;
+        for mut event in taken.events {
+            if avro {
+                match to_avro(&event.json, &schemas) {
+                    Ok(bytes) => event.json = bytes,
+                    Err(why) => {
+                        taken.refused = Some((Reason::InvalidEvent, why));
+                        continue;
                     }
                 }
-                &avro
             }
-        };
-        let headers = crate::kafka::headers([("event-id", &*event.event_id)]);
-        let record = Record {
-            topic: &config.topics.events,
-            partition: None,
-            key: event.lead_id.as_bytes(),
-            value: Some(value),
-            headers,
-        };
-        let (sent, failed) = (Arc::clone(&sent), Arc::clone(&failed));
-        producer.write(&record, move |ack| match ack {
-            Ok(_) => drop(sent.fetch_add(1, Ordering::Relaxed)),
-            Err(error) => {
-                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("line {number}: {error}"))
-            }
-        });
+            written += 1;
+            let record = Record {
+                topic: &config.topics.events,
+                partition: None,
+                key: event.lead_id.as_bytes(),
+                value: Some(&event.json),
+                headers: crate::kafka::headers([("event-id", event.event_id.as_str())]),
+            };
+            let (sent, failed) = (Arc::clone(&sent), Arc::clone(&failed));
+            producer.write(&record, move |ack| match ack {
+                Ok(_) => drop(sent.fetch_add(1, Ordering::Relaxed)),
+                Err(error) => {
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("line {number}: {error}"))
+                }
+            });
+        }
+        if let Some((reason, detail)) = &taken.refused {
+            let part = if written == 0 { "not sent" } else { "not sent in whole" };
+            eprintln!("{file}:{number}: {part}: {reason}: {detail}");
+            refused += 1;
+        }
         Ok(())
     })?;
     let flushed = producer.flush(Duration::from_secs(60));
     let sent = sent.load(Ordering::Relaxed);
-    print(&match json {
-        true => json!({"id": config.topics.events, "sent": sent, "refused": refused}).to_string(),
-        false => format!("{sent} events sent to {}", config.topics.events),
+    let topic = &config.topics.events;
+    print(&match (json, source.inlet) {
+        (true, None) => json!({"id": topic, "sent": sent, "refused": refused}).to_string(),
+        (true, Some(_)) => json!({"id": topic, "sent": sent, "left_out": left_out, "refused": refused}).to_string(),
+        (false, None) => format!("{sent} events sent to {topic}"),
+        (false, Some(inlet)) => format!(
+            "{sent} events sent to {topic} by inlet {}, {left_out} records left out, {refused} lines refused",
+            inlet.name
+        ),
     })?;
     if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(CliError::failed(format!("{}: {error}", file.display())));
+        return Err(CliError::failed(format!("{file}: {error}")));
     }
     if !flushed {
         return Err(CliError::failed("not every event was acknowledged within a minute"));
@@ -172,8 +298,13 @@ fn send(config: &Config, file: &Path, format: Format, json: bool) -> Result<(), 
     match refused {
         0 => Ok(()),
         refused => Err(CliError::Invalid(format!(
-            "{}: {refused} lines are no lead event and were not sent",
-            file.display()
+            "{file}: {refused} lines are {} and were not sent",
+            source.wanted()
         ))),
     }
+}
+
+fn to_avro(event: &[u8], schemas: &Schemas) -> Result<Vec<u8>, String> {
+    let event = decode(event, schemas).map_err(|error| error.detail().to_owned())?;
+    encode::single_object(&event).map_err(|error| error.to_string())
 }

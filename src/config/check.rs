@@ -1,9 +1,11 @@
 //! What a configuration must hold beyond its types. Each refusal is a key and a message that names the cure.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{Config, Sender};
 use crate::dates;
+use crate::inlet::Source;
 
 type Refusal = (String, String);
 
@@ -31,7 +33,50 @@ pub(super) fn check(config: &Config) -> Result<(), Refusal> {
         plain_url(url).map_err(|message| ("schema_registry.url".to_owned(), message))?;
     }
     slack(config)?;
-    clevertap(config)
+    clevertap(config)?;
+    inlets(config)
+}
+
+fn inlets(config: &Config) -> Result<(), Refusal> {
+    let topics = &config.topics;
+    let ours = [
+        &topics.events,
+        &topics.rules,
+        &topics.jobs,
+        &topics.outcomes,
+        &topics.dead_letters,
+        &topics.audit,
+    ];
+    let mut names = HashSet::new();
+    for (at, inlet) in config.inlets.iter().enumerate() {
+        let key = format!("inlets[{at}]");
+        if !names.insert(&inlet.name) {
+            return refuse(&format!("{key}.name"), format!("{} is given twice", inlet.name));
+        }
+        match &inlet.source {
+            Source::Topic { topic } if ours.contains(&topic) => {
+                return refuse(
+                    &format!("{key}.topic"),
+                    "is a topic of Leadlane's own; name another system's",
+                );
+            }
+            Source::Http { keys, .. } if keys.is_empty() && !config.inlet.listen.ip().is_loopback() => {
+                let message = format!(
+                    "inlet.listen, {}, is not a loopback address, so the inlet needs a secret",
+                    config.inlet.listen
+                );
+                return refuse(&format!("{key}.secrets"), message);
+            }
+            _ => {}
+        }
+    }
+    if config.inlet.listen == config.admin.listen && config.inlet.listen.port() != 0 {
+        return refuse(
+            "inlet.listen",
+            "is the admin's listener; give the inlets one of their own",
+        );
+    }
+    Ok(())
 }
 
 fn refuse(key: &str, message: impl Into<String>) -> Result<(), Refusal> {
@@ -63,6 +108,8 @@ fn positive(config: &Config) -> Result<(), Refusal> {
         ("processor.batch_events_max", config.processor.batch_events_max),
         ("sender.in_flight_max", config.sender.in_flight_max),
         ("clevertap.batch_max", config.clevertap.batch_max),
+        ("inlet.body_max", config.inlet.body_max),
+        ("inlet.in_flight_max", config.inlet.in_flight_max),
     ];
     match positive.iter().find(|(_, value)| *value == 0) {
         Some((key, _)) => refuse(key, "must be 1 or more"),

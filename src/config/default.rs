@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    Admin, Clevertap, Kafka, Log, LogFormat, Metrics, Processor, Properties, Retry, Sender, Slack, Start, Topics,
+    Admin, Clevertap, InletServer, Kafka, Log, LogFormat, Metrics, Processor, Properties, Retry, Sender, Slack, Start,
+    Topics,
 };
 use crate::delivery::limit::Rate;
 
@@ -118,6 +119,16 @@ impl Default for Log {
         Self {
             format: LogFormat::Text,
             level: "info".into(),
+        }
+    }
+}
+
+impl Default for InletServer {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            body_max: 1_000_000,
+            in_flight_max: 1024,
         }
     }
 }

@@ -98,3 +98,36 @@ pub(super) mod bytes {
             .ok_or_else(|| serde::de::Error::custom("is no size; write it as 64MiB, 1MB or a number of bytes"))
     }
 }
+
+pub(super) mod inlets {
+    use super::*;
+    use crate::inlet::Inlet;
+
+    pub(in crate::config) fn serialize<S: Serializer>(inlets: &[Inlet], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(inlets.iter().map(Inlet::entry))
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Inlet>, D::Error> {
+        let Value::Array(entries) = Value::deserialize(deserializer)? else {
+            return Err(serde::de::Error::custom(
+                "needs a list, such as [{name: crm, preset: json, event: {...}}]",
+            ));
+        };
+        let read = (entries.iter().enumerate()).map(|(at, entry)| Inlet::read(&format!("[{at}]"), entry));
+        let (mut inlets, mut problems) = (Vec::new(), Vec::new());
+        for inlet in read {
+            match inlet {
+                Ok(inlet) => inlets.push(inlet),
+                Err(found) => problems.extend(found),
+            }
+        }
+        let said: Vec<String> = problems
+            .iter()
+            .map(|problem| format!("{}: {}", problem.field, problem.message))
+            .collect();
+        match said[..] {
+            [] => Ok(inlets),
+            _ => Err(serde::de::Error::custom(said.join("; "))),
+        }
+    }
+}

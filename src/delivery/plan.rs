@@ -9,8 +9,13 @@ use super::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, job_id
 use crate::dates;
 use crate::lead::LeadEvent;
 use crate::reason::Reason;
-use crate::rules::{self, Account, Action, ActionKind, OverLong, Property, Rule, Status, To, User, Versioned};
+use crate::rules::clevertap::is_charged;
+use crate::rules::{self, Account, Action, ActionKind, OverLong, Properties, Rule, Status, To, User, Versioned};
 use crate::template::{OnMissing, Stop, Target, Template, truncate};
+
+mod properties;
+
+use properties::Form;
 
 /// Slack splits what is longer into several messages.
 pub const SLACK_TEXT_MAX: usize = 4000;
@@ -233,7 +238,7 @@ fn record(
     user: &User,
     created_at: Option<&Template>,
     event_name: Option<&Template>,
-    (properties_key, properties): (&str, &[(String, Property)]),
+    (properties_key, properties): (&str, &Properties),
     on_missing: OnMissing,
 ) -> Result<(Option<String>, String), Stop> {
     let needed = |name: &str, template: &Template| {
@@ -261,34 +266,17 @@ fn record(
     if let Some(event_name) = event_name {
         record.insert("evtName".into(), needed("event_name", event_name)?.into());
     }
-    record.insert(properties_key.into(), object(event, properties, on_missing)?);
+    // Items of a purchase are the only list that an event may have.
+    let form = match record.get("evtName").and_then(Value::as_str) {
+        None => Form::Profile,
+        Some(name) if is_charged(name) => Form::Purchase,
+        Some(_) => Form::Event,
+    };
+    record.insert(
+        properties_key.into(),
+        properties::render(event, properties, form, on_missing)?,
+    );
     Ok((Some(identity), Value::Object(record).to_string()))
-}
-
-fn object(event: &LeadEvent<'_>, properties: &[(String, Property)], on_missing: OnMissing) -> Result<Value, Stop> {
-    let mut object = Map::new();
-    for (name, value) in properties {
-        if let Some(value) = property(event, value, on_missing)? {
-            object.insert(name.clone(), value);
-        }
-    }
-    Ok(Value::Object(object))
-}
-
-/// `None` for a property that is one placeholder alone and missing: it is left out.
-fn property(event: &LeadEvent<'_>, value: &Property, on_missing: OnMissing) -> Result<Option<Value>, Stop> {
-    match value {
-        Property::Template(template) => template.render_json(event, Target::Clevertap, on_missing),
-        Property::Constant(value) => Ok(Some(value.clone())),
-        Property::List(list) => {
-            let list: Result<Vec<_>, Stop> = list
-                .iter()
-                .filter_map(|value| property(event, value, on_missing).transpose())
-                .collect();
-            list.map(|list| Some(Value::Array(list)))
-        }
-        Property::Object(properties) => object(event, properties, on_missing).map(Some),
-    }
 }
 
 #[cfg(test)]

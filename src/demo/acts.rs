@@ -1,5 +1,5 @@
 //! What goes wrong on the way, each at its moment after the first job was settled: a flood, a token
-//! that is revoked for a while, an archived channel, a 429. What comes of it is [`super::story`]'s.
+//! that is revoked for a while, an archived channel, a 429; and between them, what others post to inlets. What comes of it is [`super::story`]'s.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::events::Source;
+use super::inlets::{self, Post};
 use crate::config::Config;
 use crate::sandbox::Sandbox;
 
@@ -18,13 +19,17 @@ enum Act {
     Revoke,
     Archive,
     Throttle,
+    React,
+    AddRow,
 }
 
-const ACTS: [(Duration, Act); 4] = [
+const ACTS: [(Duration, Act); 6] = [
     (Duration::from_secs(1), Act::Flood),
     (Duration::from_secs(2), Act::Revoke),
     (Duration::from_secs(3), Act::Archive),
     (Duration::from_secs(5), Act::Throttle),
+    (Duration::from_secs(6), Act::React),
+    (Duration::from_secs(8), Act::AddRow),
 ];
 
 /// Far more than the channel takes within the rule's `digest_after`.
@@ -42,11 +47,12 @@ pub(super) struct Acts {
     replayed: bool,
 }
 
-/// What an act says, and the events that belong to it.
+/// What an act says, and the events and the post to an inlet that belong to it.
 #[derive(Debug, Default)]
 pub(super) struct Played {
     pub(super) said: String,
     pub(super) events: Vec<(String, String)>,
+    pub(super) post: Option<Post>,
 }
 
 impl Acts {
@@ -81,6 +87,7 @@ impl Acts {
 impl Act {
     fn play(self, source: &mut Source, sandbox: &Sandbox) -> anyhow::Result<Played> {
         let order = |fault: Value| anyhow::Ok(sandbox.order(serde_json::from_value(fault)?)?);
+        let mut post = None;
         let (said, events) = match self {
             Self::Flood => {
                 let flood = (0..FLOOD).map(|_| source.of("lms.campaign_rejected"));
@@ -107,8 +114,18 @@ impl Act {
                 order(json!({"target": "C0SALES", "kind": "rate_limit", "times": 1, "retry_after": 4}))?;
                 ("C0SALES answers 429 once, Retry-After: 4".to_owned(), Vec::new())
             }
+            Self::React => {
+                post = Some(inlets::reaction(crate::app::now_millis()));
+                let said = "somebody reacts with :tada: in Slack, which signs that and posts it to the inlet workspace";
+                (said.to_owned(), Vec::new())
+            }
+            Self::AddRow => {
+                post = Some(inlets::row());
+                let said = "somebody adds a row to a sheet, which posts it to the inlet signups";
+                (said.to_owned(), Vec::new())
+            }
         };
-        Ok(Played { said, events })
+        Ok(Played { said, events, post })
     }
 }
 

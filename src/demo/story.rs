@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use super::inlets;
 use crate::delivery::recall::credential_of;
 use crate::delivery::{Outcome, OutcomeResult};
 use crate::kafka::reader::Record;
@@ -49,16 +50,16 @@ impl Story {
         }
     }
 
-    /// What the sandbox was asked since the last time: whether a refused token works again.
+    /// What the sandbox was asked since the last time: whether a refused token works again, and what came of the
+    /// inlets.
     pub(super) fn arrivals(&mut self) -> Vec<String> {
         let arrivals = self.sandbox.log_since(self.seen);
         self.seen = arrivals.last().map_or(self.seen, |last| last.seq);
         let calls = arrivals.iter().filter(|arrival| arrival.method == "auth.test");
         // Tokens are asked about when they are met, too.
         let probes = calls.filter(|_| !self.refused.is_empty());
-        probes
-            .map(|probe| format!("probed    auth.test: {}", probe.error.as_deref().unwrap_or("ok")))
-            .collect()
+        let probes = probes.map(|probe| format!("probed    auth.test: {}", probe.error.as_deref().unwrap_or("ok")));
+        probes.chain(arrivals.iter().filter_map(inlets::told)).collect()
     }
 
     /// What an outcome means for the story. `waiting` are the jobs of its credential that are left.

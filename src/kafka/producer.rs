@@ -26,10 +26,33 @@ pub struct Record<'r> {
 /// Where a record was written, or why it wasn't.
 pub type Ack = Result<(i32, i64), String>;
 
+/// Why a record wasn't written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unwritten {
+    /// Larger than its topic takes; it never will be.
+    #[error("the record is larger than its topic takes")]
+    TooLarge,
+    /// Too many records wait for Kafka already.
+    #[error("too many records wait for Kafka already")]
+    Full,
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<KafkaError> for Unwritten {
+    fn from(error: KafkaError) -> Self {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Self::TooLarge,
+            Some(RDKafkaErrorCode::QueueFull) => Self::Full,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
 #[derive(Clone)]
 pub struct Producer(std::sync::Arc<ThreadedProducer<Acks>>);
 
-type OnAck = Box<dyn FnOnce(Ack) + Send + Sync>;
+type OnAck = Box<dyn FnOnce(Result<(i32, i64), Unwritten>) + Send + Sync>;
 
 struct Acks;
 
@@ -45,36 +68,77 @@ impl ProducerContext for Acks {
     fn delivery(&self, result: &DeliveryResult<'_>, on_ack: Self::DeliveryOpaque) {
         on_ack(match result {
             Ok(message) => Ok((message.partition(), message.offset())),
-            Err((error, _)) => Err(error.to_string()),
+            Err((error, _)) => Err(error.clone().into()),
         });
     }
 }
 
 impl Producer {
     pub fn new(config: &Config, record_max: usize) -> Result<Self, KafkaError> {
+        Self::with(config, record_max, &[])
+    }
+
+    /// For records that somebody waits for: what Kafka hasn't taken within `timeout` is given up, and no
+    /// more than `waiting_max` bytes wait for it.
+    pub fn of_requests(
+        config: &Config,
+        record_max: usize,
+        timeout: Duration,
+        waiting_max: usize,
+    ) -> Result<Self, KafkaError> {
+        let timeout = timeout.as_millis().to_string();
+        let waiting = (waiting_max / 1024).to_string();
+        let own = [
+            ("message.timeout.ms", timeout.as_str()),
+            ("queue.buffering.max.kbytes", &waiting),
+        ];
+        Self::with(config, record_max, &own)
+    }
+
+    fn with(config: &Config, record_max: usize, own: &[(&str, &str)]) -> Result<Self, KafkaError> {
         let mut client = super::producer(&config.kafka);
         client.set("message.max.bytes", record_max.to_string());
+        for (name, value) in own {
+            client.set(*name, *value);
+        }
         Ok(Self(std::sync::Arc::new(client.create_with_context(Acks)?)))
     }
 
-    /// Writes a record; `on_ack` is called on the client's own thread once it is settled.
+    /// Writes a record; `on_ack` is called on the client's own thread once it is settled. Waits while too
+    /// many records wait for Kafka already.
     pub fn write(&self, record: &Record<'_>, on_ack: impl FnOnce(Ack) + Send + Sync + 'static) {
-        let mut opaque: Box<OnAck> = Box::new(Box::new(on_ack));
+        let mut on_ack: OnAck = Box::new(move |ack| on_ack(ack.map_err(|why| why.to_string())));
         loop {
-            let mut base = BaseRecord::with_opaque_to(record.topic, opaque)
-                .key(record.key)
-                .headers(record.headers.clone());
-            base.payload = record.value;
-            base.partition = record.partition;
-            match self.0.send(base) {
+            match self.send(record, on_ack) {
                 Ok(()) => return,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), base)) => {
-                    opaque = base.delivery_opaque;
+                Err((Unwritten::Full, again)) => {
+                    on_ack = again;
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                Err((error, base)) => return (base.delivery_opaque)(Err(error.to_string())),
+                Err((why, on_ack)) => return on_ack(Err(why)),
             }
         }
+    }
+
+    /// The same without waiting: where too many records wait already, that is the answer.
+    pub fn offer(
+        &self,
+        record: &Record<'_>,
+        on_ack: impl FnOnce(Result<(i32, i64), Unwritten>) + Send + Sync + 'static,
+    ) {
+        if let Err((why, on_ack)) = self.send(record, Box::new(on_ack)) {
+            on_ack(Err(why));
+        }
+    }
+
+    fn send(&self, record: &Record<'_>, on_ack: OnAck) -> Result<(), (Unwritten, OnAck)> {
+        let mut base = BaseRecord::with_opaque_to(record.topic, Box::new(on_ack))
+            .key(record.key)
+            .headers(record.headers.clone());
+        base.payload = record.value;
+        base.partition = record.partition;
+        let sent = self.0.send(base);
+        sent.map_err(|(error, base)| (error.into(), *base.delivery_opaque))
     }
 
     /// Writes a record and waits for its acknowledgement.

@@ -18,7 +18,9 @@ const DEAD_LETTER_ROOM: i64 = 64 * 1024;
 /// What we found out about the topics that the clients have to know.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The largest record of the jobs topic, in bytes.
+    /// The largest record of the events topic, in bytes.
+    pub event_max: usize,
+    /// The largest record of the jobs topic.
     pub job_max: usize,
     /// The largest record of any topic we write.
     pub record_max: usize,
@@ -27,6 +29,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            event_max: 1_000_000,
             job_max: 1_000_000,
             record_max: 1_000_000 + DEAD_LETTER_ROOM as usize,
         }
@@ -80,7 +83,7 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
     let options = AdminOptions::new().operation_timeout(Some(ANSWER_WAIT));
     let mut made = Vec::new();
     // The dead letters come last, because their size rests on the others'.
-    let mut source_max = 0;
+    let mut source_max = foreign_max(config, &admin).await;
     for wanted in wanted(config, partitions, 0) {
         let mut settings = wanted.settings.clone();
         if wanted.name == config.topics.dead_letters {
@@ -125,7 +128,8 @@ pub async fn check(config: &Config) -> Result<Limits, String> {
     let of = async |topic: &str, name: &str| setting(&admin, topic, name).await;
     let number = async |topic: &str, name: &str| of(topic, name).await.map(|text| text.parse::<i64>().unwrap_or(-1));
     let job_max = number(&topics.jobs, "max.message.bytes").await?;
-    let source_max = job_max.max(number(&topics.events, "max.message.bytes").await?);
+    let event_max = number(&topics.events, "max.message.bytes").await?;
+    let source_max = job_max.max(event_max).max(foreign_max(config, &admin).await);
     for wanted in wanted(config, 1, source_max) {
         for (name, value) in &wanted.settings {
             let actual = of(&wanted.name, name).await?;
@@ -151,9 +155,49 @@ pub async fn check(config: &Config) -> Result<Limits, String> {
     }
     let record_max = number(&topics.dead_letters, "max.message.bytes").await?;
     Ok(Limits {
+        event_max: usize::try_from(event_max).unwrap_or(1_000_000),
         job_max: usize::try_from(job_max).unwrap_or(1_000_000),
         record_max: usize::try_from(record_max).unwrap_or(1_000_000),
     })
+}
+
+/// Checks that the topics which inlets read are there; the error names each with its inlets.
+pub fn check_foreign(config: &Config) -> Result<(), String> {
+    let foreign = config.foreign_topics();
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    let metadata = super::metadata(config, None)?;
+    let is_there = |name: &str| {
+        let mut topics = metadata.topics().iter();
+        topics.any(|topic| topic.name() == name && topic.error().is_none())
+    };
+    let missing: Vec<String> = foreign
+        .iter()
+        .filter(|(topic, _)| !is_there(topic))
+        .map(|(topic, inlets)| {
+            let names: Vec<&str> = inlets.iter().map(|inlet| inlet.name.as_str()).collect();
+            format!("topic {topic}, which the inlet {} reads,", names.join(" and "))
+        })
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} isn't there for us at {}; whoever writes it must make it first, or correct topic under inlets",
+        missing.join(" and "),
+        config.kafka.brokers
+    ))
+}
+
+/// The largest record that an inlet may read from a topic, as far as we may ask; 0 without one.
+async fn foreign_max(config: &Config, admin: &AdminClient<DefaultClientContext>) -> i64 {
+    let mut largest = 0;
+    for topic in config.foreign_topics().into_keys() {
+        let max = setting(admin, topic, "max.message.bytes").await;
+        largest = largest.max(max.ok().and_then(|max| max.parse().ok()).unwrap_or(0));
+    }
+    largest
 }
 
 /// What is wrong with the numbers of partitions. A topic that is missing ends the check.
@@ -213,6 +257,13 @@ fn suffices(name: &str, actual: &str, wanted: &str) -> bool {
         // A policy may be `compact,delete`; deleting rules would lose them.
         _ => actual == wanted,
     }
+}
+
+/// The largest record that `topic` takes, in bytes.
+pub async fn record_max(config: &Config, topic: &str) -> Result<usize, String> {
+    let max = setting(&admin(config)?, topic, "max.message.bytes").await?;
+    max.parse()
+        .map_err(|_| format!("topic {topic} has max.message.bytes={max}, which is no number"))
 }
 
 /// How many partitions `topic` has.

@@ -1,12 +1,11 @@
-//! A processor worker's Kafka: its consumer, and the transaction that carries what it writes
-//! together with the offsets it consumed.
+//! A worker's Kafka: its consumer, and the transaction that carries what it writes together with
+//! the offsets it consumed. The processor's workers read the events, the inlets' foreign topics.
 //!
 //! All transactional calls block, so a worker is a thread of its own. A rebalance runs inside
 //! [`Worker::poll`]: partitions that go away are committed first, or, when they are lost already,
 //! the transaction is aborted.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -14,16 +13,50 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::{ANSWER_WAIT, Fault};
 use crate::config::{Config, Start};
 
-/// The transaction's time-out at the broker: how long a dead worker that nobody replaces may hide
-/// what others wrote.
-pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+mod transaction;
+
+pub use transaction::Happened;
+use transaction::Transaction;
+pub(super) use transaction::{TRANSACTION_TIMEOUT, again};
+
+/// What a worker reads, and under which names.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// The group whose partitions it takes its share of.
+    pub group: String,
+    pub topics: Vec<String>,
+    /// The same after a restart, and no other worker's: whoever connects under it ends what is open.
+    pub transactional_id: String,
+}
+
+impl Share {
+    /// Worker `number` of the processor.
+    pub fn of_events(config: &Config, instance: &str, number: usize) -> Self {
+        let group = config.kafka.group.clone();
+        Self {
+            transactional_id: format!("{group}-{instance}-{number}"),
+            topics: vec![config.topics.events.clone()],
+            group,
+        }
+    }
+
+    /// The worker of the inlets that read topics.
+    pub fn of_inlets(config: &Config, instance: &str) -> Self {
+        let group = format!("{}-inlets", config.kafka.group);
+        Self {
+            transactional_id: format!("{group}-{instance}"),
+            topics: config.foreign_topics().into_keys().map(str::to_owned).collect(),
+            group,
+        }
+    }
+}
 
 /// A record to write in the transaction.
 #[derive(Debug)]
@@ -41,57 +74,25 @@ pub enum WriteError {
     Fault(Fault),
 }
 
-/// What happened beside the records since the last look.
-#[derive(Debug, Default)]
-pub struct Happened {
-    pub commits: Vec<Duration>,
-    pub aborts: u64,
-    /// Jobs that those commits made visible.
-    pub jobs: u64,
-    pub events_lost: u64,
-}
-
 pub struct Worker {
     consumer: BaseConsumer<WorkerContext>,
     transaction: Arc<Transaction>,
-    topic: String,
-}
-
-/// The open transaction, shared with the rebalance callback of the same thread.
-struct Transaction {
-    producer: BaseProducer,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    open: bool,
-    jobs: u64,
-    /// By partition: where this transaction began, and what comes next.
-    offsets: BTreeMap<i32, (i64, i64)>,
-    fault: Option<Fault>,
-    happened: Happened,
-    assigned: bool,
 }
 
 struct WorkerContext {
     transaction: Arc<Transaction>,
-    topic: String,
     start: Start,
 }
 
 impl Worker {
-    /// Connects worker `number`. An open transaction of its predecessor is aborted by that.
-    pub fn connect(config: &Config, instance: &str, number: usize, record_max: usize) -> Result<Self, Fault> {
+    /// Connects a worker. An open transaction of its predecessor is aborted by that.
+    pub fn connect(config: &Config, share: &Share, record_max: usize) -> Result<Self, Fault> {
         let fatal = |error: KafkaError| Fault::Fatal {
             message: error.to_string(),
             fenced: false,
         };
         let producer: BaseProducer = super::producer(&config.kafka)
-            .set(
-                "transactional.id",
-                format!("{}-{instance}-{number}", config.kafka.group),
-            )
+            .set("transactional.id", &share.transactional_id)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
             .set("message.max.bytes", record_max.to_string())
             // Transactions back to back run into CONCURRENT_TRANSACTIONS, which waits for so long.
@@ -101,22 +102,21 @@ impl Worker {
         producer.init_transactions(ANSWER_WAIT)?;
         let transaction = Arc::new(Transaction {
             producer,
+            topics: share.topics.clone(),
             state: Mutex::default(),
         });
         let context = WorkerContext {
             transaction: Arc::clone(&transaction),
-            topic: config.topics.events.clone(),
             start: config.processor.start,
         };
-        let consumer: BaseConsumer<WorkerContext> = super::consumer(&config.kafka, &config.kafka.group, 32768)
+        let consumer: BaseConsumer<WorkerContext> = super::consumer(&config.kafka, &share.group, 32768)
+            // A topic that is made anew is read this soon; the default is five minutes.
+            .set("topic.metadata.refresh.interval.ms", "10000")
             .create_with_context(context)
             .map_err(fatal)?;
-        consumer.subscribe(&[&config.topics.events]).map_err(fatal)?;
-        Ok(Self {
-            consumer,
-            transaction,
-            topic: config.topics.events.clone(),
-        })
+        let topics: Vec<&str> = share.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).map_err(fatal)?;
+        Ok(Self { consumer, transaction })
     }
 
     /// The next record, or `None` when none came in time.
@@ -131,6 +131,10 @@ impl Worker {
             Some(Err(error)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::AutoOffsetReset) => self.place().map(|()| None),
                 Some(RDKafkaErrorCode::Fatal) => Err(error.into()),
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                    self.tell_missing();
+                    Ok(None)
+                }
                 // Brokers away, a coordinator that moves: librdkafka goes on by itself.
                 _ => {
                     tracing::debug!(%error, "no record");
@@ -165,36 +169,66 @@ impl Worker {
     }
 
     /// The record's offset goes into the transaction. Nothing is consumed before that.
-    pub fn consumed(&self, partition: i32, offset: i64) {
+    pub fn consumed(&self, topic: &str, partition: i32, offset: i64) {
+        let Some(topic) = self.transaction.topics.iter().position(|read| read == topic) else {
+            unreachable!("only what was subscribed to is read");
+        };
         let mut state = self.transaction.state();
-        let entry = state.offsets.entry(partition).or_insert((offset, offset));
+        let entry = state.offsets.entry((topic, partition)).or_insert((offset, offset));
         entry.1 = offset + 1;
     }
 
     /// Commits what was written and consumed since the last commit.
     pub fn commit(&self) -> Result<(), Fault> {
-        self.transaction.commit(&self.consumer, &self.topic)
+        self.transaction.commit(&self.consumer)
     }
 
     /// Aborts the transaction and goes back to where it began.
     pub fn abort(&self) -> Result<(), Fault> {
         let offsets = self.transaction.abort()?;
         let assigned = self.consumer.assignment().map_err(Fault::from)?;
-        for (partition, (first, _)) in offsets {
-            if assigned.find_partition(&self.topic, partition).is_some() {
-                self.seek(partition, Offset::Offset(first))?;
+        for ((topic, partition), (first, _)) in offsets {
+            let topic = &self.transaction.topics[topic];
+            if assigned.find_partition(topic, partition).is_some() {
+                self.rewind(topic, partition, first)?;
             }
         }
         Ok(())
     }
 
     /// Goes back to a record, so that it is read again.
-    pub fn rewind(&self, partition: i32, offset: i64) -> Result<(), Fault> {
-        self.seek(partition, Offset::Offset(offset))
+    pub fn rewind(&self, topic: &str, partition: i32, offset: i64) -> Result<(), Fault> {
+        // A partition that is just being (un)assigned can't be sought; a new worker starts from
+        // what is committed.
+        let sought = self
+            .consumer
+            .seek(topic, partition, Offset::Offset(offset), ANSWER_WAIT);
+        sought.map_err(|error| Fault::Retriable(error.to_string()))
+    }
+
+    /// Calls `ask` until it has an answer, or until `stop`. Fetching pauses meanwhile, so that
+    /// polling keeps us in the group.
+    pub fn wait_for<T>(&self, stop: impl Fn() -> bool, mut ask: impl FnMut() -> Option<T>) -> Result<Option<T>, Fault> {
+        self.pause(true)?;
+        let (mut answer, mut wait) = (None, Duration::from_millis(200));
+        while !stop() {
+            answer = ask();
+            if answer.is_some() {
+                break;
+            }
+            // Records that slip through while paused are read again.
+            if let Some(message) = self.poll(wait)? {
+                self.rewind(message.topic(), message.partition(), message.offset())?;
+                self.pause(true)?;
+            }
+            wait = (wait * 2).min(Duration::from_secs(5));
+        }
+        self.pause(false)?;
+        Ok(answer)
     }
 
     /// Stops (or goes on) fetching, while rebalances and heartbeats go on.
-    pub fn pause(&self, paused: bool) -> Result<(), Fault> {
+    fn pause(&self, paused: bool) -> Result<(), Fault> {
         let assigned = self.consumer.assignment().map_err(Fault::from)?;
         let done = if paused {
             self.consumer.pause(&assigned)
@@ -213,28 +247,42 @@ impl Worker {
         std::mem::take(&mut self.transaction.state().happened)
     }
 
-    /// Records between what was consumed and the end, by partition.
-    pub fn lag(&self) -> Vec<(i32, i64)> {
+    /// Records between what was consumed and the end, by topic and partition.
+    pub fn lag(&self) -> Vec<(String, i32, i64)> {
         let Ok(positions) = self.consumer.position() else {
             return Vec::new();
         };
-        let lag = |partition: i32, offset: Offset| {
+        let lag = |topic: &str, partition: i32, offset: Offset| {
             let (low, high) = self
                 .consumer
                 .client()
-                .fetch_watermarks(&self.topic, partition, Duration::from_millis(500))
+                .fetch_watermarks(topic, partition, Duration::from_millis(500))
                 .ok()?;
             let next = match offset {
                 Offset::Offset(next) => next,
                 _ => low,
             };
-            Some((partition, (high - next).max(0)))
+            Some((topic.to_owned(), partition, (high - next).max(0)))
         };
         positions
             .elements()
             .iter()
-            .filter_map(|element| lag(element.partition(), element.offset()))
+            .filter_map(|element| lag(element.topic(), element.partition(), element.offset()))
             .collect()
+    }
+
+    /// The client says that a topic is gone, but not which.
+    fn tell_missing(&self) {
+        for topic in &self.transaction.topics {
+            let metadata = self.consumer.fetch_metadata(Some(topic), Duration::from_secs(1));
+            let Ok(metadata) = metadata else { continue };
+            if metadata.topics().iter().any(|topic| topic.error().is_some()) {
+                tracing::warn!(
+                    kafka.topic = topic,
+                    "the topic is missing; it is read once it is there again"
+                );
+            }
+        }
     }
 
     /// Retention has passed a partition's place while we read: all are assigned anew, each from
@@ -255,18 +303,11 @@ impl Worker {
             _ => self.consumer.assign(&placed).map_err(Fault::from),
         }
     }
-
-    fn seek(&self, partition: i32, offset: Offset) -> Result<(), Fault> {
-        // A partition that is just being (un)assigned can't be sought; a new worker starts from
-        // what is committed.
-        let sought = self.consumer.seek(&self.topic, partition, offset, ANSWER_WAIT);
-        sought.map_err(|error| Fault::Retriable(error.to_string()))
-    }
 }
 
 impl WorkerContext {
     /// `partitions` with the offsets to read from: where we are, else what is committed, else
-    /// where reading starts. Events that retention took are counted and passed.
+    /// where reading starts. Records that retention took are counted and passed.
     fn placed<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
@@ -278,13 +319,13 @@ impl WorkerContext {
             .map_err(Fault::from)?;
         let mut placed = TopicPartitionList::with_capacity(partitions.count());
         for element in partitions.elements() {
-            let partition = element.partition();
-            let of = |list: &TopicPartitionList| match list.find_partition(&self.topic, partition)?.offset() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let of = |list: &TopicPartitionList| match list.find_partition(topic, partition)?.offset() {
                 Offset::Offset(offset) => Some(offset),
                 _ => None,
             };
             let (low, high) = consumer
-                .fetch_watermarks(&self.topic, partition, ANSWER_WAIT)
+                .fetch_watermarks(topic, partition, ANSWER_WAIT)
                 .map_err(Fault::from)?;
             let from = match positions.and_then(of).or_else(|| of(&committed)) {
                 None if self.start == Start::Latest => high,
@@ -292,18 +333,18 @@ impl WorkerContext {
                 Some(next) if next < low => {
                     let lost = low.abs_diff(next);
                     tracing::error!(
-                        kafka.topic = self.topic,
+                        kafka.topic = topic,
                         kafka.partition = partition,
                         kafka.offset = next,
                         lost,
-                        "events were lost to retention before they were read; reading goes on behind them"
+                        "records were lost to retention before they were read; reading goes on behind them"
                     );
-                    self.transaction.state().happened.events_lost += lost;
+                    self.transaction.state().happened.lost += lost;
                     low
                 }
                 Some(next) if next > high => {
                     tracing::error!(
-                        kafka.topic = self.topic,
+                        kafka.topic = topic,
                         kafka.partition = partition,
                         kafka.offset = next,
                         high,
@@ -313,109 +354,51 @@ impl WorkerContext {
                 }
                 Some(next) => next,
             };
-            placed.add_partition_offset(&self.topic, partition, Offset::Offset(from))?;
+            placed.add_partition_offset(topic, partition, Offset::Offset(from))?;
         }
         Ok(placed)
     }
 }
 
-impl Transaction {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin(&self) -> Result<(), Fault> {
-        let mut state = self.state();
-        if !state.open {
-            self.producer.begin_transaction()?;
-            state.open = true;
-        }
-        Ok(())
-    }
-
-    fn commit<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>, topic: &str) -> Result<(), Fault> {
-        let began = Instant::now();
-        let offsets = self.state().offsets.clone();
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        self.begin()?;
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (partition, (first, next)) in &offsets {
-            assert!(first < next, "a committed offset is behind what was consumed");
-            list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
-        }
-        // rust-rdkafka's own flush inside commit polls in steps of 100 ms.
-        self.drain();
-        // The generation may change without a callback, so the metadata is asked for anew.
-        let metadata = consumer
-            .group_metadata()
-            .ok_or_else(|| Fault::Abort("the consumer is in no group at the moment".to_owned()))?;
-        again(|| self.producer.send_offsets_to_transaction(&list, &metadata, ANSWER_WAIT))?;
-        again(|| self.producer.commit_transaction(ANSWER_WAIT))?;
-        let mut state = self.state();
-        state.open = false;
-        state.offsets.clear();
-        let jobs = std::mem::take(&mut state.jobs);
-        state.happened.jobs += jobs;
-        state.happened.commits.push(began.elapsed());
-        Ok(())
-    }
-
-    /// Aborts, and gives back where the transaction's events begin.
-    fn abort(&self) -> Result<BTreeMap<i32, (i64, i64)>, Fault> {
-        if self.state().open {
-            // An abort waits for all delivery reports, which only we can take off the queue.
-            self.producer.purge(PurgeConfig::default().queue().inflight());
-            self.drain();
-            again(|| self.producer.abort_transaction(ANSWER_WAIT))?;
-        }
-        let mut state = self.state();
-        state.happened.aborts += u64::from(state.open);
-        state.open = false;
-        state.jobs = 0;
-        Ok(std::mem::take(&mut state.offsets))
-    }
-
-    /// "Fatal" says nothing by itself; the client knows what made it so.
-    fn cause(&self, error: KafkaError) -> Fault {
-        match self.producer.client().fatal_error() {
-            Some((code, message)) => {
-                let fenced = matches!(
-                    code,
-                    RDKafkaErrorCode::Fenced
-                        | RDKafkaErrorCode::ProducerFenced
-                        | RDKafkaErrorCode::InvalidProducerEpoch
+/// Runs `work`, a worker from its connection on, until it ends by itself or `stop` says so. After a
+/// fatal fault it begins anew, from the committed offsets; the third within a minute is the error.
+pub fn keep_running(
+    name: &str,
+    instance: &str,
+    stop: impl Fn() -> bool,
+    mut work: impl FnMut() -> Result<(), Fault>,
+) -> Result<(), String> {
+    let mut fatal: Vec<Instant> = Vec::new();
+    while !stop() {
+        match work() {
+            Ok(()) => return Ok(()),
+            Err(Fault::Fatal { message, fenced }) => {
+                fatal.retain(|at| at.elapsed() < Duration::from_secs(60));
+                fatal.push(Instant::now());
+                tracing::error!(
+                    worker = name,
+                    message,
+                    "the worker is rebuilt from the committed offsets"
                 );
-                Fault::Fatal {
-                    message: format!("{message} ({code})"),
-                    fenced,
+                if fatal.len() >= 3 {
+                    let twin = if fenced {
+                        format!(
+                            "; another process has the same processor.instance {instance:?}, and each must have its own"
+                        )
+                    } else {
+                        String::new()
+                    };
+                    return Err(format!("{name} failed three times within a minute: {message}{twin}"));
                 }
             }
-            None => error.into(),
-        }
-    }
-
-    fn drain(&self) {
-        while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_micros(200));
-        }
-    }
-}
-
-/// A call that timed out has to be taken up again with the same call; it is given up when the
-/// broker has surely ended the transaction itself.
-pub(super) fn again(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), Fault> {
-    let began = Instant::now();
-    loop {
-        match call().map_err(Fault::from) {
-            Err(Fault::Retriable(message)) if began.elapsed() > 6 * TRANSACTION_TIMEOUT => {
-                return Err(Fault::Fatal { message, fenced: false });
+            Err(Fault::Retriable(message) | Fault::Abort(message)) => {
+                // The broker is away; the next try waits for it in turn.
+                tracing::warn!(worker = name, message, "the worker waits for the broker");
+                std::thread::sleep(Duration::from_millis(500));
             }
-            Err(Fault::Retriable(message)) => tracing::warn!(message, "the transaction waits for the broker"),
-            done => return done,
         }
     }
+    Ok(())
 }
 
 impl ClientContext for WorkerContext {
@@ -460,7 +443,7 @@ impl WorkerContext {
             consumer.assign(&list)?
         };
         tracing::info!(
-            kafka.topic = self.topic,
+            kafka.topics = self.transaction.topics.join(", "),
             partitions = list.count(),
             "partitions assigned"
         );
@@ -472,7 +455,7 @@ impl WorkerContext {
         let ended = if consumer.assignment_lost() {
             self.transaction.abort().map(drop)
         } else {
-            self.transaction.commit(consumer, &self.topic)
+            self.transaction.commit(consumer)
         };
         // The partitions go either way.
         if cooperative {
@@ -487,7 +470,7 @@ impl WorkerContext {
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Worker")
-            .field("topic", &self.topic)
+            .field("topics", &self.transaction.topics)
             .finish_non_exhaustive()
     }
 }

@@ -17,6 +17,10 @@ use super::fields::{self, Entries, Filling, Place, Record, Scalar, Source, Wrong
 use super::schemas::{Shape, Writer};
 use super::{LeadEvent, Payload, Text};
 
+mod tree;
+
+pub(super) use tree::to_json;
+
 /// Deeper than any schema that people write; records may hold themselves.
 const DEPTH_MAX: u32 = 64;
 /// Steps that a datum may take beyond one per byte: fields that are null take no byte.
@@ -98,7 +102,7 @@ impl<'c, 'a, 'w> Value<'c, 'a, 'w> {
             Shape::Boolean => {
                 self.cursor.boolean()?;
             }
-            Shape::Int | Shape::Calendar | Shape::Time { .. } => {
+            Shape::Int | Shape::Date | Shape::Clock { .. } | Shape::Time { .. } => {
                 self.cursor.long()?;
             }
             Shape::Enum(symbols) => {
@@ -182,9 +186,13 @@ impl<'a> Source<'a> for Value<'_, 'a, '_> {
                 let count = i128::from(self.cursor.long()?);
                 Timestamp::from_nanosecond(count * i128::from(*nanoseconds)).map_or(Scalar::Other, Scalar::Time)
             }
-            Shape::Calendar | Shape::Float(_) | Shape::Fixed(_) | Shape::List(_) | Shape::Map(_) | Shape::Record(_) => {
-                Scalar::Other
-            }
+            Shape::Date
+            | Shape::Clock { .. }
+            | Shape::Float(_)
+            | Shape::Fixed(_)
+            | Shape::List(_)
+            | Shape::Map(_)
+            | Shape::Record(_) => Scalar::Other,
             Shape::Union(_) => unreachable!("chosen goes through unions"),
         })
     }
@@ -273,6 +281,11 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let taken = self.take(N)?;
+        Ok(taken.try_into().expect("so many bytes were taken"))
+    }
+
     /// An int or long: zigzag, seven bits a byte, the lowest first.
     fn long(&mut self) -> Result<i64, Fault> {
         let mut zigzag = 0_u64;
@@ -315,19 +328,21 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// A decimal from its unscaled value, big-endian two's complement; `None` where it is beyond 28 digits.
-fn decimal(unscaled: &[u8], scale: u32) -> Option<Decimal> {
-    let negative = *unscaled.first()? & 0x80 != 0;
+/// A decimal from its unscaled value; `None` where it is beyond 28 digits.
+fn decimal(bytes: &[u8], scale: u32) -> Option<Decimal> {
+    Decimal::try_from_i128_with_scale(unscaled(bytes)?, scale).ok()
+}
+
+/// A decimal's unscaled value, big-endian two's complement; `None` where it is longer than 16 bytes.
+fn unscaled(bytes: &[u8]) -> Option<i128> {
+    let negative = *bytes.first()? & 0x80 != 0;
     let filler = if negative { 0xFF } else { 0x00 };
-    let (padding, low) = unscaled.split_at(unscaled.len().saturating_sub(16));
+    let (padding, low) = bytes.split_at(bytes.len().saturating_sub(16));
     if padding.iter().any(|byte| *byte != filler) {
         return None;
     }
-    let mut bytes = [filler; 16];
-    bytes[16 - low.len()..].copy_from_slice(low);
-    let unscaled = i128::from_be_bytes(bytes);
-    if (unscaled < 0) != negative {
-        return None;
-    }
-    Decimal::try_from_i128_with_scale(unscaled, scale).ok()
+    let mut whole = [filler; 16];
+    whole[16 - low.len()..].copy_from_slice(low);
+    let unscaled = i128::from_be_bytes(whole);
+    ((unscaled < 0) == negative).then_some(unscaled)
 }

@@ -49,28 +49,53 @@ impl DecodeError {
 
 /// Decodes a record's value. A null value is given as no bytes: both are `not_decodable`.
 pub fn decode<'a>(bytes: &'a [u8], schemas: &Schemas) -> Result<LeadEvent<'a>, DecodeError> {
-    match bytes {
-        [] => Err(DecodeError::NotDecodable("the value is empty or null".into())),
+    if bytes.is_empty() {
+        return Err(DecodeError::NotDecodable("the value is empty or null".into()));
+    }
+    match framed(bytes, schemas)? {
+        Some((datum, writer)) => avro::decode(datum, writer),
+        None => decode_json(bytes),
+    }
+}
+
+/// Decodes any record in Avro as JSON, by the schema that it was written with.
+pub fn decode_avro(bytes: &[u8], schemas: &Schemas) -> Result<serde_json::Value, DecodeError> {
+    match framed(bytes, schemas)? {
+        Some((datum, writer)) => avro::to_json(datum, writer),
+        None => Err(DecodeError::NotDecodable(
+            "the value is no Avro framing: it starts with none of 00, 01 and C3 01".into(),
+        )),
+    }
+}
+
+/// The datum inside Avro framing and its writer; `None` where there is no framing.
+fn framed<'a, 's>(bytes: &'a [u8], schemas: &'s Schemas) -> Result<Option<(&'a [u8], &'s Writer)>, DecodeError> {
+    Ok(Some(match bytes {
         [0xC3, 0x01, framed @ ..] => {
             let (fingerprint, datum) = split(framed, "a single-object fingerprint")?;
             let fingerprint = u64::from_le_bytes(fingerprint);
-            match schemas.by_fingerprint(fingerprint) {
-                Some(writer) => avro::decode(datum, writer),
-                None => Err(DecodeError::UnknownSchema(format!(
+            let writer = schemas.by_fingerprint(fingerprint).ok_or_else(|| {
+                DecodeError::UnknownSchema(format!(
                     "no schema in schemas/ has the fingerprint {fingerprint:016x}, add the producer's there"
-                ))),
-            }
+                ))
+            })?;
+            (datum, writer)
         }
         [0x00, framed @ ..] => {
             let (id, datum) = split(framed, "a schema id")?;
-            avro::decode(datum, registered(schemas, SchemaId::Id(u32::from_be_bytes(id)))?)
+            (datum, registered(schemas, SchemaId::Id(u32::from_be_bytes(id)))?)
         }
         [0x01, framed @ ..] => {
             let (guid, datum) = split(framed, "a schema GUID")?;
-            avro::decode(datum, registered(schemas, SchemaId::Guid(guid))?)
+            (datum, registered(schemas, SchemaId::Guid(guid))?)
         }
-        _ => json::decode(json_text(bytes)?),
-    }
+        _ => return Ok(None),
+    }))
+}
+
+/// Decodes an event that is JSON.
+pub fn decode_json(bytes: &[u8]) -> Result<LeadEvent<'_>, DecodeError> {
+    json::decode(json_text(bytes)?)
 }
 
 fn split<'a, const N: usize>(framed: &'a [u8], what: &str) -> Result<([u8; N], &'a [u8]), DecodeError> {

@@ -1,4 +1,4 @@
-//! The schemas that lead events were written with: those in `schemas/`, by fingerprint, and those that the schema
+//! The schemas that lead events, and records of inlets, were written with: those in `schemas/`, by fingerprint, and those that the schema
 //! registry answered, by id. Each is compiled once into a writer, which the Avro decoder walks.
 //!
 //! Asking the registry is the caller's: decoding says which schema it lacks, [`Schemas::learn`] and
@@ -57,6 +57,14 @@ impl Schemas {
     /// The schemas of `schemas/`, and none of the registry's yet.
     pub fn new() -> Self {
         Self::of(&LEAD_EVENTS).expect("a test parses the schemas of this repository")
+    }
+
+    /// For records of others, whose fields keep their own names.
+    pub fn foreign() -> Self {
+        Self {
+            renamed: Renamed::default(),
+            ..Self::new()
+        }
     }
 
     /// `texts` are lead event schemas, the current one first.
@@ -163,8 +171,12 @@ pub(super) enum Shape {
     Boolean,
     /// Avro's int and long are written alike.
     Int,
-    /// An int or long that is a date without a time or a time without a date; no field takes it.
-    Calendar,
+    /// An int that counts days since 1970; no field takes it.
+    Date,
+    /// An int or long that counts so many nanoseconds since midnight; no field takes it.
+    Clock {
+        nanoseconds: i64,
+    },
     /// A float or double, of so many bytes.
     Float(usize),
     Bytes,
@@ -222,7 +234,9 @@ impl<'s> Compiler<'s> {
             Schema::Null => Shape::Null,
             Schema::Boolean => Shape::Boolean,
             Schema::Int | Schema::Long => Shape::Int,
-            Schema::Date | Schema::TimeMillis | Schema::TimeMicros => Shape::Calendar,
+            Schema::Date => Shape::Date,
+            Schema::TimeMillis => Shape::Clock { nanoseconds: 1_000_000 },
+            Schema::TimeMicros => Shape::Clock { nanoseconds: 1_000 },
             Schema::Float => Shape::Float(4),
             Schema::Double => Shape::Float(8),
             Schema::Bytes | Schema::BigDecimal | Schema::Uuid(UuidSchema::Bytes) => Shape::Bytes,

@@ -6,9 +6,10 @@
 
 use rust_decimal::Decimal;
 
+use super::clevertap::{is_charged, wrong_event_name, wrong_event_property_name, wrong_profile_property_name};
 use super::condition::{Comparison, Condition, Operand, Test};
 use super::read::field::{closest, distance, member};
-use super::{Account, ActionKind, Level, Party, Problem, Property, Rule, To, User};
+use super::{Account, ActionKind, Level, Party, Problem, Properties, Property, Rule, To, User};
 use crate::lead;
 use crate::path::{Path, Step};
 use crate::template::Template;
@@ -260,14 +261,17 @@ fn templates(action: &ActionKind) -> Vec<(String, &Template)> {
 fn of_clevertap<'r>(
     user: &'r User,
     created_at: Option<&'r Template>,
-    properties: &'r [(String, Property)],
+    properties: &'r Properties,
     found: &mut Vec<(String, &'r Template)>,
 ) {
     let (name, template) = who(user);
     found.push((format!("action.{name}"), template));
     found.extend(created_at.map(|template| ("action.created_at".into(), template)));
-    for (name, property) in properties {
-        of_property(member("action.properties", name), property, found);
+    if let Some(whole) = &properties.whole {
+        found.push(("action.properties".into(), &whole.from));
+    }
+    for (name, property) in &properties.named {
+        of_property(named(properties, name), property, found);
     }
 }
 
@@ -285,6 +289,14 @@ fn of_property<'r>(field: String, property: &'r Property, found: &mut Vec<(Strin
                 of_property(member(&field, name), property, found);
             }
         }
+    }
+}
+
+/// The field of a property that the rule names itself.
+fn named(properties: &Properties, name: &str) -> String {
+    match properties.whole {
+        Some(_) => member("action.properties.with", name),
+        None => member("action.properties", name),
     }
 }
 
@@ -316,7 +328,8 @@ fn destination(action: &ActionKind, warn: &mut impl FnMut(&str, String)) {
             let message = "doesn't look like a member's id, such as U0123ABCD; copy it from the member's profile";
             warn("action.to.member", message.into());
         }
-        ActionKind::ClevertapProfile { user, .. } | ActionKind::ClevertapEvent { user, .. } => {
+        ActionKind::ClevertapProfile { user, properties, .. } | ActionKind::ClevertapEvent { user, properties, .. } => {
+            names(action, properties, warn);
             let (name, template) = who(user);
             if template.is_literal() {
                 let message = "is the same for every event; write a placeholder, such as {{$.consumer.email}}";
@@ -324,6 +337,42 @@ fn destination(action: &ActionKind, warn: &mut impl FnMut(&str, String)) {
             }
         }
         ActionKind::SlackMessage { .. } | ActionKind::SlackWebhook { .. } => {}
+    }
+}
+
+/// What CleverTap takes in no record, so that every one of them would be a dead letter.
+fn names(action: &ActionKind, properties: &Properties, warn: &mut impl FnMut(&str, String)) {
+    let event_name = match action {
+        ActionKind::ClevertapEvent { event_name, .. } => Some(event_name),
+        _ => None,
+    };
+    let event_name = event_name.map(|template| template.is_literal().then(|| template.as_str()));
+    if let Some(why) = event_name.flatten().and_then(wrong_event_name) {
+        warn("action.event_name", why);
+    }
+    let wrong_name = match event_name {
+        Some(_) => wrong_event_property_name,
+        None => wrong_profile_property_name,
+    };
+    let renamed = properties.whole.iter().flat_map(|whole| &whole.rename);
+    for (old, new) in renamed {
+        if let Some(why) = wrong_name(new) {
+            warn(&member("action.properties.rename", old), why);
+        }
+    }
+    for (name, value) in &properties.named {
+        let field = named(properties, name);
+        if let Some(why) = wrong_name(name) {
+            warn(&field, why);
+        }
+        let is_nested = matches!(value, Property::List(_) | Property::Object(_));
+        // An event's name that a template makes may be Charged.
+        let is_item = name == "Items" && event_name.flatten().is_none_or(is_charged);
+        if event_name.is_some() && is_nested && !is_item {
+            let message = "CleverTap takes a list or an object in no event but as Items of Charged; write its parts as \
+                           properties of their own";
+            warn(&field, message.to_owned());
+        }
     }
 }
 

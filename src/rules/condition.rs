@@ -9,7 +9,7 @@ use std::fmt;
 
 use rust_decimal::Decimal;
 
-use crate::lead::{LeadEvent, Value};
+use crate::lead::{Lookup, Value};
 use crate::path::Path;
 
 /// Every test must hold for what stands at the path.
@@ -51,7 +51,7 @@ pub enum Comparison {
 }
 
 impl Condition {
-    pub fn holds(&self, event: &LeadEvent<'_>) -> bool {
+    pub fn holds(&self, event: &dyn Lookup) -> bool {
         let found = event.lookup(&self.path);
         self.tests.iter().all(|test| test.holds(found.as_ref()))
     }

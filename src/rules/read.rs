@@ -15,6 +15,7 @@ use field::{Object, Reader};
 
 mod action;
 pub mod field;
+mod properties;
 
 pub const RULE_FIELDS: &[&str] = &[
     "id",
@@ -98,6 +99,8 @@ pub const ACTIONS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
+/// What `properties` takes where a whole object is sent on.
+pub const WHOLE_FIELDS: &[&str] = &["from", "rename", "drop", "with"];
 pub const TO_FIELDS: &[&str] = &["channel", "member"];
 pub const WHEN_BUSY_FIELDS: &[&str] = &["digest_after"];
 pub const SECRET_FIELDS: &[&str] = &["secret", "sealed"];
@@ -231,7 +234,7 @@ impl Reader {
         let price = filters.get("price").and_then(|value| self.price(value));
         let conditions = filters
             .get("where")
-            .map(|value| self.conditions(value))
+            .map(|value| self.conditions("filters.where", value))
             .unwrap_or_default();
         Filters {
             method,
@@ -286,15 +289,15 @@ impl Reader {
         Some(PriceFilter::Between(low, high))
     }
 
-    fn conditions(&mut self, value: &Value) -> Vec<Condition> {
+    pub(crate) fn conditions(&mut self, field: &str, value: &Value) -> Vec<Condition> {
         let Some(list) = value.as_array() else {
             self.refuse::<()>(
-                "filters.where",
+                field,
                 "needs a list of conditions, such as [{path: $.consumer.state, eq: TX}]",
             );
             return Vec::new();
         };
-        let fields = (0..).map(|at| format!("filters.where[{at}]"));
+        let fields = (0..).map(|at| format!("{field}[{at}]"));
         list.iter()
             .zip(fields)
             .filter_map(|(value, field)| self.condition(&field, value))

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use crate::dates;
-use crate::lead::{LeadEvent, Value};
+use crate::lead::{Lookup, Value};
 use crate::path::Path;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -126,7 +126,7 @@ impl Filter {
     pub(super) fn apply<'v>(
         &self,
         value: Value<'v>,
-        event: &LeadEvent<'_>,
+        event: &dyn Lookup,
         platform_dates: bool,
     ) -> Result<Value<'v>, String> {
         Ok(match self {

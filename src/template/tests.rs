@@ -5,6 +5,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use serde_json::json;
 
 use super::*;
+use crate::lead::LeadEvent;
 use crate::lead::{Consumer, Entity, Payload};
 
 fn text(text: &str) -> Option<Cow<'_, str>> {

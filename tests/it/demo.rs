@@ -18,7 +18,7 @@ fn number(summary: &str, words: &str) -> u64 {
 }
 
 #[test]
-fn the_demo_shows_a_digest_a_token_that_recovers_and_a_replay() {
+fn the_demo_shows_a_digest_a_token_that_recovers_a_replay_and_two_inlets() {
     let output = leadlane(&["demo", "--seconds", "25"], "");
     let (all, said) = (
         String::from_utf8(output.stdout).unwrap(),
@@ -72,6 +72,8 @@ fn the_demo_shows_a_digest_a_token_that_recovers_and_a_replay() {
     };
     assert_eq!(done.iter().filter(arrived).count(), 1, "{all}");
 
+    inlets_lead_to_clevertap(&lines, &all);
+
     let summary = lines.last().unwrap();
     let count = |words: &str| number(summary, words);
     let ended = ["sent +", " in ", "waiting +", "otherwise ended"].map(count);
@@ -83,4 +85,29 @@ fn the_demo_shows_a_digest_a_token_that_recovers_and_a_replay() {
         (1, 0),
         "{summary}"
     );
+}
+
+/// A reaction in Slack and a row of a sheet come in by inlets, and this is what CleverTap has of them.
+fn inlets_lead_to_clevertap(lines: &[&str], all: &str) {
+    for (inlet, begins, arrived) in [
+        (
+            "workspace",
+            "meanwhile somebody reacts with :tada: in Slack",
+            r#"arrived   in CleverTap: U0MIA did "Reacted in Slack" {"Reaction":"tada","Channel":"C0SALES"}"#,
+        ),
+        (
+            "signups",
+            "meanwhile somebody adds a row to a sheet",
+            r#"arrived   in CleverTap: the profile of noor@example.com {"Name":"Noor","Plan":"Enterprise","Signed up":"$D_1520262960"}"#,
+        ),
+    ] {
+        let posted = from(lines, begins, all);
+        assert!(posted[0].ends_with(&format!("posts it to the inlet {inlet}")), "{all}");
+        from(
+            posted,
+            &format!("answered  200 by the inlet {inlet}: it is in Kafka"),
+            all,
+        );
+        assert_eq!(posted.iter().filter(|line| **line == arrived).count(), 1, "{all}");
+    }
 }

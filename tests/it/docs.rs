@@ -36,6 +36,9 @@ pub(crate) fn metrics_text() -> String {
     metrics.matched("lms.lead_sold", ActionType::SlackMessage, "a-rule");
     metrics.lag("lead-events", 0, Some(1));
     metrics.committed(1, &[Duration::from_millis(5)]);
+    metrics.inlet_answered("other", 404, Duration::from_millis(5));
+    metrics.inlet_answered("an-inlet", 503, Duration::from_millis(5));
+    metrics.inlet_took("an-inlet", [1, 0, 0]);
     metrics.text()
 }
 
@@ -216,6 +219,7 @@ fn readme_states_every_command_and_flag() {
 fn links_lead_somewhere() {
     let documents = [
         files("docs", ".md"),
+        files("config", ".md"),
         ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
             .map(String::from)
             .to_vec(),
@@ -272,7 +276,9 @@ fn architecture_and_the_crate_name_every_module() {
 
 #[test]
 fn examples_are_valid() {
-    let rules = files("config/rules", ".yaml");
+    let mut rules = files("config/rules", ".yaml");
+    // Recipes hold more than rules, and have tests of their own.
+    rules.retain(|path| !path.starts_with("config/rules/recipes/"));
     let arguments: Vec<&str> = ["rules", "validate"]
         .into_iter()
         .chain(rules.iter().map(String::as_str))
@@ -312,13 +318,15 @@ fn the_first_rule_works_as_readme_says() {
             .find(|block| block.starts_with(&format!("# {name}\n")));
         put(name, &found.unwrap_or_else(|| panic!("README has no {name}")))
     };
-    let (config, rule, event) = (
+    let (config, inlets, rule, event) = (
         named("my.yaml"),
+        named("my-inlets.yaml"),
         named("my-rule.yaml"),
         put("my-event.json", &blocks("json")[0]),
     );
     for arguments in [
         vec!["--config", &config, "config", "check"],
+        vec!["--config", &inlets, "config", "check"],
         vec!["--config", &config, "rules", "validate", &rule],
         vec!["events", "validate", &event],
     ] {
@@ -430,6 +438,19 @@ fn refused_commands_have_their_exit_code_and_the_argument_is_named() {
         (&["deliveries", "list", "--result", "lost"], "", 2, "cancelled"),
         (&["dead-letters", "show", "seven"], "", 2, "PARTITION-OFFSET"),
         (&["dead-letters", "list", "--reason", "bad"], "", 2, "gave_up"),
+        (
+            &["events", "send", "--inlet", "leads", "-"],
+            "",
+            2,
+            "there is no inlet leads",
+        ),
+        (
+            &["events", "validate", "--format", "csv", "-"],
+            "a\n",
+            2,
+            "name the inlet by --inlet",
+        ),
+        (&["events", "validate", "rows.csv"], "", 2, "name the inlet by --inlet"),
         (&["dead-letters", "replay"], "", 2, "--all"),
         (&["dead-letters", "replay", "0-1", "--all"], "", 2, "ids stand alone"),
         (
@@ -439,4 +460,37 @@ fn refused_commands_have_their_exit_code_and_the_argument_is_named() {
             "would never send",
         ),
     ]);
+}
+
+#[test]
+fn files_are_validated_through_an_inlets_mapping() {
+    let folder = std::env::temp_dir().join(format!("leadlane-rows-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("rows.csv");
+    std::fs::write(
+        &file,
+        "Email,Plan\nana@example.com,pro\nbo@example.com,free\n,pro\ncy@example.com\n",
+    )
+    .unwrap();
+    let config = "inlets: [{name: leads, preset: sheet, when: [{path: $.Plan, ne: free}]}]";
+    let arguments = ["--config", "/dev/stdin", "events", "validate", "--inlet", "leads"];
+    let ran = leadlane(&[&arguments[..], &[file.to_str().unwrap()]].concat(), config);
+    let said = String::from_utf8(ran.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("line 2: sheet.row_added "), "{said}");
+    assert_eq!(
+        lines[1..],
+        [
+            "line 3: is left out",
+            "line 4: would be a dead letter: invalid_event: event.lead_id: no column identity, email, id is filled",
+            "line 5: would be a dead letter: not_decodable: 1 cells for 2 titles",
+        ]
+    );
+    let why = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(2), "{why}");
+    assert!(
+        why.contains("2 of the lines are nothing that inlet leads can map"),
+        "{why}"
+    );
+    std::fs::remove_dir_all(folder).unwrap();
 }

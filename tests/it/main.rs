@@ -9,5 +9,6 @@ mod demo;
 mod deploy;
 mod docs;
 mod real_kafka;
+mod recipes;
 mod support;
 mod tidy;

@@ -1,9 +1,13 @@
 //! On a real Apache Kafka: what the promises rest on.
 
 mod chaos;
+mod clients;
 mod commands;
+mod inlet_topics;
+mod inlets;
 mod owned;
 mod processor;
+mod recipes;
 mod sealed;
 mod sender;
 mod tools;

@@ -94,6 +94,13 @@ impl Leadlane {
         .unwrap();
     }
 
+    /// Changes the configuration's file, for commands and processes from then on.
+    pub(crate) fn rewrite(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&self.file, text.replace(from, to)).unwrap();
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_leadlane"));
         command.arg("--config").arg(&self.file).args(arguments);

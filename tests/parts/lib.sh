@@ -40,6 +40,15 @@ need_java() {
             "\`apt-get install openjdk-17-jre-headless\`"
 }
 
+# need_node MAJOR: Node of at least that version, and npm.
+need_node() {
+    need node nodejs npm
+    need npm nodejs npm
+    local major
+    major=$(node -p 'process.versions.node.split(".")[0]')
+    [ "$major" -ge "$1" ] || fail "node $major is too old: install $1 or newer, as https://nodejs.org says"
+}
+
 # fetch_once NAME COMMAND...: runs COMMAND with a new folder as its last argument and keeps that as $cache/NAME.
 # The folder gets its name when it is complete, so neither a broken fetch nor two at once leave half of one behind.
 fetch_once() {

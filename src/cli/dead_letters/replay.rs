@@ -23,6 +23,10 @@ use crate::kafka::together::Together;
 use crate::reason::Reason;
 use crate::rules::log::Rules;
 
+mod inlets;
+
+use inlets::Inlets;
+
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Replay {
     /// The dead letters to replay
@@ -71,7 +75,8 @@ struct Replaying<'r> {
     next_at: Instant,
     replayed: Replayed,
     rules: OnceCell<Rules>,
-    batch: Vec<(Id, Back)>,
+    batch: Vec<(Id, Vec<Back>)>,
+    inlets: Inlets<'r>,
     count: usize,
     left: usize,
     refused: usize,
@@ -102,6 +107,7 @@ pub(super) fn run(look: Look<'_>, replay: &Replay) -> Result<(), CliError> {
         replayed: Replayed::read(look)?,
         rules: OnceCell::new(),
         batch: Vec::new(),
+        inlets: Inlets::new(look.config),
         count: 0,
         left: 0,
         refused: 0,
@@ -161,7 +167,11 @@ impl Replaying<'_> {
             let rules = rules::log(self.look.config)?.snapshot();
             self.rules.get_or_init(|| rules);
         }
-        match back(letter, self.look.config, self.rules.get()) {
+        let back = match letter.inlet_names(self.look.config) {
+            names if names.is_empty() => back(letter, self.look.config, self.rules.get()).map(|back| vec![back]),
+            names => self.inlets.map_again(letter, &names)?,
+        };
+        match back {
             Ok(back) => {
                 // One id given twice is one replay.
                 self.replayed.insert(letter.id);
@@ -175,7 +185,8 @@ impl Replaying<'_> {
         let bytes: usize = self
             .batch
             .iter()
-            .map(|(_, back)| back.value.as_ref().map_or(0, Vec::len))
+            .flat_map(|(_, back)| back)
+            .map(|back| back.value.as_ref().map_or(0, Vec::len))
             .sum();
         if self.batch.len() >= batch_max(self.rate) || bytes >= BATCH_BYTES_MAX {
             self.commit()?;
@@ -200,6 +211,8 @@ impl Replaying<'_> {
         }
         self.count += batch.len();
         for (id, back) in &batch {
+            // What an inlet maps again may be several events, which all go to one topic.
+            let back = &back[0];
             print(&match self.look.json {
                 true => json!({
                     "id": id.to_string(), "replayed": !dry_run, "topic": back.topic,
@@ -240,8 +253,8 @@ fn batch_max(rate: Option<Rate>) -> usize {
     usize::try_from(at_once).unwrap_or(1).clamp(1, BATCH_MAX)
 }
 
-fn write(together: &mut Together, config: &Config, batch: &[(Id, Back)]) -> Result<(), Fault> {
-    for (_, back) in batch {
+fn write(together: &mut Together, config: &Config, batch: &[(Id, Vec<Back>)]) -> Result<(), Fault> {
+    for back in batch.iter().flat_map(|(_, back)| back) {
         let headers = back.headers.iter().map(|(name, text)| (*name, text.as_str()));
         together.write(&Record {
             topic: &back.topic,
@@ -289,7 +302,8 @@ fn back(letter: &Letter, config: &Config, rules: Option<&Rules>) -> Result<Back,
     }
     if source != config.topics.jobs {
         return Err(format!(
-            "it came from {source:?}, and only what came from {} or {} can be put back; send it again at its source",
+            "it came from {source:?}, and only what came from {}, {} or an inlet of the configuration can be put back; \
+             send it again at its source",
             config.topics.events, config.topics.jobs
         ));
     }

@@ -183,3 +183,107 @@ fn a_job_carries_the_ciphertext_of_its_credential() {
     let named = job("{type: slack_message, token: {secret: bot}, to: {channel: C1}, text: hi}");
     assert_eq!((named.sealed, named.account_id), (None, None));
 }
+
+/// The properties that an inlet's event with this payload is sent with.
+fn sent(action: &str, payload: &str) -> Result<Value, String> {
+    let rule = format!(
+        "{{id: r, trigger: t, scope: {{level: inlet, id: n}}, action: {{account: acme, identity: x, {action}}}}}"
+    );
+    let value = crate::yaml::documents(&rule).unwrap().remove(0).value;
+    let rule = Rule::from_json(&value).unwrap_or_else(|problems| panic!("{action}: {problems:?}"));
+    let event = format!(
+        r#"{{"event_id":"e","trigger":"t","occurred_at":1,"lead_id":"L","consumer":{{"city":"Rome","zip":null}},"inlet":"n","payload":{payload}}}"#
+    );
+    let schemas = Schemas::new();
+    let event = decode(event.as_bytes(), &schemas).unwrap();
+    let source = Source {
+        topic: "lead-events",
+        partition: 0,
+        offset: 0,
+    };
+    match plan(&event, &Versioned { rule, version: 1 }, source, 1) {
+        Planned::Job(job) => {
+            assert_eq!(crate::delivery::clevertap::refusal(&job.body), None, "{}", job.body);
+            let body: Value = serde_json::from_str(&job.body).unwrap();
+            Ok(body.get("profileData").or(body.get("evtData")).unwrap().clone())
+        }
+        Planned::Failed { detail, .. } => Err(detail),
+        Planned::Settled(outcome) => Err(format!("{}: {}", outcome.result.as_str(), outcome.words.unwrap())),
+    }
+}
+
+#[test]
+fn a_whole_object_is_sent_on_in_the_form_that_clevertap_takes() {
+    let payload = r#"{"Old name":42.50,"none":null,"context":{"ip":"::1"},"address":{"city":"Rome","geo":{"lat":1.5,"alt":null}},
+        "tags":["a",5,null,{"b":[1]}],"Items":[{"Name":"x"}],"Points":{"$incr":5},"paid":true}"#;
+    let from = "properties: {from: $.payload, rename: {Old name: New, address city: City}, drop: [context, Points]}";
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    for (action, expected) in [
+        (
+            format!("type: clevertap_event, event_name: Sold, {from}"),
+            r#"{"New":42.50,"City":"Rome","address geo lat":1.5,"tags":"a, 5, {\"b\":[1]}","Items":"{\"Name\":\"x\"}","paid":true}"#,
+        ),
+        (
+            format!("type: clevertap_event, event_name: charged, {from}"),
+            r#"{"New":42.50,"City":"Rome","address geo lat":1.5,"tags":"a, 5, {\"b\":[1]}","Items":[{"Name":"x"}],"paid":true}"#,
+        ),
+        (
+            format!("type: clevertap_profile, {from}"),
+            r#"{"New":42.50,"City":"Rome","address geo lat":1.5,"tags":["a","5","{\"b\":[1]}"],"Items":["{\"Name\":\"x\"}"],"paid":true}"#,
+        ),
+        (
+            "type: clevertap_profile, properties: {from: $.payload, drop: [address, tags, Items, context], \
+             rename: {paid: p}, with: {Old name: '{{$.payload.none | default: \"d\"}}', Left: '{{$.nothing}}', Tags: {$add: ['{{$.lead_id}}']}}}"
+                .to_owned(),
+            r#"{"Old name":"d","Points":{"$incr":5},"p":true,"Tags":{"$add":["L"]}}"#,
+        ),
+        // The lead's own records, too, and an object that stands deeper.
+        (
+            "type: clevertap_profile, properties: {from: $.consumer}".to_owned(),
+            r#"{"city":"Rome"}"#,
+        ),
+        (
+            "type: clevertap_event, event_name: x, properties: '{{$.address.geo}}'".to_owned(),
+            r#"{"lat":1.5}"#,
+        ),
+        ("type: clevertap_event, event_name: x, properties: '{{$.gone}}'".to_owned(), "{}"),
+    ] {
+        assert_eq!(sent(&action, payload), Ok(json(expected)), "{action}");
+    }
+    let text = r#"{"json":"{\"A\":{\"B\":1}}","bad":"SECRET","list":[1]}"#;
+    let of = |properties: &str| sent(&format!("type: clevertap_profile, {properties}"), text);
+    assert_eq!(of("properties: '{{$.json}}'"), Ok(json(r#"{"A B":1}"#)), "JSON as text");
+    for (properties, why) in [
+        ("properties: '{{$.bad}}'", "properties: {{$.bad}} gives no object"),
+        ("properties: {from: $.list}", "properties: $.list gives no object"),
+        ("properties: {from: $.gone}, on_missing: fail", "$.gone is missing"),
+        ("properties: {from: $.gone}, on_missing: skip", "skipped: $.gone"),
+        (
+            "properties: {from: $.payload, rename: {bad: list}}",
+            "two members of $.payload are called \"list\"; rename or drop one",
+        ),
+    ] {
+        let failed = of(properties).unwrap_err();
+        assert!(
+            failed.contains(why) && !failed.contains("SECRET"),
+            "{properties}: {failed}"
+        );
+    }
+}
+
+#[test]
+fn a_purchase_has_its_items() {
+    let action =
+        "type: clevertap_event, event_name: '{{$.name}}', properties: {Amount: '{{$.total}}', Items: '{{$.products}}'}";
+    let payload = r#"{"name":"Charged","total":42.50,"products":[{"Name":"x","Price":5}]}"#;
+    assert_eq!(
+        sent(action, payload).unwrap().to_string(),
+        r#"{"Amount":42.50,"Items":[{"Name":"x","Price":5}]}"#
+    );
+    let literal =
+        "type: clevertap_event, event_name: Charged, properties: {Items: [{Name: '{{$.name}}', Price: '{{$.gone}}'}]}";
+    assert_eq!(
+        sent(literal, payload).unwrap().to_string(),
+        r#"{"Items":[{"Name":"Charged"}]}"#
+    );
+}

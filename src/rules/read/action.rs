@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::field::{Object, Reader, member};
+use super::field::{Object, Reader};
+use super::properties::Of;
 use super::{ACCOUNT_FIELDS, ACTION_FIELDS, ACTIONS, PASSCODE_FIELDS, TO_FIELDS, WHEN_BUSY_FIELDS};
 use crate::dates;
-use crate::rules::{Account, Action, ActionKind, OnAmbiguous, OverLong, Pace, Property, SecretName, To, User};
+use crate::rules::{Account, Action, ActionKind, OnAmbiguous, OverLong, Pace, SecretName, To, User};
 use crate::template::OnMissing;
 
 const ON_MISSING: &[(&str, OnMissing)] = &[
@@ -145,7 +146,7 @@ impl Reader {
         let account = self.account(action);
         let user = self.user(action);
         let created_at = self.template(action, "created_at");
-        let properties = self.properties(action);
+        let properties = self.properties(action, Of::Profile);
         Some(ActionKind::ClevertapProfile {
             account: account?,
             user: user?,
@@ -159,7 +160,7 @@ impl Reader {
         let user = self.user(action);
         let event_name = self.required_template(action, "event_name", "name the event, such as Charged");
         let created_at = self.template(action, "created_at");
-        let properties = self.properties(action);
+        let properties = self.properties(action, Of::Event);
         Some(ActionKind::ClevertapEvent {
             account: account?,
             user: user?,
@@ -219,39 +220,6 @@ impl Reader {
             User::Identity(template)
         } else {
             User::ObjectId(template)
-        })
-    }
-
-    fn properties(&mut self, action: &Object<'_>) -> Option<Vec<(String, Property)>> {
-        match action.get("properties") {
-            None => Some(Vec::new()),
-            Some(Value::Object(members)) => self.named_properties(&action.at("properties"), members),
-            Some(_) => self.refuse(action.at("properties"), "needs an object of names and values"),
-        }
-    }
-
-    fn named_properties(&mut self, field: &str, members: &Map<String, Value>) -> Option<Vec<(String, Property)>> {
-        let properties: Vec<_> = members
-            .iter()
-            .map(|(name, value)| Some((name.clone(), self.property(&member(field, name), value)?)))
-            .collect();
-        properties.into_iter().collect()
-    }
-
-    fn property(&mut self, field: &str, value: &Value) -> Option<Property> {
-        Some(match value {
-            Value::String(text) => Property::Template(self.parse_template(field, text)?),
-            Value::Null | Value::Bool(_) | Value::Number(_) => Property::Constant(value.clone()),
-            Value::Object(members) => Property::Object(self.named_properties(field, members)?),
-            Value::Array(list) => {
-                let fields = (0..).map(|at| format!("{field}[{at}]"));
-                let elements: Vec<_> = list
-                    .iter()
-                    .zip(fields)
-                    .map(|(value, at)| self.property(&at, value))
-                    .collect();
-                Property::List(elements.into_iter().collect::<Option<_>>()?)
-            }
         })
     }
 }

@@ -15,29 +15,29 @@ use crate::template::Template;
 use crate::{dates, lead};
 
 #[derive(Default)]
-pub(super) struct Reader {
-    pub(super) problems: Vec<Problem>,
+pub(crate) struct Reader {
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// An object of a rule and the path to it.
-pub(super) struct Object<'v> {
-    pub(super) field: String,
-    pub(super) members: &'v Map<String, Value>,
+pub(crate) struct Object<'v> {
+    pub(crate) field: String,
+    pub(crate) members: &'v Map<String, Value>,
 }
 
 impl<'v> Object<'v> {
-    pub(super) fn at(&self, name: &str) -> String {
+    pub(crate) fn at(&self, name: &str) -> String {
         member(&self.field, name)
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&'v Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'v Value> {
         self.members.get(name).filter(|value| !value.is_null())
     }
 }
 
 impl Reader {
     /// Notes a problem; `None`, so that what is wrong reads as what is left out.
-    pub(super) fn refuse<T>(&mut self, field: impl Into<String>, message: impl Into<String>) -> Option<T> {
+    pub(crate) fn refuse<T>(&mut self, field: impl Into<String>, message: impl Into<String>) -> Option<T> {
         let mut field = field.into();
         if field.is_empty() {
             field.push_str("rule");
@@ -48,7 +48,7 @@ impl Reader {
     }
 
     /// Tokens and webhook URLs anywhere in the rule; those in place of a secret's name too.
-    pub(super) fn open_secrets(&mut self, field: &str, value: &Value) {
+    pub(crate) fn open_secrets(&mut self, field: &str, value: &Value) {
         match value {
             Value::String(text) if is_open_secret(text) => {
                 self.refuse::<()>(field, STORE_IT);
@@ -70,7 +70,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn object<'v>(&mut self, field: &str, value: &'v Value, known: &[&str]) -> Option<Object<'v>> {
+    pub(crate) fn object<'v>(&mut self, field: &str, value: &'v Value, known: &[&str]) -> Option<Object<'v>> {
         let Some(members) = value.as_object() else {
             return self.refuse(field, format!("needs an object with {}", known.join(", ")));
         };
@@ -82,7 +82,7 @@ impl Reader {
         Some(object)
     }
 
-    pub(super) fn unknown_fields(&mut self, object: &Object<'_>, known: &[&str]) {
+    pub(crate) fn unknown_fields(&mut self, object: &Object<'_>, known: &[&str]) {
         for name in object.members.keys().filter(|name| !known.contains(&name.as_str())) {
             let message = match closest(name, known.iter().copied()) {
                 Some(meant) => format!("unknown field; did you mean {meant}?"),
@@ -92,7 +92,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn required<'v>(&mut self, object: &Object<'v>, name: &str, cure: &str) -> Option<&'v Value> {
+    pub(crate) fn required<'v>(&mut self, object: &Object<'v>, name: &str, cure: &str) -> Option<&'v Value> {
         let found = object.get(name);
         if found.is_none() {
             return self.refuse(object.at(name), format!("is missing; {cure}"));
@@ -101,7 +101,7 @@ impl Reader {
     }
 
     /// The one of `names` that is given, which must be one alone.
-    pub(super) fn exactly_one<'n>(&mut self, object: &Object<'_>, names: &[&'n str]) -> Option<&'n str> {
+    pub(crate) fn exactly_one<'n>(&mut self, object: &Object<'_>, names: &[&'n str]) -> Option<&'n str> {
         let given: Vec<_> = names
             .iter()
             .copied()
@@ -117,12 +117,12 @@ impl Reader {
         }
     }
 
-    pub(super) fn choice<T: Copy>(&mut self, object: &Object<'_>, name: &str, choices: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn choice<T: Copy>(&mut self, object: &Object<'_>, name: &str, choices: &[(&str, T)]) -> Option<T> {
         let value = object.get(name)?;
         self.choice_of(&object.at(name), value, choices)
     }
 
-    pub(super) fn choice_of<T: Copy>(&mut self, field: &str, value: &Value, choices: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn choice_of<T: Copy>(&mut self, field: &str, value: &Value, choices: &[(&str, T)]) -> Option<T> {
         let names = || choices.iter().map(|(name, _)| *name);
         let chosen = value
             .as_str()
@@ -137,14 +137,14 @@ impl Reader {
         }
     }
 
-    pub(super) fn flag(&mut self, object: &Object<'_>, name: &str) -> Option<bool> {
+    pub(crate) fn flag(&mut self, object: &Object<'_>, name: &str) -> Option<bool> {
         match object.get(name)? {
             Value::Bool(flag) => Some(*flag),
             _ => self.refuse(object.at(name), "needs true or false, without quotes"),
         }
     }
 
-    pub(super) fn text(&mut self, object: &Object<'_>, name: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, object: &Object<'_>, name: &str) -> Option<String> {
         match object.get(name)? {
             Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
             Value::String(_) => self.refuse(object.at(name), "is blank; fill it in or leave it out"),
@@ -153,24 +153,24 @@ impl Reader {
         }
     }
 
-    pub(super) fn template(&mut self, object: &Object<'_>, name: &str) -> Option<Template> {
+    pub(crate) fn template(&mut self, object: &Object<'_>, name: &str) -> Option<Template> {
         let text = self.text(object, name)?;
         self.parse_template(&object.at(name), &text)
     }
 
-    pub(super) fn required_template(&mut self, object: &Object<'_>, name: &str, cure: &str) -> Option<Template> {
+    pub(crate) fn required_template(&mut self, object: &Object<'_>, name: &str, cure: &str) -> Option<Template> {
         self.required(object, name, cure)?;
         self.template(object, name)
     }
 
-    pub(super) fn parse_template(&mut self, field: &str, text: &str) -> Option<Template> {
+    pub(crate) fn parse_template(&mut self, field: &str, text: &str) -> Option<Template> {
         match Template::parse(text) {
             Ok(template) => Some(template),
             Err(error) => self.refuse(field, format!("column {}: {}", error.column, error.message)),
         }
     }
 
-    pub(super) fn secret(&mut self, action: &Object<'_>, name: &str) -> Option<Secret> {
+    pub(crate) fn secret(&mut self, action: &Object<'_>, name: &str) -> Option<Secret> {
         let cure = "write {secret: NAME}, a name in the secret store, or {sealed: \"...\"} from leadlane secrets seal";
         let value = self.required(action, name, cure)?;
         let secret = self.secret_object(&action.at(name), value, SECRET_FIELDS)?;
@@ -187,7 +187,7 @@ impl Reader {
     }
 
     /// The object that a secret is written as; a text in its place may be the secret itself.
-    pub(super) fn secret_object<'v>(&mut self, field: &str, value: &'v Value, known: &[&str]) -> Option<Object<'v>> {
+    pub(crate) fn secret_object<'v>(&mut self, field: &str, value: &'v Value, known: &[&str]) -> Option<Object<'v>> {
         match value.as_str() {
             // Slack's own secrets are found wherever they stand.
             Some(text) if is_open_secret(text) => None,
@@ -196,7 +196,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn sealed(&mut self, secret: &Object<'_>) -> Option<Sealed> {
+    pub(crate) fn sealed(&mut self, secret: &Object<'_>) -> Option<Sealed> {
         let cure = "write {sealed: \"...\"} as leadlane secrets seal prints it";
         let value = self.required(secret, "sealed", cure)?;
         match Sealed::parse(value.as_str().unwrap_or_default()) {
@@ -206,7 +206,7 @@ impl Reader {
     }
 
     /// The value itself or, of a list, its elements, each with its field.
-    pub(super) fn one_or_list<'v>(&mut self, field: &str, value: &'v Value, cure: &str) -> Vec<(String, &'v Value)> {
+    pub(crate) fn one_or_list<'v>(&mut self, field: &str, value: &'v Value, cure: &str) -> Vec<(String, &'v Value)> {
         match value.as_array() {
             None => vec![(field.to_owned(), value)],
             Some(list) if list.is_empty() => {
@@ -222,7 +222,7 @@ impl Reader {
     }
 
     /// An id; an unquoted number is taken as its text.
-    pub(super) fn id(&mut self, field: &str, value: &Value) -> Option<String> {
+    pub(crate) fn id(&mut self, field: &str, value: &Value) -> Option<String> {
         match value {
             Value::String(text) if text.is_empty() => self.refuse(field, "is blank; write an id"),
             Value::String(text) => Some(text.clone()),
@@ -232,7 +232,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn number(&mut self, field: &str, value: &Value) -> Option<Decimal> {
+    pub(crate) fn number(&mut self, field: &str, value: &Value) -> Option<Decimal> {
         let text = match value {
             Value::Number(number) => number.as_str(),
             Value::String(text) => text,
@@ -245,7 +245,7 @@ impl Reader {
     }
 
     /// A duration; `zero` is what is said of none.
-    pub(super) fn duration(&mut self, field: &str, value: &Value, zero: &str) -> Option<Duration> {
+    pub(crate) fn duration(&mut self, field: &str, value: &Value, zero: &str) -> Option<Duration> {
         match value.as_str().map(dates::duration) {
             Some(Ok(duration)) if duration.is_zero() => self.refuse(field, zero),
             Some(Ok(duration)) => Some(duration),

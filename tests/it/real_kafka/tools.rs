@@ -495,7 +495,7 @@ fn a_job_is_replayed_with_the_credential_that_its_rule_names_now() {
     }
     let message = said(&leadlane, &["dead-letters", "replay", "--all"], 1);
     assert!(
-        message.contains("\"inlet:survey\"") && message.contains("1 could not be replayed"),
+        message.contains("there is no inlet survey") && message.contains("1 could not be replayed"),
         "{message}"
     );
     let jobs = leadlane.read(&leadlane.config.topics.jobs);

@@ -11,46 +11,14 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::rules::clevertap::{is_charged, wrong_event_name, wrong_event_property_name, wrong_profile_property_name};
 use crate::template::truncate;
 
-/// Characters of a name.
-const NAME_MAX: usize = 120;
 /// Characters of a text.
 const VALUE_MAX: usize = 512;
 /// What older pages of the documentation allow; newer ones say 100, which an account can raise.
 const EVENT_PROPERTIES_MAX: usize = 256;
 const ITEMS_MAX: usize = 256;
-const FORBIDDEN: &str = "%><!|&.:;$'\"\\";
-/// In a profile's names also this.
-const FORBIDDEN_IN_PROFILES: &str = "#";
-
-/// Events of CleverTap's own, as it compares names: without case and blanks.
-const RESERVED: [&str; 24] = [
-    "notificationsent",
-    "notificationviewed",
-    "notificationclicked",
-    "notificationdelivered",
-    "notificationreplied",
-    "notificationbounced",
-    "utmvisited",
-    "applaunched",
-    "appuninstalled",
-    "appversionchanged",
-    "stayed",
-    "replysent",
-    "experimentrendered",
-    "reachableby",
-    "identityset",
-    "identityreset",
-    "identityerror",
-    "pushimpressions",
-    "statetransitioned",
-    "sessionconcluded",
-    "geoclusterentered",
-    "geoclusterexited",
-    "channelunsubscribed",
-    "webpageviewed",
-];
 
 #[derive(Deserialize)]
 struct Record<'r> {
@@ -69,10 +37,10 @@ struct Properties<'r>(Vec<(Name<'r>, &'r RawValue)>);
 struct Name<'r>(#[serde(borrow)] Cow<'r, str>);
 
 /// Why CleverTap would not take the record; `None` for one that it may take.
-pub(super) fn refusal(body: &str) -> Option<String> {
+pub fn refusal(body: &str) -> Option<String> {
     let record: Record<'_> = serde_json::from_str(body).ok()?;
     if let Some(name) = &record.event_name {
-        if let Some(why) = wrong_event(name) {
+        if let Some(why) = wrong_event_name(name) {
             return Some(format!("the event's name {why}"));
         }
         let properties = record.event.as_ref().map_or(&[][..], |event| &event.0);
@@ -82,26 +50,20 @@ pub(super) fn refusal(body: &str) -> Option<String> {
                 properties.len()
             ));
         }
-        return properties.iter().find_map(wrong_event_property);
+        let charged = is_charged(name);
+        return properties
+            .iter()
+            .find_map(|property| wrong_event_property(property, charged));
     }
     record.profile?.0.iter().find_map(|(name, value)| {
-        let why = wrong_name(&name.0, FORBIDDEN_IN_PROFILES).or_else(|| wrong_text(value));
+        let why = wrong_profile_property_name(&name.0).or_else(|| wrong_text(value));
         why.map(|why| of_property(name, &why))
     })
 }
 
-fn wrong_event(name: &str) -> Option<String> {
-    let plain = name.chars().filter(|c| !c.is_whitespace());
-    let plain: String = plain.flat_map(char::to_lowercase).collect();
-    if RESERVED.contains(&plain.as_str()) || plain.starts_with("wzrk_") {
-        return Some("is one of CleverTap's own events; choose another".to_owned());
-    }
-    wrong_name(name, "")
-}
-
-fn wrong_event_property((name, value): &(Name<'_>, &RawValue)) -> Option<String> {
-    let why = wrong_name(&name.0, "").or_else(|| match value.get().as_bytes().first() {
-        Some(b'[') if name.0 == "Items" => wrong_items(value),
+fn wrong_event_property((name, value): &(Name<'_>, &RawValue), charged: bool) -> Option<String> {
+    let why = wrong_event_property_name(&name.0).or_else(|| match value.get().as_bytes().first() {
+        Some(b'[') if charged && name.0 == "Items" => wrong_items(value),
         Some(b'[' | b'{') => {
             Some("is a list or an object, which CleverTap takes in an event as Items of Charged alone".to_owned())
         }
@@ -119,25 +81,9 @@ fn wrong_items(items: &RawValue) -> Option<String> {
         return Some(format!("has {} items, CleverTap takes {ITEMS_MAX}", items.len()));
     }
     items.iter().flat_map(|item| &item.0).find_map(|(name, value)| {
-        let why = wrong_name(&name.0, "").or_else(|| wrong_text(value))?;
+        let why = wrong_event_property_name(&name.0).or_else(|| wrong_text(value))?;
         Some(format!("holds an item whose {}", of_property(name, &why)))
     })
-}
-
-fn wrong_name(name: &str, forbidden_too: &str) -> Option<String> {
-    if name.trim().is_empty() {
-        return Some("has a blank name".to_owned());
-    }
-    if name.chars().nth(NAME_MAX).is_some() {
-        return Some(format!("has a name longer than {NAME_MAX} characters"));
-    }
-    let mut forbidden = name
-        .chars()
-        .filter(|c| FORBIDDEN.contains(*c) || forbidden_too.contains(*c));
-    let first = forbidden.next()?;
-    Some(format!(
-        "has a {first} in its name, which CleverTap doesn't take; rename it in the rule"
-    ))
 }
 
 fn wrong_text(value: &RawValue) -> Option<String> {
@@ -244,6 +190,10 @@ mod tests {
             ),
             (event("Sold", r#"{"a\"b":"hunter2"}"#), r#"has a " in its name"#),
             (event("Sold", r#"{"":"hunter2"}"#), "blank name"),
+            (
+                event("Sold", r#"{"Items":[{"Name":"hunter2"}]}"#),
+                r#"property "Items" is a list or an object"#,
+            ),
             (
                 event("Sold", r#"{"List":["hunter2"]}"#),
                 r#"property "List" is a list or an object"#,

@@ -1,0 +1,105 @@
+//! Dead letters of inlets: what they hold goes through the mapping again, never back where it came from.
+
+use std::cell::OnceCell;
+
+use jiff::Timestamp;
+
+use super::{Back, Letter};
+use crate::app::now_millis;
+use crate::cli::{CliError, look_up, wait_for};
+use crate::config::Config;
+use crate::inlet::{Inlet, Taken};
+use crate::kafka::topics;
+use crate::lead::schemas::Schemas;
+
+/// The inlets of the configuration, with what was asked of the registry and of Kafka so far.
+pub(super) struct Inlets<'i> {
+    config: &'i Config,
+    schemas: Schemas,
+    event_max: OnceCell<usize>,
+}
+
+impl<'i> Inlets<'i> {
+    pub(super) fn new(config: &'i Config) -> Self {
+        Self {
+            config,
+            schemas: Schemas::foreign(),
+            event_max: OnceCell::new(),
+        }
+    }
+
+    /// The events that the inlets make of the record now, all or none; the inner error says why not.
+    pub(super) fn map_again(&mut self, letter: &Letter, names: &[&str]) -> Result<Result<Vec<Back>, String>, CliError> {
+        let config = self.config;
+        let mut all = Vec::new();
+        for name in names {
+            let inlet = match config.inlet(name) {
+                Ok(inlet) => inlet,
+                Err(why) => return Ok(Err(why)),
+            };
+            let taken = match self.take(letter, inlet)? {
+                Ok(taken) => taken,
+                Err(why) => return Ok(Err(format!("inlet {name}: {why}"))),
+            };
+            if let Some((reason, detail)) = taken.refused {
+                return Ok(Err(format!("inlet {name} still can't map it: {reason}: {detail}")));
+            }
+            all.extend(taken.events);
+        }
+        if all.is_empty() {
+            return Ok(Err(format!("inlet {} leaves it out now", names.join(" and "))));
+        }
+        if self.event_max.get().is_none() {
+            let max = wait_for(topics::record_max(config, &config.topics.events))?.map_err(CliError::failed)?;
+            self.event_max.get_or_init(|| max);
+        }
+        let max = self.event_max.get().copied().unwrap_or_default();
+        if all.iter().any(|event| event.record_size() > max) {
+            let topic = &config.topics.events;
+            return Ok(Err(format!(
+                "its event is larger than {topic} takes; raise its max.message.bytes"
+            )));
+        }
+        let change = match all.len() {
+            1 => format!("mapped again by inlet {}", names.join(" and ")),
+            count => format!("{count} events, mapped again by inlet {}", names.join(" and ")),
+        };
+        let back = all.into_iter().map(|event| Back {
+            topic: config.topics.events.clone(),
+            key: event.lead_id.into_bytes(),
+            value: Some(event.json),
+            headers: headers(letter, event.event_id),
+            change: Some(change.clone()),
+        });
+        Ok(Ok(back.collect()))
+    }
+
+    fn take(&mut self, letter: &Letter, inlet: &Inlet) -> Result<Result<Taken, String>, CliError> {
+        let now = Timestamp::from_millisecond(now_millis()).unwrap_or_default();
+        let Some(value) = letter.record.value.as_deref() else {
+            return Ok(Err("it holds no record; send it again at its source".to_owned()));
+        };
+        let source = letter.header("source-topic").unwrap_or_default();
+        if source.starts_with("inlet:") {
+            let route = letter.header("route").unwrap_or_default();
+            return Ok(match serde_json::from_slice(value) {
+                Ok(record) => Ok(inlet.take_again(record, route, now)),
+                Err(_) => Err("what it holds is no JSON".to_owned()),
+            });
+        }
+        loop {
+            match inlet.take(Some(value), &self.schemas, now) {
+                Ok(taken) => return Ok(Ok(taken)),
+                Err(id) => look_up(self.config, id, &mut self.schemas)?,
+            }
+        }
+    }
+}
+
+fn headers(letter: &Letter, event_id: String) -> Vec<(&'static str, String)> {
+    let trace = letter
+        .header("traceparent")
+        .map(|trace| ("traceparent", trace.to_owned()));
+    let own = [("event-id", event_id), ("replay-of", letter.id.to_string())];
+    own.into_iter().chain(trace).collect()
+}

@@ -1,0 +1,132 @@
+//! CleverTap's properties, rendered for one event.
+
+use serde_json::{Map, Value};
+
+use crate::lead::{self, LeadEvent};
+use crate::rules::clevertap::OPERATORS;
+use crate::rules::{Properties, Property, Whole};
+use crate::template::{OnMissing, Stop, Target};
+
+/// What CleverTap takes besides plain values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Lists of texts, and operators.
+    Profile,
+    /// Nothing.
+    Event,
+    /// A list of `Items`.
+    Purchase,
+}
+
+pub(super) fn render(
+    event: &LeadEvent<'_>,
+    properties: &Properties,
+    form: Form,
+    on_missing: OnMissing,
+) -> Result<Value, Stop> {
+    let mut rendered = match &properties.whole {
+        Some(whole) => spread(event, whole, form, on_missing)?,
+        None => Map::new(),
+    };
+    for (name, value) in &properties.named {
+        if let Some(value) = property(event, value, on_missing)? {
+            rendered.insert(name.clone(), value);
+        }
+    }
+    Ok(Value::Object(rendered))
+}
+
+/// `None` for a property that is one placeholder alone and missing: it is left out.
+fn property(event: &LeadEvent<'_>, value: &Property, on_missing: OnMissing) -> Result<Option<Value>, Stop> {
+    match value {
+        Property::Template(template) => template.render_json(event, Target::Clevertap, on_missing),
+        Property::Constant(value) => Ok(Some(value.clone())),
+        Property::List(list) => {
+            let list: Result<Vec<_>, Stop> = list
+                .iter()
+                .filter_map(|value| property(event, value, on_missing).transpose())
+                .collect();
+            list.map(|list| Some(Value::Array(list)))
+        }
+        Property::Object(members) => {
+            let mut object = Map::new();
+            for (name, value) in members {
+                if let Some(value) = property(event, value, on_missing)? {
+                    object.insert(name.clone(), value);
+                }
+            }
+            Ok(Some(Value::Object(object)))
+        }
+    }
+}
+
+/// The members of a whole object, in the form that CleverTap takes.
+fn spread(event: &LeadEvent<'_>, whole: &Whole, form: Form, on_missing: OnMissing) -> Result<Map<String, Value>, Stop> {
+    let members = match whole.from.render_json(event, Target::Clevertap, on_missing)? {
+        None => return Ok(Map::new()),
+        Some(Value::Object(members)) => members,
+        // Forms and cells of a sheet hold JSON as text.
+        Some(Value::String(text)) => serde_json::from_str(&text).map_err(|_| no_object(whole))?,
+        Some(_) => return Err(no_object(whole)),
+    };
+    let mut spread = Map::new();
+    insert(members, None, whole, form, &mut spread)?;
+    Ok(spread)
+}
+
+fn insert(
+    members: Map<String, Value>,
+    above: Option<&str>,
+    whole: &Whole,
+    form: Form,
+    into: &mut Map<String, Value>,
+) -> Result<(), Stop> {
+    for (name, value) in members {
+        // A point has no place in CleverTap's names.
+        let name = above.map_or_else(|| name.clone(), |above| format!("{above} {name}"));
+        if whole.drop.contains(&name) {
+            continue;
+        }
+        let renamed = whole.rename.iter().find(|(old, _)| *old == name);
+        let name = renamed.map_or(name, |(_, new)| new.clone());
+        let value = match value {
+            Value::Null => continue,
+            Value::Object(operation) if form == Form::Profile && is_operation(&operation) => Value::Object(operation),
+            Value::Object(members) => {
+                insert(members, Some(&name), whole, form, into)?;
+                continue;
+            }
+            Value::Array(list) if form == Form::Profile => texts(&list).map(Value::String).collect(),
+            Value::Array(list) if form == Form::Event || name != "Items" => {
+                texts(&list).collect::<Vec<_>>().join(", ").into()
+            }
+            value => value,
+        };
+        if into.contains_key(&name) {
+            return Err(Stop::Fail {
+                detail: format!(
+                    "properties: two members of {} are called {name:?}; rename or drop one",
+                    whole.from.as_str()
+                ),
+            });
+        }
+        into.insert(name, value);
+    }
+    Ok(())
+}
+
+/// The elements that are there, as templates write them.
+fn texts(list: &[Value]) -> impl Iterator<Item = String> {
+    let there = list.iter().filter_map(lead::Value::of_json);
+    there.map(|value| value.to_text().into_owned())
+}
+
+fn is_operation(members: &Map<String, Value>) -> bool {
+    members.len() == 1 && members.keys().all(|name| OPERATORS.contains(&name.as_str()))
+}
+
+fn no_object(whole: &Whole) -> Stop {
+    Stop::Fail {
+        detail: format!("properties: {} gives no object", whole.from.as_str()),
+    }
+}

@@ -1,0 +1,182 @@
+//! The fields of a lead event, each made of a record as the mapping says.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::Scope;
+use crate::lead::{self, Lookup};
+use crate::path::Path;
+use crate::template::{OnMissing, Stop, Target, Template};
+
+#[derive(Debug, Clone)]
+pub(super) struct EventFields {
+    pub(super) event_id: EventId,
+    pub(super) trigger: Trigger,
+    /// The time that the event is received, unless said.
+    pub(super) occurred_at: Option<Time>,
+    pub(super) lead_id: LeadId,
+    pub(super) others: Vec<(String, Shape)>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum EventId {
+    Text(First),
+    /// Of the inlet's name and the record.
+    Hash,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Trigger {
+    Text(First),
+    /// By what stands at a path.
+    Map(Path, Vec<(String, String)>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum LeadId {
+    Text(First),
+    /// The first of these columns that is filled, in any case.
+    Column(Vec<String>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Time {
+    pub(super) time: First,
+    /// When the sender's clock said it was sent; the difference to ours is made up for.
+    pub(super) sent_at: Option<First>,
+}
+
+/// The first of these whose every value is there.
+#[derive(Debug, Clone)]
+pub(super) struct First(pub(super) Vec<Template>);
+
+/// A further field of the event: one value, or an object of them.
+#[derive(Debug, Clone)]
+pub(super) enum Shape {
+    One(Template),
+    Members(Vec<(String, Shape)>),
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct PayloadFields {
+    /// The record itself, unless said.
+    pub(super) from: Option<Path>,
+    /// Members beside those.
+    pub(super) with: Vec<(String, Path)>,
+}
+
+impl First {
+    /// `None` where something is missing in each of them.
+    pub(super) fn render(&self, field: &str, scope: &Scope<'_>) -> Result<Option<String>, String> {
+        for template in &self.0 {
+            match template.render(scope, Target::Plain, OnMissing::Skip) {
+                Ok(text) if text.trim().is_empty() => {}
+                Ok(text) => return Ok(Some(text)),
+                Err(Stop::Skip { .. }) => {}
+                Err(Stop::Fail { detail }) => return Err(format!("event.{field}: {detail}")),
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn required(&self, field: &str, scope: &Scope<'_>) -> Result<String, String> {
+        self.render(field, scope)?.ok_or_else(|| {
+            let asked = self.0.iter().map(Template::as_str).collect::<Vec<_>>();
+            format!("event.{field}: {} is missing", asked.join(" or "))
+        })
+    }
+}
+
+impl Trigger {
+    pub(super) fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
+        match self {
+            Trigger::Text(text) => text.required("trigger", scope),
+            Trigger::Map(path, map) => {
+                let value = scope.lookup(path).map(|value| value.to_text().into_owned());
+                let found = map.iter().find(|(from, _)| Some(from) == value.as_ref());
+                let to = found.map(|(_, to)| to.clone());
+                to.ok_or_else(|| format!("event.trigger: what stands at {path} has no trigger"))
+            }
+        }
+    }
+}
+
+impl LeadId {
+    pub(super) fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
+        let columns = match self {
+            LeadId::Text(text) => return text.required("lead_id", scope),
+            LeadId::Column(columns) => columns,
+        };
+        let members = scope.record.as_object().into_iter().flatten();
+        let filled: Vec<(&String, String)> = members
+            .filter_map(|(name, value)| Some((name, lead::Value::of_json(value)?.to_text().trim().to_owned())))
+            .filter(|(_, text)| !text.is_empty())
+            .collect();
+        let found = columns.iter().find_map(|column| {
+            let mut named = filled
+                .iter()
+                .filter(|(name, _)| name.trim().eq_ignore_ascii_case(column));
+            named.next().map(|(_, text)| text.clone())
+        });
+        found.ok_or_else(|| format!("event.lead_id: no column {} is filled", columns.join(", ")))
+    }
+}
+
+impl Time {
+    /// The time by the sender's clock, put right by when that clock said it was sent.
+    pub(super) fn render(&self, scope: &Scope<'_>, now: Timestamp) -> Result<Timestamp, String> {
+        let Some(text) = self.time.render("occurred_at", scope)? else {
+            return Ok(now);
+        };
+        let time = crate::dates::parse(&text).map_err(|error| format!("event.occurred_at: {error}"))?;
+        let sent_at = match &self.sent_at {
+            Some(sent_at) => sent_at.render("occurred_at", scope)?,
+            None => None,
+        };
+        let sent_at = sent_at.and_then(|text| crate::dates::parse(&text).ok());
+        let corrected = sent_at.and_then(|sent_at| now.checked_sub(sent_at.until(time).ok()?.negate()).ok());
+        Ok(corrected.unwrap_or(time))
+    }
+}
+
+impl Shape {
+    pub(super) fn render(&self, field: &str, scope: &Scope<'_>) -> Result<Option<Value>, String> {
+        match self {
+            Shape::One(template) => template
+                .render_json(scope, Target::Plain, OnMissing::Empty)
+                .map_err(|stop| format!("{field}: {stop}")),
+            Shape::Members(members) => {
+                let mut object = Map::new();
+                for (name, shape) in members {
+                    if let Some(value) = shape.render(&format!("{field}.{name}"), scope)? {
+                        object.insert(name.clone(), value);
+                    }
+                }
+                Ok(Some(Value::Object(object)))
+            }
+        }
+    }
+}
+
+impl PayloadFields {
+    pub(super) fn of(&self, scope: &Scope<'_>) -> Result<Value, String> {
+        let from = match &self.from {
+            None => Some(scope.record),
+            Some(path) => scope.follow(path),
+        };
+        let Some(members) = from.and_then(Value::as_object) else {
+            let path = self.from.as_ref().map_or("$", Path::as_str);
+            return Err(format!("payload: {path} is no object"));
+        };
+        let mut members = members.clone();
+        for (name, path) in &self.with {
+            if let Some(value) = scope.follow(path) {
+                members.insert(name.clone(), value.clone());
+            }
+        }
+        if let Some(item) = scope.item {
+            members.insert("item".to_owned(), item.clone());
+        }
+        Ok(Value::Object(members))
+    }
+}

@@ -1,0 +1,133 @@
+//! Presets: what an inlet of a known system brings, as files that people can read and copy.
+
+use jiff::{Timestamp, ToSpan};
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+
+use super::Place;
+use crate::dates;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    Slack,
+    Salesforce,
+    Sheet,
+    Track,
+    Clevertap,
+    Json,
+}
+
+/// The mappings' files, by the name of a preset and whether it is read from a topic.
+const FILES: [(Preset, &str, Option<bool>, &str); 7] = [
+    (
+        Preset::Slack,
+        "slack",
+        Some(false),
+        include_str!("../../config/inlets/slack.yaml"),
+    ),
+    (
+        Preset::Salesforce,
+        "salesforce",
+        Some(true),
+        include_str!("../../config/inlets/salesforce.yaml"),
+    ),
+    (
+        Preset::Salesforce,
+        "salesforce",
+        Some(false),
+        include_str!("../../config/inlets/salesforce_outbound.yaml"),
+    ),
+    (
+        Preset::Sheet,
+        "sheet",
+        None,
+        include_str!("../../config/inlets/sheet.yaml"),
+    ),
+    (
+        Preset::Track,
+        "track",
+        None,
+        include_str!("../../config/inlets/track.yaml"),
+    ),
+    (
+        Preset::Clevertap,
+        "clevertap",
+        None,
+        include_str!("../../config/inlets/clevertap.yaml"),
+    ),
+    (
+        Preset::Json,
+        "json",
+        None,
+        include_str!("../../config/inlets/json.yaml"),
+    ),
+];
+
+pub(super) const NAMES: &[(&str, Preset)] = &[
+    ("slack", Preset::Slack),
+    ("salesforce", Preset::Salesforce),
+    ("sheet", Preset::Sheet),
+    ("track", Preset::Track),
+    ("clevertap", Preset::Clevertap),
+    ("json", Preset::Json),
+];
+
+impl Preset {
+    /// The preset's mapping as YAML; none where it isn't made for topics, or for HTTP.
+    pub(super) fn file(self, topic: bool) -> Option<&'static str> {
+        let mut files = FILES.iter().filter(|(preset, ..)| *preset == self);
+        let file = files.find(|(_, _, of, _)| of.is_none_or(|of| of == topic));
+        file.map(|(.., text)| *text)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        FILES
+            .iter()
+            .find(|(preset, ..)| *preset == self)
+            .map_or("", |(_, name, ..)| name)
+    }
+
+    /// Where `{secret: NAME}` stands in a request.
+    pub(super) fn place(self) -> Place {
+        match self {
+            Preset::Slack => Place::Signature,
+            Preset::Track => Place::Basic,
+            // Salesforce sends neither a header nor a password of ours.
+            Preset::Salesforce => Place::Path,
+            Preset::Sheet | Preset::Clevertap | Preset::Json => Place::Bearer,
+        }
+    }
+
+    /// The paths beyond the inlet's name that requests come to; an empty one is the name alone.
+    pub fn routes(self) -> &'static [&'static str] {
+        match self {
+            Preset::Track => &[
+                "v1/track",
+                "v1/identify",
+                "v1/page",
+                "v1/screen",
+                "v1/group",
+                "v1/alias",
+                "v1/batch",
+                "v1/import",
+            ],
+            _ => &[""],
+        }
+    }
+}
+
+/// A cell as a date: in a strftime form, or as a sheet's serial number of days (`serial`).
+pub(super) fn date(text: &str, format: &str) -> Result<Timestamp, String> {
+    if format != "serial" {
+        return dates::parse_with(text, format).map_err(|error| error.to_string());
+    }
+    let refused = || "no serial number of a day".to_owned();
+    let days = crate::lead::decimal(text).ok_or_else(refused)?;
+    let millis = days
+        .checked_mul(Decimal::from(86_400_000))
+        .and_then(|millis| millis.round().to_i64());
+    let first: Timestamp = "1899-12-30T00:00:00Z".parse().expect("it is a time");
+    millis
+        .and_then(|millis| first.checked_add(millis.milliseconds()).ok())
+        .ok_or_else(refused)
+}

@@ -1,0 +1,90 @@
+//! The inlets' loops: what other systems send comes in here, and goes to the topic of lead events.
+//!
+//! - `http`: the listener; which inlet a request is for, and what it is answered.
+//! - `connection`: one connection, its time-outs and its end.
+//! - `auth`: whether a request may come in.
+//! - `body`: what a request carries, read within its limits.
+//! - `intake`: records become events and dead letters, and Kafka has them before anyone hears so.
+//! - `users`: who a Slack user is.
+//! - `topic`: what comes from other systems' topics.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::inlet::Source;
+use crate::kafka::producer::Producer;
+use crate::kafka::topics::Limits;
+use crate::metrics::Metrics;
+use crate::secrets::Secrets;
+
+mod auth;
+mod body;
+mod connection;
+mod http;
+mod intake;
+pub mod topic;
+mod users;
+
+/// How long a record may wait for Kafka. Whoever sent it was told long before that it isn't accepted.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many bytes may wait for Kafka.
+const WAITING_MAX: usize = 128 << 20;
+
+/// What the inlets are started with.
+#[derive(Debug)]
+pub struct Surroundings {
+    pub config: Arc<Config>,
+    pub limits: Limits,
+    pub metrics: Arc<Metrics>,
+    pub secrets: Secrets,
+    pub stop: watch::Receiver<bool>,
+    /// Set once all inlets are open.
+    pub ready: Arc<AtomicBool>,
+    /// Epoch microseconds.
+    pub now: fn() -> i64,
+}
+
+/// Takes in until `stop` becomes true; then what is in flight is finished and answered.
+///
+/// # Errors
+/// `inlet.listen` can't be listened on, or the Kafka client can't be made.
+pub async fn run(at: Surroundings) -> anyhow::Result<()> {
+    let names = at.config.inlets.iter().map(|inlet| inlet.name.as_str());
+    at.metrics.inlets(names);
+    let is_http = |source: &Source| matches!(source, Source::Http { .. });
+    let opened = at.config.inlets.iter().any(|inlet| is_http(&inlet.source));
+    let (stop, ready) = (at.stop.clone(), Arc::clone(&at.ready));
+    let server = match opened {
+        false => None,
+        true => {
+            let listen = at.config.inlet.listen;
+            let listener = tokio::net::TcpListener::bind(listen)
+                .await
+                .with_context(|| format!("inlet.listen: {listen} can't be listened on"))?;
+            tracing::info!(listen = %listener.local_addr()?, "inlets are open");
+            let producer = Producer::of_requests(&at.config, at.limits.record_max, WRITE_TIMEOUT, WAITING_MAX)
+                .context("the Kafka client can't be made; check kafka.properties")?;
+            Some((listener, http::Server::new(at, producer)?))
+        }
+    };
+    ready.store(true, std::sync::atomic::Ordering::Relaxed);
+    match server {
+        Some((listener, server)) => server.serve(listener, stop).await,
+        None => stopped(stop).await,
+    }
+    Ok(())
+}
+
+/// Until `stop` becomes true.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // A sender that is gone can't say it any more, which is a stop as well.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+#[cfg(test)]
+mod tests;

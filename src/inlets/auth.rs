@@ -1,0 +1,185 @@
+//! Whether a request may come in. Every comparison takes as long for a wrong secret as for the right one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use hmac::{Hmac, Mac};
+use hyper::HeaderMap;
+use hyper::header::AUTHORIZATION;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::inlet::{Key, Place};
+use crate::secrets::{Secret, Secrets};
+
+/// How many seconds Slack's clock and ours may be apart; what is older may be a replay.
+const SKEW_MAX: u64 = 5 * 60;
+/// So long values of the secret store are kept, so that not every request reads files.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What opens an inlet, with the values behind the names.
+#[derive(Debug)]
+pub(super) struct Keyring {
+    inlet: String,
+    keys: Vec<Key>,
+    values: Mutex<Option<Values>>,
+}
+
+#[derive(Debug)]
+struct Values {
+    read: Instant,
+    found: Arc<[(Place, Secret)]>,
+    missing: usize,
+}
+
+/// What of a request may open an inlet before its body is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown<'r> {
+    pub(super) headers: &'r HeaderMap,
+    /// The step of the path behind the inlet's name.
+    pub(super) path: Option<&'r [u8]>,
+}
+
+/// What the head of a request says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Open,
+    Closed,
+    /// It depends on the signature over the body.
+    Signed,
+}
+
+impl Keyring {
+    pub(super) fn new(inlet: &str, keys: &[Key]) -> Self {
+        Self {
+            inlet: inlet.to_owned(),
+            keys: keys.to_vec(),
+            values: Mutex::new(None),
+        }
+    }
+
+    /// Whether a secret may stand in the path.
+    pub(super) fn has_path(&self) -> bool {
+        self.keys.iter().any(|key| key.place == Place::Path)
+    }
+
+    /// What the head alone says. An inlet without keys is open; it listens on a loopback address.
+    pub(super) fn head(&self, shown: &Shown<'_>, secrets: &Secrets) -> Verdict {
+        if self.keys.is_empty() {
+            return Verdict::Open;
+        }
+        let values = self.values(secrets);
+        // Not `any`: how long it takes mustn't tell which of them was right.
+        let opened = values.iter().fold(false, |opened, (place, secret)| {
+            opened | shows(shown, *place, secret.reveal().as_bytes())
+        });
+        match opened {
+            true => Verdict::Open,
+            false if values.iter().any(|(place, _)| *place == Place::Signature) => Verdict::Signed,
+            false => Verdict::Closed,
+        }
+    }
+
+    /// Whether Slack signed `body`; `now` is in epoch seconds.
+    pub(super) fn signed(&self, headers: &HeaderMap, body: &[u8], now: i64, secrets: &Secrets) -> bool {
+        let values = self.values(secrets);
+        let signing = values.iter().filter(|(place, _)| *place == Place::Signature);
+        signing.fold(false, |signed, (_, secret)| {
+            signed | signed_with(secret.reveal().as_bytes(), headers, body, now)
+        })
+    }
+
+    /// Reads the secrets again where they are older than a second. One that is missing or empty opens
+    /// nothing, and that is said when it begins.
+    pub(super) fn values(&self, secrets: &Secrets) -> Arc<[(Place, Secret)]> {
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(values) = values.as_ref().filter(|values| values.read.elapsed() < FRESH) {
+            return Arc::clone(&values.found);
+        }
+        let was_missing = values.as_ref().map_or(0, |values| values.missing);
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for key in &self.keys {
+            let name = key.secret.as_str();
+            match secrets.reveal(name) {
+                Ok(secret) if secret.reveal().is_empty() => missing.push(format!("secret {name} is empty")),
+                Ok(secret) => found.push((key.place, secret)),
+                Err(error) => missing.push(error.to_string()),
+            }
+        }
+        if missing.len() > was_missing {
+            let said = missing.join("; ");
+            tracing::warn!(inlet = self.inlet, "a secret opens nothing: {said}");
+        }
+        let found: Arc<[_]> = found.into();
+        *values = Some(Values {
+            read: Instant::now(),
+            found: Arc::clone(&found),
+            missing: missing.len(),
+        });
+        found
+    }
+}
+
+fn shows(shown: &Shown<'_>, place: Place, secret: &[u8]) -> bool {
+    match place {
+        Place::Signature => false,
+        Place::Path => shown.path.is_some_and(|path| same(path, secret)),
+        Place::Bearer => credentials(shown.headers, "bearer").is_some_and(|token| same(token.as_bytes(), secret)),
+        Place::Basic => {
+            let decoded = credentials(shown.headers, "basic")
+                .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
+            let Some(pair) = decoded else { return false };
+            let colon = pair.iter().position(|byte| *byte == b':').unwrap_or(pair.len());
+            let password = pair.get(colon + 1..).unwrap_or_default();
+            same(&pair[..colon], secret) | same(password, secret)
+        }
+    }
+}
+
+fn same(shown: &[u8], secret: &[u8]) -> bool {
+    shown.ct_eq(secret).into()
+}
+
+/// What follows the scheme in `Authorization`.
+fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h str> {
+    let (named, rest) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    named.eq_ignore_ascii_case(scheme).then(|| rest.trim())
+}
+
+/// Slack's signature v0: HMAC-SHA256 of `v0:TIME:BODY`, in hexadecimal.
+fn signed_with(secret: &[u8], headers: &HeaderMap, body: &[u8], now: i64) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let (Some(time), Some(signature)) = (text("x-slack-request-timestamp"), text("x-slack-signature")) else {
+        return false;
+    };
+    let recent = time.parse::<i64>().is_ok_and(|time| now.abs_diff(time) <= SKEW_MAX);
+    let Some(signature) = signature.strip_prefix("v0=").and_then(bytes) else {
+        return false;
+    };
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length will do");
+    for part in [b"v0:", time.as_bytes(), b":", body] {
+        mac.update(part);
+    }
+    mac.verify_slice(&signature).is_ok() && recent
+}
+
+/// Bytes written in hexadecimal.
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [high, low] => Some(nibble(*high)? << 4 | nibble(*low)?),
+            _ => None,
+        })
+        .collect()
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+//! The listener: which inlet a request is for, its limits and time-outs, and what it is answered.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Surroundings;
+use super::auth::{Keyring, Shown, Verdict};
+use super::body::{self, Refusal};
+use super::connection::{self, Watch};
+use super::intake::{Intake, Taken, trace};
+use super::users::Users;
+use crate::inlet::{Batch, Inlet, Preset, Received, Source};
+use crate::kafka::producer::Producer;
+
+/// From a request's first byte to its last.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// From a request's first byte to its answer: Slack waits 3 s, others are told to come again.
+const SLACK_ANSWER: Duration = Duration::from_millis(2500);
+/// From a request's last byte to its answer.
+const ANSWER: Duration = Duration::from_secs(10);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The label of requests that are for no inlet of ours.
+const OTHER: &str = "other";
+const NO_ROUTE: &[&str] = &[""];
+
+/// Everything that requests are answered with.
+#[derive(Debug)]
+pub(super) struct Server {
+    at: Surroundings,
+    producer: Producer,
+    doors: HashMap<String, Door>,
+    in_flight: Semaphore,
+}
+
+/// An inlet that requests come in by.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) inlet: Inlet,
+    pub(super) users: Option<Arc<Users>>,
+    keys: Keyring,
+}
+
+/// What a request's path leads to.
+#[derive(Debug)]
+struct Way<'r> {
+    door: &'r Door,
+    route: &'r str,
+    /// The step that may be a secret.
+    secret: Option<Vec<u8>>,
+}
+
+/// What a request is answered when nothing is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Answer {
+    content_type: &'static str,
+    body: Bytes,
+}
+
+impl Server {
+    pub(super) fn new(at: Surroundings, producer: Producer) -> anyhow::Result<Self> {
+        let mut doors = HashMap::new();
+        let mut tokens: HashMap<String, Arc<Users>> = HashMap::new();
+        for inlet in &at.config.inlets {
+            let Source::Http { keys, users } = &inlet.source else {
+                continue;
+            };
+            let keys = Keyring::new(&inlet.name, keys);
+            // So that a missing secret is said now rather than with the first request.
+            keys.values(&at.secrets);
+            let users = match users {
+                None => None,
+                // What one token may ask for is shared by all inlets that ask with it.
+                Some(token) => Some(match tokens.get(token.as_str()) {
+                    Some(users) => Arc::clone(users),
+                    None => {
+                        let users = Arc::new(Users::new(&at.config.slack.api_url, token, &at.secrets)?);
+                        tokens.insert(token.as_str().to_owned(), Arc::clone(&users));
+                        users
+                    }
+                }),
+            };
+            let inlet = inlet.clone();
+            doors.insert(inlet.name.clone(), Door { inlet, users, keys });
+        }
+        Ok(Self {
+            in_flight: Semaphore::new(at.config.inlet.in_flight_max.min(Semaphore::MAX_PERMITS)),
+            at,
+            producer,
+            doors,
+        })
+    }
+
+    /// Answers until `stop`, then finishes what is in flight.
+    pub(super) async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
+        let server = Arc::new(self);
+        let mut connections = JoinSet::new();
+        let mut stopped = std::pin::pin!(super::stopped(stop.clone()));
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(connection::serve(stream, Arc::clone(&server), stop.clone()));
+                    }
+                    // As when there are no descriptors left; those who wait are still there afterwards.
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection can't be accepted");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+                () = &mut stopped => break,
+            }
+        }
+        drop(listener);
+        let finished = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(server.at.config.sender.shutdown_timeout, finished)
+            .await
+            .is_err()
+        {
+            tracing::warn!("connections that were slow to finish are closed");
+        }
+        let producer = server.producer.clone();
+        drop(tokio::task::spawn_blocking(move || producer.flush(FLUSH_TIMEOUT)).await);
+    }
+
+    /// Answers one request. It counts as in flight from its head on.
+    pub(super) async fn respond(
+        &self,
+        request: Request<Incoming>,
+        watch: &Arc<Watch>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let began = watch.request_began();
+        let (head, mut body) = request.into_parts();
+        let (label, answer) = self.answer(&head, &mut body, began).await;
+        let response = match answer {
+            Ok(answer) => answered(answer),
+            Err(refusal) => refused(&refusal),
+        };
+        match response.status() {
+            // It had its time.
+            StatusCode::REQUEST_TIMEOUT => drop(body),
+            _ => body::drain(body, &head.headers, watch),
+        }
+        self.count(label, response.status(), began);
+        Ok(response)
+    }
+
+    /// A request that never became one, because its head was slow or malformed.
+    pub(super) fn count_broken(&self, status: StatusCode, began: Instant) {
+        self.count(OTHER, status, began);
+    }
+
+    fn count(&self, label: &str, status: StatusCode, began: Instant) {
+        self.at.metrics.inlet_answered(label, status.as_u16(), began.elapsed());
+    }
+
+    async fn answer<'s>(
+        &'s self,
+        head: &'s Parts,
+        body: &mut Incoming,
+        began: Instant,
+    ) -> (&'s str, Result<Answer, Refusal>) {
+        let way = match self.way(head) {
+            Ok(way) => way,
+            Err((label, refusal)) => return (label, Err(refusal)),
+        };
+        let label = way.door.inlet.name.as_str();
+        match self.in_flight.try_acquire() {
+            Ok(_permit) => (label, self.enter(&way, head, body, began).await),
+            Err(_) => {
+                let said = "as many requests as may be are in flight, inlet.in_flight_max; send it again";
+                (label, Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said)))
+            }
+        }
+    }
+
+    /// Where the path leads: `/inlets/NAME[/SECRET][/ROUTE]`; or `/ROUTE` alone for client libraries whose
+    /// host can be set and whose path can't, by the secret they show.
+    fn way<'r>(&'r self, head: &'r Parts) -> Result<Way<'r>, (&'r str, Refusal)> {
+        let unknown = |label, said| (label, Refusal::new(StatusCode::NOT_FOUND, said));
+        let path = head.uri.path();
+        let path = path
+            .strip_suffix('/')
+            .unwrap_or(path)
+            .strip_prefix('/')
+            .unwrap_or_default();
+        let Some(rest) = path.strip_prefix("inlets/") else {
+            let mut routes = Preset::Track.routes().iter();
+            let Some(route) = routes.find(|route| **route == path) else {
+                return Err(unknown(OTHER, "inlets are at /inlets/NAME"));
+            };
+            let tracks = self
+                .doors
+                .values()
+                .filter(|door| door.inlet.preset == Some(Preset::Track));
+            let shown = Shown {
+                headers: &head.headers,
+                path: None,
+            };
+            let mut open = tracks.filter(|door| door.keys.head(&shown, &self.at.secrets) == Verdict::Open);
+            let no_key = || Refusal::new(StatusCode::UNAUTHORIZED, "no inlet has this write key");
+            let door = open.next().ok_or_else(|| (OTHER, no_key()))?;
+            return Ok(Way {
+                door,
+                route,
+                secret: None,
+            });
+        };
+        let (name, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        let door = self
+            .doors
+            .get(name)
+            .ok_or_else(|| unknown(OTHER, "there is no such inlet"))?;
+        let routes = door.inlet.preset.map_or(NO_ROUTE, Preset::routes);
+        if let Some(route) = routes.iter().find(|route| **route == rest) {
+            return Ok(Way {
+                door,
+                route,
+                secret: None,
+            });
+        }
+        let (step, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        match routes.iter().find(|route| door.keys.has_path() && **route == rest) {
+            Some(route) => Ok(Way {
+                door,
+                route,
+                secret: Some(percent_encoding::percent_decode_str(step).collect()),
+            }),
+            None => Err(unknown(&door.inlet.name, "the inlet has no such route")),
+        }
+    }
+
+    async fn enter(&self, way: &Way<'_>, head: &Parts, body: &mut Incoming, began: Instant) -> Result<Answer, Refusal> {
+        let (door, headers, secrets) = (way.door, &head.headers, &self.at.secrets);
+        if head.method != Method::POST {
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "inlets take POST alone"));
+        }
+        // Who shows no secret is refused before a byte of the body is read.
+        let path = way.secret.as_deref();
+        let verdict = door.keys.head(&Shown { headers, path }, secrets);
+        let unauthorized = || Refusal::new(StatusCode::UNAUTHORIZED, "no valid secret or signature was shown");
+        if verdict == Verdict::Closed {
+            return Err(unauthorized());
+        }
+        let max = self.at.config.inlet.body_max;
+        let raw = body::read(body, max, began + REQUEST_TIMEOUT).await?;
+        let now = (self.at.now)().div_euclid(1_000_000);
+        if verdict == Verdict::Signed && !door.keys.signed(headers, &raw, now, secrets) {
+            return Err(unauthorized());
+        }
+        let raw = match body::is_gzip(headers)? {
+            true => body::inflate(&raw, max)?,
+            false => raw,
+        };
+        let received = Received {
+            body: &raw,
+            content_type: headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()),
+            route: way.route,
+        };
+        let undecodable = |why| Refusal::new(StatusCode::BAD_REQUEST, why);
+        let batch = door.inlet.decode(&received).map_err(undecodable)?;
+        if let Some(challenge) = challenge(&door.inlet, &batch) {
+            return Ok(challenge);
+        }
+        let deadline = match door.inlet.preset {
+            Some(Preset::Slack) => began + SLACK_ANSWER,
+            _ => Instant::now() + ANSWER,
+        };
+        let intake = Intake {
+            at: &self.at,
+            producer: &self.producer,
+            door,
+            received,
+            trace: trace(headers),
+            deadline,
+        };
+        let taken = intake.take(batch).await?;
+        Ok(Answer::of(&door.inlet, &taken))
+    }
+}
+
+/// Slack asks once whether the URL is ours.
+fn challenge(inlet: &Inlet, batch: &Batch) -> Option<Answer> {
+    let [record] = &batch.records[..] else { return None };
+    if inlet.preset != Some(Preset::Slack) || record["type"] != "url_verification" {
+        return None;
+    }
+    let challenge = record["challenge"].as_str()?;
+    Some(Answer {
+        content_type: "text/plain; charset=utf-8",
+        body: Bytes::copy_from_slice(challenge.as_bytes()),
+    })
+}
+
+impl Answer {
+    /// What each system takes for "it arrived".
+    fn of(inlet: &Inlet, taken: &Taken) -> Self {
+        let (content_type, body) = match inlet.preset {
+            Some(Preset::Slack) => ("text/plain; charset=utf-8", Bytes::new()),
+            Some(Preset::Salesforce) => (
+                "text/xml; charset=utf-8",
+                Bytes::from_static(crate::inlet::ACKNOWLEDGEMENT.as_bytes()),
+            ),
+            Some(Preset::Track) => ("application/json", Bytes::from_static(b"{\"success\":true}")),
+            _ => {
+                let Taken {
+                    accepted,
+                    dead,
+                    left_out,
+                } = taken;
+                let text = format!("{{\"accepted\":{accepted},\"dead\":{dead},\"left_out\":{left_out}}}");
+                ("application/json", text.into())
+            }
+        };
+        Self { content_type, body }
+    }
+}
+
+fn answered(answer: Answer) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(answer.body));
+    let content_type = HeaderValue::from_static(answer.content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
+    // `code` and `message` are what client libraries of `track` look for; without them some take any error for
+    // the network's, and try again for minutes.
+    let code = refusal.status.canonical_reason().unwrap_or_default();
+    let code = code.to_ascii_lowercase().replace(' ', "_");
+    let text = serde_json::json!({"error": refusal.said, "code": code, "message": refusal.said}).to_string();
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = refusal.status;
+    let mut set = |name: HeaderName, value: &'static str| {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    };
+    set(CONTENT_TYPE, "application/json");
+    match refusal.status {
+        StatusCode::SERVICE_UNAVAILABLE => set(RETRY_AFTER, "1"),
+        StatusCode::METHOD_NOT_ALLOWED => set(ALLOW, "POST"),
+        StatusCode::UNAUTHORIZED => set(WWW_AUTHENTICATE, "Bearer"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => set(ACCEPT_ENCODING, "gzip"),
+        StatusCode::REQUEST_TIMEOUT => set(CONNECTION, "close"),
+        _ => {}
+    }
+    response
+}

@@ -1,0 +1,231 @@
+//! Who a Slack user is: `users.info`, kept for an hour. Nobody waits for it longer than a second, and an
+//! event whose user can't be looked up goes on without.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use crate::rules::SecretName;
+use crate::secrets::Secrets;
+
+/// So long a request waits for a profile.
+const WAIT: Duration = Duration::from_secs(1);
+const KEPT: Duration = Duration::from_secs(60 * 60);
+/// A look-up that failed isn't repeated sooner.
+const KEPT_FAILED: Duration = Duration::from_secs(60);
+const USERS_MAX: usize = 10_000;
+/// Slack allows 50 look-ups a minute and more. These two together stay within it in every minute.
+const BURST: u32 = 20;
+const SPACING: Duration = Duration::from_secs(2);
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
+/// The users that one token sees.
+#[derive(Debug)]
+pub(super) struct Users {
+    client: reqwest::Client,
+    /// Of the Web API, without a slash at its end.
+    url: String,
+    token: SecretName,
+    secrets: Secrets,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    users: HashMap<String, User>,
+    /// When the look-ups so far would all have started had they been spaced evenly.
+    paced: Instant,
+    /// Slack asked us to wait until then.
+    frozen: Option<Instant>,
+    /// Since when failures weren't told.
+    told: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct User {
+    until: Instant,
+    /// None until Slack has answered; then the profile, where there is one.
+    profile: watch::Receiver<Option<Option<Value>>>,
+}
+
+/// Why a user isn't known.
+#[derive(Debug, PartialEq, Eq)]
+enum Unknown {
+    Throttled(Duration),
+    Failed(String),
+}
+
+impl Users {
+    pub(super) fn new(api_url: &str, token: &SecretName, secrets: &Secrets) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder()
+            .timeout(ANSWER_WAIT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("the HTTP client for users.info can't be made")?;
+        Ok(Self {
+            client,
+            url: api_url.trim_end_matches('/').to_owned(),
+            token: token.clone(),
+            secrets: secrets.clone(),
+            kept: Mutex::new(Kept {
+                users: HashMap::new(),
+                paced: Instant::now(),
+                frozen: None,
+                told: None,
+            }),
+        })
+    }
+
+    /// The profile of a user, where it is known or comes within a second.
+    pub(super) async fn profile(self: &Arc<Self>, user: &str) -> Option<Value> {
+        let is_id = (1..=32).contains(&user.len()) && user.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !is_id {
+            return None;
+        }
+        let mut profile = self.asked(user)?;
+        let answered = tokio::time::timeout(WAIT, profile.wait_for(Option::is_some)).await;
+        answered.ok()?.ok()?.clone().flatten()
+    }
+
+    /// Where the answer is or comes; none where nobody may be asked now.
+    fn asked(self: &Arc<Self>, user: &str) -> Option<watch::Receiver<Option<Option<Value>>>> {
+        let (mut kept, now) = (self.kept(), Instant::now());
+        if let Some(known) = kept.users.get(user).filter(|known| known.until > now) {
+            return Some(known.profile.clone());
+        }
+        if !kept.admits(now) {
+            return None;
+        }
+        kept.make_room(now);
+        let (answer, profile) = watch::channel(None);
+        let known = User {
+            until: now + KEPT_FAILED,
+            profile: profile.clone(),
+        };
+        kept.users.insert(user.to_owned(), known);
+        let (users, user) = (Arc::clone(self), user.to_owned());
+        tokio::spawn(async move {
+            let found = users.ask(&user).await;
+            answer.send_replace(Some(users.keep(&user, found)));
+        });
+        Some(profile)
+    }
+
+    async fn ask(&self, user: &str) -> Result<Value, Unknown> {
+        let failed = |error: reqwest::Error| Unknown::Failed(error.without_url().to_string());
+        let token = self.secrets.reveal(self.token.as_str());
+        let token = token.map_err(|error| Unknown::Failed(error.to_string()))?;
+        let url = format!("{}/users.info?user={user}", self.url);
+        let asking = self.client.get(url).bearer_auth(token.reveal()).send();
+        let answer = asking.await.map_err(failed)?;
+        let waits = answer.headers().get(reqwest::header::RETRY_AFTER);
+        let waits = waits.and_then(|text| text.to_str().ok()?.trim().parse().ok());
+        if answer.status().as_u16() == 429 {
+            return Err(Unknown::Throttled(Duration::from_secs(waits.unwrap_or(30))));
+        }
+        let body: Value = answer.json().await.map_err(failed)?;
+        match (&body["ok"], &body["user"]) {
+            (Value::Bool(true), Value::Object(user)) => Ok(profile(user)),
+            _ => {
+                // Slack's word for it, which is a plain name; anything else isn't quoted.
+                let error = body["error"].as_str().unwrap_or_default();
+                let plain = !error.is_empty() && error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                let error = if plain { error } else { "an answer of another form" };
+                Err(Unknown::Failed(error.to_owned()))
+            }
+        }
+    }
+
+    fn keep(&self, user: &str, found: Result<Value, Unknown>) -> Option<Value> {
+        let (mut kept, now) = (self.kept(), Instant::now());
+        let failure = match found {
+            Ok(profile) => {
+                if let Some(known) = kept.users.get_mut(user) {
+                    known.until = now + KEPT;
+                }
+                return Some(profile);
+            }
+            Err(Unknown::Throttled(wait)) => {
+                kept.frozen = Some(now + wait);
+                // It is no answer about this user.
+                kept.users.remove(user);
+                format!("rate limited for {} s", wait.as_secs())
+            }
+            Err(Unknown::Failed(why)) => why,
+        };
+        if kept.told.is_none_or(|told| now.duration_since(told) >= KEPT_FAILED) {
+            kept.told = Some(now);
+            let secret = self.token.as_str();
+            tracing::warn!(secret, "users.info: {failure}; events go on without user_profile");
+        }
+        None
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Whether a look-up may start now; if so it is counted.
+    fn admits(&mut self, now: Instant) -> bool {
+        if self.frozen.is_some_and(|until| now < until) || self.paced > now + SPACING * (BURST - 1) {
+            return false;
+        }
+        self.paced = self.paced.max(now) + SPACING;
+        true
+    }
+
+    fn make_room(&mut self, now: Instant) {
+        if self.users.len() < USERS_MAX {
+            return;
+        }
+        self.users.retain(|_, user| user.until > now);
+        if self.users.len() >= USERS_MAX {
+            let soonest = self.users.iter().min_by_key(|(_, user)| user.until);
+            if let Some(user) = soonest.map(|(user, _)| user.clone()) {
+                self.users.remove(&user);
+            }
+        }
+    }
+}
+
+/// What an event's `user_profile` holds: who it is, how to reach them, and their part in the workspace.
+fn profile(user: &Map<String, Value>) -> Value {
+    let mut found = Map::new();
+    let inner = user.get("profile").and_then(Value::as_object);
+    let of = |name: &str, places: &[Option<&Map<String, Value>>]| {
+        let mut texts = places.iter().filter_map(|place| place.as_ref()?.get(name)?.as_str());
+        texts.find(|text| !text.is_empty()).map(Value::from)
+    };
+    for (name, places) in [
+        ("id", [Some(user), None]),
+        ("name", [Some(user), None]),
+        ("real_name", [Some(user), inner]),
+        ("display_name", [inner, None]),
+        ("email", [inner, None]),
+        ("title", [inner, None]),
+        ("tz", [Some(user), None]),
+    ] {
+        if let Some(value) = of(name, &places) {
+            found.insert(name.to_owned(), value);
+        }
+    }
+    let is = |name: &str| user.get(name) == Some(&Value::Bool(true));
+    let role = match () {
+        () if is("is_bot") => "bot",
+        () if is("is_owner") => "owner",
+        () if is("is_admin") => "admin",
+        () if is("is_restricted") || is("is_ultra_restricted") => "guest",
+        () => "member",
+    };
+    found.insert("role".to_owned(), role.into());
+    Value::Object(found)
+}
+
+#[cfg(test)]
+mod tests;

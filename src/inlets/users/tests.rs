@@ -1,0 +1,152 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+/// A Slack that answers every request with this, and counts them.
+async fn slack(answer: &'static str) -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/api/", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = vec![0; 4096];
+            let length = stream.read(&mut head).await.unwrap();
+            let head = String::from_utf8_lossy(&head[..length]).into_owned();
+            assert!(head.starts_with("GET /api/users.info?user=U"), "{head}");
+            assert!(
+                head.to_lowercase().contains("authorization: bearer xoxb-hunter2"),
+                "{head}"
+            );
+            count.fetch_add(1, Ordering::Relaxed);
+            if !answer.is_empty() {
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            } else {
+                std::future::pending::<()>().await;
+            }
+        }
+    });
+    (url, asked)
+}
+
+fn users(url: &str) -> Arc<Users> {
+    let dir = std::env::temp_dir().join(format!("leadlane-users-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("users-token"), "xoxb-hunter2\n").unwrap();
+    let token = SecretName::new("users-token").unwrap();
+    Arc::new(Users::new(url, &token, &Secrets::new(Some(dir))).unwrap())
+}
+
+const ANA: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n\
+    {\"ok\":true,\"user\":{\"id\":\"U1\",\"name\":\"ana\",\"tz\":\"\",\"is_admin\":true,\"profile\":{\"real_name\":\"Ana Diaz\",\
+    \"display_name\":\"\",\"email\":\"ana@example.com\",\"title\":\"Sales\",\"phone\":\"+1\"}}}";
+
+#[tokio::test]
+async fn a_user_is_asked_for_once() {
+    let (url, asked) = slack(ANA).await;
+    let users = users(&url);
+    let expected = json!({"id": "U1", "name": "ana", "real_name": "Ana Diaz", "email": "ana@example.com", "title": "Sales", "role": "admin"});
+    let (first, second) = tokio::join!(users.profile("U1"), users.profile("U1"));
+    assert_eq!((first.as_ref(), second.as_ref()), (Some(&expected), Some(&expected)));
+    assert_eq!(users.profile("U1").await, Some(expected));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert_eq!(users.profile("../U1").await, None);
+    assert_eq!(users.profile("").await, None);
+    let until = users.kept().users["U1"].until;
+    assert!(until > Instant::now() + Duration::from_secs(59 * 60));
+}
+
+#[tokio::test]
+async fn who_cannot_be_looked_up_is_not_asked_for_again_at_once() {
+    for (answer, told) in [
+        (
+            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"ok\":false,\"error\":\"missing_scope\"}",
+            "missing_scope",
+        ),
+        (
+            "HTTP/1.1 500 Oh\r\nConnection: close\r\n\r\n<html>",
+            "error decoding response body",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"error\":\"xoxb-hunter2 !\"}",
+            "an answer of another form",
+        ),
+    ] {
+        let (url, asked) = slack(answer).await;
+        let users = users(&url);
+        let failed = users.ask("U1").await.unwrap_err();
+        assert!(
+            matches!(&failed, Unknown::Failed(why) if why.contains(told)),
+            "{failed:?}"
+        );
+        assert_eq!(users.profile("U1").await, None);
+        assert_eq!(users.profile("U1").await, None);
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert!(users.kept().users["U1"].until < Instant::now() + Duration::from_secs(61));
+    }
+}
+
+#[tokio::test]
+async fn a_429_holds_every_look_up_until_it_is_over() {
+    let (url, asked) = slack("HTTP/1.1 429 Slow\r\nRetry-After: 40\r\nConnection: close\r\n\r\n").await;
+    let users = users(&url);
+    assert_eq!(users.profile("U1").await, None);
+    assert_eq!(users.profile("U2").await, None);
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    let (mut kept, now) = (users.kept(), Instant::now());
+    assert!(!kept.admits(now + Duration::from_secs(39)) && kept.admits(now + Duration::from_secs(40)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_than_a_second() {
+    let (url, _) = slack("").await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(users(&url).profile("U1").await, None);
+    assert_eq!(began.elapsed().as_millis() / 10, 100);
+}
+
+#[test]
+fn look_ups_of_any_minute_are_fifty_at_most() {
+    let now = Instant::now();
+    let mut kept = Kept {
+        users: HashMap::new(),
+        paced: now,
+        frozen: None,
+        told: None,
+    };
+    // Asked for every hundredth of a second, for five minutes.
+    let times = (0..30_000_u32).map(|tick| Duration::from_millis(10) * tick);
+    let started: Vec<Duration> = times.filter(|time| kept.admits(now + *time)).collect();
+    for (at, start) in started.iter().enumerate() {
+        let window = started[at..]
+            .iter()
+            .take_while(|later| **later < *start + Duration::from_secs(60));
+        assert!(window.count() <= 50);
+    }
+    assert!(started.len() >= 165, "{}", started.len());
+}
+
+#[test]
+fn what_is_kept_is_bounded() {
+    let (_, profile) = watch::channel(None);
+    let now = Instant::now();
+    let user = |until| User {
+        until,
+        profile: profile.clone(),
+    };
+    let mut kept = Kept {
+        users: (0..USERS_MAX).map(|at| (format!("U{at}"), user(now + KEPT))).collect(),
+        paced: now,
+        frozen: None,
+        told: None,
+    };
+    kept.users.insert("U7".to_owned(), user(now + KEPT_FAILED));
+    kept.make_room(now);
+    assert_eq!(
+        (kept.users.len(), kept.users.contains_key("U7")),
+        (USERS_MAX - 1, false)
+    );
+}

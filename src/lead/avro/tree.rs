@@ -1,0 +1,236 @@
+//! Any Avro record as JSON: what others write, for the inlets' mappings.
+//!
+//! Unions are unwrapped. A decimal is an exact number, a timestamp RFC 3339 in UTC, a date and a time of day are
+//! ISO 8601; one that no calendar has stays the number it is. Bytes are their text, or base64 where they are none.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use jiff::civil::{Date, Time};
+use jiff::{Span, Timestamp};
+use serde_json::{Map, Number, Value as Json};
+
+use super::{Cursor, Fault, Value, unscaled};
+use crate::lead::decode::DecodeError;
+use crate::lead::fields::Place;
+use crate::lead::schemas::{Shape, Writer};
+
+/// A decimal has no more places than this; a schema's scale must not fill the memory.
+const SCALE_MAX: u32 = 1000;
+
+/// The datum as JSON.
+pub(in crate::lead) fn to_json(datum: &[u8], writer: &Writer) -> Result<Json, DecodeError> {
+    let mut cursor = Cursor::new(datum);
+    let json = Value::new(&mut cursor, writer).json();
+    json.and_then(|json| cursor.end().map(|()| json))
+        .map_err(|fault| match fault {
+            Fault::Broken(why) => DecodeError::NotDecodable(why.into()),
+            Fault::Wrong(wrong) => DecodeError::InvalidEvent(wrong.to_string()),
+        })
+}
+
+impl Value<'_, '_, '_> {
+    fn json(mut self) -> Result<Json, Fault> {
+        Ok(match self.chosen()? {
+            Shape::Null => Json::Null,
+            Shape::Boolean => self.cursor.boolean()?.into(),
+            Shape::Int => self.cursor.long()?.into(),
+            // Neither NaN nor infinity is JSON; both become null.
+            Shape::Float(4) => f32::from_le_bytes(self.cursor.array()?).into(),
+            Shape::Float(_) => f64::from_le_bytes(self.cursor.array()?).into(),
+            Shape::Text => self.cursor.text()?.into(),
+            Shape::Bytes => bytes(self.cursor.bytes()?),
+            Shape::Fixed(size) => bytes(self.cursor.take(*size)?),
+            Shape::Uuid => uuid::Uuid::from_bytes(self.cursor.array()?).to_string().into(),
+            Shape::Enum(symbols) => self.cursor.symbol(symbols)?.into(),
+            Shape::Decimal { scale, size } => {
+                let bytes = match size {
+                    Some(size) => self.cursor.take(*size)?,
+                    None => self.cursor.bytes()?,
+                };
+                exact(bytes, *scale).ok_or(Fault::Broken("a decimal has no bytes, or more than 16, or 1000 places"))?
+            }
+            Shape::Time { nanoseconds } => {
+                let count = self.cursor.long()?;
+                let time = Timestamp::from_nanosecond(i128::from(count) * i128::from(*nanoseconds));
+                time.map_or(count.into(), |time| time.to_string().into())
+            }
+            Shape::Date => {
+                let days = self.cursor.long()?;
+                let date = Span::new()
+                    .try_days(days)
+                    .and_then(|days| Date::constant(1970, 1, 1).checked_add(days));
+                date.map_or(days.into(), |date| date.to_string().into())
+            }
+            Shape::Clock { nanoseconds } => {
+                let count = self.cursor.long()?;
+                let span = Span::new().try_nanoseconds(count.saturating_mul(*nanoseconds));
+                let time = span.and_then(|span| Time::midnight().checked_add(span));
+                time.map_or(count.into(), |time| time.to_string().into())
+            }
+            Shape::Record(number) => {
+                let mut members = Map::new();
+                for (name, shape) in &self.writer.records[*number] {
+                    members.insert(name.clone(), self.inner(shape, Place::EVENT)?.json()?);
+                }
+                Json::Object(members)
+            }
+            Shape::List(items) => {
+                let mut elements = Vec::new();
+                self.blocks(|list| {
+                    elements.push(list.inner(items, Place::EVENT)?.json()?);
+                    Ok(())
+                })?;
+                Json::Array(elements)
+            }
+            Shape::Map(values) => {
+                let mut members = Map::new();
+                self.blocks(|map| {
+                    let name = map.cursor.text()?.to_owned();
+                    members.insert(name, map.inner(values, Place::EVENT)?.json()?);
+                    Ok(())
+                })?;
+                Json::Object(members)
+            }
+            Shape::Union(_) => unreachable!("chosen goes through unions"),
+        })
+    }
+}
+
+fn bytes(bytes: &[u8]) -> Json {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => BASE64_STANDARD.encode(bytes).into(),
+    }
+}
+
+/// A decimal with every digit that it has.
+fn exact(bytes: &[u8], scale: u32) -> Option<Json> {
+    let unscaled = unscaled(bytes).filter(|_| scale <= SCALE_MAX)?;
+    let scale = usize::try_from(scale).ok()?;
+    let mut digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
+    if scale > 0 {
+        digits.insert(digits.len() - scale, '.');
+    }
+    let sign = if unscaled < 0 { "-" } else { "" };
+    format!("{sign}{digits}").parse::<Number>().ok().map(Json::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::lead::decode::{DecodeError, decode_avro};
+    use crate::lead::schemas::{SchemaId, Schemas};
+
+    /// The one field of a record, written in `schema` as `bytes`.
+    fn read(schema: &serde_json::Value, bytes: &[u8]) -> Result<serde_json::Value, DecodeError> {
+        let mut schemas = Schemas::foreign();
+        let record = json!({"type": "record", "name": "R", "fields": [{"name": "f", "type": schema}]});
+        schemas.learn(SchemaId::Id(1), &record.to_string(), &[]);
+        let mut json = decode_avro(&[&[0, 0, 0, 0, 1], bytes].concat(), &schemas)?;
+        Ok(json["f"].take())
+    }
+
+    fn logical(kind: &str, logical: &str) -> serde_json::Value {
+        json!({"type": kind, "logicalType": logical})
+    }
+
+    fn decimal(scale: u32) -> serde_json::Value {
+        json!({"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": scale})
+    }
+
+    /// A long as Avro writes it.
+    fn long(value: i64) -> Vec<u8> {
+        let mut zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
+        let mut bytes = Vec::new();
+        while zigzag >= 0x80 {
+            bytes.push(zigzag as u8 | 0x80);
+            zigzag >>= 7;
+        }
+        bytes.push(zigzag as u8);
+        bytes
+    }
+
+    #[test]
+    fn every_type_has_its_json() {
+        let millis = 1_521_611_063_123_i64;
+        let nested =
+            json!(["null", {"type": "record", "name": "N", "fields": [{"name": "next", "type": ["null", "N"]}]}]);
+        let of_texts = |kind, of: &str| json!({"type": kind, of: "string"});
+        let symbols = json!({"type": "enum", "name": "E", "symbols": ["A", "B"]});
+        let fixed = json!({"type": "fixed", "name": "F", "size": 3});
+        for (schema, bytes, wanted) in [
+            (json!("boolean"), vec![1], "true"),
+            (json!("long"), long(i64::MIN), "-9223372036854775808"),
+            (json!("float"), 0.1_f32.to_le_bytes().to_vec(), "0.1"),
+            (json!("double"), 0.1_f64.to_le_bytes().to_vec(), "0.1"),
+            (json!("double"), f64::NAN.to_le_bytes().to_vec(), "null"),
+            (json!("string"), b"\x04hi".to_vec(), r#""hi""#),
+            (json!("bytes"), b"\x04hi".to_vec(), r#""hi""#),
+            (json!("bytes"), b"\x04\xFF\xFE".to_vec(), r#""//4=""#),
+            (fixed, b"\xFF\0\0".to_vec(), r#""/wAA""#),
+            (symbols, vec![2], r#""B""#),
+            (decimal(4), vec![6, 0x06, 0x7B, 0x94], "42.4852"),
+            (decimal(2), vec![2, 0xFF], "-0.01"),
+            (decimal(0), vec![2, 7], "7"),
+            (
+                logical("long", "timestamp-millis"),
+                long(millis),
+                r#""2018-03-21T05:44:23.123Z""#,
+            ),
+            (
+                logical("long", "timestamp-micros"),
+                long(millis * 1000),
+                r#""2018-03-21T05:44:23.123Z""#,
+            ),
+            (
+                logical("long", "timestamp-millis"),
+                long(i64::MAX),
+                "9223372036854775807",
+            ),
+            (logical("int", "date"), long(17_611), r#""2018-03-21""#),
+            (logical("int", "date"), long(99_999_999), "99999999"),
+            (logical("int", "time-millis"), long(20_663_123), r#""05:44:23.123""#),
+            (logical("long", "time-micros"), long(-1), "-1"),
+            (json!(["null", "string"]), vec![0], "null"),
+            (json!(["null", "string"]), b"\x02\x02a".to_vec(), r#""a""#),
+            (of_texts("array", "items"), b"\x04\x02a\x02b\0".to_vec(), r#"["a","b"]"#),
+            (of_texts("map", "values"), b"\x02\x02k\x02v\0".to_vec(), r#"{"k":"v"}"#),
+            (nested, vec![2, 2, 0], r#"{"next":{"next":null}}"#),
+        ] {
+            assert_eq!(read(&schema, &bytes).unwrap().to_string(), wanted, "{schema}");
+        }
+        // Every digit that 16 bytes hold, whatever a float or 28 digits would.
+        let most = [&[32][..], &i128::MAX.to_be_bytes()].concat();
+        let exact = "1701411834604692317316873037158841.05727";
+        assert_eq!(read(&decimal(5), &most).unwrap().to_string(), exact);
+    }
+
+    #[test]
+    fn broken_bytes_and_unbounded_values_end_as_such() {
+        let nulls = json!({"type": "array", "items": "null"});
+        let endless =
+            json!(["null", {"type": "record", "name": "N", "fields": [{"name": "next", "type": ["null", "N"]}]}]);
+        for (schema, bytes, why) in [
+            (json!("string"), b"\x04h".to_vec(), "ends too early"),
+            (json!("string"), b"\x02h!".to_vec(), "left over"),
+            (json!("string"), b"\x02\xFF".to_vec(), "no UTF-8"),
+            (json!(["null", "string"]), vec![4], "no such branch"),
+            (decimal(0), vec![0], "a decimal has no bytes"),
+            (decimal(0), [&[34, 1][..], &[0; 16]].concat(), "more than 16"),
+            (nulls, long(i64::MAX), "more values than it has bytes"),
+            (endless, [2; 200].to_vec(), "nested too deep"),
+        ] {
+            let error = read(&schema, &bytes).unwrap_err();
+            assert!(
+                matches!(&error, DecodeError::NotDecodable(said) if said.contains(why)),
+                "{schema}: {error}"
+            );
+        }
+        let schemas = Schemas::foreign();
+        let of = |bytes: &[u8]| decode_avro(bytes, &schemas).unwrap_err();
+        assert_eq!(of(&[0, 0, 0, 0, 7]), DecodeError::NeedsSchema(SchemaId::Id(7)));
+        assert!(matches!(of(b"{}"), DecodeError::NotDecodable(_)));
+        assert!(matches!(of(b"\xC3\x01\0\0\0\0\0\0\0\0"), DecodeError::UnknownSchema(_)));
+    }
+}

@@ -1,0 +1,225 @@
+//! What is posted to an inlet: in Kafka before it is answered, and sent once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use leadlane::delivery::{Outcome, OutcomeResult};
+
+use super::sender::open_sandbox;
+use crate::support::{Destinations, Leadlane, free_port, full};
+
+const RULES: &str = r#"
+- id: answered
+  trigger: survey.answered
+  scope: {level: inlet, id: survey}
+  action: {type: slack_message, token: {secret: sales-bot}, to: {channel: C0SALES}, text: "answered {{$.event_id}}"}
+"#;
+
+/// A Leadlane with an inlet, and where that listens.
+fn leadlane(name: &str, destinations: &Destinations) -> (Leadlane, String) {
+    let listen = format!("127.0.0.1:{}", free_port());
+    let inlets = format!(
+        "inlet: {{listen: '{listen}'}}\n\
+         inlets: [{{name: survey, kind: http, secrets: [{{bearer: {{secret: survey-token}}}}], \
+         event: {{event_id: '{{{{$.id}}}}', trigger: survey.answered, lead_id: '{{{{$.email}}}}'}}}}]"
+    );
+    let leadlane = Leadlane::new(name, &format!("{}\n{inlets}", destinations.yaml("100000/s")));
+    leadlane.secret("sales-bot", "xoxb-hunter2-token");
+    leadlane.secret("acme-passcode", "hunter2-passcode");
+    leadlane.secret("survey-token", "hunter2-survey");
+    leadlane.ok(&["topics", "create", "--partitions", "3"]);
+    leadlane.apply(RULES);
+    (leadlane, listen)
+}
+
+/// A connection that is kept.
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn connect(listen: &str) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(listen)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Posts these ids in one request, and gives the status.
+    fn post(&mut self, ids: &[String]) -> std::io::Result<u16> {
+        let records = ids
+            .iter()
+            .map(|id| serde_json::json!({"id": id, "email": format!("{id}@example.com")}));
+        let body = serde_json::Value::Array(records.collect()).to_string();
+        let head = format!(
+            "POST /inlets/survey HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer hunter2-survey\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        self.0.get_mut().write_all((head + &body).as_bytes())?;
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        let broken = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let status = line
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .ok_or_else(broken)?;
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line)?;
+            match line.trim_end().split_once(": ") {
+                Some(("content-length", text)) => length = text.parse().map_err(|_| broken())?,
+                Some(_) => {}
+                None if line == "\r\n" => break,
+                None => return Err(broken()),
+            }
+        }
+        std::io::copy(&mut self.0.by_ref().take(length), &mut std::io::sink())?;
+        Ok(status)
+    }
+}
+
+/// How often the event of each id is in Kafka.
+fn events(leadlane: &Leadlane) -> BTreeMap<String, usize> {
+    let mut events = BTreeMap::new();
+    for record in leadlane.read(&leadlane.config.topics.events) {
+        let id = record.header("event-id").unwrap().to_owned();
+        *events.entry(id).or_default() += 1;
+    }
+    events
+}
+
+/// The final outcomes by the event's id.
+fn finals(leadlane: &Leadlane) -> BTreeMap<String, Vec<OutcomeResult>> {
+    let mut finals: BTreeMap<String, Vec<OutcomeResult>> = BTreeMap::new();
+    for record in leadlane.read(&leadlane.config.topics.outcomes) {
+        let outcome = Outcome::decode(record.value.as_deref().unwrap()).unwrap();
+        if outcome.result.is_final() {
+            finals.entry(outcome.event_id).or_default().push(outcome.result);
+        }
+    }
+    finals
+}
+
+/// Waits until so many events have ended, repeats included.
+fn finals_until(leadlane: &Leadlane, seconds: u64, count: usize) -> BTreeMap<String, Vec<OutcomeResult>> {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        let finals = finals(leadlane);
+        let ended: usize = finals.values().map(Vec::len).sum();
+        if ended >= count {
+            return finals;
+        }
+        assert!(Instant::now() < until, "{ended} of {count} have ended");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn posted_twice_is_sent_once() {
+    let destinations = open_sandbox();
+    let (leadlane, listen) = leadlane("inlet-twice", &destinations);
+    let process = leadlane.start(&[]);
+    let mut client = Client::connect(&listen).unwrap();
+    for _ in 0..2 {
+        assert_eq!(client.post(&["a".to_owned()]).unwrap(), 200);
+    }
+    let finals = finals_until(&leadlane, 30, 2);
+    assert_eq!(events(&leadlane)["a"], 2);
+    assert_eq!(finals["a"], [OutcomeResult::Sent, OutcomeResult::Duplicate]);
+    assert_eq!(destinations.texts(), ["answered a"]);
+    let metrics = leadlane.get("/metrics").unwrap().1;
+    assert!(
+        metrics.contains("leadlane_inlet_requests_total{inlet=\"survey\",status=\"200\"} 2\n"),
+        "{metrics}"
+    );
+    let log = process.log();
+    assert!(!log.contains("hunter2"), "{log}");
+    process.stop();
+}
+
+#[test]
+fn killed_at_any_time_nothing_that_was_answered_is_lost() {
+    let destinations = open_sandbox();
+    let (leadlane, listen) = leadlane("inlet-killed", &destinations);
+    let mut answered = BTreeSet::new();
+    for kill in 0..5 {
+        let count = Arc::new(AtomicUsize::new(0));
+        let process = leadlane.start(&["--role", "inlets"]);
+        let clients: Vec<_> = (0..8)
+            .map(|number| {
+                let (listen, count) = (listen.clone(), Arc::clone(&count));
+                std::thread::spawn(move || {
+                    let mut answered = Vec::new();
+                    let mut client = Client::connect(&listen).unwrap();
+                    for at in 0.. {
+                        let ids: Vec<_> = (0..=at % 4).map(|of| format!("k{kill}-{number}-{at}-{of}")).collect();
+                        match client.post(&ids) {
+                            Ok(200) => {
+                                answered.extend(ids);
+                                count.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Ok(status) => panic!("{status}"),
+                            Err(_) => break,
+                        }
+                    }
+                    answered
+                })
+            })
+            .collect();
+        // All eight have requests under way, which the kill falls anywhere into.
+        while count.load(Ordering::Relaxed) < 40 + 7 * kill {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        process.kill();
+        answered.extend(clients.into_iter().flat_map(|client| client.join().unwrap()));
+    }
+    let events = events(&leadlane);
+    let lost: Vec<_> = answered.iter().filter(|id| !events.contains_key(*id)).collect();
+    assert!(
+        lost.is_empty(),
+        "{} of {} are lost: {lost:?}",
+        lost.len(),
+        answered.len()
+    );
+}
+
+#[test]
+fn of_many_that_are_posted_with_repeats_each_arrives_once() {
+    let count: usize = if full() { 100_000 } else { 10_000 };
+    let destinations = open_sandbox();
+    let (leadlane, listen) = leadlane("inlet-many", &destinations);
+    let process = leadlane.start(&[]);
+    let clients: Vec<_> = (0..8)
+        .map(|client| {
+            let listen = listen.clone();
+            std::thread::spawn(move || {
+                let ids: Vec<_> = (client..count).step_by(8).map(|number| format!("m{number}")).collect();
+                let mut client = Client::connect(&listen).unwrap();
+                for (at, ids) in ids.chunks(10).enumerate() {
+                    assert_eq!(client.post(ids).unwrap(), 200);
+                    // One in a hundred again: now and then the first of ten.
+                    if at % 10 == 0 {
+                        assert_eq!(client.post(&ids[..1]).unwrap(), 200);
+                    }
+                }
+                ids.len().div_ceil(10).div_ceil(10)
+            })
+        })
+        .collect();
+    let repeats: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    assert!(repeats >= count / 100, "{repeats}");
+    let events = events(&leadlane);
+    assert_eq!((events.len(), events.values().sum()), (count, count + repeats));
+    let finals = finals_until(&leadlane, if full() { 600 } else { 120 }, count + repeats);
+    let sent = |results: &Vec<OutcomeResult>| results.iter().filter(|result| **result == OutcomeResult::Sent).count();
+    assert_eq!(finals.len(), count);
+    assert!(finals.values().all(|results| sent(results) == 1));
+    let texts = destinations.texts();
+    let each: BTreeSet<_> = texts.iter().collect();
+    assert_eq!((texts.len(), each.len()), (count, count));
+    process.stop();
+}
