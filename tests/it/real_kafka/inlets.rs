@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use leadlane::delivery::{Outcome, OutcomeResult};
 
 use super::sender::open_sandbox;
+use crate::docs::{Metric, metrics_in};
 use crate::support::{Destinations, Leadlane, free_port, full};
 
 const RULES: &str = r#"
@@ -135,6 +136,16 @@ fn posted_twice_is_sent_once() {
     assert!(
         metrics.contains("leadlane_inlet_requests_total{inlet=\"survey\",status=\"200\"} 2\n"),
         "{metrics}"
+    );
+    let of_inlets = |mut all: Vec<Metric>| {
+        all.retain(|metric| metric.name.starts_with("leadlane_inlet_"));
+        all.sort();
+        all
+    };
+    assert_eq!(
+        of_inlets(metrics_in(&metrics)),
+        of_inlets(crate::docs::metrics()),
+        "as README says"
     );
     let log = process.log();
     assert!(!log.contains("hunter2"), "{log}");

@@ -459,9 +459,12 @@ fn metric_renamed_by_a_flag() {
     let process = leadlane.start(&[]);
     let known = |leadlane: &Leadlane| metrics_in(&leadlane.get("/metrics").unwrap().1);
     let mut wanted = crate::docs::metrics();
+    // Those of inlets have values where there are inlets; inlets' own tests look at them.
+    wanted.retain(|metric| !metric.name.starts_with("leadlane_inlet_"));
     wanted.sort();
     until(10, "all metrics have a value", || {
         let mut all = known(&leadlane);
+        all.retain(|metric| !metric.name.starts_with("leadlane_inlet_"));
         all.sort();
         all == wanted
     });
@@ -473,7 +476,8 @@ fn metric_renamed_by_a_flag() {
         let mut command = leadlane.command(&["run"]);
         command.args(flags).env(key, value);
         let process = leadlane.start_as(command);
-        for metric in known(&leadlane) {
+        let known = known(&leadlane).into_iter();
+        for metric in known.filter(|metric| !metric.name.starts_with("leadlane_inlet_")) {
             assert!(wanted.contains(&metric), "{flags:?}: {metric:?} is not in the README");
         }
         process.stop();
