@@ -17,6 +17,6 @@ WORKDIR /opt/leadlane
 COPY config config
 COPY schemas schemas
 USER 10001
-EXPOSE 8080
+EXPOSE 8080 8081
 ENTRYPOINT ["leadlane"]
 CMD ["run"]

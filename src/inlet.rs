@@ -203,6 +203,17 @@ impl Inlet {
         if !holds(&scope, &mapping.when) || mapping.unless.iter().any(|all| holds(&scope, all)) {
             return Ok(Mapped::default());
         }
+        // What doesn't depend on an element is refused before there is a list, which may be none, or empty.
+        let of_item =
+            |when: &[Condition]| mapping.explode.is_some() && when.iter().any(|one| one.path.root() == "item");
+        let refusal = |scope: &Scope<'_>, item: bool| {
+            let mut refuse = mapping.refuse.iter();
+            let found = refuse.find(|(when, _)| of_item(when) == item && holds(scope, when));
+            found.map(|(_, because)| format!("refuse: {because}"))
+        };
+        if let Some(why) = refusal(&scope, false) {
+            return Err(why);
+        }
         let items: Vec<Option<&Value>> = match &mapping.explode {
             None => vec![None],
             Some(path) => match scope.follow(path) {
@@ -214,9 +225,8 @@ impl Inlet {
         let mut bytes = 0;
         for item in items {
             let scope = Scope { item, ..scope };
-            let refused = mapping.refuse.iter().find(|(when, _)| holds(&scope, when));
-            let event = match refused {
-                Some((_, because)) => Err(format!("refuse: {because}")),
+            let event = match refusal(&scope, true) {
+                Some(why) => Err(why),
                 None => self.event(&scope, now),
             };
             match event {

@@ -68,8 +68,9 @@ pub(super) fn run(config: &Config, command: &Events, json: bool) -> Result<(), C
     match command {
         Events::Send { input, format } => {
             let lines = match format {
-                None => None,
-                Some(Format::Json | Format::Avro) => Some(Lines::Json),
+                // Avro says how events are written, and nothing of the file.
+                None | Some(Format::Avro) => None,
+                Some(Format::Json) => Some(Lines::Json),
                 Some(Format::Csv) => Some(Lines::Csv),
             };
             let source = Source::of(config, input, lines)?;

@@ -1,7 +1,9 @@
 //! Bytes become records: JSON, a form, CSV, an Outbound Message.
 
+use std::borrow::Cow;
 use std::io::Read;
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::{Format, Inlet, outbound};
@@ -22,7 +24,7 @@ pub struct Received<'a> {
 pub struct Batch {
     pub records: Vec<Value>,
     /// What paths find beside a record: `_batch`, the object that a list of records stood in, and
-    /// `_route`, the last step of the URL's path.
+    /// `_route`, the last step of the URL's path where that says what the record is.
     pub(super) around: Map<String, Value>,
 }
 
@@ -43,10 +45,19 @@ impl Batch {
 
 /// What the URL's path beyond the inlet's name puts beside a record.
 fn around(route: &str) -> Map<String, Value> {
-    let step = route.rsplit('/').next().filter(|step| !step.is_empty());
+    let step = last_step(route).filter(|step| !is_batch(step));
     step.map(|step| ("_route".to_owned(), step.into()))
         .into_iter()
         .collect()
+}
+
+fn last_step(route: &str) -> Option<&str> {
+    route.rsplit('/').next().filter(|step| !step.is_empty())
+}
+
+/// Whether the last step of a URL's path says that a list comes, rather than what each of its records is.
+fn is_batch(step: &str) -> bool {
+    matches!(step, "batch" | "import")
 }
 
 impl Inlet {
@@ -78,9 +89,7 @@ impl Inlet {
     /// The records of a value that was decoded already.
     pub fn batch(&self, value: Value, route: &str) -> Result<Batch, String> {
         let mut around = around(route);
-        let is_batch = around
-            .get("_route")
-            .is_some_and(|step| step == "batch" || step == "import");
+        let is_batch = last_step(route).is_some_and(is_batch);
         let split = self.mapping.split.as_ref();
         let records = match (value, split) {
             (Value::Array(records), _) => records,
@@ -140,23 +149,38 @@ fn json(body: &[u8]) -> Result<Value, String> {
     })
 }
 
-/// A name that is given twice has a list of values.
 fn form(body: &[u8]) -> Result<Value, String> {
+    let text = text(body)?;
+    // It would be one name without a value. Form encoders write {, as all but letters and digits, in another way.
+    if text.trim_start().starts_with(['{', '[']) {
+        let said = "the form begins with { or [; for JSON say Content-Type: application/json";
+        return Err(said.to_owned());
+    }
+    let decoded = |part: &str| {
+        let part = part.replace('+', " ");
+        let decoded = percent_decode_str(&part).decode_utf8();
+        decoded
+            .map(Cow::into_owned)
+            .map_err(|_| "no UTF-8 in the form".to_owned())
+    };
     let mut members = Map::new();
-    for (name, value) in form_urlencoded::parse(text(body)?.as_bytes()) {
-        let value = Value::String(value.into_owned());
-        match members.get_mut(&*name) {
-            None => {
-                members.insert(name.into_owned(), value);
-            }
-            Some(Value::Array(values)) => values.push(value),
-            Some(first) => *first = Value::Array(vec![first.take(), value]),
-        }
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        add(&mut members, decoded(name)?, decoded(value)?.into());
     }
     if members.is_empty() {
         return Err("the form is empty".to_owned());
     }
     Ok(Value::Object(members))
+}
+
+/// A name that is given twice has a list of values.
+pub(super) fn add(members: &mut Map<String, Value>, name: String, value: Value) {
+    match members.get_mut(&name) {
+        None => drop(members.insert(name, value)),
+        Some(Value::Array(values)) => values.push(value),
+        Some(first) => *first = Value::Array(vec![first.take(), value]),
+    }
 }
 
 /// A line of titles, then a record a line.
@@ -169,7 +193,7 @@ fn csv(body: &[u8]) -> Result<Value, String> {
     Ok(Value::Array(records))
 }
 
-/// The rows of a CSV text, each an object by the titles in its first line. A row that can't be read leaves those
+/// The rows of a CSV text, each an object by the titles in its first line; a column without one is left out. A row that can't be read leaves those
 /// behind it be.
 #[derive(Debug)]
 pub struct Rows<R> {
@@ -198,9 +222,12 @@ impl<R: Read> Iterator for Rows<R> {
         match read {
             Ok(false) => None,
             Ok(true) => {
-                let cells = self.titles.iter().zip(&row);
-                let cells = cells.map(|(title, cell)| (title.trim().to_owned(), cell.into()));
-                Some((line, Ok(Value::Object(cells.collect()))))
+                let mut cells = Map::new();
+                let titled = self.titles.iter().map(str::trim).zip(&row);
+                for (title, cell) in titled.filter(|(title, _)| !title.is_empty()) {
+                    add(&mut cells, title.to_owned(), cell.into());
+                }
+                Some((line, Ok(Value::Object(cells))))
             }
             Err(error) => Some((line, Err(malformed(&error, self.titles.len())))),
         }

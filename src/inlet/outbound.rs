@@ -4,6 +4,8 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use serde_json::{Map, Value};
 
+use super::decode::add;
+
 /// What Salesforce takes for an acknowledgement; without it, it sends the message again for a day.
 pub(crate) const ACKNOWLEDGEMENT: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
 <soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\">\
@@ -32,8 +34,11 @@ pub(super) fn records(text: &str) -> Result<Value, String> {
         .collect();
     let mut records = Vec::new();
     for (name, node) in notifications {
-        if let ("Notification", Node::Members(members)) = (name.as_str(), node) {
-            let mut record = object(members);
+        if name == "Notification" {
+            let mut record = match node {
+                Node::Members(members) => object(members),
+                Node::Nil | Node::Text(_) => Map::new(),
+            };
             for (name, node) in &around {
                 record.entry((*name).clone()).or_insert_with(|| json(node));
             }
@@ -64,18 +69,10 @@ fn json(node: &Node) -> Value {
     }
 }
 
-/// A name that is given twice has a list of values.
 fn object(members: &[(String, Node)]) -> Map<String, Value> {
     let mut object = Map::new();
     for (name, node) in members {
-        let value = json(node);
-        match object.get_mut(name) {
-            None => {
-                object.insert(name.clone(), value);
-            }
-            Some(Value::Array(values)) => values.push(value),
-            Some(first) => *first = Value::Array(vec![first.take(), value]),
-        }
+        add(&mut object, name.clone(), json(node));
     }
     object
 }

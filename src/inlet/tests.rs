@@ -204,8 +204,27 @@ fn change_events_explode_in_every_wrapper_and_gaps_say_why() {
         assert_eq!((events.len(), refused.len()), (0, 1));
         assert!(refused[0].starts_with(why), "{refused:?}");
     }
-    let (_, refused) = take(&crm, &received("{\"a\":1}"));
-    assert_eq!(refused, ["explode: $.ChangeEventHeader.recordIds is no list"]);
+    // What is no list is refused by what it is, and a gap that names no record at all is none that is left out.
+    for (record, why) in [
+        (json!({"a": 1}), "refuse: it has no ChangeEventHeader"),
+        (change("GAP_OVERFLOW", json!([])), "refuse: a gap event names no fields"),
+        (
+            change("UPDATE", Value::Null),
+            "explode: $.ChangeEventHeader.recordIds is no list",
+        ),
+        (
+            json!({"payload": {"before": plain, "after": null, "op": "d"}}),
+            "refuse: it has no ChangeEventHeader",
+        ),
+    ] {
+        let (events, refused) = take(&crm, &received(&record.to_string()));
+        assert_eq!((events.len(), refused.len()), (0, 1), "{record}");
+        assert!(refused[0].starts_with(why), "{refused:?}");
+    }
+    // A field of the record that is called as the element is doesn't stand for it.
+    let mut named = change("UPDATE", json!(["1"]));
+    named["item"] = "5 *".into();
+    assert_eq!(one(&crm, &named.to_string())["lead_id"], "1");
 }
 
 #[test]
@@ -224,10 +243,11 @@ fn outbound_messages_give_a_record_for_each_notification() {
          xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><soapenv:Body><notifications xmlns=\"http://soap.sforce.com/2005/09/outbound\">\
          <OrganizationId>00D</OrganizationId><SessionId>SECRET</SessionId>{}{}</notifications></soapenv:Body></soapenv:Envelope>",
         notification("1", "Big &amp; &#65;"),
-        notification("2", "<![CDATA[<b>]]>"),
+        notification("2", "<![CDATA[<b>]]>") + "<Notification/>",
     );
     let (events, refused) = take(&crm, &received(&body));
-    assert!(refused.is_empty(), "{refused:?}");
+    // One without content is a dead letter, as every record that can't be mapped.
+    assert_eq!(refused, ["event.event_id: {{$.Id}} is missing"]);
     assert_eq!(
         events[0],
         json!({"event_id": "1", "trigger": "salesforce.record_updated", "occurred_at": NOW, "lead_id": "0061", "inlet": "won",
@@ -302,6 +322,16 @@ fn rows_come_as_json_forms_and_csv() {
         (b"{\"a\":", None, "malformed JSON at line 1, column 5"),
         (b"7", None, "the body is no JSON object or list of them"),
         (b"", Some("application/x-www-form-urlencoded"), "the form is empty"),
+        (
+            b"Email=a%40b.c&Name=%FF",
+            Some("application/x-www-form-urlencoded"),
+            "no UTF-8 in the form",
+        ),
+        (
+            b" {\"Email\":\"a@b.c\"}",
+            Some("application/x-www-form-urlencoded"),
+            "the form begins with { or [; for JSON say Content-Type: application/json",
+        ),
         (b"a,b\n1\n", Some("text/csv"), "malformed CSV at line 2"),
     ] {
         let received = Received {
@@ -341,6 +371,20 @@ fn calls_come_alone_and_in_batches_and_clocks_are_put_right() {
         route: "v1/batch",
         ..Received::default()
     };
+    // What a batch's call is, it says itself, here and when it is replayed.
+    let untyped = json!({"messageId": "4", "userId": "u1"});
+    let (events, refused) = take(
+        &product,
+        &Received {
+            body: json!({"batch": [untyped]}).to_string().as_bytes(),
+            route: "v1/batch",
+            ..Received::default()
+        },
+    );
+    let missing = "event.trigger: call.{{$.type}} or call.{{$._route}} is missing";
+    assert_eq!((events.len(), &refused[..]), (0, &[missing.to_owned()][..]));
+    let again = product.take_again(untyped, "v1/batch", NOW.parse().unwrap());
+    assert_eq!(again.refused, Some((Reason::InvalidEvent, missing.to_owned())));
     let (events, refused) = take(&product, &batch);
     let triggers: Vec<_> = events.iter().map(|event| event["trigger"].as_str().unwrap()).collect();
     assert_eq!(triggers, ["call.identify", "call.group"]);
@@ -550,6 +594,19 @@ fn a_row_that_cannot_be_read_leaves_the_others_be() {
             (4, Err("1 cells for 2 titles".to_owned())),
             (5, Err("no UTF-8".to_owned())),
             (6, Ok(json!({"id": "3", "Name": "c"}))),
+        ]
+    );
+}
+
+#[test]
+fn titles_that_are_missing_or_given_twice() {
+    let text: &[u8] = b"id,Tag,,Tag\n1,a,x,b\n2,,y,c\n";
+    let rows: Vec<Value> = Rows::new(text).unwrap().map(|(_, row)| row.unwrap()).collect();
+    assert_eq!(
+        rows,
+        [
+            json!({"id": "1", "Tag": ["a", "b"]}),
+            json!({"id": "2", "Tag": ["", "c"]})
         ]
     );
 }

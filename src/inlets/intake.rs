@@ -13,6 +13,10 @@ use crate::inlet::{Batch, Event, Mapped, Preset, Received};
 use crate::kafka::producer::{Producer, Record, Unwritten};
 use crate::reason::Reason;
 
+/// A lead's id that is longer is no key of a dead letter: it stands in the record as well, and both may be more than
+/// the topic takes.
+const KEY_MAX: usize = 1024;
+
 /// What became of a request's records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Taken {
@@ -179,10 +183,11 @@ impl Intake<'_> {
         let route = Some(("route", self.received.route)).filter(|(_, route)| !route.is_empty());
         let (event_id, lead_id) = letter.event.unzip();
         let event_id = event_id.map(|id| ("event-id", id));
+        let key = lead_id.filter(|id| id.len() <= KEY_MAX).unwrap_or_default();
         let ack = self.offer(&Record {
             topic: &self.at.config.topics.dead_letters,
             partition: None,
-            key: lead_id.unwrap_or_default().as_bytes(),
+            key: key.as_bytes(),
             value: Some(letter.value),
             headers: crate::kafka::headers(headers.into_iter().chain(route).chain(event_id)),
         });

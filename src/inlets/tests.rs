@@ -527,6 +527,15 @@ async fn what_is_too_large_for_kafka_is_a_dead_letter_and_what_fits_nowhere_is_r
         ("too_large", ("1:1", Some(&b"a"[..])))
     );
     assert!(letters[0].value.as_deref() == Some(record.as_bytes()));
+    // An id of the lead that is as long as the record doesn't keep it from the dead letters.
+    let record = format!("{{\"id\":\"{}\"}}", "x".repeat(most * 2 / 3));
+    let answer = open.ask(&post("/inlets/rows", &key, record.as_bytes())).await;
+    assert_eq!(status(&answer), 200, "{answer}");
+    let letters = open.letters().await;
+    let found = letters
+        .iter()
+        .filter(|letter| letter.value.as_deref() == Some(record.as_bytes()));
+    assert_eq!((letters.len(), found.count()), (2, 1));
     assert_eq!(open.events().await.len(), 0);
     open.close().await;
 }

@@ -102,7 +102,7 @@ const PURE: [&str; 10] = [
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.
-const BELONGS: [(&[&str], &[&str]); 14] = [
+const BELONGS: [(&[&str], &[&str]); 15] = [
     (
         &["reqwest"],
         &["config", "destination", "inlets", "registry", "sandbox"],
@@ -117,7 +117,8 @@ const BELONGS: [(&[&str], &[&str]); 14] = [
     (&["hyper", "hyper_util", "subtle", "flate2"], &["inlets"]),
     // The demo signs as Slack does.
     (&["hmac"], &["demo", "inlets"]),
-    (&["quick_xml", "csv", "form_urlencoded"], &["inlet"]),
+    (&["quick_xml", "csv"], &["inlet"]),
+    (&["percent_encoding"], &["inlet", "inlets"]),
     (&["rustix"], &["cli"]),
     (
         &["anyhow"],

@@ -30,10 +30,11 @@ fn object(kind: &str, name: &str) -> Value {
 }
 
 /// The workloads, each with its role.
-fn workloads() -> [(Value, &'static str); 2] {
+fn workloads() -> [(Value, &'static str); 3] {
     [
         (object("StatefulSet", "leadlane-processor"), "processor"),
         (object("Deployment", "leadlane-sender"), "sender"),
+        (object("Deployment", "leadlane-inlets"), "inlets"),
     ]
 }
 
@@ -70,7 +71,7 @@ fn objects_are_named_once() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), count, "{names:?}");
-    assert_eq!(count, 6, "{names:?}: what is new needs a test here");
+    assert_eq!(count, 8, "{names:?}: what is new needs a test here");
 }
 
 #[test]
@@ -105,11 +106,11 @@ fn pods_have_the_configuration_and_the_secrets_that_they_name() {
         let configuration = source(folder).unwrap_or_else(|| panic!("{role}: nothing is mounted at {folder}"));
         let map = object("ConfigMap", configuration["configMap"]["name"].as_str().unwrap());
         assert!(map["data"][file].is_string(), "{role}: there is no {file}");
-        // Who sends needs the secrets, and nobody else.
+        // Who sends needs the secrets, and who takes in; nobody else.
         let secrets = source(config().secrets.dir.unwrap().to_str().unwrap());
         assert_eq!(
             secrets.is_some_and(|volume| volume["secret"].is_object()),
-            role == "sender",
+            role != "processor",
             "{role}: secrets.dir"
         );
     }
@@ -168,15 +169,60 @@ fn probes_and_scrapes_reach_the_admin_port() {
 
 #[test]
 fn selectors_select_their_own_pods() {
-    let [(processor, _), (sender, _)] = workloads();
+    let workloads = workloads();
     let labels = |workload: &Value| workload["spec"]["template"]["metadata"]["labels"].clone();
-    for (own, other) in [(&processor, &sender), (&sender, &processor)] {
+    for (own, role) in &workloads {
         let selector = &own["spec"]["selector"]["matchLabels"];
-        assert!(selects(selector, &labels(own)) && !selects(selector, &labels(other)));
+        for (other, of) in &workloads {
+            assert_eq!(selects(selector, &labels(other)), role == of, "{role} and {of}");
+        }
     }
+    let (processor, inlets) = (&workloads[0].0, &workloads[2].0);
     let service = object("Service", processor["spec"]["serviceName"].as_str().unwrap());
-    assert!(selects(&service["spec"]["selector"], &labels(&processor)));
+    assert!(selects(&service["spec"]["selector"], &labels(processor)));
     assert_eq!(service["spec"]["clusterIP"], "None");
+    let service = object("Service", "leadlane-inlets");
+    for (workload, role) in &workloads {
+        let selected = selects(&service["spec"]["selector"], &labels(workload));
+        assert_eq!(selected, workload == inlets, "{role}");
+    }
+}
+
+#[test]
+fn requests_reach_the_inlets() {
+    let (config, default) = (config(), Config::default());
+    assert!(
+        !config.inlet.listen.ip().is_loopback(),
+        "the Service would reach nobody"
+    );
+    assert_eq!(config.inlet.listen.port(), default.inlet.listen.port());
+    assert!(!config.inlets.is_empty(), "nobody listens without one");
+    let [.., (workload, _)] = workloads();
+    let ports = container(&workload)["ports"].as_array().unwrap().clone();
+    let service = object("Service", "leadlane-inlets");
+    let target = &service["spec"]["ports"][0]["targetPort"];
+    let port = ports.iter().find(|port| port["name"] == *target);
+    assert_eq!(
+        port.map(|port| &port["containerPort"]),
+        Some(&json!(config.inlet.listen.port()))
+    );
+    let compose = &super::services()["leadlane"];
+    let published =
+        [config.admin.listen, config.inlet.listen].map(|listen| format!("127.0.0.1:{0}:{0}", listen.port()));
+    let exposed = published.iter().all(|port| texts(compose.get("ports")).contains(port));
+    assert!(exposed, "{published:?} in docker-compose.yml");
+    let expose = format!(
+        "\nEXPOSE {} {}\n",
+        config.admin.listen.port(),
+        config.inlet.listen.port()
+    );
+    assert!(text("Dockerfile").contains(&expose), "{expose} in the Dockerfile");
+    let listens = super::environment(compose);
+    let listens = listens.iter().find(|(name, _)| name == "LEADLANE__INLET__LISTEN");
+    assert_eq!(
+        listens.map(|(_, listen)| listen.as_str()),
+        Some(config.inlet.listen.to_string().as_str())
+    );
 }
 
 #[test]
@@ -185,6 +231,10 @@ fn pods_have_the_time_to_stop() {
     let shutdown = config().sender.shutdown_timeout + Duration::from_secs(10);
     for (workload, role) in workloads() {
         let grace = workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64();
+        // It counts from before the program is told.
+        let before = &container(&workload)["lifecycle"]["preStop"]["exec"]["command"][1];
+        let before = before.as_str().map_or(0, |seconds| seconds.parse().unwrap());
+        let shutdown = shutdown + Duration::from_secs(before);
         assert!(
             Duration::from_secs(grace.unwrap()) > shutdown,
             "{role}: {grace:?} s, and the program may take {shutdown:?}"

@@ -583,6 +583,17 @@ fn files_go_through_a_mapping() {
     let found = leadlane.read(topic);
     assert_eq!(found[3].value.as_deref().unwrap()[..2], [0xC3, 0x01]);
     assert_eq!(found[3].header("event-id"), found[0].header("event-id"));
+    // How events are written says nothing of the file.
+    let ran = leadlane.run(&[
+        "events",
+        "send",
+        "--inlet",
+        "leads",
+        "--format",
+        "avro",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!(String::from_utf8(ran.stdout).unwrap(), said);
 }
 
 #[test]

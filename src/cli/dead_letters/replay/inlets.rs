@@ -74,8 +74,11 @@ impl<'i> Inlets<'i> {
         Ok(Ok(back.collect()))
     }
 
-    fn take(&mut self, letter: &Letter, inlet: &Inlet) -> Result<Result<Taken, String>, CliError> {
-        let now = Timestamp::from_millisecond(now_millis()).unwrap_or_default();
+    /// What the inlet makes of it now, received when it was: that is when it happened, unless the record says, and
+    /// what a sender's clock is put right by.
+    pub(super) fn take(&mut self, letter: &Letter, inlet: &Inlet) -> Result<Result<Taken, String>, CliError> {
+        let received = letter.header("failed-at").and_then(|text| text.parse().ok());
+        let received = received.unwrap_or_else(|| Timestamp::from_millisecond(now_millis()).unwrap_or_default());
         let Some(value) = letter.record.value.as_deref() else {
             return Ok(Err("it holds no record; send it again at its source".to_owned()));
         };
@@ -83,12 +86,12 @@ impl<'i> Inlets<'i> {
         if source.starts_with("inlet:") {
             let route = letter.header("route").unwrap_or_default();
             return Ok(match serde_json::from_slice(value) {
-                Ok(record) => Ok(inlet.take_again(record, route, now)),
+                Ok(record) => Ok(inlet.take_again(record, route, received)),
                 Err(_) => Err("what it holds is no JSON".to_owned()),
             });
         }
         loop {
-            match inlet.take(Some(value), &self.schemas, now) {
+            match inlet.take(Some(value), &self.schemas, received) {
                 Ok(taken) => return Ok(Ok(taken)),
                 Err(id) => look_up(self.config, id, &mut self.schemas)?,
             }

@@ -105,3 +105,28 @@ fn a_rate_is_even_to_a_tenth_of_a_second() {
     );
     assert_eq!(batch_max(None), BATCH_MAX);
 }
+
+#[test]
+fn what_an_inlet_maps_again_was_received_when_it_failed() {
+    let text = "inlets: [{name: product, preset: track}, {name: leads, preset: sheet}]";
+    let config = Config::parse("c", text, []).unwrap();
+    let occurred_at = |name: &str, value: &[u8]| {
+        let source = format!("inlet:{name}");
+        let headers = [
+            ("source-topic", source.as_str()),
+            ("failed-at", "2026-03-05T15:16:00Z"),
+            ("route", "v1/track"),
+        ];
+        let mut inlets = Inlets::new(&config);
+        let taken = inlets
+            .take(&letter(&headers, value), config.inlet(name).unwrap())
+            .unwrap()
+            .unwrap();
+        let event: serde_json::Value = serde_json::from_slice(&taken.events[0].json).unwrap();
+        event["occurred_at"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(occurred_at("leads", br#"{"id":"7"}"#), "2026-03-05T15:16:00Z");
+    // The library's clock was an hour behind then, whatever the time is now.
+    let call = br#"{"messageId":"m","userId":"u","timestamp":"2026-03-05T14:15:50Z","sentAt":"2026-03-05T14:16:00Z"}"#;
+    assert_eq!(occurred_at("product", call), "2026-03-05T15:15:50Z");
+}
