@@ -153,7 +153,7 @@ fn form(body: &[u8]) -> Result<Value, String> {
     let text = text(body)?;
     // It would be one name without a value. Form encoders write {, as all but letters and digits, in another way.
     if text.trim_start().starts_with(['{', '[']) {
-        let said = "the form begins with { or [; for JSON say Content-Type: application/json";
+        let said = "no form, since it begins with { or [; JSON needs Content-Type: application/json, and an inlet that takes it";
         return Err(said.to_owned());
     }
     let decoded = |part: &str| {

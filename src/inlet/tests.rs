@@ -330,7 +330,7 @@ fn rows_come_as_json_forms_and_csv() {
         (
             b" {\"Email\":\"a@b.c\"}",
             Some("application/x-www-form-urlencoded"),
-            "the form begins with { or [; for JSON say Content-Type: application/json",
+            "no form, since it begins with { or [; JSON needs Content-Type: application/json, and an inlet that takes it",
         ),
         (b"a,b\n1\n", Some("text/csv"), "malformed CSV at line 2"),
     ] {
