@@ -193,8 +193,8 @@ fn csv(body: &[u8]) -> Result<Value, String> {
     Ok(Value::Array(records))
 }
 
-/// The rows of a CSV text, each an object by the titles in its first line; a column without one is left out. A row that can't be read leaves those
-/// behind it be.
+/// The rows of a CSV text, each an object by the titles in its first line; a column without one is left out. A row
+/// that can't be read leaves those behind it be.
 #[derive(Debug)]
 pub struct Rows<R> {
     reader: csv::Reader<R>,

@@ -211,9 +211,11 @@ impl Server {
                 headers: &head.headers,
                 path: None,
             };
-            let mut open = tracks.filter(|door| door.keys.head(&shown, &self.at.secrets) == Verdict::Open);
+            let open = tracks.filter(|door| door.keys.head(&shown, &self.at.secrets) == Verdict::Open);
             let no_key = || Refusal::new(StatusCode::UNAUTHORIZED, "no inlet has this write key");
-            let door = open.next().ok_or_else(|| (OTHER, no_key()))?;
+            // Of several with one key it is always the same.
+            let first = open.min_by_key(|door| &door.inlet.name);
+            let door = first.ok_or_else(|| (OTHER, no_key()))?;
             return Ok(Way {
                 door,
                 route,
