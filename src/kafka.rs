@@ -12,6 +12,7 @@ use rdkafka::metadata::Metadata;
 
 /// A record as the client has it: what the processor's loop reads.
 pub use rdkafka::Message;
+pub use rdkafka::message::BorrowedMessage;
 
 use crate::config::{self, Config};
 

@@ -31,6 +31,7 @@
 //!   [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
+//! - [`batches`], which reads and commits for the loops that write in transactions.
 //! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`], [`inlets`].
 //! - [`app`], the only place that knows them all; above it [`demo`] and [`cli`].
 //!
@@ -62,6 +63,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod batches;
 pub mod cli;
 pub mod config;
 pub mod dates;

@@ -1,23 +1,23 @@
 //! The processor: events in, jobs out, in one transaction with the offsets.
 //!
-//! [`evaluate`] is pure: it turns one record into what has to be written. [`run`] is a worker's
-//! loop around it: poll, evaluate, write, commit. A fatal Kafka error rebuilds the worker from
+//! [`evaluate`] is pure: it turns one record into what has to be written. [`run`] is a worker around
+//! it: [`crate::batches`] polls and commits, and here is written between. A fatal Kafka error rebuilds the worker from
 //! the committed offsets; three within a minute end the process.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use crate::batches::{Batches, Step};
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::delivery::{ActionType, DeliveryJob, Outcome, job_id};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Record, Share, Worker, WriteError, keep_running};
-use crate::kafka::{self, Fault, Message};
+use crate::kafka::{self, BorrowedMessage, Fault, Message};
 use crate::lead::decode::{DecodeError, decode};
 use crate::lead::schemas::{SchemaId, Schemas};
-use crate::metrics::{Lags, Metrics};
+use crate::metrics::Metrics;
 use crate::reason::Reason;
-use crate::registry::{Lookup, Registry};
+use crate::registry::Registry;
 use crate::rules::log::Rules;
 use crate::rules::{ActionKind, Versioned};
 
@@ -140,100 +140,67 @@ pub fn run(surroundings: &Surroundings, instance: &str, number: usize) -> anyhow
     let stop = || *surroundings.stop.borrow();
     let work = || {
         let worker = Worker::connect(&surroundings.config, &share, surroundings.limits.record_max)?;
-        Loop::new(surroundings, &worker, registry.as_ref()).run(&mut schemas)
+        let batches = Batches {
+            config: &surroundings.config,
+            metrics: &surroundings.metrics,
+            stop: &surroundings.stop,
+            ready: &surroundings.ready,
+            runtime: &surroundings.runtime,
+            registry: registry.as_ref(),
+            worker: &worker,
+            what: "events",
+        };
+        batches.run(&mut schemas, &mut Events::new(surroundings, &worker))
     };
     keep_running(&format!("worker {number}"), instance, stop, work).map_err(anyhow::Error::msg)
 }
 
-/// A schema that has to be looked up, and the record that needs it: partition and offset.
-type Unknown = (SchemaId, (i32, i64));
-
-struct Loop<'l> {
+/// Events become jobs, outcomes and dead letters.
+struct Events<'l> {
     at: &'l Surroundings,
     worker: &'l Worker,
-    registry: Option<&'l Registry>,
+    /// Those in force when the batch began.
+    rules: Arc<Rules>,
     evaluated: Evaluated,
-    lag_at: Instant,
-    lags: Lags,
 }
 
-impl<'l> Loop<'l> {
-    fn new(at: &'l Surroundings, worker: &'l Worker, registry: Option<&'l Registry>) -> Self {
+impl Step for Events<'_> {
+    fn begin(&mut self) {
+        self.rules = Arc::clone(&self.at.rules.borrow());
+    }
+
+    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault> {
+        let source = Source {
+            topic: message.topic(),
+            partition: message.partition(),
+            offset: message.offset(),
+        };
+        let only_rule = kafka::header(message.headers(), "only-rule");
+        let now = (self.at.now)();
+        let evaluated = &mut self.evaluated;
+        if let Err(id) = evaluate(
+            message.payload(),
+            only_rule,
+            &self.rules,
+            schemas,
+            source,
+            now,
+            evaluated,
+        ) {
+            return Ok(Err(id));
+        }
+        self.write(message, source).map(Ok)
+    }
+}
+
+impl<'l> Events<'l> {
+    fn new(at: &'l Surroundings, worker: &'l Worker) -> Self {
         Self {
             at,
             worker,
-            registry,
+            rules: Arc::clone(&at.rules.borrow()),
             evaluated: Evaluated::default(),
-            lag_at: Instant::now(),
-            lags: Lags::new(&at.metrics),
         }
-    }
-
-    fn run(mut self, schemas: &mut Schemas) -> Result<(), Fault> {
-        loop {
-            let batch = self
-                .batch(schemas)
-                .and_then(|asked| self.worker.commit().map(|()| asked));
-            self.report();
-            match batch {
-                Ok(_) if *self.at.stop.borrow() => return Ok(()),
-                Ok(None) => {}
-                Ok(Some((id, place))) => self.look_up(id, place, schemas)?,
-                Err(Fault::Abort(message)) => {
-                    tracing::warn!(message, "the transaction is aborted and its events are read again");
-                    self.worker.abort()?;
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-    }
-
-    /// Reads and writes until the commit is due. Ends early at a record whose schema is not known.
-    fn batch(&mut self, schemas: &Schemas) -> Result<Option<Unknown>, Fault> {
-        let config = &self.at.config;
-        let rules = Arc::clone(&self.at.rules.borrow());
-        let mut due: Option<Instant> = None;
-        for count in 0..config.processor.batch_events_max {
-            // While idle, a short wait keeps the stop and the rules fresh.
-            let wait = due.map_or(Duration::from_millis(100), |due| {
-                due.saturating_duration_since(Instant::now())
-            });
-            if wait.is_zero() {
-                break;
-            }
-            let Some(message) = self.worker.poll(wait)? else {
-                if self.worker.is_assigned() {
-                    self.at.ready.store(true, std::sync::atomic::Ordering::Relaxed);
-                }
-                break;
-            };
-            if count == 0 {
-                due = Some(Instant::now() + config.processor.commit_interval);
-            }
-            let place = (message.partition(), message.offset());
-            let source = Source {
-                topic: message.topic(),
-                partition: place.0,
-                offset: place.1,
-            };
-            let only_rule = kafka::header(message.headers(), "only-rule");
-            let now = (self.at.now)();
-            if let Err(id) = evaluate(
-                message.payload(),
-                only_rule,
-                &rules,
-                schemas,
-                source,
-                now,
-                &mut self.evaluated,
-            ) {
-                self.worker.rewind(source.topic, place.0, place.1)?;
-                return Ok(Some((id, place)));
-            }
-            self.write(&message, source)?;
-            self.worker.consumed(source.topic, place.0, place.1);
-        }
-        Ok(None)
     }
 
     fn write<M: Message>(&self, message: &M, source: Source<'_>) -> Result<(), Fault> {
@@ -397,45 +364,6 @@ impl<'l> Loop<'l> {
                 fenced: false,
             },
         })
-    }
-
-    /// Asks the registry for a schema until it answers. Fetching pauses meanwhile, so that polling
-    /// keeps us in the group; a record that a rebalance takes from us is asked for by its next owner.
-    fn look_up(&mut self, id: SchemaId, place: (i32, i64), schemas: &mut Schemas) -> Result<(), Fault> {
-        let Some(registry) = self.registry else {
-            schemas.deny(id, "no schema registry is configured; set schema_registry.url");
-            return Ok(());
-        };
-        let at = self.at;
-        let answer = self.worker.wait_for(
-            || *at.stop.borrow(),
-            || {
-                let asked = at.runtime.block_on(registry.schema(id));
-                if let Err(error) = &asked {
-                    tracing::warn!(schema = %id, kafka.partition = place.0, kafka.offset = place.1, %error, "events wait for the schema registry");
-                    self.report();
-                }
-                asked.ok()
-            },
-        )?;
-        match answer {
-            Some(Lookup::Schema { text, references }) => schemas.learn(id, &text, &references),
-            Some(Lookup::Denied(detail)) => schemas.deny(id, detail),
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn report(&mut self) {
-        let happened = self.worker.happened();
-        let metrics = &self.at.metrics;
-        metrics.committed(happened.jobs, &happened.commits);
-        metrics.aborted(happened.aborts);
-        metrics.events_lost(happened.lost);
-        if self.lag_at.elapsed() >= Duration::from_secs(5) {
-            self.lag_at = Instant::now();
-            self.lags.tell(self.worker.lag());
-        }
     }
 }
 

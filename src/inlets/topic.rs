@@ -4,22 +4,23 @@
 //! records and stands alone: what one can't take is that inlet's dead letter, which holds the record as
 //! it was read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::batches::{Batches, Step};
 use crate::config::Config;
 use crate::inlet::{Event, Inlet, Taken};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Record, Share, Worker, WriteError, keep_running};
-use crate::kafka::{self, Fault, Message};
+use crate::kafka::{self, BorrowedMessage, Fault, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
-use crate::metrics::{Lags, Metrics};
+use crate::metrics::Metrics;
 use crate::reason::Reason;
-use crate::registry::{Lookup, Registry};
+use crate::registry::Registry;
 
 /// What the worker needs from the outside.
 #[derive(Debug, Clone)]
@@ -43,89 +44,55 @@ pub fn run(surroundings: &Surroundings, instance: &str) -> anyhow::Result<()> {
     let stop = || *surroundings.stop.borrow();
     let work = || {
         let worker = Worker::connect(&surroundings.config, &share, surroundings.limits.record_max)?;
-        let work = Loop {
+        let batches = Batches {
+            config: &surroundings.config,
+            metrics: &surroundings.metrics,
+            stop: &surroundings.stop,
+            ready: &surroundings.ready,
+            runtime: &surroundings.runtime,
+            registry: registry.as_ref(),
+            worker: &worker,
+            what: "the inlets' topics",
+        };
+        let mut records = Records {
             at: surroundings,
             worker: &worker,
-            registry: registry.as_ref(),
-            lag_at: Instant::now(),
-            lags: Lags::new(&surroundings.metrics),
+            inlets: surroundings.config.foreign_topics(),
         };
-        work.run(&mut schemas)
+        batches.run(&mut schemas, &mut records)
     };
     keep_running("the inlets' worker", instance, stop, work).map_err(anyhow::Error::msg)
 }
 
-struct Loop<'l> {
+/// Records become lead events and dead letters.
+struct Records<'l> {
     at: &'l Surroundings,
     worker: &'l Worker,
-    registry: Option<&'l Registry>,
-    lag_at: Instant,
-    lags: Lags,
+    /// By the topic that they read.
+    inlets: BTreeMap<&'l str, Vec<&'l Inlet>>,
 }
 
-impl Loop<'_> {
-    fn run(mut self, schemas: &mut Schemas) -> Result<(), Fault> {
-        loop {
-            let batch = self
-                .batch(schemas)
-                .and_then(|asked| self.worker.commit().map(|()| asked));
-            self.report();
-            match batch {
-                Ok(_) if *self.at.stop.borrow() => return Ok(()),
-                Ok(None) => {}
-                Ok(Some(id)) => self.look_up(id, schemas)?,
-                Err(Fault::Abort(message)) => {
-                    tracing::warn!(message, "the transaction is aborted and its records are read again");
-                    self.worker.abort()?;
+impl Step for Records<'_> {
+    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault> {
+        let now = Timestamp::from_millisecond((self.at.now)()).unwrap_or_default();
+        let inlets = self.inlets.get(message.topic()).map_or(&[][..], Vec::as_slice);
+        let taken = inlets
+            .iter()
+            .map(|inlet| Ok((*inlet, inlet.take(message.payload(), schemas, now)?)));
+        // All of them first: what is written can't be taken back when a schema turns out to be missing.
+        match taken.collect::<Result<Vec<_>, SchemaId>>() {
+            Ok(taken) => {
+                for (inlet, taken) in taken {
+                    self.write(message, inlet, taken)?;
                 }
-                Err(fault) => return Err(fault),
+                Ok(Ok(()))
             }
+            Err(id) => Ok(Err(id)),
         }
     }
+}
 
-    /// Reads and writes until the commit is due. Ends early at a record whose schema is not known.
-    fn batch(&mut self, schemas: &Schemas) -> Result<Option<SchemaId>, Fault> {
-        let config = &self.at.config;
-        let inlets = config.foreign_topics();
-        let mut due: Option<Instant> = None;
-        for _ in 0..config.processor.batch_events_max {
-            // While idle, a short wait keeps the stop fresh.
-            let wait = due.map_or(Duration::from_millis(100), |due| {
-                due.saturating_duration_since(Instant::now())
-            });
-            if wait.is_zero() {
-                break;
-            }
-            let Some(message) = self.worker.poll(wait)? else {
-                if self.worker.is_assigned() {
-                    self.at.ready.store(true, Ordering::Relaxed);
-                }
-                break;
-            };
-            due.get_or_insert_with(|| Instant::now() + config.processor.commit_interval);
-            let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-            let now = Timestamp::from_millisecond((self.at.now)()).unwrap_or_default();
-            let inlets = inlets.get(topic).map_or(&[][..], Vec::as_slice);
-            let taken = inlets
-                .iter()
-                .map(|inlet| Ok((*inlet, inlet.take(message.payload(), schemas, now)?)));
-            // All of them first: what is written can't be taken back when a schema turns out to be missing.
-            match taken.collect::<Result<Vec<_>, SchemaId>>() {
-                Ok(taken) => {
-                    for (inlet, taken) in taken {
-                        self.write(&message, inlet, taken)?;
-                    }
-                }
-                Err(id) => {
-                    self.worker.rewind(topic, partition, offset)?;
-                    return Ok(Some(id));
-                }
-            }
-            self.worker.consumed(topic, partition, offset);
-        }
-        Ok(None)
-    }
-
+impl Records<'_> {
     fn write<M: Message>(&self, message: &M, inlet: &Inlet, taken: Taken) -> Result<(), Fault> {
         let mut refused = taken.refused;
         let mut accepted = 0;
@@ -231,40 +198,5 @@ impl Loop<'_> {
             value,
             headers: kafka::headers(headers.into_iter().chain(traceparent)),
         })
-    }
-
-    /// Asks the registry for a schema until it answers.
-    fn look_up(&mut self, id: SchemaId, schemas: &mut Schemas) -> Result<(), Fault> {
-        let Some(registry) = self.registry else {
-            schemas.deny(id, "no schema registry is configured; set schema_registry.url");
-            return Ok(());
-        };
-        let (at, worker) = (self.at, self.worker);
-        let ask = || {
-            let asked = at.runtime.block_on(registry.schema(id));
-            if let Err(error) = &asked {
-                tracing::warn!(schema = %id, %error, "the inlets' topics wait for the schema registry");
-                self.report();
-            }
-            asked.ok()
-        };
-        match worker.wait_for(|| *at.stop.borrow(), ask)? {
-            Some(Lookup::Schema { text, references }) => schemas.learn(id, &text, &references),
-            Some(Lookup::Denied(detail)) => schemas.deny(id, detail),
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn report(&mut self) {
-        let happened = self.worker.happened();
-        let metrics = &self.at.metrics;
-        metrics.committed(0, &happened.commits);
-        metrics.aborted(happened.aborts);
-        metrics.events_lost(happened.lost);
-        if self.lag_at.elapsed() >= Duration::from_secs(5) {
-            self.lag_at = Instant::now();
-            self.lags.tell(self.worker.lag());
-        }
     }
 }
