@@ -341,6 +341,20 @@ impl Config {
     }
 }
 
+impl Topics {
+    /// Leadlane's own topics.
+    pub fn all(&self) -> [&String; 6] {
+        [
+            &self.events,
+            &self.rules,
+            &self.jobs,
+            &self.outcomes,
+            &self.dead_letters,
+            &self.audit,
+        ]
+    }
+}
+
 impl Account {
     /// The base URL of the account's API: its `api_url`, else `common`, else the region's host.
     pub fn url(&self, common: Option<&str>) -> String {

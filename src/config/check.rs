@@ -38,15 +38,7 @@ pub(super) fn check(config: &Config) -> Result<(), Refusal> {
 }
 
 fn inlets(config: &Config) -> Result<(), Refusal> {
-    let topics = &config.topics;
-    let ours = [
-        &topics.events,
-        &topics.rules,
-        &topics.jobs,
-        &topics.outcomes,
-        &topics.dead_letters,
-        &topics.audit,
-    ];
+    let ours = config.topics.all();
     let mut names = HashSet::new();
     for (at, inlet) in config.inlets.iter().enumerate() {
         let key = format!("inlets[{at}]");

@@ -207,14 +207,7 @@ fn check_partitions(config: &Config, metadata: &Metadata) -> Result<Vec<String>,
         (topic.error().is_none() && !topic.partitions().is_empty()).then(|| topic.partitions().len())
     };
     let topics = &config.topics;
-    let all = [
-        &topics.events,
-        &topics.rules,
-        &topics.jobs,
-        &topics.outcomes,
-        &topics.dead_letters,
-        &topics.audit,
-    ];
+    let all = topics.all();
     let missing: Vec<&str> = all
         .iter()
         .filter(|name| count(name).is_none())

@@ -67,14 +67,14 @@ impl Loop {
         self.at.metrics.backlog(limit, capacity);
         self.at.metrics.dedup_reach(self.dispatch.dedup_reach(now));
         self.at.metrics.payload_bytes(self.dispatch.bytes());
-        let oldest = self.dispatch.oldest(now).unwrap_or_default();
-        self.at.metrics.oldest_job_age(oldest);
     }
 
-    /// Half of `job_age_max` is the time to look after a job that waits.
+    /// The oldest job's age, and half of `job_age_max` is the time to look after it.
     pub(super) fn oldest(&mut self) {
         let age_max = self.at.config.sender.job_age_max;
-        let old = self.dispatch.oldest((self.at.now)()).filter(|age| *age > age_max / 2);
+        let oldest = self.dispatch.oldest((self.at.now)());
+        self.at.metrics.oldest_job_age(oldest.unwrap_or_default());
+        let old = oldest.filter(|age| *age > age_max / 2);
         if let Some(age) = old.filter(|_| !self.old) {
             tracing::warn!(
                 age_seconds = age.as_secs(),

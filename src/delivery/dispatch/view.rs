@@ -8,8 +8,7 @@ use crate::delivery::limit::Spacer;
 
 /// A lane as metrics and people see it.
 #[derive(Debug, Clone)]
-pub struct LaneView<'d> {
-    pub id: &'d str,
+pub struct LaneView {
     pub provider: Provider,
     pub waiting: usize,
     /// Jobs that their limits would let go now.
@@ -20,7 +19,7 @@ pub struct LaneView<'d> {
 
 impl Dispatch {
     /// Every lane that we have met.
-    pub fn lanes(&self, now: Micros) -> impl Iterator<Item = LaneView<'_>> {
+    pub fn lanes(&self, now: Micros) -> impl Iterator<Item = LaneView> {
         self.lanes.iter().map(move |lane| {
             let credential = &self.credentials[lane.credential];
             let until = lane.frozen_until.max(credential.frozen_until);
@@ -31,7 +30,6 @@ impl Dispatch {
                 Provider::Clevertap => lane.lane.len(),
             };
             LaneView {
-                id: &lane.id,
                 provider: credential.provider,
                 waiting: lane.lane.len(),
                 ready,
