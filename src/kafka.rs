@@ -205,14 +205,54 @@ pub(crate) fn header<'m, H: Headers>(headers: Option<&'m H>, name: &str) -> Opti
     std::str::from_utf8(value).ok()
 }
 
+/// What is told beside a record that can go no further, the same whoever writes the dead letter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure<'f> {
+    pub(crate) reason: &'f str,
+    pub(crate) detail: &'f str,
+    /// Where the record is from: a topic, or an inlet.
+    pub(crate) source: &'f str,
+    /// Its partition and offset there, where it has them.
+    pub(crate) place: Option<(i32, i64)>,
+    pub(crate) at: jiff::Timestamp,
+}
+
+impl Failure<'_> {
+    /// The headers of the dead letter, `known` after those that each has.
+    pub(crate) fn headers<'a>(&self, known: impl IntoIterator<Item = (&'a str, &'a str)>) -> OwnedHeaders {
+        let place = self
+            .place
+            .map(|(partition, offset)| (partition.to_string(), offset.to_string()));
+        let place = place.as_ref().map(|(partition, offset)| {
+            [
+                ("source-partition", partition.as_str()),
+                ("source-offset", offset.as_str()),
+            ]
+        });
+        let failed_at = self.at.to_string();
+        let told = [
+            ("reason", self.reason),
+            ("detail", self.detail),
+            ("source-topic", self.source),
+        ];
+        let told = told
+            .into_iter()
+            .chain(place.into_iter().flatten())
+            .chain([("failed-at", failed_at.as_str())]);
+        more(headers(told), known)
+    }
+}
+
 /// Headers from (name, text) pairs.
 pub(crate) fn headers<'h>(pairs: impl IntoIterator<Item = (&'h str, &'h str)>) -> OwnedHeaders {
-    let mut headers = OwnedHeaders::new_with_capacity(8);
-    for (key, value) in pairs {
-        headers = headers.insert(Header {
+    more(OwnedHeaders::new_with_capacity(8), pairs)
+}
+
+fn more<'h>(headers: OwnedHeaders, pairs: impl IntoIterator<Item = (&'h str, &'h str)>) -> OwnedHeaders {
+    pairs.into_iter().fold(headers, |headers, (key, value)| {
+        headers.insert(Header {
             key,
             value: Some(value),
-        });
-    }
-    headers
+        })
+    })
 }

@@ -12,7 +12,7 @@ use crate::delivery::plan::{Planned, Source, plan};
 use crate::delivery::{ActionType, DeliveryJob, Outcome, job_id};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Record, Share, Worker, WriteError, keep_running};
-use crate::kafka::{self, BorrowedMessage, Fault, Message};
+use crate::kafka::{self, BorrowedMessage, Failure, Fault, Message};
 use crate::lead::decode::{DecodeError, decode};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::Metrics;
@@ -319,24 +319,19 @@ impl<'l> Events<'l> {
             kafka.offset = source.offset,
             "dead letter"
         );
-        let (partition, offset) = (source.partition.to_string(), source.offset.to_string());
-        let failed_at = jiff::Timestamp::from_millisecond((self.at.now)())
-            .unwrap_or_default()
-            .to_string();
         let event_id = Some(self.evaluated.event_id.as_str()).filter(|id| !id.is_empty());
         let rule_id = rule_id.as_deref();
         let job_id = event_id
             .zip(rule_id)
             .map(|(event, rule)| job_id(event, rule).to_string());
         let traceparent = kafka::header(message.headers(), "traceparent");
-        let headers = [
-            ("reason", reason.as_str()),
-            ("detail", detail),
-            ("source-topic", source.topic),
-            ("source-partition", &partition),
-            ("source-offset", &offset),
-            ("failed-at", &failed_at),
-        ];
+        let failure = Failure {
+            reason: reason.as_str(),
+            detail,
+            source: source.topic,
+            place: Some((source.partition, source.offset)),
+            at: jiff::Timestamp::from_millisecond((self.at.now)()).unwrap_or_default(),
+        };
         let known = [
             ("event-id", event_id),
             ("rule-id", rule_id),
@@ -348,7 +343,7 @@ impl<'l> Events<'l> {
             topic: &self.at.config.topics.dead_letters,
             key: message.key().unwrap_or_default(),
             value: message.payload(),
-            headers: kafka::headers(headers.into_iter().chain(known)),
+            headers: failure.headers(known),
         })
     }
 

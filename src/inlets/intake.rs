@@ -10,6 +10,7 @@ use super::Surroundings;
 use super::body::Refusal;
 use super::http::Door;
 use crate::inlet::{Batch, Event, Mapped, Preset, Received};
+use crate::kafka::Failure;
 use crate::kafka::producer::{Producer, Record, Unwritten};
 use crate::reason::Reason;
 
@@ -169,16 +170,15 @@ impl Intake<'_> {
         let (inlet, reason) = (&self.door.inlet.name, letter.reason);
         tracing::warn!(inlet, reason = reason.as_str(), detail = letter.detail, "dead letter");
         self.at.metrics.dead_letter(reason);
-        let failed_at = Timestamp::from_microsecond((self.at.now)()).unwrap_or_default();
-        let (source, failed_at) = (format!("inlet:{inlet}"), failed_at.to_string());
-        let headers = [
-            ("reason", reason.as_str()),
-            ("detail", letter.detail),
-            ("source-topic", &source),
-            ("failed-at", &failed_at),
-            ("inlet", inlet),
-            ("traceparent", &self.trace),
-        ];
+        let source = format!("inlet:{inlet}");
+        let failure = Failure {
+            reason: reason.as_str(),
+            detail: letter.detail,
+            source: &source,
+            place: None,
+            at: Timestamp::from_microsecond((self.at.now)()).unwrap_or_default(),
+        };
+        let known = [("inlet", inlet.as_str()), ("traceparent", &self.trace)];
         // What the mapping was told beside the record, so that a replay is told the same.
         let route = Some(("route", self.received.route)).filter(|(_, route)| !route.is_empty());
         let (event_id, lead_id) = letter.event.unzip();
@@ -189,7 +189,7 @@ impl Intake<'_> {
             partition: None,
             key: key.as_bytes(),
             value: Some(letter.value),
-            headers: crate::kafka::headers(headers.into_iter().chain(route).chain(event_id)),
+            headers: failure.headers(known.into_iter().chain(route).chain(event_id)),
         });
         Sent {
             ack,

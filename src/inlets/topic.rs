@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::inlet::{Event, Inlet, Taken};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Record, Share, Worker, WriteError, keep_running};
-use crate::kafka::{self, BorrowedMessage, Fault, Message};
+use crate::kafka::{self, BorrowedMessage, Failure, Fault, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::Metrics;
 use crate::reason::Reason;
@@ -179,24 +179,20 @@ impl Records<'_> {
         detail: &str,
         value: Option<&[u8]>,
     ) -> Result<(), WriteError> {
-        let (partition, offset) = (message.partition().to_string(), message.offset().to_string());
-        let failed_at = Timestamp::from_millisecond((self.at.now)()).unwrap_or_default();
-        let failed_at = failed_at.to_string();
-        let headers = [
-            ("reason", reason.as_str()),
-            ("detail", detail),
-            ("source-topic", message.topic()),
-            ("source-partition", &partition),
-            ("source-offset", &offset),
-            ("failed-at", &failed_at),
-            ("inlet", &inlet.name),
-        ];
+        let failure = Failure {
+            reason: reason.as_str(),
+            detail,
+            source: message.topic(),
+            place: Some((message.partition(), message.offset())),
+            at: Timestamp::from_millisecond((self.at.now)()).unwrap_or_default(),
+        };
+        let inlet = ("inlet", inlet.name.as_str());
         let traceparent = kafka::header(message.headers(), "traceparent").map(|trace| ("traceparent", trace));
         self.worker.write(&Record {
             topic: &self.at.config.topics.dead_letters,
             key: message.key().unwrap_or_default(),
             value,
-            headers: kafka::headers(headers.into_iter().chain(traceparent)),
+            headers: failure.headers([inlet].into_iter().chain(traceparent)),
         })
     }
 }

@@ -7,6 +7,7 @@ use super::{Back, Loop};
 use crate::delivery::OutcomeResult;
 use crate::delivery::dispatch::Settled;
 use crate::delivery::lane::JobAt;
+use crate::kafka::Failure;
 use crate::kafka::jobs::RawJob;
 use crate::kafka::producer::Record;
 use crate::reason::Reason;
@@ -150,18 +151,13 @@ impl Loop {
 
     pub(super) fn write_dead_letter(&self, letter: Arc<DeadLetter>) {
         let topics = &self.at.config.topics;
-        let (partition, offset) = (letter.at.partition.to_string(), letter.at.offset.to_string());
-        let failed_at = jiff::Timestamp::from_microsecond((self.at.now)())
-            .unwrap_or_default()
-            .to_string();
-        let headers = [
-            ("reason", letter.reason.as_str()),
-            ("detail", &letter.detail),
-            ("source-topic", &topics.jobs),
-            ("source-partition", &partition),
-            ("source-offset", &offset),
-            ("failed-at", &failed_at),
-        ];
+        let failure = Failure {
+            reason: letter.reason.as_str(),
+            detail: &letter.detail,
+            source: &topics.jobs,
+            place: Some((letter.at.partition, letter.at.offset)),
+            at: jiff::Timestamp::from_microsecond((self.at.now)()).unwrap_or_default(),
+        };
         let outcome = letter.settled.as_ref().map(|settled| &settled.outcome);
         let ids = outcome.map(|outcome| {
             [
@@ -177,7 +173,7 @@ impl Loop {
             partition: None,
             key: &letter.key,
             value: Some(&letter.value),
-            headers: crate::kafka::headers(headers.into_iter().chain(ids).chain(trace)),
+            headers: failure.headers(ids.chain(trace)),
         };
         let (back, metrics, letter) = (self.back.clone(), Arc::clone(&self.at.metrics), Arc::clone(&letter));
         self.at.producer.write(&record, move |ack| {
