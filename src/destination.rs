@@ -15,6 +15,7 @@ use reqwest::{Client, Response, Url};
 use crate::config::{self, Config};
 use crate::delivery::dispatch::{Answer, Attempt, Request, Verdict};
 use crate::delivery::{ActionType, DeliveryJob};
+use crate::http_client::{self, ClientError};
 use crate::reason::Reason;
 use crate::secrets::{Secret, SecretError, Secrets};
 use crate::template::truncate;
@@ -71,18 +72,9 @@ struct Reply {
 }
 
 impl Destinations {
-    pub fn new(config: &Config, secrets: Secrets) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .timeout(config.sender.request_timeout)
-            // Its own, so that a host that can't be reached is told from one that doesn't answer.
-            .connect_timeout(config.sender.request_timeout / 2)
-            // A redirect could carry a token to another host.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("leadlane/", env!("CARGO_PKG_VERSION")))
-            .tcp_nodelay(true)
-            .build()?;
+    pub fn new(config: &Config, secrets: Secrets) -> Result<Self, ClientError> {
         Ok(Self {
-            client,
+            client: http_client::client(config.sender.request_timeout)?,
             secrets,
             slack_api: config.slack.api_url.trim_end_matches('/').to_owned(),
             joins: config.slack.join,

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+use crate::http_client::{self, ClientError};
 use crate::rules::SecretName;
 use crate::secrets::Secrets;
 
@@ -60,14 +60,9 @@ enum Unknown {
 }
 
 impl Users {
-    pub(super) fn new(api_url: &str, token: &SecretName, secrets: &Secrets) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder()
-            .timeout(ANSWER_WAIT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .context("the HTTP client for users.info can't be made")?;
+    pub(super) fn new(api_url: &str, token: &SecretName, secrets: &Secrets) -> Result<Self, ClientError> {
         Ok(Self {
-            client,
+            client: http_client::client(ANSWER_WAIT)?,
             url: api_url.trim_end_matches('/').to_owned(),
             token: token.clone(),
             secrets: secrets.clone(),

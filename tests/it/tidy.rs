@@ -8,7 +8,7 @@ const LINES_MAX: usize = 500;
 
 /// Modules of the crate, each with those that it may use; what is below may not look up.
 /// Adapters don't know each other, loops don't know each other, and only `app` knows everyone.
-const MAY_USE: [(&str, &[&str]); 28] = [
+const MAY_USE: [(&str, &[&str]); 29] = [
     // Pure: no I/O, no clock, no randomness.
     ("reason", &[]),
     ("yaml", &[]),
@@ -24,16 +24,25 @@ const MAY_USE: [(&str, &[&str]); 28] = [
         &["dates", "lead", "path", "reason", "rules", "template", "yaml"],
     ),
     // What adapters are set up with.
+    ("http_client", &[]),
     ("secrets", &["sealed"]),
     ("config", &["dates", "delivery", "inlet", "secrets", "yaml"]),
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
     ("admin", &["metrics"]),
     ("kafka", &["config", "dates"]),
-    ("registry", &["config", "lead"]),
+    ("registry", &["config", "http_client", "lead"]),
     (
         "destination",
-        &["config", "delivery", "reason", "sealed", "secrets", "template"],
+        &[
+            "config",
+            "delivery",
+            "http_client",
+            "reason",
+            "sealed",
+            "secrets",
+            "template",
+        ],
     ),
     ("sandbox", &[]),
     // What loops run on.
@@ -61,7 +70,17 @@ const MAY_USE: [(&str, &[&str]); 28] = [
     (
         "inlets",
         &[
-            "batches", "config", "inlet", "kafka", "lead", "metrics", "reason", "registry", "rules", "secrets",
+            "batches",
+            "config",
+            "http_client",
+            "inlet",
+            "kafka",
+            "lead",
+            "metrics",
+            "reason",
+            "registry",
+            "rules",
+            "secrets",
         ],
     ),
     // The composition root, and what stands above it.
@@ -72,6 +91,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
             "config",
             "destination",
             "feed",
+            "http_client",
             "inlets",
             "kafka",
             "metrics",
@@ -104,11 +124,13 @@ const PURE: [&str; 10] = [
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.
-const BELONGS: [(&[&str], &[&str]); 15] = [
+const BELONGS: [(&[&str], &[&str]); 16] = [
     (
         &["reqwest"],
-        &["config", "destination", "inlets", "registry", "sandbox"],
+        &["config", "destination", "http_client", "inlets", "registry", "sandbox"],
     ),
+    // A client of one's own would take its proxy from HTTP_PROXY.
+    (&["Client::builder", "Client::new", "ClientBuilder"], &["http_client"]),
     (&["axum"], &["admin", "sandbox"]),
     (&["clap"], &["app", "cli", "demo", "main"]),
     (&["prometheus"], &["metrics"]),
