@@ -5,6 +5,7 @@
 //! module decides when a job may start: [`lane`] keeps order, [`limit`] keeps rates, and
 //! [`dispatch`] puts the two together. All of it is pure: `now` is an argument.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use apache_avro::Schema;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::reason::Reason;
+use crate::rules::one_spelling;
 
 pub mod backlog;
 pub mod clevertap;
@@ -244,7 +246,11 @@ impl DeliveryJob {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        JOB.decode(bytes)
+        let mut job: Self = JOB.decode(bytes)?;
+        if let Cow::Owned(credential) = one_spelling(&job.credential) {
+            job.credential = credential;
+        }
+        Ok(job)
     }
 
     /// An outcome of this job; attempt and provider's answer are the caller's to add.

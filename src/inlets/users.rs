@@ -112,7 +112,7 @@ impl Users {
 
     async fn ask(&self, user: &str) -> Result<Value, Unknown> {
         let failed = |error: reqwest::Error| Unknown::Failed(error.without_url().to_string());
-        let token = self.secrets.reveal(self.token.as_str());
+        let token = self.secrets.reveal(self.token.as_str()).await;
         let token = token.map_err(|error| Unknown::Failed(error.to_string()))?;
         let url = format!("{}/users.info?user={user}", self.url);
         let asking = self.client.get(url).bearer_auth(token.reveal()).send();

@@ -25,7 +25,7 @@ const MAY_USE: [(&str, &[&str]); 29] = [
     ),
     // What adapters are set up with.
     ("http_client", &[]),
-    ("secrets", &["sealed"]),
+    ("secrets", &["rules", "sealed"]),
     ("config", &["dates", "delivery", "inlet", "secrets", "yaml"]),
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
@@ -143,7 +143,7 @@ const BELONGS: [(&[&str], &[&str]); 16] = [
     (&["hmac"], &["demo", "inlets"]),
     (&["quick_xml", "csv"], &["inlet"]),
     (&["percent_encoding"], &["inlet", "inlets"]),
-    (&["rustix"], &["cli"]),
+    (&["rustix"], &["cli", "secrets"]),
     (
         &["anyhow"],
         &["app", "cli", "demo", "feed", "inlets", "main", "processor", "sender"],
