@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer, PurgeConfig};
 
 use super::producer::Record;
+use super::words::Words;
 use super::worker::again;
 use super::{ANSWER_WAIT, Fault};
 use crate::config::Config;
@@ -30,10 +31,12 @@ impl Together {
             )
             .set("message.max.bytes", record_max.to_string())
             .set("retry.backoff.ms", "1");
-        let producer: BaseProducer = client.create().map_err(|error| Fault::Fatal {
-            message: error.to_string(),
-            fenced: false,
-        })?;
+        let producer: BaseProducer = Words::of(&config.kafka)
+            .create(&client, DefaultProducerContext)
+            .map_err(|error| Fault::Fatal {
+                message: error.to_string(),
+                fenced: false,
+            })?;
         again(|| producer.init_transactions(ANSWER_WAIT))?;
         Ok(Self { producer, open: false })
     }

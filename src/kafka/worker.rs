@@ -13,10 +13,11 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
+use super::words::Words;
 use super::{ANSWER_WAIT, Fault};
 use crate::config::{Config, Start};
 
@@ -80,6 +81,7 @@ pub struct Worker {
 }
 
 struct WorkerContext {
+    words: Words,
     transaction: Arc<Transaction>,
     start: Start,
 }
@@ -91,14 +93,15 @@ impl Worker {
             message: error.to_string(),
             fenced: false,
         };
-        let producer: BaseProducer = super::producer(&config.kafka)
+        let words = Words::of(&config.kafka);
+        let mut client = super::producer(&config.kafka);
+        client
             .set("transactional.id", &share.transactional_id)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
             .set("message.max.bytes", record_max.to_string())
             // Transactions back to back run into CONCURRENT_TRANSACTIONS, which waits for so long.
-            .set("retry.backoff.ms", "1")
-            .create()
-            .map_err(fatal)?;
+            .set("retry.backoff.ms", "1");
+        let producer: BaseProducer = words.create(&client, DefaultProducerContext).map_err(fatal)?;
         producer.init_transactions(ANSWER_WAIT)?;
         let transaction = Arc::new(Transaction {
             producer,
@@ -106,14 +109,14 @@ impl Worker {
             state: Mutex::default(),
         });
         let context = WorkerContext {
+            words: words.clone(),
             transaction: Arc::clone(&transaction),
             start: config.processor.start,
         };
-        let consumer: BaseConsumer<WorkerContext> = super::consumer(&config.kafka, &share.group, 32768)
-            // A topic that is made anew is read this soon; the default is five minutes.
-            .set("topic.metadata.refresh.interval.ms", "10000")
-            .create_with_context(context)
-            .map_err(fatal)?;
+        let mut client = super::consumer(&config.kafka, &share.group, 32768);
+        // A topic that is made anew is read this soon; the default is five minutes.
+        client.set("topic.metadata.refresh.interval.ms", "10000");
+        let consumer: BaseConsumer<WorkerContext> = words.create(&client, context).map_err(fatal)?;
         let topics: Vec<&str> = share.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(fatal)?;
         Ok(Self { consumer, transaction })
@@ -403,7 +406,7 @@ pub fn keep_running(
 
 impl ClientContext for WorkerContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
+        self.words.log(level, facility, message);
     }
 }
 

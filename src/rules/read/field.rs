@@ -282,7 +282,7 @@ pub(crate) fn member(field: &str, name: &str) -> String {
 }
 
 /// Whether a text holds a Slack token or the secret part of a Slack URL.
-fn is_open_secret(text: &str) -> bool {
+pub(crate) fn is_open_secret(text: &str) -> bool {
     let token = [
         "xoxa-", "xoxb-", "xoxc-", "xoxd-", "xoxe-", "xoxe.", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "xapp-",
     ];
