@@ -16,6 +16,10 @@ use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::{Lags, Metrics};
 use crate::registry::{Lookup, Registry};
 
+mod recovery;
+
+use recovery::{Place, Recovery};
+
 /// What becomes of records.
 pub trait Step {
     /// A batch begins.
@@ -48,6 +52,9 @@ struct Loop<'b> {
     at: Batches<'b>,
     lag_at: Instant,
     lags: Lags,
+    recovery: Recovery,
+    /// The records of the batch.
+    batch: Vec<Place>,
 }
 
 impl Batches<'_> {
@@ -58,6 +65,8 @@ impl Batches<'_> {
             at: self,
             lag_at: Instant::now(),
             lags,
+            recovery: Recovery::default(),
+            batch: Vec::new(),
         };
         work.run(schemas, step)
     }
@@ -70,6 +79,9 @@ impl Loop<'_> {
                 .batch(schemas, step)
                 .and_then(|asked| self.at.worker.commit().map(|()| asked));
             self.report();
+            if batch.is_ok() {
+                self.recovery.committed(&self.batch);
+            }
             match batch {
                 Ok(_) if *self.at.stop.borrow() => return Ok(()),
                 Ok(None) => {}
@@ -77,18 +89,38 @@ impl Loop<'_> {
                 Err(Fault::Abort(message)) => {
                     tracing::warn!(message, "the transaction is aborted and its records are read again");
                     self.at.worker.abort()?;
+                    self.wait()?;
+                }
+                Err(Fault::Refused { message, write }) => {
+                    self.recovery.refused(&self.batch, write);
+                    let next = self.recovery.batch_max(self.batch.len());
+                    tracing::warn!(
+                        message,
+                        records = self.batch.len(),
+                        next,
+                        "the transaction is aborted and fewer of its records are read again"
+                    );
+                    self.at.worker.abort()?;
                 }
                 Err(fault) => return Err(fault),
             }
         }
     }
 
+    /// Waits before what no record is to blame for is tried again, and stays in the group meanwhile.
+    fn wait(&mut self) -> Result<(), Fault> {
+        let (stop, until) = (self.at.stop, Instant::now() + self.recovery.in_vain());
+        let is_over = || (Instant::now() >= until).then_some(());
+        self.at.worker.wait_for(|| *stop.borrow(), is_over).map(drop)
+    }
+
     /// Reads and writes until the commit is due. Ends early at a record whose schema is not known.
-    fn batch(&self, schemas: &Schemas, step: &mut impl Step) -> Result<Option<Unknown>, Fault> {
+    fn batch(&mut self, schemas: &Schemas, step: &mut impl Step) -> Result<Option<Unknown>, Fault> {
         let (worker, settings) = (self.at.worker, &self.at.config.processor);
         step.begin();
+        self.batch.clear();
         let mut due: Option<Instant> = None;
-        for _ in 0..settings.batch_events_max {
+        for _ in 0..self.recovery.batch_max(settings.batch_events_max) {
             // While idle, a short wait keeps the stop, and what the batch began with, fresh.
             let wait = due.map_or(Duration::from_millis(100), |due| {
                 due.saturating_duration_since(Instant::now())
@@ -104,7 +136,14 @@ impl Loop<'_> {
             };
             due.get_or_insert_with(|| Instant::now() + settings.commit_interval);
             let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+            let place = (topic.to_owned(), partition, offset);
+            if self.recovery.is_single() {
+                worker.one_by_one(self.recovery.refused_of(&place));
+            }
+            self.batch.push(place);
+            worker.takes(topic, partition, offset);
             if let Err(id) = step.take(&message, schemas)? {
+                self.batch.pop();
                 worker.rewind(topic, partition, offset)?;
                 return Ok(Some((id, (partition, offset))));
             }
