@@ -17,7 +17,7 @@ use crate::delivery::dispatch::{Answer, Attempt, Request, Verdict};
 use crate::delivery::{ActionType, DeliveryJob};
 use crate::reason::Reason;
 use crate::secrets::{Secret, SecretError, Secrets};
-use crate::template::truncate;
+use crate::text::truncate;
 
 pub mod clevertap;
 mod introduce;

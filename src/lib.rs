@@ -27,8 +27,8 @@
 //!
 //! # The modules, in reading order
 //!
-//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`] and [`path`], [`rules`], [`template`] and
-//!   [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
+//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`] and [`path`], [`rules`], [`template`],
+//!   [`text`] and [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - [`batches`], which reads and commits for the loops that write in transactions.
@@ -86,4 +86,5 @@ pub mod sealed;
 pub mod secrets;
 pub mod sender;
 pub mod template;
+pub mod text;
 pub mod yaml;
