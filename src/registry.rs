@@ -3,7 +3,6 @@
 //! The answer is one of three kinds. A schema, with those it refers to; a denial, which makes the events under that id
 //! dead letters; or an error, which is the registry's trouble and not the event's: the caller waits and asks again.
 
-use crate::config::SchemaRegistry;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +11,8 @@ use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::SchemaRegistry;
+use crate::http_client::{self, ClientError};
 use crate::lead::schemas::SchemaId;
 
 /// More than this a schema doesn't refer to, directly or not.
@@ -42,6 +43,8 @@ pub enum Lookup {
 pub enum RegistryError {
     #[error("schema_registry.url is no http or https address")]
     Url,
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error("the schema registry can't be reached, check schema_registry.url: {0}")]
     Unreachable(#[source] reqwest::Error),
     #[error("the schema registry refuses our credentials, check schema_registry.username and password ({0})")]
@@ -56,11 +59,7 @@ impl Registry {
     /// The configured registry, if there is one.
     pub fn of(config: &SchemaRegistry) -> Result<Option<Self>, RegistryError> {
         let Some(url) = &config.url else { return Ok(None) };
-        let client = Client::builder()
-            .timeout(std::time::Duration::from_secs(5))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(RegistryError::Unreachable)?;
+        let client = http_client::client(REQUEST_TIMEOUT)?;
         let password = config.password.as_ref().map(|password| password.reveal().to_owned());
         Self::new(url, config.username.clone(), password, client).map(Some)
     }
