@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) fault: Option<Fault>,
     pub(super) happened: Happened,
     pub(super) assigned: bool,
+    /// Partitions that went away, by topic and number.
+    pub(super) revoked: Vec<(String, i32)>,
 }
 
 impl Transaction {
