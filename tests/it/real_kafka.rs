@@ -9,6 +9,7 @@ mod inlets;
 mod owned;
 mod processor;
 mod recipes;
+mod registry;
 mod sealed;
 mod sender;
 mod tools;
