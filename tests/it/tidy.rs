@@ -8,12 +8,13 @@ const LINES_MAX: usize = 500;
 
 /// Modules of the crate, each with those that it may use; what is below may not look up.
 /// Adapters don't know each other, loops don't know each other, and only `app` knows everyone.
-const MAY_USE: [(&str, &[&str]); 28] = [
+const MAY_USE: [(&str, &[&str]); 29] = [
     // Pure: no I/O, no clock, no randomness.
     ("reason", &[]),
     ("yaml", &[]),
+    ("json", &[]),
     ("path", &[]),
-    ("lead", &["path", "reason"]),
+    ("lead", &["json", "path", "reason"]),
     ("dates", &["lead"]),
     ("template", &["dates", "lead", "path"]),
     ("sealed", &[]),
@@ -99,8 +100,8 @@ const MAY_USE: [(&str, &[&str]); 28] = [
     ("lib", &[]),
 ];
 
-const PURE: [&str; 10] = [
-    "reason", "yaml", "path", "lead", "dates", "template", "sealed", "rules", "delivery", "inlet",
+const PURE: [&str; 11] = [
+    "reason", "yaml", "json", "path", "lead", "dates", "template", "sealed", "rules", "delivery", "inlet",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.
