@@ -12,9 +12,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Pure: no I/O, no clock, no randomness.
     ("reason", &[]),
     ("yaml", &[]),
+    ("json", &[]),
     ("path", &[]),
     ("text", &[]),
-    ("lead", &["path", "reason"]),
+    ("lead", &["json", "path", "reason"]),
     ("dates", &["lead"]),
     ("template", &["dates", "lead", "path", "text"]),
     ("sealed", &[]),
@@ -120,8 +121,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
-const PURE: [&str; 11] = [
-    "reason", "yaml", "path", "text", "lead", "dates", "template", "sealed", "rules", "delivery", "inlet",
+const PURE: &[&str] = &[
+    "reason", "yaml", "json", "path", "text", "lead", "dates", "template", "sealed", "rules", "delivery", "inlet",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.
