@@ -29,7 +29,7 @@
 //!
 //! - The core, which is pure (no I/O, no clock, no randomness): [`lead`] and [`path`], [`rules`], [`template`],
 //!   [`text`] and [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
-//! - What adapters are set up with: [`config`], [`secrets`].
+//! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - [`batches`], which reads and commits for the loops that write in transactions.
 //! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`], [`inlets`].
@@ -71,6 +71,7 @@ pub mod delivery;
 pub mod demo;
 pub mod destination;
 pub mod feed;
+pub mod http_client;
 pub mod inlet;
 pub mod inlets;
 pub mod kafka;
