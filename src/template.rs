@@ -162,7 +162,7 @@ impl Template {
                 Part::Placeholder(placeholder) => placeholder,
             };
             let found = placeholder.value(event, platform_dates, on_missing, room(&written))?;
-            slack::write_value(found.as_ref(), slack::plain, &mut written);
+            slack::write_found(found.as_ref(), slack::as_it_is, &mut written);
         }
         if written.is_cut() {
             return Err(self.too_long(target.text_max()));
@@ -174,12 +174,11 @@ impl Template {
     pub fn render_slack(&self, event: &dyn Lookup, on_missing: OnMissing, max: usize) -> Result<SlackText, Stop> {
         // A character has at most four bytes, so that what doesn't fit into these is longer.
         let mut written = Bounded::new(max.saturating_mul(4));
-        let values = slack::Values {
-            parts: &self.parts,
-            event,
-            on_missing,
-        };
-        values.write(self.slack.as_deref(), &mut written)?;
+        let values = slack::Values { event, on_missing };
+        match &self.slack {
+            Some(pieces) => values.write_pieces(pieces, &mut written)?,
+            None => values.write_parts(&self.parts, &mut written)?,
+        }
         let cut = text::slack::cut(written.as_str(), max, written.is_cut());
         Ok(SlackText {
             is_cut: cut.is_some(),

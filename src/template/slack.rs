@@ -13,18 +13,22 @@ use crate::text::slack::{escape, escape_in_url, is_url};
 /// A piece of a template.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Piece {
-    Own(Box<str>),
-    /// The placeholder at that place among the template's parts.
-    Value(usize),
+    Atom(Atom),
     Span(Span),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Atom {
+    Own(Box<str>),
+    Value(Placeholder),
 }
 
 /// `<TARGET|LABEL>` with a placeholder in it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Span {
     kind: Kind,
-    target: Box<[Piece]>,
-    label: Option<Box<[Piece]>>,
+    target: Box<[Atom]>,
+    label: Box<[Atom]>,
 }
 
 /// What the template's own text makes of a span, by how its target begins.
@@ -47,107 +51,105 @@ enum Kind {
 /// The pieces of a template; none where its own text holds nothing that could be a part of markup.
 pub(super) fn pieces(parts: &[Part]) -> Option<Box<[Piece]>> {
     let is_markup = |part: &Part| matches!(part, Part::Text(text) if text.contains(['<', '&']));
-    let has_values = parts.iter().any(|part| matches!(part, Part::Placeholder(_)));
-    if !has_values || !parts.iter().any(is_markup) {
+    let is_value = |part: &Part| matches!(part, Part::Placeholder(_));
+    if !parts.iter().any(is_value) || !parts.iter().any(is_markup) {
         return None;
     }
-    let mut pieces: Vec<Piece> = Vec::new();
-    // Where the last `<` of the template's own is that isn't closed yet; its piece is the `<` alone.
-    let mut open: Option<usize> = None;
-    for (at, part) in parts.iter().enumerate() {
-        let Part::Text(text) = part else {
-            pieces.push(Piece::Value(at));
-            continue;
-        };
-        for token in text.split_inclusive(['<', '>']) {
-            let own = token.trim_end_matches(['<', '>']);
-            if !own.is_empty() {
-                pieces.push(Piece::Own(own.into()));
-            }
-            match (&token[own.len()..], open) {
-                ("<", before) => {
-                    bare(&mut pieces, before);
-                    open = Some(pieces.len());
-                    pieces.push(Piece::Own("<".into()));
-                }
-                (">", Some(begin)) => {
-                    let inner: Vec<Piece> = pieces.drain(begin..).skip(1).collect();
-                    close(inner, parts, &mut pieces);
-                    open = None;
-                }
-                (end, _) if !end.is_empty() => pieces.push(Piece::Own(end.into())),
-                _ => {}
-            }
+    let mut layout = Layout::default();
+    for part in parts {
+        match part {
+            Part::Text(text) => text.split_inclusive(['<', '>']).for_each(|own| layout.add(own)),
+            Part::Placeholder(placeholder) => layout.run.push(Atom::Value(placeholder.clone())),
         }
     }
-    bare(&mut pieces, open);
-    Some(closed(pieces))
+    layout.end_run();
+    Some(layout.pieces.into())
 }
 
-/// A `<` that nothing closes is shown as it is, so that nothing behind it can make more of it.
-fn bare(pieces: &mut [Piece], at: Option<usize>) {
-    if let Some(at) = at {
-        pieces[at] = Piece::Own("&lt;".into());
+#[derive(Debug, Default)]
+struct Layout {
+    pieces: Vec<Piece>,
+    /// What comes behind the pieces, up to the next `<` or the `>` that closes the last.
+    run: Vec<Atom>,
+    /// Whether a `<` of the template's own stands before the run.
+    is_open: bool,
+}
+
+impl Layout {
+    /// Adds a text with at most one `<` or `>`, which is its end.
+    fn add(&mut self, own: &str) {
+        let text = own.trim_end_matches(['<', '>']);
+        if !text.is_empty() {
+            self.run.push(Atom::Own(text.into()));
+        }
+        if own.ends_with('<') {
+            self.end_run();
+            self.is_open = true;
+        } else if own.ends_with('>') && self.is_open {
+            self.is_open = false;
+            self.pieces.push(closed(std::mem::take(&mut self.run)));
+        } else if own.ends_with('>') {
+            self.run.push(Atom::Own(">".into()));
+        }
+    }
+
+    /// Ends a run that nothing closes. A `<` before it is shown as it is, so that nothing behind can make more of it.
+    fn end_run(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            self.run.insert(0, Atom::Own("&lt;".into()));
+        }
+        let run = without_open_escapes(std::mem::take(&mut self.run));
+        self.pieces.extend(run.into_iter().map(Piece::Atom));
     }
 }
 
 /// What stands between `<` and `>` of the template's own.
-fn close(inner: Vec<Piece>, parts: &[Part], into: &mut Vec<Piece>) {
-    if !inner.iter().any(|piece| matches!(piece, Piece::Value(_))) {
-        into.push(Piece::Own("<".into()));
-        into.extend(inner);
-        into.push(Piece::Own(">".into()));
-        return;
+fn closed(run: Vec<Atom>) -> Piece {
+    let own = |atom: &Atom| match atom {
+        Atom::Own(own) => Some(own.to_string()),
+        Atom::Value(_) => None,
+    };
+    if let Some(literal) = run.iter().map(own).collect::<Option<String>>() {
+        return Piece::Atom(Atom::Own(format!("<{literal}>").into()));
     }
-    let (mut target, mut label) = (Vec::new(), None::<Vec<Piece>>);
-    for piece in inner {
-        match (piece, &mut label) {
-            (piece, Some(label)) => label.push(piece),
-            (Piece::Own(own), label @ None) => match own.split_once('|') {
-                None => target.push(Piece::Own(own)),
-                Some((before, behind)) => {
-                    let pieces = [before, behind].map(|own| (!own.is_empty()).then(|| Piece::Own(own.into())));
-                    let [before, behind] = pieces;
-                    target.extend(before);
-                    *label = Some(behind.into_iter().collect());
-                }
-            },
-            (piece, None) => target.push(piece),
+    let mut target = run;
+    let mut label = Vec::new();
+    let bar = |atom: &Atom| matches!(atom, Atom::Own(own) if own.contains('|'));
+    if let Some(at) = target.iter().position(bar) {
+        label = target.split_off(at);
+        if let Some(Atom::Own(own)) = label.first_mut()
+            && let Some((before, behind)) = own.split_once('|')
+        {
+            target.push(Atom::Own(before.into()));
+            *own = behind.into();
         }
     }
-    into.push(Piece::Span(Span {
-        kind: kind(&target, parts),
-        target: closed(target),
-        label: label.map(closed),
-    }));
+    Piece::Span(Span {
+        kind: kind(&target),
+        target: without_open_escapes(target).into(),
+        label: without_open_escapes(label).into(),
+    })
 }
 
-fn kind(target: &[Piece], parts: &[Part]) -> Kind {
+fn kind(target: &[Atom]) -> Kind {
     let mut begin = String::new();
-    let mut first = None;
-    for piece in target {
-        match piece {
-            Piece::Own(own) => begin.push_str(own),
-            Piece::Value(at) => {
-                first = Some(*at);
-                break;
+    for atom in target {
+        match atom {
+            Atom::Own(own) => begin.push_str(own),
+            Atom::Value(first) => {
+                let begin = begin.trim_start();
+                return match begin.chars().next() {
+                    None if first.is_raw() => Kind::Own,
+                    Some('@' | '#') => Kind::Mention,
+                    Some('!') if begin.contains('^') => Kind::Special,
+                    Some('!') => Kind::Unnamed,
+                    _ if has_scheme(begin) => Kind::Link,
+                    _ => Kind::Url,
+                };
             }
-            Piece::Span(_) => {}
         }
     }
-    let begin = begin.trim_start();
-    let is_raw = |at: usize| matches!(&parts[at], Part::Placeholder(placeholder) if placeholder.is_raw());
-    let Some(first) = first else {
-        return if begin.is_empty() { Kind::Url } else { Kind::Own };
-    };
-    match begin.chars().next() {
-        None if is_raw(first) => Kind::Own,
-        Some('@' | '#') => Kind::Mention,
-        Some('!') if begin.contains('^') => Kind::Special,
-        Some('!') => Kind::Unnamed,
-        _ if has_scheme(begin) => Kind::Link,
-        _ => Kind::Url,
-    }
+    if begin.trim().is_empty() { Kind::Url } else { Kind::Own }
 }
 
 /// Whether a text begins with a URI's scheme (RFC 3986, section 3.1).
@@ -157,10 +159,10 @@ fn has_scheme(text: &str) -> bool {
     begins && text.trim_start_matches(of_scheme).starts_with(':')
 }
 
-/// Pieces in which no value can make an escape of an `&` before it.
-fn closed(mut pieces: Vec<Piece>) -> Box<[Piece]> {
-    for at in 1..pieces.len() {
-        let [Piece::Own(own), Piece::Value(_)] = &mut pieces[at - 1..=at] else {
+/// Atoms in which no value can make an escape of an `&` before it.
+fn without_open_escapes(mut atoms: Vec<Atom>) -> Vec<Atom> {
+    for at in 1..atoms.len() {
+        let [Atom::Own(own), Atom::Value(_)] = &mut atoms[at - 1..=at] else {
             continue;
         };
         if let Some((before, name)) = own.rsplit_once('&')
@@ -170,24 +172,26 @@ fn closed(mut pieces: Vec<Piece>) -> Box<[Piece]> {
             *own = format!("{before}&amp;{name}").into();
         }
     }
-    pieces.into()
+    atoms
 }
 
-/// Where a template's values come from.
+/// Whether a value of the template would say whom `<!…>` mentions.
+pub(super) fn mentions_by_value(pieces: &[Piece]) -> bool {
+    let is_unnamed = |piece: &Piece| matches!(piece, Piece::Span(span) if span.kind == Kind::Unnamed);
+    pieces.iter().any(is_unnamed)
+}
+
+/// Where a template's values come from, and what becomes of those that are missing.
 #[derive(Clone, Copy)]
 pub(super) struct Values<'v> {
-    pub(super) parts: &'v [Part],
     pub(super) event: &'v dyn Lookup,
     pub(super) on_missing: OnMissing,
 }
 
 impl Values<'_> {
-    /// Writes the template, whose pieces are given where its own text has markup.
-    pub(super) fn write(self, pieces: Option<&[Piece]>, into: &mut Bounded) -> Result<(), Stop> {
-        if let Some(pieces) = pieces {
-            return self.write_pieces(pieces, into);
-        }
-        for part in self.parts {
+    /// Writes a template whose own text has no markup.
+    pub(super) fn write_parts(self, parts: &[Part], into: &mut Bounded) -> Result<(), Stop> {
+        for part in parts {
             match part {
                 Part::Text(text) => into.push(text),
                 Part::Placeholder(placeholder) => self.write_value(placeholder, escape, into)?,
@@ -196,17 +200,20 @@ impl Values<'_> {
         Ok(())
     }
 
-    fn write_pieces(self, pieces: &[Piece], into: &mut Bounded) -> Result<(), Stop> {
+    pub(super) fn write_pieces(self, pieces: &[Piece], into: &mut Bounded) -> Result<(), Stop> {
         for piece in pieces {
             match piece {
-                Piece::Own(own) => into.push(own),
-                Piece::Value(at) => {
-                    if let Part::Placeholder(placeholder) = &self.parts[*at] {
-                        self.write_value(placeholder, escape, into)?;
-                    }
-                }
+                Piece::Atom(atom) => self.write_atom(atom, into)?,
                 Piece::Span(span) => span.write(self, into)?,
             }
+        }
+        Ok(())
+    }
+
+    fn write_atom(self, atom: &Atom, into: &mut Bounded) -> Result<(), Stop> {
+        match atom {
+            Atom::Own(own) => into.push(own),
+            Atom::Value(placeholder) => self.write_value(placeholder, escape, into)?,
         }
         Ok(())
     }
@@ -218,19 +225,19 @@ impl Values<'_> {
         into: &mut Bounded,
     ) -> Result<(), Stop> {
         let found = placeholder.value(self.event, false, self.on_missing, room(into))?;
-        let way = if placeholder.is_raw() { plain } else { way };
-        write_value(found.as_ref(), way, into);
+        let way = if placeholder.is_raw() { as_it_is } else { way };
+        write_found(found.as_ref(), way, into);
         Ok(())
     }
 }
 
 /// The way of a value that is written as it is.
-pub(super) fn plain(text: &str, into: &mut Bounded) {
+pub(super) fn as_it_is(text: &str, into: &mut Bounded) {
     into.push(text);
 }
 
 /// Writes a value in a way.
-pub(super) fn write_value(found: Option<&Found<'_>>, way: fn(&str, &mut Bounded), into: &mut Bounded) {
+pub(super) fn write_found(found: Option<&Found<'_>>, way: fn(&str, &mut Bounded), into: &mut Bounded) {
     let Some(found) = found else { return };
     let (text, is_cut) = found.text(into.room());
     way(&text, into);
@@ -239,57 +246,38 @@ pub(super) fn write_value(found: Option<&Found<'_>>, way: fn(&str, &mut Bounded)
     }
 }
 
+/// A span's target for one event.
+struct Target {
+    /// Within the link.
+    linked: Bounded,
+    /// As text; of a mention the values alone.
+    shown: Bounded,
+    /// Whether the values fit their place.
+    fits: bool,
+    /// Whether there is a value at all.
+    is_filled: bool,
+}
+
 impl Span {
     fn write(&self, values: Values<'_>, into: &mut Bounded) -> Result<(), Stop> {
-        let buffer = || Bounded::new(into.room());
-        // The target within the link, as it is, and as text; of a mention its values alone are text.
-        let (mut linked, mut whole, mut shown) = (buffer(), buffer(), buffer());
-        let (mut fits, mut has_value) = (true, false);
-        for piece in &self.target {
-            let placeholder = match piece {
-                Piece::Value(at) => &values.parts[*at],
-                Piece::Own(own) => {
-                    linked.push(own);
-                    whole.push(own);
-                    if self.kind == Kind::Url {
-                        shown.push(own);
-                    }
-                    continue;
-                }
-                Piece::Span(_) => continue,
-            };
-            let Part::Placeholder(placeholder) = placeholder else {
-                continue;
-            };
-            let begin = whole.as_str().len();
-            values.write_value(placeholder, plain, &mut whole)?;
-            let (before, text) = whole.as_str().split_at(begin);
-            let text = if before.trim().is_empty() { text.trim() } else { text };
-            has_value |= !text.trim().is_empty();
-            fits &= self.kind != Kind::Special || is_word(text);
-            escape(text, &mut shown);
-            if placeholder.is_raw() {
-                linked.push(text);
-            } else {
-                escape_in_url(text, &mut linked);
-            }
+        let target = self.target(values, into.room())?;
+        let mut label = Bounded::new(into.room());
+        for atom in &self.label {
+            values.write_atom(atom, &mut label)?;
         }
-        let mut label = buffer();
-        values.write_pieces(self.label.as_deref().unwrap_or_default(), &mut label)?;
         // A link is on one line.
         let named = label.as_str().replace(['\n', '\r'], " ");
         let named = Some(named).filter(|label| !label.trim().is_empty());
-        let is_link = fits && self.kind.takes(whole.as_str().trim());
-        if !is_link {
-            into.push(&self.as_text(named, has_value, shown.as_str()));
-            if label.is_cut() || shown.is_cut() {
+        if !target.fits {
+            into.push(&self.as_text(named, target.is_filled, target.shown.as_str()));
+            if label.is_cut() || target.shown.is_cut() {
                 into.end();
             }
             return Ok(());
         }
         let named = named.map(|label| format!("|{label}")).unwrap_or_default();
-        let link = format!("<{}{named}>", linked.as_str().trim_start());
-        if linked.is_cut() || label.is_cut() || link.len() > into.room() {
+        let link = format!("<{}{named}>", target.linked.as_str().trim_start());
+        if target.linked.is_cut() || label.is_cut() || link.len() > into.room() {
             // Whoever cuts the text sees that a link begins here and doesn't end.
             into.push("<");
             into.end();
@@ -298,10 +286,44 @@ impl Span {
         Ok(())
     }
 
-    fn as_text(&self, label: Option<String>, has_value: bool, shown: &str) -> String {
-        let is_own = |piece: &Piece| matches!(piece, Piece::Own(own) if !own.trim().is_empty());
+    fn target(&self, values: Values<'_>, room: usize) -> Result<Target, Stop> {
+        let [mut whole, mut linked, mut shown] = [(); 3].map(|()| Bounded::new(room));
+        let (mut are_words, mut is_filled) = (true, false);
+        for atom in &self.target {
+            let placeholder = match atom {
+                Atom::Value(placeholder) => placeholder,
+                Atom::Own(own) => {
+                    whole.push(own);
+                    linked.push(own);
+                    if self.kind == Kind::Url {
+                        shown.push(own);
+                    }
+                    continue;
+                }
+            };
+            let begin = whole.as_str().len();
+            values.write_value(placeholder, as_it_is, &mut whole)?;
+            let (before, text) = whole.as_str().split_at(begin);
+            let text = if before.trim().is_empty() { text.trim() } else { text };
+            is_filled |= !text.trim().is_empty();
+            are_words &= is_word(text);
+            escape(text, &mut shown);
+            let way = if placeholder.is_raw() { as_it_is } else { escape_in_url };
+            way(text, &mut linked);
+        }
+        let fits = self.kind.takes(whole.as_str().trim(), are_words);
+        Ok(Target {
+            linked,
+            shown,
+            fits,
+            is_filled,
+        })
+    }
+
+    fn as_text(&self, label: Option<String>, is_filled: bool, shown: &str) -> String {
+        let is_own = |atom: &Atom| matches!(atom, Atom::Own(own) if !own.trim().is_empty());
         match label {
-            Some(label) if has_value => format!("{label} ({})", shown.trim()),
+            Some(label) if is_filled => format!("{label} ({})", shown.trim()),
             Some(label) => label,
             // "Price < 5 and > 3" is no link: its own text stays.
             None if self.kind == Kind::Url && self.target.iter().any(is_own) => format!("&lt;{shown}&gt;"),
@@ -311,27 +333,21 @@ impl Span {
 }
 
 impl Kind {
-    /// Whether a target is one of this kind.
-    fn takes(self, target: &str) -> bool {
+    /// Whether a target is one of this kind; `are_words` says whether each of its values can stand behind a `^`.
+    fn takes(self, target: &str, are_words: bool) -> bool {
         let is_id = |id: &str| !id.is_empty() && id.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
         match self {
-            // Of a special one the values are looked at one by one.
-            Kind::Own | Kind::Link | Kind::Special => true,
+            Kind::Own | Kind::Link => true,
             Kind::Url => is_url(target),
             Kind::Mention => target.get(1..).is_some_and(is_id),
+            Kind::Special => are_words,
             Kind::Unnamed => false,
         }
     }
 }
 
-/// Whether a value can stand between the `^` of one of Slack's own words.
+/// Whether a value can stand behind the `^` of one of Slack's own words.
 fn is_word(value: &str) -> bool {
     let ends = |c: char| matches!(c, '^' | '|' | '<' | '>') || c.is_whitespace() || c.is_control();
     !value.is_empty() && !value.contains(ends)
-}
-
-/// Whether a value of the template would say whom `<!…>` mentions.
-pub(super) fn mentions_by_value(pieces: &[Piece]) -> bool {
-    let is_unnamed = |piece: &Piece| matches!(piece, Piece::Span(span) if span.kind == Kind::Unnamed);
-    pieces.iter().any(is_unnamed)
 }
