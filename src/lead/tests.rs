@@ -196,7 +196,10 @@ fn a_text_that_was_cut_in_an_emoji_is_read_and_an_id_is_not() {
     );
     let event = decoded(&json);
     assert_eq!(event.status.as_deref(), Some("cut \u{fffd}"));
-    assert_eq!(event.fields, [("\u{fffd}".into(), Some("\u{fffd}\u{1f600}".into()))]);
+    assert_eq!(
+        event.fields[..],
+        [("\u{fffd}".into(), Some("\u{fffd}\u{1f600}".into()))]
+    );
     let payload = event.payload.unwrap();
     assert_eq!(payload.json(), &serde_json::json!({"title": "\u{fffd}", "\u{fffd}": 1}));
     for (json, field) in [
