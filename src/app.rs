@@ -237,7 +237,7 @@ impl Shared {
         tokio::spawn(introduce(Arc::clone(&destinations), Arc::clone(&rules.borrow())));
         let surroundings = sender::Surroundings {
             destinations,
-            producer: Producer::new(&self.config, self.limits.record_max)?,
+            producer: Producer::within(&self.config, &self.limits)?,
             config: Arc::clone(&self.config),
             metrics: Arc::clone(&self.metrics),
             rules,

@@ -19,7 +19,7 @@ use crate::delivery::{ActionType, DeliveryJob};
 use crate::http_client::{self, ClientError};
 use crate::reason::Reason;
 use crate::secrets::{Secret, SecretError, Secrets};
-use crate::template::truncate;
+use crate::text::truncate;
 
 pub mod clevertap;
 mod introduce;

@@ -21,8 +21,9 @@ use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Settin
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
-use crate::delivery::{CodecError, DeliveryJob, OutcomeResult, Provider};
+use crate::delivery::{CodecError, Cut, DeliveryJob, OutcomeResult, Provider};
 use crate::destination::Destinations;
+use crate::kafka::Form;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
 use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
@@ -69,19 +70,23 @@ enum Back {
         jobs: Vec<(JobAt, Option<Payload>)>,
     },
     /// An outcome to write: Kafka has taken its dead letter, or it is tried again.
-    Outcome(Arc<Settled>),
+    Outcome(Arc<Settled>, Cut),
+    /// Its topic doesn't take the outcome.
+    OutcomeRefused(Arc<Settled>, Cut),
     /// A dead letter to write again.
-    DeadLetter(Arc<DeadLetter>),
+    DeadLetter(Arc<DeadLetter>, Form),
+    /// Its topic doesn't take the dead letter.
+    DeadLetterRefused(Arc<DeadLetter>, Form),
     /// Kafka has (or hasn't) taken an outcome.
     Acked {
         at: JobAt,
         generation: u64,
         is_final: bool,
         attempt: Option<u64>,
-        outcome_offset: Result<Option<i64>, Arc<Settled>>,
+        outcome_offset: Result<Option<i64>, (Arc<Settled>, Cut)>,
     },
     /// Kafka has not taken a dead letter.
-    DeadLetterFailed(Arc<DeadLetter>),
+    DeadLetterFailed(Arc<DeadLetter>, Form),
     Recalled {
         partition: i32,
         generation: u64,
@@ -375,12 +380,14 @@ impl Loop {
                 }
                 self.settle_all(settled);
             }
-            Back::Outcome(settled) => self.write_outcome(settled),
-            Back::DeadLetter(letter) => self.write_dead_letter(letter),
-            Back::DeadLetterFailed(letter) => {
+            Back::Outcome(settled, cut) => self.write_outcome(settled, cut),
+            Back::OutcomeRefused(settled, cut) => self.outcome_refused(settled, cut),
+            Back::DeadLetter(letter, form) => self.write_dead_letter(letter, form),
+            Back::DeadLetterRefused(letter, form) => self.dead_letter_refused(letter, form),
+            Back::DeadLetterFailed(letter, form) => {
                 // A letter that is never taken holds its own job up, and nobody else.
                 self.acknowledged(letter.attempt());
-                self.later(Back::DeadLetter(letter));
+                self.later(AGAIN_AFTER, Back::DeadLetter(letter, form));
             }
             Back::Acked {
                 at,
@@ -402,7 +409,7 @@ impl Loop {
                         }
                     }
                     // Until Kafka has it, the job isn't settled.
-                    Err(settled) => self.later(Back::Outcome(settled)),
+                    Err((settled, cut)) => self.later(AGAIN_AFTER, Back::Outcome(settled, cut)),
                 }
             }
             Back::Recalled {
@@ -413,15 +420,16 @@ impl Loop {
         }
     }
 
-    fn later(&self, again: Back) {
+    fn later(&self, after: Duration, again: Back) {
         let back = self.back.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(AGAIN_AFTER).await;
+            tokio::time::sleep(after).await;
             drop(back.send(again));
         });
     }
 
-    /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it.
+    /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it. A refusal is
+    /// an answer, too: who refuses isn't away.
     fn kafka_is_silent(&self) -> bool {
         !self.unacknowledged.is_empty() && self.acknowledged_at.elapsed() > KAFKA_SILENCE_MAX
     }

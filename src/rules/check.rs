@@ -325,8 +325,15 @@ fn who(user: &User) -> (&'static str, &Template) {
     }
 }
 
-/// Destinations that look like something else.
+/// Destinations that look like something else, and what they take otherwise than it is written.
 fn destination(action: &ActionKind, warn: &mut impl FnMut(&str, String)) {
+    if let ActionKind::SlackMessage { text, .. } | ActionKind::SlackWebhook { text, .. } = action
+        && text.mentions_by_value()
+    {
+        let message = "a value can't say whom <!…> mentions and is shown as text; write <!here>, <@{{$.user}}> or \
+                       <!subteam^{{$.group}}>";
+        warn("action.text", message.into());
+    }
     match action {
         ActionKind::SlackMessage {
             to: To::Channel(id), ..
