@@ -19,6 +19,8 @@ const VALUE_MAX: usize = 512;
 /// What older pages of the documentation allow; newer ones say 100, which an account can raise.
 const EVENT_PROPERTIES_MAX: usize = 256;
 const ITEMS_MAX: usize = 256;
+/// Texts of a profile's list. CleverTap drops the oldest of more without a word.
+const LIST_MAX: usize = 100;
 
 #[derive(Deserialize)]
 struct Record<'r> {
@@ -86,22 +88,22 @@ fn wrong_items(items: &RawValue) -> Option<String> {
     })
 }
 
+/// What is wrong with a text, or with the texts of a profile's list or operator.
 fn wrong_text(value: &RawValue) -> Option<String> {
-    // With quotes and escapes it is longer than what it stands for, so that few are read at all.
     let written = value.get();
-    if written.len() <= VALUE_MAX {
-        return None;
-    }
     match written.as_bytes().first()? {
-        b'"' => {
+        // With quotes and escapes it is longer than what it stands for, so that few are read at all.
+        b'"' if written.len() > VALUE_MAX => {
             let text: String = serde_json::from_str(written).ok()?;
             (text.len() > VALUE_MAX).then(|| {
                 format!("is longer than {VALUE_MAX} bytes; shorten it with | truncate: {VALUE_MAX}, \"bytes\"")
             })
         }
-        // A profile's list, or the texts of an operator.
         b'[' => {
             let list: Vec<&RawValue> = serde_json::from_str(written).ok()?;
+            if list.len() > LIST_MAX {
+                return Some(format!("has {} texts, of which CleverTap keeps {LIST_MAX}", list.len()));
+            }
             let why = list.into_iter().find_map(wrong_text)?;
             Some(format!("holds a text that {why}"))
         }
@@ -175,6 +177,7 @@ mod tests {
             profile(r##"{"Tags":{"$add":["a"]},"Langs":["a","b"],"Home":{"City":"x"}}"##),
             None
         );
+        assert_eq!(profile(&format!(r#"{{"Tags":[{}"a"]}}"#, r#""a","#.repeat(99))), None);
         assert_eq!(event(&"x".repeat(120), "{}"), None);
         let many = |count: usize| {
             format!(
@@ -234,6 +237,10 @@ mod tests {
             (
                 profile(&hindi),
                 r#"property "नाम" is longer than 512 bytes; shorten it with | truncate: 512, "bytes""#,
+            ),
+            (
+                profile(&format!(r#"{{"Tags":[{}"a"]}}"#, r#""a","#.repeat(100))),
+                "property \"Tags\" has 101 texts, of which CleverTap keeps 100",
             ),
             (
                 profile(&format!(r#"{{"Tags":["a","{}"]}}"#, "ल".repeat(171))),

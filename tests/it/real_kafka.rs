@@ -12,4 +12,5 @@ mod recipes;
 mod registry;
 mod sealed;
 mod sender;
+mod texts;
 mod tools;

@@ -250,6 +250,9 @@ fn a_whole_object_is_sent_on_in_the_form_that_clevertap_takes() {
     ] {
         assert_eq!(sent(&action, payload), Ok(json(expected)), "{action}");
     }
+    let long = format!(r#"{{"json":"{{\"A\":1,{}\"B\":2}}"}}"#, r#"\n"#.repeat(100_000));
+    let whole = sent("type: clevertap_profile, properties: '{{$.json}}'", &long);
+    assert_eq!(whole, Ok(json(r#"{"A":1,"B":2}"#)), "long JSON as text");
     let text = r#"{"json":"{\"A\":{\"B\":1}}","bad":"SECRET","list":[1]}"#;
     let of = |properties: &str| sent(&format!("type: clevertap_profile, {properties}"), text);
     assert_eq!(of("properties: '{{$.json}}'"), Ok(json(r#"{"A B":1}"#)), "JSON as text");
