@@ -5,6 +5,7 @@
 //! so that rules at inlet level are spared that judgement.
 
 use rust_decimal::Decimal;
+use serde_json::Value;
 
 use super::clevertap::{is_charged, wrong_event_name, wrong_event_property_name, wrong_profile_property_name};
 use super::condition::{Comparison, Condition, Operand, Test};
@@ -13,6 +14,21 @@ use super::{Account, ActionKind, Level, Party, Problem, Properties, Property, Ru
 use crate::lead;
 use crate::path::{Path, Step};
 use crate::template::Template;
+
+/// The bytes of JSON that a rule has at most, so that all that is kept about it fits into a record: its change, with what
+/// was before and after.
+pub const RULE_MAX: usize = 128 * 1024;
+
+/// Why a rule is too large to be written. One that is in the topic already stays in force.
+pub fn size(written: &Value) -> Option<Problem> {
+    let size = written.to_string().len();
+    (size > RULE_MAX).then(|| Problem {
+        field: "rule".to_owned(),
+        message: format!(
+            "has {size} bytes as JSON, and a rule has at most {RULE_MAX}; shorten its texts and lists, or make several rules of it"
+        ),
+    })
+}
 
 /// Everything doubtful about a rule.
 pub fn warnings(rule: &Rule) -> Vec<Problem> {
