@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dates", &["lead"]),
     ("template", &["dates", "lead", "path", "text"]),
     ("sealed", &[]),
-    ("rules", &["dates", "lead", "path", "sealed", "template"]),
+    ("rules", &["dates", "lead", "path", "sealed", "template", "text"]),
     ("delivery", &["dates", "lead", "reason", "rules", "template", "text"]),
     (
         "inlet",
