@@ -41,7 +41,7 @@ pub(super) fn sold() -> LeadEvent<'static> {
         attempt: Some(3),
         consumer: Some(Consumer { state: Some("TX".into()), zip: Some("78701".into()), ..Consumer::default() }),
         call: Some(Call { answered: Some(true), billable_seconds: Some(131), ..Call::default() }),
-        fields: vec![("vehicle_year".into(), Some("2019".into())), ("score".into(), Some("5.00".into()))],
+        fields: vec![("vehicle_year".into(), Some("2019".into())), ("score".into(), Some("5.00".into()))].into(),
         inlet: None,
         payload: Some(Payload::new(
             r#"{"plan":"pro","score":5,"half":0.50,"tags":["a",5,null,["b"]],"nested":{"x":[1]},"paid":true,"none":null}"#.into()),

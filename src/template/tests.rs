@@ -50,7 +50,7 @@ fn event(payload: &serde_json::Value) -> LeadEvent<'static> {
             ..Consumer::default()
         }),
         call: None,
-        fields: vec![(Cow::Borrowed("vehicle_year"), text("2019"))],
+        fields: vec![(Cow::Borrowed("vehicle_year"), text("2019"))].into(),
         inlet: None,
         payload: Some(Payload::new(Cow::Owned(payload.to_string()))),
     }

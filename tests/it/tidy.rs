@@ -12,13 +12,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Pure: no I/O, no clock, no randomness.
     ("reason", &[]),
     ("yaml", &[]),
+    ("json", &[]),
     ("path", &[]),
     ("text", &[]),
-    ("lead", &["path", "reason"]),
+    ("lead", &["json", "path", "reason"]),
     ("dates", &["lead"]),
     ("template", &["dates", "lead", "path", "text"]),
     ("sealed", &[]),
-    ("rules", &["dates", "lead", "path", "sealed", "template"]),
+    ("rules", &["dates", "lead", "path", "sealed", "template", "text"]),
     ("delivery", &["dates", "lead", "reason", "rules", "template", "text"]),
     (
         "inlet",
@@ -120,8 +121,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
-const PURE: [&str; 11] = [
-    "reason", "yaml", "path", "text", "lead", "dates", "template", "sealed", "rules", "delivery", "inlet",
+const PURE: &[&str] = &[
+    "reason", "yaml", "json", "path", "text", "lead", "dates", "template", "sealed", "rules", "delivery", "inlet",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.
