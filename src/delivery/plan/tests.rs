@@ -351,6 +351,19 @@ fn what_is_rendered_is_no_more_than_what_the_destination_takes() {
     assert!(profile(&format!("{{\"x\":{{{}}}}}", many("{{list}}"))).contains("properties: come to more than 1024 KiB"));
     assert!(profile(r#"{"p":"{{t}} {{t}}"}"#).contains("`{{t}} {{t}}` comes to more than 64 KiB"));
     assert!(profile(r#"{"p":"{{t|upper}}"}"#).contains("`{{t|upper}}` comes to more than 64 KiB"));
+    // What the messages advise is taken.
+    for cured in [
+        "{{t|upper|truncate: 500}}",
+        "{{t|truncate: 512, 'bytes'}}",
+        "{{list|join: ', '|truncate: 512, 'bytes'}}",
+    ] {
+        let action =
+            format!(r#"{{"type":"clevertap_profile","account":"acme","identity":"x","properties":{{"p":"{cured}"}}}}"#);
+        let Planned::Job(job) = planned(action) else {
+            panic!("{cured}")
+        };
+        assert_eq!(crate::delivery::clevertap::refusal(&job.body), None, "{cured}");
+    }
 }
 
 #[test]
