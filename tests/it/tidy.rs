@@ -31,10 +31,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
     ("admin", &["metrics"]),
     ("kafka", &["config", "dates"]),
     ("registry", &["config", "lead"]),
-    (
-        "destination",
-        &["config", "delivery", "reason", "sealed", "secrets", "template"],
-    ),
+    ("destination", &["config", "delivery", "reason", "sealed", "secrets"]),
     ("sandbox", &[]),
     // What loops run on.
     ("batches", &["config", "kafka", "lead", "metrics", "registry"]),
@@ -115,12 +112,13 @@ const BELONGS: [(&[&str], &[&str]); 15] = [
     (&["apache_avro"], &["delivery", "lead"]),
     (&["saphyr_parser"], &["yaml"]),
     (&["crypto_box", "blake2"], &["secrets"]),
-    (&["base64"], &["inlets", "lead", "sealed", "secrets"]),
+    // Destinations look for secrets in every form.
+    (&["base64"], &["destination", "inlets", "lead", "sealed", "secrets"]),
     (&["hyper", "hyper_util", "subtle", "flate2"], &["inlets"]),
     // The demo signs as Slack does.
     (&["hmac"], &["demo", "inlets"]),
     (&["quick_xml", "csv"], &["inlet"]),
-    (&["percent_encoding"], &["inlet", "inlets"]),
+    (&["percent_encoding"], &["destination", "inlet", "inlets"]),
     (&["rustix"], &["cli"]),
     (
         &["anyhow"],
