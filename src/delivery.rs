@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::reason::Reason;
+use crate::rules::one_spelling;
 
 pub mod backlog;
 pub mod clevertap;
@@ -245,7 +246,11 @@ impl DeliveryJob {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        JOB.decode(bytes)
+        let mut job: Self = JOB.decode(bytes)?;
+        if let Cow::Owned(credential) = one_spelling(&job.credential) {
+            job.credential = credential;
+        }
+        Ok(job)
     }
 
     /// An outcome of this job; attempt and provider's answer are the caller's to add.

@@ -28,6 +28,7 @@ use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
 use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
 use crate::rules::log::Rules;
+use crate::rules::one_spelling;
 
 mod partition;
 mod reload;
@@ -100,7 +101,6 @@ struct Loop {
     loads: std::sync::mpsc::Sender<Load>,
     partitions: HashMap<i32, Partition>,
     back: mpsc::UnboundedSender<Back>,
-    hosts: HashMap<String, Arc<str>>,
     leaving: Vec<Leaving>,
     generation: u64,
     stopping: bool,
@@ -131,7 +131,6 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         jobs,
         partitions: HashMap::new(),
         back,
-        hosts: HashMap::new(),
         leaving: Vec::new(),
         generation: 0,
         stopping: *stop.borrow(),
@@ -206,7 +205,10 @@ pub fn settings(config: &Config) -> Settings {
         workspace_rate: config.slack.workspace_rate,
         webhook_rate: config.slack.webhook_rate,
         rates: limits
-            .map(|limit| ((limit.credential.clone(), limit.channel.clone()), limit.rate))
+            .map(|limit| {
+                let credential = one_spelling(&limit.credential).into_owned();
+                ((credential, limit.channel.clone()), limit.rate)
+            })
             .collect(),
         concurrency: (config.clevertap.accounts.iter())
             .map(|(name, account)| (format!("clevertap:{name}"), account.concurrency))
@@ -339,14 +341,7 @@ impl Loop {
         }
         match payload(&raw) {
             Ok(payload) => {
-                let host = match self.hosts.get(&payload.job.credential) {
-                    Some(host) => Arc::clone(host),
-                    None => {
-                        let host = self.at.destinations.host(&payload.job);
-                        self.hosts.insert(payload.job.credential.clone(), Arc::clone(&host));
-                        host
-                    }
-                };
+                let host = self.at.destinations.host(&payload.job);
                 self.dispatch.accept(at, payload, &host, raw.replayed, (self.at.now)());
             }
             Err(error) => self.undecodable(at, &raw, &error.to_string()),

@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::topics::Limits;
 use super::{ANSWER_WAIT, Fault, RECORD_MAX};
@@ -194,29 +194,8 @@ impl Worker {
         sought.map_err(|error| Fault::Retriable(error.to_string()))
     }
 
-    /// Calls `ask` until it has an answer, or until `stop`. Fetching pauses meanwhile, so that
-    /// polling keeps us in the group.
-    pub fn wait_for<T>(&self, stop: impl Fn() -> bool, mut ask: impl FnMut() -> Option<T>) -> Result<Option<T>, Fault> {
-        self.pause(true)?;
-        let (mut answer, mut wait) = (None, Duration::from_millis(200));
-        while !stop() {
-            answer = ask();
-            if answer.is_some() {
-                break;
-            }
-            // Records that slip through while paused are read again.
-            if let Some(message) = self.poll(wait)? {
-                self.rewind(message.topic(), message.partition(), message.offset())?;
-                self.pause(true)?;
-            }
-            wait = (wait * 2).min(Duration::from_secs(5));
-        }
-        self.pause(false)?;
-        Ok(answer)
-    }
-
-    /// Stops (or goes on) fetching, while rebalances and heartbeats go on.
-    fn pause(&self, paused: bool) -> Result<(), Fault> {
+    /// Stops (or goes on) fetching, while rebalances and heartbeats go on. Records may still slip through.
+    pub fn pause(&self, paused: bool) -> Result<(), Fault> {
         let assigned = self.consumer.assignment().map_err(Fault::from)?;
         let done = if paused {
             self.consumer.pause(&assigned)
@@ -224,6 +203,12 @@ impl Worker {
             self.consumer.resume(&assigned)
         };
         done.map_err(Fault::from)
+    }
+
+    /// The partitions that went away since the last call, as topic and number. What was read of them and isn't consumed
+    /// is read again, by whoever has them now.
+    pub fn take_revoked(&self) -> Vec<(String, i32)> {
+        std::mem::take(&mut self.transaction.state().revoked)
     }
 
     /// Whether the group gave us our share of the partitions (which may be none).
@@ -435,6 +420,10 @@ impl WorkerContext {
         } else {
             consumer.assign(&list)?
         };
+        // The client keeps a partition's pause for its next time with us.
+        if list.count() > 0 {
+            consumer.resume(&list)?;
+        }
         tracing::info!(
             kafka.topics = self.transaction.topics.join(", "),
             partitions = list.count(),
@@ -445,6 +434,9 @@ impl WorkerContext {
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, cooperative: bool) -> Result<(), Fault> {
+        let gone = list.elements();
+        let gone = gone.iter().map(|gone| (gone.topic().to_owned(), gone.partition()));
+        self.transaction.state().revoked.extend(gone);
         let ended = if consumer.assignment_lost() {
             self.transaction.abort().map(drop)
         } else {

@@ -9,6 +9,8 @@ mod inlets;
 mod owned;
 mod processor;
 mod recipes;
+mod registry;
 mod sealed;
 mod sender;
+mod texts;
 mod tools;

@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) happened: Happened,
     pub(super) assigned: bool,
     pub(super) one_by_one: Option<OneByOne>,
+    /// Partitions that went away, by topic and number.
+    pub(super) revoked: Vec<(String, i32)>,
 }
 
 /// What the brokers say to what is written: the last refusal of a record.
