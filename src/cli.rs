@@ -22,6 +22,7 @@ mod dead_letters;
 mod deliveries;
 mod events;
 mod lanes;
+mod logging;
 mod look;
 mod offsets;
 mod rules;
@@ -155,12 +156,12 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
             .block_on(crate::demo::run(config, options, stop))
             .map_err(CliError::from),
         Command::Run { roles } => {
-            start_logging(&config)?;
+            logging::start(&config)?;
             config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
             runtime.block_on(serve(config, &roles, stop))
         }
         Command::Sandbox { listen } => {
-            start_logging(&config)?;
+            logging::start(&config)?;
             runtime.block_on(sandbox(listen, stop))
         }
         Command::Topics(command) => runtime.block_on(topics(&config, &command, cli.json)),
@@ -240,8 +241,6 @@ async fn topics(config: &Config, command: &Topics, json: bool) -> Result<(), Cli
     }
 }
 
-const LEVEL: &str = "log.level: is no level; write error, warn, info, debug or trace, or TARGET=LEVEL by comma";
-
 /// A core file would have every secret in it, and so would what a debugger of the same user reads.
 fn forbid_core_dumps() -> std::io::Result<()> {
     let none = rustix::process::Rlimit {
@@ -251,23 +250,6 @@ fn forbid_core_dumps() -> std::io::Result<()> {
     rustix::process::setrlimit(rustix::process::Resource::Core, none)?;
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
-    Ok(())
-}
-
-/// Logs go to stderr, so that stdout stays for data.
-fn start_logging(config: &Config) -> Result<(), CliError> {
-    use crate::config::LogFormat;
-    let filter =
-        tracing_subscriber::EnvFilter::try_new(&config.log.level).map_err(|_| CliError::Invalid(LEVEL.to_owned()))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match config.log.format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init(),
-    }
     Ok(())
 }
 

@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dates", &["lead"]),
     ("template", &["dates", "lead", "path", "text"]),
     ("sealed", &[]),
-    ("rules", &["dates", "lead", "path", "sealed", "template"]),
+    ("rules", &["dates", "lead", "path", "sealed", "template", "text"]),
     ("delivery", &["dates", "lead", "reason", "rules", "template", "text"]),
     (
         "inlet",
@@ -36,15 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("registry", &["config", "http_client", "lead"]),
     (
         "destination",
-        &[
-            "config",
-            "delivery",
-            "http_client",
-            "reason",
-            "sealed",
-            "secrets",
-            "text",
-        ],
+        &["config", "delivery", "http_client", "reason", "sealed", "secrets"],
     ),
     ("sandbox", &[]),
     // What loops run on.
@@ -141,12 +133,16 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["apache_avro"], &["delivery", "lead"]),
     (&["saphyr_parser"], &["yaml"]),
     (&["crypto_box", "blake2"], &["secrets"]),
-    (&["base64"], &["inlets", "lead", "sealed", "secrets"]),
+    // Destinations look for secrets in every form.
+    (&["base64"], &["destination", "inlets", "lead", "sealed", "secrets"]),
     (&["hyper", "hyper_util", "subtle", "flate2"], &["inlets"]),
     // The demo signs as Slack does.
     (&["hmac"], &["demo", "inlets"]),
     (&["quick_xml", "csv"], &["inlet"]),
-    (&["percent_encoding"], &["inlet", "inlets", "template", "text"]),
+    (
+        &["percent_encoding"],
+        &["destination", "inlet", "inlets", "template", "text"],
+    ),
     (&["unicode_segmentation"], &["text"]),
     (&["rustix"], &["cli", "secrets"]),
     (
