@@ -91,9 +91,14 @@ pub async fn run(
         drop(served.wait_for(|stop| *stop).await);
     }));
 
+    let secrets = match has(Role::Sender) || has(Role::Inlets) {
+        true => secrets(&config).await?,
+        false => Secrets::default(),
+    };
     let (ended, mut failed) = mpsc::unbounded_channel::<anyhow::Error>();
     let shared = Shared {
         config,
+        secrets,
         limits,
         metrics,
         stop: stop.clone(),
@@ -133,6 +138,7 @@ pub async fn run(
 #[derive(Debug, Clone)]
 struct Shared {
     config: Arc<Config>,
+    secrets: Secrets,
     limits: Limits,
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
@@ -232,8 +238,7 @@ impl Shared {
     }
 
     fn start_sender(&self, ready: Flag, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<JoinHandle<()>> {
-        let secrets = secrets(&self.config)?;
-        let destinations = Arc::new(Destinations::new(&self.config, secrets)?);
+        let destinations = Arc::new(Destinations::new(&self.config, self.secrets.clone())?);
         tokio::spawn(introduce(Arc::clone(&destinations), Arc::clone(&rules.borrow())));
         let surroundings = sender::Surroundings {
             destinations,
@@ -256,7 +261,7 @@ impl Shared {
 
     fn start_inlets(&self, ready: Flag) -> anyhow::Result<JoinHandle<()>> {
         let surroundings = inlets::Surroundings {
-            secrets: secrets(&self.config)?,
+            secrets: self.secrets.clone(),
             config: Arc::clone(&self.config),
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
@@ -285,13 +290,23 @@ async fn introduce(destinations: Arc<Destinations>, rules: RulesInForce) {
     }
 }
 
+/// So long the file of keys is waited for.
+const KEYS_WAIT: Duration = Duration::from_secs(10);
+
 /// The secret store, with the keys that open sealed values where there are any.
-fn secrets(config: &Config) -> anyhow::Result<Secrets> {
+async fn secrets(config: &Config) -> anyhow::Result<Secrets> {
     let secrets = Secrets::new(config.secrets.dir.clone());
     let Some(file) = &config.secrets.key_file else {
         return Ok(secrets);
     };
-    let keys = Keys::read(file).map_err(|error| anyhow::anyhow!("secrets.key_file: {error}"))?;
+    // The volume may hang, which must not hold up a thread that others need.
+    let reading = tokio::task::spawn_blocking({
+        let file = file.clone();
+        move || Keys::read(&file)
+    });
+    let read = tokio::time::timeout(KEYS_WAIT, reading).await;
+    let read = read.with_context(|| format!("secrets.key_file: {} can't be read in time", file.display()))?;
+    let keys = read?.map_err(|error| anyhow::anyhow!("secrets.key_file: {error}"))?;
     match &config.secrets.public_key {
         Some(public) if !keys.fit(public) => anyhow::bail!(
             "secrets.key_file: {} doesn't open what is sealed with secrets.public_key; set both to one key pair",
