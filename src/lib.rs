@@ -27,8 +27,8 @@
 //!
 //! # The modules, in reading order
 //!
-//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`] and [`path`], [`rules`], [`template`] and
-//!   [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
+//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`] and [`path`], [`rules`], [`template`], what
+//!   values are ([`dates`], [`ids`], [`amounts`]), [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - [`batches`], which reads and commits for the loops that write in transactions.
@@ -62,6 +62,7 @@
 //! for what has one implementation.
 
 pub mod admin;
+pub mod amounts;
 pub mod app;
 pub mod batches;
 pub mod cli;
@@ -71,6 +72,7 @@ pub mod delivery;
 pub mod demo;
 pub mod destination;
 pub mod feed;
+pub mod ids;
 pub mod inlet;
 pub mod inlets;
 pub mod kafka;

@@ -221,7 +221,7 @@ impl<'de> Visitor<'de> for EntriesVisitor<'_> {
         let mut entries = Vec::new();
         while let Some(name) = map.next_key_seed(EntryName)? {
             let raw = map.next_value::<&RawValue>()?;
-            let value = scalar(raw.get()).and_then(Scalar::id);
+            let value = scalar(raw.get()).and_then(Scalar::entry);
             // Not even the name is told: in `fields` it is the producer's, and may be anything.
             let value = value.map_err(|why| A::Error::custom(format_args!("a value of fields {why}")))?;
             entries.push((name, value));

@@ -365,6 +365,13 @@ fn names(action: &ActionKind, properties: &Properties, warn: &mut impl FnMut(&st
         if let Some(why) = wrong_name(name) {
             warn(&field, why);
         }
+        if let Property::Template(template) = value
+            && template.is_written_number()
+        {
+            let message = "goes to CleverTap as a text such as \"12,500.00\", which it can't count with; write the placeholder \
+                           without number and money, and make the value a price of the event where it is a text";
+            warn(&field, message.to_owned());
+        }
         let is_nested = matches!(value, Property::List(_) | Property::Object(_));
         // An event's name that a template makes may be Charged.
         let is_item = name == "Items" && event_name.flatten().is_none_or(is_charged);

@@ -26,6 +26,8 @@ pub(super) enum Filter {
     /// The path of the event's currency.
     Money(Path),
     Date(Option<Pattern>),
+    /// Reads a date in a form that somebody names.
+    ReadDate(dates::Form),
     /// At most so many characters.
     Truncate(usize),
     /// Leaves the value as it is; rendering asks whether it stands last.
@@ -53,7 +55,7 @@ pub(super) struct Refusal {
 }
 
 /// Every filter's name, and how it is written.
-const USAGES: [(&str, &str); 10] = [
+const USAGES: [(&str, &str); 11] = [
     ("default", r#"default: "x""#),
     ("upper", "upper"),
     ("lower", "lower"),
@@ -64,6 +66,10 @@ const USAGES: [(&str, &str); 10] = [
     (
         "date",
         r#"date, date: "%d %b %H:%M" or date: "%H:%M", "America/Chicago""#,
+    ),
+    (
+        "read_date",
+        r#"read_date: "%m/%d/%Y", read_date: "serial" (a sheet's day number) or read_date: "epoch""#,
     ),
     ("truncate", "truncate: 80"),
     ("raw", "raw"),
@@ -93,6 +99,10 @@ impl Filter {
                 let unknown = |_| Refusal::of(1, "an unknown time zone; write it as \"America/Chicago\" or \"UTC\"");
                 Filter::Date(Some(Pattern::new(format, TimeZone::get(zone).map_err(unknown)?)?))
             }
+            ("read_date", [Text(form)]) => {
+                let form = dates::Form::parse(form);
+                Filter::ReadDate(form.map_err(|error| Refusal::of(0, format!("the form of dates {error}")))?)
+            }
             ("truncate", [Number(length)]) => match length.parse() {
                 Ok(length) if length > 0 => Filter::Truncate(length),
                 _ => {
@@ -117,6 +127,7 @@ impl Filter {
             Filter::Number(_) => "number",
             Filter::Money(_) => "money",
             Filter::Date(_) => "date",
+            Filter::ReadDate(_) => "read_date",
             Filter::Truncate(_) => "truncate",
             Filter::Raw => "raw",
         }
@@ -148,6 +159,14 @@ impl Filter {
                 time => Value::Time(time),
             },
             Filter::Date(Some(pattern)) => text(pattern.write(instant(&value)?)?),
+            Filter::ReadDate(form) => Value::Time(match &value {
+                Value::Time(time) => *time,
+                Value::Text(written) | Value::Number(written) => {
+                    form.read(written).map_err(|error| error.to_string())?
+                }
+                Value::Money(number) => form.read(&number.to_string()).map_err(|error| error.to_string())?,
+                Value::Bool(_) | Value::Json(_) => return Err(dates::DateError::Unreadable.to_string()),
+            }),
             Filter::Truncate(length) => match cut(&value.to_text(), *length) {
                 Some(shorter) => text(shorter),
                 None => text(value.to_text().into_owned()),
@@ -218,9 +237,8 @@ impl Refusal {
 pub(super) fn instant(value: &Value<'_>) -> Result<Timestamp, String> {
     match value {
         Value::Time(time) => return Ok(*time),
-        Value::Text(text) => dates::parse(text),
-        Value::Number(number) => dates::parse_number(number),
-        Value::Money(number) => dates::parse_number(&number.to_string()),
+        Value::Text(written) | Value::Number(written) => dates::parse(written),
+        Value::Money(number) => dates::parse(&number.to_string()),
         Value::Bool(_) | Value::Json(_) => Err(dates::DateError::Unreadable),
     }
     .map_err(|error| error.to_string())
@@ -292,6 +310,13 @@ fn join(value: &Value<'_>, separator: &str) -> String {
         joined.push_str(&element.to_text());
     }
     joined
+}
+
+/// Whether `join` makes a text of a list without writing lists or objects into it.
+pub(super) fn is_flat_list(value: &Value<'_>) -> bool {
+    let Value::Json(json) = value else { return false };
+    let flat = |element: &serde_json::Value| !element.is_array() && !element.is_object();
+    json.as_array().is_some_and(|list| list.iter().all(flat))
 }
 
 /// `text` cut to `length` characters with `…` as the last, or `None` where it is short enough.

@@ -8,17 +8,22 @@ const LINES_MAX: usize = 500;
 
 /// Modules of the crate, each with those that it may use; what is below may not look up.
 /// Adapters don't know each other, loops don't know each other, and only `app` knows everyone.
-const MAY_USE: [(&str, &[&str]); 28] = [
+const MAY_USE: [(&str, &[&str]); 30] = [
     // Pure: no I/O, no clock, no randomness.
     ("reason", &[]),
     ("yaml", &[]),
     ("path", &[]),
-    ("lead", &["path", "reason"]),
-    ("dates", &["lead"]),
+    ("amounts", &[]),
+    ("dates", &["amounts"]),
+    ("ids", &["amounts"]),
+    ("lead", &["amounts", "dates", "ids", "path", "reason"]),
     ("template", &["dates", "lead", "path"]),
     ("sealed", &[]),
-    ("rules", &["dates", "lead", "path", "sealed", "template"]),
-    ("delivery", &["dates", "lead", "reason", "rules", "template"]),
+    ("rules", &["amounts", "dates", "lead", "path", "sealed", "template"]),
+    (
+        "delivery",
+        &["amounts", "dates", "ids", "lead", "reason", "rules", "template"],
+    ),
     (
         "inlet",
         &["dates", "lead", "path", "reason", "rules", "template", "yaml"],
@@ -99,8 +104,8 @@ const MAY_USE: [(&str, &[&str]); 28] = [
     ("lib", &[]),
 ];
 
-const PURE: [&str; 10] = [
-    "reason", "yaml", "path", "lead", "dates", "template", "sealed", "rules", "delivery", "inlet",
+const PURE: [&str; 12] = [
+    "reason", "yaml", "path", "amounts", "dates", "ids", "lead", "template", "sealed", "rules", "delivery", "inlet",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.

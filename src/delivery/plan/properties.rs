@@ -1,10 +1,11 @@
 //! CleverTap's properties, rendered for one event.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::kinds;
 use crate::lead::{self, LeadEvent};
 use crate::rules::clevertap::OPERATORS;
-use crate::rules::{Properties, Property, Whole};
+use crate::rules::{Nulls, Properties, Property, Whole};
 use crate::template::{OnMissing, Stop, Target};
 
 /// What CleverTap takes besides plain values.
@@ -33,10 +34,10 @@ pub(super) fn render(
             rendered.insert(name.clone(), value);
         }
     }
-    Ok(Value::Object(rendered))
+    kinds::checked(rendered, form).map(Value::Object)
 }
 
-/// `None` for a property that is one placeholder alone and missing: it is left out.
+/// `None` for a property that is one placeholder alone and missing, or an object of nothing but such: it is left out.
 fn property(event: &LeadEvent<'_>, value: &Property, on_missing: OnMissing) -> Result<Option<Value>, Stop> {
     match value {
         Property::Template(template) => template.render_json(event, Target::Clevertap, on_missing),
@@ -55,7 +56,8 @@ fn property(event: &LeadEvent<'_>, value: &Property, on_missing: OnMissing) -> R
                     object.insert(name.clone(), value);
                 }
             }
-            Ok(Some(Value::Object(object)))
+            let is_gone = object.is_empty() && !members.is_empty();
+            Ok((!is_gone).then_some(Value::Object(object)))
         }
     }
 }
@@ -90,6 +92,7 @@ fn insert(
         let renamed = whole.rename.iter().find(|(old, _)| *old == name);
         let name = renamed.map_or(name, |(_, new)| new.clone());
         let value = match value {
+            Value::Null if whole.nulls == Nulls::Delete && form == Form::Profile => json!({"$delete": true}),
             Value::Null => continue,
             Value::Object(operation) if form == Form::Profile && is_operation(&operation) => Value::Object(operation),
             Value::Object(members) => {

@@ -1,3 +1,5 @@
+#![expect(clippy::too_many_lines, reason = "tables are long")]
+
 use super::*;
 use crate::lead::decode::decode;
 use crate::lead::schemas::Schemas;
@@ -192,7 +194,7 @@ fn sent(action: &str, payload: &str) -> Result<Value, String> {
     let value = crate::yaml::documents(&rule).unwrap().remove(0).value;
     let rule = Rule::from_json(&value).unwrap_or_else(|problems| panic!("{action}: {problems:?}"));
     let event = format!(
-        r#"{{"event_id":"e","trigger":"t","occurred_at":1,"lead_id":"L","consumer":{{"city":"Rome","zip":null}},"inlet":"n","payload":{payload}}}"#
+        r#"{{"event_id":"e","trigger":"t","occurred_at":1772723760,"lead_id":"L","consumer":{{"city":"Rome","zip":null}},"inlet":"n","payload":{payload}}}"#
     );
     let schemas = Schemas::new();
     let event = decode(event.as_bytes(), &schemas).unwrap();
@@ -286,4 +288,306 @@ fn a_purchase_has_its_items() {
         sent(literal, payload).unwrap().to_string(),
         r#"{"Items":[{"Name":"Charged"}]}"#
     );
+}
+
+/// The record that a CleverTap action makes of an inlet's event with this payload.
+fn told(action: &str, occurred_at: &str, payload: &str) -> Result<Value, String> {
+    let rule = format!("{{id: r, trigger: t, scope: {{level: inlet, id: n}}, action: {{account: acme, {action}}}}}");
+    let value = crate::yaml::documents(&rule).unwrap().remove(0).value;
+    let rule = Rule::from_json(&value).unwrap_or_else(|problems| panic!("{action}: {problems:?}"));
+    let event = format!(
+        r#"{{"event_id":"e","trigger":"t","occurred_at":{occurred_at},"lead_id":"L","inlet":"n","payload":{payload}}}"#
+    );
+    let schemas = Schemas::new();
+    let event = decode(event.as_bytes(), &schemas).unwrap();
+    let source = Source {
+        topic: "lead-events",
+        partition: 0,
+        offset: 0,
+    };
+    match plan(&event, &Versioned { rule, version: 1 }, source, 1) {
+        Planned::Job(job) => Ok(serde_json::from_str(&job.body).unwrap()),
+        Planned::Failed { outcome, detail } => {
+            assert_eq!(outcome.reason.as_deref(), Some("template_failed"));
+            Err(detail)
+        }
+        Planned::Settled(outcome) => panic!("{action}: {}", outcome.result.as_str()),
+    }
+}
+
+#[test]
+fn an_identity_is_a_text_or_a_number() {
+    let of = |action: &str, payload: &str| told(&format!("type: clevertap_profile, {action}"), "1772723760", payload);
+    for (action, payload, identity) in [
+        ("identity: '{{$.id}}'", r#"{"id":"ana@example.com"}"#, "ana@example.com"),
+        ("identity: '{{$.id}}'", r#"{"id":" ana "}"#, "ana"),
+        ("identity: '{{$.id}}'", r#"{"id":4711}"#, "4711"),
+        ("identity: '{{$.id | lower}}'", r#"{"id":4711.0}"#, "4711"),
+        ("identity: '{{$.id}}'", r#"{"id":8.4512377E7}"#, "84512377"),
+        ("identity: '{{$.ids | join: \"-\"}}'", r#"{"ids":[1,"b",null]}"#, "1-b"),
+        ("identity: '{{$.id | default: \"d\"}}'", r#"{"id":[]}"#, "d"),
+        // Part of a text a boolean can't be taken for the id.
+        ("identity: '{{$.id}}:{{$.vip}}'", r#"{"id":7,"vip":true}"#, "7:true"),
+    ] {
+        assert_eq!(of(action, payload).unwrap()["identity"], identity, "{action} {payload}");
+    }
+    for bad in [r#"{"a":"SECRET"}"#, r#"["SECRET"]"#, "[]", "{}", "true", "1e+21"] {
+        for template in [
+            "{{$.id}}",
+            "{{$.id | lower}}",
+            "{{$.id | upper}}",
+            "{{$.id | truncate: 99}}",
+            "{{$.id | raw}}",
+        ] {
+            for field in ["identity", "object_id"] {
+                let failed = of(&format!("{field}: '{template}'"), &format!(r#"{{"id":{bad}}}"#)).unwrap_err();
+                assert!(
+                    failed.contains(&format!("{field}: $.id ")),
+                    "{template} {bad}: {failed}"
+                );
+                assert!(!failed.contains("SECRET"), "{failed}");
+            }
+        }
+    }
+    let nested = of("identity: 'x-{{$.id}}'", r#"{"id":{"a":1}}"#).unwrap_err();
+    assert!(nested.contains("identity: $.id must be a text or a number"), "{nested}");
+    let objects = of("identity: '{{$.ids | join: \",\"}}'", r#"{"ids":[{"a":1}]}"#).unwrap_err();
+    assert!(objects.contains("identity: $.ids must be"), "{objects}");
+    for (text, why) in [
+        ("SECRET\u{fffd}".to_owned(), "U+FFFD"),
+        ("SECRET\\u0000".to_owned(), "control character"),
+        ("SECRET\\nx".to_owned(), "control character"),
+        ("SECRET".repeat(100), "longer than 512 bytes"),
+        ("  ".to_owned(), "is missing"),
+    ] {
+        let failed = of("identity: '{{$.id}}'", &format!(r#"{{"id":"{text}"}}"#)).unwrap_err();
+        assert!(
+            failed.contains(why) && failed.contains("identity: {{$.id}}"),
+            "{failed}"
+        );
+        assert!(!failed.contains("SECRET"), "{failed}");
+    }
+    // What happened has a name, too.
+    let event = |payload: &str| {
+        let action = "type: clevertap_event, identity: x, event_name: '{{$.name}}'";
+        told(action, "1772723760", payload)
+    };
+    assert_eq!(event(r#"{"name":"Sold"}"#).unwrap()["evtName"], "Sold");
+    for bad in ["{}", "[1]", "false"] {
+        let failed = event(&format!(r#"{{"name":{bad}}}"#)).unwrap_err();
+        assert!(failed.contains("event_name: $.name must be"), "{failed}");
+    }
+}
+
+#[test]
+fn what_is_sent_happened_between_2000_and_2100() {
+    let of = |created_at: &str, occurred_at: &str, payload: &str| {
+        let action = format!("type: clevertap_event, identity: x, event_name: Sold{created_at}");
+        told(&action, occurred_at, payload).map(|record| record["ts"].as_i64().unwrap())
+    };
+    let created_at = ", created_at: '{{$.at}}'";
+    for (at, ts) in [
+        ("946684800", 946_684_800),
+        ("4102444800", 4_102_444_800),
+        ("\"19991231T235959\"", -1),
+        ("\"2000-01-01\"", 946_684_800),
+        ("20260305", 1_772_668_800),
+        ("\"20260305T151600Z\"", 1_772_723_760),
+        ("1772723760123456", 1_772_723_760),
+        ("946684799", -1),
+        ("4102444801", -1),
+        ("\"1970-01-01T00:00:00Z\"", -1),
+        ("\"0001-01-01T00:00:00Z\"", -1),
+    ] {
+        let read = of(created_at, "1772723760", &format!(r#"{{"at":{at}}}"#));
+        if ts > 0 {
+            assert_eq!(read, Ok(ts), "{at}");
+        } else {
+            let failed = read.unwrap_err();
+            assert!(failed.contains("created_at: {{$.at}} is not between"), "{at}: {failed}");
+        }
+    }
+    for at in [
+        "45123.5",
+        "19901332",
+        "\"45911.32361\"",
+        "1",
+        "1772723760123456789",
+        "202603051516",
+    ] {
+        let failed = of(created_at, "1772723760", &format!(r#"{{"at":{at}}}"#)).unwrap_err();
+        assert!(
+            failed.contains("{{$.at}}") && failed.contains("read_date"),
+            "{at}: {failed}"
+        );
+    }
+    let read_date = ", created_at: '{{$.at | read_date: \"serial\"}}'";
+    assert_eq!(of(read_date, "1772723760", r#"{"at":45123.5}"#), Ok(1_689_508_800));
+    let failed = of("", "\"1970-01-21T00:00:00Z\"", "{}").unwrap_err();
+    assert!(failed.contains("occurred_at is not between"), "{failed}");
+    // Other dates need only be readable.
+    let born = "type: clevertap_profile, identity: x, properties: {DOB: '{{$.dob | date}}'}";
+    let profile = told(born, "1772723760", r#"{"dob":"19600115"}"#).unwrap();
+    assert_eq!(profile["profileData"]["DOB"], "$D_-314409600");
+}
+
+#[test]
+fn operators_and_lists_get_what_they_take_or_fail_by_name() {
+    let of = |properties: &str, payload: &str| {
+        let action = format!("type: clevertap_profile, identity: x, properties: {properties}");
+        told(&action, "1772723760", payload).map(|record| record["profileData"].clone())
+    };
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    for (properties, payload, sent) in [
+        (
+            "{T: {$add: '{{$.x}}'}}",
+            r#"{"x":["a",5,true,null]}"#,
+            r#"{"T":{"$add":["a","5","true"]}}"#,
+        ),
+        ("{T: {$add: ['{{$.x}}']}}", r#"{"x":5}"#, r#"{"T":{"$add":["5"]}}"#),
+        ("{T: {$incr: '{{$.x}}'}}", r#"{"x":"5.50"}"#, r#"{"T":{"$incr":5.5}}"#),
+        ("{T: {$decr: '{{$.x}}'}}", r#"{"x":5}"#, r#"{"T":{"$decr":5}}"#),
+        ("{T: ['{{$.x}}', b]}", r#"{"x":5}"#, r#"{"T":["5","b"]}"#),
+        // What comes to nothing is left out, rather than sent as an empty object.
+        ("{T: {$add: ['{{$.gone}}']}}", "{}", "{}"),
+        ("{T: {$add: '{{$.gone}}'}, H: {City: '{{$.gone}}'}}", "{}", "{}"),
+        ("{T: {$remove: '{{$.x}}'}}", r#"{"x":[null]}"#, "{}"),
+        (
+            "{from: $.payload}",
+            r#"{"P":{"$incr":5},"Q":{"$delete":true}}"#,
+            r#"{"P":{"$incr":5},"Q":{"$delete":true}}"#,
+        ),
+        (
+            "{from: $.payload}",
+            r#"{"Email":null,"a":{"b":null,"c":1}}"#,
+            r#"{"a c":1}"#,
+        ),
+        (
+            "{from: $.payload, nulls: delete, drop: [z]}",
+            r#"{"Email":null,"a":{"b":null,"c":1},"z":null}"#,
+            r#"{"Email":{"$delete":true},"a b":{"$delete":true},"a c":1}"#,
+        ),
+    ] {
+        assert_eq!(of(properties, payload), Ok(json(sent)), "{properties}");
+    }
+    for (properties, payload, why) in [
+        (
+            "{T: {$add: '{{$.x}}'}}",
+            r#"{"x":"SECRET"}"#,
+            "properties.T.$add must be a list of texts",
+        ),
+        (
+            "{T: {$set: '{{$.x}}'}}",
+            r#"{"x":{"a":"SECRET"}}"#,
+            "properties.T.$set must be a list of texts",
+        ),
+        (
+            "{T: {$set: '{{$.x}}'}}",
+            r#"{"x":[]}"#,
+            "properties.T.$set must not be an empty list",
+        ),
+        (
+            "{T: {$remove: '{{$.x}}'}}",
+            r#"{"x":[["SECRET"]]}"#,
+            "properties.T.$remove[0] must be a text",
+        ),
+        (
+            "{T: {$incr: '{{$.x}}'}}",
+            r#"{"x":"SECRET"}"#,
+            "properties.T.$incr must be a number",
+        ),
+        (
+            "{T: {$incr: '{{$.x}}'}}",
+            r#"{"x":"12,500.00"}"#,
+            "properties.T.$incr must be a number",
+        ),
+        (
+            "{T: {$decr: '{{$.x}}'}}",
+            r#"{"x":[5]}"#,
+            "properties.T.$decr must be a number",
+        ),
+        (
+            "{T: '{{$.x}}'}",
+            r#"{"x":{"$add":"SECRET"}}"#,
+            "properties.T.$add must be a list of texts",
+        ),
+        (
+            "{T: '{{$.x}}'}",
+            r#"{"x":{"$delete":"SECRET"}}"#,
+            "properties.T.$delete must be true",
+        ),
+        (
+            "{T: '{{$.x}}'}",
+            r#"{"x":{"$add":["a"],"$incr":1}}"#,
+            "properties.T must hold one operator alone",
+        ),
+        (
+            "{T: '{{$.x}}'}",
+            r#"{"x":{"$push":"SECRET"}}"#,
+            "properties.T holds a member that begins with $",
+        ),
+        (
+            "{T: ['{{$.x}}']}",
+            r#"{"x":{"a":"SECRET"}}"#,
+            "properties.T[0] must be a text",
+        ),
+        (
+            "{from: $.payload}",
+            r#"{"T":{"$add":"SECRET"}}"#,
+            "properties.T.$add must be a list of texts",
+        ),
+        (
+            "{Email: '{{$.x}}'}",
+            r#"{"x":["SECRET"]}"#,
+            "properties.Email must be a text",
+        ),
+        (
+            "{Phone: '{{$.x}}'}",
+            r#"{"x":15125550123}"#,
+            "properties.Phone must be a text",
+        ),
+        ("{Name: '{{$.x}}'}", r#"{"x":true}"#, "properties.Name must be a text"),
+    ] {
+        let failed = of(properties, payload).unwrap_err();
+        assert!(
+            failed.contains(why) && !failed.contains("SECRET"),
+            "{properties}: {failed}"
+        );
+    }
+}
+
+#[test]
+fn a_purchase_has_an_amount_that_is_a_number_and_items_that_are_a_list() {
+    let of = |payload: &str| {
+        let action = "type: clevertap_event, identity: x, event_name: Charged, properties: {Amount: '{{$.a}}', Items: '{{$.i}}', X: '{{$.x}}'}";
+        told(action, "1772723760", payload).map(|record| record["evtData"].to_string())
+    };
+    assert_eq!(
+        of(r#"{"a":"12500.00","i":[{"Name":"x"}]}"#).unwrap(),
+        r#"{"Amount":12500,"Items":[{"Name":"x"}]}"#
+    );
+    assert_eq!(of(r#"{"a":12500.50}"#).unwrap(), r#"{"Amount":12500.50}"#);
+    for (payload, why) in [
+        (r#"{"a":"12,500.00"}"#, "properties.Amount must be a number"),
+        (r#"{"a":"$5"}"#, "properties.Amount must be a number"),
+        (r#"{"a":true}"#, "properties.Amount must be a number"),
+        (r#"{"a":[1]}"#, "properties.Amount must be a number"),
+        (r#"{"i":"SECRET"}"#, "properties.Items must be a list of objects"),
+        (r#"{"i":["SECRET"]}"#, "properties.Items must be a list of objects"),
+        (
+            r#"{"i":{"Name":"SECRET"}}"#,
+            "properties.Items must be a list of objects",
+        ),
+        (
+            r#"{"i":[{"Name":["SECRET"]}]}"#,
+            "properties.Items must be a list of objects",
+        ),
+        (r#"{"x":{"a":"SECRET"}}"#, "properties.X is a list or an object"),
+    ] {
+        let failed = of(payload).unwrap_err();
+        assert!(
+            failed.contains(why) && !failed.contains("SECRET"),
+            "{payload}: {failed}"
+        );
+    }
 }

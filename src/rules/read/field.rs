@@ -12,7 +12,7 @@ use super::SECRET_FIELDS;
 use crate::rules::{Problem, Secret, SecretName};
 use crate::sealed::Sealed;
 use crate::template::Template;
-use crate::{dates, lead};
+use crate::{amounts, dates};
 
 #[derive(Default)]
 pub(crate) struct Reader {
@@ -238,7 +238,7 @@ impl Reader {
             Value::String(text) => text,
             _ => "",
         };
-        match lead::decimal(text) {
+        match amounts::decimal(text) {
             Some(number) => Some(number),
             None => self.refuse(field, "needs a number of at most 28 digits, such as 25 or 99.5"),
         }
