@@ -16,6 +16,7 @@ use crate::rules::SecretName;
 use crate::rules::condition::Condition;
 
 mod canonical;
+mod change_event;
 mod decode;
 mod fields;
 mod outbound;
@@ -90,6 +91,8 @@ struct Mapping {
     split: Option<Path>,
     /// Where the record proper stands; the first that leads somewhere counts. Empty: as it is.
     unwrap: Vec<Unwrap>,
+    /// What the header of Salesforce's change events says of the fields is done to them.
+    change_event: bool,
     /// Empty cells are left out.
     drop_empty: bool,
     /// Columns that hold dates, and their form.
@@ -317,6 +320,9 @@ impl Mapping {
             return Err("unwrap: the record is no object".to_owned());
         };
         let mut members = members.clone();
+        if self.change_event {
+            change_event::settle(&mut members).map_err(|why| format!("change_event: {why}"))?;
+        }
         if self.drop_empty {
             members.retain(|_, value| {
                 !matches!(value, Value::Null) && value.as_str().is_none_or(|text| !text.trim().is_empty())

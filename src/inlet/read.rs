@@ -18,6 +18,7 @@ const MAPPING_FIELDS: &[&str] = &[
     "decode",
     "split",
     "unwrap",
+    "change_event",
     "drop_empty",
     "dates",
     "when",
@@ -209,6 +210,7 @@ impl Reader {
             .collect();
         let split = self.path(mapping, "split");
         let explode = self.path(mapping, "explode");
+        let change_event = self.flag(mapping, "change_event").unwrap_or(false);
         let drop_empty = self.flag(mapping, "drop_empty").unwrap_or(false);
         let dates = self.dates(mapping);
         let when = self.all(mapping, "when");
@@ -220,6 +222,7 @@ impl Reader {
             decode: decode.into_iter().collect::<Option<_>>()?,
             split,
             unwrap: unwrap.into_iter().collect::<Option<_>>()?,
+            change_event,
             drop_empty,
             dates,
             when,

@@ -228,6 +228,32 @@ fn change_events_explode_in_every_wrapper_and_gaps_say_why() {
 }
 
 #[test]
+fn a_diff_is_no_value_and_a_cleared_field_is_null() {
+    let crm = inlet("{name: crm, preset: salesforce, kind: topic, topic: salesforce.Contact}");
+    let cometd = r#"{"schema":"Jx8H","payload":{"LastModifiedDate":"2026-03-05T15:16:00.000Z","Description":{"diff":"--- \n+++ 682b8747\n@@ -2,1 +2,1 @@\n-Old line of the note.\n+New line of the note.\n"},"ChangeEventHeader":{"entityName":"Contact","recordIds":["003A"],"changeType":"UPDATE","transactionKey":"tk2","sequenceNumber":1,"commitTimestamp":1772723760000,"diffFields":["Description"],"changedFields":["Description","LastModifiedDate"]}},"event":{"replayId":2}}"#;
+    let pubsub = r#"{"ChangeEventHeader":{"entityName":"Contact","recordIds":["003A"],"changeType":"UPDATE","transactionKey":"tk3","sequenceNumber":1,"commitTimestamp":1772723760000,"nulledFields":[],"diffFields":["0x010000"],"changedFields":["0x410000"]},"Name":null,"Description":"--- \n+++ 682b8747ccdb93b5\n@@ -2,1 +2,1 @@\n-Old line of the note.\n+New line of the note.\n","LastModifiedDate":1772723760000}"#;
+    for body in [cometd, pubsub] {
+        let payload = &one(&crm, body)["payload"];
+        assert_eq!(payload["diff_fields"], json!(["Description"]), "{payload}");
+        assert!(
+            payload.get("Description").is_none() && payload.get("Name").is_none(),
+            "{payload}"
+        );
+        assert!(payload.get("LastModifiedDate").is_some() && payload.get("ChangeEventHeader").is_some());
+        assert!(!payload.to_string().contains("New line"), "{payload}");
+    }
+    let nulled = pubsub.replace(r#""nulledFields":[]"#, r#""nulledFields":["0x02"]"#);
+    let (events, refused) = take(&crm, &received(&nulled));
+    assert!(
+        events.is_empty() && refused[0].starts_with("change_event: ChangeEventHeader.nulledFields: "),
+        "{refused:?}"
+    );
+    let in_order = nulled.replace("0x010000", "0x04").replace("0x410000", "0x0e");
+    assert_eq!(one(&crm, &in_order)["payload"]["Name"], Value::Null);
+    assert!(one(&crm, &in_order)["payload"].get("Name").is_some());
+}
+
+#[test]
 fn outbound_messages_give_a_record_for_each_notification() {
     let crm = inlet(
         "{name: won, preset: salesforce, kind: http, event: {trigger: salesforce.record_updated}, secrets: [{secret: s}]}",

@@ -89,10 +89,17 @@ fn insert(
         if whole.drop.contains(&name) {
             continue;
         }
-        let renamed = whole.rename.iter().find(|(old, _)| *old == name);
-        let name = renamed.map_or(name, |(_, new)| new.clone());
+        let own = name;
+        let renamed = whole.rename.iter().find(|(old, _)| *old == own);
+        let name = renamed.map_or_else(|| own.clone(), |(_, new)| new.clone());
         let value = match value {
-            Value::Null if whole.nulls == Nulls::Delete && form == Form::Profile => json!({"$delete": true}),
+            Value::Null if whole.nulls == Nulls::Delete && form == Form::Profile => {
+                // Of an object that is null as a whole, the members are known by the names they are renamed from.
+                let within = |old: &str| old.strip_prefix(&own).is_some_and(|rest| rest.starts_with(' '));
+                let members = whole.rename.iter().filter(|(old, _)| within(old));
+                into.extend(members.map(|(_, new)| (new.clone(), json!({"$delete": true}))));
+                json!({"$delete": true})
+            }
             Value::Null => continue,
             Value::Object(operation) if form == Form::Profile && is_operation(&operation) => Value::Object(operation),
             Value::Object(members) => {

@@ -467,6 +467,11 @@ fn operators_and_lists_get_what_they_take_or_fail_by_name() {
             r#"{"Email":null,"a":{"b":null,"c":1},"z":null}"#,
             r#"{"Email":{"$delete":true},"a b":{"$delete":true},"a c":1}"#,
         ),
+        (
+            "{from: $.payload, nulls: delete, rename: {Home City: City, Homepage: Page}}",
+            r#"{"Home":null,"Homepage":"x"}"#,
+            r#"{"City":{"$delete":true},"Home":{"$delete":true},"Page":"x"}"#,
+        ),
     ] {
         assert_eq!(of(properties, payload), Ok(json(sent)), "{properties}");
     }
