@@ -415,4 +415,6 @@ fn number(text: &str) -> serde_json::Value {
 }
 
 #[cfg(test)]
+pub(crate) mod any;
+#[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::fmt::strtime::{self, BrokenDownTime};
 use jiff::tz::{Offset, TimeZone};
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
@@ -106,6 +106,6 @@ fn serial(text: &str) -> Result<Timestamp, DateError> {
         .and_then(|millis| millis.round().to_i64());
     let first = Timestamp::constant(-2_209_161_600, 0);
     millis
-        .and_then(|millis| first.checked_add(millis.milliseconds()).ok())
+        .and_then(|millis| first.checked_add(SignedDuration::from_millis(millis)).ok())
         .ok_or(DateError::Serial)
 }

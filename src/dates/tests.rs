@@ -205,6 +205,7 @@ fn forms_that_somebody_names() {
         ("3/5/2018 and more", "%m/%d/%Y", misfit("%m/%d/%Y")),
         ("SECRET", "serial", DateError::Serial),
         ("1e20", "serial", DateError::Serial),
+        ("19901332", "serial", DateError::Serial),
         ("2018-03-05", "epoch", DateError::Epoch),
         ("1e20", "epoch", DateError::Epoch),
     ] {
@@ -314,6 +315,16 @@ proptest! {
             (Ok(read), Some(seconds)) => prop_assert!(read.as_second().unsigned_abs().abs_diff(seconds) <= 1),
             (Ok(_), None) => prop_assert_eq!(text.len(), 8, "only a day has so few digits"),
             (Err(error), seconds) => prop_assert_eq!(seconds.is_some(), error == DateError::TwoWays),
+        }
+    }
+
+    #[test]
+    fn no_number_makes_a_form_panic(number in "-?[0-9]{1,28}(\\.[0-9]{1,5})?", text in "\\PC{0,20}") {
+        for form in ["serial", "epoch", "%Y%m%d", "%s", "%m/%d/%y %H:%M"] {
+            let form = Form::parse(form).unwrap();
+            for text in [&number, &text] {
+                prop_assert_eq!(form.read(text), form.read(&format!(" {text} ")));
+            }
         }
     }
 

@@ -5,6 +5,8 @@ use crate::lead::schemas::{SchemaId, Schemas};
 use crate::reason::Reason;
 use crate::yaml;
 
+mod kinds;
+
 const NOW: &str = "2026-03-05T15:16:00Z";
 
 fn inlet(entry: &str) -> Inlet {

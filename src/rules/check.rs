@@ -335,8 +335,23 @@ fn destination(action: &ActionKind, warn: &mut impl FnMut(&str, String)) {
                 let message = "is the same for every event; write a placeholder, such as {{$.consumer.email}}";
                 warn(&format!("action.{name}"), message.into());
             }
+            never_an_id(&format!("action.{name}"), template, warn);
+            if let ActionKind::ClevertapEvent { event_name, .. } = action {
+                never_an_id("action.event_name", event_name, warn);
+            }
         }
         ActionKind::SlackMessage { .. } | ActionKind::SlackWebhook { .. } => {}
+    }
+}
+
+/// A path whose value is no text and no number, so that every record would be a dead letter.
+fn never_an_id(field: &str, template: &Template, warn: &mut impl FnMut(&str, String)) {
+    let mut paths = template.paths().filter(|_| template.is_one_placeholder());
+    if let Some(path) = paths.find(|path| matches!(kind(path), Some(Kind::Bool | Kind::Record))) {
+        warn(
+            field,
+            format!("{path} is a boolean or a record and names nobody; name a text, such as $.lead_id"),
+        );
     }
 }
 

@@ -1,6 +1,10 @@
 #![expect(clippy::too_many_lines, reason = "tables are long")]
 
+use proptest::prelude::*;
+use proptest::sample::Index;
+
 use super::*;
+use crate::lead::any::{NESTED, json as any_json, put};
 use crate::lead::decode::decode;
 use crate::lead::schemas::Schemas;
 
@@ -594,5 +598,120 @@ fn a_purchase_has_an_amount_that_is_a_number_and_items_that_are_a_list() {
             failed.contains(why) && !failed.contains("SECRET"),
             "{payload}: {failed}"
         );
+    }
+}
+
+/// Actions that ask for everything of an event, each of which [`KINDS_EVENT`] is planned with.
+const KINDS_ACTIONS: [&str; 9] = [
+    "type: slack_message, token: {secret: bot}, to: {channel: C1}, text: '{{$.lead_id}} {{$.payload}} {{$.price | money}}'",
+    "type: slack_webhook, url: {secret: hook}, text: '{{$.at | date: \"%H\"}} {{$.tags | join: \", \"}}'",
+    "type: clevertap_profile, account: acme, identity: '{{$.lead_id}}', properties: {from: $.payload}",
+    "type: clevertap_profile, account: acme, identity: '{{$.who | lower}}', created_at: '{{$.at}}', properties: {from: $.payload, nulls: delete}",
+    "type: clevertap_profile, account: acme, object_id: 'o-{{$.who}}', properties: {Tags: {$add: '{{$.tags}}'}, Points: {$incr: '{{$.points}}'}, \
+     Name: '{{$.who}}', All: ['{{$.who}}', '{{$.at}}'], Born: '{{$.at | date}}', Home: {City: '{{$.who}}'}, Any: '{{$.tags}}'}",
+    "type: clevertap_event, account: acme, identity: '{{$.who}}', event_name: '{{$.what}}', properties: {A: '{{$.tags}}', B: '{{$.price}}'}",
+    "type: clevertap_event, account: acme, identity: '{{$.buyer.id}}', event_name: Charged, created_at: '{{$.at | read_date: \"epoch\"}}', \
+     properties: {Amount: '{{$.points}}', Items: '{{$.items}}'}",
+    "type: clevertap_event, account: acme, identity: '{{$.who | default: \"d\"}}', event_name: Sold, created_at: '{{$.call.started_at}}', \
+     properties: {from: $.payload}",
+    "type: clevertap_event, account: acme, identity: '{{$.tags | join: \"-\"}}', event_name: Sold",
+];
+
+const KINDS_EVENT: &str = r#"{"event_id":"e","trigger":"t","occurred_at":"2026-03-05T15:16:00Z","lead_id":"L","buyer":{"id":5},"price":"12.50",
+    "call":{"started_at":1772723760},"fields":{"zip":"78701"},"inlet":"n",
+    "payload":{"who":"ana","what":"Sold","at":1772723760,"tags":["a","b"],"points":5,"items":[{"Name":"x","Price":5}],"Op":{"$add":["x"]},"n":null}}"#;
+
+/// What a record must be, whatever the event held.
+fn check_record(body: &str) -> Result<(), TestCaseError> {
+    let record: Value = serde_json::from_str(body).unwrap();
+    let Some(kind) = record["type"].as_str() else {
+        return Ok(());
+    };
+    let id = record
+        .get("identity")
+        .or(record.get("objectId"))
+        .and_then(Value::as_str);
+    let is_good = |id: &str| {
+        !id.trim().is_empty() && !id.contains(char::is_control) && !id.contains(['\u{fffd}', NESTED]) && id.len() <= 512
+    };
+    prop_assert!(id.is_some_and(is_good), "{}", body);
+    prop_assert!(!matches!(id, Some("true" | "false" | "[]" | "{}")), "{}", body);
+    let ts = record["ts"].as_i64();
+    prop_assert!(
+        ts.is_some_and(|ts| (946_684_800..=4_102_444_800).contains(&ts)),
+        "{}",
+        body
+    );
+    if kind == "event" {
+        prop_assert!(!record["evtName"].as_str().unwrap().contains(NESTED), "{}", body);
+        let charged = record["evtName"] == "Charged";
+        for (name, value) in record["evtData"].as_object().unwrap() {
+            let is_item = |item: &Value| {
+                item.as_object()
+                    .is_some_and(|item| item.values().all(|v| !v.is_array() && !v.is_object()))
+            };
+            match name.as_str() {
+                "Items" if charged => prop_assert!(
+                    value.as_array().is_some_and(|list| list.iter().all(is_item)),
+                    "{}",
+                    body
+                ),
+                "Amount" if charged => prop_assert!(value.is_number() || value.is_null(), "{}", body),
+                _ => prop_assert!(!value.is_array() && !value.is_object(), "{}", body),
+            }
+        }
+        return Ok(());
+    }
+    for (name, value) in record["profileData"].as_object().unwrap() {
+        let is_texts = |list: &Value| list.as_array().is_some_and(|list| list.iter().all(Value::is_string));
+        let is_sound = match value {
+            Value::Object(members) => members.iter().all(|(operator, operand)| match operator.as_str() {
+                "$add" | "$remove" | "$set" => is_texts(operand) && members.len() == 1,
+                "$incr" | "$decr" => operand.is_number() && members.len() == 1,
+                "$delete" => operand == true && members.len() == 1,
+                other => !other.starts_with('$'),
+            }),
+            Value::Array(_) => is_texts(value),
+            value => name != "Name" || value.is_string() || value.is_null(),
+        };
+        prop_assert!(is_sound, "{}: {}", name, body);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn what_is_sent_has_an_id_and_a_time_or_its_place_is_told(
+        values in proptest::collection::vec((any::<Index>(), any_json()), 1..4)
+    ) {
+        let mut event: Value = serde_json::from_str(KINDS_EVENT).unwrap();
+        put(&mut event, values);
+        let json = event.to_string();
+        let schemas = Schemas::new();
+        let event = match decode(json.as_bytes(), &schemas) {
+            Ok(event) => event,
+            Err(error) => {
+                prop_assert_eq!(error.reason(), Some(Reason::InvalidEvent));
+                prop_assert!(!error.detail().contains("SECRET"), "{}", error);
+                return Ok(());
+            }
+        };
+        for action in KINDS_ACTIONS {
+            let rule = format!("{{id: r, trigger: t, scope: {{level: inlet, id: n}}, action: {{{action}}}}}");
+            let value = crate::yaml::documents(&rule).unwrap().remove(0).value;
+            let rule = Rule::from_json(&value).unwrap_or_else(|problems| panic!("{action}: {problems:?}"));
+            let source = Source { topic: "t", partition: 0, offset: 0 };
+            match plan(&event, &Versioned { rule, version: 1 }, source, 1) {
+                Planned::Job(job) => check_record(&job.body)?,
+                Planned::Failed { detail, .. } => {
+                    let names_it = detail.contains("$.") || detail.contains("properties.") || detail.contains("occurred_at");
+                    prop_assert!(names_it, "{}", detail);
+                    prop_assert!(!detail.contains("SECRET"), "{}", detail);
+                }
+                Planned::Settled(_) => {}
+            }
+        }
     }
 }

@@ -314,6 +314,14 @@ fn destinations_that_look_wrong() {
             "action.properties['a b'][0].c",
         ),
         (
+            "type: clevertap_profile, account: acme, identity: '{{$.consumer | lower}}'",
+            "action.identity",
+        ),
+        (
+            "type: clevertap_event, account: acme, identity: '{{$.buyer.id}}', event_name: '{{$.is_test}}'",
+            "action.event_name",
+        ),
+        (
             "type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: '{{$.x}}'",
             "action.event_name",
         ),
