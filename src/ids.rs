@@ -16,6 +16,20 @@ pub const IDENTITY_BYTES_MAX: usize = 512;
 /// What is no id at all.
 pub const WRONG_KIND: &str = "must be a text or a number, not a list, an object or a boolean";
 
+/// What programs write where they have no value: whoever came without an id would be one and the same person.
+const NO_VALUES: [&str; 10] = [
+    "null",
+    "undefined",
+    "none",
+    "nil",
+    "nan",
+    "true",
+    "false",
+    "[]",
+    "{}",
+    "[object object]",
+];
+
 /// Beyond this a float no longer holds every whole number.
 const FLOAT_EXACT_MAX: u64 = 1 << 53;
 
@@ -60,6 +74,9 @@ pub fn wrong_identity(text: &str) -> Option<&'static str> {
     }
     if text.len() > IDENTITY_BYTES_MAX {
         return Some("is longer than 512 bytes");
+    }
+    if NO_VALUES.iter().any(|written| text.trim().eq_ignore_ascii_case(written)) {
+        return Some("is the text of a missing value, such as null or undefined");
     }
     wrong_text(text)
 }
@@ -113,7 +130,8 @@ mod tests {
             "ana@example.com",
             "+15125550123",
             "Ünï-🙂",
-            "true",
+            "0",
+            "Nullmeier",
             "[1]",
             &"x".repeat(512),
         ] {

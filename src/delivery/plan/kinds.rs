@@ -43,7 +43,7 @@ fn of_profile(place: &str, value: Value) -> Result<Option<Value>, Stop> {
             }
             Some(Value::Object(checked))
         }
-        value => Some(value),
+        value => Some(finite(place, value)?),
     })
 }
 
@@ -104,7 +104,7 @@ fn amount(place: &str, value: Value) -> Result<Value, Stop> {
 /// A number, or the number that a text says.
 fn number(place: &str, value: Value) -> Result<Value, Stop> {
     let number = match &value {
-        Value::Number(_) => return Ok(value),
+        Value::Number(_) => return finite(place, value),
         Value::String(text) => amounts::decimal(text.trim()),
         _ => None,
     };
@@ -117,11 +117,15 @@ fn number(place: &str, value: Value) -> Result<Value, Stop> {
 fn items(place: &str, value: Value) -> Result<Value, Stop> {
     let is_item = |item: &Value| {
         let members = item.as_object();
-        members.is_some_and(|members| members.values().all(|value| !value.is_array() && !value.is_object()))
+        let is_plain = |value: &Value| match value {
+            Value::Number(number) => number.as_f64().is_some(),
+            value => !value.is_array() && !value.is_object(),
+        };
+        members.is_some_and(|members| members.values().all(is_plain))
     };
     match &value {
         Value::Array(items) if items.iter().all(is_item) => Ok(value),
-        _ => fail(place, "must be a list of objects that hold no further lists or objects"),
+        _ => fail(place, "must be a list of objects that hold texts, numbers and booleans"),
     }
 }
 
@@ -131,6 +135,14 @@ fn scalar(place: &str, value: Value) -> Result<Value, Stop> {
             place,
             "is a list or an object, which CleverTap takes in an event as Items of Charged alone",
         ),
+        value => finite(place, value),
+    }
+}
+
+/// Whatever but a number so large that who reads it as a float has none.
+fn finite(place: &str, value: Value) -> Result<Value, Stop> {
+    match value {
+        Value::Number(number) if number.as_f64().is_none() => fail(place, "is a number beyond what CleverTap can hold"),
         value => Ok(value),
     }
 }

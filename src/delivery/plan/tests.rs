@@ -363,6 +363,8 @@ fn an_identity_is_a_text_or_a_number() {
         ("SECRET\\nx".to_owned(), "control character"),
         ("SECRET".repeat(100), "longer than 512 bytes"),
         ("  ".to_owned(), "is missing"),
+        ("undefined".to_owned(), "text of a missing value"),
+        ("[object Object]".to_owned(), "text of a missing value"),
     ] {
         let failed = of("identity: '{{$.id}}'", &format!(r#"{{"id":"{text}"}}"#)).unwrap_err();
         assert!(
@@ -592,6 +594,9 @@ fn a_purchase_has_an_amount_that_is_a_number_and_items_that_are_a_list() {
             "properties.Items must be a list of objects",
         ),
         (r#"{"x":{"a":"SECRET"}}"#, "properties.X is a list or an object"),
+        (r#"{"x":1e400}"#, "properties.X is a number beyond"),
+        (r#"{"a":1e400}"#, "properties.Amount is a number beyond"),
+        (r#"{"i":[{"Price":1e400}]}"#, "properties.Items must be a list of objects"),
     ] {
         let failed = of(payload).unwrap_err();
         assert!(
