@@ -22,6 +22,7 @@ mod dead_letters;
 mod deliveries;
 mod events;
 mod lanes;
+mod logging;
 mod look;
 mod offsets;
 mod rules;
@@ -152,11 +153,11 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
             .block_on(crate::demo::run(config, options, stop))
             .map_err(CliError::from),
         Command::Run { roles } => {
-            start_logging(&config)?;
+            logging::start(&config)?;
             runtime.block_on(serve(config, &roles, stop))
         }
         Command::Sandbox { listen } => {
-            start_logging(&config)?;
+            logging::start(&config)?;
             runtime.block_on(sandbox(listen, stop))
         }
         Command::Topics(command) => runtime.block_on(topics(&config, &command, cli.json)),
@@ -230,23 +231,6 @@ async fn topics(config: &Config, command: &Topics, json: bool) -> Result<(), Cli
             })
         }
     }
-}
-
-/// Logs go to stderr, so that stdout stays for data.
-fn start_logging(config: &Config) -> Result<(), CliError> {
-    use crate::config::LogFormat;
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
-        .map_err(|error| CliError::Invalid(format!("log.level: {error}; write error, warn, info, debug or trace")))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match config.log.format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init(),
-    }
-    Ok(())
 }
 
 /// Writes a line to stdout. A reader that went away ends the command quietly.

@@ -62,7 +62,7 @@ pub fn wrong_text(text: &str) -> Option<&'static str> {
         return Some("must not be blank");
     }
     if text.contains(char::REPLACEMENT_CHARACTER) {
-        return Some("holds U+FFFD, which stands for a part that was lost");
+        return Some("holds half of a surrogate pair (or U+FFFD, which that is read as), so that two could become one");
     }
     None
 }
@@ -75,7 +75,10 @@ pub fn wrong_identity(text: &str) -> Option<&'static str> {
     if text.len() > IDENTITY_BYTES_MAX {
         return Some("is longer than 512 bytes");
     }
-    if NO_VALUES.iter().any(|written| text.trim().eq_ignore_ascii_case(written)) {
+    if NO_VALUES
+        .iter()
+        .any(|written| text.trim().eq_ignore_ascii_case(written))
+    {
         return Some("is the text of a missing value, such as null or undefined");
     }
     wrong_text(text)

@@ -216,7 +216,7 @@ impl<'a> Scalar<'a> {
 /// A payload from its text, which must be a JSON object.
 pub(super) fn payload(text: Text<'_>) -> Result<Payload<'_>, &'static str> {
     let payload = Payload::new(text);
-    // Read now: the text may be too deep or hold half a surrogate pair, and `Payload` promises it is readable.
+    // Read now: the text may be too deep, and `Payload` promises it is readable.
     if !payload.json().is_object() {
         return Err("must be a JSON object of less than 128 levels");
     }
@@ -268,7 +268,7 @@ impl<'a> Record<'a> for LeadEvent<'a> {
             "attempt" => self.attempt = source.read(Scalar::int)?,
             "consumer" => self.consumer = source.record()?,
             "call" => self.call = source.record()?,
-            "fields" => self.fields = source.entries()?,
+            "fields" => self.fields = source.entries()?.into(),
             "inlet" => self.inlet = source.read(Scalar::text)?,
             "payload" => self.payload = source.payload()?,
             _ => unreachable!("set is called for one of NAMES"),

@@ -3,11 +3,14 @@
 mod chaos;
 mod clients;
 mod commands;
+mod hostile;
 mod inlet_topics;
 mod inlets;
 mod owned;
 mod processor;
 mod recipes;
+mod registry;
 mod sealed;
 mod sender;
+mod texts;
 mod tools;

@@ -8,7 +8,8 @@ use super::properties::Form;
 use crate::amounts;
 use crate::lead;
 use crate::rules::clevertap::OPERATORS;
-use crate::template::{Stop, truncate};
+use crate::template::Stop;
+use crate::text::truncate;
 
 /// What CleverTap reads itself, and only as a text.
 const TEXTS: [&str; 4] = ["Name", "Email", "Phone", "Photo"];
