@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dates", &["lead"]),
     ("template", &["dates", "lead", "path", "text"]),
     ("sealed", &[]),
-    ("rules", &["dates", "lead", "path", "sealed", "template"]),
+    ("rules", &["dates", "lead", "path", "sealed", "template", "text"]),
     ("delivery", &["dates", "lead", "reason", "rules", "template", "text"]),
     (
         "inlet",
@@ -28,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What adapters are set up with.
     ("http_client", &[]),
     ("secrets", &["rules", "sealed"]),
-    ("config", &["dates", "delivery", "inlet", "secrets", "yaml"]),
+    ("config", &["dates", "delivery", "inlet", "rules", "secrets", "yaml"]),
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
     ("admin", &["metrics"]),
@@ -125,6 +125,8 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     ),
     // A client of one's own would take its proxy from HTTP_PROXY.
     (&["Client::builder", "Client::new", "ClientBuilder"], &["http_client"]),
+    // The error of one's own quotes a property's value; kafka::words makes clients.
+    (&["create_with_context"], &[]),
     (&["axum"], &["admin", "sandbox"]),
     (&["clap"], &["app", "cli", "demo", "main"]),
     (&["prometheus"], &["metrics"]),
