@@ -10,6 +10,7 @@ mod owned;
 mod processor;
 mod recipes;
 mod registry;
+mod rules;
 mod sealed;
 mod sender;
 mod texts;
