@@ -19,6 +19,12 @@ use crate::registry::Registry;
 use crate::registry::doubts::Doubts;
 
 mod look_up;
+mod recovery;
+
+use recovery::{Place, Recovery};
+
+/// A stop is seen so soon while a batch waits.
+const STOP_SEEN_WITHIN: Duration = Duration::from_millis(200);
 
 /// What becomes of records.
 pub trait Step {
@@ -54,6 +60,9 @@ struct Loop<'b> {
     doubts: Doubts,
     lag_at: Instant,
     lags: Lags,
+    recovery: Recovery,
+    /// The records of the batch.
+    batch: Vec<Place>,
 }
 
 impl Batches<'_> {
@@ -69,6 +78,8 @@ impl Batches<'_> {
             doubts: Doubts::default(),
             lag_at: Instant::now(),
             lags,
+            recovery: Recovery::default(),
+            batch: Vec::new(),
         };
         work.run(schemas, step)
     }
@@ -82,6 +93,9 @@ impl<'b> Loop<'b> {
                 .batch(schemas, step)
                 .and_then(|lacks| self.at.worker.commit().map(|()| lacks));
             self.report();
+            if batch.is_ok() {
+                self.recovery.committed(&self.batch);
+            }
             match batch {
                 Ok(_) if *self.at.stop.borrow() => return Ok(()),
                 Ok(false) => {}
@@ -90,18 +104,51 @@ impl<'b> Loop<'b> {
                     tracing::warn!(message, "the transaction is aborted and its records are read again");
                     self.let_go()?;
                     self.at.worker.abort()?;
+                    self.wait()?;
+                }
+                Err(Fault::Refused { message, write }) => {
+                    self.recovery.refused(&self.batch, write);
+                    let next = self.recovery.batch_max(self.batch.len());
+                    tracing::warn!(
+                        message,
+                        records = self.batch.len(),
+                        next,
+                        "the transaction is aborted and fewer of its records are read again"
+                    );
+                    self.let_go()?;
+                    self.at.worker.abort()?;
                 }
                 Err(fault) => return Err(fault),
             }
         }
     }
 
+    /// Waits before what no record is to blame for is tried again.
+    fn wait(&mut self) -> Result<(), Fault> {
+        let until = Instant::now() + self.recovery.in_vain();
+        while !*self.at.stop.borrow() && Instant::now() < until {
+            self.idle(until.saturating_duration_since(Instant::now()).min(STOP_SEEN_WITHIN))?;
+        }
+        self.at.worker.pause(false)
+    }
+
+    /// Fetches nothing for so long, and polls to stay in the group. What was fetched already is held.
+    fn idle(&mut self, wait: Duration) -> Result<(), Fault> {
+        // Each time anew: a rebalance may have brought partitions that aren't paused.
+        self.at.worker.pause(true)?;
+        if let Some(message) = self.poll(wait)? {
+            self.held.push_back(message);
+        }
+        Ok(())
+    }
+
     /// Reads and writes until the commit is due. Ends early, with true, at a record whose schema is not known.
     fn batch(&mut self, schemas: &Schemas, step: &mut impl Step) -> Result<bool, Fault> {
         let (worker, settings) = (self.at.worker, &self.at.config.processor);
         step.begin();
+        self.batch.clear();
         let mut due: Option<Instant> = None;
-        for _ in 0..settings.batch_events_max {
+        for _ in 0..self.recovery.batch_max(settings.batch_events_max) {
             // While idle, a short wait keeps the stop, and what the batch began with, fresh.
             let wait = due.map_or(Duration::from_millis(100), |due| {
                 due.saturating_duration_since(Instant::now())
@@ -116,11 +163,19 @@ impl<'b> Loop<'b> {
                 break;
             };
             due.get_or_insert_with(|| Instant::now() + settings.commit_interval);
+            let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+            let place = (topic.to_owned(), partition, offset);
+            if self.recovery.is_single() {
+                worker.one_by_one(self.recovery.refused_of(&place));
+            }
+            self.batch.push(place);
+            worker.takes(topic, partition, offset);
             if step.take(&message, schemas)?.is_err() {
+                self.batch.pop();
                 self.held.push_front(message);
                 return Ok(true);
             }
-            worker.consumed(message.topic(), message.partition(), message.offset());
+            worker.consumed(topic, partition, offset);
         }
         Ok(false)
     }

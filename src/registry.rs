@@ -7,7 +7,6 @@
 //! The registry is as foreign as what it is asked for. A look-up has one deadline for all of its requests, their heads
 //! and bodies, reads no more than [`ANSWER_MAX`] bytes, and follows no redirect.
 
-use crate::config::SchemaRegistry;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -17,6 +16,8 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::config::SchemaRegistry;
+use crate::http_client::{self, ClientError};
 use crate::lead::schemas::SchemaId;
 
 pub mod doubts;
@@ -56,6 +57,8 @@ pub enum Lookup {
 pub enum RegistryError {
     #[error("schema_registry.url is no http or https address")]
     Url,
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error("the schema registry can't be reached, check schema_registry.url: {0}")]
     Unreachable(#[source] reqwest::Error),
     #[error("the schema registry gave no whole answer within {} s", LOOK_UP_TIMEOUT.as_secs())]
@@ -74,11 +77,7 @@ impl Registry {
     /// The configured registry, if there is one.
     pub fn of(config: &SchemaRegistry) -> Result<Option<Self>, RegistryError> {
         let Some(url) = &config.url else { return Ok(None) };
-        let client = Client::builder()
-            .timeout(LOOK_UP_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(RegistryError::Unreachable)?;
+        let client = http_client::client(LOOK_UP_TIMEOUT)?;
         let password = config.password.as_ref().map(|password| password.reveal().to_owned());
         Self::new(url, config.username.clone(), password, client).map(Some)
     }

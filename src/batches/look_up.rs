@@ -42,12 +42,8 @@ impl Loop<'_> {
             if !lacks || *self.at.stop.borrow() {
                 break;
             }
-            // Fetching pauses, and polling keeps us in the group.
             paused = true;
-            self.at.worker.pause(true)?;
-            if let Some(message) = self.poll(wait)? {
-                self.held.push_back(message);
-            }
+            self.idle(wait)?;
             wait = (wait * 2).min(WAIT_MAX);
         }
         if paused {

@@ -3,6 +3,7 @@
 mod chaos;
 mod clients;
 mod commands;
+mod hostile;
 mod inlet_topics;
 mod inlets;
 mod owned;
@@ -12,4 +13,5 @@ mod registry;
 mod rules;
 mod sealed;
 mod sender;
+mod texts;
 mod tools;
