@@ -138,6 +138,9 @@ impl CliError {
 
 /// Runs the command. `stop` becomes true when the process is asked to end.
 pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
+    if let Err(error) = forbid_core_dumps() {
+        eprintln!("leadlane: core dumps can't be switched off ({error}); a crash may write secrets to the disk");
+    }
     let config = Config::load(cli.config.as_deref()).map_err(|error| CliError::Invalid(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -154,6 +157,7 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
             .map_err(CliError::from),
         Command::Run { roles } => {
             logging::start(&config)?;
+            config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
             runtime.block_on(serve(config, &roles, stop))
         }
         Command::Sandbox { listen } => {
@@ -168,6 +172,10 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         Command::Deliveries(command) => deliveries::run(look, &command),
         Command::DeadLetters(command) => dead_letters::run(look, &command),
         Command::Config(ConfigCommand::Check) => {
+            config
+                .warnings()
+                .iter()
+                .for_each(|warning| eprintln!("warning: {warning}"));
             let json = config.to_json();
             let text = if cli.json {
                 json.to_string()
@@ -233,6 +241,18 @@ async fn topics(config: &Config, command: &Topics, json: bool) -> Result<(), Cli
     }
 }
 
+/// A core file would have every secret in it, and so would what a debugger of the same user reads.
+fn forbid_core_dumps() -> std::io::Result<()> {
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Core, none)?;
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
 /// Writes a line to stdout. A reader that went away ends the command quietly.
 fn print(line: &str) -> Result<(), CliError> {
     use std::io::Write;
@@ -281,4 +301,18 @@ fn read_input(file: &std::path::Path) -> Result<Vec<u8>, CliError> {
         std::fs::read(file)
     };
     bytes.map_err(|error| CliError::Invalid(format!("{}: {error}", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn no_core_is_dumped() {
+        use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+        forbid_core_dumps().unwrap();
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+    }
 }

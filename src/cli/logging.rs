@@ -16,12 +16,13 @@ use crate::config::{Config, LogFormat};
 const LINE_MAX: usize = 16 * 1024;
 /// The bytes of each text in a JSON line that is too long: first so many, then fewer.
 const TEXT_MAX: [usize; 3] = [4096, 512, 64];
+const LEVEL: &str = "log.level: is no level; write error, warn, info, debug or trace, or TARGET=LEVEL by comma";
 const CUT: &str = "… (cut)";
 
 /// Starts it, for the rest of the process.
 pub(super) fn start(config: &Config) -> Result<(), CliError> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
-        .map_err(|error| CliError::Invalid(format!("log.level: {error}; write error, warn, info, debug or trace")))?;
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(&config.log.level).map_err(|_| CliError::Invalid(LEVEL.to_owned()))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Lines(config.log.format));

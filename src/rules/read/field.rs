@@ -341,7 +341,7 @@ fn push_member(field: &mut String, name: &str) {
 }
 
 /// Whether a text holds a Slack token or the secret part of a Slack URL.
-fn is_open_secret(text: &str) -> bool {
+pub(crate) fn is_open_secret(text: &str) -> bool {
     let token = [
         "xoxa-", "xoxb-", "xoxc-", "xoxd-", "xoxe-", "xoxe.", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "xapp-",
     ];

@@ -96,7 +96,7 @@ fn a_key_that_anyone_could_open_with_is_refused() {
             let mut key = key;
             key[31] |= top;
             let said = PublicKey::parse(&BASE64.encode(key)).unwrap_err();
-            assert!(said.contains("is no public key"), "{said}");
+            assert!(said.contains("anyone could open"), "{said}");
             // With such a key there are a few boxes at most, so that one of another private key soon opens it.
             let boxed = || crypto_box::SalsaBox::new(&key.into(), &SecretKey::generate(&mut OsRng));
             let sealed = boxed().encrypt(&[0; 24].into(), &b"hunter2"[..]).unwrap();
@@ -219,7 +219,7 @@ fn a_key_that_seals_for_everyone_is_refused() {
         let boxes: std::collections::BTreeSet<Vec<u8>> = secrets.map(|secret| boxed(&secret)).collect();
         assert!(boxes.len() <= 8, "{point:02x?} is not of small order");
         let refused = PublicKey::parse(&BASE64.encode(point)).unwrap_err();
-        assert!(refused.contains("no public key"), "{refused}");
+        assert!(refused.contains("anyone could open"), "{refused}");
     }
     let (_, public) = Keys::generate();
     assert_eq!(PublicKey::parse(&public.to_string()), Ok(public));
