@@ -31,6 +31,8 @@
 //!   [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
+//! - What they stand on: [`clock`], which reads the time, [`listen`], which takes in connections, and [`parts`],
+//!   which sees threads and tasks end.
 //! - [`batches`], which reads and commits for the loops that write in transactions.
 //! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`], [`inlets`].
 //! - [`app`], the only place that knows them all; above it [`demo`] and [`cli`].
@@ -65,6 +67,7 @@ pub mod admin;
 pub mod app;
 pub mod batches;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod dates;
 pub mod delivery;
@@ -75,7 +78,9 @@ pub mod inlet;
 pub mod inlets;
 pub mod kafka;
 pub mod lead;
+pub mod listen;
 pub mod metrics;
+pub mod parts;
 pub mod path;
 pub mod processor;
 pub mod reason;

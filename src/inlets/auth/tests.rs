@@ -23,6 +23,10 @@ fn slack(time: &str, signature: &str) -> HeaderMap {
     headers(&[("x-slack-request-timestamp", time), ("x-slack-signature", signature)])
 }
 
+fn signed_with(secret: &[u8], headers: &HeaderMap, body: &[u8], now: i64) -> bool {
+    Signature::of(headers, now).is_some_and(|signature| signature.holds(secret, body))
+}
+
 #[test]
 fn slacks_published_signature_holds_and_nothing_near_it() {
     let good = slack(&TIME.to_string(), SIGNATURE);
@@ -75,7 +79,7 @@ fn any_of_several_secrets_opens_where_it_is_meant_to_stand() {
     let (dir, secrets) = store("places", &[("old", "s3cret\n"), ("new", "n3w"), ("empty", "")]);
     let verdict = |keys: &[Key], headers: &HeaderMap, path: Option<&str>| {
         let path = path.map(str::as_bytes);
-        Keyring::new("x", keys).head(&Shown { headers, path }, &secrets)
+        Keyring::new("x", keys).head(&Shown { headers, path }, TIME, &secrets)
     };
     let authorization = |text: &str| headers(&[("authorization", text)]);
     let basic = |pair: &str| {
@@ -126,7 +130,13 @@ fn any_of_several_secrets_opens_where_it_is_meant_to_stand() {
         assert_eq!(verdict(&[key(Place::Path, name)], &none, Some("")), Verdict::Closed);
         assert_eq!(verdict(&[key(Place::Basic, name)], &basic(":"), None), Verdict::Closed);
     }
-    assert_eq!(verdict(&[key(Place::Signature, "old")], &none, None), Verdict::Signed);
+    let signing = [key(Place::Signature, "old")];
+    let shown = slack(&TIME.to_string(), SIGNATURE);
+    assert_eq!(verdict(&signing, &shown, None), Verdict::Signed);
+    let stale = slack(&(TIME - 301).to_string(), SIGNATURE);
+    for nothing in [&none, &stale, &slack(&TIME.to_string(), "v0=a2")] {
+        assert_eq!(verdict(&signing, nothing, None), Verdict::Closed, "{nothing:?}");
+    }
     assert_eq!(verdict(&[], &none, None), Verdict::Open);
     std::fs::remove_dir_all(dir).unwrap();
 }
