@@ -21,7 +21,7 @@ use crate::parts::{Parts, Watch};
 use crate::sealed::Sealed;
 use crate::secrets::Secrets;
 use crate::secrets::keys::Keys;
-use crate::{feed, inlets, listen, processor, sender};
+use crate::{feed, http_client, inlets, listen, processor, sender};
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -58,6 +58,9 @@ pub async fn run(
         .await
         .with_context(|| format!("admin.listen: {} can't be listened on", config.admin.listen))?;
     tracing::info!(listen = %listener.local_addr()?, roles = ?roles, "leadlane {} starts", env!("CARGO_PKG_VERSION"));
+    for name in http_client::unused_variables() {
+        tracing::warn!("{name} is not used: plain http goes without a proxy; set HTTPS_PROXY for https");
+    }
     let connections_max = connections_max(&config);
     let mut readiness = Readiness::default();
     let has = |role| roles.contains(&role);
@@ -78,7 +81,7 @@ pub async fn run(
     });
     // Health is told until everything else has ended.
     let (close, closed) = watch::channel(false);
-    let serving = tokio::spawn(admin::serve(listener, Arc::clone(&admin), connections_max, closed));
+    let mut serving = tokio::spawn(admin::serve(listener, Arc::clone(&admin), connections_max, closed));
     let (stop_parts, stopping) = watch::channel(false);
     let (parts, mut watch) = Parts::new(stopping.clone());
     let within = config.sender.shutdown_timeout + STOP_MARGIN;
@@ -104,23 +107,33 @@ pub async fn run(
     drop(shared);
     let failure = tokio::select! {
         failure = watch.failed() => failure,
+        _ = &mut serving => Some(anyhow::anyhow!("the admin listener panicked; the log says where")),
         _ = stop.wait_for(|stop| *stop) => None,
     };
-    match &failure {
-        Some(failure) => tracing::error!("stopping: {failure:#}"),
-        None => tracing::info!("stopping: what is in flight is settled first"),
-    }
-    let why = failure
-        .as_ref()
-        .map_or_else(|| "asked to".to_owned(), ToString::to_string);
-    admin.readiness.over(&why);
+    say_why(failure.as_ref(), &admin.readiness);
     stop_parts.send_replace(true);
     let ended = end(&mut watch, within).await;
     close.send_replace(true);
-    drop(serving.await);
+    if !serving.is_finished() {
+        drop(serving.await);
+    }
     failure.map_or(ended, Err)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says why the process stops: a part failed, or somebody asked for it.
+fn say_why(failure: Option<&anyhow::Error>, readiness: &Readiness) {
+    match failure {
+        Some(failure) => {
+            tracing::error!("stopping: {failure:#}");
+            readiness.over(&failure.to_string());
+        }
+        None => {
+            tracing::info!("stopping: what is in flight is settled first");
+            readiness.over("asked to");
+        }
+    }
 }
 
 /// Waits until all parts have ended, and gives the first failure on the way.
@@ -250,7 +263,7 @@ impl Shared {
         tokio::spawn(introduce(Arc::clone(&destinations), Arc::clone(&rules.borrow())));
         let surroundings = sender::Surroundings {
             destinations,
-            producer: Producer::new(&self.config, self.limits.record_max)?,
+            producer: Producer::within(&self.config, &self.limits)?,
             config: Arc::clone(&self.config),
             metrics: Arc::clone(&self.metrics),
             rules,

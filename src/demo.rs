@@ -20,7 +20,7 @@ use crate::config::{Account, Config};
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
-use crate::rules::Rule;
+use crate::rules::{Rule, SecretName};
 use crate::sandbox::{Sandbox, Settings};
 use crate::secrets::SecretRef;
 
@@ -203,7 +203,7 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
     let account = Account {
         region: "sandbox".to_owned(),
         account_id: "ACME".to_owned(),
-        passcode: SecretRef::Secret("acme-passcode".to_owned()),
+        passcode: SecretRef::Secret(SecretName::new("acme-passcode").expect("it is a name")),
         concurrency: 3,
         api_url: Some(format!("http://{sandbox}")),
     };

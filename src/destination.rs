@@ -5,7 +5,8 @@
 //! out of whatever a provider answers.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
@@ -15,9 +16,10 @@ use reqwest::{Client, Response, Url};
 use crate::config::{self, Config};
 use crate::delivery::dispatch::{Answer, Attempt, Request, Verdict};
 use crate::delivery::{ActionType, DeliveryJob};
+use crate::http_client::{self, ClientError};
 use crate::reason::Reason;
 use crate::secrets::{Secret, SecretError, Secrets};
-use crate::template::truncate;
+use crate::text::truncate;
 
 pub mod clevertap;
 mod introduce;
@@ -45,6 +47,8 @@ pub struct Destinations {
     introduced: Arc<Introduced>,
     webhook_hosts: Vec<String>,
     clevertap: config::Clevertap,
+    /// By credential, where its requests go.
+    hosts: Mutex<HashMap<String, Arc<str>>>,
 }
 
 /// A request that got no answer, or one that could not be made.
@@ -71,38 +75,42 @@ struct Reply {
 }
 
 impl Destinations {
-    pub fn new(config: &Config, secrets: Secrets) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .timeout(config.sender.request_timeout)
-            // Its own, so that a host that can't be reached is told from one that doesn't answer.
-            .connect_timeout(config.sender.request_timeout / 2)
-            // A redirect could carry a token to another host.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("leadlane/", env!("CARGO_PKG_VERSION")))
-            .tcp_nodelay(true)
-            .build()?;
+    pub fn new(config: &Config, secrets: Secrets) -> Result<Self, ClientError> {
         Ok(Self {
-            client,
+            client: http_client::client(config.sender.request_timeout)?,
             secrets,
             slack_api: config.slack.api_url.trim_end_matches('/').to_owned(),
             joins: config.slack.join,
             introduced: Arc::default(),
             webhook_hosts: config.slack.webhook_hosts.clone(),
             clevertap: config.clevertap.clone(),
+            hosts: Mutex::default(),
         })
     }
 
-    /// The host that a job's requests go to; a limit of requests in flight rests on it.
+    /// The host that a job's requests go to; a limit of requests in flight rests on it. Empty where it isn't known: a
+    /// webhook's URL is a secret, which nobody reads for this, so that its host shows with its first request.
     pub fn host(&self, job: &DeliveryJob) -> Arc<str> {
+        if let Some(host) = self.hosts().get(&job.credential) {
+            return Arc::clone(host);
+        }
         let url = match job.action {
             ActionType::SlackMessage => Url::parse(&self.slack_api).ok(),
-            ActionType::SlackWebhook => self.webhook(job).ok().map(|(url, _)| url),
+            ActionType::SlackWebhook => None,
             _ => self.account(job).ok().map(|(_, url)| url),
         };
-        let host = url
-            .as_ref()
-            .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
-        host.unwrap_or_default().into()
+        url.map(|url| self.keep_host(job, &url)).unwrap_or_default()
+    }
+
+    fn keep_host(&self, job: &DeliveryJob, url: &Url) -> Arc<str> {
+        let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
+        let host: Arc<str> = format!("{host}:{}", port.unwrap_or_default()).into();
+        self.hosts().insert(job.credential.clone(), Arc::clone(&host));
+        host
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<String, Arc<str>>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the attempt's one request and gives an answer for each of its jobs. The first message
@@ -183,13 +191,13 @@ impl Destinations {
     }
 
     async fn slack_call(&self, job: &DeliveryJob, method: &str, body: String) -> Result<(Reply, Secret), Failure> {
-        let token = in_header(self.secret_of(job)?, &job.credential)?;
+        let token = in_header(self.secret_of(job).await?, &job.credential)?;
         let reply = call(&self.client, &self.slack_api, method, &token, body).await?;
         Ok((reply, token))
     }
 
     async fn post(&self, job: &DeliveryJob) -> Answer {
-        let (url, secret) = match self.webhook(job) {
+        let (url, secret) = match self.webhook(job).await {
             Ok(found) => found,
             Err(failure) => return failure.into(),
         };
@@ -214,14 +222,15 @@ impl Destinations {
     async fn upload_all(&self, jobs: &[Arc<DeliveryJob>]) -> Vec<Answer> {
         let all = |failure: Failure| vec![Answer::from(failure); jobs.len()];
         let Some(job) = jobs.first() else { return Vec::new() };
-        let found = self.account(job).and_then(|(account, url)| {
+        let found = async {
+            let (account, url) = self.account(job)?;
             let passcode = match job.sealed {
-                Some(_) => self.secret_of(job),
-                None => self.secrets.find(&account.passcode).map_err(Failure::from),
-            }?;
+                Some(_) => self.secret_of(job).await?,
+                None => self.secrets.find(&account.passcode).await?,
+            };
             Ok((account, url, in_header(passcode, &job.credential)?))
-        });
-        let (account, url, passcode) = match found {
+        };
+        let (account, url, passcode) = match found.await {
             Ok(found) => found,
             Err(failure) => return all(failure),
         };
@@ -242,18 +251,8 @@ impl Destinations {
         }
     }
 
-    /// The secret's name is the credential's, behind its kind.
-    fn secret(&self, credential: &str, sealed: Option<&str>) -> Result<Secret, Failure> {
-        let (_, name) = credential.split_once(':').unwrap_or_default();
-        let secret = match sealed {
-            Some(sealed) => self.secrets.open_as(name, sealed),
-            None => self.secrets.reveal(name),
-        };
-        secret.map_err(Failure::from)
-    }
-
-    fn secret_of(&self, job: &DeliveryJob) -> Result<Secret, Failure> {
-        self.secret(&job.credential, job.sealed.as_deref())
+    async fn secret_of(&self, job: &DeliveryJob) -> Result<Secret, Failure> {
+        secret(&self.secrets, &job.credential, job.sealed.as_deref()).await
     }
 
     /// The job's account, and where its records are uploaded to.
@@ -275,8 +274,8 @@ impl Destinations {
         Ok((account, url))
     }
 
-    fn webhook(&self, job: &DeliveryJob) -> Result<(Url, Secret), Failure> {
-        let secret = self.secret_of(job)?;
+    async fn webhook(&self, job: &DeliveryJob) -> Result<(Url, Secret), Failure> {
+        let secret = self.secret_of(job).await?;
         let refused = |why: &str| Failure::Credential(format!("the webhook URL in secret {} {why}", job.credential));
         let url = config::safe_url(secret.reveal().trim()).map_err(|why| refused(&why))?;
         let host = url.host_str().unwrap_or_default();
@@ -285,8 +284,19 @@ impl Destinations {
         if !self.webhook_hosts.iter().any(allowed) {
             return Err(refused("has a host that is not in slack.webhook_hosts"));
         }
+        self.keep_host(job, &url);
         Ok((url, secret))
     }
+}
+
+/// The secret of a credential. Its name is the credential's, behind its kind.
+async fn secret(secrets: &Secrets, credential: &str, sealed: Option<&str>) -> Result<Secret, Failure> {
+    let (_, name) = credential.split_once(':').unwrap_or_default();
+    let secret = match sealed {
+        Some(sealed) => secrets.open_as(name, sealed),
+        None => secrets.reveal(name).await,
+    };
+    secret.map_err(Failure::from)
 }
 
 /// Calls a method of Slack's Web API.

@@ -27,9 +27,9 @@
 //!
 //! # The modules, in reading order
 //!
-//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`] and [`path`], [`rules`], [`template`] and
-//!   [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
-//! - What adapters are set up with: [`config`], [`secrets`].
+//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`],
+//!   [`text`] and [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
+//! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - What they stand on: [`clock`], which reads the time, [`listen`], which takes in connections, and [`parts`],
 //!   which sees threads and tasks end.
@@ -74,8 +74,10 @@ pub mod delivery;
 pub mod demo;
 pub mod destination;
 pub mod feed;
+pub mod http_client;
 pub mod inlet;
 pub mod inlets;
+pub mod json;
 pub mod kafka;
 pub mod lead;
 pub mod listen;
@@ -91,4 +93,5 @@ pub mod sealed;
 pub mod secrets;
 pub mod sender;
 pub mod template;
+pub mod text;
 pub mod yaml;

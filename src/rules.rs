@@ -21,7 +21,7 @@ use rust_decimal::Decimal;
 use crate::lead::{Entity, LeadEvent, Lookup};
 use crate::template::{OnMissing, Template};
 use condition::{Comparison, Condition};
-pub use credential::{Account, Secret, SecretName};
+pub use credential::{Account, Secret, SecretName, one_spelling};
 
 pub mod check;
 pub mod clevertap;

@@ -26,6 +26,7 @@ use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
 use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
 use crate::rules::log::Rules;
+use crate::rules::one_spelling;
 
 mod back;
 mod partition;
@@ -63,7 +64,6 @@ struct Loop {
     loads: std::sync::mpsc::Sender<Load>,
     partitions: HashMap<i32, Partition>,
     back: mpsc::UnboundedSender<Back>,
-    hosts: HashMap<String, Arc<str>>,
     leaving: Vec<Leaving>,
     generation: u64,
     stopping: bool,
@@ -94,7 +94,6 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         jobs,
         partitions: HashMap::new(),
         back,
-        hosts: HashMap::new(),
         leaving: Vec::new(),
         generation: 0,
         stopping: *stop.borrow(),
@@ -170,7 +169,10 @@ pub fn settings(config: &Config) -> Settings {
         workspace_rate: config.slack.workspace_rate,
         webhook_rate: config.slack.webhook_rate,
         rates: limits
-            .map(|limit| ((limit.credential.clone(), limit.channel.clone()), limit.rate))
+            .map(|limit| {
+                let credential = one_spelling(&limit.credential).into_owned();
+                ((credential, limit.channel.clone()), limit.rate)
+            })
             .collect(),
         concurrency: (config.clevertap.accounts.iter())
             .map(|(name, account)| (format!("clevertap:{name}"), account.concurrency))
@@ -310,14 +312,7 @@ impl Loop {
         }
         match payload(&raw) {
             Ok(payload) => {
-                let host = match self.hosts.get(&payload.job.credential) {
-                    Some(host) => Arc::clone(host),
-                    None => {
-                        let host = self.at.destinations.host(&payload.job);
-                        self.hosts.insert(payload.job.credential.clone(), Arc::clone(&host));
-                        host
-                    }
-                };
+                let host = self.at.destinations.host(&payload.job);
                 self.dispatch.accept(at, payload, &host, raw.replayed, (self.at.now)());
             }
             Err(error) => self.undecodable(at, &raw, &error.to_string()),
@@ -356,12 +351,14 @@ impl Loop {
                 }
                 self.settle_all(settled);
             }
-            Back::Outcome(settled) => self.write_outcome(settled),
-            Back::DeadLetter(letter) => self.write_dead_letter(letter),
-            Back::DeadLetterFailed(letter) => {
+            Back::Outcome(settled, cut) => self.write_outcome(settled, cut),
+            Back::OutcomeRefused(settled, cut) => self.outcome_refused(settled, cut),
+            Back::DeadLetter(letter, form) => self.write_dead_letter(letter, form),
+            Back::DeadLetterRefused(letter, form) => self.dead_letter_refused(letter, form),
+            Back::DeadLetterFailed(letter, form) => {
                 // A letter that is never taken holds its own job up, and nobody else.
                 self.acknowledged(letter.attempt());
-                self.later(Back::DeadLetter(letter));
+                self.later(AGAIN_AFTER, Back::DeadLetter(letter, form));
             }
             Back::Acked {
                 at,
@@ -383,7 +380,7 @@ impl Loop {
                         }
                     }
                     // Until Kafka has it, the job isn't settled.
-                    Err(settled) => self.later(Back::Outcome(settled)),
+                    Err((settled, cut)) => self.later(AGAIN_AFTER, Back::Outcome(settled, cut)),
                 }
             }
             Back::Recalled {
@@ -394,15 +391,16 @@ impl Loop {
         }
     }
 
-    fn later(&self, again: Back) {
+    fn later(&self, after: Duration, again: Back) {
         let back = self.back.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(AGAIN_AFTER).await;
+            tokio::time::sleep(after).await;
             drop(back.send(again));
         });
     }
 
-    /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it.
+    /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it. A refusal is
+    /// an answer, too: who refuses isn't away.
     fn kafka_is_silent(&self) -> bool {
         !self.unacknowledged.is_empty() && self.acknowledged_at.elapsed() > KAFKA_SILENCE_MAX
     }

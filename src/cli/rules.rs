@@ -140,6 +140,8 @@ fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Written>, CliError> {
             match Rule::from_json(&entry.value) {
                 Err(found) => problems.extend(found.iter().map(|problem| format!("{place}: {problem}"))),
                 Ok(rule) => {
+                    let refusals = check::refusals(&entry.value);
+                    problems.extend(refusals.iter().map(|problem| format!("{place}: {problem}")));
                     let warnings = check::warnings(&rule);
                     warnings
                         .iter()
@@ -195,10 +197,16 @@ fn list(config: &Config, json: bool) -> Result<(), CliError> {
             (None, _) => "rejected",
         };
         let rejected = entry.rejected.as_ref();
+        let written = entry
+            .in_force
+            .as_ref()
+            .map(|in_force| check::refusals(&in_force.written));
+        let warnings: Vec<String> = written.iter().flatten().map(ToString::to_string).collect();
         print(&match json {
             true => json!({
                 "id": id, "status": status, "version": entry.version(), "name": rule.and_then(|rule| rule.name.as_deref()),
                 "trigger": rule.map(|rule| rule.trigger.as_str()),
+                "warnings": warnings,
                 "rejected": rejected.map(|rejected| json!({"offset": rejected.offset, "reason": rejected.reason.as_str(), "detail": rejected.detail})),
             })
             .to_string(),
@@ -210,7 +218,9 @@ fn list(config: &Config, json: bool) -> Result<(), CliError> {
                 if let Some(rejected) = rejected {
                     line = format!("{}\n    rejected at offset {}: {}: {}", line.trim_end(), rejected.offset, rejected.reason.as_str(), rejected.detail);
                 }
-                line.trim_end().to_owned()
+                warnings
+                    .iter()
+                    .fold(line.trim_end().to_owned(), |line, warning| format!("{line}\n    warning: {warning}"))
             }
         })?;
     }

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::DeliveryJob;
 use super::plan::SLACK_TEXT_MAX;
-use crate::template::truncate;
+use crate::text::slack::{cut, first_line};
 
-/// A line of a digest is cut to so many characters.
+/// A line of a digest is cut to so many characters, its markup counted.
 const LINE_MAX: usize = 300;
 /// Room for `and N more`.
 const TAIL_MAX: usize = 40;
@@ -25,7 +25,7 @@ pub fn merge<'j>(jobs: impl ExactSizeIterator<Item = &'j DeliveryJob> + Clone) -
     let mut length = text.chars().count();
     let mut shown = 0;
     for job in jobs {
-        let line = truncate(&first_line(&job.body), LINE_MAX);
+        let line = line(&job.body);
         length += line.chars().count() + 3;
         if length + TAIL_MAX > SLACK_TEXT_MAX {
             break;
@@ -44,10 +44,11 @@ pub fn merge<'j>(jobs: impl ExactSizeIterator<Item = &'j DeliveryJob> + Clone) -
     Some(merged)
 }
 
-fn first_line(body: &str) -> String {
+/// What a job's message begins with.
+fn line(body: &str) -> String {
     let body: Value = serde_json::from_str(body).unwrap_or_default();
-    let text = body["text"].as_str().unwrap_or_default().trim();
-    text.lines().next().unwrap_or_default().to_owned()
+    let line = first_line(body["text"].as_str().unwrap_or_default().trim());
+    cut(&line, LINE_MAX, false).unwrap_or(line)
 }
 
 /// `5 Mar 15:16 to 15:20 UTC`, with the second day where it is another.
@@ -91,6 +92,22 @@ mod tests {
             text,
             "*3 messages of r-1*, 5 Mar 15:16 to 15:18 UTC:\n• Lead 0 &amp; co\n• Lead 1 &amp; co\n• Lead 2 &amp; co"
         );
+    }
+
+    #[test]
+    fn a_line_tears_no_link_escape_or_character_and_opens_nothing() {
+        let long = "x".repeat(280);
+        let of = |end: &str| text(&jobs(2, |_| format!("{long}{end}")));
+        let lines = |end: &str| format!("\n• {long}{end}\n• {long}{end}");
+        for (end, expected) in [
+            (" <https://x.example/recording|Recording>", " …"),
+            ("0123456789012345678&amp;", "0123456789012345678…"),
+            ("012345678901234567👩‍👩‍👧", "012345678901234567…"),
+            (" <https://x|a\nb> c\nd", " <https://x|a b> c"),
+            (" <!channel", " &lt;!channel"),
+        ] {
+            assert!(of(end).ends_with(&lines(expected)), "{end}: {}", of(end));
+        }
     }
 
     #[test]

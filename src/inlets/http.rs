@@ -13,6 +13,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Surroundings;
@@ -25,6 +26,8 @@ use crate::inlet::{Batch, Inlet, Preset, Received, Source};
 use crate::kafka::producer::Producer;
 use crate::listen::{self, BODY_TIMEOUT, Line};
 
+/// So long values of the secret store are kept, so that no request waits for files.
+const SECRETS_FRESH: Duration = Duration::from_secs(1);
 /// From a request's first byte to its answer: Slack waits 3 s, others are told to come again.
 const SLACK_ANSWER: Duration = Duration::from_millis(2500);
 /// From a request's last byte to its answer.
@@ -47,7 +50,7 @@ pub(super) struct Server {
 pub(super) struct Door {
     pub(super) inlet: Inlet,
     pub(super) users: Option<Arc<Users>>,
-    keys: Keyring,
+    keys: Arc<Keyring>,
     /// Requests of senders who are known.
     in_flight: Semaphore,
     unproven: Unproven,
@@ -77,9 +80,7 @@ impl Server {
             let Source::Http { keys, users } = &inlet.source else {
                 continue;
             };
-            let keys = Keyring::new(&inlet.name, keys);
-            // So that a missing secret is said now rather than with the first request.
-            keys.values(&at.secrets);
+            let keys = Arc::new(Keyring::new(&inlet.name, keys));
             let users = match users {
                 None => None,
                 // What one token may ask for is shared by all inlets that ask with it.
@@ -104,11 +105,33 @@ impl Server {
         Ok(Self { at, producer, doors })
     }
 
+    /// Reads the secrets of all inlets again, beside one another.
+    async fn refresh(&self) {
+        let mut reading = JoinSet::new();
+        for door in self.doors.values() {
+            let (keys, secrets) = (Arc::clone(&door.keys), self.at.secrets.clone());
+            reading.spawn(async move { keys.refresh(&secrets).await });
+        }
+        reading.join_all().await;
+    }
+
+    async fn keep_fresh(&self) {
+        loop {
+            tokio::time::sleep(SECRETS_FRESH).await;
+            self.refresh().await;
+        }
+    }
+
     /// Answers until `stop`, then finishes what is in flight.
     pub(super) async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let server = Arc::new(self);
         let (connections_max, grace) = (server.at.connections_max, server.at.config.sender.shutdown_timeout);
-        listen::serve(listener, Arc::clone(&server), connections_max, stop, grace).await;
+        // A secret that is missing is said now rather than with the first request.
+        server.refresh().await;
+        tokio::select! {
+            () = listen::serve(listener, Arc::clone(&server), connections_max, stop, grace) => {}
+            () = server.keep_fresh() => {}
+        }
         let producer = server.producer.clone();
         drop(tokio::task::spawn_blocking(move || producer.flush(FLUSH_TIMEOUT)).await);
     }
@@ -153,7 +176,7 @@ impl Server {
                 headers: &head.headers,
                 path: None,
             };
-            let open = tracks.filter(|door| door.keys.head(&shown, self.now(), &self.at.secrets) == Verdict::Open);
+            let open = tracks.filter(|door| door.keys.head(&shown, self.now()) == Verdict::Open);
             let no_key = || Refusal::new(StatusCode::UNAUTHORIZED, "no inlet has this write key");
             // Of several with one key it is always the same.
             let first = open.min_by_key(|door| &door.inlet.name);
@@ -197,7 +220,7 @@ impl Server {
         body: &mut Incoming,
         began: Instant,
     ) -> Result<(Bytes, SemaphorePermit<'d>), Refusal> {
-        let (door, headers, secrets) = (way.door, &head.headers, &self.at.secrets);
+        let (door, headers) = (way.door, &head.headers);
         let max = self.at.config.inlet.body_max;
         let now = self.now();
         let shown = Shown {
@@ -209,7 +232,7 @@ impl Server {
             let full = |_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said);
             door.in_flight.try_acquire().map_err(full)
         };
-        match door.keys.head(&shown, now, secrets) {
+        match door.keys.head(&shown, now) {
             Verdict::Open => {
                 let slot = slot()?;
                 Ok((body::read(body, max, began, BODY_TIMEOUT).await?, slot))
@@ -224,7 +247,7 @@ impl Server {
                         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said));
                     }
                 };
-                match door.keys.signed(headers, &raw, now, secrets) {
+                match door.keys.signed(headers, &raw, now) {
                     true => Ok((raw, slot()?)),
                     false => Err(unauthorized()),
                 }

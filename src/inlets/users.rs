@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+use crate::http_client::{self, ClientError};
 use crate::rules::SecretName;
 use crate::secrets::Secrets;
 
@@ -60,14 +60,9 @@ enum Unknown {
 }
 
 impl Users {
-    pub(super) fn new(api_url: &str, token: &SecretName, secrets: &Secrets) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder()
-            .timeout(ANSWER_WAIT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .context("the HTTP client for users.info can't be made")?;
+    pub(super) fn new(api_url: &str, token: &SecretName, secrets: &Secrets) -> Result<Self, ClientError> {
         Ok(Self {
-            client,
+            client: http_client::client(ANSWER_WAIT)?,
             url: api_url.trim_end_matches('/').to_owned(),
             token: token.clone(),
             secrets: secrets.clone(),
@@ -117,7 +112,7 @@ impl Users {
 
     async fn ask(&self, user: &str) -> Result<Value, Unknown> {
         let failed = |error: reqwest::Error| Unknown::Failed(error.without_url().to_string());
-        let token = self.secrets.reveal(self.token.as_str());
+        let token = self.secrets.reveal(self.token.as_str()).await;
         let token = token.map_err(|error| Unknown::Failed(error.to_string()))?;
         let url = format!("{}/users.info?user={user}", self.url);
         let asking = self.client.get(url).bearer_auth(token.reveal()).send();

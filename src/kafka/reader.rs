@@ -163,9 +163,10 @@ impl Record {
         }
     }
 
+    /// A header's text, if it is there and is what its name says.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
-        std::str::from_utf8(value).ok()
+        super::headers::text(name, value)
     }
 }
 

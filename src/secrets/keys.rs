@@ -16,8 +16,9 @@ use blake2::digest::{Mac, consts::U8};
 use crypto_box::SecretKey;
 use crypto_box::aead::OsRng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
-use super::Secret;
+use super::{Secret, look_up};
 use crate::sealed::{Sealed, VALUE_MAX};
 
 /// Marks a private key wherever it turns up, so that it is never taken for a public one.
@@ -67,8 +68,7 @@ impl PublicKey {
             );
         }
         match BASE64.decode(text.trim()).map(<[u8; 32]>::try_from) {
-            // With a key of zeros anyone could open what is sealed.
-            Ok(Ok(bytes)) if bytes != [0; 32] => Ok(Self(bytes.into())),
+            Ok(Ok(bytes)) if !is_of_small_order(bytes) => Ok(Self(bytes.into())),
             _ => wrong(),
         }
     }
@@ -114,14 +114,14 @@ impl<'de> Deserialize<'de> for PublicKey {
 impl Keys {
     /// Reads the private keys of a file, one a line; lines that begin with `#` are for people.
     pub fn read(file: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
+        let text = look_up::read(file).map_err(|why| {
             format!(
-                "{} can't be read: {}; name the file that leadlane secrets keygen wrote",
-                file.display(),
-                error.kind()
+                "{} can't be read: {why}; name the file that leadlane secrets keygen wrote",
+                file.display()
             )
         })?;
         let lines = text
+            .reveal()
             .lines()
             .map(str::trim)
             .filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -143,10 +143,12 @@ impl Keys {
     pub fn generate() -> (Secret, PublicKey) {
         let private = SecretKey::generate(&mut OsRng);
         let public = PublicKey(private.public_key());
+        let bytes = Zeroizing::new(private.to_bytes());
+        let line = Zeroizing::new(BASE64.encode(*bytes));
         let text = format!(
             "# Opens what was sealed for Leadlane. Keep it to yourself; senders name it in secrets.key_file.\n\
              # The public key, for secrets.public_key: {public}\n{PRIVATE}{}\n",
-            BASE64.encode(private.to_bytes())
+            line.as_str()
         );
         (Secret::new(text), public)
     }
@@ -162,16 +164,18 @@ impl Keys {
             return Ok(secret);
         }
         let ciphertext = sealed.ciphertext();
-        let opened = self
-            .keys
-            .iter()
-            .find_map(|key| Some((PublicKey(key.public_key()), key.unseal(&ciphertext).ok()?)));
+        let opened = self.keys.iter().find_map(|key| {
+            Some((
+                PublicKey(key.public_key()),
+                Zeroizing::new(key.unseal(&ciphertext).ok()?),
+            ))
+        });
         let (public, value) = opened.ok_or_else(|| OpenError::OtherKey(self.file.display().to_string()))?;
         let fingerprint = format!("{:016x}", u64::from_be_bytes(public.fingerprint(&value)));
         if fingerprint != sealed.fingerprint() {
             return Err(OpenError::Mismatch);
         }
-        let secret = Secret::new(String::from_utf8(value).map_err(|_| OpenError::Mismatch)?);
+        let secret = Secret::new(std::str::from_utf8(&value).map_err(|_| OpenError::Mismatch)?);
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if opened.len() >= OPENED_MAX {
             opened.clear();
@@ -188,8 +192,37 @@ impl fmt::Debug for Keys {
 }
 
 fn private(line: &str) -> Option<SecretKey> {
-    let bytes = BASE64.decode(line.strip_prefix(PRIVATE)?).ok()?;
+    let bytes = Zeroizing::new(BASE64.decode(line.strip_prefix(PRIVATE)?).ok()?);
     SecretKey::from_slice(&bytes).ok()
+}
+
+/// Whether anyone could open what is sealed with this key: what it makes of any private key is zero. These are all such
+/// points of Curve25519, in every way to write them (RFC 7748, section 6.1; the list is libsodium's).
+fn is_of_small_order(mut key: [u8; 32]) -> bool {
+    key[31] &= 0x7f; // The top bit isn't read.
+    let number = |first: u8, middle: u8, last: u8| {
+        let mut bytes = [middle; 32];
+        (bytes[0], bytes[31]) = (first, last);
+        bytes
+    };
+    let of_order_eight = [
+        [
+            0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09,
+            0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
+        ],
+        [
+            0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44,
+            0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
+        ],
+    ];
+    let others = [
+        number(0, 0, 0),
+        number(1, 0, 0),
+        number(0xec, 0xff, 0x7f),
+        number(0xed, 0xff, 0x7f),
+        number(0xee, 0xff, 0x7f),
+    ];
+    of_order_eight.contains(&key) || others.contains(&key)
 }
 
 #[cfg(test)]

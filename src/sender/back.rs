@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::write::DeadLetter;
-use crate::delivery::Provider;
 use crate::delivery::dispatch::{Answer, Payload, Settled};
 use crate::delivery::lane::JobAt;
 use crate::delivery::recall::Recalled;
+use crate::delivery::{Cut, Provider};
+use crate::kafka::Form;
 
 /// What comes back to the loop.
 pub(super) enum Back {
@@ -25,19 +26,23 @@ pub(super) enum Back {
         jobs: Vec<(JobAt, Option<Payload>)>,
     },
     /// An outcome to write: Kafka has taken its dead letter, or it is tried again.
-    Outcome(Arc<Settled>),
+    Outcome(Arc<Settled>, Cut),
+    /// Its topic doesn't take the outcome.
+    OutcomeRefused(Arc<Settled>, Cut),
     /// A dead letter to write again.
-    DeadLetter(Arc<DeadLetter>),
+    DeadLetter(Arc<DeadLetter>, Form),
+    /// Its topic doesn't take the dead letter.
+    DeadLetterRefused(Arc<DeadLetter>, Form),
     /// Kafka has (or hasn't) taken an outcome.
     Acked {
         at: JobAt,
         generation: u64,
         is_final: bool,
         attempt: Option<u64>,
-        outcome_offset: Result<Option<i64>, Arc<Settled>>,
+        outcome_offset: Result<Option<i64>, (Arc<Settled>, Cut)>,
     },
     /// Kafka has not taken a dead letter.
-    DeadLetterFailed(Arc<DeadLetter>),
+    DeadLetterFailed(Arc<DeadLetter>, Form),
     Recalled {
         partition: i32,
         generation: u64,

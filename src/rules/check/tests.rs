@@ -12,6 +12,15 @@ const WARNED: &[(&str, &str, &str, &str, &str, &str)] = &[
         "",
     ),
     ("product", "survey.answered", "{}", "{{$.payload.a.b}}", "", ""),
+    ("product", "survey.answered", "{}", "<!here> <@{{$.payload.a}}>", "", ""),
+    (
+        "product",
+        "survey.answered",
+        "{}",
+        "<!{{$.payload.a}}>",
+        "action.text",
+        "whom <!…> mentions",
+    ),
     ("product", "lms.lead_return", "{}", "x", "", ""),
     ("product", "lms.lead_solt", "{}", "x", "trigger", "lms.lead_sold"),
     (
