@@ -53,7 +53,7 @@
 //! | a digest without pressure | `digest` |
 //! | what expired a second ago is sent | `expiry` |
 //! | expiry goes by the steady clock | `expiry` |
-//! | what a predecessor left is taken for times of the steady clock | `freeze of a predecessor` |
+//! | what a predecessor left is taken for times of the steady clock | `limit` |
 //! | what outcomes say is of the steady clock | `freeze of a predecessor` |
 //! | a retry of a stopped rule is sent | `cancelled` |
 //! | payloads of ended jobs stay | `memory` |
