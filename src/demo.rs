@@ -190,7 +190,7 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
     config.admin.listen = ([127, 0, 0, 1], 0).into();
     // The limits that the sandbox has, too: what is shown doesn't hang on anyone's own.
     config.slack = crate::config::Slack {
-        api_url: format!("http://{sandbox}/api"),
+        api_url: format!("http://{sandbox}/api").into(),
         webhook_hosts: vec![sandbox.to_owned()],
         ..crate::config::Slack::default()
     };
@@ -205,7 +205,7 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
         account_id: "ACME".to_owned(),
         passcode: SecretRef::Secret(SecretName::new("acme-passcode").expect("it is a name")),
         concurrency: 3,
-        api_url: Some(format!("http://{sandbox}")),
+        api_url: Some(format!("http://{sandbox}").into()),
     };
     config.clevertap.accounts = [("acme".to_owned(), account)].into();
     inlets::open(&mut config)?;

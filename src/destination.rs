@@ -19,18 +19,17 @@ use crate::delivery::{ActionType, DeliveryJob};
 use crate::http_client::{self, ClientError};
 use crate::reason::Reason;
 use crate::secrets::{Secret, SecretError, Secrets};
-use crate::text::truncate;
 
 pub mod clevertap;
 mod introduce;
 pub mod slack;
+mod words;
 
 use introduce::{Checked, Introduced};
+use words::Hidden;
 
 /// An answer's body is read up to here, and as far beyond as what it may echo is long.
 const BODY_MAX: usize = 1024 * 1024;
-/// The provider's words in an outcome are cut to so many characters.
-const WORDS_MAX: usize = 500;
 /// A longer `Retry-After` means no more to us: every job is a dead letter by then.
 const RETRY_AFTER_MAX: f64 = 365.0 * 86_400.0;
 /// A `Retry-After` from here on is kept to as any other, and logged.
@@ -156,10 +155,13 @@ impl Destinations {
         let channel = attempt.channel.as_deref();
         let body = match slack::message_body(&job.body, channel, attempt.thread_ts.as_deref()) {
             Ok(body) => body,
-            Err(error) => return rejected(format!("the job's body is no JSON object: {error}")),
+            // The parser's own words quote what it found.
+            Err(_) => return rejected("the job's body is no JSON object".to_owned()),
         };
         match self.slack_call(job, "chat.postMessage", body).await {
-            Ok((reply, token)) => slack::message_answer(&reply, channel.unwrap_or(&job.destination), &[token]),
+            Ok((reply, token)) => {
+                slack::message_answer(&reply, channel.unwrap_or(&job.destination), hidden(&[token], job))
+            }
             Err(failure) => failure.into(),
         }
     }
@@ -168,7 +170,7 @@ impl Destinations {
     async fn join(&self, job: &DeliveryJob) -> Answer {
         let body = serde_json::json!({"channel": job.destination}).to_string();
         match self.slack_call(job, "conversations.join", body).await {
-            Ok((reply, token)) => slack::join_answer(&reply, &[token]),
+            Ok((reply, token)) => slack::join_answer(&reply, hidden(&[token], job)),
             Err(failure) => repeatable(failure.into()),
         }
     }
@@ -177,7 +179,7 @@ impl Destinations {
     async fn open(&self, job: &DeliveryJob) -> Answer {
         let body = serde_json::json!({"users": job.destination}).to_string();
         match self.slack_call(job, "conversations.open", body).await {
-            Ok((reply, token)) => slack::open_answer(&reply, &[token]),
+            Ok((reply, token)) => slack::open_answer(&reply, hidden(&[token], job)),
             Err(failure) => repeatable(failure.into()),
         }
     }
@@ -185,7 +187,7 @@ impl Destinations {
     /// Asks whether the token works; that does nothing, so asking again is always safe.
     async fn probe(&self, job: &DeliveryJob) -> Answer {
         match self.slack_call(job, "auth.test", "{}".to_owned()).await {
-            Ok((reply, token)) => slack::probe_answer(&reply, &[token]),
+            Ok((reply, token)) => slack::probe_answer(&reply, hidden(&[token], job)),
             Err(failure) => repeatable(failure.into()),
         }
     }
@@ -201,14 +203,15 @@ impl Destinations {
             Ok(found) => found,
             Err(failure) => return failure.into(),
         };
-        let path = Secret::new(url.path());
+        let mut secrets = within(&url);
+        secrets.push(secret);
         let request = self
             .client
             .post(url)
             .header("content-type", "application/json")
             .body(job.body.clone());
         match reply(request.send().await, BODY_MAX).await {
-            Ok(reply) => slack::webhook_answer(&reply, &[secret, path]),
+            Ok(reply) => slack::webhook_answer(&reply, hidden(&secrets, job)),
             Err(failure) => failure.into(),
         }
     }
@@ -431,11 +434,11 @@ fn repeatable(mut answer: Answer) -> Answer {
 }
 
 impl Reply {
-    fn answer(&self, verdict: Verdict, words: &str, secrets: &[Secret]) -> Answer {
+    fn answer(&self, verdict: Verdict, words: &str, hidden: Hidden<'_>) -> Answer {
         Answer {
             verdict,
             status: Some(self.status),
-            words: masked(words, secrets),
+            words: hidden.words(words),
             message_id: None,
             channel: None,
         }
@@ -448,13 +451,24 @@ impl Reply {
     }
 }
 
-/// A provider's words, secrets masked, cut to a readable length and to one line.
-fn masked(words: &str, secrets: &[Secret]) -> String {
-    let masked = secrets
-        .iter()
-        .filter(|secret| secret.reveal().len() > 3)
-        .fold(words.to_owned(), |words, secret| words.replace(secret.reveal(), "***"));
-    truncate(&masked.split_whitespace().collect::<Vec<_>>().join(" "), WORDS_MAX)
+/// What an answer to a request of `job` may repeat.
+fn hidden<'h>(secrets: &'h [Secret], job: &'h DeliveryJob) -> Hidden<'h> {
+    Hidden {
+        secrets,
+        body: &job.body,
+    }
+}
+
+/// What is secret in a webhook's URL, beside the whole: its path, the last step of that, which alone opens it, and what
+/// is asked.
+fn within(url: &Url) -> Vec<Secret> {
+    let path = url.path().trim_matches('/');
+    let last = path.rsplit('/').next();
+    [Some(path), last, url.query()]
+        .into_iter()
+        .flatten()
+        .map(Secret::new)
+        .collect()
 }
 
 /// The message will never be taken.

@@ -23,10 +23,12 @@ pub mod reader;
 pub mod scan;
 pub mod together;
 pub mod topics;
+mod words;
 pub mod worker;
 
 pub(crate) use headers::{header, headers, is_traceparent};
 pub(crate) use letter::{Failure, Form, Letter};
+use words::Words;
 
 /// How long a question to the brokers may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -105,10 +107,18 @@ impl From<KafkaError> for Fault {
 /// Brings librdkafka's own words to our log, and remembers the last of its errors.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
+    words: Words,
     last_error: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
 }
 
 impl Context {
+    fn of(kafka: &config::Kafka) -> Self {
+        Self {
+            words: Words::of(kafka),
+            last_error: Arc::default(),
+        }
+    }
+
     fn last_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -116,29 +126,19 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        self.words.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(code) = error.rdkafka_error_code() {
-            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason.to_owned()));
-        }
+        let reason = self.words.masked(reason);
         tracing::debug!(kafka.error = %error, kafka.reason = reason, "kafka client error");
+        if let Some(code) = error.rdkafka_error_code() {
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason));
+        }
     }
 }
 
 impl ConsumerContext for Context {}
-
-fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::error!(facility, "kafka client: {message}");
-        }
-        // A broker that is away says so once per connection; that is a recovered oddity.
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(facility, "kafka client: {message}"),
-        _ => tracing::debug!(facility, "kafka client: {message}"),
-    }
-}
 
 /// The properties of every client.
 fn client(kafka: &config::Kafka) -> ClientConfig {
@@ -200,9 +200,10 @@ fn producer(kafka: &config::Kafka) -> ClientConfig {
 
 /// Asks the brokers for their metadata; the error says in one message what is wrong.
 pub(crate) fn metadata(config: &Config, topic: Option<&str>) -> Result<Metadata, String> {
-    let context = Context::default();
-    let consumer: BaseConsumer<Context> = consumer(&config.kafka, &config.kafka.group, 1024)
-        .create_with_context(context.clone())
+    let context = Context::of(&config.kafka);
+    let client = consumer(&config.kafka, &config.kafka.group, 1024);
+    let consumer: BaseConsumer<Context> = Words::of(&config.kafka)
+        .create(&client, context.clone())
         .map_err(|error| format!("the Kafka client can't be made: {error}; check kafka.properties"))?;
     let brokers = &config.kafka.brokers;
     for _ in 0..10 {

@@ -28,9 +28,9 @@ mod slack;
 
 pub use filters::names as filter_names;
 
-/// Bytes of a value that is no text for CleverTap, nor for Slack.
+/// Bytes of a value.
 const VALUE_MAX: usize = 1 << 20;
-/// Bytes of a text for CleverTap, which takes 512.
+/// Bytes of a text that is made for CleverTap, which takes 512.
 const CLEVERTAP_TEXT_MAX: usize = 1 << 16;
 /// A filter writes so many bytes even where the text has no room for them any more: enough for every number and date, so
 /// that a value that can't be one is found there, too.
@@ -201,14 +201,12 @@ impl Template {
         let Some(found) = placeholder.value(event, target == Target::Clevertap, on_missing, room)? else {
             return Ok(None);
         };
-        let max = if matches!(found.value, Value::Json(_)) {
-            VALUE_MAX
-        } else {
-            room
-        };
+        if found.is_cut {
+            return Err(self.too_long(room));
+        }
         // Written before it is copied, as the copy of a list weighs much more.
-        if found.text(max).1 {
-            return Err(self.too_long(max));
+        if written(&found.value, VALUE_MAX).1 {
+            return Err(self.too_long(VALUE_MAX));
         }
         Ok(Some(found.value.to_json()))
     }

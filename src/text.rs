@@ -82,7 +82,7 @@ pub struct Bounded {
 impl Bounded {
     pub fn new(max: usize) -> Self {
         Self {
-            text: String::new(),
+            text: String::with_capacity(max.min(256)),
             max,
             is_cut: false,
         }

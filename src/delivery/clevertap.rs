@@ -19,6 +19,13 @@ const VALUE_MAX: usize = 512;
 /// What older pages of the documentation allow; newer ones say 100, which an account can raise.
 const EVENT_PROPERTIES_MAX: usize = 256;
 const ITEMS_MAX: usize = 256;
+const CURE: &str = "shorten it with | truncate: 512, \"bytes\"";
+const CURE_IN_LIST: &str =
+    "shorten it with | truncate: 512, \"bytes\", or make one text of a list with | join: \", \" before that";
+/// No filter reaches into an event's list.
+const CURE_IN_ITEM: &str = "shorten it where the event is made";
+/// Texts of a profile's list. CleverTap drops the oldest of more without a word.
+const LIST_MAX: usize = 100;
 
 #[derive(Deserialize)]
 struct Record<'r> {
@@ -56,7 +63,7 @@ pub fn refusal(body: &str) -> Option<String> {
             .find_map(|property| wrong_event_property(property, charged));
     }
     record.profile?.0.iter().find_map(|(name, value)| {
-        let why = wrong_profile_property_name(&name.0).or_else(|| wrong_text(value));
+        let why = wrong_profile_property_name(&name.0).or_else(|| wrong_text(value, CURE));
         why.map(|why| of_property(name, &why))
     })
 }
@@ -67,7 +74,7 @@ fn wrong_event_property((name, value): &(Name<'_>, &RawValue), charged: bool) ->
         Some(b'[' | b'{') => {
             Some("is a list or an object, which CleverTap takes in an event as Items of Charged alone".to_owned())
         }
-        _ => wrong_text(value),
+        _ => wrong_text(value, CURE),
     })?;
     Some(of_property(name, &why))
 }
@@ -81,33 +88,31 @@ fn wrong_items(items: &RawValue) -> Option<String> {
         return Some(format!("has {} items, CleverTap takes {ITEMS_MAX}", items.len()));
     }
     items.iter().flat_map(|item| &item.0).find_map(|(name, value)| {
-        let why = wrong_event_property_name(&name.0).or_else(|| wrong_text(value))?;
+        let why = wrong_event_property_name(&name.0).or_else(|| wrong_text(value, CURE_IN_ITEM))?;
         Some(format!("holds an item whose {}", of_property(name, &why)))
     })
 }
 
-fn wrong_text(value: &RawValue) -> Option<String> {
-    // With quotes and escapes it is longer than what it stands for, so that few are read at all.
+/// What is wrong with a text, or with the texts of a profile's list or operator; `cure` is for the text.
+fn wrong_text(value: &RawValue, cure: &str) -> Option<String> {
     let written = value.get();
-    if written.len() <= VALUE_MAX {
-        return None;
-    }
     match written.as_bytes().first()? {
-        b'"' => {
+        // With quotes and escapes it is longer than what it stands for, so that few are read at all.
+        b'"' if written.len() > VALUE_MAX => {
             let text: String = serde_json::from_str(written).ok()?;
-            (text.len() > VALUE_MAX).then(|| {
-                format!("is longer than {VALUE_MAX} bytes; shorten it with | truncate: {VALUE_MAX}, \"bytes\"")
-            })
+            (text.len() > VALUE_MAX).then(|| format!("is longer than {VALUE_MAX} bytes; {cure}"))
         }
-        // A profile's list, or the texts of an operator.
         b'[' => {
             let list: Vec<&RawValue> = serde_json::from_str(written).ok()?;
-            let why = list.into_iter().find_map(wrong_text)?;
+            if list.len() > LIST_MAX {
+                return Some(format!("has {} texts, of which CleverTap keeps {LIST_MAX}", list.len()));
+            }
+            let why = list.into_iter().find_map(|text| wrong_text(text, CURE_IN_LIST))?;
             Some(format!("holds a text that {why}"))
         }
         b'{' => {
             let members: Properties<'_> = serde_json::from_str(written).ok()?;
-            members.0.iter().find_map(|(_, value)| wrong_text(value))
+            members.0.iter().find_map(|(_, value)| wrong_text(value, CURE_IN_LIST))
         }
         _ => None,
     }
@@ -175,6 +180,7 @@ mod tests {
             profile(r##"{"Tags":{"$add":["a"]},"Langs":["a","b"],"Home":{"City":"x"}}"##),
             None
         );
+        assert_eq!(profile(&format!(r#"{{"Tags":[{}"a"]}}"#, r#""a","#.repeat(99))), None);
         assert_eq!(event(&"x".repeat(120), "{}"), None);
         let many = |count: usize| {
             format!(
@@ -236,6 +242,10 @@ mod tests {
                 r#"property "नाम" is longer than 512 bytes; shorten it with | truncate: 512, "bytes""#,
             ),
             (
+                profile(&format!(r#"{{"Tags":[{}"a"]}}"#, r#""a","#.repeat(100))),
+                "property \"Tags\" has 101 texts, of which CleverTap keeps 100",
+            ),
+            (
                 profile(&format!(r#"{{"Tags":["a","{}"]}}"#, "ल".repeat(171))),
                 r#"property "Tags" holds a text that is longer"#,
             ),
@@ -245,7 +255,7 @@ mod tests {
             ),
             (
                 event("Charged", &format!(r#"{{"Items":[{{"Name":"{}"}}]}}"#, "ल".repeat(171))),
-                "holds an item whose property \"Name\" is longer",
+                "holds an item whose property \"Name\" is longer than 512 bytes; shorten it where the event is made",
             ),
         ] {
             let found = found.unwrap_or_else(|| panic!("{wanted} passes"));

@@ -64,6 +64,8 @@ fn span(from: i64, to: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::delivery::tests::job;
 
@@ -118,5 +120,24 @@ mod tests {
         let shown = text.matches("\n• ").count();
         assert!(shown > 30);
         assert!(text.ends_with(&format!("\n… and {} more", 5000 - shown)));
+    }
+
+    /// What stands between `<` and the next `>`, whatever is between them.
+    fn spans(text: &str) -> Vec<String> {
+        let spans = text.split('<').skip(1).filter_map(|span| Some(span.split_once('>')?.0));
+        spans.map(|span| span.replace('\n', " ")).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_digest_makes_no_link_that_its_messages_do_not_have(
+            texts in prop::collection::vec("(<https://x\\|a>|<!here>|<@U1|<|>|&lt;|!channel|\n|a{100}|é){0,10}", 1..4),
+        ) {
+            let merged = text(&jobs(texts.len() as i64, |number| texts[number as usize].clone()));
+            let own: Vec<String> = texts.iter().flat_map(|text| spans(text)).collect();
+            for span in spans(&merged) {
+                prop_assert!(own.contains(&span), "{:?} in {:?}", span, merged);
+            }
+        }
     }
 }

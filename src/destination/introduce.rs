@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::slack;
+use super::words::Hidden;
 use super::{Destinations, Failure, call, in_header, secret};
 use crate::delivery::DeliveryJob;
 
@@ -86,7 +87,11 @@ impl Destinations {
             let asked = async {
                 let token = in_header(secret(&secrets, &credential, sealed.as_deref()).await?, &credential)?;
                 let reply = call(&client, &api, "auth.test", &token, "{}".to_owned()).await?;
-                Ok(slack::identity(&reply, joins, &[token]))
+                let hidden = Hidden {
+                    secrets: &[token],
+                    body: "",
+                };
+                Ok(slack::identity(&reply, joins, hidden))
             };
             asked.await.unwrap_or_else(|failure| match failure {
                 Failure::Credential(words) | Failure::Rejected(words) => Checked::Refused(words),

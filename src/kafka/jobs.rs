@@ -16,6 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::ANSWER_WAIT;
+use super::words::Words;
 use crate::clock::steady_micros;
 use crate::config::Config;
 
@@ -68,6 +69,7 @@ pub struct Jobs {
 }
 
 struct JobsContext {
+    words: Words,
     events: tokio::sync::mpsc::Sender<Event>,
     revoke_wait: Duration,
 }
@@ -76,13 +78,15 @@ impl Jobs {
     /// Joins `<group>-sender`; what comes goes to `events`.
     pub fn join(config: &Config, events: tokio::sync::mpsc::Sender<Event>) -> Result<Self, KafkaError> {
         let topic = config.topics.jobs.clone();
+        let words = Words::of(&config.kafka);
         let context = JobsContext {
+            words: words.clone(),
             events: events.clone(),
             revoke_wait: config.sender.shutdown_timeout,
         };
         let mut client = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group), 8192);
         client.set("auto.offset.reset", "earliest");
-        let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(client.create_with_context(context)?);
+        let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(words.create(&client, context)?);
         consumer.subscribe(&[&topic])?;
         let stop = Arc::new(AtomicBool::new(false));
         let polled_at = Arc::new(AtomicI64::new(steady_micros()));
@@ -243,7 +247,7 @@ fn read(
 
 impl ClientContext for JobsContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
+        self.words.log(level, facility, message);
     }
 }
 

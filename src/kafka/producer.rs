@@ -10,6 +10,7 @@ use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::topics::Limits;
+use super::words::Words;
 use crate::config::Config;
 
 /// A record to write.
@@ -55,11 +56,11 @@ pub struct Producer(std::sync::Arc<ThreadedProducer<Acks>>);
 
 type OnAck = Box<dyn FnOnce(Ack) + Send + Sync>;
 
-struct Acks;
+struct Acks(Words);
 
 impl ClientContext for Acks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
+        self.0.log(level, facility, message);
     }
 }
 
@@ -103,12 +104,13 @@ impl Producer {
     }
 
     fn with(config: &Config, record_max: usize, own: &[(&str, &str)]) -> Result<Self, KafkaError> {
+        let words = Words::of(&config.kafka);
         let mut client = super::producer(&config.kafka);
         client.set("message.max.bytes", record_max.to_string());
         for (name, value) in own {
             client.set(*name, *value);
         }
-        Ok(Self(std::sync::Arc::new(client.create_with_context(Acks)?)))
+        Ok(Self(std::sync::Arc::new(words.create(&client, Acks(words.clone()))?)))
     }
 
     /// Writes a record; `on_ack` is called on the client's own thread once it is settled. Waits while too

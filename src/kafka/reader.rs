@@ -7,6 +7,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
+use super::words::Words;
 use super::{ANSWER_WAIT, Context};
 use crate::config::Config;
 
@@ -58,7 +59,7 @@ impl Reader {
         if isolation == Isolation::Uncommitted {
             client.set("isolation.level", "read_uncommitted");
         }
-        let consumer: BaseConsumer<Context> = client.create_with_context(Context::default())?;
+        let consumer: BaseConsumer<Context> = Words::of(&config.kafka).create(&client, Context::of(&config.kafka))?;
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for (partition, offset) in partitions {
             list.add_partition_offset(topic, *partition, offset.map_or(Offset::Beginning, Offset::Offset))?;

@@ -7,6 +7,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 
 use super::producer::Record;
+use super::words::Words;
 use super::worker::{Deliveries, again};
 use super::{ANSWER_WAIT, Fault};
 use crate::config::Config;
@@ -30,8 +31,9 @@ impl Together {
             )
             .set("message.max.bytes", record_max.to_string())
             .set("retry.backoff.ms", "1");
-        let producer: BaseProducer<Deliveries> = client
-            .create_with_context(Deliveries::default())
+        let words = Words::of(&config.kafka);
+        let producer: BaseProducer<Deliveries> = words
+            .create(&client, Deliveries::new(words.clone()))
             .map_err(|error| Fault::Unusable(error.to_string()))?;
         again(|| producer.init_transactions(ANSWER_WAIT))?;
         Ok(Self { producer, open: false })

@@ -8,6 +8,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
 use super::ANSWER_WAIT;
+use super::words::Words;
 use crate::config::Config;
 use crate::dates;
 
@@ -304,8 +305,8 @@ pub fn partitions(config: &Config, topic: &str) -> Result<i32, String> {
 }
 
 fn admin(config: &Config) -> Result<AdminClient<DefaultClientContext>, String> {
-    super::client(&config.kafka)
-        .create()
+    Words::of(&config.kafka)
+        .create(&super::client(&config.kafka), DefaultClientContext)
         .map_err(|error| format!("the Kafka client can't be made: {error}"))
 }
 

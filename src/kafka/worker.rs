@@ -18,6 +18,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::topics::Limits;
+use super::words::Words;
 use super::{ANSWER_WAIT, Fault, RECORD_MAX};
 use crate::config::{Config, Start};
 
@@ -72,6 +73,7 @@ pub struct Worker {
 }
 
 struct WorkerContext {
+    words: Words,
     transaction: Arc<Transaction>,
     start: Start,
 }
@@ -80,14 +82,17 @@ impl Worker {
     /// Connects a worker. An open transaction of its predecessor is aborted by that.
     pub fn connect(config: &Config, share: &Share, limits: &Limits) -> Result<Self, Fault> {
         let unusable = |error: KafkaError| Fault::Unusable(error.to_string());
-        let producer: BaseProducer<Deliveries> = super::producer(&config.kafka)
+        let words = Words::of(&config.kafka);
+        let mut client = super::producer(&config.kafka);
+        client
             .set("transactional.id", &share.transactional_id)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
             .set("message.max.bytes", RECORD_MAX.to_string())
             .set("batch.size", limits.batch_max().to_string())
             // Transactions back to back run into CONCURRENT_TRANSACTIONS, which waits for so long.
-            .set("retry.backoff.ms", "1")
-            .create_with_context(Deliveries::default())
+            .set("retry.backoff.ms", "1");
+        let producer: BaseProducer<Deliveries> = words
+            .create(&client, Deliveries::new(words.clone()))
             .map_err(unusable)?;
         producer.init_transactions(ANSWER_WAIT)?;
         let transaction = Arc::new(Transaction {
@@ -96,14 +101,14 @@ impl Worker {
             state: Mutex::default(),
         });
         let context = WorkerContext {
+            words: words.clone(),
             transaction: Arc::clone(&transaction),
             start: config.processor.start,
         };
-        let consumer: BaseConsumer<WorkerContext> = super::consumer(&config.kafka, &share.group, 32768)
-            // A topic that is made anew is read this soon; the default is five minutes.
-            .set("topic.metadata.refresh.interval.ms", "10000")
-            .create_with_context(context)
-            .map_err(unusable)?;
+        let mut client = super::consumer(&config.kafka, &share.group, 32768);
+        // A topic that is made anew is read this soon; the default is five minutes.
+        client.set("topic.metadata.refresh.interval.ms", "10000");
+        let consumer: BaseConsumer<WorkerContext> = words.create(&client, context).map_err(unusable)?;
         let topics: Vec<&str> = share.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(unusable)?;
         Ok(Self {
@@ -381,7 +386,7 @@ const REBUILD_WAIT: Duration = Duration::from_millis(500);
 
 impl ClientContext for WorkerContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
+        self.words.log(level, facility, message);
     }
 }
 

@@ -355,7 +355,7 @@ async fn a_redirect_is_not_followed() {
     })
     .await;
     let config = SchemaRegistry {
-        url: Some(url),
+        url: Some(url.into()),
         ..SchemaRegistry::default()
     };
     let registry = Registry::of(&config).unwrap().unwrap();

@@ -15,6 +15,21 @@ use crate::lead;
 use crate::path::{Path, Step};
 use crate::template::Template;
 
+/// The bytes of JSON that a rule has at most, so that all that is kept about it fits into a record: its change, with what
+/// was before and after.
+pub const RULE_MAX: usize = 128 * 1024;
+
+/// Why a rule is too large to be written.
+fn size(written: &Value) -> Option<Problem> {
+    let size = written.to_string().len();
+    (size > RULE_MAX).then(|| Problem {
+        field: "rule".to_owned(),
+        message: format!(
+            "has {size} bytes as JSON, and a rule has at most {RULE_MAX}; shorten its texts and lists, or make several rules of it"
+        ),
+    })
+}
+
 /// Everything doubtful about a rule.
 pub fn warnings(rule: &Rule) -> Vec<Problem> {
     let mut warnings = Vec::new();
@@ -66,7 +81,10 @@ pub fn refusals(written: &Value) -> Vec<Problem> {
             ),
         })
     };
-    ["token", "url"].into_iter().filter_map(spelt).collect()
+    size(written)
+        .into_iter()
+        .chain(["token", "url"].into_iter().filter_map(spelt))
+        .collect()
 }
 
 /// Whether the config has the account that a rule names: `Err` refuses the rule, `Ok(Some(_))`

@@ -68,7 +68,11 @@ impl PublicKey {
             );
         }
         match BASE64.decode(text.trim()).map(<[u8; 32]>::try_from) {
-            Ok(Ok(bytes)) if !is_of_small_order(bytes) => Ok(Self(bytes.into())),
+            Ok(Ok(bytes)) if is_small_order(bytes) => Err(
+                "is a key with which anyone could open what is sealed; take the public key that leadlane secrets keygen printed"
+                    .to_owned(),
+            ),
+            Ok(Ok(bytes)) => Ok(Self(bytes.into())),
             _ => wrong(),
         }
     }
@@ -191,38 +195,44 @@ impl fmt::Debug for Keys {
     }
 }
 
+/// Whether the shared secret is the same with every key: the point is one of the few of small order. X25519 leaves the
+/// highest bit aside. The points are those of <https://cr.yp.to/ecdh.html#validate>.
+fn is_small_order(mut key: [u8; 32]) -> bool {
+    key[31] &= 0x7F;
+    let near_p = |low: u8| {
+        let mut point = [0xFF; 32];
+        (point[0], point[31]) = (low, 0x7F);
+        point
+    };
+    let mut one = [0; 32];
+    one[0] = 1;
+    let points = [
+        [0; 32],
+        one,
+        ORDER_8[0],
+        ORDER_8[1],
+        near_p(0xEC),
+        near_p(0xED),
+        near_p(0xEE),
+    ];
+    points.contains(&key)
+}
+
+/// The two points of order 8.
+const ORDER_8: [[u8; 32]; 2] = [
+    [
+        0xE0, 0xEB, 0x7A, 0x7C, 0x3B, 0x41, 0xB8, 0xAE, 0x16, 0x56, 0xE3, 0xFA, 0xF1, 0x9F, 0xC4, 0x6A, 0xDA, 0x09,
+        0x8D, 0xEB, 0x9C, 0x32, 0xB1, 0xFD, 0x86, 0x62, 0x05, 0x16, 0x5F, 0x49, 0xB8, 0x00,
+    ],
+    [
+        0x5F, 0x9C, 0x95, 0xBC, 0xA3, 0x50, 0x8C, 0x24, 0xB1, 0xD0, 0xB1, 0x55, 0x9C, 0x83, 0xEF, 0x5B, 0x04, 0x44,
+        0x5C, 0xC4, 0x58, 0x1C, 0x8E, 0x86, 0xD8, 0x22, 0x4E, 0xDD, 0xD0, 0x9F, 0x11, 0x57,
+    ],
+];
+
 fn private(line: &str) -> Option<SecretKey> {
     let bytes = Zeroizing::new(BASE64.decode(line.strip_prefix(PRIVATE)?).ok()?);
     SecretKey::from_slice(&bytes).ok()
-}
-
-/// Whether anyone could open what is sealed with this key: what it makes of any private key is zero. These are all such
-/// points of Curve25519, in every way to write them (RFC 7748, section 6.1; the list is libsodium's).
-fn is_of_small_order(mut key: [u8; 32]) -> bool {
-    key[31] &= 0x7f; // The top bit isn't read.
-    let number = |first: u8, middle: u8, last: u8| {
-        let mut bytes = [middle; 32];
-        (bytes[0], bytes[31]) = (first, last);
-        bytes
-    };
-    let of_order_eight = [
-        [
-            0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09,
-            0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
-        ],
-        [
-            0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44,
-            0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
-        ],
-    ];
-    let others = [
-        number(0, 0, 0),
-        number(1, 0, 0),
-        number(0xec, 0xff, 0x7f),
-        number(0xed, 0xff, 0x7f),
-        number(0xee, 0xff, 0x7f),
-    ];
-    of_order_eight.contains(&key) || others.contains(&key)
 }
 
 #[cfg(test)]

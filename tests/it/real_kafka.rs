@@ -11,6 +11,8 @@ mod owned;
 mod processor;
 mod recipes;
 mod registry;
+mod rules;
 mod sealed;
 mod sender;
+mod texts;
 mod tools;

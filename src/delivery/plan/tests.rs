@@ -250,6 +250,9 @@ fn a_whole_object_is_sent_on_in_the_form_that_clevertap_takes() {
     ] {
         assert_eq!(sent(&action, payload), Ok(json(expected)), "{action}");
     }
+    let long = format!(r#"{{"json":"{{\"A\":1,{}\"B\":2}}"}}"#, r#"\n"#.repeat(100_000));
+    let whole = sent("type: clevertap_profile, properties: '{{$.json}}'", &long);
+    assert_eq!(whole, Ok(json(r#"{"A":1,"B":2}"#)), "long JSON as text");
     let text = r#"{"json":"{\"A\":{\"B\":1}}","bad":"SECRET","list":[1]}"#;
     let of = |properties: &str| sent(&format!("type: clevertap_profile, {properties}"), text);
     assert_eq!(of("properties: '{{$.json}}'"), Ok(json(r#"{"A B":1}"#)), "JSON as text");
@@ -348,6 +351,19 @@ fn what_is_rendered_is_no_more_than_what_the_destination_takes() {
     assert!(profile(&format!("{{\"x\":{{{}}}}}", many("{{list}}"))).contains("properties: come to more than 1024 KiB"));
     assert!(profile(r#"{"p":"{{t}} {{t}}"}"#).contains("`{{t}} {{t}}` comes to more than 64 KiB"));
     assert!(profile(r#"{"p":"{{t|upper}}"}"#).contains("`{{t|upper}}` comes to more than 64 KiB"));
+    // What the messages advise is taken.
+    for cured in [
+        "{{t|upper|truncate: 500}}",
+        "{{t|truncate: 512, 'bytes'}}",
+        "{{list|join: ', '|truncate: 512, 'bytes'}}",
+    ] {
+        let action =
+            format!(r#"{{"type":"clevertap_profile","account":"acme","identity":"x","properties":{{"p":"{cured}"}}}}"#);
+        let Planned::Job(job) = planned(action) else {
+            panic!("{cured}")
+        };
+        assert_eq!(crate::delivery::clevertap::refusal(&job.body), None, "{cured}");
+    }
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl Drop for Wired {
 /// Slack at that URL, with a few secrets in the store.
 fn destinations(api_url: String, request_timeout: Duration) -> Wired {
     let mut config = Config::default();
-    config.slack.api_url = api_url;
+    config.slack.api_url = api_url.into();
     config.sender.request_timeout = request_timeout;
     let dir = std::env::temp_dir().join(format!("leadlane-wire-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir_all(&dir).unwrap();

@@ -11,6 +11,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
+use super::super::words::Words;
 use super::super::{ANSWER_WAIT, Fault};
 use super::write::{OneByOne, Write};
 
@@ -55,19 +56,28 @@ pub(super) struct State {
 }
 
 /// What the brokers say to what is written: the last refusal of a record.
-#[derive(Default)]
-pub(in crate::kafka) struct Deliveries(Mutex<Option<String>>);
+pub(in crate::kafka) struct Deliveries {
+    refused: Mutex<Option<String>>,
+    words: Words,
+}
 
 impl Deliveries {
+    pub(in crate::kafka) fn new(words: Words) -> Self {
+        Self {
+            refused: Mutex::default(),
+            words,
+        }
+    }
+
     /// Gives the refusal, and forgets it.
     pub(in crate::kafka) fn refused(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::super::log(level, facility, message);
+        self.words.log(level, facility, message);
     }
 }
 
@@ -79,7 +89,7 @@ impl ProducerContext for Deliveries {
             && error.rdkafka_error_code().is_some_and(super::super::is_refusal)
         {
             let told = format!("{} refuses a record: {error}", message.topic());
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
         }
     }
 }

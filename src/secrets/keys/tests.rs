@@ -96,7 +96,7 @@ fn a_key_that_anyone_could_open_with_is_refused() {
             let mut key = key;
             key[31] |= top;
             let said = PublicKey::parse(&BASE64.encode(key)).unwrap_err();
-            assert!(said.contains("is no public key"), "{said}");
+            assert!(said.contains("anyone could open"), "{said}");
             // With such a key there are a few boxes at most, so that one of another private key soon opens it.
             let boxed = || crypto_box::SalsaBox::new(&key.into(), &SecretKey::generate(&mut OsRng));
             let sealed = boxed().encrypt(&[0; 24].into(), &b"hunter2"[..]).unwrap();

@@ -4,15 +4,16 @@
 //! A new case is a row: who reads it, how the record is made, what becomes of it.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use leadlane::delivery::DeliveryJob;
 use leadlane::kafka::reader::Record as Read;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::sender::open_sandbox;
 use crate::support::{Leadlane, Process, event, free_port, part};
@@ -239,17 +240,33 @@ const RULES: &str = r#"
 /// Good records before and behind the hostile one.
 const BESIDE: u64 = 3;
 
+/// Remembers where the last record was put.
+#[derive(Default)]
+struct Placed(Mutex<i64>);
+
+impl ClientContext for Placed {}
+
+impl ProducerContext for Placed {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let message = result.as_ref().map_err(|(error, _)| error).unwrap();
+        *self.0.lock().unwrap() = message.offset();
+    }
+}
+
 /// What a row's records are written with: compressed, and so large as a broker would ever take.
-pub(super) fn producer() -> BaseProducer {
+fn producer() -> BaseProducer<Placed> {
     let mut client = ClientConfig::new();
     client
         .set("bootstrap.servers", part("LEADLANE_TEST_KAFKA"))
         .set("compression.type", "gzip")
         .set("message.max.bytes", "100000000");
-    client.create().unwrap()
+    client.create_with_context(Placed::default()).unwrap()
 }
 
-fn write(producer: &BaseProducer, topic: &str, raw: &Raw) {
+/// Gives the record's offset.
+fn write(producer: &BaseProducer<Placed>, topic: &str, raw: &Raw) -> i64 {
     let mut headers = OwnedHeaders::new();
     for (key, value) in &raw.headers {
         headers = headers.insert(Header {
@@ -261,6 +278,7 @@ fn write(producer: &BaseProducer, topic: &str, raw: &Raw) {
     (record.key, record.payload) = (raw.key.as_deref(), raw.value.as_deref());
     producer.send(record).map_err(|(error, _)| error).unwrap();
     producer.flush(Duration::from_secs(30)).unwrap();
+    *producer.context().0.lock().unwrap()
 }
 
 fn wait<T>(asked: impl Future<Output = T>) -> T {
@@ -293,7 +311,7 @@ fn record_max(topic: &str, bytes: &str) {
 struct World {
     leadlane: Leadlane,
     foreign: String,
-    producer: BaseProducer,
+    producer: BaseProducer<Placed>,
     next: u64,
     /// What is to be sent, in the end: each once.
     wanted: Vec<String>,
@@ -332,15 +350,6 @@ impl World {
             write(&self.producer, topic, &valued(text.as_bytes()));
             self.wanted.push(sent);
         }
-    }
-
-    /// Where the next record of a topic is going to be.
-    fn end(&self, into: Into) -> i64 {
-        let client = self.producer.client();
-        client
-            .fetch_watermarks(self.topic(into), 0, Duration::from_secs(10))
-            .unwrap()
-            .1
     }
 }
 
@@ -382,10 +391,11 @@ fn hostile_records_end_as_the_table_says_and_hold_up_nobody() {
             let value = String::from_utf8(raw.value.unwrap()).unwrap();
             raw.value = Some(value.replace(&format!("e-{HOSTILE}"), &own).into_bytes());
             world.wanted.push(format!("sold {own}"));
-        } else {
-            wanted.insert((*into, world.end(*into)), (name, *end));
         }
-        write(&world.producer, world.topic(*into), &raw);
+        let offset = write(&world.producer, world.topic(*into), &raw);
+        if *end != Sent {
+            wanted.insert((*into, offset), (name, *end));
+        }
         world.good_ones(*into);
     }
     let leadlane = &world.leadlane;
@@ -554,6 +564,195 @@ fn a_jobs_topic_that_is_gone_makes_events_wait_and_no_dead_letter() {
     process.stop();
     let wanted: Vec<String> = (10..20).map(|number| format!("e-{number}")).collect();
     assert_eq!(made(&leadlane), wanted);
+}
+
+/// What a provider answers to a message, and what is kept of it: result, words, message id.
+type Reply = (&'static str, fn() -> String, Kept);
+type Kept = (&'static str, fn(&str) -> bool, Option<&'static str>);
+
+const REPLIES: &[Reply] = &[
+    (
+        "a good answer",
+        || r#"{"ok":true,"ts":"1503435956.000247"}"#.to_owned(),
+        ("sent", str::is_empty, Some("1503435956.000247")),
+    ),
+    (
+        "a ts of 1 MB",
+        || format!(r#"{{"ok":true,"ts":"{}.1"}}"#, "1".repeat(1_000_000)),
+        ("sent", str::is_empty, None),
+    ),
+    (
+        "a ts that is a number",
+        || r#"{"ok":true,"ts":17.5}"#.to_owned(),
+        ("sent", str::is_empty, None),
+    ),
+    (
+        "an error of 900 KB",
+        || format!(r#"{{"ok":false,"error":"{}"}}"#, "x".repeat(900_000)),
+        ("dead", |words| words.len() == 500, None),
+    ),
+    (
+        "words that repeat the token and the lead",
+        || {
+            r#"{"ok":false,"error":"invalid_arguments","errors":["xoxb-hunter2-token", "eG94Yi1odW50ZXIyLXRva2Vu", "xoxb%2dhunter2%2dtoken", "ana@example.com +1 512 555 0123 84512377"]}"#.to_owned()
+        },
+        (
+            "dead",
+            |words| !words.contains("hunter2") && !words.contains("84512377") && !words.contains("example"),
+            None,
+        ),
+    ),
+];
+
+/// Answers each message as its text's number says, and counts them.
+fn provider() -> (String, Arc<Mutex<BTreeMap<usize, usize>>>, tokio::runtime::Runtime) {
+    use axum::routing::post;
+    let asked: Arc<Mutex<BTreeMap<usize, usize>>> = Arc::default();
+    let seen = Arc::clone(&asked);
+    let answer = move |body: String| {
+        let text = serde_json::from_str::<serde_json::Value>(&body).unwrap()["text"].to_string();
+        let number: usize = text
+            .split("sold e-")
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        *seen.lock().unwrap().entry(number).or_default() += 1;
+        std::future::ready(REPLIES[number % REPLIES.len()].1())
+    };
+    let router = axum::Router::new()
+        .route("/api/chat.postMessage", post(answer))
+        .route("/api/auth.test", post(async || r#"{"ok":true,"team":"T","user":"u"}"#));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    runtime.spawn(async move { axum::serve(listener, router).await });
+    (address, asked, runtime)
+}
+
+#[test]
+fn whatever_a_provider_answers_is_kept_cut_and_masked_and_stops_no_sending() {
+    let (address, asked, _runtime) = provider();
+    let yaml = format!("slack: {{api_url: 'http://{address}/api', channel_rate: 1000/s, workspace_rate: 1000/s}}");
+    let leadlane = Leadlane::new("replies", &yaml);
+    leadlane.secret("sales-bot", "xoxb-hunter2-token");
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    leadlane.apply(&RULES.replace("sold {{$.event_id}}", "sold {{$.event_id}} for 84512377"));
+    let mut process = leadlane.start(&[]);
+    let rounds = 3;
+    let count = REPLIES.len() * rounds;
+    let events = (0..count).map(|number| event(number as u64, "lms.lead_sold", "12", "42.50"));
+    let events: Vec<String> = events.collect();
+    let producer = producer();
+    for text in &events {
+        let trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_vec();
+        let raw = Raw {
+            headers: vec![("traceparent", trace)],
+            ..valued(text.as_bytes())
+        };
+        write(&producer, &leadlane.config.topics.events, &raw);
+    }
+    super::sender::until_final(&leadlane, count);
+    assert_eq!(process.ended(0), None, "{}", process.log());
+    let log = process.log();
+    process.stop();
+    assert!(
+        asked.lock().unwrap().values().all(|times| *times == 1),
+        "each is sent once: {asked:?}"
+    );
+    let outcomes = super::sender::outcomes(&leadlane);
+    assert_eq!(outcomes.len(), count);
+    for outcome in outcomes {
+        let number: usize = outcome.event_id.strip_prefix("e-").unwrap().parse().unwrap();
+        let (name, _, (result, is_right, message_id)) = &REPLIES[number % REPLIES.len()];
+        let words = outcome.words.as_deref().unwrap_or_default();
+        assert_eq!(
+            (outcome.result.as_str(), outcome.message_id.as_deref()),
+            (*result, *message_id),
+            "{name}"
+        );
+        assert!(is_right(words), "{name}: {words}");
+    }
+    let dead = leadlane.read(&leadlane.config.topics.dead_letters);
+    let told: Vec<String> = dead
+        .iter()
+        .map(|letter| letter.header("detail").unwrap().to_owned())
+        .collect();
+    assert_eq!(told.len(), 2 * rounds);
+    for text in told.iter().chain([&log]) {
+        assert!(
+            !text.contains("hunter2") && !text.contains("aHVudGVy") && !text.contains("84512377"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_a_dead_letter_leaves_out_is_replayed_from_its_source() {
+    let foreign = foreign_topic();
+    let mapping = "event: {event_id: '{{$.id}}', trigger: survey.answered, occurred_at: '{{$.at | date}}', lead_id: '{{$.email}}'}";
+    let inlet = format!("inlets: [{{name: survey, kind: topic, topic: {foreign}, decode: json, {mapping}}}]");
+    let leadlane = Leadlane::new("leftout", &inlet);
+    let topics = &leadlane.config.topics;
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    let process = leadlane.start(&["--role", "inlets"]);
+    record_max(&foreign, "3000000");
+    // Its date can't be read, and it is larger than the dead letters take.
+    let noise: String = noise(2_000_000).iter().map(|byte| format!("{byte:02x}")).collect();
+    let record =
+        format!("{{\"id\": \"s-1\", \"at\": \"soon\", \"email\": \"ana@example.com\", \"noise\": \"{noise}\"}}");
+    write(&producer(), &foreign, &valued(record.as_bytes()));
+    write(&producer(), &foreign, &valued(&self::noise(2_000_000)));
+    let dead = leadlane.read_until(&topics.dead_letters, 30, |records| records.len() == 2);
+    assert_eq!(
+        (dead[0].header("left-out"), dead[0].value.as_deref()),
+        (Some("value"), None),
+        "{}",
+        shown(&dead[0])
+    );
+    process.stop();
+    let id = |letter: &Read| format!("{}-{}", letter.partition, letter.offset);
+    let (first, replay) = (id(&dead[0]), |id: &str| leadlane.run(&["dead-letters", "replay", id]));
+    let shown = leadlane.ok(&["--json", "dead-letters", "show", &first]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (&shown["left_out"][0], &shown["value"]["id"]),
+        (&"value".into(), &"s-1".into()),
+        "it is read at its source"
+    );
+    // Mended, it is mapped from there.
+    leadlane.rewrite("'{{$.at | date}}'", "'2026-03-05T15:16:00Z'");
+    let replayed = replay(&first);
+    // The event is as large as the record, which its own topic doesn't take.
+    let why = String::from_utf8_lossy(&replayed.stderr);
+    assert!(!replayed.status.success() && why.contains("larger than"), "{why}");
+    record_max(&topics.events, "9000000");
+    let replayed = replay(&first);
+    assert!(
+        replayed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&replayed.stderr)
+    );
+    let events = leadlane.read_until(&topics.events, 30, |records| !records.is_empty());
+    assert_eq!(
+        (events[0].header("event-id"), events[0].header("replay-of")),
+        (Some("s-1"), Some(first.as_str()))
+    );
+    // Retention takes the other's record.
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition_offset(&foreign, 0, rdkafka::Offset::Offset(2))
+        .unwrap();
+    wait(admin().delete_records(&list, &AdminOptions::new())).unwrap();
+    let lost = replay(&id(&dead[1]));
+    let why = String::from_utf8_lossy(&lost.stderr);
+    assert!(!lost.status.success() && why.contains("no longer in"), "{why}");
 }
 
 fn shown(letter: &Read) -> String {
