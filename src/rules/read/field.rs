@@ -13,7 +13,7 @@ use crate::rules::{Problem, Secret, SecretName};
 use crate::sealed::Sealed;
 use crate::template::Template;
 use crate::text::truncate;
-use crate::{dates, lead};
+use crate::{amounts, dates};
 
 /// So many problems are told; a text that is no rule at all has one for each of its values.
 const PROBLEMS_MAX: usize = 100;
@@ -288,7 +288,7 @@ impl Reader {
             Value::String(text) => text,
             _ => "",
         };
-        match lead::decimal(text) {
+        match amounts::decimal(text) {
             Some(number) => Some(number),
             None => self.refuse(field, "needs a number of at most 28 digits, such as 25 or 99.5"),
         }
