@@ -27,8 +27,9 @@
 //!
 //! # The modules, in reading order
 //!
-//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`],
-//!   [`text`] and [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
+//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`]
+//!   and [`text`], what values are ([`dates`], [`ids`], [`amounts`]), [`delivery`], [`inlet`], [`sealed`], [`reason`],
+//!   [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - What they stand on: [`clock`], which reads the time, [`listen`], which takes in connections, and [`parts`],
@@ -64,6 +65,7 @@
 //! for what has one implementation.
 
 pub mod admin;
+pub mod amounts;
 pub mod app;
 pub mod batches;
 pub mod cli;
@@ -75,6 +77,7 @@ pub mod demo;
 pub mod destination;
 pub mod feed;
 pub mod http_client;
+pub mod ids;
 pub mod inlet;
 pub mod inlets;
 pub mod json;

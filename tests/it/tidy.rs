@@ -14,13 +14,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("yaml", &[]),
     ("json", &[]),
     ("path", &[]),
+    ("amounts", &[]),
+    ("dates", &["amounts"]),
+    ("ids", &["amounts"]),
     ("text", &[]),
-    ("lead", &["json", "path", "reason"]),
-    ("dates", &["lead"]),
+    ("lead", &["amounts", "dates", "ids", "json", "path", "reason"]),
     ("template", &["dates", "lead", "path", "text"]),
     ("sealed", &[]),
-    ("rules", &["dates", "lead", "path", "sealed", "template", "text"]),
-    ("delivery", &["dates", "lead", "reason", "rules", "template", "text"]),
+    (
+        "rules",
+        &["amounts", "dates", "lead", "path", "sealed", "template", "text"],
+    ),
+    (
+        "delivery",
+        &["amounts", "dates", "ids", "lead", "reason", "rules", "template", "text"],
+    ),
     (
         "inlet",
         &["dates", "lead", "path", "reason", "rules", "template", "yaml"],
@@ -122,7 +130,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 const PURE: &[&str] = &[
-    "reason", "yaml", "json", "path", "text", "lead", "dates", "template", "sealed", "rules", "delivery", "inlet",
+    "reason", "yaml", "json", "path", "text", "amounts", "dates", "ids", "lead", "template", "sealed", "rules",
+    "delivery", "inlet",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.
