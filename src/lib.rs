@@ -32,6 +32,8 @@
 //!   [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
+//! - What they stand on: [`clock`], which reads the time, [`listen`], which takes in connections, and [`parts`],
+//!   which sees threads and tasks end.
 //! - [`batches`], which reads and commits for the loops that write in transactions.
 //! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`], [`inlets`].
 //! - [`app`], the only place that knows them all; above it [`demo`] and [`cli`].
@@ -67,6 +69,7 @@ pub mod amounts;
 pub mod app;
 pub mod batches;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod dates;
 pub mod delivery;
@@ -80,7 +83,9 @@ pub mod inlets;
 pub mod json;
 pub mod kafka;
 pub mod lead;
+pub mod listen;
 pub mod metrics;
+pub mod parts;
 pub mod path;
 pub mod processor;
 pub mod reason;

@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::kafka::reader;
 
+mod slots;
+
 /// Five minutes are tested against it.
 const NOW: i64 = 1_531_420_618;
 
@@ -80,6 +82,7 @@ async fn open_with(name: &str, inlet: &str, more: &str) -> Open {
         stop: stopped.clone(),
         ready: Arc::default(),
         now: || NOW * 1_000_000,
+        connections_max: 100,
     };
     let listener = tokio::net::TcpListener::bind(config.inlet.listen).await.unwrap();
     let address = listener.local_addr().unwrap();

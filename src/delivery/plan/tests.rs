@@ -727,8 +727,8 @@ proptest! {
     }
 }
 
-#[test]
-fn what_is_rendered_is_no_more_than_what_the_destination_takes() {
+/// What becomes of an action on an event with a text `t` of 1 MB and a `list` of 400,000 numbers.
+fn heavy(action: &str) -> Planned {
     let text = "ab<\\\"".repeat(200_000);
     let payload = format!(r#"{{"t":"{text}","list":[{}1]}}"#, "1,".repeat(400_000));
     let event = format!(
@@ -736,17 +736,18 @@ fn what_is_rendered_is_no_more_than_what_the_destination_takes() {
     );
     let schemas = Schemas::new();
     let event = decode(event.as_bytes(), &schemas).unwrap();
-    let planned = |action: String| {
-        let rule = format!(r#"{{"id":"r","trigger":"t","scope":{{"level":"inlet","id":"n"}},"action":{action}}}"#);
-        let rule =
-            Rule::from_json(&serde_json::from_str(&rule).unwrap()).unwrap_or_else(|problems| panic!("{problems:?}"));
-        let source = Source {
-            topic: "lead-events",
-            partition: 0,
-            offset: 0,
-        };
-        plan(&event, &Versioned { rule, version: 1 }, source, 1)
+    let rule = format!(r#"{{"id":"r","trigger":"t","scope":{{"level":"inlet","id":"n"}},"action":{action}}}"#);
+    let rule = Rule::from_json(&serde_json::from_str(&rule).unwrap()).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let source = Source {
+        topic: "lead-events",
+        partition: 0,
+        offset: 0,
     };
+    plan(&event, &Versioned { rule, version: 1 }, source, 1)
+}
+
+#[test]
+fn a_message_is_rendered_as_far_as_slack_takes_it() {
     // Written in full, each of these is several times the memory of the machine that this runs on.
     for placeholder in [
         "{{t}}",
@@ -757,7 +758,7 @@ fn what_is_rendered_is_no_more_than_what_the_destination_takes() {
     ] {
         let long = placeholder.repeat(120_000 / placeholder.len());
         let slack = |over_long: &str| {
-            planned(format!(
+            heavy(&format!(
                 r#"{{"type":"slack_message","token":{{"secret":"bot"}},"to":{{"channel":"C1"}},"text":"x{long}","over_long":"{over_long}"}}"#
             ))
         };
@@ -773,7 +774,11 @@ fn what_is_rendered_is_no_more_than_what_the_destination_takes() {
             assert_eq!(detail, "rule r: text: is longer than 4000 characters");
         }
     }
-    let profile = |properties: &str| match planned(format!(
+}
+
+#[test]
+fn a_record_is_rendered_as_far_as_clevertap_takes_it() {
+    let profile = |properties: &str| match heavy(&format!(
         r#"{{"type":"clevertap_profile","account":"acme","identity":"x","properties":{properties}}}"#
     )) {
         Planned::Failed { detail, .. } => detail,
@@ -797,7 +802,7 @@ fn what_is_rendered_is_no_more_than_what_the_destination_takes() {
     ] {
         let action =
             format!(r#"{{"type":"clevertap_profile","account":"acme","identity":"x","properties":{{"p":"{cured}"}}}}"#);
-        let Planned::Job(job) = planned(action) else {
+        let Planned::Job(job) = heavy(&action) else {
             panic!("{cured}")
         };
         assert_eq!(crate::delivery::clevertap::refusal(&job.body), None, "{cured}");
