@@ -82,11 +82,16 @@ pub async fn run(
     // Health is told until everything else has ended.
     let (close, closed) = watch::channel(false);
     let mut serving = tokio::spawn(admin::serve(listener, Arc::clone(&admin), connections_max, closed));
+    let secrets = match has(Role::Sender) || has(Role::Inlets) {
+        true => secrets(&config).await?,
+        false => Secrets::default(),
+    };
     let (stop_parts, stopping) = watch::channel(false);
     let (parts, mut watch) = Parts::new(stopping.clone());
     let within = config.sender.shutdown_timeout + STOP_MARGIN;
     let shared = Shared {
         config,
+        secrets,
         limits,
         metrics,
         stop: stopping,
@@ -182,6 +187,7 @@ const FILES_OF_KAFKA: u64 = 128;
 #[derive(Debug, Clone)]
 struct Shared {
     config: Arc<Config>,
+    secrets: Secrets,
     limits: Limits,
     metrics: Arc<Metrics>,
     /// Tells the parts to end.
@@ -257,8 +263,7 @@ impl Shared {
     }
 
     fn start_sender(&self, ready: Flag, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<()> {
-        let secrets = secrets(&self.config)?;
-        let destinations = Arc::new(Destinations::new(&self.config, secrets)?);
+        let destinations = Arc::new(Destinations::new(&self.config, self.secrets.clone())?);
         // Nobody waits for it: what isn't introduced now is with its first message.
         tokio::spawn(introduce(Arc::clone(&destinations), Arc::clone(&rules.borrow())));
         let surroundings = sender::Surroundings {
@@ -284,7 +289,7 @@ impl Shared {
 
     fn start_inlets(&self, ready: Flag) -> anyhow::Result<()> {
         let surroundings = inlets::Surroundings {
-            secrets: secrets(&self.config)?,
+            secrets: self.secrets.clone(),
             config: Arc::clone(&self.config),
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
@@ -336,13 +341,23 @@ async fn introduce(destinations: Arc<Destinations>, rules: RulesInForce) {
     }
 }
 
+/// So long the file of keys is waited for.
+const KEYS_WAIT: Duration = Duration::from_secs(10);
+
 /// The secret store, with the keys that open sealed values where there are any.
-fn secrets(config: &Config) -> anyhow::Result<Secrets> {
+async fn secrets(config: &Config) -> anyhow::Result<Secrets> {
     let secrets = Secrets::new(config.secrets.dir.clone());
     let Some(file) = &config.secrets.key_file else {
         return Ok(secrets);
     };
-    let keys = Keys::read(file).map_err(|error| anyhow::anyhow!("secrets.key_file: {error}"))?;
+    // The volume may hang, which must not hold up a thread that others need.
+    let reading = tokio::task::spawn_blocking({
+        let file = file.clone();
+        move || Keys::read(&file)
+    });
+    let read = tokio::time::timeout(KEYS_WAIT, reading).await;
+    let read = read.with_context(|| format!("secrets.key_file: {} can't be read in time", file.display()))?;
+    let keys = read?.map_err(|error| anyhow::anyhow!("secrets.key_file: {error}"))?;
     match &config.secrets.public_key {
         Some(public) if !keys.fit(public) => anyhow::bail!(
             "secrets.key_file: {} doesn't open what is sealed with secrets.public_key; set both to one key pair",
