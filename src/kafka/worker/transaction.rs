@@ -57,15 +57,15 @@ pub(super) struct State {
 
 /// What the brokers say to what is written: the last refusal of a record.
 pub(in crate::kafka) struct Deliveries {
-    refused: Mutex<Option<String>>,
     words: Words,
+    refused: Mutex<Option<String>>,
 }
 
 impl Deliveries {
-    pub(in crate::kafka) fn new(words: Words) -> Self {
+    pub(in crate::kafka) fn new(words: &Words) -> Self {
         Self {
+            words: words.clone(),
             refused: Mutex::default(),
-            words,
         }
     }
 
@@ -113,6 +113,8 @@ impl Transaction {
         let mut offsets = self.state().offsets.clone();
         offsets.retain(|_, (first, next)| first < next);
         if offsets.is_empty() {
+            // The partition may go, and come back further on.
+            self.state().offsets.clear();
             return Ok(());
         }
         self.begin()?;
