@@ -4,6 +4,7 @@
 //! - `connection`: one connection, its time-outs and its end.
 //! - `auth`: whether a request may come in.
 //! - `body`: what a request carries, read within its limits.
+//! - `refusals`: what the log says of requests that show no valid secret.
 //! - `intake`: records become events and dead letters, and Kafka has them before anyone hears so.
 //! - `users`: who a Slack user is.
 //! - `topic`: what comes from other systems' topics.
@@ -27,6 +28,7 @@ mod body;
 mod connection;
 mod http;
 mod intake;
+mod refusals;
 pub mod topic;
 mod users;
 

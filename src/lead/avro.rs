@@ -25,6 +25,9 @@ pub(super) use tree::to_json;
 const DEPTH_MAX: u32 = 64;
 /// Steps that a datum may take beyond one per byte: fields that are null take no byte.
 const STEPS_FREE: usize = 4096;
+/// Bytes that an event may hold of its writer's schema, whatever its size, and for each byte of it.
+const BYTES_FREE: usize = 1 << 20;
+const BYTES_PER_BYTE: usize = 16;
 
 pub(super) fn decode<'a>(datum: &'a [u8], writer: &Writer) -> Result<LeadEvent<'a>, DecodeError> {
     let mut cursor = Cursor::new(datum);
@@ -248,6 +251,8 @@ impl<'a> Source<'a> for Value<'_, 'a, '_> {
 struct Cursor<'a> {
     rest: &'a [u8],
     steps_left: usize,
+    /// Bytes that may still be made of it in memory.
+    bytes_left: usize,
 }
 
 impl<'a> Cursor<'a> {
@@ -255,7 +260,15 @@ impl<'a> Cursor<'a> {
         Self {
             rest: datum,
             steps_left: datum.len() + STEPS_FREE,
+            bytes_left: BYTES_FREE + BYTES_PER_BYTE * datum.len(),
         }
+    }
+
+    /// Counts bytes that are made of it: what stands once in a schema may be meant by each byte of the datum.
+    fn make(&mut self, bytes: usize) -> Result<(), Fault> {
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.ok_or(Fault::Broken("the datum becomes more than its size allows"))?;
+        Ok(())
     }
 
     fn end(&self) -> Result<(), Fault> {
@@ -322,9 +335,9 @@ impl<'a> Cursor<'a> {
     fn symbol<'w>(&mut self, symbols: &'w [String]) -> Result<&'w str, Fault> {
         let index = usize::try_from(self.long()?).ok();
         let symbol = index.and_then(|index| symbols.get(index));
-        symbol
-            .map(String::as_str)
-            .ok_or(Fault::Broken("an enum has no such symbol"))
+        let symbol = symbol.ok_or(Fault::Broken("an enum has no such symbol"))?;
+        self.make(symbol.len())?;
+        Ok(symbol)
     }
 }
 

@@ -22,7 +22,7 @@ const MAY_USE: [(&str, &[&str]); 29] = [
     ("delivery", &["dates", "lead", "reason", "rules", "template"]),
     (
         "inlet",
-        &["dates", "lead", "path", "reason", "rules", "template", "yaml"],
+        &["dates", "json", "lead", "path", "reason", "rules", "template", "yaml"],
     ),
     // What adapters are set up with.
     ("secrets", &["sealed"]),
@@ -120,7 +120,7 @@ const BELONGS: [(&[&str], &[&str]); 15] = [
     (&["hyper", "hyper_util", "subtle", "flate2"], &["inlets"]),
     // The demo signs as Slack does.
     (&["hmac"], &["demo", "inlets"]),
-    (&["quick_xml", "csv"], &["inlet"]),
+    (&["quick_xml", "csv", "sha1_smol"], &["inlet"]),
     (&["percent_encoding"], &["inlet", "inlets"]),
     (&["rustix"], &["cli"]),
     (

@@ -17,20 +17,37 @@ use crate::lead::schemas::{Shape, Writer};
 /// A decimal has no more places than this; a schema's scale must not fill the memory.
 const SCALE_MAX: u32 = 1000;
 
-/// The datum as JSON.
-pub(in crate::lead) fn to_json(datum: &[u8], writer: &Writer) -> Result<Json, DecodeError> {
+/// So many bytes a value takes beside its text, in a list that grows; and a member of an object beside its name.
+const VALUE_BYTES: usize = 128;
+const MEMBER_BYTES: usize = 240;
+
+/// The datum as JSON, and how many bytes it has in memory at most, of which there are no more than `bytes_max`.
+pub(in crate::lead) fn to_json(datum: &[u8], writer: &Writer, bytes_max: usize) -> Result<(Json, usize), DecodeError> {
     let mut cursor = Cursor::new(datum);
+    cursor.bytes_left = bytes_max;
     let json = Value::new(&mut cursor, writer).json();
-    json.and_then(|json| cursor.end().map(|()| json))
+    json.and_then(|json| cursor.end().map(|()| (json, bytes_max - cursor.bytes_left)))
         .map_err(|fault| match fault {
             Fault::Broken(why) => DecodeError::NotDecodable(why.into()),
             Fault::Wrong(wrong) => DecodeError::InvalidEvent(wrong.to_string()),
         })
 }
 
-impl Value<'_, '_, '_> {
+impl<'w> Value<'_, '_, 'w> {
     fn json(mut self) -> Result<Json, Fault> {
-        Ok(match self.chosen()? {
+        let shape = self.chosen()?;
+        // Its text has at most a byte for each of the datum's that it is made of, and a third more as base64.
+        let before = self.cursor.rest.len();
+        self.cursor.make(VALUE_BYTES)?;
+        let json = self.json_of(shape)?;
+        if !matches!(json, Json::Array(_) | Json::Object(_)) {
+            self.cursor.make(2 * (before - self.cursor.rest.len()))?;
+        }
+        Ok(json)
+    }
+
+    fn json_of(&mut self, shape: &'w Shape) -> Result<Json, Fault> {
+        Ok(match shape {
             Shape::Null => Json::Null,
             Shape::Boolean => self.cursor.boolean()?.into(),
             Shape::Int => self.cursor.long()?.into(),
@@ -47,6 +64,8 @@ impl Value<'_, '_, '_> {
                     Some(size) => self.cursor.take(*size)?,
                     None => self.cursor.bytes()?,
                 };
+                self.cursor
+                    .make(2 * usize::try_from(*scale).unwrap_or(usize::MAX).min(1024))?;
                 exact(bytes, *scale).ok_or(Fault::Broken("a decimal has no bytes, or more than 16, or 1000 places"))?
             }
             Shape::Time { nanoseconds } => {
@@ -70,6 +89,7 @@ impl Value<'_, '_, '_> {
             Shape::Record(number) => {
                 let mut members = Map::new();
                 for (name, shape) in &self.writer.records[*number] {
+                    self.cursor.make(MEMBER_BYTES + name.len())?;
                     members.insert(name.clone(), self.inner(shape, Place::EVENT)?.json()?);
                 }
                 Json::Object(members)
@@ -86,6 +106,7 @@ impl Value<'_, '_, '_> {
                 let mut members = Map::new();
                 self.blocks(|map| {
                     let name = map.cursor.text()?.to_owned();
+                    map.cursor.make(MEMBER_BYTES + name.len())?;
                     members.insert(name, map.inner(values, Place::EVENT)?.json()?);
                     Ok(())
                 })?;
@@ -127,7 +148,7 @@ mod tests {
         let mut schemas = Schemas::foreign();
         let record = json!({"type": "record", "name": "R", "fields": [{"name": "f", "type": schema}]});
         schemas.learn(SchemaId::Id(1), &record.to_string(), &[]);
-        let mut json = decode_avro(&[&[0, 0, 0, 0, 1], bytes].concat(), &schemas)?;
+        let (mut json, _) = decode_avro(&[&[0, 0, 0, 0, 1], bytes].concat(), &schemas, 1 << 20)?;
         Ok(json["f"].take())
     }
 
@@ -228,7 +249,7 @@ mod tests {
             );
         }
         let schemas = Schemas::foreign();
-        let of = |bytes: &[u8]| decode_avro(bytes, &schemas).unwrap_err();
+        let of = |bytes: &[u8]| decode_avro(bytes, &schemas, 1 << 20).unwrap_err();
         assert_eq!(of(&[0, 0, 0, 0, 7]), DecodeError::NeedsSchema(SchemaId::Id(7)));
         assert!(matches!(of(b"{}"), DecodeError::NotDecodable(_)));
         assert!(matches!(of(b"\xC3\x01\0\0\0\0\0\0\0\0"), DecodeError::UnknownSchema(_)));
