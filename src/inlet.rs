@@ -21,6 +21,7 @@ mod canonical;
 mod decode;
 mod elements;
 mod fields;
+mod form;
 mod outbound;
 pub mod preset;
 mod read;

@@ -21,12 +21,14 @@ use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Settin
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
-use crate::delivery::{CodecError, DeliveryJob, OutcomeResult, Provider};
+use crate::delivery::{CodecError, Cut, DeliveryJob, OutcomeResult, Provider};
 use crate::destination::Destinations;
+use crate::kafka::Form;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
 use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
 use crate::rules::log::Rules;
+use crate::rules::one_spelling;
 
 mod partition;
 mod reload;
@@ -68,19 +70,23 @@ enum Back {
         jobs: Vec<(JobAt, Option<Payload>)>,
     },
     /// An outcome to write: Kafka has taken its dead letter, or it is tried again.
-    Outcome(Arc<Settled>),
+    Outcome(Arc<Settled>, Cut),
+    /// Its topic doesn't take the outcome.
+    OutcomeRefused(Arc<Settled>, Cut),
     /// A dead letter to write again.
-    DeadLetter(Arc<DeadLetter>),
+    DeadLetter(Arc<DeadLetter>, Form),
+    /// Its topic doesn't take the dead letter.
+    DeadLetterRefused(Arc<DeadLetter>, Form),
     /// Kafka has (or hasn't) taken an outcome.
     Acked {
         at: JobAt,
         generation: u64,
         is_final: bool,
         attempt: Option<u64>,
-        outcome_offset: Result<Option<i64>, Arc<Settled>>,
+        outcome_offset: Result<Option<i64>, (Arc<Settled>, Cut)>,
     },
     /// Kafka has not taken a dead letter.
-    DeadLetterFailed(Arc<DeadLetter>),
+    DeadLetterFailed(Arc<DeadLetter>, Form),
     Recalled {
         partition: i32,
         generation: u64,
@@ -95,7 +101,6 @@ struct Loop {
     loads: std::sync::mpsc::Sender<Load>,
     partitions: HashMap<i32, Partition>,
     back: mpsc::UnboundedSender<Back>,
-    hosts: HashMap<String, Arc<str>>,
     leaving: Vec<Leaving>,
     generation: u64,
     stopping: bool,
@@ -126,7 +131,6 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         jobs,
         partitions: HashMap::new(),
         back,
-        hosts: HashMap::new(),
         leaving: Vec::new(),
         generation: 0,
         stopping: *stop.borrow(),
@@ -201,7 +205,10 @@ pub fn settings(config: &Config) -> Settings {
         workspace_rate: config.slack.workspace_rate,
         webhook_rate: config.slack.webhook_rate,
         rates: limits
-            .map(|limit| ((limit.credential.clone(), limit.channel.clone()), limit.rate))
+            .map(|limit| {
+                let credential = one_spelling(&limit.credential).into_owned();
+                ((credential, limit.channel.clone()), limit.rate)
+            })
             .collect(),
         concurrency: (config.clevertap.accounts.iter())
             .map(|(name, account)| (format!("clevertap:{name}"), account.concurrency))
@@ -334,14 +341,7 @@ impl Loop {
         }
         match payload(&raw) {
             Ok(payload) => {
-                let host = match self.hosts.get(&payload.job.credential) {
-                    Some(host) => Arc::clone(host),
-                    None => {
-                        let host = self.at.destinations.host(&payload.job);
-                        self.hosts.insert(payload.job.credential.clone(), Arc::clone(&host));
-                        host
-                    }
-                };
+                let host = self.at.destinations.host(&payload.job);
                 self.dispatch.accept(at, payload, &host, raw.replayed, (self.at.now)());
             }
             Err(error) => self.undecodable(at, &raw, &error.to_string()),
@@ -380,12 +380,14 @@ impl Loop {
                 }
                 self.settle_all(settled);
             }
-            Back::Outcome(settled) => self.write_outcome(settled),
-            Back::DeadLetter(letter) => self.write_dead_letter(letter),
-            Back::DeadLetterFailed(letter) => {
+            Back::Outcome(settled, cut) => self.write_outcome(settled, cut),
+            Back::OutcomeRefused(settled, cut) => self.outcome_refused(settled, cut),
+            Back::DeadLetter(letter, form) => self.write_dead_letter(letter, form),
+            Back::DeadLetterRefused(letter, form) => self.dead_letter_refused(letter, form),
+            Back::DeadLetterFailed(letter, form) => {
                 // A letter that is never taken holds its own job up, and nobody else.
                 self.acknowledged(letter.attempt());
-                self.later(Back::DeadLetter(letter));
+                self.later(AGAIN_AFTER, Back::DeadLetter(letter, form));
             }
             Back::Acked {
                 at,
@@ -407,7 +409,7 @@ impl Loop {
                         }
                     }
                     // Until Kafka has it, the job isn't settled.
-                    Err(settled) => self.later(Back::Outcome(settled)),
+                    Err((settled, cut)) => self.later(AGAIN_AFTER, Back::Outcome(settled, cut)),
                 }
             }
             Back::Recalled {
@@ -418,15 +420,16 @@ impl Loop {
         }
     }
 
-    fn later(&self, again: Back) {
+    fn later(&self, after: Duration, again: Back) {
         let back = self.back.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(AGAIN_AFTER).await;
+            tokio::time::sleep(after).await;
             drop(back.send(again));
         });
     }
 
-    /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it.
+    /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it. A refusal is
+    /// an answer, too: who refuses isn't away.
     fn kafka_is_silent(&self) -> bool {
         !self.unacknowledged.is_empty() && self.acknowledged_at.elapsed() > KAFKA_SILENCE_MAX
     }

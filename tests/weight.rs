@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 static MEMORY: PeakAlloc = PeakAlloc;
 
 const FREE: usize = 64_000_000;
-const SIZES: [usize; 2] = [60_000, 500_000];
+const SIZES: [usize; 2] = [20_000, 200_000];
+/// As large as a body may be by default; with LEADLANE_TEST_FULL alone, since it takes minutes.
+const SIZE_FULL: usize = 1_000_000;
 
 /// Every preset, and mappings that multiply what comes in.
 fn inlets() -> Vec<Inlet> {
@@ -232,7 +234,8 @@ fn check_avro(size: usize) {
 #[test]
 fn a_request_or_record_costs_what_it_weighs() {
     let inlets = inlets();
-    for size in SIZES {
+    let full = std::env::var_os("LEADLANE_TEST_FULL").map(|_| SIZE_FULL);
+    for size in SIZES.into_iter().chain(full) {
         for (content_type, body) in bodies(size) {
             let what = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
             for inlet in &inlets {

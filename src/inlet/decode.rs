@@ -5,10 +5,10 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::budget::{Budget, Spent};
+use super::form::form;
 use super::outbound::{self, Notifications};
 use super::rows::Rows;
 use super::{Format, Inlet, Preset};
@@ -284,9 +284,10 @@ impl Inlet {
         let not_decodable = DecodeError::NotDecodable;
         let is_framed = matches!(value, [0x00 | 0x01, ..] | [0xC3, 0x01, ..]);
         if self.takes(Format::Avro) && (is_framed || self.mapping.decode.len() == 1) {
-            let bytes_max = budget.left() / 2;
             let size = value.len();
-            let (value, bytes) = decode_avro(value, schemas, bytes_max)?;
+            // A value in an object that grows has up to four times the bytes that are counted for it.
+            let (value, bytes) = decode_avro(value, schemas, budget.left() / 4)?;
+            let bytes = 4 * bytes;
             let kept = budget.spend(bytes).and_then(|()| budget.keep(bytes));
             kept.map_err(|spent| not_decodable(spent.to_string()))?;
             return self.batch(value, size, "").map_err(not_decodable);
@@ -471,37 +472,4 @@ fn text(body: &[u8]) -> Result<&str, String> {
     let text =
         std::str::from_utf8(body).map_err(|error| format!("no UTF-8 from byte {} on", error.valid_up_to() + 1))?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
-}
-
-fn form(text: &str) -> Result<Value, String> {
-    // It would be one name without a value. Form encoders write {, as all but letters and digits, in another way.
-    if text.trim_start().starts_with(['{', '[']) {
-        let said = "no form, since it begins with { or [; JSON needs Content-Type: application/json, and an inlet that takes it";
-        return Err(said.to_owned());
-    }
-    let decoded = |part: &str| {
-        let part = part.replace('+', " ");
-        let decoded = percent_decode_str(&part).decode_utf8();
-        decoded
-            .map(Cow::into_owned)
-            .map_err(|_| "no UTF-8 in the form".to_owned())
-    };
-    let mut members = Map::new();
-    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        add(&mut members, decoded(name)?, decoded(value)?.into());
-    }
-    if members.is_empty() {
-        return Err("the form is empty".to_owned());
-    }
-    Ok(Value::Object(members))
-}
-
-/// A name that is given twice has a list of values.
-pub(super) fn add(members: &mut Map<String, Value>, name: String, value: Value) {
-    match members.get_mut(&name) {
-        None => drop(members.insert(name, value)),
-        Some(Value::Array(values)) => values.push(value),
-        Some(first) => *first = Value::Array(vec![first.take(), value]),
-    }
 }

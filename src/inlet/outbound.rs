@@ -6,7 +6,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use serde_json::{Map, Value};
 
-use super::decode::add;
+use super::form::add;
 
 /// What Salesforce takes for an acknowledgement; without it, it sends the message again for a day.
 pub(crate) const ACKNOWLEDGEMENT: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\

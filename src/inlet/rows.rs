@@ -10,7 +10,7 @@ use std::ops::Range;
 use csv::ByteRecord;
 use serde_json::{Map, Value};
 
-use super::decode::add;
+use super::form::add;
 
 /// What may stand between cells; the first counts where the titles hold as many of each.
 const SEPARATORS: [u8; 3] = *b",;\t";

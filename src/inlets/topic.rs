@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::inlet::{Event, Inlet, Taken};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Record, Share, Worker, WriteError, keep_running};
-use crate::kafka::{self, BorrowedMessage, Failure, Fault, Message};
+use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::Metrics;
 use crate::reason::Reason;
@@ -43,7 +43,7 @@ pub fn run(surroundings: &Surroundings, instance: &str) -> anyhow::Result<()> {
     let mut schemas = Schemas::foreign();
     let stop = || *surroundings.stop.borrow();
     let work = || {
-        let worker = Worker::connect(&surroundings.config, &share, surroundings.limits.record_max)?;
+        let worker = Worker::connect(&surroundings.config, &share, &surroundings.limits)?;
         let batches = Batches {
             config: &surroundings.config,
             metrics: &surroundings.metrics,
@@ -140,9 +140,6 @@ impl Records<'_> {
 
     /// Whether the event fits into its topic, and so was written.
     fn event<M: Message>(&self, message: &M, event: &Event) -> Result<bool, Fault> {
-        if event.record_size() > self.at.limits.event_max {
-            return Ok(false);
-        }
         let traceparent = kafka::header(message.headers(), "traceparent");
         let headers = [
             ("event-id", Some(event.event_id.as_str())),
@@ -172,52 +169,22 @@ impl Records<'_> {
             kafka.offset = message.offset(),
             "dead letter"
         );
-        match self.put(message, inlet, refusal, message.payload()) {
-            Ok(()) => Ok(()),
-            Err(WriteError::Fault(fault)) => Err(fault),
-            // Others' records have others' limits, and compressed ones may be larger than their topic's says.
-            Err(WriteError::TooLarge) => {
-                let topic = &self.at.config.topics.dead_letters;
-                let detail =
-                    format!("{detail}; the record is larger than {topic} takes and stands at its source alone");
-                let refusal = Refusal {
-                    detail: &detail,
-                    ..*refusal
-                };
-                let cut = self.put(message, inlet, &refusal, None);
-                cut.map_err(|error| match error {
-                    WriteError::Fault(fault) => fault,
-                    WriteError::TooLarge => Fault::Fatal {
-                        message: format!("a record's key is too large for {topic}; raise its max.message.bytes"),
-                        fenced: false,
-                    },
-                })
-            }
-        }
-    }
-
-    fn put<M: Message>(
-        &self,
-        message: &M,
-        inlet: &Inlet,
-        refusal: &Refusal<'_>,
-        value: Option<&[u8]>,
-    ) -> Result<(), WriteError> {
-        let failure = Failure {
-            reason: refusal.reason.as_str(),
-            detail: refusal.detail,
-            source: message.topic(),
-            place: Some((message.partition(), message.offset())),
-            at: Timestamp::from_millisecond((self.at.now)()).unwrap_or_default(),
-        };
-        let inlet = ("inlet", inlet.name.as_str());
-        let elements = refusal.elements.map(|elements| ("elements", elements));
-        let traceparent = kafka::header(message.headers(), "traceparent").map(|trace| ("traceparent", trace));
-        self.worker.write(&Record {
-            topic: &self.at.config.topics.dead_letters,
+        let known = [
+            ("inlet", Some(inlet.name.as_str())),
+            ("elements", refusal.elements),
+            ("traceparent", kafka::header(message.headers(), "traceparent")),
+        ];
+        self.worker.write_letter(&Letter {
             key: message.key().unwrap_or_default(),
-            value,
-            headers: failure.headers([inlet].into_iter().chain(elements).chain(traceparent)),
+            value: message.payload(),
+            failure: Failure {
+                reason: refusal.reason.as_str(),
+                detail,
+                source: message.topic(),
+                place: Some((message.partition(), message.offset())),
+                at: Timestamp::from_millisecond((self.at.now)()).unwrap_or_default(),
+            },
+            known: &known,
         })
     }
 }

@@ -16,6 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::ANSWER_WAIT;
+use super::words::Words;
 use crate::config::Config;
 
 /// What comes from the jobs topic.
@@ -67,6 +68,7 @@ pub struct Jobs {
 }
 
 struct JobsContext {
+    words: Words,
     events: tokio::sync::mpsc::Sender<Event>,
     revoke_wait: Duration,
 }
@@ -75,13 +77,15 @@ impl Jobs {
     /// Joins `<group>-sender`; what comes goes to `events`.
     pub fn join(config: &Config, events: tokio::sync::mpsc::Sender<Event>) -> Result<Self, KafkaError> {
         let topic = config.topics.jobs.clone();
+        let words = Words::of(&config.kafka);
         let context = JobsContext {
+            words: words.clone(),
             events: events.clone(),
             revoke_wait: config.sender.shutdown_timeout,
         };
         let mut client = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group), 8192);
         client.set("auto.offset.reset", "earliest");
-        let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(client.create_with_context(context)?);
+        let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(words.create(&client, context)?);
         consumer.subscribe(&[&topic])?;
         let (stop, polled_at, began) = (
             Arc::new(AtomicBool::new(false)),
@@ -247,7 +251,7 @@ fn read(
 
 impl ClientContext for JobsContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
+        self.words.log(level, facility, message);
     }
 }
 

@@ -9,6 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
+use super::topics::Limits;
+use super::words::Words;
 use crate::config::Config;
 
 /// A record to write.
@@ -24,12 +26,12 @@ pub struct Record<'r> {
 }
 
 /// Where a record was written, or why it wasn't.
-pub type Ack = Result<(i32, i64), String>;
+pub type Ack = Result<(i32, i64), Unwritten>;
 
 /// Why a record wasn't written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritten {
-    /// Larger than its topic takes; it never will be.
+    /// Larger than its topic takes, or refused by it for another reason that lies in the record; it never will be.
     #[error("the record is larger than its topic takes")]
     TooLarge,
     /// Too many records wait for Kafka already.
@@ -42,7 +44,7 @@ pub enum Unwritten {
 impl From<KafkaError> for Unwritten {
     fn from(error: KafkaError) -> Self {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Self::TooLarge,
+            Some(code) if super::is_refusal(code) => Self::TooLarge,
             Some(RDKafkaErrorCode::QueueFull) => Self::Full,
             _ => Self::Failed(error.to_string()),
         }
@@ -52,13 +54,13 @@ impl From<KafkaError> for Unwritten {
 #[derive(Clone)]
 pub struct Producer(std::sync::Arc<ThreadedProducer<Acks>>);
 
-type OnAck = Box<dyn FnOnce(Result<(i32, i64), Unwritten>) + Send + Sync>;
+type OnAck = Box<dyn FnOnce(Ack) + Send + Sync>;
 
-struct Acks;
+struct Acks(Words);
 
 impl ClientContext for Acks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
+        self.0.log(level, facility, message);
     }
 }
 
@@ -76,6 +78,12 @@ impl ProducerContext for Acks {
 impl Producer {
     pub fn new(config: &Config, record_max: usize) -> Result<Self, KafkaError> {
         Self::with(config, record_max, &[])
+    }
+
+    /// For records whose topics say themselves what they take, counted as it is compressed.
+    pub fn within(config: &Config, limits: &Limits) -> Result<Self, KafkaError> {
+        let batch = limits.batch_max().to_string();
+        Self::with(config, super::RECORD_MAX, &[("batch.size", batch.as_str())])
     }
 
     /// For records that somebody waits for: what Kafka hasn't taken within `timeout` is given up, and no
@@ -96,18 +104,19 @@ impl Producer {
     }
 
     fn with(config: &Config, record_max: usize, own: &[(&str, &str)]) -> Result<Self, KafkaError> {
+        let words = Words::of(&config.kafka);
         let mut client = super::producer(&config.kafka);
         client.set("message.max.bytes", record_max.to_string());
         for (name, value) in own {
             client.set(*name, *value);
         }
-        Ok(Self(std::sync::Arc::new(client.create_with_context(Acks)?)))
+        Ok(Self(std::sync::Arc::new(words.create(&client, Acks(words.clone()))?)))
     }
 
     /// Writes a record; `on_ack` is called on the client's own thread once it is settled. Waits while too
     /// many records wait for Kafka already.
     pub fn write(&self, record: &Record<'_>, on_ack: impl FnOnce(Ack) + Send + Sync + 'static) {
-        let mut on_ack: OnAck = Box::new(move |ack| on_ack(ack.map_err(|why| why.to_string())));
+        let mut on_ack: OnAck = Box::new(on_ack);
         loop {
             match self.send(record, on_ack) {
                 Ok(()) => return,
@@ -121,11 +130,7 @@ impl Producer {
     }
 
     /// The same without waiting: where too many records wait already, that is the answer.
-    pub fn offer(
-        &self,
-        record: &Record<'_>,
-        on_ack: impl FnOnce(Result<(i32, i64), Unwritten>) + Send + Sync + 'static,
-    ) {
+    pub fn offer(&self, record: &Record<'_>, on_ack: impl FnOnce(Ack) + Send + Sync + 'static) {
         if let Err((why, on_ack)) = self.send(record, Box::new(on_ack)) {
             on_ack(Err(why));
         }
@@ -145,7 +150,8 @@ impl Producer {
     pub fn write_and_wait(&self, record: &Record<'_>) -> Ack {
         let (acked, ack) = std::sync::mpsc::channel();
         self.write(record, move |result| drop(acked.send(result)));
-        ack.recv().unwrap_or_else(|_| Err("the producer is gone".to_owned()))
+        ack.recv()
+            .unwrap_or_else(|_| Err(Unwritten::Failed("the producer is gone".to_owned())))
     }
 
     /// Waits until all that was written is acknowledged.

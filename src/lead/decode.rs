@@ -73,6 +73,14 @@ pub fn decode_avro(
     }
 }
 
+/// The schema that has to be looked up before these bytes can be decoded as Avro.
+pub fn lacks(bytes: &[u8], schemas: &Schemas) -> Option<SchemaId> {
+    match framed(bytes, schemas) {
+        Err(DecodeError::NeedsSchema(id)) => Some(id),
+        _ => None,
+    }
+}
+
 /// The datum inside Avro framing and its writer; `None` where there is no framing.
 fn framed<'a, 's>(bytes: &'a [u8], schemas: &'s Schemas) -> Result<Option<(&'a [u8], &'s Writer)>, DecodeError> {
     Ok(Some(match bytes {

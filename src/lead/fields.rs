@@ -272,7 +272,7 @@ impl<'a> Record<'a> for LeadEvent<'a> {
             "attempt" => self.attempt = source.read(Scalar::int)?,
             "consumer" => self.consumer = source.record()?,
             "call" => self.call = source.record()?,
-            "fields" => self.fields = source.entries()?,
+            "fields" => self.fields = source.entries()?.into(),
             "inlet" => self.inlet = source.read(Scalar::text)?,
             "payload" => self.payload = source.payload()?,
             _ => unreachable!("set is called for one of NAMES"),

@@ -3,11 +3,15 @@
 mod chaos;
 mod clients;
 mod commands;
+mod hostile;
 mod inlet_topics;
 mod inlets;
 mod owned;
 mod processor;
 mod recipes;
+mod registry;
+mod rules;
 mod sealed;
 mod sender;
+mod texts;
 mod tools;

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
+use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
+use super::super::words::Words;
 use super::super::{ANSWER_WAIT, Fault};
+use super::write::{OneByOne, Write};
 
 /// The transaction's time-out at the broker: how long a dead worker that nobody replaces may hide
 /// what others wrote.
@@ -28,7 +32,7 @@ pub struct Happened {
 
 /// The open transaction, shared with the rebalance callback of the same thread.
 pub(super) struct Transaction {
-    pub(super) producer: BaseProducer,
+    pub(super) producer: BaseProducer<Deliveries>,
     /// What is consumed in it.
     pub(super) topics: Vec<String>,
     pub(super) state: Mutex<State>,
@@ -41,11 +45,53 @@ pub(super) type Partition = (usize, i32);
 pub(super) struct State {
     pub(super) open: bool,
     pub(super) jobs: u64,
-    /// Where this transaction began, and what comes next.
+    /// Where this transaction began, and what comes next; the same where nothing is consumed yet.
     pub(super) offsets: BTreeMap<Partition, (i64, i64)>,
     pub(super) fault: Option<Fault>,
     pub(super) happened: Happened,
     pub(super) assigned: bool,
+    pub(super) one_by_one: Option<OneByOne>,
+    /// Partitions that went away, by topic and number.
+    pub(super) revoked: Vec<(String, i32)>,
+}
+
+/// What the brokers say to what is written: the last refusal of a record.
+pub(in crate::kafka) struct Deliveries {
+    words: Words,
+    refused: Mutex<Option<String>>,
+}
+
+impl Deliveries {
+    pub(in crate::kafka) fn new(words: &Words) -> Self {
+        Self {
+            words: words.clone(),
+            refused: Mutex::default(),
+        }
+    }
+
+    /// Gives the refusal, and forgets it.
+    pub(in crate::kafka) fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.words.log(level, facility, message);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result
+            && error.rdkafka_error_code().is_some_and(super::super::is_refusal)
+        {
+            let told = format!("{} refuses a record: {error}", message.topic());
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+        }
+    }
 }
 
 impl Transaction {
@@ -64,18 +110,18 @@ impl Transaction {
 
     pub(super) fn commit<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> Result<(), Fault> {
         let began = Instant::now();
-        let offsets = self.state().offsets.clone();
+        let mut offsets = self.state().offsets.clone();
+        offsets.retain(|_, (first, next)| first < next);
         if offsets.is_empty() {
             return Ok(());
         }
         self.begin()?;
         let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for ((topic, partition), (first, next)) in &offsets {
-            assert!(first < next, "a committed offset is behind what was consumed");
+        for ((topic, partition), (_, next)) in &offsets {
             list.add_partition_offset(&self.topics[*topic], *partition, Offset::Offset(*next))?;
         }
         // rust-rdkafka's own flush inside commit polls in steps of 100 ms.
-        self.drain();
+        self.wait(None)?;
         // The generation may change without a callback, so the metadata is asked for anew.
         let metadata = consumer
             .group_metadata()
@@ -84,6 +130,7 @@ impl Transaction {
         again(|| self.producer.commit_transaction(ANSWER_WAIT))?;
         let mut state = self.state();
         state.open = false;
+        state.one_by_one = None;
         state.offsets.clear();
         let jobs = std::mem::take(&mut state.jobs);
         state.happened.jobs += jobs;
@@ -99,11 +146,21 @@ impl Transaction {
             self.drain();
             again(|| self.producer.abort_transaction(ANSWER_WAIT))?;
         }
+        // What was refused went with it.
+        drop(self.producer.client().context().refused());
         let mut state = self.state();
+        state.one_by_one = None;
         state.happened.aborts += u64::from(state.open);
         state.open = false;
         state.jobs = 0;
         Ok(std::mem::take(&mut state.offsets))
+    }
+
+    /// Waits until the brokers have answered for all that was written. `write` is the one that was written last.
+    pub(super) fn wait(&self, write: Option<Write>) -> Result<(), Fault> {
+        self.drain();
+        let refused = self.producer.client().context().refused();
+        refused.map_or(Ok(()), |message| Err(Fault::Refused { message, write }))
     }
 
     /// "Fatal" says nothing by itself; the client knows what made it so.
@@ -121,7 +178,14 @@ impl Transaction {
                     fenced,
                 }
             }
-            None => error.into(),
+            None => match error.into() {
+                // What was refused before this may have caused it, and is told once nothing is on its way any more.
+                Fault::Abort(message) => {
+                    self.producer.purge(PurgeConfig::default().queue().inflight());
+                    self.wait(None).err().unwrap_or(Fault::Abort(message))
+                }
+                fault => fault,
+            },
         }
     }
 

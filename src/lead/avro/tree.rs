@@ -16,38 +16,26 @@ use crate::lead::schemas::{Shape, Writer};
 
 /// A decimal has no more places than this; a schema's scale must not fill the memory.
 const SCALE_MAX: u32 = 1000;
+/// The bytes that a value takes in memory beside its text, counted as the most that a scalar comes to.
+const VALUE_SIZE: usize = 64;
 
-/// So many bytes a value takes beside its text, in a list that grows; and a member of an object beside its name.
-const VALUE_BYTES: usize = 128;
-const MEMBER_BYTES: usize = 240;
-
-/// The datum as JSON, and how many bytes it has in memory at most, of which there are no more than `bytes_max`.
+/// The datum as JSON, and how many bytes were counted for it, of which there are no more than `bytes_max`.
 pub(in crate::lead) fn to_json(datum: &[u8], writer: &Writer, bytes_max: usize) -> Result<(Json, usize), DecodeError> {
     let mut cursor = Cursor::new(datum);
-    cursor.bytes_left = bytes_max;
+    cursor.room_left = cursor.room_left.min(bytes_max);
+    let room = cursor.room_left;
     let json = Value::new(&mut cursor, writer).json();
-    json.and_then(|json| cursor.end().map(|()| (json, bytes_max - cursor.bytes_left)))
+    json.and_then(|json| cursor.end().map(|()| (json, room - cursor.room_left)))
         .map_err(|fault| match fault {
             Fault::Broken(why) => DecodeError::NotDecodable(why.into()),
             Fault::Wrong(wrong) => DecodeError::InvalidEvent(wrong.to_string()),
         })
 }
 
-impl<'w> Value<'_, '_, 'w> {
+impl Value<'_, '_, '_> {
     fn json(mut self) -> Result<Json, Fault> {
-        let shape = self.chosen()?;
-        // Its text has at most a byte for each of the datum's that it is made of, and a third more as base64.
-        let before = self.cursor.rest.len();
-        self.cursor.make(VALUE_BYTES)?;
-        let json = self.json_of(shape)?;
-        if !matches!(json, Json::Array(_) | Json::Object(_)) {
-            self.cursor.make(2 * (before - self.cursor.rest.len()))?;
-        }
-        Ok(json)
-    }
-
-    fn json_of(&mut self, shape: &'w Shape) -> Result<Json, Fault> {
-        Ok(match shape {
+        self.cursor.make(VALUE_SIZE)?;
+        Ok(match self.chosen()? {
             Shape::Null => Json::Null,
             Shape::Boolean => self.cursor.boolean()?.into(),
             Shape::Int => self.cursor.long()?.into(),
@@ -58,14 +46,17 @@ impl<'w> Value<'_, '_, 'w> {
             Shape::Bytes => bytes(self.cursor.bytes()?),
             Shape::Fixed(size) => bytes(self.cursor.take(*size)?),
             Shape::Uuid => uuid::Uuid::from_bytes(self.cursor.array()?).to_string().into(),
-            Shape::Enum(symbols) => self.cursor.symbol(symbols)?.into(),
+            Shape::Enum(symbols) => {
+                let symbol = self.cursor.symbol(symbols)?;
+                self.cursor.make(symbol.len())?;
+                symbol.into()
+            }
             Shape::Decimal { scale, size } => {
                 let bytes = match size {
                     Some(size) => self.cursor.take(*size)?,
                     None => self.cursor.bytes()?,
                 };
-                self.cursor
-                    .make(2 * usize::try_from(*scale).unwrap_or(usize::MAX).min(1024))?;
+                self.cursor.make(usize::try_from(*scale).unwrap_or(usize::MAX))?;
                 exact(bytes, *scale).ok_or(Fault::Broken("a decimal has no bytes, or more than 16, or 1000 places"))?
             }
             Shape::Time { nanoseconds } => {
@@ -89,7 +80,7 @@ impl<'w> Value<'_, '_, 'w> {
             Shape::Record(number) => {
                 let mut members = Map::new();
                 for (name, shape) in &self.writer.records[*number] {
-                    self.cursor.make(MEMBER_BYTES + name.len())?;
+                    self.cursor.make(name.len())?;
                     members.insert(name.clone(), self.inner(shape, Place::EVENT)?.json()?);
                 }
                 Json::Object(members)
@@ -106,7 +97,6 @@ impl<'w> Value<'_, '_, 'w> {
                 let mut members = Map::new();
                 self.blocks(|map| {
                     let name = map.cursor.text()?.to_owned();
-                    map.cursor.make(MEMBER_BYTES + name.len())?;
                     members.insert(name, map.inner(values, Place::EVENT)?.json()?);
                     Ok(())
                 })?;
@@ -138,26 +128,34 @@ fn exact(bytes: &[u8], scale: u32) -> Option<Json> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
 
+    use super::super::{Cursor, MADE_FREE, STEPS_FREE, Value};
     use crate::lead::decode::{DecodeError, decode_avro};
     use crate::lead::schemas::{SchemaId, Schemas};
 
-    /// The one field of a record, written in `schema` as `bytes`.
-    fn read(schema: &serde_json::Value, bytes: &[u8]) -> Result<serde_json::Value, DecodeError> {
+    /// A record with one field of this type, under the id 1.
+    fn learnt(schema: &Json) -> Schemas {
         let mut schemas = Schemas::foreign();
         let record = json!({"type": "record", "name": "R", "fields": [{"name": "f", "type": schema}]});
         schemas.learn(SchemaId::Id(1), &record.to_string(), &[]);
-        let (mut json, _) = decode_avro(&[&[0, 0, 0, 0, 1], bytes].concat(), &schemas, 1 << 20)?;
+        schemas
+    }
+
+    /// The one field of a record, written in `schema` as `bytes`.
+    fn read(schema: &Json, bytes: &[u8]) -> Result<Json, DecodeError> {
+        let schemas = learnt(schema);
+        let (mut json, _) = decode_avro(&[&[0, 0, 0, 0, 1], bytes].concat(), &schemas, usize::MAX)?;
         Ok(json["f"].take())
     }
 
-    fn logical(kind: &str, logical: &str) -> serde_json::Value {
+    fn logical(kind: &str, logical: &str) -> Json {
         json!({"type": kind, "logicalType": logical})
     }
 
-    fn decimal(scale: u32) -> serde_json::Value {
-        json!({"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": scale})
+    fn decimal(scale: u32) -> Json {
+        json!({"type": "bytes", "logicalType": "decimal", "precision": scale.max(38), "scale": scale})
     }
 
     /// A long as Avro writes it.
@@ -227,6 +225,109 @@ mod tests {
         assert_eq!(read(&decimal(5), &most).unwrap().to_string(), exact);
     }
 
+    /// What a value takes in memory, or close to it.
+    fn weight(json: &Json) -> usize {
+        match json {
+            Json::String(text) => 64 + text.len(),
+            Json::Number(number) => 64 + number.as_str().len(),
+            Json::Array(items) => 64 + items.iter().map(weight).sum::<usize>(),
+            Json::Object(members) => {
+                64 + members
+                    .iter()
+                    .map(|(name, value)| name.len() + weight(value))
+                    .sum::<usize>()
+            }
+            _ => 64,
+        }
+    }
+
+    /// Types that make much of few bytes.
+    fn costly() -> impl Strategy<Value = Json> {
+        let long = |size: usize| "x".repeat(size);
+        let leaf = prop_oneof![
+            Just(json!("null")),
+            Just(json!("boolean")),
+            Just(json!("string")),
+            Just(json!(["null", "long"])),
+            (0_u32..1100).prop_map(decimal),
+            Just(logical("long", "timestamp-nanos")),
+            (1_usize..500)
+                .prop_map(move |size| json!({"type": "enum", "name": format!("E{size}"), "symbols": [long(size)]})),
+        ];
+        let name = 1_usize..500;
+        leaf.prop_recursive(3, 12, 3, move |inner| {
+            prop_oneof![
+                inner.clone().prop_map(|items| json!({"type": "array", "items": items})),
+                inner
+                    .clone()
+                    .prop_map(|values| json!({"type": "map", "values": values})),
+                (prop::collection::vec((name.clone(), inner), 1..4), 0_u32..1_000_000).prop_map(|(fields, number)| {
+                    let fields: Vec<Json> = fields
+                        .into_iter()
+                        .enumerate()
+                        .map(|(at, (size, of))| json!({"name": format!("f{at}{}", "x".repeat(size)), "type": of}))
+                        .collect();
+                    json!({"type": "record", "name": format!("R{number}"), "fields": fields})
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_made_of_a_datum_is_linear_in_its_size(
+            schema in costly(),
+            bytes in prop_oneof![
+                // A count in front and zeros behind: elements that take a byte each, or none.
+                (1_i64..2_000_000, 0_usize..20_000).prop_map(|(count, zeros)| [long(count), vec![0; zeros]].concat()),
+                prop::collection::vec(0_u8..6, 0..5000),
+                prop::collection::vec(any::<u8>(), 0..200),
+            ],
+        ) {
+            let schemas = learnt(&schema);
+            let Some(Ok(writer)) = schemas.by_id(SchemaId::Id(1)) else { return Ok(()) };
+            let mut cursor = Cursor::new(&bytes);
+            let (steps, room) = (cursor.steps_left, cursor.room_left);
+            prop_assert!(steps <= bytes.len() + STEPS_FREE && room <= 64 * bytes.len() + MADE_FREE);
+            let json = Value::new(&mut cursor, writer).json();
+            if let Ok(json) = json {
+                // Each byte of text is there once; base64 makes 4 of 3.
+                prop_assert!(weight(&json) <= room - cursor.room_left + 2 * bytes.len() + 64, "{} of {}", weight(&json), bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn names_symbols_and_places_are_counted_for_each_element() {
+        let name = "n".repeat(500);
+        let symbols = json!({"type": "enum", "name": "E", "symbols": ["s".repeat(60_000)]});
+        let fields: Vec<Json> = (0..400)
+            .map(|at| json!({"name": format!("{name}{at}"), "type": "null"}))
+            .collect();
+        for (items, each) in [
+            (json!({"type": "record", "name": "N", "fields": fields}), &[][..]),
+            (symbols, &[0][..]),
+            (decimal(1000), &[2, 1]),
+        ] {
+            let of = |count: usize| {
+                let schema = json!({"type": "array", "items": items});
+                let zero = vec![0];
+                let count_of = long(i64::try_from(count).unwrap());
+                read(&schema, &[count_of, each.repeat(count), zero].concat())
+            };
+            assert_eq!(of(3).unwrap().as_array().unwrap().len(), 3);
+            let refused = of(50_000).err();
+            assert!(matches!(refused, Some(DecodeError::NotDecodable(_))), "{items}");
+        }
+        // A wide record that is mostly null is as legitimate as any.
+        let fields: Vec<Json> = (0..500)
+            .map(|at| json!({"name": format!("a_field_of_a_wide_table_{at}"), "type": ["null", "string"]}))
+            .collect();
+        let wide = json!({"type": "array", "items": {"type": "record", "name": "W", "fields": fields}});
+        let rows = [long(20), vec![0; 20 * 500], vec![0]].concat();
+        assert_eq!(read(&wide, &rows).unwrap().as_array().unwrap().len(), 20);
+    }
+
     #[test]
     fn broken_bytes_and_unbounded_values_end_as_such() {
         let nulls = json!({"type": "array", "items": "null"});
@@ -249,7 +350,7 @@ mod tests {
             );
         }
         let schemas = Schemas::foreign();
-        let of = |bytes: &[u8]| decode_avro(bytes, &schemas, 1 << 20).unwrap_err();
+        let of = |bytes: &[u8]| decode_avro(bytes, &schemas, usize::MAX).unwrap_err();
         assert_eq!(of(&[0, 0, 0, 0, 7]), DecodeError::NeedsSchema(SchemaId::Id(7)));
         assert!(matches!(of(b"{}"), DecodeError::NotDecodable(_)));
         assert!(matches!(of(b"\xC3\x01\0\0\0\0\0\0\0\0"), DecodeError::UnknownSchema(_)));
