@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::dates::Form;
 use crate::lead::{self, Lookup};
 use crate::path::Path;
 use crate::reason::Reason;
@@ -18,6 +19,7 @@ use crate::rules::condition::Condition;
 
 mod budget;
 mod canonical;
+mod change_event;
 mod decode;
 mod elements;
 mod fields;
@@ -99,10 +101,12 @@ struct Mapping {
     split: Option<Path>,
     /// Where the record proper stands; the first that leads somewhere counts. Empty: as it is.
     unwrap: Vec<Unwrap>,
+    /// What the header of Salesforce's change events says of the fields is done to them.
+    change_event: bool,
     /// Empty cells are left out.
     drop_empty: bool,
     /// Columns that hold dates, and their form.
-    dates: Vec<(String, String)>,
+    dates: Vec<(String, Form)>,
     /// All must hold, else the record is left out.
     when: Vec<Condition>,
     /// Where all of one list hold, the record is left out.
@@ -283,7 +287,7 @@ impl Inlet {
     fn event(&self, scope: &Scope<'_>, whole: &Whole, now: Timestamp, budget: &mut Budget) -> Result<Event, Refused> {
         let fields = &self.mapping.event;
         let event_id = match (&fields.event_id, &whole.hash) {
-            (EventId::Text(text), _) => text.required("event_id", scope).map_err(invalid)?,
+            (EventId::Text(text), _) => text.id("event_id", scope).map_err(invalid)?,
             (EventId::Hash, Some(hash)) => hash.id(scope.item),
             (EventId::Hash, None) => Hash::of(&self.name, scope.record, None).id(scope.item),
         };
@@ -296,12 +300,6 @@ impl Inlet {
             Some(column) => column.clone()?,
             None => fields.lead_id.render(scope).map_err(invalid)?,
         };
-        for (name, id) in [("event_id", &event_id), ("lead_id", &lead_id)] {
-            // Two ids that were cut, or read in another encoding than they were written in, could become one.
-            if id.contains(char::REPLACEMENT_CHARACTER) {
-                return Err(invalid(format!("event.{name}: a character of it was lost (U+FFFD)")));
-            }
-        }
         let mut event = Map::new();
         event.insert("event_id".to_owned(), event_id.as_str().into());
         event.insert("trigger".to_owned(), trigger.into());
@@ -394,24 +392,33 @@ impl Mapping {
         let Some(members) = record.as_object() else {
             return Err("unwrap: the record is no object".to_owned());
         };
-        if !self.drop_empty && self.dates.is_empty() {
+        if !self.drop_empty && !self.change_event && self.dates.is_empty() {
             return Ok(Cow::Borrowed(record));
         }
         let mut members = members.clone();
+        if self.change_event {
+            change_event::settle(&mut members).map_err(|why| format!("change_event: {why}"))?;
+        }
         if self.drop_empty {
             members.retain(|_, value| {
                 !matches!(value, Value::Null) && value.as_str().is_none_or(|text| !text.trim().is_empty())
             });
         }
-        for (column, format) in &self.dates {
-            if let Some(value) = members.get_mut(column) {
-                let text = match &*value {
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                let time = preset::date(text.trim(), format).map_err(|why| format!("dates: {column}: {why}"))?;
-                *value = time.to_string().into();
+        for (column, form) in &self.dates {
+            let Some(value) = members.get_mut(column) else { continue };
+            let written = match &*value {
+                Value::String(text) => text.as_str(),
+                Value::Number(number) => number.as_str(),
+                Value::Null => continue,
+                Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+                    return Err(format!("dates: {column}: must be a text or a number"));
+                }
+            };
+            if written.trim().is_empty() {
+                continue;
             }
+            let time = form.read(written).map_err(|why| format!("dates: {column}: {why}"))?;
+            *value = time.to_string().into();
         }
         Ok(Cow::Owned(Value::Object(members)))
     }

@@ -143,7 +143,7 @@ impl<'b> Batch<'b> {
             at: 0,
             held: 0,
             size,
-            copies: inlet.mapping.drop_empty || !inlet.mapping.dates.is_empty(),
+            copies: inlet.mapping.drop_empty || inlet.mapping.change_event || !inlet.mapping.dates.is_empty(),
             secret: None,
         }
     }

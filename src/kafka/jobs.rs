@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -17,6 +17,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::ANSWER_WAIT;
 use super::words::Words;
+use crate::clock::steady_micros;
 use crate::config::Config;
 
 /// What comes from the jobs topic.
@@ -62,8 +63,8 @@ pub struct Jobs {
     consumer: Arc<BaseConsumer<JobsContext>>,
     topic: String,
     stop: Arc<AtomicBool>,
+    /// By the steady clock, in microseconds.
     polled_at: Arc<AtomicI64>,
-    began: Instant,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -87,17 +88,14 @@ impl Jobs {
         client.set("auto.offset.reset", "earliest");
         let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(words.create(&client, context)?);
         consumer.subscribe(&[&topic])?;
-        let (stop, polled_at, began) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicI64::new(0)),
-            Instant::now(),
-        );
+        let stop = Arc::new(AtomicBool::new(false));
+        let polled_at = Arc::new(AtomicI64::new(steady_micros()));
         let thread = std::thread::Builder::new()
             .name("jobs".to_owned())
             .spawn({
                 let (consumer, stop, polled_at) = (Arc::clone(&consumer), Arc::clone(&stop), Arc::clone(&polled_at));
-                let pulse = Pulse::new(super::session_timeout(&config.kafka) / 2);
-                move || read(&consumer, &events, &stop, &polled_at, began, pulse)
+                let pulse = Pulse::new(super::session_timeout(&config.kafka) / 2, steady_micros());
+                move || read(&consumer, &events, &stop, &polled_at, pulse)
             })
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Self {
@@ -105,15 +103,14 @@ impl Jobs {
             topic,
             stop,
             polled_at,
-            began,
             thread: Some(thread),
         })
     }
 
     /// How long ago the group was last polled.
     pub fn silent_for(&self) -> Duration {
-        let polled = Duration::from_millis(u64::try_from(self.polled_at.load(Ordering::Relaxed)).unwrap_or_default());
-        self.began.elapsed().saturating_sub(polled)
+        let silent = steady_micros() - self.polled_at.load(Ordering::Relaxed);
+        Duration::from_micros(u64::try_from(silent).unwrap_or_default())
     }
 
     /// Begins to read a partition. One that was just assigned waits for this.
@@ -171,29 +168,29 @@ impl Jobs {
     }
 }
 
-/// Whether a poll says that we are still a member. The first after a standstill (a SIGSTOP) may return before
-/// librdkafka has noticed that the session is over, which it looks for once a second.
+/// Whether a poll says that we are still a member. The first after a standstill (a SIGSTOP, a sleeping machine)
+/// may return before librdkafka has noticed that the session is over, which it looks for once a second.
 struct Pulse {
-    silence_max: Duration,
-    last: Duration,
-    unsure_until: Duration,
+    silence_max: i64,
+    last: i64,
+    unsure_until: i64,
 }
 
 /// By then librdkafka has noticed, and has announced what is lost.
-const NOTICED_AFTER: Duration = Duration::from_secs(2);
+const NOTICED_AFTER: i64 = 2_000_000;
 
 impl Pulse {
-    fn new(silence_max: Duration) -> Self {
+    fn new(silence_max: Duration, now: i64) -> Self {
         Self {
-            silence_max,
-            last: Duration::ZERO,
-            unsure_until: Duration::ZERO,
+            silence_max: i64::try_from(silence_max.as_micros()).unwrap_or(i64::MAX),
+            last: now,
+            unsure_until: now,
         }
     }
 
-    /// A poll ended at `now`, since any fixed moment. Whether it counts.
-    fn beat(&mut self, now: Duration) -> bool {
-        if now.saturating_sub(self.last) > self.silence_max {
+    /// A poll ended at `now`, in microseconds of the steady clock. Whether it counts.
+    fn beat(&mut self, now: i64) -> bool {
+        if now - self.last > self.silence_max {
             self.unsure_until = now + NOTICED_AFTER;
         }
         self.last = now;
@@ -206,7 +203,6 @@ fn read(
     events: &tokio::sync::mpsc::Sender<Event>,
     stop: &AtomicBool,
     polled_at: &AtomicI64,
-    began: Instant,
     mut pulse: Pulse,
 ) {
     let mut leaving = false;
@@ -216,9 +212,9 @@ fn read(
             consumer.unsubscribe();
         }
         let polled = consumer.poll(Duration::from_millis(50));
-        let now = began.elapsed();
+        let now = steady_micros();
         if pulse.beat(now) {
-            polled_at.store(i64::try_from(now.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+            polled_at.store(now, Ordering::Relaxed);
         }
         let event = match polled {
             None if leaving && consumer.assignment().is_ok_and(|list| list.count() == 0) => {
@@ -307,8 +303,8 @@ mod tests {
 
     #[test]
     fn polls_right_after_a_standstill_do_not_count() {
-        let mut pulse = Pulse::new(Duration::from_secs(5));
-        let at = Duration::from_millis;
+        let mut pulse = Pulse::new(Duration::from_secs(5), 0);
+        let at = |millis: i64| millis * 1000;
         assert!(pulse.beat(at(50)) && pulse.beat(at(5_050)));
         assert!(!pulse.beat(at(19_000)) && !pulse.beat(at(19_050)) && !pulse.beat(at(20_999)));
         assert!(pulse.beat(at(21_000)) && pulse.beat(at(21_050)));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{AGAIN_AFTER, Back, Loop};
+use super::{AGAIN_AFTER, Back, Loop, Promise};
 use crate::config::Config;
 use crate::delivery::Outcome;
 use crate::delivery::limit::Micros;
@@ -50,28 +50,27 @@ impl Loop {
                 committed: -1,
             },
         );
-        self.recall(partition, generation);
+        self.recall(partition, generation, Duration::ZERO);
         self.at.ready.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Reads the predecessor's outcomes back, beside the loop.
-    pub(super) fn recall(&self, partition: i32, generation: u64) {
+    /// Reads the predecessor's outcomes back, beside the loop, and not before the delay is over.
+    fn recall(&self, partition: i32, generation: u64, delay: Duration) {
         let left = self.jobs.committed(partition);
-        let (config, back, now) = (Arc::clone(&self.at.config), self.back.clone(), (self.at.now)());
+        let (config, now) = (Arc::clone(&self.at.config), (self.at.wall)());
+        let read = move |recalled| Back::Recalled {
+            partition,
+            generation,
+            recalled,
+        };
+        let promise = Promise::new(&self.back, read(Err("the thread that reads them has died".to_owned())));
         tokio::task::spawn_blocking(move || {
+            std::thread::sleep(delay);
             let recalled = left()
                 .map_err(|error| error.to_string())
                 .and_then(|left| recall(&config, partition, left, now))
                 .map(Box::new);
-            if recalled.is_err() {
-                // It is tried again, but not at once.
-                std::thread::sleep(AGAIN_AFTER);
-            }
-            drop(back.send(Back::Recalled {
-                partition,
-                generation,
-                recalled,
-            }));
+            promise.keep(read(recalled));
         });
     }
 
@@ -87,7 +86,7 @@ impl Loop {
                     message,
                     "outcomes could not be read back; trying again"
                 );
-                self.recall(number, generation);
+                self.recall(number, generation, AGAIN_AFTER);
             }
             Ok(recalled) => {
                 partition.recalled = true;
@@ -126,7 +125,7 @@ impl Loop {
 }
 
 /// Reads the outcomes of `partition` to the end that they have now: from the place that the
-/// predecessor left, and as far back as sent job ids are to be known.
+/// predecessor left, and as far back as sent job ids are to be known. `now` is the wall clock's.
 fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Result<Recalled, String> {
     let topic = &config.topics.outcomes;
     let failed = |error| format!("{error}");

@@ -3,6 +3,7 @@
 mod chaos;
 mod clients;
 mod commands;
+mod doors;
 mod hostile;
 mod inlet_topics;
 mod inlets;

@@ -7,6 +7,7 @@ use crate::delivery::job_id;
 use crate::delivery::recall::Recalled;
 use crate::rules::log::{Cancel, RuleLog};
 
+mod clock;
 mod owned;
 mod simulation;
 

@@ -113,6 +113,8 @@ impl Transaction {
         let mut offsets = self.state().offsets.clone();
         offsets.retain(|_, (first, next)| first < next);
         if offsets.is_empty() {
+            // The partition may go, and come back further on.
+            self.state().offsets.clear();
             return Ok(());
         }
         self.begin()?;
