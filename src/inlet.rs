@@ -1,42 +1,50 @@
 //! Inlets: what other systems send becomes lead events, by one mapping language.
 //!
-//! `decode` turns bytes into records, `read` an entry of the configuration (over its preset, a file
-//! of `config/inlets`) into an [`Inlet`], and [`Inlet::map`] a record into events. Records stand
+//! `read` turns an entry of the configuration (over its preset, a file of `config/inlets`) into an [`Inlet`],
+//! [`Inlet::decode`] bytes into records, one by one, and [`Inlet::map`] a record into events. Records stand
 //! alone: one that can't be mapped says at which step, and leaves the others be. What it says never
-//! quotes a value.
+//! quotes a value. All that becomes of one request is under one [`Budget`].
+
+use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use crate::dates::Form;
 use crate::lead::{self, Lookup};
 use crate::path::Path;
+use crate::reason::Reason;
 use crate::rules::SecretName;
 use crate::rules::condition::Condition;
 
+mod budget;
 mod canonical;
 mod change_event;
 mod decode;
+mod elements;
 mod fields;
+mod form;
 mod outbound;
 pub mod preset;
 mod read;
+mod rows;
 mod take;
 
-use canonical::canonical;
-pub use decode::{Batch, Received, Rows};
-use fields::{EventFields, EventId, PayloadFields};
+pub use budget::Budget;
+use canonical::Hash;
+use decode::spent;
+pub use decode::{Batch, Received, Record, Refused};
+pub use elements::Elements;
+use fields::{EventFields, EventId, LeadId, PayloadFields};
 pub(crate) use outbound::ACKNOWLEDGEMENT;
 pub use preset::Preset;
+pub use rows::Rows;
 pub use take::Taken;
 
-/// So many bytes the events of one record may have together. Each holds the whole record, so that a list of
-/// many elements would else become more than memory holds.
-const EVENTS_BYTES_MAX: usize = 64 << 20;
-
-/// The namespace of the ids that are made of what was received.
-const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_5ba2_31cf_5b5e_9d0a_5c1d_9f1e_7a40);
+/// So many bytes an event takes beside its text, on its way to Kafka.
+const EVENT_BYTES: usize = 768;
+/// So many steps an event takes beside its text.
+const EVENT_STEPS: usize = 256;
 
 /// A named way in.
 #[derive(Debug, Clone)]
@@ -87,6 +95,8 @@ pub enum Place {
 struct Mapping {
     /// The forms a body may have; the Content-Type chooses, else the first.
     decode: Vec<Format>,
+    /// What stands between a row's cells; found where none is given.
+    separator: Option<u8>,
     /// The list of a batch's records.
     split: Option<Path>,
     /// Where the record proper stands; the first that leads somewhere counts. Empty: as it is.
@@ -131,6 +141,8 @@ pub struct Event {
     pub event_id: String,
     pub lead_id: String,
     pub json: Vec<u8>,
+    /// Which record of its batch it is of, from 0.
+    pub record: usize,
 }
 
 impl Event {
@@ -146,7 +158,7 @@ pub struct Mapped {
     /// None where the record is left out.
     pub events: Vec<Event>,
     /// Why the record, or an element of it, can't be mapped, with the step; it is a dead letter then.
-    pub refused: Option<String>,
+    pub refused: Option<Refused>,
 }
 
 /// What a mapping's paths are followed on: the record, the element it is exploded by, and what came
@@ -182,124 +194,185 @@ impl Inlet {
         &self.entry
     }
 
+    /// What stands between a row's cells, where the entry says so.
+    pub fn separator(&self) -> Option<u8> {
+        self.mapping.separator
+    }
+
     /// Whether bodies of this form may come.
     pub fn takes(&self, format: Format) -> bool {
         self.mapping.decode.contains(&format)
     }
 
-    /// What becomes of one record of `batch`, received at `now`.
-    pub fn map(&self, record: &Value, batch: &Batch, now: Timestamp) -> Mapped {
-        self.mapped(record, batch, now).unwrap_or_else(|refused| Mapped {
-            events: Vec::new(),
-            refused: Some(refused),
-        })
+    /// What becomes of one record of a batch, received at `now`. `around` is what paths find beside it.
+    pub fn map(&self, record: &Record<'_>, around: &Map<String, Value>, now: Timestamp, budget: &mut Budget) -> Mapped {
+        self.mapped(record, around, now, budget)
+            .unwrap_or_else(|refused| Mapped {
+                events: Vec::new(),
+                refused: Some(refused),
+            })
     }
 
-    fn mapped(&self, record: &Value, batch: &Batch, now: Timestamp) -> Result<Mapped, String> {
+    fn mapped(
+        &self,
+        record: &Record<'_>,
+        around: &Map<String, Value>,
+        now: Timestamp,
+        budget: &mut Budget,
+    ) -> Result<Mapped, Refused> {
         let mapping = &self.mapping;
-        let record = mapping.tidied(mapping.unwrapped(record)?)?;
+        let (at, size, lost) = (record.at, record.size, record.lost());
+        let record = record.value.as_ref().map_err(Clone::clone)?;
+        let record = mapping.unwrapped(record).and_then(|record| mapping.tidied(record));
+        let record = record.map_err(invalid)?;
         let scope = Scope {
             record: &record,
             item: None,
-            around: &batch.around,
+            around,
         };
-        let holds = |scope: &Scope<'_>, all: &[Condition]| all.iter().all(|condition| condition.holds(scope));
         if !holds(&scope, &mapping.when) || mapping.unless.iter().any(|all| holds(&scope, all)) {
             return Ok(Mapped::default());
         }
         // What doesn't depend on an element is refused before there is a list, which may be none, or empty.
-        let of_item =
-            |when: &[Condition]| mapping.explode.is_some() && when.iter().any(|one| one.path.root() == "item");
-        let refusal = |scope: &Scope<'_>, item: bool| {
-            let mut refuse = mapping.refuse.iter();
-            let found = refuse.find(|(when, _)| of_item(when) == item && holds(scope, when));
-            found.map(|(_, because)| format!("refuse: {because}"))
-        };
-        if let Some(why) = refusal(&scope, false) {
-            return Err(why);
+        if let Some(why) = mapping.refusal(&scope, false) {
+            return Err(invalid(why));
         }
-        let items: Vec<Option<&Value>> = match &mapping.explode {
-            None => vec![None],
+        let items = match &mapping.explode {
+            None => Items::None(std::iter::once(())),
             Some(path) => match scope.follow(path) {
-                Some(Value::Array(items)) => items.iter().map(Some).collect(),
-                _ => return Err(format!("explode: {path} is no list")),
+                Some(Value::Array(items)) => Items::Of(items.iter()),
+                _ => return Err(invalid(format!("explode: {path} is no list"))),
             },
         };
+        let hash = matches!(mapping.event.event_id, EventId::Hash).then(|| Hash::of(&self.name, &record, lost));
+        let column = match &mapping.event.lead_id {
+            LeadId::Column(_) => Some(mapping.event.lead_id.render(&scope).map_err(invalid)),
+            LeadId::Text(_) => None,
+        };
+        let whole = Whole { hash, column };
+        // Of a list, each element's event may ask for all of the record, and holds it.
+        let steps = EVENT_STEPS + mapping.explode.as_ref().map_or(0, |_| size);
         let mut mapped = Mapped::default();
-        let mut bytes = 0;
+        let mut kept = 0;
         for item in items {
             let scope = Scope { item, ..scope };
-            let event = match refusal(&scope, true) {
-                Some(why) => Err(why),
-                None => self.event(&scope, now),
-            };
+            // An element is seen at least, even where it is refused.
+            let event = budget.spend(steps).map_err(spent).and_then(|()| {
+                let refusal = mapping.refusal(&scope, true).map(invalid);
+                refusal.map_or_else(|| self.event(&scope, &whole, now, budget), Err)
+            });
             match event {
                 Ok(event) => {
-                    bytes += event.json.len();
-                    if bytes > EVENTS_BYTES_MAX {
-                        return Err(format!(
-                            "explode: the events have more than {EVENTS_BYTES_MAX} bytes together"
-                        ));
+                    let bytes = event.json.len() + event.event_id.len() + event.lead_id.len() + EVENT_BYTES;
+                    if let Err(error) = budget.keep(bytes) {
+                        budget.release(kept);
+                        return Err(spent(error));
                     }
-                    mapped.events.push(event);
+                    kept += bytes;
+                    mapped.events.push(Event { record: at, ..event });
                 }
-                Err(why) => {
-                    mapped.refused.get_or_insert(why);
+                // The elements behind it would cost as much.
+                Err(refused) if refused.0 == Reason::TooLarge => {
+                    budget.release(kept);
+                    return Err(refused);
+                }
+                Err(refused) => {
+                    mapped.refused.get_or_insert(refused);
                 }
             }
         }
         Ok(mapped)
     }
 
-    fn event(&self, scope: &Scope<'_>, now: Timestamp) -> Result<Event, String> {
+    fn event(&self, scope: &Scope<'_>, whole: &Whole, now: Timestamp, budget: &mut Budget) -> Result<Event, Refused> {
         let fields = &self.mapping.event;
-        let event_id = match &fields.event_id {
-            EventId::Text(text) => text.id("event_id", scope)?,
-            EventId::Hash => self.hash(scope),
+        let event_id = match (&fields.event_id, &whole.hash) {
+            (EventId::Text(text), _) => text.id("event_id", scope).map_err(invalid)?,
+            (EventId::Hash, Some(hash)) => hash.id(scope.item),
+            (EventId::Hash, None) => Hash::of(&self.name, scope.record, None).id(scope.item),
         };
-        let trigger = fields.trigger.render(scope)?;
+        let trigger = fields.trigger.render(scope).map_err(invalid)?;
         let occurred_at = match &fields.occurred_at {
-            Some(time) => time.render(scope, now)?,
+            Some(time) => time.render(scope, now).map_err(invalid)?,
             None => now,
         };
-        let lead_id = fields.lead_id.render(scope)?;
+        let lead_id = match &whole.column {
+            Some(column) => column.clone()?,
+            None => fields.lead_id.render(scope).map_err(invalid)?,
+        };
         let mut event = Map::new();
         event.insert("event_id".to_owned(), event_id.as_str().into());
         event.insert("trigger".to_owned(), trigger.into());
         event.insert("occurred_at".to_owned(), occurred_at.to_string().into());
         event.insert("lead_id".to_owned(), lead_id.as_str().into());
         for (name, shape) in &fields.others {
-            if let Some(value) = shape.render(&format!("event.{name}"), scope)? {
+            if let Some(value) = shape.render(&format!("event.{name}"), scope).map_err(invalid)? {
                 event.insert(name.clone(), value);
             }
         }
         event.insert("inlet".to_owned(), self.name.as_str().into());
-        event.insert("payload".to_owned(), self.mapping.payload.of(scope)?);
-        let json = Value::Object(event).to_string().into_bytes();
-        // What is written is read by everyone; it is refused here rather than there.
-        match lead::decode::decode_json(&json) {
-            Ok(_) => Ok(Event {
-                event_id,
-                lead_id,
-                json,
-            }),
-            Err(error) => Err(format!("event: {}", error.detail())),
+        let mut json = Value::Object(event).to_string().into_bytes();
+        budget.spend(json.len()).map_err(spent)?;
+        // What is written is read by everyone; it is refused here rather than there. The payload, an object, is.
+        if let Err(error) = lead::decode::decode_json(&json) {
+            return Err(invalid(format!("event: {}", error.detail())));
         }
+        let payload = self.mapping.payload.of(scope).map_err(invalid)?;
+        json.pop();
+        json.extend_from_slice(b",\"payload\":");
+        payload.write(&mut json);
+        json.push(b'}');
+        json.shrink_to_fit();
+        Ok(Event {
+            event_id,
+            lead_id,
+            json,
+            record: 0,
+        })
     }
+}
 
-    /// An id for what has none: the same record at the same inlet is the same event.
-    fn hash(&self, scope: &Scope<'_>) -> String {
-        let mut text = format!("{}\n", self.name);
-        canonical(scope.record, &mut text);
-        if let Some(item) = scope.item {
-            text.push('\n');
-            canonical(item, &mut text);
+fn invalid(why: String) -> Refused {
+    (Reason::InvalidEvent, why)
+}
+
+fn holds(scope: &Scope<'_>, all: &[Condition]) -> bool {
+    all.iter().all(|condition| condition.holds(scope))
+}
+
+/// What an event takes of its whole record, whichever element it is of.
+struct Whole {
+    hash: Option<Hash>,
+    /// The lead, where a column says it.
+    column: Option<Result<String, Refused>>,
+}
+
+/// What a record is exploded by: once without an element, or each of a list.
+enum Items<'r> {
+    None(std::iter::Once<()>),
+    Of(std::slice::Iter<'r, Value>),
+}
+
+impl<'r> Iterator for Items<'r> {
+    type Item = Option<&'r Value>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Items::None(once) => once.next().map(|()| None),
+            Items::Of(items) => items.next().map(Some),
         }
-        Uuid::new_v5(&NAMESPACE, text.as_bytes()).to_string()
     }
 }
 
 impl Mapping {
+    /// Why the record can't be mapped; `item` asks for what depends on the element.
+    fn refusal(&self, scope: &Scope<'_>, item: bool) -> Option<String> {
+        let of_item = |when: &[Condition]| self.explode.is_some() && when.iter().any(|one| one.path.root() == "item");
+        let mut refuse = self.refuse.iter();
+        let found = refuse.find(|(when, _)| of_item(when) == item && holds(scope, when));
+        found.map(|(_, because)| format!("refuse: {because}"))
+    }
+
     fn unwrapped<'r>(&self, record: &'r Value) -> Result<&'r Value, String> {
         if self.unwrap.is_empty() {
             return Ok(record);
@@ -315,10 +388,13 @@ impl Mapping {
     }
 
     /// The record as an object, without empty cells and with its dates read.
-    fn tidied(&self, record: &Value) -> Result<Value, String> {
+    fn tidied<'r>(&self, record: &'r Value) -> Result<Cow<'r, Value>, String> {
         let Some(members) = record.as_object() else {
             return Err("unwrap: the record is no object".to_owned());
         };
+        if !self.drop_empty && !self.change_event && self.dates.is_empty() {
+            return Ok(Cow::Borrowed(record));
+        }
         let mut members = members.clone();
         if self.change_event {
             change_event::settle(&mut members).map_err(|why| format!("change_event: {why}"))?;
@@ -344,7 +420,7 @@ impl Mapping {
             let time = form.read(written).map_err(|why| format!("dates: {column}: {why}"))?;
             *value = time.to_string().into();
         }
-        Ok(Value::Object(members))
+        Ok(Cow::Owned(Value::Object(members)))
     }
 }
 

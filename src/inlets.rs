@@ -3,6 +3,7 @@
 //! - `http`: the listener; which inlet a request is for, and what it is answered.
 //! - `auth`: whether a request may come in.
 //! - `body`: what a request carries, read within its limits.
+//! - `refusals`: what the log says of requests that show no valid secret.
 //! - `intake`: records become events and dead letters, and Kafka has them before anyone hears so.
 //! - `slots`: what one inlet may have in flight.
 //! - `users`: who a Slack user is.
@@ -26,6 +27,7 @@ mod auth;
 mod body;
 mod http;
 mod intake;
+mod refusals;
 mod slots;
 pub mod topic;
 mod users;

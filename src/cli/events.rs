@@ -112,7 +112,7 @@ impl<'s> Source<'s> {
     /// Calls `each` with the number of every line that isn't blank, and with what becomes of it.
     fn each(&self, mut each: impl FnMut(u64, Taken) -> Result<(), CliError>) -> Result<(), CliError> {
         let unreadable = |error: std::io::Error| CliError::Invalid(format!("{}: {error}", self.file.display()));
-        let input: Box<dyn Read> = if self.file.as_os_str() == "-" {
+        let mut input: Box<dyn Read> = if self.file.as_os_str() == "-" {
             Box::new(std::io::stdin())
         } else {
             Box::new(std::fs::File::open(self.file).map_err(unreadable)?)
@@ -120,11 +120,14 @@ impl<'s> Source<'s> {
         let now = || Timestamp::from_millisecond(now_millis()).unwrap_or_default();
         if let (Some(inlet), Lines::Csv) = (self.inlet, self.lines) {
             let refused = |why| CliError::Invalid(format!("{}: {why}", self.file.display()));
-            for (number, row) in Rows::new(input).map_err(refused)? {
+            let mut text = Vec::new();
+            input.read_to_end(&mut text).map_err(unreadable)?;
+            let mut rows = Rows::new(&text, inlet.separator()).map_err(refused)?;
+            while let Some(row) = rows.row() {
                 each(
-                    number,
-                    match row {
-                        Ok(row) => inlet.take_json(row, now()),
+                    row.line,
+                    match row.value() {
+                        Ok(value) => inlet.take_value(value, row.size(), now()),
                         Err(why) => refusal(Reason::NotDecodable, why),
                     },
                 )?;
@@ -147,13 +150,7 @@ impl<'s> Source<'s> {
                 number,
                 match self.inlet {
                     None => lead_event(text, &schemas),
-                    Some(inlet) => match serde_json::from_slice(text) {
-                        Ok(value) => inlet.take_json(value, now()),
-                        Err(error) => refusal(
-                            Reason::NotDecodable,
-                            format!("malformed JSON at column {}", error.column()),
-                        ),
-                    },
+                    Some(inlet) => inlet.take_line(text, now()),
                 },
             )?;
         }
@@ -184,6 +181,7 @@ fn lead_event(line: &[u8], schemas: &Schemas) -> Taken {
                 event_id: event.event_id.to_string(),
                 lead_id: event.lead_id.to_string(),
                 json: line.to_owned(),
+                record: 0,
             }],
             ..Taken::default()
         },

@@ -1,14 +1,22 @@
-//! Bytes become records: JSON, a form, CSV, an Outbound Message.
+//! Bytes become the records of a batch, one by one: JSON, a form, rows, an Outbound Message, Avro.
+//!
+//! A body that can't be read as a whole is refused before the first record is taken. What is wrong with one record
+//! costs the others nothing. At any time one record is in memory as values, and the budget bounds it.
 
 use std::borrow::Cow;
-use std::io::Read;
 
-use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::{Format, Inlet, outbound};
+use super::budget::{Budget, Spent};
+use super::form::form;
+use super::outbound::{self, Notifications};
+use super::rows::Rows;
+use super::{Format, Inlet, Preset};
+use crate::json;
 use crate::lead::decode::{DecodeError, decode_avro};
 use crate::lead::schemas::Schemas;
+use crate::path::Step;
+use crate::reason::Reason;
 
 /// What came over HTTP, or stands in a file.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,28 +27,220 @@ pub struct Received<'a> {
     pub route: &'a str,
 }
 
+/// Why a record is a dead letter; the text never quotes a value.
+pub type Refused = (Reason, String);
+
 /// Records that came together, each of which stands alone.
-#[derive(Debug, Clone, Default)]
-pub struct Batch {
-    pub records: Vec<Value>,
+#[derive(Debug)]
+pub struct Batch<'b> {
+    records: Records<'b>,
     /// What paths find beside a record: `_batch`, the object that a list of records stood in, and
     /// `_route`, the last step of the URL's path where that says what the record is.
-    pub(super) around: Map<String, Value>,
+    around: Map<String, Value>,
+    /// The place of the next record, and what is kept of the last one.
+    at: usize,
+    held: usize,
+    /// How many bytes the whole batch came in.
+    size: usize,
+    /// Whether the mapping makes a copy of each record.
+    copies: bool,
+    /// The member of a request's records that opens the inlet: secrets don't go into topics.
+    secret: Option<&'static str>,
 }
 
-impl Batch {
-    /// One record alone.
-    pub(super) fn one(record: Value, route: &str) -> Self {
+#[derive(Debug)]
+enum Records<'b> {
+    /// JSON that isn't in a list, or what another format has one of.
+    One(Option<(Value, Option<&'b [u8]>, bool)>),
+    Json(json::List<'b>),
+    Values(std::vec::IntoIter<Value>),
+    Rows(Rows<'b>),
+    Notifications(Notifications<'b>),
+}
+
+/// One record of a batch.
+#[derive(Debug)]
+pub struct Record<'b> {
+    /// Which of the batch it is, from 0.
+    pub at: usize,
+    /// How many bytes it came in, about.
+    pub(super) size: usize,
+    pub(super) value: Result<Value, Refused>,
+    /// As it came, for a dead letter.
+    raw: Option<Cow<'b, [u8]>>,
+    /// Whether it held half of a surrogate pair.
+    pub(super) mended: bool,
+    /// What `raw` is, where it isn't JSON.
+    content_type: Option<&'static str>,
+}
+
+impl Record<'_> {
+    fn new(at: usize, value: Result<Value, Refused>) -> Self {
         Self {
-            records: vec![record],
-            around: around(route),
+            at,
+            size: 0,
+            value,
+            raw: None,
+            mended: false,
+            content_type: None,
         }
     }
 
-    /// Whether the records stood in a list inside a further object.
-    pub fn is_split(&self) -> bool {
-        self.around.contains_key("_batch")
+    /// The record as a dead letter holds it.
+    pub fn text(&self) -> Cow<'_, [u8]> {
+        match (&self.raw, &self.value) {
+            (Some(raw), _) => Cow::Borrowed(raw),
+            (None, Ok(value)) => Cow::Owned(value.to_string().into_bytes()),
+            (None, Err(_)) => Cow::Borrowed(b""),
+        }
     }
+
+    /// What its text is, where that isn't JSON.
+    pub fn content_type(&self) -> Option<&'static str> {
+        self.content_type
+    }
+
+    /// The record, where it could be read.
+    pub fn value(&self) -> Option<&Value> {
+        self.value.as_ref().ok()
+    }
+
+    /// The record as it came, where parsing lost something of it.
+    pub(super) fn lost(&self) -> Option<&[u8]> {
+        self.raw.as_deref().filter(|_| self.mended)
+    }
+
+    /// Puts something beside the record's own members, which its text doesn't show.
+    pub fn tell(&mut self, name: &str, value: Value) {
+        self.raw = Some(Cow::Owned(self.text().into_owned()));
+        if let Ok(Value::Object(members)) = &mut self.value {
+            members.insert(name.to_owned(), value);
+        }
+    }
+
+    /// Takes out what opens the inlet.
+    fn strip(&mut self, name: &str) {
+        match &mut self.value {
+            Ok(Value::Object(members)) => {
+                if members.shift_remove(name).is_some() {
+                    self.raw = None;
+                }
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let blanked = self.raw.as_deref().map(|raw| json::blank(raw, name).into_owned());
+                self.raw = blanked.map(Cow::Owned);
+            }
+        }
+    }
+}
+
+impl<'b> Batch<'b> {
+    fn new(records: Records<'b>, size: usize, around: Map<String, Value>, inlet: &Inlet) -> Self {
+        Self {
+            records,
+            around,
+            at: 0,
+            held: 0,
+            size,
+            copies: inlet.mapping.drop_empty || inlet.mapping.change_event || !inlet.mapping.dates.is_empty(),
+            secret: None,
+        }
+    }
+
+    fn without_secrets(mut self, inlet: &Inlet) -> Self {
+        self.secret = inlet.secret_member();
+        self
+    }
+
+    /// One record alone.
+    pub(super) fn one(record: Value, size: usize, inlet: &Inlet) -> Self {
+        Self::new(Records::One(Some((record, None, false))), size, Map::new(), inlet)
+    }
+
+    /// One record of a request, as it came.
+    pub(super) fn again(parsed: json::Parsed, raw: &'b [u8], route: &str, inlet: &Inlet) -> Self {
+        let one = (parsed.value, Some(raw), parsed.mended);
+        Self::new(Records::One(Some(one)), raw.len(), around(route), inlet).without_secrets(inlet)
+    }
+
+    /// What paths find beside each record.
+    pub fn around(&self) -> &Map<String, Value> {
+        &self.around
+    }
+
+    /// Whether there may be more than one record.
+    pub fn is_list(&self) -> bool {
+        !matches!(self.records, Records::One(_))
+    }
+
+    /// The next record; the one before is gone by then.
+    pub fn next(&mut self, budget: &mut Budget) -> Option<Record<'b>> {
+        budget.release(std::mem::take(&mut self.held));
+        let (at, copies) = (self.at, self.copies);
+        self.at += 1;
+        let mut afford = |steps: usize, bytes: usize| -> Result<(), Refused> {
+            let bytes = if copies { bytes + bytes / 2 } else { bytes };
+            budget.spend(steps).and_then(|()| budget.keep(bytes)).map_err(spent)?;
+            self.held = bytes;
+            Ok(())
+        };
+        let mut record = Record::new(at, Ok(Value::Null));
+        match &mut self.records {
+            Records::One(one) => {
+                let (value, raw, mended) = one.take()?;
+                record.value = Ok(value);
+                record.size = self.size;
+                record.raw = raw.map(Cow::Borrowed);
+                record.mended = mended;
+            }
+            Records::Values(values) => {
+                record.value = Ok(values.next()?);
+                record.size = self.size;
+            }
+            Records::Json(list) => {
+                let raw = list.next()?;
+                record.size = raw.len();
+                record.raw = Some(Cow::Borrowed(raw));
+                let parsed = afford(raw.len(), json::weight(raw)).and_then(|()| {
+                    json::parse(raw).map_err(|unreadable| (Reason::NotDecodable, unreadable.to_string()))
+                });
+                record.mended = parsed.as_ref().is_ok_and(|parsed| parsed.mended);
+                record.value = parsed.map(|parsed| parsed.value);
+            }
+            Records::Rows(rows) => {
+                let row = rows.row()?;
+                let (steps, bytes) = row.cost();
+                record.size = row.size();
+                record.value = afford(steps, bytes).map(|()| Value::Null);
+                if record.value.is_ok() {
+                    let value = row.value();
+                    record.value = value.map_err(|why| (Reason::NotDecodable, format!("line {}: {why}", row.line)));
+                    // What isn't read by its titles is kept with them.
+                    if record.value.is_err() {
+                        let raw = row.raw().to_vec();
+                        record.raw = Some(Cow::Owned([rows.head(), &raw].concat()));
+                        record.content_type = Some("text/csv");
+                    }
+                }
+            }
+            Records::Notifications(notifications) => {
+                let notification = notifications.notification()?;
+                let cost = notification.cost();
+                record.size = notification.size();
+                let record_of = || notification.record().map_err(|why| (Reason::NotDecodable, why));
+                record.value = afford(cost, cost).and_then(|()| record_of());
+            }
+        }
+        if let Some(name) = self.secret {
+            record.strip(name);
+        }
+        Some(record)
+    }
+}
+
+pub(super) fn spent(spent: Spent) -> Refused {
+    (Reason::TooLarge, spent.to_string())
 }
 
 /// What the URL's path beyond the inlet's name puts beside a record.
@@ -62,19 +262,35 @@ fn is_batch(step: &str) -> bool {
 
 impl Inlet {
     /// The records of a body. The error is for whoever sent it, and quotes nothing of it.
-    pub fn decode(&self, received: &Received<'_>) -> Result<Batch, String> {
-        self.batch(
-            from_bytes(received.body, self.format(received.content_type))?,
-            received.route,
-        )
+    ///
+    /// # Errors
+    /// The body can't be read as a whole, or the budget is spent.
+    pub fn decode<'b>(&self, received: &Received<'b>, budget: &mut Budget) -> Result<Batch<'b>, String> {
+        let format = self.format(received.content_type);
+        let batch = self.decode_as(format, received.body, received.route, budget)?;
+        Ok(batch.without_secrets(self))
     }
 
     /// The records of a value of a topic. JSON may stand in a registry's framing, which is passed over.
-    pub fn decode_value(&self, value: &[u8], schemas: &Schemas) -> Result<Batch, DecodeError> {
+    ///
+    /// # Errors
+    /// The value can't be read as a whole, or its schema isn't known.
+    pub fn decode_value<'b>(
+        &self,
+        value: &'b [u8],
+        schemas: &Schemas,
+        budget: &mut Budget,
+    ) -> Result<Batch<'b>, DecodeError> {
         let not_decodable = DecodeError::NotDecodable;
         let is_framed = matches!(value, [0x00 | 0x01, ..] | [0xC3, 0x01, ..]);
         if self.takes(Format::Avro) && (is_framed || self.mapping.decode.len() == 1) {
-            return self.batch(decode_avro(value, schemas)?, "").map_err(not_decodable);
+            let size = value.len();
+            // A value in an object that grows has up to four times the bytes that are counted for it.
+            let (value, bytes) = decode_avro(value, schemas, budget.left() / 4)?;
+            let bytes = 4 * bytes;
+            let kept = budget.spend(bytes).and_then(|()| budget.keep(bytes));
+            kept.map_err(|spent| not_decodable(spent.to_string()))?;
+            return self.batch(value, size, "").map_err(not_decodable);
         }
         let body = match value {
             [0x00, _, _, _, _, body @ ..] => body,
@@ -82,33 +298,147 @@ impl Inlet {
         };
         let first = self.mapping.decode.iter().find(|format| **format != Format::Avro);
         let format = *first.expect("Avro alone was read above");
-        let value = from_bytes(body, format).map_err(not_decodable)?;
-        self.batch(value, "").map_err(not_decodable)
+        self.decode_as(format, body, "", budget).map_err(not_decodable)
+    }
+
+    fn decode_as<'b>(
+        &self,
+        format: Format,
+        body: &'b [u8],
+        route: &str,
+        budget: &mut Budget,
+    ) -> Result<Batch<'b>, String> {
+        budget.spend(body.len()).map_err(|spent| spent.to_string())?;
+        let mut keep = |bytes: usize| budget.keep(bytes).map_err(|spent| spent.to_string());
+        let records = match format {
+            Format::Json => return self.decode_json(body, route, budget),
+            Format::Form => {
+                let text = text(body)?;
+                let pairs = text.bytes().filter(|byte| *byte == b'&').count();
+                keep(4 * text.len() + 320 * pairs)?;
+                Records::One(Some((form(text)?, None, false)))
+            }
+            Format::Csv => {
+                keep(4 * body.len())?;
+                Records::Rows(Rows::new(body, self.mapping.separator)?)
+            }
+            Format::OutboundMessage => {
+                let notifications = Notifications::new(text(body)?)?;
+                keep(notifications.around_cost())?;
+                Records::Notifications(notifications)
+            }
+            Format::Avro => return Err("Avro is read from topics only".to_owned()),
+        };
+        Ok(Batch::new(records, body.len(), around(route), self))
+    }
+
+    /// The records of JSON, whatever form the inlet decodes. A list's elements stay bytes until their turn comes.
+    ///
+    /// # Errors
+    /// The body is no JSON as a whole, or none that holds records.
+    pub(super) fn decode_json<'b>(
+        &self,
+        body: &'b [u8],
+        route: &str,
+        budget: &mut Budget,
+    ) -> Result<Batch<'b>, String> {
+        let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+        if body.trim_ascii_start().starts_with(b"[") {
+            let list = json::list(body).map_err(|unreadable| unreadable.to_string())?;
+            return Ok(Batch::new(Records::Json(list), body.len(), around(route), self));
+        }
+        let mut parse = |bytes: &[u8]| {
+            budget.keep(json::weight(bytes)).map_err(|spent| spent.to_string())?;
+            json::parse(bytes).map_err(|unreadable| unreadable.to_string())
+        };
+        if let Some((root, list)) = self.split(body) {
+            // What stands around the list is parsed without it.
+            let without = [&body[..root.start], b"null", &body[root.end..]].concat();
+            let Value::Object(mut batch) = parse(&without)?.value else {
+                return Err("the body is no JSON object or list of them".to_owned());
+            };
+            let mut around = around(route);
+            if let Some(path) = &self.mapping.split {
+                batch.shift_remove(path.root());
+            }
+            around.insert("_batch".to_owned(), Value::Object(batch));
+            return Ok(Batch::new(Records::Json(list), body.len(), around, self));
+        }
+        let parsed = parse(body)?;
+        if let Some(path) = self
+            .mapping
+            .split
+            .as_ref()
+            .filter(|_| last_step(route).is_some_and(is_batch))
+        {
+            return Err(format!("{path} is no list"));
+        }
+        if !parsed.value.is_object() {
+            return Err("the body is no JSON object or list of them".to_owned());
+        }
+        let one = Records::One(Some((parsed.value, Some(body), parsed.mended)));
+        Ok(Batch::new(one, body.len(), around(route), self))
+    }
+
+    /// Where a batch's list stands in an object: the place of the member that leads to it, and the list.
+    fn split<'b>(&self, body: &'b [u8]) -> Option<(std::ops::Range<usize>, json::List<'b>)> {
+        let steps = self.mapping.split.as_ref()?.steps();
+        let mut root = None;
+        let mut place = 0..body.len();
+        for step in steps {
+            let Step::Name(name) = step else { return None };
+            let found = json::member(&body[place.clone()], name).ok()??;
+            place = place.start + found.start..place.start + found.end;
+            root.get_or_insert_with(|| place.clone());
+        }
+        Some((root?, json::list(&body[place]).ok()?))
     }
 
     /// The records of a value that was decoded already.
-    pub fn batch(&self, value: Value, route: &str) -> Result<Batch, String> {
+    fn batch(&self, value: Value, size: usize, route: &str) -> Result<Batch<'static>, String> {
         let mut around = around(route);
-        let is_batch = last_step(route).is_some_and(is_batch);
-        let split = self.mapping.split.as_ref();
-        let records = match (value, split) {
-            (Value::Array(records), _) => records,
-            (value @ Value::Object(_), Some(path)) if path.follow(&value).is_some_and(Value::is_array) => {
-                let Some(Value::Array(records)) = path.follow(&value).cloned() else {
-                    unreachable!("it is a list");
-                };
-                let Value::Object(mut batch) = value else {
-                    unreachable!("it is an object");
-                };
-                batch.shift_remove(path.root());
-                around.insert("_batch".to_owned(), Value::Object(batch));
-                records
-            }
-            (Value::Object(_), Some(path)) if is_batch => return Err(format!("{path} is no list")),
-            (value @ Value::Object(_), _) => vec![value],
+        let records = match value {
+            Value::Array(records) => Records::Values(records.into_iter()),
+            mut value @ Value::Object(_) => match self
+                .mapping
+                .split
+                .as_ref()
+                .and_then(|path| list_at(path.steps(), &mut value))
+            {
+                None => Records::One(Some((value, None, false))),
+                Some(records) => {
+                    if let (Value::Object(batch), Some(path)) = (&mut value, &self.mapping.split) {
+                        batch.shift_remove(path.root());
+                    }
+                    around.insert("_batch".to_owned(), value);
+                    Records::Values(records.into_iter())
+                }
+            },
             _ => return Err("the body is no JSON object or list of them".to_owned()),
         };
-        Ok(Batch { records, around })
+        Ok(Batch::new(records, size, around, self))
+    }
+
+    /// A body for a dead letter to hold: without what opens the inlet.
+    pub fn without_secrets<'b>(&self, received: &Received<'b>) -> Cow<'b, [u8]> {
+        let body = received.body;
+        match (self.format(received.content_type), self.secret_member()) {
+            (Format::Json, Some(name)) => json::blank(body, name),
+            (Format::OutboundMessage, _) => match std::str::from_utf8(body) {
+                Ok(text) => Cow::Owned(outbound::without_session(text).into_bytes()),
+                Err(_) => Cow::Borrowed(body),
+            },
+            _ => Cow::Borrowed(body),
+        }
+    }
+
+    /// The member of a record that holds what opens the inlet.
+    fn secret_member(&self) -> Option<&'static str> {
+        match self.preset {
+            Some(Preset::Slack) => Some("token"),
+            Some(Preset::Track) => Some("writeKey"),
+            _ => None,
+        }
     }
 
     /// The form that the Content-Type names, where the inlet takes it, else the inlet's first.
@@ -126,13 +456,15 @@ impl Inlet {
     }
 }
 
-fn from_bytes(body: &[u8], format: Format) -> Result<Value, String> {
-    match format {
-        Format::Json => json(body),
-        Format::Form => form(body),
-        Format::Csv => csv(body),
-        Format::OutboundMessage => outbound::records(text(body)?),
-        Format::Avro => Err("Avro is read from topics only".to_owned()),
+/// Takes the list out that stands at a path.
+fn list_at(steps: &[Step], value: &mut Value) -> Option<Vec<Value>> {
+    let place = steps.iter().try_fold(value, |place, step| match step {
+        Step::Name(name) => place.get_mut(&**name),
+        Step::Index(index) => place.get_mut(*index),
+    });
+    match place? {
+        Value::Array(records) => Some(std::mem::take(records)),
+        _ => None,
     }
 }
 
@@ -140,105 +472,4 @@ fn text(body: &[u8]) -> Result<&str, String> {
     let text =
         std::str::from_utf8(body).map_err(|error| format!("no UTF-8 from byte {} on", error.valid_up_to() + 1))?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
-}
-
-fn json(body: &[u8]) -> Result<Value, String> {
-    serde_json::from_str(text(body)?).map_err(|error| {
-        // serde_json quotes nothing but names of fields, and there are none here.
-        format!("malformed JSON at line {}, column {}", error.line(), error.column())
-    })
-}
-
-fn form(body: &[u8]) -> Result<Value, String> {
-    let text = text(body)?;
-    // It would be one name without a value. Form encoders write {, as all but letters and digits, in another way.
-    if text.trim_start().starts_with(['{', '[']) {
-        let said = "no form, since it begins with { or [; JSON needs Content-Type: application/json, and an inlet that takes it";
-        return Err(said.to_owned());
-    }
-    let decoded = |part: &str| {
-        let part = part.replace('+', " ");
-        let decoded = percent_decode_str(&part).decode_utf8();
-        decoded
-            .map(Cow::into_owned)
-            .map_err(|_| "no UTF-8 in the form".to_owned())
-    };
-    let mut members = Map::new();
-    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        add(&mut members, decoded(name)?, decoded(value)?.into());
-    }
-    if members.is_empty() {
-        return Err("the form is empty".to_owned());
-    }
-    Ok(Value::Object(members))
-}
-
-/// A name that is given twice has a list of values.
-pub(super) fn add(members: &mut Map<String, Value>, name: String, value: Value) {
-    match members.get_mut(&name) {
-        None => drop(members.insert(name, value)),
-        Some(Value::Array(values)) => values.push(value),
-        Some(first) => *first = Value::Array(vec![first.take(), value]),
-    }
-}
-
-/// A line of titles, then a record a line.
-fn csv(body: &[u8]) -> Result<Value, String> {
-    let rows = Rows::new(text(body)?.as_bytes())?;
-    let mut records = Vec::new();
-    for (line, row) in rows {
-        records.push(row.map_err(|_| format!("malformed CSV at line {line}"))?);
-    }
-    Ok(Value::Array(records))
-}
-
-/// The rows of a CSV text, each an object by the titles in its first line; a column without one is left out. A row
-/// that can't be read leaves those behind it be.
-#[derive(Debug)]
-pub struct Rows<R> {
-    reader: csv::Reader<R>,
-    titles: csv::StringRecord,
-}
-
-impl<R: Read> Rows<R> {
-    pub fn new(input: R) -> Result<Self, String> {
-        let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(input);
-        let titles = reader.headers().map_err(|_| "malformed CSV at line 1".to_owned())?;
-        let titles = titles.clone();
-        Ok(Self { reader, titles })
-    }
-}
-
-impl<R: Read> Iterator for Rows<R> {
-    /// The line that the row begins at, and the row, or what is wrong with it.
-    type Item = (u64, Result<Value, String>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut row = csv::StringRecord::new();
-        let line = self.reader.position().line();
-        let read = self.reader.read_record(&mut row);
-        let line = row.position().map_or(line, csv::Position::line);
-        match read {
-            Ok(false) => None,
-            Ok(true) => {
-                let mut cells = Map::new();
-                let titled = self.titles.iter().map(str::trim).zip(&row);
-                for (title, cell) in titled.filter(|(title, _)| !title.is_empty()) {
-                    add(&mut cells, title.to_owned(), cell.into());
-                }
-                Some((line, Ok(Value::Object(cells))))
-            }
-            Err(error) => Some((line, Err(malformed(&error, self.titles.len())))),
-        }
-    }
-}
-
-fn malformed(error: &csv::Error, titles: usize) -> String {
-    match error.kind() {
-        csv::ErrorKind::UnequalLengths { len, .. } => format!("{len} cells for {titles} titles"),
-        csv::ErrorKind::Utf8 { .. } => "no UTF-8".to_owned(),
-        csv::ErrorKind::Io(error) => format!("can't be read: {error}"),
-        _ => "malformed CSV".to_owned(),
-    }
 }

@@ -174,8 +174,16 @@ impl Shape {
     }
 }
 
+/// What an event carries of its record, as it stands there.
+#[derive(Debug)]
+pub(super) struct Payload<'r> {
+    members: &'r Map<String, Value>,
+    /// Members in place of those, or beside them.
+    with: Vec<(&'r str, &'r Value)>,
+}
+
 impl PayloadFields {
-    pub(super) fn of(&self, scope: &Scope<'_>) -> Result<Value, String> {
+    pub(super) fn of<'r>(&'r self, scope: &'r Scope<'_>) -> Result<Payload<'r>, String> {
         let from = match &self.from {
             None => Some(scope.record),
             Some(path) => scope.follow(path),
@@ -184,15 +192,48 @@ impl PayloadFields {
             let path = self.from.as_ref().map_or("$", Path::as_str);
             return Err(format!("payload: {path} is no object"));
         };
-        let mut members = members.clone();
-        for (name, path) in &self.with {
-            if let Some(value) = scope.follow(path) {
-                members.insert(name.clone(), value.clone());
+        let with = self
+            .with
+            .iter()
+            .filter_map(|(name, path)| Some((name.as_str(), scope.follow(path)?)));
+        let item = scope.item.map(|item| ("item", item));
+        Ok(Payload {
+            members,
+            with: with.chain(item).collect(),
+        })
+    }
+}
+
+impl Payload<'_> {
+    /// Writes it as JSON.
+    pub(super) fn write(&self, json: &mut Vec<u8>) {
+        let last = |name: &str| {
+            self.with
+                .iter()
+                .rev()
+                .find(|(other, _)| *other == name)
+                .map(|(_, value)| *value)
+        };
+        let own = self
+            .members
+            .iter()
+            .map(|(name, value)| (name.as_str(), last(name).unwrap_or(value)));
+        let further = self.with.iter().enumerate().filter(|(at, (name, _))| {
+            let is_first = !self.with[..*at].iter().any(|(other, _)| other == name);
+            is_first && !self.members.contains_key(*name)
+        });
+        let further = further.map(|(_, (name, _))| (*name, last(name).unwrap_or(&Value::Null)));
+        json.push(b'{');
+        for (at, (name, value)) in own.chain(further).enumerate() {
+            if at > 0 {
+                json.push(b',');
             }
+            // What is in memory is written into memory, which doesn't fail.
+            let written = serde_json::to_writer(&mut *json, name);
+            json.push(b':');
+            let written = written.and_then(|()| serde_json::to_writer(&mut *json, value));
+            debug_assert!(written.is_ok(), "JSON that can't be written");
         }
-        if let Some(item) = scope.item {
-            members.insert("item".to_owned(), item.clone());
-        }
-        Ok(Value::Object(members))
+        json.push(b'}');
     }
 }

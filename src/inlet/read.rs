@@ -16,6 +16,7 @@ use crate::yaml;
 const ENTRY_FIELDS: &[&str] = &["name", "preset", "kind", "topic", "secrets", "users"];
 const MAPPING_FIELDS: &[&str] = &[
     "decode",
+    "separator",
     "split",
     "unwrap",
     "change_event",
@@ -36,6 +37,7 @@ const FORMATS: &[(&str, Format)] = &[
     ("avro", Format::Avro),
     ("outbound_message", Format::OutboundMessage),
 ];
+const SEPARATORS: &[(&str, u8)] = &[(",", b','), (";", b';'), ("tab", b'\t')];
 const PLACES: &[&str] = &["secret", "bearer", "basic", "path"];
 
 impl Inlet {
@@ -208,6 +210,7 @@ impl Reader {
                 _ => Some(Unwrap::Path(self.path_of(field, value)?)),
             })
             .collect();
+        let separator = self.choice(mapping, "separator", SEPARATORS);
         let split = self.path(mapping, "split");
         let explode = self.path(mapping, "explode");
         let change_event = self.flag(mapping, "change_event").unwrap_or(false);
@@ -220,6 +223,7 @@ impl Reader {
         let payload = self.payload(mapping);
         Some(Mapping {
             decode: decode.into_iter().collect::<Option<_>>()?,
+            separator,
             split,
             unwrap: unwrap.into_iter().collect::<Option<_>>()?,
             change_event,

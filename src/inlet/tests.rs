@@ -32,22 +32,26 @@ fn received(body: &str) -> Received<'_> {
 
 /// The events of a body, and what was refused.
 fn take(inlet: &Inlet, received: &Received<'_>) -> (Vec<Value>, Vec<String>) {
-    let batch = inlet.decode(received).unwrap();
-    let mapped = batch
-        .records
-        .iter()
-        .map(|record| inlet.map(record, &batch, NOW.parse().unwrap()));
+    let mut budget = Budget::of(received.body.len());
+    let mut batch = inlet.decode(received, &mut budget).unwrap();
     let (mut events, mut refused) = (Vec::new(), Vec::new());
-    for mapped in mapped {
+    while let Some(record) = batch.next(&mut budget) {
+        let mapped = inlet.map(&record, batch.around(), NOW.parse().unwrap(), &mut budget);
         events.extend(
             mapped
                 .events
                 .iter()
                 .map(|event| serde_json::from_slice(&event.json).unwrap()),
         );
-        refused.extend(mapped.refused);
+        refused.extend(mapped.refused.map(|(_, why)| why));
     }
     (events, refused)
+}
+
+fn undecodable(inlet: &Inlet, received: &Received<'_>) -> String {
+    inlet
+        .decode(received, &mut Budget::of(received.body.len()))
+        .unwrap_err()
 }
 
 fn one(inlet: &Inlet, body: &str) -> Value {
@@ -293,7 +297,7 @@ fn outbound_messages_give_a_record_for_each_notification() {
         (&"<a>".repeat(100), "the XML is too deep"),
         ("{}", "the XML ends too soon"),
     ] {
-        let error = crm.decode(&received(body)).unwrap_err();
+        let error = undecodable(&crm, &received(body));
         assert!(error.starts_with(why), "{body}: {error}");
     }
 }
@@ -360,14 +364,14 @@ fn rows_come_as_json_forms_and_csv() {
             Some("application/x-www-form-urlencoded"),
             "no form, since it begins with { or [; JSON needs Content-Type: application/json, and an inlet that takes it",
         ),
-        (b"a,b\n1\n", Some("text/csv"), "malformed CSV at line 2"),
+        (b"a,\xff\n1\n", Some("text/csv"), "the titles in line 1 are no UTF-8"),
     ] {
         let received = Received {
             body,
             content_type: kind,
             route: "",
         };
-        assert_eq!(sheet.decode(&received).unwrap_err(), why);
+        assert_eq!(undecodable(&sheet, &received), why);
     }
 }
 
@@ -411,7 +415,7 @@ fn calls_come_alone_and_in_batches_and_clocks_are_put_right() {
     );
     let missing = "event.trigger: call.{{$.type}} or call.{{$._route}} is missing";
     assert_eq!((events.len(), &refused[..]), (0, &[missing.to_owned()][..]));
-    let again = product.take_again(untyped, "v1/batch", NOW.parse().unwrap());
+    let again = product.take_again(untyped.to_string().as_bytes(), "v1/batch", NOW.parse().unwrap());
     assert_eq!(again.refused, Some((Reason::InvalidEvent, missing.to_owned())));
     let (events, refused) = take(&product, &batch);
     let triggers: Vec<_> = events.iter().map(|event| event["trigger"].as_str().unwrap()).collect();
@@ -428,12 +432,12 @@ fn calls_come_alone_and_in_batches_and_clocks_are_put_right() {
         ]
     );
     assert!(!events.iter().any(|event| event.to_string().contains("SECRET")));
-    let error = product.decode(&Received {
+    let no_list = Received {
         body: b"{}",
         route: "v1/batch",
         ..Received::default()
-    });
-    assert_eq!(error.unwrap_err(), "$.batch is no list");
+    };
+    assert_eq!(undecodable(&product, &no_list), "$.batch is no list");
 }
 
 #[test]
@@ -556,10 +560,10 @@ fn a_topics_records_are_taken_whole() {
     let schema = r#"{"type":"record","name":"R","fields":[{"name":"id","type":"long"}]}"#;
     let now = || NOW.parse().unwrap();
     let avro = [0, 0, 0, 0, 9, 14];
-    assert_eq!(crm.take(Some(&avro), &schemas, now()), Err(SchemaId::Id(9)));
+    assert_eq!(crm.take(Some(&avro), None, &schemas, now()), Err(SchemaId::Id(9)));
     schemas.learn(SchemaId::Id(9), schema, &[]);
     let taken = |value: Option<&[u8]>| {
-        let taken = crm.take(value, &schemas, now()).unwrap();
+        let taken = crm.take(value, None, &schemas, now()).unwrap();
         let ids: Vec<String> = taken.events.into_iter().map(|event| event.event_id).collect();
         (
             ids.join(" "),
@@ -578,7 +582,7 @@ fn a_topics_records_are_taken_whole() {
     let malformed = some("not_decodable: malformed JSON at line 1, column 1");
     assert_eq!(taken(Some(b"SECRET")), (String::new(), 0, malformed));
     schemas.deny(SchemaId::Id(9), "nobody knows it");
-    let denied = crm.take(Some(&avro), &schemas, now()).unwrap().refused;
+    let denied = crm.take(Some(&avro), None, &schemas, now()).unwrap().refused;
     assert_eq!(
         denied,
         Some((Reason::UnknownSchema, "schema 9: nobody knows it".to_owned()))
@@ -586,12 +590,16 @@ fn a_topics_records_are_taken_whole() {
     // Avro alone takes nothing else, and JSON may stand in a registry's framing.
     let avro_only =
         inlet("{name: n, kind: topic, topic: t, decode: avro, event: {event_id: a, trigger: t, lead_id: x}}");
-    let refused = avro_only.take(Some(b"{}"), &schemas, now()).unwrap().refused.unwrap();
+    let refused = avro_only
+        .take(Some(b"{}"), None, &schemas, now())
+        .unwrap()
+        .refused
+        .unwrap();
     assert!(refused.1.starts_with("the value is no Avro framing"), "{refused:?}");
     let json_only = inlet("{name: n, kind: topic, topic: t, event: {event_id: '{{$.id}}', trigger: t, lead_id: x}}");
     let framed = [&[0, 0, 0, 0, 9][..], br#"{"id":5}"#].concat();
     assert_eq!(
-        json_only.take(Some(&framed), &schemas, now()).unwrap().events[0].event_id,
+        json_only.take(Some(&framed), None, &schemas, now()).unwrap().events[0].event_id,
         "5"
     );
 }
@@ -600,43 +608,15 @@ fn a_topics_records_are_taken_whole() {
 fn a_record_of_a_request_is_taken_again_with_its_route() {
     let product = inlet("{name: product, preset: track, secrets: [{secret: write-key}]}");
     let call = json!({"messageId": "m-1", "userId": "u1", "event": "Won"});
-    let taken = product.take_again(call.clone(), "v1/track", NOW.parse().unwrap());
+    let taken = product.take_again(call.to_string().as_bytes(), "v1/track", NOW.parse().unwrap());
     let event: Value = serde_json::from_slice(&taken.events[0].json).unwrap();
     assert_eq!(event["trigger"], "call.track");
     // An element of a batch stands alone.
     let mut element = call;
     element["type"] = "identify".into();
-    let taken = product.take_again(element, "v1/batch", NOW.parse().unwrap());
+    let taken = product.take_again(element.to_string().as_bytes(), "v1/batch", NOW.parse().unwrap());
     let event: Value = serde_json::from_slice(&taken.events[0].json).unwrap();
     assert_eq!((taken.refused, &event["trigger"]), (None, &"call.identify".into()));
-}
-
-#[test]
-fn a_row_that_cannot_be_read_leaves_the_others_be() {
-    let text: &[u8] = b"\xEF\xBB\xBFid, Name \n1,\"a\nb\"\n2\n\xFF,x\n3,c\n";
-    let rows: Vec<(u64, Result<Value, String>)> = Rows::new(text).unwrap().collect();
-    assert_eq!(
-        rows,
-        [
-            (2, Ok(json!({"id": "1", "Name": "a\nb"}))),
-            (4, Err("1 cells for 2 titles".to_owned())),
-            (5, Err("no UTF-8".to_owned())),
-            (6, Ok(json!({"id": "3", "Name": "c"}))),
-        ]
-    );
-}
-
-#[test]
-fn titles_that_are_missing_or_given_twice() {
-    let text: &[u8] = b"id,Tag,,Tag\n1,a,x,b\n2,,y,c\n";
-    let rows: Vec<Value> = Rows::new(text).unwrap().map(|(_, row)| row.unwrap()).collect();
-    assert_eq!(
-        rows,
-        [
-            json!({"id": "1", "Tag": ["a", "b"]}),
-            json!({"id": "2", "Tag": ["", "c"]})
-        ]
-    );
 }
 
 #[test]
@@ -651,8 +631,127 @@ fn a_list_that_explodes_into_more_than_memory_holds_is_refused() {
     let (events, refused) = take(&inlet, &received(&record(700_000)));
     assert_eq!(events.len(), 0);
     assert!(
-        refused[0].starts_with("explode: the events have more than"),
+        refused[0].starts_with("what becomes of it has more than"),
         "{refused:?}"
+    );
+}
+
+#[test]
+fn one_bad_element_costs_its_batch_nothing_else() {
+    let product = inlet("{name: product, preset: track, secrets: [{secret: write-key}]}");
+    let call = |id: &str| format!("{{\"type\":\"track\",\"messageId\":\"{id}\",\"userId\":\"u\"}}");
+    let deep = ["[".repeat(150), "]".repeat(150)].concat();
+    for (bad, why) in [
+        ("{\"a\":\"\\x\"}".to_owned(), "malformed JSON at line 1, column "),
+        ("{\"a\":\"\u{1}\"}".to_owned(), "malformed JSON at line 1, column "),
+        ("{\"a\":NaN}".to_owned(), "malformed JSON at line 1, column "),
+        ("{\"a\":1]".to_owned(), "malformed JSON at line 1, column "),
+        ("{\"a\" 1}".to_owned(), "malformed JSON at line 1, column "),
+        (deep.clone(), "JSON that is nested deeper than 127 levels"),
+        (
+            format!("{{\"a\":{deep}}}"),
+            "JSON that is nested deeper than 127 levels",
+        ),
+        (call("e\\ud83d"), "event: event_id holds half of a surrogate pair"),
+        (
+            r#"{"type":"track","messageId":"m","userId":"\udc00"}"#.to_owned(),
+            "event: lead_id holds half of a surrogate pair",
+        ),
+        (call(""), "event.event_id: {{$.messageId}} is missing"),
+        ("7".to_owned(), "unwrap: the record is no object"),
+    ] {
+        for body in [
+            format!("{{\"batch\":[{},{bad},{}],\"sentAt\":null}}", call("1"), call("2")),
+            format!("\u{feff}[{},\n{bad},{}]", call("1"), call("2")),
+        ] {
+            let (events, refused) = take(&product, &received(&body));
+            let ids: Vec<_> = events.iter().map(|event| event["event_id"].as_str().unwrap()).collect();
+            assert_eq!((&ids[..], refused.len()), (&["1", "2"][..], 1), "{body}");
+            assert!(refused[0].starts_with(why), "{body}: {refused:?}");
+        }
+    }
+    // No UTF-8 in one, and what JSON allows: a name twice, of which the last counts, and a number beyond all measure.
+    let bytes = [call("1").as_bytes(), b"{\"a\":\"\xFF\"}", call("2").as_bytes()].join(&b","[..]);
+    let body = [b"[", &bytes[..], b"]"].concat();
+    let (events, refused) = take(
+        &product,
+        &Received {
+            body: &body,
+            ..Received::default()
+        },
+    );
+    assert_eq!(
+        (events.len(), &refused[..]),
+        (2, &["no UTF-8 from byte 7 on".to_owned()][..])
+    );
+    let body = r#"[{"type":"track","messageId":"1","messageId":"2","userId":"u","n":1e999999}]"#;
+    let (events, _) = take(&product, &received(body));
+    assert_eq!(
+        (&events[0]["event_id"], events[0]["payload"]["n"].to_string()),
+        (&"2".into(), "1e+999999".to_owned())
+    );
+}
+
+#[test]
+fn a_text_that_was_cut_in_an_emoji_is_taken_and_stays_itself() {
+    let product = inlet("{name: product, preset: track, secrets: [{secret: write-key}]}");
+    let body = r#"{"batch":[{"type":"track","messageId":"s1","userId":"u","event":"Ok","properties":{"a":1}},{"type":"track","messageId":"s2","userId":"u","event":"Bad","properties":{"title":"cut \ud83d"}}],"sentAt":"2026-03-05T15:16:01.000Z"}"#;
+    let (events, refused) = take(&product, &received(body));
+    assert_eq!((events.len(), refused.len()), (2, 0));
+    assert_eq!(events[1]["payload"]["properties"]["title"], "cut \u{fffd}");
+    // What is told apart by a hash alone still is.
+    let sheet = inlet("{name: leads, preset: sheet, secrets: [{secret: s}]}");
+    let id = |note: &str| one(&sheet, &format!("{{\"id\":1,\"note\":\"{note}\"}}"))["event_id"].clone();
+    assert_ne!(id("cut \\ud83d"), id("cut \\ud83e"));
+    assert_eq!(id("cut \\ud83d"), id("cut \\ud83d"));
+}
+
+#[test]
+fn of_a_list_those_that_are_dead_can_be_taken_alone() {
+    let entry = |event: &str| format!("{{name: n, kind: topic, topic: t, split: $.list, event: {event}}}");
+    let broken = inlet(&entry("{event_id: '{{$.id}}', trigger: t, lead_id: '{{$.lead}}'}"));
+    let mended = inlet(&entry("{event_id: '{{$.id}}', trigger: t, lead_id: '{{$.id}}'}"));
+    let body = br#"{"list":[{"id":0,"lead":1},{"id":1},{"id":2},{"id":3,"lead":1},{"id":4}]}"#;
+    let (schemas, now) = (Schemas::foreign(), NOW.parse().unwrap());
+    let taken = broken.take(Some(body), None, &schemas, now).unwrap();
+    let dead = taken.dead.unwrap();
+    assert_eq!((taken.events.len(), dead.to_string()), (2, "1-2,4".to_owned()));
+    let again = mended.take(Some(body), Some(&dead), &schemas, now).unwrap();
+    let ids: Vec<&str> = again.events.iter().map(|event| event.event_id.as_str()).collect();
+    assert_eq!((&ids[..], again.refused), (&["1", "2", "4"][..], None));
+    // One record alone is dead or not.
+    let taken = broken.take(Some(b"{\"id\":1}"), None, &schemas, now).unwrap();
+    assert_eq!((taken.refused.is_some(), taken.dead), (true, None));
+}
+
+#[test]
+fn what_opens_an_inlet_stays_in_no_body() {
+    let product = inlet("{name: product, preset: track, secrets: [{secret: write-key}]}");
+    let body = r#"{"batch":[{"writeKey":"SECRET","messageId":"1"},{"writeKey":"SECRET","a":\x}],"writeKey":"SECRET"}"#;
+    let kept = product.without_secrets(&received(body)).into_owned();
+    let kept = String::from_utf8(kept).unwrap();
+    assert!(
+        !kept.contains("SECRET") && kept.contains("\"messageId\":\"1\""),
+        "{kept}"
+    );
+    let mut budget = Budget::of(body.len());
+    let mut batch = product.decode(&received(body), &mut budget).unwrap();
+    while let Some(record) = batch.next(&mut budget) {
+        let text = record.text().into_owned();
+        assert!(!text.is_empty() && !String::from_utf8(text).unwrap().contains("SECRET"));
+    }
+    let crm = inlet("{name: won, preset: salesforce, kind: http, event: {trigger: t}, secrets: [{secret: s}]}");
+    let body = "<E:Envelope><Body><notifications><SessionId>SECRET<b>SECRET</b></SessionId><n:SessionId>SECRET</n:SessionId>\
+        <Notification><Id>1</Id></Notification></notifications></Body></E:Envelope>";
+    let kept = crm.without_secrets(&received(body)).into_owned();
+    let kept = String::from_utf8(kept).unwrap();
+    assert!(
+        !kept.contains("SECRET") && kept.contains("<n:SessionId></n:SessionId>"),
+        "{kept}"
+    );
+    assert_eq!(
+        take(&crm, &received(&kept)).1,
+        ["event.lead_id: {{$.sObject.Id}} is missing"]
     );
 }
 

@@ -1,6 +1,7 @@
 //! The listener: which inlet a request is for, its limits and time-outs, and what it is answered.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
@@ -19,10 +22,11 @@ use tokio::time::Instant;
 use super::Surroundings;
 use super::auth::{Keyring, Shown, Verdict};
 use super::body::{self, Refusal};
-use super::intake::{Intake, Taken, trace};
+use super::intake::{Intake, Taken, Threads, trace};
+use super::refusals::Refusals;
 use super::slots::Unproven;
 use super::users::Users;
-use crate::inlet::{Batch, Inlet, Preset, Received, Source};
+use crate::inlet::{Inlet, Preset, Source};
 use crate::kafka::producer::Producer;
 use crate::listen::{self, BODY_TIMEOUT, Line};
 
@@ -43,12 +47,15 @@ pub(super) struct Server {
     at: Surroundings,
     producer: Producer,
     doors: HashMap<String, Door>,
+    /// As many requests are decoded and mapped at a time as there are cores.
+    work: Arc<Semaphore>,
+    unauthorized: Refusals,
 }
 
 /// An inlet that requests come in by.
 #[derive(Debug)]
 pub(super) struct Door {
-    pub(super) inlet: Inlet,
+    pub(super) inlet: Arc<Inlet>,
     pub(super) users: Option<Arc<Users>>,
     keys: Arc<Keyring>,
     /// Requests of senders who are known.
@@ -98,11 +105,18 @@ impl Server {
                 keys,
                 in_flight: Semaphore::new(at.config.inlet.in_flight_max.min(Semaphore::MAX_PERMITS)),
                 unproven: Unproven::new(at.config.inlet.body_max),
-                inlet: inlet.clone(),
+                inlet: Arc::new(inlet.clone()),
             };
             doors.insert(inlet.name.clone(), door);
         }
-        Ok(Self { at, producer, doors })
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Ok(Self {
+            work: Arc::new(Semaphore::new(cores)),
+            unauthorized: Refusals::default(),
+            at,
+            producer,
+            doors,
+        })
     }
 
     /// Reads the secrets of all inlets again, beside one another.
@@ -279,29 +293,27 @@ impl Server {
             true => body::inflate(&raw, max)?,
             false => raw,
         };
-        let received = Received {
-            body: &raw,
-            content_type: headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()),
-            route: way.route,
-        };
-        let undecodable = |why| Refusal::new(StatusCode::BAD_REQUEST, why);
-        let batch = door.inlet.decode(&received).map_err(undecodable)?;
-        if let Some(challenge) = challenge(&door.inlet, &batch) {
-            return Ok(challenge);
-        }
         let deadline = match door.inlet.preset {
             Some(Preset::Slack) => began + SLACK_ANSWER,
             _ => Instant::now() + ANSWER,
         };
-        let intake = Intake {
-            at: &self.at,
-            producer: &self.producer,
-            door,
-            received,
+        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let intake = Arc::new(Intake {
+            config: Arc::clone(&self.at.config),
+            metrics: Arc::clone(&self.at.metrics),
+            producer: self.producer.clone(),
+            inlet: Arc::clone(&door.inlet),
+            body: raw,
+            content_type: content_type.map(str::to_owned),
+            route: way.route.to_owned(),
             trace: trace(headers),
+            now: Timestamp::from_microsecond((self.at.now)()).unwrap_or_default(),
+        });
+        let threads = Threads {
+            free: &self.work,
             deadline,
         };
-        let taken = intake.take(batch).await?;
+        let taken = intake.take(threads, door.users.as_ref()).await?;
         Ok(Answer::of(&door.inlet, &taken))
     }
 }
@@ -315,6 +327,12 @@ impl listen::Answer for Server {
         line.known(false);
         let (head, mut body) = request.into_parts();
         let (label, answer) = self.route(&head, &mut body, began, &line).await;
+        if answer
+            .as_ref()
+            .is_err_and(|refusal| refusal.status == StatusCode::UNAUTHORIZED)
+        {
+            self.unauthorized.note(label, Instant::now());
+        }
         let response = match answer {
             Ok(answer) => answered(answer),
             Err(refusal) => refused(&refusal),
@@ -337,37 +355,37 @@ fn unauthorized() -> Refusal {
     Refusal::new(StatusCode::UNAUTHORIZED, "no valid secret or signature was shown")
 }
 
-/// Slack asks once whether the URL is ours.
-fn challenge(inlet: &Inlet, batch: &Batch) -> Option<Answer> {
-    let [record] = &batch.records[..] else { return None };
-    if inlet.preset != Some(Preset::Slack) || record["type"] != "url_verification" {
-        return None;
-    }
-    let challenge = record["challenge"].as_str()?;
-    Some(Answer {
-        content_type: "text/plain; charset=utf-8",
-        body: Bytes::copy_from_slice(challenge.as_bytes()),
-    })
-}
-
 impl Answer {
     /// What each system takes for "it arrived".
     fn of(inlet: &Inlet, taken: &Taken) -> Self {
         let (content_type, body) = match inlet.preset {
-            Some(Preset::Slack) => ("text/plain; charset=utf-8", Bytes::new()),
+            // Slack asks once whether the URL is ours.
+            Some(Preset::Slack) => (
+                "text/plain; charset=utf-8",
+                taken.challenge.clone().unwrap_or_default().into(),
+            ),
             Some(Preset::Salesforce) => (
                 "text/xml; charset=utf-8",
                 Bytes::from_static(crate::inlet::ACKNOWLEDGEMENT.as_bytes()),
             ),
-            Some(Preset::Track) => ("application/json", Bytes::from_static(b"{\"success\":true}")),
-            _ => {
-                let Taken {
-                    accepted,
-                    dead,
-                    left_out,
-                } = taken;
-                let text = format!("{{\"accepted\":{accepted},\"dead\":{dead},\"left_out\":{left_out}}}");
-                ("application/json", text.into())
+            preset => {
+                let mut said = Map::new();
+                // What client libraries of `track` look for.
+                if preset == Some(Preset::Track) {
+                    said.insert("success".to_owned(), true.into());
+                }
+                for (name, count) in [
+                    ("accepted", taken.accepted),
+                    ("dead", taken.dead),
+                    ("left_out", taken.left_out),
+                ] {
+                    said.insert(name.to_owned(), count.into());
+                }
+                if !taken.errors.is_empty() {
+                    let error = |(index, detail): &(usize, String)| json!({"index": index, "detail": detail});
+                    said.insert("errors".to_owned(), taken.errors.iter().map(error).collect());
+                }
+                ("application/json", Value::Object(said).to_string().into())
             }
         };
         Self { content_type, body }
@@ -386,7 +404,7 @@ fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
     // the network's, and try again for minutes.
     let code = refusal.status.canonical_reason().unwrap_or_default();
     let code = code.to_ascii_lowercase().replace(' ', "_");
-    let text = serde_json::json!({"error": refusal.said, "code": code, "message": refusal.said}).to_string();
+    let text = json!({"error": refusal.said, "code": code, "message": refusal.said}).to_string();
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = refusal.status;
     let mut set = |name: HeaderName, value: &'static str| {

@@ -385,7 +385,8 @@ async fn records_stand_alone_and_each_system_hears_what_it_waits_for() {
     );
     let answer = open.ask(&asked).await;
     assert!(
-        status(&answer) == 200 && answer.ends_with("{\"success\":true}"),
+        status(&answer) == 200
+            && answer.contains("{\"success\":true,\"accepted\":1,\"dead\":2,\"left_out\":0,\"errors\":[{\"index\":1,"),
         "{answer}"
     );
     // A library whose path can't be set has the inlet chosen by its key.
@@ -401,7 +402,7 @@ async fn records_stand_alone_and_each_system_hears_what_it_waits_for() {
         .ask(&post("/inlets/survey", &["Authorization: Bearer n3w"], survey))
         .await;
     assert!(
-        answer.ends_with("{\"accepted\":2,\"dead\":1,\"left_out\":0}"),
+        answer.ends_with("{\"accepted\":2,\"dead\":1,\"left_out\":0,\"errors\":[{\"index\":0,\"detail\":\"event.event_id: {{$.id}}:{{$.item.n}} is missing\"}]}"),
         "{answer}"
     );
     let message = br#"<Envelope><Body><notifications><SessionId>hunter2</SessionId><Notification><Id>n1</Id><sObject><Id>006</Id></sObject></Notification></notifications></Body></Envelope>"#;
@@ -518,7 +519,7 @@ async fn what_is_too_large_for_kafka_is_a_dead_letter_and_what_fits_nowhere_is_r
     let record = survey(most * 2 / 3);
     let answer = open.ask(&post("/inlets/survey", &key, record.as_bytes())).await;
     assert!(
-        answer.ends_with("{\"accepted\":0,\"dead\":1,\"left_out\":0}"),
+        answer.contains("{\"accepted\":0,\"dead\":1,\"left_out\":0,\"errors\":[{\"index\":0,"),
         "{answer}"
     );
     let answer = open.ask(&post("/inlets/survey", &key, survey(most).as_bytes())).await;
@@ -714,5 +715,90 @@ async fn a_rotated_secret_is_taken_up() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(status(&open.ask(&asked("0ld")).await), 401);
+    open.close().await;
+}
+
+#[tokio::test]
+async fn a_list_of_dead_records_is_a_hundred_letters_and_one_for_the_rest() {
+    let open = open("rest", "body_max: 1MB").await;
+    let key = format!("Authorization: Basic {}", base64("wr1te:"));
+    let good = r#"{"type":"track","messageId":"m","userId":"u"}"#;
+    let dead = vec!["0"; 4_000].join(",");
+    let body = format!("{{\"writeKey\":\"wr1te\",\"batch\":[{good},{dead},{good},{dead}]}}");
+    let answer = open
+        .ask(&post("/inlets/product/v1/batch", &[&key], body.as_bytes()))
+        .await;
+    assert!(
+        answer.contains("{\"success\":true,\"accepted\":2,\"dead\":8000,\"left_out\":0,"),
+        "{answer}"
+    );
+    assert_eq!(answer.matches("\"index\":").count(), 20, "{answer}");
+    let letters = open.letters().await;
+    assert_eq!(letters.len(), 101);
+    assert!(
+        letters[..100]
+            .iter()
+            .all(|letter| letter.value.as_deref() == Some(b"0"))
+    );
+    let rest = &letters[100];
+    assert_eq!(
+        ["reason", "elements", "content-type", "route"].map(|name| header(rest, name)),
+        ["invalid_event", "101-4000,4002-8001", "", "v1/batch"]
+    );
+    assert!(
+        header(rest, "detail").starts_with("7900 records of the request"),
+        "{}",
+        header(rest, "detail")
+    );
+    let kept = body.replace("wr1te", "");
+    assert!(rest.value.as_deref() == Some(kept.as_bytes()));
+    let text = open.metrics.text();
+    assert!(
+        text.contains("leadlane_dead_letters_total{reason=\"invalid_event\"} 101"),
+        "{text}"
+    );
+    assert!(
+        text.contains("leadlane_inlet_events_total{inlet=\"product\",result=\"dead\"} 8000"),
+        "{text}"
+    );
+    open.close().await;
+}
+
+#[tokio::test]
+async fn one_bad_call_of_a_batch_costs_the_others_nothing() {
+    let open = open("bad", "body_max: 1MB").await;
+    let key = format!("Authorization: Basic {}", base64("wr1te:"));
+    let call = |id: &str, title: &str| {
+        format!(
+            "{{\"type\":\"track\",\"messageId\":\"{id}\",\"userId\":\"u\",\"writeKey\":\"wr1te\",\"title\":\"{title}\"}}"
+        )
+    };
+    let bad = call("3", "\\x");
+    let body = format!("{{\"batch\":[{},{},{bad}]}}", call("1", "ok"), call("2", "cut \\ud83d"));
+    let answer = open
+        .ask(&post("/inlets/product/v1/batch", &[&key], body.as_bytes()))
+        .await;
+    assert!(
+        answer.ends_with("\"accepted\":2,\"dead\":1,\"left_out\":0,\"errors\":[{\"index\":2,\"detail\":\"malformed JSON at line 1, column 75\"}]}"),
+        "{answer}"
+    );
+    let letters = open.letters().await;
+    let found = std::str::from_utf8(letters[0].value.as_deref().unwrap()).unwrap();
+    assert_eq!((letters.len(), header(&letters[0], "reason")), (1, "not_decodable"));
+    assert_eq!(found, bad.replace("wr1te", ""));
+    let rows = post(
+        "/inlets/rows",
+        &["Authorization: Bearer n3w", "Content-Type: text/csv"],
+        b"id;Name\n1;Ana\n2;Bo;x\n3\n",
+    );
+    let answer = open.ask(&rows).await;
+    assert!(
+        answer.ends_with("{\"accepted\":2,\"dead\":1,\"left_out\":0,\"errors\":[{\"index\":1,\"detail\":\"line 3: 3 cells for 2 titles\"}]}"),
+        "{answer}"
+    );
+    let letters = open.letters().await;
+    let letter = letters.iter().find(|letter| header(letter, "inlet") == "rows").unwrap();
+    assert_eq!(header(letter, "content-type"), "text/csv");
+    assert_eq!(letter.value.as_deref(), Some(&b"id;Name\n2;Bo;x\n"[..]));
     open.close().await;
 }

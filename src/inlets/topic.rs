@@ -2,7 +2,7 @@
 //!
 //! One worker reads all of them, in the group `<group>-inlets`. Every inlet of a topic gets each of its
 //! records and stands alone: what one can't take is that inlet's dead letter, which holds the record as
-//! it was read.
+//! it was read. Of a record that is a list, its header `elements` says which elements are dead; a replay maps those.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,13 +72,22 @@ struct Records<'l> {
     inlets: BTreeMap<&'l str, Vec<&'l Inlet>>,
 }
 
+/// Why an inlet can't take a record.
+#[derive(Debug, Clone, Copy)]
+struct Refusal<'r> {
+    reason: Reason,
+    detail: &'r str,
+    /// Which elements of a list are dead.
+    elements: Option<&'r str>,
+}
+
 impl Step for Records<'_> {
     fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault> {
         let now = Timestamp::from_millisecond((self.at.now)()).unwrap_or_default();
         let inlets = self.inlets.get(message.topic()).map_or(&[][..], Vec::as_slice);
         let taken = inlets
             .iter()
-            .map(|inlet| Ok((*inlet, inlet.take(message.payload(), schemas, now)?)));
+            .map(|inlet| Ok((*inlet, inlet.take(message.payload(), None, schemas, now)?)));
         // All of them first: what is written can't be taken back when a schema turns out to be missing.
         match taken.collect::<Result<Vec<_>, SchemaId>>() {
             Ok(taken) => {
@@ -94,7 +103,9 @@ impl Step for Records<'_> {
 
 impl Records<'_> {
     fn write<M: Message>(&self, message: &M, inlet: &Inlet, taken: Taken) -> Result<(), Fault> {
-        let mut refused = taken.refused;
+        let Taken {
+            mut refused, mut dead, ..
+        } = taken;
         let mut accepted = 0;
         for event in &taken.events {
             if self.event(message, event)? {
@@ -105,6 +116,9 @@ impl Records<'_> {
                     self.at.config.topics.events
                 );
                 refused.get_or_insert((Reason::TooLarge, detail));
+                if let Some(dead) = &mut dead {
+                    dead.push(event.record);
+                }
             }
         }
         let metrics = &self.at.metrics;
@@ -113,7 +127,13 @@ impl Records<'_> {
             None => Ok(()),
             Some((reason, detail)) => {
                 metrics.dead_letter(reason);
-                self.dead_letter(message, inlet, reason, &detail)
+                let elements = dead.filter(|dead| !dead.is_empty()).map(|dead| dead.to_string());
+                let refusal = Refusal {
+                    reason,
+                    detail: &detail,
+                    elements: elements.as_deref(),
+                };
+                self.dead_letter(message, inlet, &refusal)
             }
         }
     }
@@ -138,10 +158,11 @@ impl Records<'_> {
         }
     }
 
-    fn dead_letter<M: Message>(&self, message: &M, inlet: &Inlet, reason: Reason, detail: &str) -> Result<(), Fault> {
+    fn dead_letter<M: Message>(&self, message: &M, inlet: &Inlet, refusal: &Refusal<'_>) -> Result<(), Fault> {
+        let detail = refusal.detail;
         tracing::warn!(
             inlet = inlet.name,
-            reason = reason.as_str(),
+            reason = refusal.reason.as_str(),
             detail,
             kafka.topic = message.topic(),
             kafka.partition = message.partition(),
@@ -150,13 +171,14 @@ impl Records<'_> {
         );
         let known = [
             ("inlet", Some(inlet.name.as_str())),
+            ("elements", refusal.elements),
             ("traceparent", kafka::header(message.headers(), "traceparent")),
         ];
         self.worker.write_letter(&Letter {
             key: message.key().unwrap_or_default(),
             value: message.payload(),
             failure: Failure {
-                reason: reason.as_str(),
+                reason: refusal.reason.as_str(),
                 detail,
                 source: message.topic(),
                 place: Some((message.partition(), message.offset())),

@@ -58,10 +58,15 @@ pub fn decode<'a>(bytes: &'a [u8], schemas: &Schemas) -> Result<LeadEvent<'a>, D
     }
 }
 
-/// Decodes any record in Avro as JSON, by the schema that it was written with.
-pub fn decode_avro(bytes: &[u8], schemas: &Schemas) -> Result<serde_json::Value, DecodeError> {
+/// Decodes any record in Avro as JSON, by the schema that it was written with; with how many bytes it has in memory at
+/// most, of which there are no more than `bytes_max`.
+pub fn decode_avro(
+    bytes: &[u8],
+    schemas: &Schemas,
+    bytes_max: usize,
+) -> Result<(serde_json::Value, usize), DecodeError> {
     match framed(bytes, schemas)? {
-        Some((datum, writer)) => avro::to_json(datum, writer),
+        Some((datum, writer)) => avro::to_json(datum, writer, bytes_max),
         None => Err(DecodeError::NotDecodable(
             "the value is no Avro framing: it starts with none of 00, 01 and C3 01".into(),
         )),

@@ -110,26 +110,21 @@ impl Recipe {
                 .strip_prefix(&format!("/inlets/{}/", inlet.name))
                 .unwrap_or_default(),
         };
-        let batch = inlet
-            .decode(&received)
-            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        let taken = inlet.take_body(&received, None, now);
+        assert_eq!(taken.refused, None, "{path}");
         let mut requests = Vec::new();
-        for record in &batch.records {
-            let mapped = inlet.map(record, &batch, now);
-            assert_eq!(mapped.refused, None, "{path}");
-            for event in mapped.events {
-                let schemas = Schemas::new();
-                let event = decode(&event.json, &schemas).unwrap();
-                for rule in rules.iter().filter(|versioned| versioned.rule.matches(&event)) {
-                    let source = Source {
-                        topic: "lead-events",
-                        partition: 0,
-                        offset: 0,
-                    };
-                    match plan(&event, rule, source, now.as_millisecond()) {
-                        Planned::Job(job) => requests.push(request(&job, now.as_second())),
-                        other => panic!("{path}: {other:?}"),
-                    }
+        for event in taken.events {
+            let schemas = Schemas::new();
+            let event = decode(&event.json, &schemas).unwrap();
+            for rule in rules.iter().filter(|versioned| versioned.rule.matches(&event)) {
+                let source = Source {
+                    topic: "lead-events",
+                    partition: 0,
+                    offset: 0,
+                };
+                match plan(&event, rule, source, now.as_millisecond()) {
+                    Planned::Job(job) => requests.push(request(&job, now.as_second())),
+                    other => panic!("{path}: {other:?}"),
                 }
             }
         }
@@ -281,15 +276,13 @@ fn the_apps_script_sends_each_row_once_and_the_same_body_again() {
     let entry = json!({"name": "leads", "preset": "sheet", "secrets": [{"secret": "s"}]});
     let inlet = Inlet::read("inlet", &entry).unwrap();
     let body = failed["sent"][0]["payload"].as_str().unwrap().as_bytes();
-    let batch = inlet
-        .decode(&Received {
-            body,
-            ..Received::default()
-        })
-        .unwrap();
-    let mapped = inlet.map(&batch.records[0], &batch, Timestamp::UNIX_EPOCH);
-    assert_eq!((mapped.events.len(), mapped.refused), (1, None));
-    assert_eq!(mapped.events[0].lead_id, "bo@example.com");
+    let received = Received {
+        body,
+        ..Received::default()
+    };
+    let taken = inlet.take_body(&received, None, Timestamp::UNIX_EPOCH);
+    assert_eq!((taken.events.len(), taken.refused), (1, None));
+    assert_eq!(taken.events[0].lead_id, "bo@example.com");
 }
 
 /// The code blocks of a page in YAML.

@@ -31,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "inlet",
-        &["dates", "lead", "path", "reason", "rules", "template", "yaml"],
+        &["dates", "json", "lead", "path", "reason", "rules", "template", "yaml"],
     ),
     // What reads the clock, takes in connections, and sees threads and tasks end.
     ("clock", &[]),
@@ -156,7 +156,7 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["subtle", "flate2"], &["inlets"]),
     // The demo signs as Slack does.
     (&["hmac"], &["demo", "inlets"]),
-    (&["quick_xml", "csv"], &["inlet"]),
+    (&["quick_xml", "csv", "sha1_smol"], &["inlet"]),
     (
         &["percent_encoding"],
         &["destination", "inlet", "inlets", "template", "text"],

@@ -67,13 +67,15 @@ proptest! {
     ) {
         for (inlet, route, mut body) in samples() {
             put(&mut body, values.clone());
-            let Ok(batch) = inlet.batch(body.clone(), route) else { continue };
-            for record in &batch.records {
-                let mapped = inlet.map(record, &batch, NOW.parse().unwrap());
+            let text = body.to_string();
+            let mut budget = Budget::of(text.len());
+            let Ok(mut batch) = inlet.decode_json(text.as_bytes(), route, &mut budget) else { continue };
+            while let Some(record) = batch.next(&mut budget) {
+                let mapped = inlet.map(&record, batch.around(), NOW.parse().unwrap(), &mut budget);
                 for event in &mapped.events {
                     check(event)?;
                 }
-                if let Some(why) = mapped.refused {
+                if let Some((_, why)) = mapped.refused {
                     let step = why.split([':', '.']).next().unwrap_or_default();
                     let steps = ["unwrap", "change_event", "dates", "refuse", "explode", "event", "payload"];
                     prop_assert!(steps.contains(&step), "{}", why);

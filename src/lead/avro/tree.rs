@@ -19,11 +19,13 @@ const SCALE_MAX: u32 = 1000;
 /// The bytes that a value takes in memory beside its text, counted as the most that a scalar comes to.
 const VALUE_SIZE: usize = 64;
 
-/// The datum as JSON.
-pub(in crate::lead) fn to_json(datum: &[u8], writer: &Writer) -> Result<Json, DecodeError> {
+/// The datum as JSON, and how many bytes were counted for it, of which there are no more than `bytes_max`.
+pub(in crate::lead) fn to_json(datum: &[u8], writer: &Writer, bytes_max: usize) -> Result<(Json, usize), DecodeError> {
     let mut cursor = Cursor::new(datum);
+    cursor.room_left = cursor.room_left.min(bytes_max);
+    let room = cursor.room_left;
     let json = Value::new(&mut cursor, writer).json();
-    json.and_then(|json| cursor.end().map(|()| json))
+    json.and_then(|json| cursor.end().map(|()| (json, room - cursor.room_left)))
         .map_err(|fault| match fault {
             Fault::Broken(why) => DecodeError::NotDecodable(why.into()),
             Fault::Wrong(wrong) => DecodeError::InvalidEvent(wrong.to_string()),
@@ -144,7 +146,7 @@ mod tests {
     /// The one field of a record, written in `schema` as `bytes`.
     fn read(schema: &Json, bytes: &[u8]) -> Result<Json, DecodeError> {
         let schemas = learnt(schema);
-        let mut json = decode_avro(&[&[0, 0, 0, 0, 1], bytes].concat(), &schemas)?;
+        let (mut json, _) = decode_avro(&[&[0, 0, 0, 0, 1], bytes].concat(), &schemas, usize::MAX)?;
         Ok(json["f"].take())
     }
 
@@ -348,7 +350,7 @@ mod tests {
             );
         }
         let schemas = Schemas::foreign();
-        let of = |bytes: &[u8]| decode_avro(bytes, &schemas).unwrap_err();
+        let of = |bytes: &[u8]| decode_avro(bytes, &schemas, usize::MAX).unwrap_err();
         assert_eq!(of(&[0, 0, 0, 0, 7]), DecodeError::NeedsSchema(SchemaId::Id(7)));
         assert!(matches!(of(b"{}"), DecodeError::NotDecodable(_)));
         assert!(matches!(of(b"\xC3\x01\0\0\0\0\0\0\0\0"), DecodeError::UnknownSchema(_)));

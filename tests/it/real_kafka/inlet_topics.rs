@@ -536,7 +536,7 @@ fn files_go_through_a_mapping() {
     let file = leadlane.dir.join("rows.csv");
     std::fs::write(
         &file,
-        "Email,Plan\nana@example.com,pro\n,pro\n\"bo\n@example.com\",free\ncy@example.com\ndi@example.com,pro\n",
+        "Email,Plan\nana@example.com,pro\n,pro\n\"bo\n@example.com\",free\ncy@example.com,pro,x\ndi@example.com,pro\n",
     )
     .unwrap();
     let ran = leadlane.run(&["events", "send", "--inlet", "leads", file.to_str().unwrap()]);
@@ -555,7 +555,7 @@ fn files_go_through_a_mapping() {
         "{why}"
     );
     assert!(
-        why.contains("rows.csv:6: not sent: not_decodable: 1 cells for 2 titles"),
+        why.contains("rows.csv:6: not sent: not_decodable: 3 cells for 2 titles"),
         "{why}"
     );
     let found = leadlane.read(topic);

@@ -8,7 +8,7 @@ use super::{Back, Letter};
 use crate::app::now_millis;
 use crate::cli::{CliError, look_up, wait_for};
 use crate::config::Config;
-use crate::inlet::{Inlet, Taken};
+use crate::inlet::{Inlet, Received, Taken};
 use crate::kafka::topics;
 use crate::lead::schemas::Schemas;
 
@@ -82,16 +82,30 @@ impl<'i> Inlets<'i> {
         let Some(value) = letter.record.value.as_deref() else {
             return Ok(Err("it holds no record; send it again at its source".to_owned()));
         };
+        // Of a list, those that are dead; the others became events.
+        let only = match letter.header("elements").map(str::parse) {
+            None => None,
+            Some(Ok(only)) => Some(only),
+            Some(Err(error)) => return Ok(Err(format!("its header elements holds {error}"))),
+        };
         let source = letter.header("source-topic").unwrap_or_default();
         if source.starts_with("inlet:") {
             let route = letter.header("route").unwrap_or_default();
-            return Ok(match serde_json::from_slice(value) {
-                Ok(record) => Ok(inlet.take_again(record, route, received)),
-                Err(_) => Err("what it holds is no JSON".to_owned()),
-            });
+            return Ok(Ok(match letter.header("content-type") {
+                None => inlet.take_again(value, route, received),
+                // A body, as it came.
+                Some(content_type) => {
+                    let body = Received {
+                        body: value,
+                        content_type: Some(content_type),
+                        route,
+                    };
+                    inlet.take_body(&body, only.as_ref(), received)
+                }
+            }));
         }
         loop {
-            match inlet.take(Some(value), &self.schemas, received) {
+            match inlet.take(Some(value), only.as_ref(), &self.schemas, received) {
                 Ok(taken) => return Ok(Ok(taken)),
                 Err(id) => look_up(self.config, id, &mut self.schemas)?,
             }
