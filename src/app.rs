@@ -70,7 +70,9 @@ pub async fn run(
     let has = |role| roles.contains(&role);
     // The processor matches by them; the sender reads in them what is cancelled.
     let needs_rules = has(Role::Processor) || has(Role::Sender);
-    let rules_ready = needs_rules.then(|| readiness.wait_for("the rules to be read"));
+    let rules_ready = needs_rules.then(|| {
+        readiness.wait_for("the rules to be read, or, where their topic was made anew, for one to be written there")
+    });
     let events_ready: Vec<_> = (0..config.processor.workers)
         .filter(|_| has(Role::Processor))
         .map(|worker| readiness.wait_for(&format!("worker {worker} to join the group of the events")))
@@ -151,17 +153,21 @@ impl Shared {
             let first = wait_for_rules(&mut rules, shared.stop.clone()).await;
             let Some(first) = first else { return };
             rules_ready.store(true, Ordering::Relaxed);
+            let of_workers = rules.clone();
+            // What was ordered while there were rules holds for the sender; the processor stops without them.
             let (in_force, rules_in_force) = watch::channel(first);
             tokio::spawn(async move {
                 while rules.changed().await.is_ok() {
-                    if let Some(rules) = rules.borrow_and_update().clone() {
+                    let rules = rules.borrow_and_update().clone();
+                    rules_ready.store(rules.is_some(), Ordering::Relaxed);
+                    if let Some(rules) = rules {
                         in_force.send_replace(rules);
                     }
                 }
             });
             let sending = jobs_ready.map(|ready| shared.start_sender(ready, rules_in_force.clone()));
             if !events_ready.is_empty() {
-                shared.clone().run_workers(rules_in_force, events_ready).await;
+                shared.clone().run_workers(of_workers, events_ready).await;
             }
             match sending {
                 Some(Ok(sending)) => drop(sending.await),
@@ -172,7 +178,7 @@ impl Shared {
     }
 
     /// One thread a worker, until all have ended.
-    async fn run_workers(self, rules: watch::Receiver<RulesInForce>, events_ready: Vec<Flag>) {
+    async fn run_workers(self, rules: watch::Receiver<Option<RulesInForce>>, events_ready: Vec<Flag>) {
         let instance = self.instance();
         let workers = events_ready.into_iter().enumerate().map(|(number, ready)| {
             let surroundings = processor::Surroundings {

@@ -13,13 +13,21 @@ use crate::config::Config;
 use crate::kafka::worker::Worker;
 use crate::kafka::{BorrowedMessage, Fault, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
-use crate::metrics::{Lags, Metrics};
+use crate::metrics::{Lags, Metrics, StartedOver};
 use crate::registry::{Lookup, Registry};
+use crate::trail::{self, Crumb};
+
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What becomes of records.
 pub trait Step {
     /// A batch begins.
     fn begin(&mut self) {}
+
+    /// Whether records may be read now.
+    fn may_go(&self) -> bool {
+        true
+    }
 
     /// Writes what becomes of a record. The id of a schema that has to be looked up first is given
     /// before anything is written, which can't be taken back; the record then comes again.
@@ -39,6 +47,8 @@ pub struct Batches<'b> {
     pub worker: &'b Worker,
     /// What waits while the registry is away, for the log.
     pub what: &'static str,
+    /// Whose topics are read.
+    pub topics: StartedOver,
 }
 
 /// A schema that has to be looked up, and the record that needs it: partition and offset.
@@ -47,6 +57,7 @@ type Unknown = (SchemaId, (i32, i64));
 struct Loop<'b> {
     at: Batches<'b>,
     lag_at: Instant,
+    look_at: Instant,
     lags: Lags,
 }
 
@@ -57,22 +68,28 @@ impl Batches<'_> {
         let work = Loop {
             at: self,
             lag_at: Instant::now(),
+            look_at: Instant::now(),
             lags,
         };
-        work.run(schemas, step)
+        let ready = work.at.ready;
+        let done = work.run(schemas, step);
+        // Whoever is built anew waits for its partitions again.
+        ready.store(false, Ordering::Relaxed);
+        done
     }
 }
 
 impl Loop<'_> {
     fn run(mut self, schemas: &mut Schemas, step: &mut impl Step) -> Result<(), Fault> {
         loop {
+            self.wait_until_it_may_go(step)?;
             let batch = self
                 .batch(schemas, step)
                 .and_then(|asked| self.at.worker.commit().map(|()| asked));
             self.report();
             match batch {
                 Ok(_) if *self.at.stop.borrow() => return Ok(()),
-                Ok(None) => {}
+                Ok(None) => self.look()?,
                 Ok(Some(unknown)) => self.look_up(unknown, schemas)?,
                 Err(Fault::Abort(message)) => {
                     tracing::warn!(message, "the transaction is aborted and its records are read again");
@@ -81,6 +98,15 @@ impl Loop<'_> {
                 Err(fault) => return Err(fault),
             }
         }
+    }
+
+    /// Reads nothing as long as that is so; rebalances go on.
+    fn wait_until_it_may_go(&self, step: &impl Step) -> Result<(), Fault> {
+        if step.may_go() {
+            return Ok(());
+        }
+        let stop = || *self.at.stop.borrow();
+        self.at.worker.wait_for(stop, || step.may_go().then_some(())).map(drop)
     }
 
     /// Reads and writes until the commit is due. Ends early at a record whose schema is not known.
@@ -97,18 +123,18 @@ impl Loop<'_> {
                 break;
             }
             let Some(message) = worker.poll(wait)? else {
-                if worker.is_assigned() {
-                    self.at.ready.store(true, Ordering::Relaxed);
-                }
+                self.at.ready.store(worker.is_assigned(), Ordering::Relaxed);
                 break;
             };
             due.get_or_insert_with(|| Instant::now() + settings.commit_interval);
             let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+            let timestamp = message.timestamp().to_millis().unwrap_or_default();
+            let sum = trail::sum(timestamp, message.key(), message.payload());
             if let Err(id) = step.take(&message, schemas)? {
                 worker.rewind(topic, partition, offset)?;
                 return Ok(Some((id, (partition, offset))));
             }
-            worker.consumed(topic, partition, offset);
+            worker.consumed(topic, partition, Crumb { offset, sum });
         }
         Ok(None)
     }
@@ -144,12 +170,24 @@ impl Loop<'_> {
         Ok(())
     }
 
+    /// Looks now and then whether what was read is still there.
+    fn look(&mut self) -> Result<(), Fault> {
+        if self.look_at.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        self.look_at = Instant::now();
+        self.at.worker.look()
+    }
+
     fn report(&mut self) {
         let (worker, metrics) = (self.at.worker, self.at.metrics);
         let happened = worker.happened();
         metrics.committed(happened.jobs, &happened.commits);
         metrics.aborted(happened.aborts);
         metrics.events_lost(happened.lost);
+        for _ in 0..happened.started_over {
+            metrics.started_over(self.at.topics);
+        }
         if self.lag_at.elapsed() >= Duration::from_secs(5) {
             self.lag_at = Instant::now();
             self.lags.tell(worker.lag());

@@ -23,7 +23,6 @@ mod deliveries;
 mod events;
 mod lanes;
 mod look;
-mod offsets;
 mod rules;
 mod secrets;
 

@@ -17,6 +17,7 @@ pub use rdkafka::message::BorrowedMessage;
 use crate::config::{self, Config};
 
 pub mod jobs;
+pub mod place;
 pub mod producer;
 pub mod reader;
 pub mod scan;

@@ -86,4 +86,5 @@ pub mod sealed;
 pub mod secrets;
 pub mod sender;
 pub mod template;
+pub mod trail;
 pub mod yaml;

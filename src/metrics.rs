@@ -23,7 +23,7 @@ pub struct Metrics {
     /// By the trigger's place, because every event passes here; `other` stands last.
     events_decoded: Vec<IntCounter>,
     events_dead: IntCounterVec,
-    events_lost: IntCounter,
+    gone: Gone,
     matches: IntCounterVec,
     rule_matches: IntCounterVec,
     rule_labels: Mutex<HashSet<String>>,
@@ -52,6 +52,29 @@ pub struct Metrics {
     digests: IntCounter,
     inlets: Inlets,
     ready: IntGauge,
+}
+
+/// What was there, and is gone from Kafka.
+#[derive(Debug)]
+struct Gone {
+    events: IntCounter,
+    started_over: IntCounterVec,
+}
+
+impl Gone {
+    fn build(make: &Maker) -> prometheus::Result<Self> {
+        Ok(Self {
+            events: make.counter(
+                "events_lost_total",
+                "Lead events, records of inlets' topics and jobs gone from Kafka before they were read or sent.",
+            )?,
+            started_over: make.counters(
+                "partitions_started_over_total",
+                "Partitions whose records that were read are gone: the topic was made anew or lost its end.",
+                &["topic"],
+            )?,
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -87,6 +110,31 @@ impl Inlets {
 /// Why a lane is frozen; a closed set.
 pub const FROZEN: [&str; 2] = ["throttled", "credential_refused"];
 
+/// The topics in which a place is remembered; a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartedOver {
+    Events,
+    Rules,
+    Jobs,
+    Outcomes,
+    /// The topics that inlets read.
+    Inlets,
+}
+
+impl StartedOver {
+    const ALL: [Self; 5] = [Self::Events, Self::Rules, Self::Jobs, Self::Outcomes, Self::Inlets];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Rules => "rules",
+            Self::Jobs => "jobs",
+            Self::Outcomes => "outcomes",
+            Self::Inlets => "inlets",
+        }
+    }
+}
+
 /// What becomes of what an inlet takes in; a closed set.
 const INLET_RESULTS: [&str; 3] = ["accepted", "dead", "left_out"];
 
@@ -110,10 +158,7 @@ impl Metrics {
             events_dead: make.counters(
                 "events_dead_total", "Lead events that became dead letters, by reason.", &["reason"],
             )?,
-            events_lost: make.counter(
-                "events_lost_total",
-                "Lead events, and records of inlets' topics, that retention removed before they were read.",
-            )?,
+            gone: Gone::build(&make)?,
             matches: make.counters(
                 "matches_total", "Rules that held for an event, by trigger and action.", &["trigger", "action"],
             )?,
@@ -174,6 +219,9 @@ impl Metrics {
             self.dead_letters.with_label_values(&[reason.as_str()]);
             self.events_dead.with_label_values(&[reason.as_str()]);
         }
+        for topic in StartedOver::ALL {
+            self.gone.started_over.with_label_values(&[topic.as_str()]);
+        }
         for reason in crate::rules::log::Reason::ALL {
             self.rules_rejected.with_label_values(&[reason.as_str()]);
         }
@@ -230,7 +278,11 @@ impl Metrics {
     }
 
     pub fn events_lost(&self, count: u64) {
-        self.events_lost.inc_by(count);
+        self.gone.events.inc_by(count);
+    }
+
+    pub fn started_over(&self, topic: StartedOver) {
+        self.gone.started_over.with_label_values(&[topic.as_str()]).inc();
     }
 
     pub fn matched(&self, trigger: &str, action: ActionType, rule_id: &str) {

@@ -17,27 +17,31 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Settings, Settled, Verdict};
+use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Read, Settings, Settled, Verdict};
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
-use crate::delivery::recall::Recalled;
+use crate::delivery::recall::tag;
 use crate::delivery::{CodecError, DeliveryJob, OutcomeResult, Provider};
 use crate::destination::Destinations;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
+use crate::kafka::place::Places;
 use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
 use crate::rules::log::Rules;
+use crate::trail::{self, Crumb};
 
 mod partition;
 mod reload;
 mod report;
 mod write;
 
-use partition::{Leaving, Partition};
+use partition::{Leaving, Left, Partition};
 use report::Pace;
 use write::DeadLetter;
 
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked whether what was read is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the sender needs from the outside.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ enum Back {
         jobs: Vec<(JobAt, Option<Payload>)>,
     },
     /// An outcome to write: Kafka has taken its dead letter, or it is tried again.
-    Outcome(Arc<Settled>),
+    Outcome { settled: Arc<Settled>, generation: u64 },
     /// A dead letter to write again.
     DeadLetter(Arc<DeadLetter>),
     /// Kafka has (or hasn't) taken an outcome.
@@ -84,8 +88,10 @@ enum Back {
     Recalled {
         partition: i32,
         generation: u64,
-        recalled: Result<Box<Recalled>, String>,
+        recalled: Result<Box<Left>, String>,
     },
+    /// Partitions were looked at; of those named the records that were read are gone.
+    Looked { places: Places, gone: Vec<(i32, u64)> },
 }
 
 struct Loop {
@@ -94,6 +100,9 @@ struct Loop {
     jobs: Jobs,
     loads: std::sync::mpsc::Sender<Load>,
     partitions: HashMap<i32, Partition>,
+    /// `None` while it is used.
+    places: Option<Places>,
+    look_at: Instant,
     back: mpsc::UnboundedSender<Back>,
     hosts: HashMap<String, Arc<str>>,
     leaving: Vec<Leaving>,
@@ -125,6 +134,8 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         loads: reload::start(&at.config, back.clone())?,
         jobs,
         partitions: HashMap::new(),
+        places: Some(Places::new(&at.config)?),
+        look_at: Instant::now(),
         back,
         hosts: HashMap::new(),
         leaving: Vec::new(),
@@ -316,23 +327,35 @@ impl Loop {
         Ok(())
     }
 
-    fn read(&mut self, job: RawJob) {
-        match self.partitions.get_mut(&job.partition) {
-            Some(partition) if partition.recalled => self.accept(job),
-            Some(partition) => partition.early.push(job),
-            None => {}
-        }
-    }
-
-    fn accept(&mut self, raw: RawJob) {
+    /// A record of the jobs topic.
+    fn read(&mut self, raw: RawJob) {
+        let partition = self.partitions.get_mut(&raw.partition);
+        // Those of before it was begun, or begun anew, come again.
+        let Some(partition) = partition.filter(|partition| partition.generation == raw.generation) else {
+            return;
+        };
         let at = JobAt {
             partition: raw.partition,
             offset: raw.offset,
         };
-        if !self.dispatch.read(at, raw.timestamp) {
+        let payload = payload(&raw);
+        let id = raw.job_id.as_deref();
+        let id = id.or(payload.as_ref().ok().map(|payload| payload.job.job_id.as_str()));
+        let read = self.dispatch.read(at, id.map(tag), raw.timestamp);
+        if read == Read::Back {
+            return self.start_over(at.partition);
+        }
+        partition.trail.take(Crumb {
+            offset: raw.offset,
+            sum: trail::sum(raw.timestamp, Some(&raw.key), Some(&raw.value)),
+        });
+        if read == Read::Another {
+            self.another(at.partition);
+        }
+        if !read.is_accepted() {
             return;
         }
-        match payload(&raw) {
+        match payload {
             Ok(payload) => {
                 let host = match self.hosts.get(&payload.job.credential) {
                     Some(host) => Arc::clone(host),
@@ -367,20 +390,9 @@ impl Loop {
                 }
                 self.settle_all(settled);
             }
-            Back::Loaded { load, jobs } => {
-                let mut settled = Vec::new();
-                let lost = self.dispatch.loaded(load, jobs, (self.at.now)(), &mut settled);
-                for at in lost {
-                    tracing::error!(
-                        kafka.partition = at.partition,
-                        kafka.offset = at.offset,
-                        "a waiting job is gone from Kafka before it was sent: is the topic's retention long enough?"
-                    );
-                    self.at.metrics.events_lost(1);
-                }
-                self.settle_all(settled);
-            }
-            Back::Outcome(settled) => self.write_outcome(settled),
+            Back::Loaded { load, jobs } => self.loaded(load, jobs),
+            Back::Outcome { settled, generation } => self.write_outcome(settled, generation),
+            Back::Looked { places, gone } => self.looked(places, gone),
             Back::DeadLetter(letter) => self.write_dead_letter(letter),
             Back::DeadLetterFailed(letter) => {
                 // A letter that is never taken holds its own job up, and nobody else.
@@ -403,11 +415,14 @@ impl Loop {
                         partition.unacknowledged -= 1;
                         self.acknowledged(attempt);
                         if is_final {
-                            self.dispatch.acked(at, offset);
+                            self.dispatch.acked(at);
+                        }
+                        if let Some(offset) = offset {
+                            self.told(at.partition, offset);
                         }
                     }
                     // Until Kafka has it, the job isn't settled.
-                    Err(settled) => self.later(Back::Outcome(settled)),
+                    Err(settled) => self.later(Back::Outcome { settled, generation }),
                 }
             }
             Back::Recalled {
@@ -448,6 +463,10 @@ impl Loop {
     }
 
     fn tick(&mut self) {
+        if self.look_at <= Instant::now() {
+            self.look_at = Instant::now() + LOOK_EVERY;
+            self.look();
+        }
         self.commit(CommitMode::Async, None);
         self.gauges();
         self.credentials();

@@ -18,7 +18,7 @@ use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Record, Share, Worker, WriteError, keep_running};
 use crate::kafka::{self, BorrowedMessage, Failure, Fault, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, StartedOver};
 use crate::reason::Reason;
 use crate::registry::Registry;
 
@@ -53,6 +53,7 @@ pub fn run(surroundings: &Surroundings, instance: &str) -> anyhow::Result<()> {
             registry: registry.as_ref(),
             worker: &worker,
             what: "the inlets' topics",
+            topics: StartedOver::Inlets,
         };
         let mut records = Records {
             at: surroundings,

@@ -1,10 +1,11 @@
 //! Writing records one by one, each acknowledged by all in-sync replicas.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::Message;
 use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
@@ -49,8 +50,13 @@ impl From<KafkaError> for Unwritten {
     }
 }
 
+/// A client whose idempotence failed takes no record any more (a broker that comes back without its last seconds
+/// knows less of it than it does itself); a new one takes its place.
 #[derive(Clone)]
-pub struct Producer(std::sync::Arc<ThreadedProducer<Acks>>);
+pub struct Producer {
+    client: ClientConfig,
+    producer: Arc<Mutex<Arc<ThreadedProducer<Acks>>>>,
+}
 
 type OnAck = Box<dyn FnOnce(Result<(i32, i64), Unwritten>) + Send + Sync>;
 
@@ -101,7 +107,11 @@ impl Producer {
         for (name, value) in own {
             client.set(*name, *value);
         }
-        Ok(Self(std::sync::Arc::new(client.create_with_context(Acks)?)))
+        let producer = Arc::new(client.create_with_context(Acks)?);
+        Ok(Self {
+            client,
+            producer: Arc::new(Mutex::new(producer)),
+        })
     }
 
     /// Writes a record; `on_ack` is called on the client's own thread once it is settled. Waits while too
@@ -137,8 +147,37 @@ impl Producer {
             .headers(record.headers.clone());
         base.payload = record.value;
         base.partition = record.partition;
-        let sent = self.0.send(base);
-        sent.map_err(|(error, base)| (error.into(), *base.delivery_opaque))
+        let producer = self.producer();
+        producer.send(base).map_err(|(error, base)| {
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+                self.renew(&producer);
+            }
+            (error.into(), *base.delivery_opaque)
+        })
+    }
+
+    fn producer(&self) -> Arc<ThreadedProducer<Acks>> {
+        Arc::clone(&self.producer.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a new client in the place of one that failed for good. What waits there is answered with its failure.
+    fn renew(&self, failed: &Arc<ThreadedProducer<Acks>>) {
+        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&producer, failed) {
+            return;
+        }
+        let why = failed
+            .client()
+            .fatal_error()
+            .map(|(_, reason)| reason)
+            .unwrap_or_default();
+        match self.client.create_with_context(Acks) {
+            Ok(renewed) => {
+                tracing::warn!(why, "the producer failed for good; a new one takes its place");
+                *producer = Arc::new(renewed);
+            }
+            Err(error) => tracing::error!(%error, why, "the producer failed for good, and a new one can't be made"),
+        }
     }
 
     /// Writes a record and waits for its acknowledgement.
@@ -150,7 +189,7 @@ impl Producer {
 
     /// Waits until all that was written is acknowledged.
     pub fn flush(&self, timeout: Duration) -> bool {
-        self.0.flush(timeout).is_ok()
+        self.producer().flush(timeout).is_ok()
     }
 }
 

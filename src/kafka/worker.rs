@@ -8,20 +8,21 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::{Message, Offset};
 
+use super::place::Places;
 use super::{ANSWER_WAIT, Fault};
-use crate::config::{Config, Start};
+use crate::config::Config;
+use crate::trail::{Crumb, Trail};
 
+mod assign;
 mod transaction;
 
+use assign::WorkerContext;
 pub use transaction::Happened;
 use transaction::Transaction;
 pub(super) use transaction::{TRANSACTION_TIMEOUT, again};
@@ -79,11 +80,6 @@ pub struct Worker {
     transaction: Arc<Transaction>,
 }
 
-struct WorkerContext {
-    transaction: Arc<Transaction>,
-    start: Start,
-}
-
 impl Worker {
     /// Connects a worker. An open transaction of its predecessor is aborted by that.
     pub fn connect(config: &Config, share: &Share, record_max: usize) -> Result<Self, Fault> {
@@ -107,6 +103,7 @@ impl Worker {
         });
         let context = WorkerContext {
             transaction: Arc::clone(&transaction),
+            places: Places::new(config).map_err(fatal)?,
             start: config.processor.start,
         };
         let consumer: BaseConsumer<WorkerContext> = super::consumer(&config.kafka, &share.group, 32768)
@@ -169,13 +166,11 @@ impl Worker {
     }
 
     /// The record's offset goes into the transaction. Nothing is consumed before that.
-    pub fn consumed(&self, topic: &str, partition: i32, offset: i64) {
-        let Some(topic) = self.transaction.topics.iter().position(|read| read == topic) else {
+    pub fn consumed(&self, topic: &str, partition: i32, record: Crumb) {
+        let Some(topic) = self.transaction.number(topic) else {
             unreachable!("only what was subscribed to is read");
         };
-        let mut state = self.transaction.state();
-        let entry = state.offsets.entry((topic, partition)).or_insert((offset, offset));
-        entry.1 = offset + 1;
+        self.transaction.state().consumed((topic, partition), record);
     }
 
     /// Commits what was written and consumed since the last commit.
@@ -187,7 +182,7 @@ impl Worker {
     pub fn abort(&self) -> Result<(), Fault> {
         let offsets = self.transaction.abort()?;
         let assigned = self.consumer.assignment().map_err(Fault::from)?;
-        for ((topic, partition), (first, _)) in offsets {
+        for ((topic, partition), first) in offsets {
             let topic = &self.transaction.topics[topic];
             if assigned.find_partition(topic, partition).is_some() {
                 self.rewind(topic, partition, first)?;
@@ -238,9 +233,10 @@ impl Worker {
         done.map_err(Fault::from)
     }
 
-    /// Whether the group gave us our share of the partitions (which may be none).
+    /// Whether the group gave us our share of the partitions (which may be none), and their topics are there.
     pub fn is_assigned(&self) -> bool {
-        self.transaction.state().assigned
+        let state = self.transaction.state();
+        state.assigned && !state.missing
     }
 
     pub fn happened(&self) -> Happened {
@@ -258,6 +254,8 @@ impl Worker {
                 .client()
                 .fetch_watermarks(topic, partition, Duration::from_millis(500))
                 .ok()?;
+            let number = self.transaction.number(topic)?;
+            self.transaction.state().ends.insert((number, partition), high);
             let next = match offset {
                 Offset::Offset(next) => next,
                 _ => low,
@@ -277,6 +275,7 @@ impl Worker {
             let metadata = self.consumer.fetch_metadata(Some(topic), Duration::from_secs(1));
             let Ok(metadata) = metadata else { continue };
             if metadata.topics().iter().any(|topic| topic.error().is_some()) {
+                self.transaction.state().missing = true;
                 tracing::warn!(
                     kafka.topic = topic,
                     "the topic is missing; it is read once it is there again"
@@ -285,16 +284,48 @@ impl Worker {
         }
     }
 
-    /// Retention has passed a partition's place while we read: all are assigned anew, each from
-    /// where it is now.
-    fn place(&self) -> Result<(), Fault> {
-        self.commit()?;
+    /// Looks whether what was read before the last look is still there; where it isn't, reading starts over.
+    pub fn look(&self) -> Result<(), Fault> {
         let assigned = self.consumer.assignment().map_err(Fault::from)?;
-        let positions = self.consumer.position().map_err(Fault::from)?;
-        let placed = self
-            .consumer
-            .context()
-            .placed(&self.consumer, &assigned, Some(&positions))?;
+        let mut looked = false;
+        for element in assigned.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let Some(number) = self.transaction.number(topic) else {
+                continue;
+            };
+            let before = {
+                let state = &mut *self.transaction.state();
+                let newest = state.trails.get(&(number, partition)).and_then(Trail::newest);
+                newest.and_then(|newest| state.looked_at.insert((number, partition), newest))
+            };
+            let places = &self.consumer.context().places;
+            let found = match before {
+                Some(crumb) => places.check(topic, partition, crumb.offset + 1, &Trail::of(crumb)),
+                None => places.ends(topic, partition).map(|_| None),
+            };
+            match found {
+                Ok(None) => looked = true,
+                Ok(Some(_)) => return self.place(),
+                Err(error) => {
+                    tracing::debug!(%error, kafka.topic = topic, "no look at what was read");
+                    return Ok(());
+                }
+            }
+        }
+        if looked {
+            self.transaction.state().missing = false;
+        }
+        Ok(())
+    }
+
+    /// A partition's place is not there any more: all are assigned anew, each from what is committed, and what
+    /// was read since is read again. What we remember ourselves may be of a topic that is gone.
+    fn place(&self) -> Result<(), Fault> {
+        self.transaction.abort()?;
+        let assigned = self.consumer.assignment().map_err(Fault::from)?;
+        let placed = self.consumer.context().placed(&self.consumer, &assigned);
+        // Nobody reads a partition without a place; the worker is built anew and asks again.
+        let placed = placed.map_err(|fault| Fault::Retriable(fault.to_string()))?;
         match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => {
                 self.consumer.incremental_unassign(&assigned).map_err(Fault::from)?;
@@ -302,61 +333,6 @@ impl Worker {
             }
             _ => self.consumer.assign(&placed).map_err(Fault::from),
         }
-    }
-}
-
-impl WorkerContext {
-    /// `partitions` with the offsets to read from: where we are, else what is committed, else
-    /// where reading starts. Records that retention took are counted and passed.
-    fn placed<C: ConsumerContext>(
-        &self,
-        consumer: &BaseConsumer<C>,
-        partitions: &TopicPartitionList,
-        positions: Option<&TopicPartitionList>,
-    ) -> Result<TopicPartitionList, Fault> {
-        let committed = consumer
-            .committed_offsets(partitions.clone(), ANSWER_WAIT)
-            .map_err(Fault::from)?;
-        let mut placed = TopicPartitionList::with_capacity(partitions.count());
-        for element in partitions.elements() {
-            let (topic, partition) = (element.topic(), element.partition());
-            let of = |list: &TopicPartitionList| match list.find_partition(topic, partition)?.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            };
-            let (low, high) = consumer
-                .fetch_watermarks(topic, partition, ANSWER_WAIT)
-                .map_err(Fault::from)?;
-            let from = match positions.and_then(of).or_else(|| of(&committed)) {
-                None if self.start == Start::Latest => high,
-                None => low,
-                Some(next) if next < low => {
-                    let lost = low.abs_diff(next);
-                    tracing::error!(
-                        kafka.topic = topic,
-                        kafka.partition = partition,
-                        kafka.offset = next,
-                        lost,
-                        "records were lost to retention before they were read; reading goes on behind them"
-                    );
-                    self.transaction.state().happened.lost += lost;
-                    low
-                }
-                Some(next) if next > high => {
-                    tracing::error!(
-                        kafka.topic = topic,
-                        kafka.partition = partition,
-                        kafka.offset = next,
-                        high,
-                        "the committed offset is beyond the end, so the topic was made anew; reading starts over"
-                    );
-                    low
-                }
-                Some(next) => next,
-            };
-            placed.add_partition_offset(topic, partition, Offset::Offset(from))?;
-        }
-        Ok(placed)
     }
 }
 
@@ -399,72 +375,6 @@ pub fn keep_running(
         }
     }
     Ok(())
-}
-
-impl ClientContext for WorkerContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
-    }
-}
-
-impl ConsumerContext for WorkerContext {
-    /// In place of the default, so that each partition gets its offset at once: a partition without
-    /// one would raise an error that doesn't say which it is.
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        let done = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list, cooperative),
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list, cooperative),
-            _ => consumer.unassign().map_err(Fault::from),
-        };
-        // Whatever went wrong, the loop has to see it.
-        if let Err(fault) = done {
-            tracing::warn!(%fault, "a rebalance did not go as it should");
-            self.transaction.state().fault = Some(fault);
-        }
-    }
-}
-
-impl WorkerContext {
-    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, cooperative: bool) -> Result<(), Fault> {
-        let placed = if list.count() == 0 {
-            Ok(list.clone())
-        } else {
-            self.placed(consumer, list, None)
-        };
-        // Without its offsets a partition is not read; the worker is built anew and asks again.
-        let (list, asked) = match placed {
-            Ok(placed) => (placed, Ok(())),
-            Err(fault) => (TopicPartitionList::new(), Err(Fault::Retriable(fault.to_string()))),
-        };
-        if cooperative {
-            consumer.incremental_assign(&list)?
-        } else {
-            consumer.assign(&list)?
-        };
-        tracing::info!(
-            kafka.topics = self.transaction.topics.join(", "),
-            partitions = list.count(),
-            "partitions assigned"
-        );
-        self.transaction.state().assigned = asked.is_ok();
-        asked
-    }
-
-    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, cooperative: bool) -> Result<(), Fault> {
-        let ended = if consumer.assignment_lost() {
-            self.transaction.abort().map(drop)
-        } else {
-            self.transaction.commit(consumer)
-        };
-        // The partitions go either way.
-        if cooperative {
-            consumer.incremental_unassign(list)?
-        } else {
-            consumer.unassign()?
-        };
-        ended
-    }
 }
 
 impl std::fmt::Debug for Worker {

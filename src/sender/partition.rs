@@ -8,24 +8,46 @@ use crate::config::Config;
 use crate::delivery::Outcome;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
-use crate::kafka::jobs::{CommitMode, Committed, RawJob};
+use crate::kafka::jobs::{CommitMode, Committed};
+use crate::kafka::place::{Anew, Places};
 use crate::kafka::reader::{Isolation, Next, Reader};
+use crate::metrics::StartedOver;
+use crate::trail::{Crumb, Trail};
 
 /// A partition that is ours.
 #[derive(Debug)]
 pub(super) struct Partition {
-    /// Answers to a former ownership don't count.
+    /// Answers to a former ownership don't count, nor do its records.
     pub(super) generation: u64,
     /// When it became ours.
     pub(super) since: Micros,
     /// Its outcomes are read back: jobs may go.
     pub(super) recalled: bool,
-    /// Jobs that came before that.
-    pub(super) early: Vec<RawJob>,
+    /// What was read of it.
+    pub(super) trail: Trail,
+    /// What was read when the trail was looked at last.
+    pub(super) looked_at: Option<Crumb>,
+    /// It was said that the outcomes are of other jobs than those that are there.
+    pub(super) told: bool,
     /// Outcomes that Kafka has not acknowledged.
     pub(super) unacknowledged: usize,
     /// The offset that was committed last.
     pub(super) committed: i64,
+}
+
+/// What a predecessor left of a partition, by what is there now.
+#[derive(Debug)]
+pub(super) struct Left {
+    recalled: Recalled,
+    trail: Trail,
+    /// The jobs that it had read aren't there any more.
+    anew: Option<Anew>,
+    /// The jobs' end.
+    end: i64,
+    /// Jobs that retention took before they were settled, at the most.
+    passed: u64,
+    /// The place of its outcomes is behind their end.
+    outcomes_anew: bool,
 }
 
 /// Partitions that go away once nothing of them is in flight.
@@ -37,6 +59,11 @@ pub(super) struct Leaving {
 
 impl Loop {
     pub(super) fn assigned(&mut self, partition: i32) {
+        self.take_over(partition);
+        self.at.ready.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn take_over(&mut self, partition: i32) {
         self.generation += 1;
         let generation = self.generation;
         self.partitions.insert(
@@ -45,13 +72,27 @@ impl Loop {
                 generation,
                 since: (self.at.now)(),
                 recalled: false,
-                early: Vec::new(),
+                trail: Trail::default(),
+                looked_at: None,
+                told: false,
                 unacknowledged: 0,
                 committed: -1,
             },
         );
         self.recall(partition, generation);
-        self.at.ready.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The records that we read aren't there any more. Nothing of the partition goes out until it is taken
+    /// over as from another, by what Kafka has now.
+    pub(super) fn start_over(&mut self, number: i32) {
+        if !self.partitions.get(&number).is_some_and(|partition| partition.recalled) {
+            return;
+        }
+        if let Err(error) = self.jobs.pause(number) {
+            tracing::debug!(%error, kafka.partition = number, "a partition could not be paused; its records are left aside");
+        }
+        self.dispatch.retire(number);
+        self.take_over(number);
     }
 
     /// Reads the predecessor's outcomes back, beside the loop.
@@ -75,28 +116,133 @@ impl Loop {
         });
     }
 
-    pub(super) fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Box<Recalled>, String>) {
+    pub(super) fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Box<Left>, String>) {
         let ours = self.partitions.get_mut(&number);
         let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
             return;
         };
-        match recalled {
+        let left = match recalled {
+            Ok(left) => *left,
             Err(message) => {
                 tracing::warn!(
                     kafka.partition = number,
                     message,
                     "outcomes could not be read back; trying again"
                 );
-                self.recall(number, generation);
+                return self.recall(number, generation);
             }
-            Ok(recalled) => {
-                partition.recalled = true;
-                let early = std::mem::take(&mut partition.early);
-                self.dispatch.own(number, partition.since, *recalled, (self.at.now)());
-                early.into_iter().for_each(|job| self.accept(job));
-                if let Err(error) = self.jobs.resume(number) {
-                    tracing::warn!(%error, kafka.partition = number, "a partition could not be resumed");
-                }
+        };
+        partition.recalled = true;
+        partition.looked_at = left.trail.newest();
+        partition.trail = left.trail.clone();
+        let (since, from) = (partition.since, left.recalled.committed);
+        self.tell(number, &left);
+        self.dispatch.disown(number);
+        self.dispatch.own(number, since, left.recalled, (self.at.now)());
+        self.jobs.begin(number, generation, from);
+    }
+
+    /// Says what of the past is gone.
+    fn tell(&self, number: i32, left: &Left) {
+        let (topics, metrics) = (&self.at.config.topics, &self.at.metrics);
+        // What we had read and not settled, when it is we who start over.
+        let was_ours = self.dispatch.place(number).is_some();
+        let gone = left.anew.map_or(left.end, |anew| anew.from);
+        let lost = self.dispatch.unsettled(number, gone);
+        if was_ours || left.anew.is_some() {
+            metrics.started_over(StartedOver::Jobs);
+            metrics.events_lost(lost);
+            tracing::error!(
+                kafka.topic = topics.jobs,
+                kafka.partition = number,
+                from = left.recalled.committed,
+                end = left.end,
+                lost,
+                "the jobs that were read are not there any more: the topic was made anew or has lost its end; \
+                 it is started over, and everything that is in it is sent"
+            );
+        }
+        if left.passed > 0 {
+            metrics.events_lost(left.passed);
+            tracing::error!(
+                kafka.topic = topics.jobs,
+                kafka.partition = number,
+                lost = left.passed,
+                "jobs were lost to retention before they were sent: is the topic's retention long enough?"
+            );
+        }
+        if left.outcomes_anew {
+            metrics.started_over(StartedOver::Outcomes);
+            tracing::error!(
+                kafka.topic = topics.outcomes,
+                kafka.partition = number,
+                end = left.recalled.outcomes_end,
+                "the outcomes that were read are not there any more: the topic was made anew or has lost its end; \
+                 it is read from its beginning, and jobs whose outcomes are gone are sent again"
+            );
+        }
+    }
+
+    /// An outcome is about another job than the one that stands at its place now.
+    pub(super) fn another(&mut self, number: i32) {
+        let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.told) else {
+            return;
+        };
+        partition.told = true;
+        self.at.metrics.started_over(StartedOver::Jobs);
+        tracing::error!(
+            kafka.topic = self.at.config.topics.jobs,
+            kafka.partition = number,
+            "outcomes tell of jobs that are not there any more: the topic was made anew or has lost its end; \
+             everything that is in it is sent"
+        );
+    }
+
+    /// Kafka has an outcome at `offset`.
+    pub(super) fn told(&mut self, partition: i32, offset: i64) {
+        if !self.dispatch.told(partition, offset) {
+            self.at.metrics.started_over(StartedOver::Outcomes);
+            tracing::error!(
+                kafka.topic = self.at.config.topics.outcomes,
+                kafka.partition = partition,
+                kafka.offset = offset,
+                "the outcomes written before are not there any more: the topic was made anew or has lost its end; \
+                 whoever takes over reads it from its beginning, and may send again what it doesn't tell of"
+            );
+        }
+    }
+
+    /// Looks beside the loop whether what was read before the last look is still there.
+    pub(super) fn look(&mut self) {
+        let Some(places) = self.places.take() else { return };
+        let of = |(number, partition): (&i32, &mut Partition)| {
+            let crumb = std::mem::replace(&mut partition.looked_at, partition.trail.newest())?;
+            Some((*number, partition.generation, crumb))
+        };
+        let owned = self.partitions.iter_mut().filter(|(_, partition)| partition.recalled);
+        let crumbs: Vec<(i32, u64, Crumb)> = owned.filter_map(of).collect();
+        let (topic, back) = (self.at.config.topics.jobs.clone(), self.back.clone());
+        tokio::task::spawn_blocking(move || {
+            let gone = |(number, _, crumb): &(i32, u64, Crumb)| {
+                let found = places.check(&topic, *number, crumb.offset + 1, &Trail::of(*crumb));
+                // Kafka is away; the next look is at what it has then.
+                found.is_ok_and(|anew| anew.is_some())
+            };
+            let gone = crumbs.into_iter().filter(gone);
+            let gone = gone.map(|(number, generation, _)| (number, generation)).collect();
+            drop(back.send(Back::Looked { places, gone }));
+        });
+    }
+
+    pub(super) fn looked(&mut self, places: Places, gone: Vec<(i32, u64)>) {
+        self.places = Some(places);
+        for (number, generation) in gone {
+            if self
+                .partitions
+                .get(&number)
+                .is_some_and(|partition| partition.generation == generation)
+            {
+                self.start_over(number);
             }
         }
     }
@@ -125,9 +271,50 @@ impl Loop {
     }
 }
 
-/// Reads the outcomes of `partition` to the end that they have now: from the place that the
-/// predecessor left, and as far back as sent job ids are to be known.
-fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Result<Recalled, String> {
+/// What a predecessor left of `partition`: whether it is still there, and its outcomes.
+fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Result<Left, String> {
+    let topic = &config.topics.jobs;
+    let places = Places::new(config).map_err(|error| error.to_string())?;
+    let failed = |error| format!("{topic}: {error}");
+    let (low, end) = places.ends(topic, partition).map_err(failed)?;
+    let Committed {
+        offset,
+        outcomes_from,
+        mut trail,
+    } = left;
+    let anew = match offset {
+        Some(next) => places.check(topic, partition, next, &trail).map_err(failed)?,
+        None => None,
+    };
+    let committed = match (anew, offset) {
+        (Some(anew), Some(next)) => anew.from.min(next).max(anew.low),
+        (_, next) => next.unwrap_or(low),
+    };
+    if let Some(anew) = anew {
+        trail.cut(anew.from);
+    }
+    let recalled = read_back(config, partition, (committed, outcomes_from), now)?;
+    let settled = recalled.settled.iter().filter(|offset| **offset < low).count() as u64;
+    Ok(Left {
+        trail,
+        anew,
+        end,
+        passed: u64::try_from(low - committed)
+            .unwrap_or_default()
+            .saturating_sub(settled),
+        outcomes_anew: outcomes_from.is_some_and(|from| from > recalled.outcomes_end),
+        recalled,
+    })
+}
+
+/// Reads the outcomes of `partition` to the end that they have now: from the place that the predecessor left
+/// for its `committed` jobs, and as far back as sent job ids are to be known.
+fn read_back(
+    config: &Config,
+    partition: i32,
+    (committed, outcomes_from): (i64, Option<i64>),
+    now: Micros,
+) -> Result<Recalled, String> {
     let topic = &config.topics.outcomes;
     let failed = |error| format!("{error}");
     // The processor writes here in transactions; an open one would hide what the predecessor wrote.
@@ -143,9 +330,10 @@ fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Resu
     let hour = reader
         .offset_at(topic, partition, (now - HOUR) / 1000)
         .map_err(failed)?;
-    let outcomes_from = left.outcomes_from.unwrap_or(0).min(end);
+    // A place behind the end is one of a topic that was made anew since.
+    let outcomes_from = outcomes_from.filter(|from| *from <= end).unwrap_or(0);
     let mut recalled = Recalled {
-        committed: left.offset.unwrap_or(0),
+        committed,
         outcomes_from,
         outcomes_end: end,
         known_since: now - window,

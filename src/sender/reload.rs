@@ -4,11 +4,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Back, payload};
+use super::{Back, Loop, payload};
 use crate::config::Config;
 use crate::delivery::dispatch::{Load, Payload};
 use crate::delivery::lane::JobAt;
@@ -17,6 +17,27 @@ use crate::kafka::reader::{Isolation, Next, Reader, Record};
 
 /// Records between two wanted ones that are read rather than skipped.
 const GAP: i64 = 2_000;
+
+impl Loop {
+    /// Jobs of a load came; `None` for those that Kafka has no more.
+    pub(super) fn loaded(&mut self, load: u64, jobs: Vec<(JobAt, Option<Payload>)>) {
+        let mut settled = Vec::new();
+        let lost = self.dispatch.loaded(load, jobs, (self.at.now)(), &mut settled);
+        if !lost.is_empty() {
+            // Retention took them, or the topic was made anew.
+            self.look_at = Instant::now();
+        }
+        for at in lost {
+            tracing::error!(
+                kafka.partition = at.partition,
+                kafka.offset = at.offset,
+                "a waiting job is gone from Kafka before it was sent: is the topic's retention long enough?"
+            );
+            self.at.metrics.events_lost(1);
+        }
+        self.settle_all(settled);
+    }
+}
 
 /// Starts the thread; it ends when the sender of loads is dropped.
 pub(super) fn start(config: &Arc<Config>, back: UnboundedSender<Back>) -> anyhow::Result<Sender<Load>> {
@@ -139,7 +160,9 @@ fn of_record(record: Record) -> Option<Payload> {
         key: record.key.unwrap_or_default(),
         value: record.value.unwrap_or_default(),
         traceparent,
+        job_id: None,
         replayed: false,
+        generation: 0,
     };
     payload(&raw).ok()
 }

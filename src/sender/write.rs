@@ -88,7 +88,7 @@ impl Loop {
         let generation = partition.generation;
         let settled = Arc::new(settled);
         let Some(reason) = settled.dead else {
-            return self.write_outcome(settled);
+            return self.write_outcome(settled, generation);
         };
         let outcome = &settled.outcome;
         let detail = outcome.words.clone().unwrap_or_default();
@@ -112,11 +112,14 @@ impl Loop {
         }));
     }
 
-    pub(super) fn write_outcome(&mut self, settled: Arc<Settled>) {
-        let Some(partition) = self.partitions.get(&settled.at.partition) else {
+    /// Writes what a `generation` of the partition came to. Of a former one it would be about a job that
+    /// another owner has by now, or that isn't there any more.
+    pub(super) fn write_outcome(&mut self, settled: Arc<Settled>, generation: u64) {
+        let ours = self.partitions.get(&settled.at.partition);
+        if ours.is_none_or(|partition| partition.generation != generation) {
             return self.acknowledged(settled.attempt);
-        };
-        let (back, generation, at) = (self.back.clone(), partition.generation, settled.at);
+        }
+        let (back, at) = (self.back.clone(), settled.at);
         let outcome = &settled.outcome;
         let value = outcome.encode();
         let ids = [
@@ -182,7 +185,10 @@ impl Loop {
                 metrics.dead_letter(letter.reason);
             }
             let message = match (ack, &letter.settled) {
-                (Ok(_), Some(settled)) => Back::Outcome(Arc::clone(settled)),
+                (Ok(_), Some(settled)) => Back::Outcome {
+                    settled: Arc::clone(settled),
+                    generation,
+                },
                 (Ok(_), None) => Back::Acked {
                     at,
                     generation,

@@ -8,9 +8,10 @@ const LINES_MAX: usize = 500;
 
 /// Modules of the crate, each with those that it may use; what is below may not look up.
 /// Adapters don't know each other, loops don't know each other, and only `app` knows everyone.
-const MAY_USE: [(&str, &[&str]); 28] = [
+const MAY_USE: [(&str, &[&str]); 29] = [
     // Pure: no I/O, no clock, no randomness.
     ("reason", &[]),
+    ("trail", &[]),
     ("yaml", &[]),
     ("path", &[]),
     ("lead", &["path", "reason"]),
@@ -29,7 +30,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
     ("admin", &["metrics"]),
-    ("kafka", &["config", "dates"]),
+    ("kafka", &["config", "dates", "trail"]),
     ("registry", &["config", "lead"]),
     (
         "destination",
@@ -37,9 +38,9 @@ const MAY_USE: [(&str, &[&str]); 28] = [
     ),
     ("sandbox", &[]),
     // What loops run on.
-    ("batches", &["config", "kafka", "lead", "metrics", "registry"]),
+    ("batches", &["config", "kafka", "lead", "metrics", "registry", "trail"]),
     // Loops.
-    ("feed", &["config", "kafka", "metrics", "rules"]),
+    ("feed", &["config", "kafka", "metrics", "rules", "trail"]),
     (
         "processor",
         &[
@@ -56,6 +57,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
             "metrics",
             "reason",
             "rules",
+            "trail",
         ],
     ),
     (
@@ -99,8 +101,8 @@ const MAY_USE: [(&str, &[&str]); 28] = [
     ("lib", &[]),
 ];
 
-const PURE: [&str; 10] = [
-    "reason", "yaml", "path", "lead", "dates", "template", "sealed", "rules", "delivery", "inlet",
+const PURE: [&str; 11] = [
+    "reason", "trail", "yaml", "path", "lead", "dates", "template", "sealed", "rules", "delivery", "inlet",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.

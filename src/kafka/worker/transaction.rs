@@ -10,6 +10,7 @@ use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::{ANSWER_WAIT, Fault};
+use crate::trail::{Crumb, Trail};
 
 /// The transaction's time-out at the broker: how long a dead worker that nobody replaces may hide
 /// what others wrote.
@@ -22,8 +23,19 @@ pub struct Happened {
     pub aborts: u64,
     /// Jobs that those commits made visible.
     pub jobs: u64,
-    /// Records that retention took before they were read.
+    /// Records that were gone before they were read.
     pub lost: u64,
+    /// Partitions whose records that were read are gone.
+    pub started_over: u64,
+}
+
+/// What a transaction has consumed of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Consumed {
+    /// Where it began.
+    first: i64,
+    /// The last record.
+    last: Crumb,
 }
 
 /// The open transaction, shared with the rebalance callback of the same thread.
@@ -41,16 +53,38 @@ pub(super) type Partition = (usize, i32);
 pub(super) struct State {
     pub(super) open: bool,
     pub(super) jobs: u64,
-    /// Where this transaction began, and what comes next.
-    pub(super) offsets: BTreeMap<Partition, (i64, i64)>,
+    pub(super) consumed: BTreeMap<Partition, Consumed>,
+    /// What was read of each partition, which is committed with its offset.
+    pub(super) trails: BTreeMap<Partition, Trail>,
+    /// What was read when the trails were looked at last.
+    pub(super) looked_at: BTreeMap<Partition, Crumb>,
+    /// Where partitions ended when that was asked last.
+    pub(super) ends: BTreeMap<Partition, i64>,
     pub(super) fault: Option<Fault>,
     pub(super) happened: Happened,
     pub(super) assigned: bool,
+    /// A topic isn't there.
+    pub(super) missing: bool,
+}
+
+impl State {
+    pub(super) fn consumed(&mut self, partition: Partition, last: Crumb) {
+        let entry = self.consumed.entry(partition).or_insert(Consumed {
+            first: last.offset,
+            last,
+        });
+        entry.last = last;
+    }
 }
 
 impl Transaction {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A topic's place among the worker's.
+    pub(super) fn number(&self, topic: &str) -> Option<usize> {
+        self.topics.iter().position(|read| read == topic)
     }
 
     pub(super) fn begin(&self) -> Result<(), Fault> {
@@ -64,16 +98,11 @@ impl Transaction {
 
     pub(super) fn commit<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> Result<(), Fault> {
         let began = Instant::now();
-        let offsets = self.state().offsets.clone();
-        if offsets.is_empty() {
+        if self.state().consumed.is_empty() {
             return Ok(());
         }
         self.begin()?;
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for ((topic, partition), (first, next)) in &offsets {
-            assert!(first < next, "a committed offset is behind what was consumed");
-            list.add_partition_offset(&self.topics[*topic], *partition, Offset::Offset(*next))?;
-        }
+        let list = self.places()?;
         // rust-rdkafka's own flush inside commit polls in steps of 100 ms.
         self.drain();
         // The generation may change without a callback, so the metadata is asked for anew.
@@ -84,15 +113,30 @@ impl Transaction {
         again(|| self.producer.commit_transaction(ANSWER_WAIT))?;
         let mut state = self.state();
         state.open = false;
-        state.offsets.clear();
+        state.consumed.clear();
         let jobs = std::mem::take(&mut state.jobs);
         state.happened.jobs += jobs;
         state.happened.commits.push(began.elapsed());
         Ok(())
     }
 
+    /// What to commit: behind the last record of each partition, with the trail to there.
+    fn places(&self) -> Result<TopicPartitionList, Fault> {
+        let state = &mut *self.state();
+        let mut list = TopicPartitionList::with_capacity(state.consumed.len());
+        for (place, Consumed { first, last }) in &state.consumed {
+            assert!(*first <= last.offset, "a committed offset is behind what was consumed");
+            let trail = state.trails.entry(*place).or_default();
+            trail.take(*last);
+            let mut element = list.add_partition(&self.topics[place.0], place.1);
+            element.set_offset(Offset::Offset(last.offset + 1))?;
+            element.set_metadata(trail.to_string());
+        }
+        Ok(list)
+    }
+
     /// Aborts, and gives back where what it consumed begins.
-    pub(super) fn abort(&self) -> Result<BTreeMap<Partition, (i64, i64)>, Fault> {
+    pub(super) fn abort(&self) -> Result<BTreeMap<Partition, i64>, Fault> {
         if self.state().open {
             // An abort waits for all delivery reports, which only we can take off the queue.
             self.producer.purge(PurgeConfig::default().queue().inflight());
@@ -103,7 +147,8 @@ impl Transaction {
         state.happened.aborts += u64::from(state.open);
         state.open = false;
         state.jobs = 0;
-        Ok(std::mem::take(&mut state.offsets))
+        let consumed = std::mem::take(&mut state.consumed);
+        Ok(consumed.into_iter().map(|(place, of)| (place, of.first)).collect())
     }
 
     /// "Fatal" says nothing by itself; the client knows what made it so.
