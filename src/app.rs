@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::sealed::Sealed;
 use crate::secrets::Secrets;
 use crate::secrets::keys::Keys;
-use crate::{feed, inlets, processor, sender};
+use crate::{feed, inlets, kafka, processor, sender};
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -147,7 +147,12 @@ impl Shared {
         events_ready: Vec<Flag>,
         jobs_ready: Option<Flag>,
     ) -> anyhow::Result<JoinHandle<()>> {
-        let mut rules = feed::follow(&self.config, Arc::clone(&self.metrics), now_millis, self.stop.clone())?;
+        let mut rules = feed::follow(
+            Arc::clone(&self.config),
+            Arc::clone(&self.metrics),
+            now_millis,
+            self.stop.clone(),
+        )?;
         let shared = self.clone();
         Ok(tokio::spawn(async move {
             let first = wait_for_rules(&mut rules, shared.stop.clone()).await;
@@ -180,6 +185,7 @@ impl Shared {
     /// One thread a worker, until all have ended.
     async fn run_workers(self, rules: watch::Receiver<Option<RulesInForce>>, events_ready: Vec<Flag>) {
         let instance = self.instance();
+        let memory = kafka::worker::Memory::default();
         let workers = events_ready.into_iter().enumerate().map(|(number, ready)| {
             let surroundings = processor::Surroundings {
                 config: Arc::clone(&self.config),
@@ -187,6 +193,7 @@ impl Shared {
                 metrics: Arc::clone(&self.metrics),
                 rules: rules.clone(),
                 stop: self.stop.clone(),
+                memory: Arc::clone(&memory),
                 ready,
                 now: now_millis,
                 runtime: tokio::runtime::Handle::current(),

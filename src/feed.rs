@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::kafka::KafkaError;
 use crate::kafka::place::Places;
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
 use crate::metrics::{Metrics, StartedOver};
@@ -25,6 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 type State = Option<Arc<Rules>>;
 
 struct Feed {
+    config: Arc<Config>,
     topic: String,
     metrics: Arc<Metrics>,
     now: fn() -> i64,
@@ -46,7 +48,7 @@ struct Feed {
 
 /// Follows the rules until `stop`.
 pub fn follow(
-    config: &Config,
+    config: Arc<Config>,
     metrics: Arc<Metrics>,
     now: fn() -> i64,
     stop: watch::Receiver<bool>,
@@ -56,8 +58,9 @@ pub fn follow(
         topic: config.topics.rules.clone(),
         metrics,
         now,
-        reader: Reader::assign(config, &config.topics.rules, &[(0, None)], Isolation::Committed)?,
-        places: Places::new(config)?,
+        reader: read(&config)?,
+        places: Places::new(&config)?,
+        config,
         log: RuleLog::default(),
         last: None,
         anew: false,
@@ -139,9 +142,13 @@ impl Feed {
     }
 
     fn start_over(&mut self) {
-        if let Err(error) = self.reader.go_to(&self.topic, 0, 0) {
-            tracing::warn!(%error, kafka.topic = self.topic, "the rules can't be read anew; trying again");
-            return;
+        // A client that knew the old topic may take the new one for an outdated word of it.
+        match read(&self.config) {
+            Ok(reader) => self.reader = reader,
+            Err(error) => {
+                tracing::warn!(%error, kafka.topic = self.topic, "the rules can't be read anew; trying again");
+                return;
+            }
         }
         self.metrics.started_over(StartedOver::Rules);
         tracing::error!(
@@ -180,6 +187,10 @@ impl Feed {
         );
         self.state.send_replace(Some(rules));
     }
+}
+
+fn read(config: &Config) -> Result<Reader, KafkaError> {
+    Reader::assign(config, &config.topics.rules, &[(0, None)], Isolation::Committed)
 }
 
 /// Takes in the cancel mark that a record may carry; says whether it is news.

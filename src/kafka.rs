@@ -6,12 +6,13 @@ use std::time::Duration;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 use rdkafka::metadata::Metadata;
 
 /// A record as the client has it: what the processor's loop reads.
 pub use rdkafka::Message;
+pub use rdkafka::error::KafkaError;
 pub use rdkafka::message::BorrowedMessage;
 
 use crate::config::{self, Config};

@@ -16,6 +16,11 @@ use crate::delivery::{ActionType, OutcomeResult, Provider};
 use crate::lead::{TRIGGERS, trigger_label};
 use crate::reason::Reason;
 
+mod gone;
+
+use gone::Gone;
+pub use gone::StartedOver;
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -54,29 +59,6 @@ pub struct Metrics {
     ready: IntGauge,
 }
 
-/// What was there, and is gone from Kafka.
-#[derive(Debug)]
-struct Gone {
-    events: IntCounter,
-    started_over: IntCounterVec,
-}
-
-impl Gone {
-    fn build(make: &Maker) -> prometheus::Result<Self> {
-        Ok(Self {
-            events: make.counter(
-                "events_lost_total",
-                "Lead events, records of inlets' topics and jobs gone from Kafka before they were read or sent.",
-            )?,
-            started_over: make.counters(
-                "partitions_started_over_total",
-                "Partitions whose records that were read are gone: the topic was made anew or lost its end.",
-                &["topic"],
-            )?,
-        })
-    }
-}
-
 #[derive(Debug)]
 struct Inlets {
     requests: IntCounterVec,
@@ -109,31 +91,6 @@ impl Inlets {
 
 /// Why a lane is frozen; a closed set.
 pub const FROZEN: [&str; 2] = ["throttled", "credential_refused"];
-
-/// The topics in which a place is remembered; a closed set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartedOver {
-    Events,
-    Rules,
-    Jobs,
-    Outcomes,
-    /// The topics that inlets read.
-    Inlets,
-}
-
-impl StartedOver {
-    const ALL: [Self; 5] = [Self::Events, Self::Rules, Self::Jobs, Self::Outcomes, Self::Inlets];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Events => "events",
-            Self::Rules => "rules",
-            Self::Jobs => "jobs",
-            Self::Outcomes => "outcomes",
-            Self::Inlets => "inlets",
-        }
-    }
-}
 
 /// What becomes of what an inlet takes in; a closed set.
 const INLET_RESULTS: [&str; 3] = ["accepted", "dead", "left_out"];

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::delivery::{ActionType, DeliveryJob, Outcome, job_id};
 use crate::kafka::topics::Limits;
-use crate::kafka::worker::{Record, Share, Worker, WriteError, keep_running};
+use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running};
 use crate::kafka::{self, BorrowedMessage, Failure, Fault, Message};
 use crate::lead::decode::{DecodeError, decode};
 use crate::lead::schemas::{SchemaId, Schemas};
@@ -125,6 +125,8 @@ pub struct Surroundings {
     /// The rules in force; taken once per batch. Without any state of them nothing is read.
     pub rules: tokio::sync::watch::Receiver<Option<Arc<Rules>>>,
     pub stop: tokio::sync::watch::Receiver<bool>,
+    /// Shared by all workers.
+    pub memory: Memory,
     /// Set once the group has given the worker its partitions.
     pub ready: Arc<std::sync::atomic::AtomicBool>,
     /// Epoch milliseconds.
@@ -139,7 +141,12 @@ pub fn run(surroundings: &Surroundings, instance: &str, number: usize) -> anyhow
     let share = Share::of_events(&surroundings.config, instance, number);
     let stop = || *surroundings.stop.borrow();
     let work = || {
-        let worker = Worker::connect(&surroundings.config, &share, surroundings.limits.record_max)?;
+        let worker = Worker::connect(
+            &surroundings.config,
+            &share,
+            surroundings.limits.record_max,
+            &surroundings.memory,
+        )?;
         let batches = Batches {
             config: &surroundings.config,
             metrics: &surroundings.metrics,

@@ -35,7 +35,7 @@ mod reload;
 mod report;
 mod write;
 
-use partition::{Leaving, Left, Partition};
+use partition::{Leaving, Left, Partition, join};
 use report::Pace;
 use write::DeadLetter;
 
@@ -106,8 +106,12 @@ struct Loop {
     back: mpsc::UnboundedSender<Back>,
     hosts: HashMap<String, Arc<str>>,
     leaving: Vec<Leaving>,
+    /// What was read last of partitions that went away.
+    left: HashMap<i32, Crumb>,
     generation: u64,
     stopping: bool,
+    /// The group is left to be joined anew.
+    rejoins: bool,
     refused: HashSet<String>,
     failing: HashSet<String>,
     /// Attempts that were answered, and how many of their outcomes Kafka doesn't have yet. They count as
@@ -124,9 +128,8 @@ struct Loop {
 
 /// Runs until told to stop, and then until what is in flight is settled.
 pub async fn run(at: Surroundings) -> anyhow::Result<()> {
-    let (events_in, mut events) = mpsc::channel(1024);
     let (back, mut answers) = mpsc::unbounded_channel();
-    let jobs = Jobs::join(&at.config, events_in)?;
+    let (jobs, mut events) = join(&at.config)?;
     let (mut stop, mut rules) = (at.stop.clone(), at.rules.clone());
     at.metrics.job_age_max(at.config.sender.job_age_max);
     let mut sender = Loop {
@@ -139,8 +142,10 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         back,
         hosts: HashMap::new(),
         leaving: Vec::new(),
+        left: HashMap::new(),
         generation: 0,
         stopping: *stop.borrow(),
+        rejoins: false,
         refused: HashSet::new(),
         failing: HashSet::new(),
         unacknowledged: HashMap::new(),
@@ -168,20 +173,20 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
                 }
             }
             _ = commit.tick() => sender.tick(),
-            event = events.recv() => match event {
-                // The group is left: everything is handed over.
-                Some(Event::Left) | None => break,
-                Some(event) => {
-                    sender.event(event)?;
-                    for _ in 0..EVENTS_AT_ONCE {
-                        let Ok(event) = events.try_recv() else { break };
-                        if matches!(event, Event::Left) {
-                            sender.jobs.join_thread();
-                            return Ok(());
-                        }
-                        sender.event(event)?;
-                    }
+            mut event = events.recv() => for taken in 1.. {
+                match event {
+                    // The group is left: everything is handed over.
+                    Some(Event::Left) | None => match sender.left()? {
+                        Some(again) => events = again,
+                        None => return Ok(()),
+                    },
+                    Some(of_group) => sender.event(of_group)?,
                 }
+                if taken == EVENTS_AT_ONCE {
+                    break;
+                }
+                let Ok(next) = events.try_recv() else { break };
+                event = Some(next);
             },
             Ok(()) = rules.changed() => sender.rules(rules.borrow_and_update().clone()),
             () = tokio::time::sleep(wake.max(Duration::from_millis(1))) => {}
@@ -191,8 +196,6 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
             }
         }
     }
-    sender.jobs.join_thread();
-    Ok(())
 }
 
 /// Jobs that are taken in between two looks at the lanes: few enough not to hold up an answer.
@@ -306,8 +309,7 @@ impl Loop {
                 for partition in &partitions {
                     // Nothing of them starts any more; lost ones have another owner already.
                     if lost {
-                        self.dispatch.disown(*partition);
-                        self.partitions.remove(partition);
+                        self.let_go_of(*partition);
                     } else {
                         self.dispatch.retire(*partition);
                     }

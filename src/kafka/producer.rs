@@ -1,5 +1,6 @@
 //! Writing records one by one, each acknowledged by all in-sync replicas.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,16 +52,21 @@ impl From<KafkaError> for Unwritten {
 }
 
 /// A client whose idempotence failed takes no record any more (a broker that comes back without its last seconds
-/// knows less of it than it does itself); a new one takes its place.
+/// knows less of it than it does itself), and one that knew a topic may not find its successor (new leader epochs
+/// begin at 0 again, and it takes them for outdated ones). A new one takes its place.
 #[derive(Clone)]
 pub struct Producer {
     client: ClientConfig,
     producer: Arc<Mutex<Arc<ThreadedProducer<Acks>>>>,
+    lost: Arc<AtomicBool>,
 }
 
 type OnAck = Box<dyn FnOnce(Result<(i32, i64), Unwritten>) + Send + Sync>;
 
-struct Acks;
+struct Acks {
+    /// A record did not find its topic in time.
+    lost: Arc<AtomicBool>,
+}
 
 impl ClientContext for Acks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -74,14 +80,27 @@ impl ProducerContext for Acks {
     fn delivery(&self, result: &DeliveryResult<'_>, on_ack: Self::DeliveryOpaque) {
         on_ack(match result {
             Ok(message) => Ok((message.partition(), message.offset())),
-            Err((error, _)) => Err(error.clone().into()),
+            Err((error, _)) => {
+                let lost = matches!(
+                    error.rdkafka_error_code(),
+                    Some(
+                        RDKafkaErrorCode::MessageTimedOut
+                            | RDKafkaErrorCode::UnknownTopic
+                            | RDKafkaErrorCode::UnknownPartition
+                            | RDKafkaErrorCode::UnknownTopicOrPartition
+                    )
+                );
+                self.lost.fetch_or(lost, Ordering::Relaxed);
+                Err(error.clone().into())
+            }
         });
     }
 }
 
 impl Producer {
+    /// What Kafka hasn't taken within half a minute is given up, and whoever wrote it is told.
     pub fn new(config: &Config, record_max: usize) -> Result<Self, KafkaError> {
-        Self::with(config, record_max, &[])
+        Self::with(config, record_max, &[("message.timeout.ms", "30000")])
     }
 
     /// For records that somebody waits for: what Kafka hasn't taken within `timeout` is given up, and no
@@ -107,10 +126,12 @@ impl Producer {
         for (name, value) in own {
             client.set(*name, *value);
         }
-        let producer = Arc::new(client.create_with_context(Acks)?);
+        let lost = Arc::new(AtomicBool::new(false));
+        let producer = connect(&client, &lost)?;
         Ok(Self {
             client,
             producer: Arc::new(Mutex::new(producer)),
+            lost,
         })
     }
 
@@ -148,9 +169,14 @@ impl Producer {
         base.payload = record.value;
         base.partition = record.partition;
         let producer = self.producer();
+        if self.lost.swap(false, Ordering::Relaxed) {
+            self.renew(&producer, "a record didn't find its topic in time");
+        }
+        let producer = self.producer();
         producer.send(base).map_err(|(error, base)| {
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-                self.renew(&producer);
+                let why = producer.client().fatal_error().map(|(_, reason)| reason);
+                self.renew(&producer, &why.unwrap_or_default());
             }
             (error.into(), *base.delivery_opaque)
         })
@@ -160,23 +186,19 @@ impl Producer {
         Arc::clone(&self.producer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts a new client in the place of one that failed for good. What waits there is answered with its failure.
-    fn renew(&self, failed: &Arc<ThreadedProducer<Acks>>) {
+    /// Puts a new client in the place of one that came to nothing. What still waits there is given up, and its
+    /// writers are told so.
+    fn renew(&self, failed: &Arc<ThreadedProducer<Acks>>, why: &str) {
         let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&producer, failed) {
             return;
         }
-        let why = failed
-            .client()
-            .fatal_error()
-            .map(|(_, reason)| reason)
-            .unwrap_or_default();
-        match self.client.create_with_context(Acks) {
+        match connect(&self.client, &self.lost) {
             Ok(renewed) => {
-                tracing::warn!(why, "the producer failed for good; a new one takes its place");
-                *producer = Arc::new(renewed);
+                tracing::warn!(why, "a new producer takes the place of one that came to nothing");
+                *producer = renewed;
             }
-            Err(error) => tracing::error!(%error, why, "the producer failed for good, and a new one can't be made"),
+            Err(error) => tracing::error!(%error, why, "a producer came to nothing, and a new one can't be made"),
         }
     }
 
@@ -191,6 +213,11 @@ impl Producer {
     pub fn flush(&self, timeout: Duration) -> bool {
         self.producer().flush(timeout).is_ok()
     }
+}
+
+fn connect(client: &ClientConfig, lost: &Arc<AtomicBool>) -> Result<Arc<ThreadedProducer<Acks>>, KafkaError> {
+    let acks = Acks { lost: Arc::clone(lost) };
+    Ok(Arc::new(client.create_with_context(acks)?))
 }
 
 impl std::fmt::Debug for Producer {

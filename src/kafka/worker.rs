@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -23,9 +23,12 @@ mod assign;
 mod transaction;
 
 use assign::WorkerContext;
-pub use transaction::Happened;
 use transaction::Transaction;
+pub use transaction::{Happened, Memory};
 pub(super) use transaction::{TRANSACTION_TIMEOUT, again};
+
+/// Retention took it, the topic was made anew, or its end is lost.
+const GONE: &str = "the place of a partition is not there any more";
 
 /// What a worker reads, and under which names.
 #[derive(Debug, Clone)]
@@ -82,7 +85,7 @@ pub struct Worker {
 
 impl Worker {
     /// Connects a worker. An open transaction of its predecessor is aborted by that.
-    pub fn connect(config: &Config, share: &Share, record_max: usize) -> Result<Self, Fault> {
+    pub fn connect(config: &Config, share: &Share, record_max: usize, memory: &Memory) -> Result<Self, Fault> {
         let fatal = |error: KafkaError| Fault::Fatal {
             message: error.to_string(),
             fenced: false,
@@ -100,6 +103,7 @@ impl Worker {
             producer,
             topics: share.topics.clone(),
             state: Mutex::default(),
+            memory: Arc::clone(memory),
         });
         let context = WorkerContext {
             transaction: Arc::clone(&transaction),
@@ -126,7 +130,7 @@ impl Worker {
             None => Ok(None),
             Some(Ok(message)) => Ok(Some(message)),
             Some(Err(error)) => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::AutoOffsetReset) => self.place().map(|()| None),
+                Some(RDKafkaErrorCode::AutoOffsetReset) => Err(Fault::Retriable(GONE.to_owned())),
                 Some(RDKafkaErrorCode::Fatal) => Err(error.into()),
                 Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
                     self.tell_missing();
@@ -255,7 +259,7 @@ impl Worker {
                 .fetch_watermarks(topic, partition, Duration::from_millis(500))
                 .ok()?;
             let number = self.transaction.number(topic)?;
-            self.transaction.state().ends.insert((number, partition), high);
+            self.transaction.remembered().ends.insert((number, partition), high);
             let next = match offset {
                 Offset::Offset(next) => next,
                 _ => low,
@@ -284,7 +288,8 @@ impl Worker {
         }
     }
 
-    /// Looks whether what was read before the last look is still there; where it isn't, reading starts over.
+    /// Looks whether what was read before the last look is still there. Where it isn't, the worker has to be built
+    /// anew, with a client that doesn't take the new topic for the old one, and starts from what is committed.
     pub fn look(&self) -> Result<(), Fault> {
         let assigned = self.consumer.assignment().map_err(Fault::from)?;
         let mut looked = false;
@@ -294,9 +299,9 @@ impl Worker {
                 continue;
             };
             let before = {
-                let state = &mut *self.transaction.state();
-                let newest = state.trails.get(&(number, partition)).and_then(Trail::newest);
-                newest.and_then(|newest| state.looked_at.insert((number, partition), newest))
+                let remembered = &mut *self.transaction.remembered();
+                let newest = remembered.trails.get(&(number, partition)).and_then(Trail::newest);
+                newest.and_then(|newest| remembered.looked_at.insert((number, partition), newest))
             };
             let places = &self.consumer.context().places;
             let found = match before {
@@ -305,7 +310,7 @@ impl Worker {
             };
             match found {
                 Ok(None) => looked = true,
-                Ok(Some(_)) => return self.place(),
+                Ok(Some(_)) => return Err(Fault::Retriable(GONE.to_owned())),
                 Err(error) => {
                     tracing::debug!(%error, kafka.topic = topic, "no look at what was read");
                     return Ok(());
@@ -316,23 +321,6 @@ impl Worker {
             self.transaction.state().missing = false;
         }
         Ok(())
-    }
-
-    /// A partition's place is not there any more: all are assigned anew, each from what is committed, and what
-    /// was read since is read again. What we remember ourselves may be of a topic that is gone.
-    fn place(&self) -> Result<(), Fault> {
-        self.transaction.abort()?;
-        let assigned = self.consumer.assignment().map_err(Fault::from)?;
-        let placed = self.consumer.context().placed(&self.consumer, &assigned);
-        // Nobody reads a partition without a place; the worker is built anew and asks again.
-        let placed = placed.map_err(|fault| Fault::Retriable(fault.to_string()))?;
-        match self.consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => {
-                self.consumer.incremental_unassign(&assigned).map_err(Fault::from)?;
-                self.consumer.incremental_assign(&placed).map_err(Fault::from)
-            }
-            _ => self.consumer.assign(&placed).map_err(Fault::from),
-        }
     }
 }
 
@@ -368,8 +356,8 @@ pub fn keep_running(
                 }
             }
             Err(Fault::Retriable(message) | Fault::Abort(message)) => {
-                // The broker is away; the next try waits for it in turn.
-                tracing::warn!(worker = name, message, "the worker waits for the broker");
+                // Mostly the broker is away; the next try waits for it in turn.
+                tracing::warn!(worker = name, message, "the worker is built anew");
                 std::thread::sleep(Duration::from_millis(500));
             }
         }

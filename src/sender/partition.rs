@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
 use super::{AGAIN_AFTER, Back, Loop};
 use crate::config::Config;
 use crate::delivery::Outcome;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
-use crate::kafka::jobs::{CommitMode, Committed};
+use crate::kafka::jobs::{CommitMode, Committed, Event, Jobs};
 use crate::kafka::place::{Anew, Places};
 use crate::kafka::reader::{Isolation, Next, Reader};
 use crate::metrics::StartedOver;
@@ -98,11 +100,12 @@ impl Loop {
     /// Reads the predecessor's outcomes back, beside the loop.
     pub(super) fn recall(&self, partition: i32, generation: u64) {
         let left = self.jobs.committed(partition);
+        let ours = self.left.get(&partition).copied();
         let (config, back, now) = (Arc::clone(&self.at.config), self.back.clone(), (self.at.now)());
         tokio::task::spawn_blocking(move || {
             let recalled = left()
                 .map_err(|error| error.to_string())
-                .and_then(|left| recall(&config, partition, left, now))
+                .and_then(|left| recall(&config, partition, left, ours, now))
                 .map(Box::new);
             if recalled.is_err() {
                 // It is tried again, but not at once.
@@ -133,23 +136,31 @@ impl Loop {
             }
         };
         partition.recalled = true;
+        self.left.remove(&number);
         partition.looked_at = left.trail.newest();
         partition.trail = left.trail.clone();
         let (since, from) = (partition.since, left.recalled.committed);
-        self.tell(number, &left);
+        let started_over = self.tell(number, &left);
         self.dispatch.disown(number);
         self.dispatch.own(number, since, left.recalled, (self.at.now)());
         self.jobs.begin(number, generation, from);
+        if started_over && !self.rejoins {
+            // A client that knew the old topic may take the new one for an outdated word of it.
+            self.rejoins = true;
+            self.at.ready.store(false, std::sync::atomic::Ordering::Relaxed);
+            self.jobs.leave();
+        }
     }
 
-    /// Says what of the past is gone.
-    fn tell(&self, number: i32, left: &Left) {
+    /// Says what of the past is gone, and whether the jobs are started over.
+    fn tell(&self, number: i32, left: &Left) -> bool {
         let (topics, metrics) = (&self.at.config.topics, &self.at.metrics);
         // What we had read and not settled, when it is we who start over.
         let was_ours = self.dispatch.place(number).is_some();
         let gone = left.anew.map_or(left.end, |anew| anew.from);
         let lost = self.dispatch.unsettled(number, gone);
-        if was_ours || left.anew.is_some() {
+        let started_over = was_ours || left.anew.is_some();
+        if started_over {
             metrics.started_over(StartedOver::Jobs);
             metrics.events_lost(lost);
             tracing::error!(
@@ -181,6 +192,7 @@ impl Loop {
                  it is read from its beginning, and jobs whose outcomes are gone are sent again"
             );
         }
+        started_over
     }
 
     /// An outcome is about another job than the one that stands at its place now.
@@ -247,6 +259,27 @@ impl Loop {
         }
     }
 
+    /// A partition is not ours any more.
+    pub(super) fn let_go_of(&mut self, number: i32) {
+        self.dispatch.disown(number);
+        let gone = self.partitions.remove(&number);
+        // Should it come back, we know whether it is the same.
+        if let Some(newest) = gone.and_then(|partition| partition.trail.newest()) {
+            self.left.insert(number, newest);
+        }
+    }
+
+    /// The group is left. Where that was to join it anew, gives what comes from it then.
+    pub(super) fn left(&mut self) -> anyhow::Result<Option<mpsc::Receiver<Event>>> {
+        self.jobs.join_thread();
+        if self.stopping || !std::mem::take(&mut self.rejoins) {
+            return Ok(None);
+        }
+        let (jobs, events) = join(&self.at.config)?;
+        self.jobs = jobs;
+        Ok(Some(events))
+    }
+
     /// Hands over partitions with nothing in flight, or whose time is up.
     pub(super) fn let_go(&mut self) {
         let mut leaving = std::mem::take(&mut self.leaving);
@@ -260,8 +293,7 @@ impl Loop {
             }
             self.commit(CommitMode::Sync, Some(&leaving.partitions));
             for partition in &leaving.partitions {
-                self.partitions.remove(partition);
-                self.dispatch.disown(*partition);
+                self.let_go_of(*partition);
             }
             // The group's thread may have stopped waiting.
             let _waits = leaving.done.send(());
@@ -271,8 +303,15 @@ impl Loop {
     }
 }
 
-/// What a predecessor left of `partition`: whether it is still there, and its outcomes.
-fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Result<Left, String> {
+/// Joins the group; gives what comes from it.
+pub(super) fn join(config: &Config) -> anyhow::Result<(Jobs, mpsc::Receiver<Event>)> {
+    let (events_in, events) = mpsc::channel(1024);
+    Ok((Jobs::join(config, events_in)?, events))
+}
+
+/// What a predecessor left of `partition`: whether it is still there, and its outcomes. `ours` is what we read of
+/// it ourselves, when we had it before.
+fn recall(config: &Config, partition: i32, left: Committed, ours: Option<Crumb>, now: Micros) -> Result<Left, String> {
     let topic = &config.topics.jobs;
     let places = Places::new(config).map_err(|error| error.to_string())?;
     let failed = |error| format!("{topic}: {error}");
@@ -293,6 +332,14 @@ fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Resu
     if let Some(anew) = anew {
         trail.cut(anew.from);
     }
+    // Kafka forgets the offsets of a topic that is deleted; we don't.
+    let ours = ours.filter(|_| anew.is_none());
+    let anew = match ours {
+        Some(crumb) => places
+            .check(topic, partition, crumb.offset + 1, &Trail::of(crumb))
+            .map_err(failed)?,
+        None => anew,
+    };
     let recalled = read_back(config, partition, (committed, outcomes_from), now)?;
     let settled = recalled.settled.iter().filter(|offset| **offset < low).count() as u64;
     Ok(Left {

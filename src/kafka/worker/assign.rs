@@ -10,6 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::place::Places;
 use super::super::{ANSWER_WAIT, Fault};
+use super::GONE;
 use super::transaction::Transaction;
 use crate::config::Start;
 use crate::trail::Trail;
@@ -61,9 +62,9 @@ impl WorkerContext {
         };
         let key = (number, partition);
         let (ours, old_end) = {
-            let state = self.transaction.state();
-            let trail = state.trails.get(&key).cloned().unwrap_or_default();
-            (trail, state.ends.get(&key).copied().unwrap_or_default())
+            let remembered = self.transaction.remembered();
+            let trail = remembered.trails.get(&key).cloned().unwrap_or_default();
+            (trail, remembered.ends.get(&key).copied().unwrap_or_default())
         };
         let position = ours.newest().map(|newest| newest.offset + 1);
         let mut anew = match next {
@@ -83,6 +84,10 @@ impl WorkerContext {
             if next.is_none() {
                 from = anew.map_or(position, |anew| anew.from).max(low);
             }
+        }
+        if anew.is_some() && self.transaction.state().was_assigned {
+            // A client that knew the old topic may take the new one for an outdated word of it.
+            return Err(Fault::Retriable(GONE.to_owned()));
         }
         let read = next.max(position).unwrap_or(low);
         let lost = match anew {
@@ -110,15 +115,16 @@ impl WorkerContext {
             None => {}
         }
         trail.cut(from);
-        let mut state = self.transaction.state();
-        state.happened.lost += lost;
-        state.happened.started_over += u64::from(anew.is_some());
+        let happened = &mut self.transaction.state().happened;
+        happened.lost += lost;
+        happened.started_over += u64::from(anew.is_some());
+        let mut remembered = self.transaction.remembered();
         match trail.newest() {
-            Some(newest) => state.looked_at.insert(key, newest),
-            None => state.looked_at.remove(&key),
+            Some(newest) => remembered.looked_at.insert(key, newest),
+            None => remembered.looked_at.remove(&key),
         };
-        state.trails.insert(key, trail);
-        state.ends.insert(key, high);
+        remembered.trails.insert(key, trail);
+        remembered.ends.insert(key, high);
         Ok(from)
     }
 }
@@ -165,6 +171,7 @@ impl WorkerContext {
         );
         let mut state = self.transaction.state();
         state.assigned = asked.is_ok();
+        state.was_assigned |= list.count() > 0;
         state.missing &= list.count() == 0;
         asked
     }

@@ -1,7 +1,7 @@
 //! The transaction that carries what a worker writes together with the offsets that it consumed.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -44,7 +44,21 @@ pub(super) struct Transaction {
     /// What is consumed in it.
     pub(super) topics: Vec<String>,
     pub(super) state: Mutex<State>,
+    pub(super) memory: Memory,
 }
+
+/// What is known of partitions that were read, shared by all workers of one kind: who is built anew goes on with it.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// What was read of each, which is committed with its offset.
+    pub(super) trails: BTreeMap<Partition, Trail>,
+    /// What was read when the trails were looked at last.
+    pub(super) looked_at: BTreeMap<Partition, Crumb>,
+    /// Where each ended when that was asked last.
+    pub(super) ends: BTreeMap<Partition, i64>,
+}
+
+pub type Memory = Arc<Mutex<Remembered>>;
 
 /// A partition: its topic's place among the worker's, and its number.
 pub(super) type Partition = (usize, i32);
@@ -54,15 +68,11 @@ pub(super) struct State {
     pub(super) open: bool,
     pub(super) jobs: u64,
     pub(super) consumed: BTreeMap<Partition, Consumed>,
-    /// What was read of each partition, which is committed with its offset.
-    pub(super) trails: BTreeMap<Partition, Trail>,
-    /// What was read when the trails were looked at last.
-    pub(super) looked_at: BTreeMap<Partition, Crumb>,
-    /// Where partitions ended when that was asked last.
-    pub(super) ends: BTreeMap<Partition, i64>,
     pub(super) fault: Option<Fault>,
     pub(super) happened: Happened,
     pub(super) assigned: bool,
+    /// The client has had partitions before.
+    pub(super) was_assigned: bool,
     /// A topic isn't there.
     pub(super) missing: bool,
 }
@@ -80,6 +90,10 @@ impl State {
 impl Transaction {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A topic's place among the worker's.
@@ -122,11 +136,11 @@ impl Transaction {
 
     /// What to commit: behind the last record of each partition, with the trail to there.
     fn places(&self) -> Result<TopicPartitionList, Fault> {
-        let state = &mut *self.state();
+        let (state, mut remembered) = (self.state(), self.remembered());
         let mut list = TopicPartitionList::with_capacity(state.consumed.len());
         for (place, Consumed { first, last }) in &state.consumed {
             assert!(*first <= last.offset, "a committed offset is behind what was consumed");
-            let trail = state.trails.entry(*place).or_default();
+            let trail = remembered.trails.entry(*place).or_default();
             trail.take(*last);
             let mut element = list.add_partition(&self.topics[place.0], place.1);
             element.set_offset(Offset::Offset(last.offset + 1))?;
