@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::sealed::Sealed;
 use crate::secrets::Secrets;
 use crate::secrets::keys::Keys;
-use crate::{feed, inlets, kafka, processor, sender};
+use crate::{feed, http_client, inlets, kafka, processor, sender};
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -66,6 +66,9 @@ pub async fn run(
         .await
         .with_context(|| format!("admin.listen: {} can't be listened on", config.admin.listen))?;
     tracing::info!(listen = %listener.local_addr()?, roles = ?roles, "leadlane {} starts", env!("CARGO_PKG_VERSION"));
+    for name in http_client::unused_variables() {
+        tracing::warn!("{name} is not used: plain http goes without a proxy; set HTTPS_PROXY for https");
+    }
     let mut readiness = Readiness::default();
     let has = |role| roles.contains(&role);
     // The processor matches by them; the sender reads in them what is cancelled.
@@ -247,7 +250,7 @@ impl Shared {
         tokio::spawn(introduce(Arc::clone(&destinations), Arc::clone(&rules.borrow())));
         let surroundings = sender::Surroundings {
             destinations,
-            producer: Producer::new(&self.config, self.limits.record_max)?,
+            producer: Producer::within(&self.config, &self.limits)?,
             config: Arc::clone(&self.config),
             metrics: Arc::clone(&self.metrics),
             rules,

@@ -2,6 +2,7 @@
 //!
 //! What becomes of a record is for a [`Step`] to say. The processor's workers and the inlets' run on this.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,9 +15,18 @@ use crate::kafka::worker::Worker;
 use crate::kafka::{BorrowedMessage, Fault, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::{Lags, Metrics, StartedOver};
-use crate::registry::{Lookup, Registry};
+use crate::registry::Registry;
+use crate::registry::doubts::Doubts;
 use crate::trail::{self, Crumb};
 
+mod look_up;
+mod recovery;
+
+use recovery::{Place, Recovery};
+
+/// A stop is seen so soon while a batch waits.
+const STOP_SEEN_WITHIN: Duration = Duration::from_millis(200);
+/// How often it is looked whether what was read is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What becomes of records.
@@ -31,6 +41,8 @@ pub trait Step {
 
     /// Writes what becomes of a record. The id of a schema that has to be looked up first is given
     /// before anything is written, which can't be taken back; the record then comes again.
+    ///
+    /// Only a framing that [`crate::lead::decode::lacks`] sees may need a schema.
     fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault>;
 }
 
@@ -51,25 +63,35 @@ pub struct Batches<'b> {
     pub topics: StartedOver,
 }
 
-/// A schema that has to be looked up, and the record that needs it: partition and offset.
-type Unknown = (SchemaId, (i32, i64));
-
 struct Loop<'b> {
     at: Batches<'b>,
+    /// Records that were read and not taken: one whose schema is looked up, and what was read ahead of it.
+    held: VecDeque<BorrowedMessage<'b>>,
+    doubts: Doubts,
     lag_at: Instant,
     look_at: Instant,
     lags: Lags,
+    recovery: Recovery,
+    /// The records of the batch.
+    batch: Vec<Place>,
 }
 
 impl Batches<'_> {
     /// Reads, writes and commits until it is told to stop.
     pub fn run(self, schemas: &mut Schemas, step: &mut impl Step) -> Result<(), Fault> {
+        if self.registry.is_none() {
+            schemas.without_registry();
+        }
         let lags = Lags::new(self.metrics);
         let work = Loop {
             at: self,
+            held: VecDeque::new(),
+            doubts: Doubts::default(),
             lag_at: Instant::now(),
             look_at: Instant::now(),
             lags,
+            recovery: Recovery::default(),
+            batch: Vec::new(),
         };
         let ready = work.at.ready;
         let done = work.run(schemas, step);
@@ -79,20 +101,38 @@ impl Batches<'_> {
     }
 }
 
-impl Loop<'_> {
+impl<'b> Loop<'b> {
     fn run(mut self, schemas: &mut Schemas, step: &mut impl Step) -> Result<(), Fault> {
         loop {
             self.wait_until_it_may_go(step)?;
+            schemas.at(Instant::now());
             let batch = self
                 .batch(schemas, step)
-                .and_then(|asked| self.at.worker.commit().map(|()| asked));
+                .and_then(|lacks| self.at.worker.commit().map(|()| lacks));
             self.report();
+            if batch.is_ok() {
+                self.recovery.committed(&self.batch);
+            }
             match batch {
                 Ok(_) if *self.at.stop.borrow() => return Ok(()),
-                Ok(None) => self.look()?,
-                Ok(Some(unknown)) => self.look_up(unknown, schemas)?,
+                Ok(false) => self.look()?,
+                Ok(true) => self.look_up(schemas)?,
                 Err(Fault::Abort(message)) => {
                     tracing::warn!(message, "the transaction is aborted and its records are read again");
+                    self.let_go()?;
+                    self.at.worker.abort()?;
+                    self.wait()?;
+                }
+                Err(Fault::Refused { message, write }) => {
+                    self.recovery.refused(&self.batch, write);
+                    let next = self.recovery.batch_max(self.batch.len());
+                    tracing::warn!(
+                        message,
+                        records = self.batch.len(),
+                        next,
+                        "the transaction is aborted and fewer of its records are read again"
+                    );
+                    self.let_go()?;
                     self.at.worker.abort()?;
                 }
                 Err(fault) => return Err(fault),
@@ -101,20 +141,42 @@ impl Loop<'_> {
     }
 
     /// Reads nothing as long as that is so; rebalances go on.
-    fn wait_until_it_may_go(&self, step: &impl Step) -> Result<(), Fault> {
+    fn wait_until_it_may_go(&mut self, step: &impl Step) -> Result<(), Fault> {
         if step.may_go() {
             return Ok(());
         }
-        let stop = || *self.at.stop.borrow();
-        self.at.worker.wait_for(stop, || step.may_go().then_some(())).map(drop)
+        while !*self.at.stop.borrow() && !step.may_go() {
+            self.idle(STOP_SEEN_WITHIN)?;
+        }
+        self.at.worker.pause(false)
     }
 
-    /// Reads and writes until the commit is due. Ends early at a record whose schema is not known.
-    fn batch(&self, schemas: &Schemas, step: &mut impl Step) -> Result<Option<Unknown>, Fault> {
+    /// Waits before what no record is to blame for is tried again.
+    fn wait(&mut self) -> Result<(), Fault> {
+        let until = Instant::now() + self.recovery.in_vain();
+        while !*self.at.stop.borrow() && Instant::now() < until {
+            self.idle(until.saturating_duration_since(Instant::now()).min(STOP_SEEN_WITHIN))?;
+        }
+        self.at.worker.pause(false)
+    }
+
+    /// Fetches nothing for so long, and polls to stay in the group. What was fetched already is held.
+    fn idle(&mut self, wait: Duration) -> Result<(), Fault> {
+        // Each time anew: a rebalance may have brought partitions that aren't paused.
+        self.at.worker.pause(true)?;
+        if let Some(message) = self.poll(wait)? {
+            self.held.push_back(message);
+        }
+        Ok(())
+    }
+
+    /// Reads and writes until the commit is due. Ends early, with true, at a record whose schema is not known.
+    fn batch(&mut self, schemas: &Schemas, step: &mut impl Step) -> Result<bool, Fault> {
         let (worker, settings) = (self.at.worker, &self.at.config.processor);
         step.begin();
+        self.batch.clear();
         let mut due: Option<Instant> = None;
-        for _ in 0..settings.batch_events_max {
+        for _ in 0..self.recovery.batch_max(settings.batch_events_max) {
             // While idle, a short wait keeps the stop, and what the batch began with, fresh.
             let wait = due.map_or(Duration::from_millis(100), |due| {
                 due.saturating_duration_since(Instant::now())
@@ -122,51 +184,65 @@ impl Loop<'_> {
             if wait.is_zero() {
                 break;
             }
-            let Some(message) = worker.poll(wait)? else {
+            let Some(message) = self.next(wait)? else {
                 self.at.ready.store(worker.is_assigned(), Ordering::Relaxed);
                 break;
             };
             due.get_or_insert_with(|| Instant::now() + settings.commit_interval);
             let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+            let place = (topic.to_owned(), partition, offset);
+            if self.recovery.is_single() {
+                worker.one_by_one(self.recovery.refused_of(&place));
+            }
+            self.batch.push(place);
+            worker.takes(topic, partition, offset);
+            if step.take(&message, schemas)?.is_err() {
+                self.batch.pop();
+                self.held.push_front(message);
+                return Ok(true);
+            }
             let timestamp = message.timestamp().to_millis().unwrap_or_default();
             let sum = trail::sum(timestamp, message.key(), message.payload());
-            if let Err(id) = step.take(&message, schemas)? {
-                worker.rewind(topic, partition, offset)?;
-                return Ok(Some((id, (partition, offset))));
-            }
             worker.consumed(topic, partition, Crumb { offset, sum });
         }
-        Ok(None)
+        Ok(false)
     }
 
-    /// Asks the registry for a schema until it answers. Fetching pauses meanwhile, so that polling
-    /// keeps us in the group; a record that a rebalance takes from us is asked for by its next owner.
-    fn look_up(&mut self, (id, place): Unknown, schemas: &mut Schemas) -> Result<(), Fault> {
-        let Some(registry) = self.at.registry else {
-            schemas.deny(id, "no schema registry is configured; set schema_registry.url");
-            return Ok(());
-        };
-        let (stop, worker) = (self.at.stop, self.at.worker);
-        let ask = || {
-            let asked = self.at.runtime.block_on(registry.schema(id));
-            if let Err(error) = &asked {
-                tracing::warn!(
-                    schema = %id,
-                    kafka.partition = place.0,
-                    kafka.offset = place.1,
-                    %error,
-                    "{} wait for the schema registry",
-                    self.at.what
-                );
-                self.report();
-            }
-            asked.ok()
-        };
-        match worker.wait_for(|| *stop.borrow(), ask)? {
-            Some(Lookup::Schema { text, references }) => schemas.learn(id, &text, &references),
-            Some(Lookup::Denied(detail)) => schemas.deny(id, detail),
-            None => {}
+    /// The next record: what is held first.
+    fn next(&mut self, wait: Duration) -> Result<Option<BorrowedMessage<'b>>, Fault> {
+        match self.held.pop_front() {
+            Some(held) => Ok(Some(held)),
+            None => self.poll(wait),
         }
+    }
+
+    /// Reads one record more. Those held of a partition that went away are dropped: they are read again.
+    fn poll(&mut self, wait: Duration) -> Result<Option<BorrowedMessage<'b>>, Fault> {
+        let worker = self.at.worker;
+        let polled = worker.poll(wait)?;
+        let revoked = worker.take_revoked();
+        if !revoked.is_empty() {
+            let is_gone = |held: &BorrowedMessage<'_>| {
+                let mut gone = revoked.iter();
+                gone.any(|(topic, partition)| held.topic() == topic && held.partition() == *partition)
+            };
+            self.held.retain(|held| !is_gone(held));
+        }
+        Ok(polled)
+    }
+
+    /// Gives back what is held, to be read again.
+    fn let_go(&mut self) -> Result<(), Fault> {
+        let mut sought: Vec<(&str, i32)> = Vec::new();
+        for held in &self.held {
+            let partition = (held.topic(), held.partition());
+            // The first of a partition is its lowest.
+            if !sought.contains(&partition) {
+                self.at.worker.rewind(held.topic(), held.partition(), held.offset())?;
+                sought.push(partition);
+            }
+        }
+        self.held.clear();
         Ok(())
     }
 
@@ -190,7 +266,12 @@ impl Loop<'_> {
         }
         if self.lag_at.elapsed() >= Duration::from_secs(5) {
             self.lag_at = Instant::now();
-            self.lags.tell(worker.lag());
+            let mut lags = worker.lag();
+            for (topic, partition, lag) in &mut lags {
+                let of_it = |held: &&BorrowedMessage<'_>| held.topic() == topic && held.partition() == *partition;
+                *lag += i64::try_from(self.held.iter().filter(of_it).count()).unwrap_or_default();
+            }
+            self.lags.tell(lags);
         }
     }
 }

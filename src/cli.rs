@@ -22,6 +22,7 @@ mod dead_letters;
 mod deliveries;
 mod events;
 mod lanes;
+mod logging;
 mod look;
 mod rules;
 mod secrets;
@@ -136,6 +137,9 @@ impl CliError {
 
 /// Runs the command. `stop` becomes true when the process is asked to end.
 pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
+    if let Err(error) = forbid_core_dumps() {
+        eprintln!("leadlane: core dumps can't be switched off ({error}); a crash may write secrets to the disk");
+    }
     let config = Config::load(cli.config.as_deref()).map_err(|error| CliError::Invalid(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -151,11 +155,12 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
             .block_on(crate::demo::run(config, options, stop))
             .map_err(CliError::from),
         Command::Run { roles } => {
-            start_logging(&config)?;
+            logging::start(&config)?;
+            config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
             runtime.block_on(serve(config, &roles, stop))
         }
         Command::Sandbox { listen } => {
-            start_logging(&config)?;
+            logging::start(&config)?;
             runtime.block_on(sandbox(listen, stop))
         }
         Command::Topics(command) => runtime.block_on(topics(&config, &command, cli.json)),
@@ -166,6 +171,10 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         Command::Deliveries(command) => deliveries::run(look, &command),
         Command::DeadLetters(command) => dead_letters::run(look, &command),
         Command::Config(ConfigCommand::Check) => {
+            config
+                .warnings()
+                .iter()
+                .for_each(|warning| eprintln!("warning: {warning}"));
             let json = config.to_json();
             let text = if cli.json {
                 json.to_string()
@@ -231,20 +240,15 @@ async fn topics(config: &Config, command: &Topics, json: bool) -> Result<(), Cli
     }
 }
 
-/// Logs go to stderr, so that stdout stays for data.
-fn start_logging(config: &Config) -> Result<(), CliError> {
-    use crate::config::LogFormat;
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
-        .map_err(|error| CliError::Invalid(format!("log.level: {error}; write error, warn, info, debug or trace")))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match config.log.format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init(),
-    }
+/// A core file would have every secret in it, and so would what a debugger of the same user reads.
+fn forbid_core_dumps() -> std::io::Result<()> {
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Core, none)?;
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     Ok(())
 }
 
@@ -296,4 +300,18 @@ fn read_input(file: &std::path::Path) -> Result<Vec<u8>, CliError> {
         std::fs::read(file)
     };
     bytes.map_err(|error| CliError::Invalid(format!("{}: {error}", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn no_core_is_dumped() {
+        use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+        forbid_core_dumps().unwrap();
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+    }
 }

@@ -17,12 +17,19 @@ use crate::inlet::{Inlet, Source};
 use crate::secrets::keys::PublicKey;
 use crate::secrets::{Secret, SecretRef};
 
+mod address;
 mod check;
 mod default;
 mod form;
+mod properties;
+mod refusal;
+mod tree;
 
-pub use check::safe_url;
+pub use address::{Address, safe_url};
 use form::{bytes, duration};
+pub use properties::Properties;
+use refusal::{plain_key, unknown_key};
+use tree::{VARIABLES, drop_nulls, keep_texts, nulls, overlay, variables};
 
 /// Where the file is looked for when `--config` isn't given.
 pub const DEFAULT_FILE: &str = "config/leadlane.yaml";
@@ -59,10 +66,6 @@ pub struct Kafka {
     pub producer_properties: Properties,
 }
 
-/// librdkafka properties; what may be a secret is masked when printed.
-#[derive(Clone, Default)]
-pub struct Properties(pub BTreeMap<String, String>);
-
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Topics {
@@ -77,7 +80,7 @@ pub struct Topics {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SchemaRegistry {
-    pub url: Option<String>,
+    pub url: Option<Address>,
     pub username: Option<String>,
     pub password: Option<Secret>,
 }
@@ -141,7 +144,7 @@ pub struct Retry {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Slack {
-    pub api_url: String,
+    pub api_url: Address,
     pub channel_rate: Rate,
     pub workspace_rate: Rate,
     pub webhook_rate: Rate,
@@ -168,7 +171,7 @@ pub struct Clevertap {
     #[serde(with = "duration")]
     pub batch_wait: Duration,
     /// In place of the regions' hosts, for accounts without an `api_url` of their own.
-    pub api_url: Option<String>,
+    pub api_url: Option<Address>,
     pub accounts: BTreeMap<String, Account>,
 }
 
@@ -182,7 +185,7 @@ pub struct Account {
     #[serde(default = "account_concurrency")]
     pub concurrency: usize,
     #[serde(default)]
-    pub api_url: Option<String>,
+    pub api_url: Option<Address>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -199,6 +202,7 @@ pub struct Secrets {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
+    #[serde(with = "form::address")]
     pub listen: SocketAddr,
     pub tokens: Vec<Secret>,
 }
@@ -214,6 +218,7 @@ pub struct Metrics {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InletServer {
+    #[serde(with = "form::address")]
     pub listen: SocketAddr,
     /// A request's body, inflated.
     #[serde(with = "bytes")]
@@ -242,6 +247,8 @@ pub enum LogFormat {
 pub enum ConfigError {
     #[error("{file}: can't be read: {source}; create it, or leave --config out for the built-in defaults")]
     Unreadable { file: String, source: std::io::Error },
+    #[error("{0}: is no UTF-8 text; set it again as text, or unset it")]
+    Variable(String),
     #[error("{file}: {message}")]
     Syntax { file: String, message: String },
     #[error("{place}: {key}: {message}")]
@@ -267,7 +274,7 @@ impl Config {
         let place = file.map_or("the built-in configuration".to_owned(), |file| {
             file.display().to_string()
         });
-        Self::parse(&place, &text, std::env::vars())
+        Self::parse(&place, &text, variables()?)
     }
 
     /// The configuration that `text` (YAML) and `variables` make together.
@@ -296,19 +303,26 @@ impl Config {
                 ));
             }
         };
+        let without_value = nulls(&root);
         drop_nulls(&mut root);
+        keep_texts(&mut root);
         // The file alone first, so that an error in it isn't blamed on a variable.
         read(place, &root)?;
         let mut place = place.to_owned();
         for (name, value) in variables {
-            if let Some(path) = name.strip_prefix("LEADLANE__") {
+            if let Some(path) = name.strip_prefix(VARIABLES) {
                 overlay(&mut root, &name, path, &value)?;
+                keep_texts(&mut root);
                 read(&name, &root)?;
                 place = format!("{place} with the variables LEADLANE__*");
             }
         }
         let config = read(&place, &root)?;
-        check::check(&config).map_err(|(key, message)| ConfigError::Invalid { place, key, message })?;
+        let refused = check::sections(&config, &root)
+            .and_then(|()| check::unknown_nulls(&config, &without_value))
+            .and_then(|()| check::open_secrets(&root))
+            .and_then(|()| check::check(&config));
+        refused.map_err(|(key, message)| ConfigError::Invalid { place, key, message })?;
         Ok(config)
     }
 
@@ -333,6 +347,11 @@ impl Config {
             }
         }
         topics
+    }
+
+    /// What is allowed and still better not so, such as a certificate that isn't checked; each names its key.
+    pub fn warnings(&self) -> Vec<String> {
+        check::warnings(self)
     }
 
     /// The effective configuration as YAML-compatible JSON, secrets masked.
@@ -372,65 +391,13 @@ fn account_concurrency() -> usize {
 
 fn read(place: &str, root: &Value) -> Result<Config, ConfigError> {
     serde_path_to_error::deserialize(root).map_err(|error| {
-        let key = error.path().to_string();
+        let (key, message) = refusal::told(&error.path().to_string(), &error.inner().to_string());
         ConfigError::Invalid {
             place: place.to_owned(),
             key,
-            message: error.into_inner().to_string(),
+            message,
         }
     })
-}
-
-/// `key: null` (or a section with nothing in it) means the default.
-fn drop_nulls(value: &mut Value) {
-    if let Value::Object(map) = value {
-        map.retain(|_, value| !value.is_null());
-        map.values_mut().for_each(drop_nulls);
-    }
-}
-
-fn overlay(root: &mut Value, variable: &str, path: &str, text: &str) -> Result<(), ConfigError> {
-    let invalid = |message: String| ConfigError::Invalid {
-        place: variable.to_owned(),
-        key: path.to_lowercase(),
-        message,
-    };
-    let value = match crate::yaml::documents(text) {
-        // A text such as `host:9092,host:9093` or `a: b` is only a map where it is written as one.
-        Ok(mut documents) if documents.len() == 1 => match documents.remove(0).value {
-            Value::Object(_) if !text.trim_start().starts_with('{') => Value::String(text.to_owned()),
-            value => value,
-        },
-        _ => Value::String(text.to_owned()),
-    };
-    let names: Vec<String> = path.split("__").map(str::to_lowercase).collect();
-    if names.iter().any(String::is_empty) {
-        return Err(invalid("name the key as LEADLANE__SECTION__KEY".into()));
-    }
-    let mut at = root;
-    for (depth, name) in names.iter().enumerate() {
-        let map = match at {
-            Value::Object(map) => map,
-            _ => return Err(invalid(format!("{} is no section", names[..depth].join(".")))),
-        };
-        // librdkafka's names have dots, which a variable's name can't have.
-        let in_properties = depth == 2 && names[0] == "kafka" && names[1].ends_with("properties");
-        let name = if in_properties {
-            name.replace('_', ".")
-        } else {
-            name.clone()
-        };
-        if depth + 1 == names.len() {
-            if value.is_null() {
-                map.remove(&name);
-            } else {
-                map.insert(name, value);
-            }
-            return Ok(());
-        }
-        at = map.entry(name).or_insert_with(|| Value::Object(serde_json::Map::new()));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

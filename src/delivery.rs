@@ -5,6 +5,7 @@
 //! module decides when a job may start: [`lane`] keeps order, [`limit`] keeps rates, and
 //! [`dispatch`] puts the two together. All of it is pure: `now` is an argument.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use apache_avro::Schema;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::reason::Reason;
+use crate::rules::one_spelling;
 
 pub mod backlog;
 pub mod clevertap;
@@ -244,7 +246,11 @@ impl DeliveryJob {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        JOB.decode(bytes)
+        let mut job: Self = JOB.decode(bytes)?;
+        if let Cow::Owned(credential) = one_spelling(&job.credential) {
+            job.credential = credential;
+        }
+        Ok(job)
     }
 
     /// An outcome of this job; attempt and provider's answer are the caller's to add.
@@ -273,7 +279,56 @@ impl DeliveryJob {
     }
 }
 
+/// How much of an outcome is written, where its topic doesn't take all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    Whole,
+    ShortWords,
+    NoWords,
+    /// Only what says which job it is of and how that ended.
+    Ids,
+}
+
+impl Cut {
+    pub const ALL: [Self; 4] = [Self::Whole, Self::ShortWords, Self::NoWords, Self::Ids];
+
+    /// The next that is shorter.
+    pub fn shorter(self) -> Option<Self> {
+        match self {
+            Self::Whole => Some(Self::ShortWords),
+            Self::ShortWords => Some(Self::NoWords),
+            Self::NoWords => Some(Self::Ids),
+            Self::Ids => None,
+        }
+    }
+}
+
+/// What is left of words that are cut short, in characters.
+const SHORT_WORDS: usize = 100;
+/// What is left of a text that is no id of ours, in characters.
+const SHORT_TEXT: usize = 64;
+
 impl Outcome {
+    /// The outcome as far as it is written.
+    pub fn cut(&self, cut: Cut) -> Cow<'_, Self> {
+        if cut == Cut::Whole {
+            return Cow::Borrowed(self);
+        }
+        let start = |text: &str, most| text.chars().take(most).collect::<String>();
+        let mut short = self.clone();
+        short.words = match cut {
+            Cut::ShortWords => self.words.as_deref().map(|words| start(words, SHORT_WORDS)),
+            _ => None,
+        };
+        if cut == Cut::Ids {
+            (short.message_id, short.thread_ts) = (None, None);
+            for text in [&mut short.lead_id, &mut short.lane, &mut short.event_id] {
+                *text = start(text, SHORT_TEXT);
+            }
+        }
+        Cow::Owned(short)
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         OUTCOME.encode(self)
     }
@@ -378,6 +433,26 @@ pub(crate) mod tests {
             outcome.job_offset = Some(1 << 40);
             assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
         }
+    }
+
+    #[test]
+    fn an_outcome_that_is_cut_keeps_its_job_and_how_that_ended() {
+        let mut outcome = job().outcome(OutcomeResult::Sent, 5);
+        let long = "é".repeat(100_000);
+        outcome.words = Some(long.clone());
+        (outcome.message_id, outcome.thread_ts) = (Some(long.clone()), Some(long.clone()));
+        (outcome.lead_id, outcome.lane) = (long.clone(), long);
+        let mut sizes = Vec::new();
+        for cut in Cut::ALL {
+            let bytes = outcome.cut(cut).encode();
+            let read = Outcome::decode(&bytes).unwrap();
+            assert_eq!((&read.job_id, read.result), (&outcome.job_id, OutcomeResult::Sent));
+            sizes.push(bytes.len());
+        }
+        assert!(sizes.is_sorted_by(|larger, smaller| larger > smaller), "{sizes:?}");
+        assert!(sizes[3] < 512, "{sizes:?}");
+        assert_eq!(Cut::Whole.shorter(), Some(Cut::ShortWords));
+        assert_eq!(Cut::Ids.shorter(), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::config::{Account, Config};
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
-use crate::rules::Rule;
+use crate::rules::{Rule, SecretName};
 use crate::sandbox::{Sandbox, Settings};
 use crate::secrets::SecretRef;
 
@@ -190,7 +190,7 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
     config.admin.listen = ([127, 0, 0, 1], 0).into();
     // The limits that the sandbox has, too: what is shown doesn't hang on anyone's own.
     config.slack = crate::config::Slack {
-        api_url: format!("http://{sandbox}/api"),
+        api_url: format!("http://{sandbox}/api").into(),
         webhook_hosts: vec![sandbox.to_owned()],
         ..crate::config::Slack::default()
     };
@@ -203,9 +203,9 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
     let account = Account {
         region: "sandbox".to_owned(),
         account_id: "ACME".to_owned(),
-        passcode: SecretRef::Secret("acme-passcode".to_owned()),
+        passcode: SecretRef::Secret(SecretName::new("acme-passcode").expect("it is a name")),
         concurrency: 3,
-        api_url: Some(format!("http://{sandbox}")),
+        api_url: Some(format!("http://{sandbox}").into()),
     };
     config.clevertap.accounts = [("acme".to_owned(), account)].into();
     inlets::open(&mut config)?;

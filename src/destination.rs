@@ -5,7 +5,8 @@
 //! out of whatever a provider answers.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
@@ -15,20 +16,20 @@ use reqwest::{Client, Response, Url};
 use crate::config::{self, Config};
 use crate::delivery::dispatch::{Answer, Attempt, Request, Verdict};
 use crate::delivery::{ActionType, DeliveryJob};
+use crate::http_client::{self, ClientError};
 use crate::reason::Reason;
 use crate::secrets::{Secret, SecretError, Secrets};
-use crate::template::truncate;
 
 pub mod clevertap;
 mod introduce;
 pub mod slack;
+mod words;
 
 use introduce::{Checked, Introduced};
+use words::Hidden;
 
 /// An answer's body is read up to here, and as far beyond as what it may echo is long.
 const BODY_MAX: usize = 1024 * 1024;
-/// The provider's words in an outcome are cut to so many characters.
-const WORDS_MAX: usize = 500;
 /// A longer `Retry-After` means no more to us: every job is a dead letter by then.
 const RETRY_AFTER_MAX: f64 = 365.0 * 86_400.0;
 /// A `Retry-After` from here on is kept to as any other, and logged.
@@ -45,6 +46,8 @@ pub struct Destinations {
     introduced: Arc<Introduced>,
     webhook_hosts: Vec<String>,
     clevertap: config::Clevertap,
+    /// By credential, where its requests go.
+    hosts: Mutex<HashMap<String, Arc<str>>>,
 }
 
 /// A request that got no answer, or one that could not be made.
@@ -71,38 +74,42 @@ struct Reply {
 }
 
 impl Destinations {
-    pub fn new(config: &Config, secrets: Secrets) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .timeout(config.sender.request_timeout)
-            // Its own, so that a host that can't be reached is told from one that doesn't answer.
-            .connect_timeout(config.sender.request_timeout / 2)
-            // A redirect could carry a token to another host.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("leadlane/", env!("CARGO_PKG_VERSION")))
-            .tcp_nodelay(true)
-            .build()?;
+    pub fn new(config: &Config, secrets: Secrets) -> Result<Self, ClientError> {
         Ok(Self {
-            client,
+            client: http_client::client(config.sender.request_timeout)?,
             secrets,
             slack_api: config.slack.api_url.trim_end_matches('/').to_owned(),
             joins: config.slack.join,
             introduced: Arc::default(),
             webhook_hosts: config.slack.webhook_hosts.clone(),
             clevertap: config.clevertap.clone(),
+            hosts: Mutex::default(),
         })
     }
 
-    /// The host that a job's requests go to; a limit of requests in flight rests on it.
+    /// The host that a job's requests go to; a limit of requests in flight rests on it. Empty where it isn't known: a
+    /// webhook's URL is a secret, which nobody reads for this, so that its host shows with its first request.
     pub fn host(&self, job: &DeliveryJob) -> Arc<str> {
+        if let Some(host) = self.hosts().get(&job.credential) {
+            return Arc::clone(host);
+        }
         let url = match job.action {
             ActionType::SlackMessage => Url::parse(&self.slack_api).ok(),
-            ActionType::SlackWebhook => self.webhook(job).ok().map(|(url, _)| url),
+            ActionType::SlackWebhook => None,
             _ => self.account(job).ok().map(|(_, url)| url),
         };
-        let host = url
-            .as_ref()
-            .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
-        host.unwrap_or_default().into()
+        url.map(|url| self.keep_host(job, &url)).unwrap_or_default()
+    }
+
+    fn keep_host(&self, job: &DeliveryJob, url: &Url) -> Arc<str> {
+        let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
+        let host: Arc<str> = format!("{host}:{}", port.unwrap_or_default()).into();
+        self.hosts().insert(job.credential.clone(), Arc::clone(&host));
+        host
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<String, Arc<str>>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the attempt's one request and gives an answer for each of its jobs. The first message
@@ -148,10 +155,13 @@ impl Destinations {
         let channel = attempt.channel.as_deref();
         let body = match slack::message_body(&job.body, channel, attempt.thread_ts.as_deref()) {
             Ok(body) => body,
-            Err(error) => return rejected(format!("the job's body is no JSON object: {error}")),
+            // The parser's own words quote what it found.
+            Err(_) => return rejected("the job's body is no JSON object".to_owned()),
         };
         match self.slack_call(job, "chat.postMessage", body).await {
-            Ok((reply, token)) => slack::message_answer(&reply, channel.unwrap_or(&job.destination), &[token]),
+            Ok((reply, token)) => {
+                slack::message_answer(&reply, channel.unwrap_or(&job.destination), hidden(&[token], job))
+            }
             Err(failure) => failure.into(),
         }
     }
@@ -160,7 +170,7 @@ impl Destinations {
     async fn join(&self, job: &DeliveryJob) -> Answer {
         let body = serde_json::json!({"channel": job.destination}).to_string();
         match self.slack_call(job, "conversations.join", body).await {
-            Ok((reply, token)) => slack::join_answer(&reply, &[token]),
+            Ok((reply, token)) => slack::join_answer(&reply, hidden(&[token], job)),
             Err(failure) => repeatable(failure.into()),
         }
     }
@@ -169,7 +179,7 @@ impl Destinations {
     async fn open(&self, job: &DeliveryJob) -> Answer {
         let body = serde_json::json!({"users": job.destination}).to_string();
         match self.slack_call(job, "conversations.open", body).await {
-            Ok((reply, token)) => slack::open_answer(&reply, &[token]),
+            Ok((reply, token)) => slack::open_answer(&reply, hidden(&[token], job)),
             Err(failure) => repeatable(failure.into()),
         }
     }
@@ -177,30 +187,31 @@ impl Destinations {
     /// Asks whether the token works; that does nothing, so asking again is always safe.
     async fn probe(&self, job: &DeliveryJob) -> Answer {
         match self.slack_call(job, "auth.test", "{}".to_owned()).await {
-            Ok((reply, token)) => slack::probe_answer(&reply, &[token]),
+            Ok((reply, token)) => slack::probe_answer(&reply, hidden(&[token], job)),
             Err(failure) => repeatable(failure.into()),
         }
     }
 
     async fn slack_call(&self, job: &DeliveryJob, method: &str, body: String) -> Result<(Reply, Secret), Failure> {
-        let token = in_header(self.secret_of(job)?, &job.credential)?;
+        let token = in_header(self.secret_of(job).await?, &job.credential)?;
         let reply = call(&self.client, &self.slack_api, method, &token, body).await?;
         Ok((reply, token))
     }
 
     async fn post(&self, job: &DeliveryJob) -> Answer {
-        let (url, secret) = match self.webhook(job) {
+        let (url, secret) = match self.webhook(job).await {
             Ok(found) => found,
             Err(failure) => return failure.into(),
         };
-        let path = Secret::new(url.path());
+        let mut secrets = within(&url);
+        secrets.push(secret);
         let request = self
             .client
             .post(url)
             .header("content-type", "application/json")
             .body(job.body.clone());
         match reply(request.send().await, BODY_MAX).await {
-            Ok(reply) => slack::webhook_answer(&reply, &[secret, path]),
+            Ok(reply) => slack::webhook_answer(&reply, hidden(&secrets, job)),
             Err(failure) => failure.into(),
         }
     }
@@ -214,14 +225,15 @@ impl Destinations {
     async fn upload_all(&self, jobs: &[Arc<DeliveryJob>]) -> Vec<Answer> {
         let all = |failure: Failure| vec![Answer::from(failure); jobs.len()];
         let Some(job) = jobs.first() else { return Vec::new() };
-        let found = self.account(job).and_then(|(account, url)| {
+        let found = async {
+            let (account, url) = self.account(job)?;
             let passcode = match job.sealed {
-                Some(_) => self.secret_of(job),
-                None => self.secrets.find(&account.passcode).map_err(Failure::from),
-            }?;
+                Some(_) => self.secret_of(job).await?,
+                None => self.secrets.find(&account.passcode).await?,
+            };
             Ok((account, url, in_header(passcode, &job.credential)?))
-        });
-        let (account, url, passcode) = match found {
+        };
+        let (account, url, passcode) = match found.await {
             Ok(found) => found,
             Err(failure) => return all(failure),
         };
@@ -242,18 +254,8 @@ impl Destinations {
         }
     }
 
-    /// The secret's name is the credential's, behind its kind.
-    fn secret(&self, credential: &str, sealed: Option<&str>) -> Result<Secret, Failure> {
-        let (_, name) = credential.split_once(':').unwrap_or_default();
-        let secret = match sealed {
-            Some(sealed) => self.secrets.open_as(name, sealed),
-            None => self.secrets.reveal(name),
-        };
-        secret.map_err(Failure::from)
-    }
-
-    fn secret_of(&self, job: &DeliveryJob) -> Result<Secret, Failure> {
-        self.secret(&job.credential, job.sealed.as_deref())
+    async fn secret_of(&self, job: &DeliveryJob) -> Result<Secret, Failure> {
+        secret(&self.secrets, &job.credential, job.sealed.as_deref()).await
     }
 
     /// The job's account, and where its records are uploaded to.
@@ -275,8 +277,8 @@ impl Destinations {
         Ok((account, url))
     }
 
-    fn webhook(&self, job: &DeliveryJob) -> Result<(Url, Secret), Failure> {
-        let secret = self.secret_of(job)?;
+    async fn webhook(&self, job: &DeliveryJob) -> Result<(Url, Secret), Failure> {
+        let secret = self.secret_of(job).await?;
         let refused = |why: &str| Failure::Credential(format!("the webhook URL in secret {} {why}", job.credential));
         let url = config::safe_url(secret.reveal().trim()).map_err(|why| refused(&why))?;
         let host = url.host_str().unwrap_or_default();
@@ -285,8 +287,19 @@ impl Destinations {
         if !self.webhook_hosts.iter().any(allowed) {
             return Err(refused("has a host that is not in slack.webhook_hosts"));
         }
+        self.keep_host(job, &url);
         Ok((url, secret))
     }
+}
+
+/// The secret of a credential. Its name is the credential's, behind its kind.
+async fn secret(secrets: &Secrets, credential: &str, sealed: Option<&str>) -> Result<Secret, Failure> {
+    let (_, name) = credential.split_once(':').unwrap_or_default();
+    let secret = match sealed {
+        Some(sealed) => secrets.open_as(name, sealed),
+        None => secrets.reveal(name).await,
+    };
+    secret.map_err(Failure::from)
 }
 
 /// Calls a method of Slack's Web API.
@@ -421,11 +434,11 @@ fn repeatable(mut answer: Answer) -> Answer {
 }
 
 impl Reply {
-    fn answer(&self, verdict: Verdict, words: &str, secrets: &[Secret]) -> Answer {
+    fn answer(&self, verdict: Verdict, words: &str, hidden: Hidden<'_>) -> Answer {
         Answer {
             verdict,
             status: Some(self.status),
-            words: masked(words, secrets),
+            words: hidden.words(words),
             message_id: None,
             channel: None,
         }
@@ -438,13 +451,24 @@ impl Reply {
     }
 }
 
-/// A provider's words, secrets masked, cut to a readable length and to one line.
-fn masked(words: &str, secrets: &[Secret]) -> String {
-    let masked = secrets
-        .iter()
-        .filter(|secret| secret.reveal().len() > 3)
-        .fold(words.to_owned(), |words, secret| words.replace(secret.reveal(), "***"));
-    truncate(&masked.split_whitespace().collect::<Vec<_>>().join(" "), WORDS_MAX)
+/// What an answer to a request of `job` may repeat.
+fn hidden<'h>(secrets: &'h [Secret], job: &'h DeliveryJob) -> Hidden<'h> {
+    Hidden {
+        secrets,
+        body: &job.body,
+    }
+}
+
+/// What is secret in a webhook's URL, beside the whole: its path, the last step of that, which alone opens it, and what
+/// is asked.
+fn within(url: &Url) -> Vec<Secret> {
+    let path = url.path().trim_matches('/');
+    let last = path.rsplit('/').next();
+    [Some(path), last, url.query()]
+        .into_iter()
+        .flatten()
+        .map(Secret::new)
+        .collect()
 }
 
 /// The message will never be taken.

@@ -6,25 +6,31 @@ use std::time::Duration;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+pub use rdkafka::error::KafkaError;
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::message::{Header, Headers, OwnedHeaders};
 use rdkafka::metadata::Metadata;
 
 /// A record as the client has it: what the processor's loop reads.
 pub use rdkafka::Message;
-pub use rdkafka::error::KafkaError;
 pub use rdkafka::message::BorrowedMessage;
 
 use crate::config::{self, Config};
 
+mod headers;
 pub mod jobs;
+mod letter;
 pub mod place;
 pub mod producer;
 pub mod reader;
 pub mod scan;
 pub mod together;
 pub mod topics;
+mod words;
 pub mod worker;
+
+pub(crate) use headers::{header, headers, is_traceparent};
+pub(crate) use letter::{Failure, Form, Letter};
+use words::Words;
 
 /// How long a question to the brokers may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -40,6 +46,20 @@ pub(crate) fn session_timeout(kafka: &config::Kafka) -> Duration {
         .map_or(SESSION_TIMEOUT, Duration::from_millis)
 }
 
+/// The largest record that is handed to Kafka, in bytes before compression: a request of this size is still one
+/// that a broker reads. What a topic takes is less, but counts what is compressed, so that the broker has to say.
+pub(crate) const RECORD_MAX: usize = 64_000_000;
+
+/// Whether the broker refuses the record itself, for its size or its content, and would refuse it again. Whatever
+/// else it says is about the topic, the cluster or us, and passes.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge | Code::InvalidRecord
+    )
+}
+
 /// What a Kafka error asks for.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fault {
@@ -49,6 +69,16 @@ pub enum Fault {
     /// The transaction has to be aborted and its events read again.
     #[error("{0}")]
     Abort(String),
+    /// The transaction has to be aborted, and not be tried again as it was: Kafka refuses a record in it for its
+    /// size or its content. `write` says which, where each was waited for.
+    #[error("{message}")]
+    Refused {
+        message: String,
+        write: Option<worker::Write>,
+    },
+    /// No client can be made of the configuration.
+    #[error("the Kafka client can't be made: {0}; check kafka.properties, consumer_properties and producer_properties")]
+    Unusable(String),
     /// The client can't go on; a new one may.
     #[error("{message}")]
     Fatal { message: String, fenced: bool },
@@ -79,10 +109,18 @@ impl From<KafkaError> for Fault {
 /// Brings librdkafka's own words to our log, and remembers the last of its errors.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
+    words: Words,
     last_error: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
 }
 
 impl Context {
+    fn of(kafka: &config::Kafka) -> Self {
+        Self {
+            words: Words::of(kafka),
+            last_error: Arc::default(),
+        }
+    }
+
     fn last_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -90,29 +128,19 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        self.words.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(code) = error.rdkafka_error_code() {
-            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason.to_owned()));
-        }
+        let reason = self.words.masked(reason);
         tracing::debug!(kafka.error = %error, kafka.reason = reason, "kafka client error");
+        if let Some(code) = error.rdkafka_error_code() {
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason));
+        }
     }
 }
 
 impl ConsumerContext for Context {}
-
-fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::error!(facility, "kafka client: {message}");
-        }
-        // A broker that is away says so once per connection; that is a recovered oddity.
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(facility, "kafka client: {message}"),
-        _ => tracing::debug!(facility, "kafka client: {message}"),
-    }
-}
 
 /// The properties of every client.
 fn client(kafka: &config::Kafka) -> ClientConfig {
@@ -174,9 +202,10 @@ fn producer(kafka: &config::Kafka) -> ClientConfig {
 
 /// Asks the brokers for their metadata; the error says in one message what is wrong.
 pub(crate) fn metadata(config: &Config, topic: Option<&str>) -> Result<Metadata, String> {
-    let context = Context::default();
-    let consumer: BaseConsumer<Context> = consumer(&config.kafka, &config.kafka.group, 1024)
-        .create_with_context(context.clone())
+    let context = Context::of(&config.kafka);
+    let client = consumer(&config.kafka, &config.kafka.group, 1024);
+    let consumer: BaseConsumer<Context> = Words::of(&config.kafka)
+        .create(&client, context.clone())
         .map_err(|error| format!("the Kafka client can't be made: {error}; check kafka.properties"))?;
     let brokers = &config.kafka.brokers;
     for _ in 0..10 {
@@ -198,63 +227,4 @@ pub(crate) fn metadata(config: &Config, topic: Option<&str>) -> Result<Metadata,
     Err(format!(
         "no broker answers at {brokers}{reason}; check kafka.brokers and kafka.properties, and that Kafka runs"
     ))
-}
-
-/// A header's text, if it is there and is text.
-pub(crate) fn header<'m, H: Headers>(headers: Option<&'m H>, name: &str) -> Option<&'m str> {
-    let headers = headers?;
-    let value = headers.iter().find(|header| header.key == name)?.value?;
-    std::str::from_utf8(value).ok()
-}
-
-/// What is told beside a record that can go no further, the same whoever writes the dead letter.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Failure<'f> {
-    pub(crate) reason: &'f str,
-    pub(crate) detail: &'f str,
-    /// Where the record is from: a topic, or an inlet.
-    pub(crate) source: &'f str,
-    /// Its partition and offset there, where it has them.
-    pub(crate) place: Option<(i32, i64)>,
-    pub(crate) at: jiff::Timestamp,
-}
-
-impl Failure<'_> {
-    /// The headers of the dead letter, `known` after those that each has.
-    pub(crate) fn headers<'a>(&self, known: impl IntoIterator<Item = (&'a str, &'a str)>) -> OwnedHeaders {
-        let place = self
-            .place
-            .map(|(partition, offset)| (partition.to_string(), offset.to_string()));
-        let place = place.as_ref().map(|(partition, offset)| {
-            [
-                ("source-partition", partition.as_str()),
-                ("source-offset", offset.as_str()),
-            ]
-        });
-        let failed_at = self.at.to_string();
-        let told = [
-            ("reason", self.reason),
-            ("detail", self.detail),
-            ("source-topic", self.source),
-        ];
-        let told = told
-            .into_iter()
-            .chain(place.into_iter().flatten())
-            .chain([("failed-at", failed_at.as_str())]);
-        more(headers(told), known)
-    }
-}
-
-/// Headers from (name, text) pairs.
-pub(crate) fn headers<'h>(pairs: impl IntoIterator<Item = (&'h str, &'h str)>) -> OwnedHeaders {
-    more(OwnedHeaders::new_with_capacity(8), pairs)
-}
-
-fn more<'h>(headers: OwnedHeaders, pairs: impl IntoIterator<Item = (&'h str, &'h str)>) -> OwnedHeaders {
-    pairs.into_iter().fold(headers, |headers, (key, value)| {
-        headers.insert(Header {
-            key,
-            value: Some(value),
-        })
-    })
 }

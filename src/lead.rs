@@ -56,7 +56,7 @@ pub struct LeadEvent<'a> {
     pub consumer: Option<Consumer<'a>>,
     pub call: Option<Call<'a>>,
     /// The product's own lead fields, in the order they came.
-    pub fields: Vec<(Text<'a>, Option<Text<'a>>)>,
+    pub fields: Fields<'a>,
     /// The inlet that took the event in, if one did.
     pub inlet: Option<Text<'a>>,
     /// What that inlet received.
@@ -95,6 +95,61 @@ pub struct Call<'a> {
     pub billable_seconds: Option<i64>,
     pub answered: Option<bool>,
     pub recording_url: Option<Text<'a>>,
+}
+
+/// The product's own lead fields. A record may have tens of thousands, and every rule may ask for one: they are found by
+/// name in steps that don't grow with their number.
+#[derive(Debug, Clone, Default)]
+pub struct Fields<'a> {
+    entries: Vec<(Text<'a>, Option<Text<'a>>)>,
+    /// The entries' places, by name and then by place; made when there are many and one is asked for.
+    by_name: OnceCell<Box<[usize]>>,
+}
+
+impl<'a> Fields<'a> {
+    /// Up to so many are looked through.
+    const FEW: usize = 16;
+
+    /// The value of the field `name`; of one that is given twice the last.
+    fn get(&self, name: &str) -> Option<&str> {
+        let entries = &self.entries;
+        let found = if entries.len() <= Self::FEW {
+            entries.iter().rfind(|(known, _)| *known == name)
+        } else {
+            let by_name = self.by_name.get_or_init(|| {
+                let mut places: Box<[usize]> = (0..entries.len()).collect();
+                places.sort_by(|a, b| entries[*a].0.cmp(&entries[*b].0));
+                places
+            });
+            let behind = by_name.partition_point(|place| *entries[*place].0 <= *name);
+            let last = behind.checked_sub(1).map(|last| &entries[by_name[last]]);
+            last.filter(|(known, _)| *known == name)
+        };
+        found.and_then(|(_, value)| value.as_deref())
+    }
+}
+
+impl<'a> From<Vec<(Text<'a>, Option<Text<'a>>)>> for Fields<'a> {
+    fn from(entries: Vec<(Text<'a>, Option<Text<'a>>)>) -> Self {
+        Self {
+            entries,
+            by_name: OnceCell::new(),
+        }
+    }
+}
+
+impl<'a> std::ops::Deref for Fields<'a> {
+    type Target = [(Text<'a>, Option<Text<'a>>)];
+
+    fn deref(&self) -> &Self::Target {
+        &self.entries
+    }
+}
+
+impl PartialEq for Fields<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
 }
 
 /// The JSON object an inlet received: kept as text, parsed when a path first asks.
@@ -298,13 +353,7 @@ impl LeadEvent<'_> {
                     .collect();
                 Some(Value::Json(Cow::Owned(serde_json::Value::Object(object))))
             }
-            [Step::Name(wanted)] => self
-                .fields
-                .iter()
-                // Of a name given twice the last value counts, as it does in the object above.
-                .rfind(|(name, _)| *name == **wanted)
-                .and_then(|(_, value)| value.as_deref())
-                .map(Value::of_text),
+            [Step::Name(wanted)] => self.fields.get(wanted).map(Value::of_text),
             _ => None,
         }
     }

@@ -27,9 +27,9 @@
 //!
 //! # The modules, in reading order
 //!
-//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`] and [`path`], [`rules`], [`template`] and
-//!   [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
-//! - What adapters are set up with: [`config`], [`secrets`].
+//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`],
+//!   [`text`] and [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
+//! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - [`batches`], which reads and commits for the loops that write in transactions.
 //! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`], [`inlets`].
@@ -71,8 +71,10 @@ pub mod delivery;
 pub mod demo;
 pub mod destination;
 pub mod feed;
+pub mod http_client;
 pub mod inlet;
 pub mod inlets;
+pub mod json;
 pub mod kafka;
 pub mod lead;
 pub mod metrics;
@@ -86,5 +88,6 @@ pub mod sealed;
 pub mod secrets;
 pub mod sender;
 pub mod template;
+pub mod text;
 pub mod trail;
 pub mod yaml;

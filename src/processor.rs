@@ -9,10 +9,10 @@ use std::sync::Arc;
 use crate::batches::{Batches, Step};
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
-use crate::delivery::{ActionType, DeliveryJob, Outcome, job_id};
+use crate::delivery::{ActionType, Cut, DeliveryJob, Outcome, job_id};
 use crate::kafka::topics::Limits;
-use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running};
-use crate::kafka::{self, BorrowedMessage, Failure, Fault, Message};
+use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running, takes_nothing};
+use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
 use crate::lead::decode::{DecodeError, decode};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::{Metrics, StartedOver};
@@ -141,12 +141,7 @@ pub fn run(surroundings: &Surroundings, instance: &str, number: usize) -> anyhow
     let share = Share::of_events(&surroundings.config, instance, number);
     let stop = || *surroundings.stop.borrow();
     let work = || {
-        let worker = Worker::connect(
-            &surroundings.config,
-            &share,
-            surroundings.limits.record_max,
-            &surroundings.memory,
-        )?;
+        let worker = Worker::connect(&surroundings.config, &share, &surroundings.limits, &surroundings.memory)?;
         let batches = Batches {
             config: &surroundings.config,
             metrics: &surroundings.metrics,
@@ -271,13 +266,7 @@ impl<'l> Events<'l> {
             value: Some(&value),
             headers: kafka::headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace)))),
         };
-        // What a record adds to its value: key, headers, framing.
-        let written = if value.len() + 1024 > self.at.limits.job_max {
-            Err(WriteError::TooLarge)
-        } else {
-            self.worker.write(&record)
-        };
-        match written {
+        match self.worker.write(&record) {
             Ok(()) => {
                 self.worker.wrote_job();
                 Ok(())
@@ -308,14 +297,23 @@ impl<'l> Events<'l> {
             ("rule-id", &outcome.rule_id),
             ("job-id", &outcome.job_id),
         ];
-        let value = outcome.encode();
         self.at.metrics.settled(action.provider(), outcome.result);
-        self.put(&Record {
-            topic: &self.at.config.topics.outcomes,
-            key: outcome.job_id.as_bytes(),
-            value: Some(&value),
-            headers: kafka::headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace)))),
-        })
+        let topic = &self.at.config.topics.outcomes;
+        for cut in Cut::ALL {
+            let value = outcome.cut(cut).encode();
+            let written = self.worker.write(&Record {
+                topic,
+                key: outcome.job_id.as_bytes(),
+                value: Some(&value),
+                headers: kafka::headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace)))),
+            });
+            match written {
+                Ok(()) => return Ok(()),
+                Err(WriteError::Fault(fault)) => return Err(fault),
+                Err(WriteError::TooLarge) => {}
+            }
+        }
+        Err(takes_nothing(topic))
     }
 
     fn dead_letter<M: Message>(&self, message: &M, source: Source<'_>, dead: &Dead) -> Result<(), Fault> {
@@ -339,39 +337,23 @@ impl<'l> Events<'l> {
             .zip(rule_id)
             .map(|(event, rule)| job_id(event, rule).to_string());
         let traceparent = kafka::header(message.headers(), "traceparent");
-        let failure = Failure {
-            reason: reason.as_str(),
-            detail,
-            source: source.topic,
-            place: Some((source.partition, source.offset)),
-            at: jiff::Timestamp::from_millisecond((self.at.now)()).unwrap_or_default(),
-        };
         let known = [
             ("event-id", event_id),
             ("rule-id", rule_id),
             ("job-id", job_id.as_deref()),
             ("traceparent", traceparent),
         ];
-        let known = known.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        self.put(&Record {
-            topic: &self.at.config.topics.dead_letters,
+        self.worker.write_letter(&Letter {
             key: message.key().unwrap_or_default(),
             value: message.payload(),
-            headers: failure.headers(known),
-        })
-    }
-
-    fn put(&self, record: &Record<'_>) -> Result<(), Fault> {
-        self.worker.write(record).map_err(|error| match error {
-            WriteError::Fault(fault) => fault,
-            // `topics check` holds this room free, so it takes someone who shrank the topic.
-            WriteError::TooLarge => Fault::Fatal {
-                message: format!(
-                    "a record is too large for {}; raise its max.message.bytes",
-                    record.topic
-                ),
-                fenced: false,
+            failure: Failure {
+                reason: reason.as_str(),
+                detail,
+                source: source.topic,
+                place: Some((source.partition, source.offset)),
+                at: jiff::Timestamp::from_millisecond((self.at.now)()).unwrap_or_default(),
             },
+            known: &known,
         })
     }
 }

@@ -2,22 +2,37 @@
 //!
 //! The answer is one of three kinds. A schema, with those it refers to; a denial, which makes the events under that id
 //! dead letters; or an error, which is the registry's trouble and not the event's: the caller waits and asks again.
+//! [`doubts`] says when an error is about the id after all.
+//!
+//! The registry is as foreign as what it is asked for. A look-up has one deadline for all of its requests, their heads
+//! and bodies, reads no more than [`ANSWER_MAX`] bytes, and follows no redirect.
 
-use crate::config::SchemaRegistry;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use crate::config::SchemaRegistry;
+use crate::http_client::{self, ClientError};
 use crate::lead::schemas::SchemaId;
+
+pub mod doubts;
 
 /// More than this a schema doesn't refer to, directly or not.
 const REFERENCES_MAX: usize = 64;
-/// A registry that hangs is as good as one that is down; the caller asks again.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The deadline of one look-up, with all that the schema refers to. A registry that hangs or drips is as good as one
+/// that is down; the caller asks again.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The bytes that all answers of one look-up have together.
+const ANSWER_MAX: usize = 1024 * 1024;
+/// So many look-ups run at a time.
+const AT_ONCE: usize = 16;
+/// So many characters of a subject's name are shown.
+const SUBJECT_SHOWN: usize = 200;
 
 /// A schema registry.
 #[derive(Clone)]
@@ -42,25 +57,27 @@ pub enum Lookup {
 pub enum RegistryError {
     #[error("schema_registry.url is no http or https address")]
     Url,
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error("the schema registry can't be reached, check schema_registry.url: {0}")]
     Unreachable(#[source] reqwest::Error),
+    #[error("the schema registry gave no whole answer within {} s", LOOK_UP_TIMEOUT.as_secs())]
+    TimedOut,
     #[error("the schema registry refuses our credentials, check schema_registry.username and password ({0})")]
     Unauthorized(StatusCode),
     #[error("the schema registry answers {0}")]
     Status(StatusCode),
-    #[error("the schema registry's answer can't be read, check that schema_registry.url is one: {0}")]
-    Unreadable(#[source] reqwest::Error),
+    #[error("the schema registry's answer is larger than {ANSWER_MAX} bytes")]
+    TooLarge,
+    #[error("the schema registry's answer can't be read, check that schema_registry.url is one: no schema in it")]
+    Unreadable,
 }
 
 impl Registry {
     /// The configured registry, if there is one.
     pub fn of(config: &SchemaRegistry) -> Result<Option<Self>, RegistryError> {
         let Some(url) = &config.url else { return Ok(None) };
-        let client = Client::builder()
-            .timeout(std::time::Duration::from_secs(5))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(RegistryError::Unreachable)?;
+        let client = http_client::client(LOOK_UP_TIMEOUT)?;
         let password = config.password.as_ref().map(|password| password.reveal().to_owned());
         Self::new(url, config.username.clone(), password, client).map(Some)
     }
@@ -92,21 +109,47 @@ impl Registry {
 
     /// Looks a schema up.
     pub async fn schema(&self, id: SchemaId) -> Result<Lookup, RegistryError> {
+        let found = tokio::time::timeout(LOOK_UP_TIMEOUT, self.found(id)).await;
+        found.unwrap_or(Err(RegistryError::TimedOut))
+    }
+
+    /// Looks several up, a few at a time, and gives each answer to `take` as it comes. It ends within two deadlines of a
+    /// single one: what the first leaves no time for isn't asked.
+    pub async fn schemas(&self, ids: &[SchemaId], mut take: impl FnMut(SchemaId, Result<Lookup, RegistryError>)) {
+        let (started, mut asking) = (Instant::now(), JoinSet::new());
+        for &id in ids {
+            if asking.len() >= AT_ONCE
+                && let Some(Ok((id, answer))) = asking.join_next().await
+            {
+                take(id, answer);
+            }
+            if started.elapsed() >= LOOK_UP_TIMEOUT {
+                break;
+            }
+            let registry = self.clone();
+            asking.spawn(async move { (id, registry.schema(id).await) });
+        }
+        while let Some(answered) = asking.join_next().await {
+            if let Ok((id, answer)) = answered {
+                take(id, answer);
+            }
+        }
+    }
+
+    async fn found(&self, id: SchemaId) -> Result<Lookup, RegistryError> {
         let kind = match id {
             SchemaId::Id(_) => "ids",
             SchemaId::Guid(_) => "guids",
         };
-        let Some(registered) = self.get::<Registered>(&["schemas", kind, &id.to_string()]).await? else {
-            return Ok(Lookup::Denied("the schema registry doesn't know it".into()));
-        };
-        if let Some(denied) = registered.denied() {
-            return Ok(Lookup::Denied(denied));
+        let mut room = ANSWER_MAX;
+        match self.get(&["schemas", kind, &id.to_string()], &mut room).await? {
+            Got::Schema(registered) => self.with_references(registered, room).await,
+            Got::Denied(denied) => Ok(Lookup::Denied(denied)),
         }
-        self.with_references(registered).await
     }
 
     /// Fetches what `schema` refers to, and what that refers to.
-    async fn with_references(&self, schema: Registered) -> Result<Lookup, RegistryError> {
+    async fn with_references(&self, schema: Registered, mut room: usize) -> Result<Lookup, RegistryError> {
         let mut waiting = VecDeque::from(schema.references);
         let mut asked: Vec<(String, i64)> = Vec::new();
         let mut references = Vec::new();
@@ -122,18 +165,19 @@ impl Registry {
             }
             let (subject, version) = &reference;
             let path = ["subjects", subject, "versions", &version.to_string()];
-            let Some(found) = self.get::<Registered>(&path).await? else {
-                return Ok(Lookup::Denied(format!(
-                    "it refers to {subject} version {version}, which isn't there"
-                )));
-            };
-            if let Some(denied) = found.denied() {
-                return Ok(Lookup::Denied(format!(
-                    "it refers to {subject} version {version}: {denied}"
-                )));
+            match self.get(&path, &mut room).await? {
+                Got::Schema(found) => {
+                    references.push(found.schema);
+                    waiting.extend(found.references);
+                }
+                // A subject's name is the registry's to choose; what stands in a dead letter is bounded.
+                Got::Denied(why) => {
+                    let subject: String = subject.chars().take(SUBJECT_SHOWN).collect();
+                    return Ok(Lookup::Denied(format!(
+                        "it refers to {subject} version {version}: {why}"
+                    )));
+                }
             }
-            references.push(found.schema);
-            waiting.extend(found.references);
             asked.push(reference);
         }
         Ok(Lookup::Schema {
@@ -142,8 +186,8 @@ impl Registry {
         })
     }
 
-    /// `None` where the registry says that there is nothing.
-    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Option<T>, RegistryError> {
+    /// Asks for one schema; its answer takes up `room`.
+    async fn get(&self, path: &[&str], room: &mut usize) -> Result<Got, RegistryError> {
         let mut url = self.url.clone();
         url.path_segments_mut()
             .map_err(|()| RegistryError::Url)?
@@ -152,25 +196,38 @@ impl Registry {
         let mut request = self
             .client
             .get(url)
-            .timeout(REQUEST_TIMEOUT)
             .header("accept", "application/vnd.schemaregistry.v1+json, application/json");
         if let Some(username) = &self.username {
             request = request.basic_auth(username, self.password.as_ref());
         }
         // Errors lose the URL: it may hold a password.
-        let answer = request
-            .send()
-            .await
-            .map_err(|error| RegistryError::Unreachable(error.without_url()))?;
+        let unreachable = |error: reqwest::Error| RegistryError::Unreachable(error.without_url());
+        let mut answer = request.send().await.map_err(unreachable)?;
         match answer.status() {
-            StatusCode::NOT_FOUND => Ok(None),
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(RegistryError::Unauthorized(status)),
-            status if !status.is_success() => Err(RegistryError::Status(status)),
-            _ => match answer.json().await {
-                Ok(read) => Ok(Some(read)),
-                Err(error) => Err(RegistryError::Unreadable(error.without_url())),
-            },
+            status if status.is_success() => {}
+            StatusCode::NOT_FOUND => return Ok(Got::Denied("the schema registry doesn't know it".into())),
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                return Err(RegistryError::Unauthorized(status));
+            }
+            // It is about us and about now, not about the id.
+            status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
+                return Err(RegistryError::Status(status));
+            }
+            status if status.is_client_error() => {
+                return Ok(Got::Denied(format!("the schema registry refuses it ({status})")));
+            }
+            status => return Err(RegistryError::Status(status)),
         }
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+            *room = room.checked_sub(chunk.len()).ok_or(RegistryError::TooLarge)?;
+            body.extend_from_slice(&chunk);
+        }
+        let registered: Registered = serde_json::from_slice(&body).map_err(|_| RegistryError::Unreadable)?;
+        Ok(match registered.denied() {
+            Some(denied) => Got::Denied(denied.into()),
+            None => Got::Schema(registered),
+        })
     }
 }
 
@@ -179,6 +236,13 @@ impl fmt::Debug for Registry {
         let host = self.url.host_str().unwrap_or_default();
         f.debug_struct("Registry").field("host", &host).finish_non_exhaustive()
     }
+}
+
+/// What one question gives.
+enum Got {
+    Schema(Registered),
+    /// There is none, or none that we read: says why.
+    Denied(String),
 }
 
 /// A schema as the registry answers it.
@@ -193,12 +257,12 @@ struct Registered {
 }
 
 impl Registered {
-    fn denied(&self) -> Option<String> {
+    fn denied(&self) -> Option<&'static str> {
         match self.schema_type.as_deref() {
             None | Some("AVRO") => None,
-            Some("JSON") => Some("it is a JSON schema, lead events take Avro".into()),
-            Some("PROTOBUF") => Some("it is a Protobuf schema, lead events take Avro".into()),
-            Some(_) => Some("it is of an unknown type, lead events take Avro".into()),
+            Some("JSON") => Some("it is a JSON schema, lead events take Avro"),
+            Some("PROTOBUF") => Some("it is a Protobuf schema, lead events take Avro"),
+            Some(_) => Some("it is of an unknown type, lead events take Avro"),
         }
     }
 }

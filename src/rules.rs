@@ -21,7 +21,9 @@ use rust_decimal::Decimal;
 use crate::lead::{Entity, LeadEvent, Lookup};
 use crate::template::{OnMissing, Template};
 use condition::{Comparison, Condition};
-pub use credential::{Account, Secret, SecretName};
+pub(crate) use read::field::is_open_secret;
+
+pub use credential::{Account, Secret, SecretName, one_spelling};
 
 pub mod check;
 pub mod clevertap;

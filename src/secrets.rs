@@ -2,26 +2,40 @@
 //!
 //! `{secret: NAME}` is the file `secrets.dir/NAME`, or the variable `LEADLANE_SECRET_<NAME>` (upper
 //! case, `-` as `_`). `{sealed: "..."}` is opened with the private keys of a file ([`keys`]). A
-//! [`Secret`] prints as `***` wherever it is printed.
+//! [`Secret`] prints as `***` wherever it is printed, and its memory is wiped when it is dropped.
+//!
+//! Values are read anew each time, so that a rotated file is taken up by itself, on threads of their own: the volume
+//! that they are on may hang, which must hold up nobody but who needs the secret.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
 
+use crate::rules::SecretName;
 use crate::sealed::{Sealed, SealedError};
 use keys::{Keys, OpenError};
 
 pub mod keys;
+mod look_up;
+
+/// So long a secret is waited for; a volume that takes longer hangs.
+const READ_WAIT: Duration = Duration::from_secs(2);
+/// So many reads may hang at once, each with a thread of its own.
+const READS_MAX: usize = 64;
 
 /// A value that must not be seen: `Debug` and serialization show `***`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
+        Self(Zeroizing::new(value.into()))
     }
 
     /// The value itself, for the one place that sends it.
@@ -45,8 +59,8 @@ impl Serialize for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::String(text) => Ok(Self(text)),
-            number @ serde_json::Value::Number(_) => Ok(Self(number.to_string())),
+            serde_json::Value::String(text) => Ok(Self::new(text)),
+            number @ serde_json::Value::Number(_) => Ok(Self::new(number.to_string())),
             // serde's own message would quote what stands there.
             _ => Err(serde::de::Error::custom("must be a text")),
         }
@@ -57,7 +71,7 @@ impl<'de> Deserialize<'de> for Secret {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretRef {
-    Secret(String),
+    Secret(SecretName),
     Sealed(Sealed),
 }
 
@@ -74,10 +88,10 @@ impl<'de> Deserialize<'de> for SecretRef {
                 .map(Self::Sealed)
                 .map_err(|error| serde::de::Error::custom(wrong(error)));
         }
-        match only("secret") {
-            Some(name) if valid_name(name) => Ok(Self::Secret(name.to_owned())),
+        match only("secret").and_then(SecretName::new) {
+            Some(name) => Ok(Self::Secret(name)),
             // The value may be the secret itself, so it is never quoted.
-            _ => Err(serde::de::Error::custom(
+            None => Err(serde::de::Error::custom(
                 "must be {secret: NAME}; put the value into the file NAME in secrets.dir, or into the variable \
                  LEADLANE_SECRET_<NAME>; or seal it with leadlane secrets seal and write {sealed: \"...\"}",
             )),
@@ -85,22 +99,19 @@ impl<'de> Deserialize<'de> for SecretRef {
     }
 }
 
-/// Names are file names and parts of variables' names, so they are plain.
-pub fn valid_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.len() <= 64
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-}
-
 /// Why a secret can't be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
+    #[error("no secret can have this name; a name has letters, digits and - alone")]
+    NoName,
     #[error("secret {name} is missing: {places}")]
     Missing { name: String, places: String },
-    #[error("secret {name} can't be read from {file}: {error}")]
-    Unreadable { name: String, file: String, error: String },
+    #[error("secret {name} can't be read from {place}: {why}")]
+    Unreadable { name: String, place: String, why: String },
+    #[error("secret {name} is in {dir} more than once, as {files}: upper case and _ make no other name; keep one file")]
+    Several { name: String, dir: String, files: String },
+    #[error("secret {0} could not be read within {READ_WAIT:?}; look at the volume that secrets.dir is on")]
+    Silent(String),
     #[error("the credential is sealed, and this sender has no key to open it; set secrets.key_file")]
     NoKeys,
     #[error("the sealed value {0}; make it with leadlane secrets seal")]
@@ -109,16 +120,35 @@ pub enum SecretError {
     Closed(#[from] OpenError),
 }
 
-/// The secret store. Values are read anew each time, so that a rotated file is taken up by itself.
-#[derive(Debug, Clone, Default)]
+pub(crate) type Found = Result<Secret, SecretError>;
+
+/// The secret store.
+#[derive(Clone)]
 pub struct Secrets {
     dir: Option<PathBuf>,
     keys: Option<Arc<Keys>>,
+    /// The reads under way; who asks for the same name waits for the same read.
+    reads: Arc<Mutex<HashMap<SecretName, watch::Receiver<Option<Found>>>>>,
+    look_up: fn(Option<&Path>, &SecretName) -> Found,
 }
 
 impl Secrets {
     pub fn new(dir: Option<PathBuf>) -> Self {
-        Self { dir, keys: None }
+        Self {
+            dir,
+            keys: None,
+            reads: Arc::default(),
+            look_up: look_up::look_up,
+        }
+    }
+
+    /// A store whose look-ups go another way.
+    #[cfg(test)]
+    pub(crate) fn looking_up(look_up: fn(Option<&Path>, &SecretName) -> Found) -> Self {
+        Self {
+            look_up,
+            ..Self::new(None)
+        }
     }
 
     /// With what opens sealed values.
@@ -129,14 +159,20 @@ impl Secrets {
     }
 
     /// The value behind a reference of the configuration.
-    pub fn find(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
+    ///
+    /// # Errors
+    /// It isn't there, can't be read in time, or can't be opened. Needs tokio's runtime.
+    pub async fn find(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
         match reference {
-            SecretRef::Secret(name) => self.reveal(name),
+            SecretRef::Secret(name) => self.read(name).await,
             SecretRef::Sealed(sealed) => self.open(sealed),
         }
     }
 
     /// The sealed value of the credential with this name, `sealed-FINGERPRINT`.
+    ///
+    /// # Errors
+    /// It is no sealed value, another one than the name's, or sealed for somebody else.
     pub fn open_as(&self, name: &str, sealed: &str) -> Result<Secret, SecretError> {
         let sealed = Sealed::parse(sealed)?;
         if sealed.name() != name {
@@ -150,99 +186,53 @@ impl Secrets {
         Ok(keys.open(sealed)?)
     }
 
-    pub fn reveal(&self, name: &str) -> Result<Secret, SecretError> {
-        let variable = format!("LEADLANE_SECRET_{}", name.to_uppercase().replace('-', "_"));
-        if let Some(dir) = self.dir.as_ref().filter(|_| valid_name(name)) {
-            let file = dir.join(name);
-            match std::fs::read_to_string(&file) {
-                Ok(text) => return Ok(Secret::new(text.strip_suffix('\n').unwrap_or(&text))),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    let file = file.display().to_string();
-                    return Err(SecretError::Unreadable {
-                        name: name.to_owned(),
-                        file,
-                        error: error.kind().to_string(),
-                    });
-                }
-            }
+    /// The value of the secret with this name.
+    ///
+    /// # Errors
+    /// It isn't there, or can't be read in time. Needs tokio's runtime.
+    pub async fn reveal(&self, name: &str) -> Result<Secret, SecretError> {
+        let name = SecretName::new(name).ok_or(SecretError::NoName)?;
+        self.read(&name).await
+    }
+
+    async fn read(&self, name: &SecretName) -> Result<Secret, SecretError> {
+        let silent = || SecretError::Silent(name.to_string());
+        let mut reading = self.reading(name).ok_or_else(silent)?;
+        let read = tokio::time::timeout(READ_WAIT, reading.wait_for(Option::is_some)).await;
+        let found = read.ok().and_then(|found| found.ok()?.clone());
+        found.ok_or_else(silent)?
+    }
+
+    /// The read that is under way, or a new one; `None` where too many hang already.
+    fn reading(&self, name: &SecretName) -> Option<watch::Receiver<Option<Found>>> {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        // An error here is a reader that ended without an answer.
+        if let Some(read) = reads.get(name).filter(|read| read.has_changed().is_ok()) {
+            return Some(read.clone());
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the secret store is where these variables are read"
-        )]
-        std::env::var(&variable).map(Secret::new).map_err(|_| {
-            let places = match &self.dir {
-                Some(dir) => format!("write it to {} or set {variable}", dir.join(name).display()),
-                None => format!("set {variable}, or secrets.dir and write it to a file {name} there"),
-            };
-            SecretError::Missing {
-                name: name.to_owned(),
-                places,
-            }
-        })
+        if reads.len() >= READS_MAX {
+            return None;
+        }
+        let (found, reading) = watch::channel(None);
+        reads.insert(name.clone(), reading.clone());
+        let (store, name) = (self.clone(), name.clone());
+        tokio::task::spawn_blocking(move || {
+            let value = (store.look_up)(store.dir.as_deref(), &name);
+            store.reads.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            found.send_replace(Some(value));
+        });
+        Some(reading)
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets")
+            .field("dir", &self.dir)
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_lose_one_trailing_newline() {
-        let dir = std::env::temp_dir().join(format!("leadlane-secrets-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("one"), "value\n\n").unwrap();
-        let secrets = Secrets::new(Some(dir.clone()));
-        assert_eq!(secrets.reveal("one").unwrap().reveal(), "value\n");
-        let message = secrets.reveal("not-there").unwrap_err().to_string();
-        assert!(message.contains("LEADLANE_SECRET_NOT_THERE"), "{message}");
-        // A name can't climb out of the folder.
-        assert!(matches!(secrets.reveal("../one"), Err(SecretError::Missing { .. })));
-        std::fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn a_secret_never_shows() {
-        let secret = Secret::new("hunter2");
-        assert_eq!(format!("{secret:?}"), "***");
-        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
-    }
-
-    #[test]
-    fn a_plain_value_is_refused_unseen() {
-        let error = serde_json::from_str::<SecretRef>("\"xoxb-hunter2\"")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("{secret: NAME}") && error.contains("secrets seal") && !error.contains("hunter2"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_sealed_value_opens_under_its_own_name_alone() {
-        let (text, public) = Keys::generate();
-        let file = std::env::temp_dir().join(format!("leadlane-sealed-{}", std::process::id()));
-        std::fs::write(&file, text.reveal()).unwrap();
-        let secrets = Secrets::new(None).with_keys(Keys::read(&file).unwrap());
-        std::fs::remove_file(file).unwrap();
-        let sealed = public.seal("hunter2").unwrap();
-        let name = sealed.name();
-        assert_eq!(secrets.open_as(&name, sealed.as_str()).unwrap().reveal(), "hunter2");
-        let other = public.seal("hunter3").unwrap().name();
-        let refused = |name: &str, text: &str| secrets.open_as(name, text).unwrap_err().to_string();
-        assert!(refused(&other, sealed.as_str()).contains("does not match its fingerprint"));
-        assert!(refused(&name, "hunter2").contains("has no fingerprint"));
-        let without = Secrets::new(None).open_as(&name, sealed.as_str()).unwrap_err();
-        assert!(without.to_string().contains("secrets.key_file"), "{without}");
-        let json = format!("{{\"sealed\":\"{sealed}\"}}");
-        let reference: SecretRef = serde_json::from_str(&json).unwrap();
-        assert_eq!(secrets.find(&reference).unwrap().reveal(), "hunter2");
-        assert_eq!(serde_json::to_string(&reference).unwrap(), json);
-        let error = serde_json::from_str::<SecretRef>("{\"sealed\":\"hunter2\"}")
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("secrets seal") && !error.contains("hunter2"), "{error}");
-    }
-}
+mod tests;

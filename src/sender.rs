@@ -21,13 +21,15 @@ use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Read, 
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::tag;
-use crate::delivery::{CodecError, DeliveryJob, OutcomeResult, Provider};
+use crate::delivery::{CodecError, Cut, DeliveryJob, OutcomeResult, Provider};
 use crate::destination::Destinations;
+use crate::kafka::Form;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
 use crate::kafka::place::Places;
 use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
 use crate::rules::log::Rules;
+use crate::rules::one_spelling;
 use crate::trail::{self, Crumb};
 
 mod partition;
@@ -58,6 +60,9 @@ pub struct Surroundings {
     pub now: fn() -> Micros,
 }
 
+/// Which of our ownerships of a partition something belongs to.
+type Generation = u64;
+
 /// What comes back to the loop.
 enum Back {
     Answered {
@@ -72,19 +77,23 @@ enum Back {
         jobs: Vec<(JobAt, Option<Payload>)>,
     },
     /// An outcome to write: Kafka has taken its dead letter, or it is tried again.
-    Outcome { settled: Arc<Settled>, generation: u64 },
+    Outcome(Arc<Settled>, Cut, Generation),
+    /// Its topic doesn't take the outcome.
+    OutcomeRefused(Arc<Settled>, Cut, Generation),
     /// A dead letter to write again.
-    DeadLetter(Arc<DeadLetter>),
+    DeadLetter(Arc<DeadLetter>, Form),
+    /// Its topic doesn't take the dead letter.
+    DeadLetterRefused(Arc<DeadLetter>, Form),
     /// Kafka has (or hasn't) taken an outcome.
     Acked {
         at: JobAt,
         generation: u64,
         is_final: bool,
         attempt: Option<u64>,
-        outcome_offset: Result<Option<i64>, Arc<Settled>>,
+        outcome_offset: Result<Option<i64>, (Arc<Settled>, Cut)>,
     },
     /// Kafka has not taken a dead letter.
-    DeadLetterFailed(Arc<DeadLetter>),
+    DeadLetterFailed(Arc<DeadLetter>, Form),
     Recalled {
         partition: i32,
         generation: u64,
@@ -104,7 +113,6 @@ struct Loop {
     places: Option<Places>,
     look_at: Instant,
     back: mpsc::UnboundedSender<Back>,
-    hosts: HashMap<String, Arc<str>>,
     leaving: Vec<Leaving>,
     /// What was read last of partitions that went away.
     left: HashMap<i32, Crumb>,
@@ -140,7 +148,6 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         places: Some(Places::new(&at.config)?),
         look_at: Instant::now(),
         back,
-        hosts: HashMap::new(),
         leaving: Vec::new(),
         left: HashMap::new(),
         generation: 0,
@@ -215,7 +222,10 @@ pub fn settings(config: &Config) -> Settings {
         workspace_rate: config.slack.workspace_rate,
         webhook_rate: config.slack.webhook_rate,
         rates: limits
-            .map(|limit| ((limit.credential.clone(), limit.channel.clone()), limit.rate))
+            .map(|limit| {
+                let credential = one_spelling(&limit.credential).into_owned();
+                ((credential, limit.channel.clone()), limit.rate)
+            })
             .collect(),
         concurrency: (config.clevertap.accounts.iter())
             .map(|(name, account)| (format!("clevertap:{name}"), account.concurrency))
@@ -359,14 +369,7 @@ impl Loop {
         }
         match payload {
             Ok(payload) => {
-                let host = match self.hosts.get(&payload.job.credential) {
-                    Some(host) => Arc::clone(host),
-                    None => {
-                        let host = self.at.destinations.host(&payload.job);
-                        self.hosts.insert(payload.job.credential.clone(), Arc::clone(&host));
-                        host
-                    }
-                };
+                let host = self.at.destinations.host(&payload.job);
                 self.dispatch.accept(at, payload, &host, raw.replayed, (self.at.now)());
             }
             Err(error) => self.undecodable(at, &raw, &error.to_string()),
@@ -393,13 +396,15 @@ impl Loop {
                 self.settle_all(settled);
             }
             Back::Loaded { load, jobs } => self.loaded(load, jobs),
-            Back::Outcome { settled, generation } => self.write_outcome(settled, generation),
+            Back::Outcome(settled, cut, generation) => self.write_outcome(settled, cut, generation),
+            Back::OutcomeRefused(settled, cut, generation) => self.outcome_refused(settled, cut, generation),
             Back::Looked { places, gone } => self.looked(places, gone),
-            Back::DeadLetter(letter) => self.write_dead_letter(letter),
-            Back::DeadLetterFailed(letter) => {
+            Back::DeadLetter(letter, form) => self.write_dead_letter(letter, form),
+            Back::DeadLetterRefused(letter, form) => self.dead_letter_refused(letter, form),
+            Back::DeadLetterFailed(letter, form) => {
                 // A letter that is never taken holds its own job up, and nobody else.
                 self.acknowledged(letter.attempt());
-                self.later(Back::DeadLetter(letter));
+                self.later(AGAIN_AFTER, Back::DeadLetter(letter, form));
             }
             Back::Acked {
                 at,
@@ -424,7 +429,7 @@ impl Loop {
                         }
                     }
                     // Until Kafka has it, the job isn't settled.
-                    Err(settled) => self.later(Back::Outcome { settled, generation }),
+                    Err((settled, cut)) => self.later(AGAIN_AFTER, Back::Outcome(settled, cut, generation)),
                 }
             }
             Back::Recalled {
@@ -435,15 +440,16 @@ impl Loop {
         }
     }
 
-    fn later(&self, again: Back) {
+    fn later(&self, after: Duration, again: Back) {
         let back = self.back.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(AGAIN_AFTER).await;
+            tokio::time::sleep(after).await;
             drop(back.send(again));
         });
     }
 
-    /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it.
+    /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it. A refusal is
+    /// an answer, too: who refuses isn't away.
     fn kafka_is_silent(&self) -> bool {
         !self.unacknowledged.is_empty() && self.acknowledged_at.elapsed() > KAFKA_SILENCE_MAX
     }

@@ -1,14 +1,17 @@
 //! Templates: texts with `{{$.path | filter}}` placeholders, parsed once when a rule is read and
 //! rendered for each match.
 //!
-//! `parser` reads the text, `filters` turns a value into another, and this module joins what
-//! they give. Everything that does not depend on the event (filters, arguments, time zones,
-//! strftime formats) is refused at parse time, so that rendering stops only for what the event
-//! holds or lacks. What a placeholder writes into Slack text is escaped, whatever its filters,
-//! unless the last of them is `raw`; the template's own text never is. Details of what went wrong
-//! name the path, never the value.
+//! `parser` reads the text, `filters` turns a value into another, `slack` knows which placeholders stand within a link or
+//! a mention, and this module joins what they give. Everything that does not depend on the event (filters, arguments, time
+//! zones, strftime formats) is refused at parse time, so that rendering stops only for what the event holds or lacks.
+//!
+//! - What a placeholder writes into Slack text is escaped for its place, whatever its filters, unless the last of them is
+//!   `raw`. The template's own text alone makes links and mentions.
+//! - Rendering stops at what the destination takes: a value is written only as far as there is room for it.
+//! - Details of what went wrong name the path, never the value.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -16,27 +19,47 @@ use serde::Deserialize;
 use crate::dates;
 use crate::lead::{Lookup, Value};
 use crate::path::Path;
+use crate::text::{self, Bounded};
 use filters::Filter;
 
 mod filters;
 mod parser;
+mod slack;
+
+pub use filters::names as filter_names;
+
+/// Bytes of a value.
+const VALUE_MAX: usize = 1 << 20;
+/// Bytes of a text that is made for CleverTap, which takes 512.
+const CLEVERTAP_TEXT_MAX: usize = 1 << 16;
+/// A filter writes so many bytes even where the text has no room for them any more: enough for every number and date, so
+/// that a value that can't be one is found there, too.
+const FILTERED_MIN: usize = 256;
 
 /// A parsed template.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
     text: Box<str>,
     parts: Box<[Part]>,
+    /// The parts as Slack reads them, where that matters.
+    slack: Option<Box<[slack::Piece]>>,
 }
 
-/// What a rendered text is for, which decides its escaping and the form of dates.
+/// What a rendered text is for, which decides the form of dates. [`Template::render_slack`] is for Slack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// Slack text: values have `&`, `<` and `>` escaped.
-    Slack,
     /// A CleverTap property: a date without a format is `$D_<epoch seconds>` where it stands alone.
     Clevertap,
-    /// Everything else: no escaping, dates are RFC 3339.
+    /// Everything else: dates are RFC 3339.
     Plain,
+}
+
+/// A text for Slack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlackText {
+    pub text: String,
+    /// Whether it was longer and is cut.
+    pub is_cut: bool,
 }
 
 /// What becomes of a match whose template asks for a value that the event lacks.
@@ -73,9 +96,11 @@ pub enum Stop {
 
 impl Template {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let parts = parser::parse(text)?;
         Ok(Self {
             text: text.into(),
-            parts: parser::parse(text)?.into(),
+            slack: slack::pieces(&parts),
+            parts: parts.into(),
         })
     }
 
@@ -89,6 +114,7 @@ impl Template {
         Self {
             text,
             parts: [Part::Placeholder(placeholder)].into(),
+            slack: None,
         }
     }
 
@@ -117,56 +143,83 @@ impl Template {
         self.alone().is_some()
     }
 
-    /// The template as text. It may come out blank; the caller decides what that means.
+    /// Whether a value would say whom the template mentions, as in `<!{{$.whom}}>`, which Slack text shows as text.
+    pub fn mentions_by_value(&self) -> bool {
+        self.slack.as_deref().is_some_and(slack::mentions_by_value)
+    }
+
+    /// The template as text. It may come out blank; the caller decides what that means. A text that is longer than
+    /// anything that the destination takes fails.
     pub fn render(&self, event: &dyn Lookup, target: Target, on_missing: OnMissing) -> Result<String, Stop> {
         let platform_dates = target == Target::Clevertap && self.is_one_placeholder();
-        let mut written = String::with_capacity(self.text.len());
+        let mut written = Bounded::new(target.text_max());
         for part in &self.parts {
             let placeholder = match part {
                 Part::Text(text) => {
-                    written.push_str(text);
+                    written.push(text);
                     continue;
                 }
                 Part::Placeholder(placeholder) => placeholder,
             };
-            let Some(value) = placeholder.value(event, platform_dates, on_missing)? else {
-                continue;
-            };
-            if target == Target::Slack && !placeholder.is_raw() {
-                escape(&value.to_text(), &mut written);
-            } else {
-                written.push_str(&value.to_text());
-            }
+            let found = placeholder.value(event, platform_dates, on_missing, room(&written))?;
+            slack::write_found(found.as_ref(), slack::as_it_is, &mut written);
         }
-        Ok(written)
+        if written.is_cut() {
+            return Err(self.too_long(target.text_max()));
+        }
+        Ok(written.into_text())
+    }
+
+    /// The template as Slack text of at most `max` characters; what is longer is cut, with `…` as its last character.
+    pub fn render_slack(&self, event: &dyn Lookup, on_missing: OnMissing, max: usize) -> Result<SlackText, Stop> {
+        // A character has at most four bytes, so that what doesn't fit into these is longer.
+        let mut written = Bounded::new(max.saturating_mul(4));
+        let values = slack::Values { event, on_missing };
+        match &self.slack {
+            Some(pieces) => values.write_pieces(pieces, &mut written)?,
+            None => values.write_parts(&self.parts, &mut written)?,
+        }
+        let cut = text::slack::cut(written.as_str(), max, written.is_cut());
+        Ok(SlackText {
+            is_cut: cut.is_some(),
+            text: cut.unwrap_or_else(|| written.into_text()),
+        })
     }
 
     /// The template as a JSON value: one placeholder alone keeps its type, or is `None` where its
-    /// value is missing and `on_missing` is `Empty`; anything else is text. Slack knows only text.
+    /// value is missing and `on_missing` is `Empty`; anything else is text.
     pub fn render_json(
         &self,
         event: &dyn Lookup,
         target: Target,
         on_missing: OnMissing,
     ) -> Result<Option<serde_json::Value>, Stop> {
-        match self.alone() {
-            Some(placeholder) if target != Target::Slack => {
-                let value = placeholder.value(event, target == Target::Clevertap, on_missing)?;
-                Ok(value.map(|value| value.to_json()))
-            }
-            _ => Ok(Some(self.render(event, target, on_missing)?.into())),
+        let Some(placeholder) = self.alone() else {
+            return Ok(Some(self.render(event, target, on_missing)?.into()));
+        };
+        let room = target.text_max();
+        let Some(found) = placeholder.value(event, target == Target::Clevertap, on_missing, room)? else {
+            return Ok(None);
+        };
+        if found.is_cut {
+            return Err(self.too_long(room));
         }
+        // Written before it is copied, as the copy of a list weighs much more.
+        if written(&found.value, VALUE_MAX).1 {
+            return Err(self.too_long(VALUE_MAX));
+        }
+        Ok(Some(found.value.to_json()))
     }
 
     /// The template as an instant, in any form that [`dates`] reads. A missing value fails: who
     /// asks for a date by a template wants no other.
     pub fn render_time(&self, event: &dyn Lookup) -> Result<Timestamp, Stop> {
         let value = match self.alone() {
-            Some(placeholder) => placeholder.value(event, false, OnMissing::Fail)?,
+            Some(placeholder) => placeholder.value(event, false, OnMissing::Fail, FILTERED_MIN)?,
             None => None,
         };
         let time = match value {
-            Some(value) => filters::instant(&value),
+            Some(found) => filters::instant(&found.value),
             None => {
                 let text = self.render(event, Target::Plain, OnMissing::Fail)?;
                 dates::parse(&text).map_err(|error| error.to_string())
@@ -177,12 +230,33 @@ impl Template {
         })
     }
 
+    fn too_long(&self, max: usize) -> Stop {
+        let (text, kib) = (text::truncate(&self.text, 80), max / 1024);
+        Stop::Fail {
+            detail: format!("`{text}` comes to more than {kib} KiB; shorten it with | truncate: 500, or leave it out"),
+        }
+    }
+
     fn alone(&self) -> Option<&Placeholder> {
         match &*self.parts {
             [Part::Placeholder(placeholder)] => Some(placeholder),
             _ => None,
         }
     }
+}
+
+impl Target {
+    fn text_max(self) -> usize {
+        match self {
+            Target::Clevertap => CLEVERTAP_TEXT_MAX,
+            Target::Plain => VALUE_MAX,
+        }
+    }
+}
+
+/// Bytes that filters may write of a value that goes into `written`.
+fn room(written: &Bounded) -> usize {
+    written.room().max(FILTERED_MIN)
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -205,24 +279,62 @@ enum Head {
     Text(Box<str>),
 }
 
+/// What a placeholder gives.
+#[derive(Debug)]
+struct Found<'v> {
+    value: Value<'v>,
+    /// Whether a filter left some of it out, as there was no room for more.
+    is_cut: bool,
+}
+
+impl Found<'_> {
+    /// The value as text of at most `max` bytes, and whether something is left out.
+    fn text(&self, max: usize) -> (Cow<'_, str>, bool) {
+        let (text, is_cut) = written(&self.value, max);
+        (text, is_cut || self.is_cut)
+    }
+}
+
+/// A value as text of at most `max` bytes, and whether that is less than the whole.
+fn written<'v>(value: &'v Value<'_>, max: usize) -> (Cow<'v, str>, bool) {
+    match value {
+        Value::Json(json) => {
+            let mut text = Bounded::new(max);
+            // The only error is that the text is full.
+            let is_cut = write!(text, "{json}").is_err();
+            (Cow::Owned(text.into_text()), is_cut)
+        }
+        value => match value.to_text() {
+            text if text.len() <= max => (text, false),
+            Cow::Borrowed(text) => (Cow::Borrowed(text::within(text, max)), true),
+            Cow::Owned(text) => (Cow::Owned(text::within(&text, max).to_owned()), true),
+        },
+    }
+}
+
 impl Placeholder {
-    /// The value after all filters; `None` where it is missing and may be.
+    /// The value after all filters; `None` where it is missing and may be. A filter writes at most `room` bytes.
     fn value<'v>(
         &'v self,
         event: &'v dyn Lookup,
         platform_dates: bool,
         on_missing: OnMissing,
-    ) -> Result<Option<Value<'v>>, Stop> {
-        let mut value = match &self.head {
-            Head::Path(path) => event.lookup(path),
-            Head::Text(text) => Some(Value::Text(Cow::Borrowed(text))),
+        room: usize,
+    ) -> Result<Option<Found<'v>>, Stop> {
+        let whole = |value| Found { value, is_cut: false };
+        let mut found = match &self.head {
+            Head::Path(path) => event.lookup(path).map(whole),
+            Head::Text(text) => Some(whole(Value::Text(Cow::Borrowed(text)))),
         };
         for filter in &self.filters {
-            value = match (filter, value) {
-                (Filter::Default(default), value) => Some(value.filter(|v| !is_empty(v)).unwrap_or(default.value())),
+            found = match (filter, found) {
+                (Filter::Default(default), found) => {
+                    let filled = found.filter(|found| !is_empty(&found.value));
+                    Some(filled.unwrap_or_else(|| whole(default.value())))
+                }
                 // Missing stays missing: only `default` ends it.
                 (_, None) => None,
-                (filter, Some(value)) => Some(filter.apply(value, event, platform_dates).map_err(|reason| {
+                (filter, Some(found)) => Some(filter.apply(found, event, platform_dates, room).map_err(|reason| {
                     let (name, subject) = (filter.name(), self.subject());
                     Stop::Fail {
                         detail: format!("`{name}` of {subject}: {reason}"),
@@ -230,14 +342,14 @@ impl Placeholder {
                 })?),
             };
         }
-        match (value, on_missing) {
+        match (found, on_missing) {
             (None, OnMissing::Skip) => Err(Stop::Skip {
                 path: self.subject().to_owned(),
             }),
             (None, OnMissing::Fail) => Err(Stop::Fail {
                 detail: format!("{} is missing", self.subject()),
             }),
-            (value, _) => Ok(value),
+            (found, _) => Ok(found),
         }
     }
 
@@ -262,27 +374,6 @@ fn is_empty(value: &Value<'_>) -> bool {
         }
         _ => false,
     }
-}
-
-/// Slack decodes these three and shows any other entity as it is; unescaped, `<!channel>` in a
-/// lead's name would ping everyone.
-fn escape(text: &str, into: &mut String) {
-    let mut rest = text;
-    while let Some(at) = rest.find(['&', '<', '>']) {
-        into.push_str(&rest[..at]);
-        into.push_str(match rest.as_bytes()[at] {
-            b'&' => "&amp;",
-            b'<' => "&lt;",
-            _ => "&gt;",
-        });
-        rest = &rest[at + 1..];
-    }
-    into.push_str(rest);
-}
-
-/// `text` in at most `length` characters, the last then being `…`.
-pub fn truncate(text: &str, length: usize) -> String {
-    filters::cut(text, length).unwrap_or_else(|| text.to_owned())
 }
 
 #[cfg(test)]

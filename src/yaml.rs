@@ -35,6 +35,14 @@ pub fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
     Ok(read(text)?.into_iter().map(|(document, _)| document).collect())
 }
 
+/// A text that stands alone, as a scalar without quotes.
+pub fn scalar(text: &str) -> Value {
+    match plain(text.trim()) {
+        Value::String(_) => text.into(),
+        value => value,
+    }
+}
+
 /// What a file of several things holds, in order: its documents, where one that is a list
 /// stands for its elements and an empty one for nothing.
 pub fn entries(text: &str) -> Result<Vec<Document>, YamlError> {

@@ -24,6 +24,7 @@ use crate::lead::schemas::Schemas;
 use crate::reason::Reason;
 
 mod replay;
+mod source;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DeadLetters {
@@ -264,7 +265,8 @@ fn object(letter: &Letter, replayed: bool) -> Value {
         "failed_at": letter.header("failed-at"), "source_topic": letter.header("source-topic"),
         "source_partition": number("source-partition"), "source_offset": number("source-offset"),
         "event_id": letter.header("event-id"), "rule_id": letter.header("rule-id"), "job_id": letter.header("job-id"),
-        "lane": letter.lane(), "inlet": letter.header("inlet"), "replayed": replayed,
+        "lane": letter.lane(), "inlet": letter.header("inlet"), "left_out": letter.left_out().collect::<Vec<_>>(),
+        "replayed": replayed,
     })
 }
 
@@ -296,6 +298,10 @@ fn line(letter: &Letter, replayed: bool) -> String {
     }
     if let Some(detail) = letter.header("detail").filter(|detail| !detail.is_empty()) {
         line.push_str(&format!(": {detail}"));
+    }
+    let left_out: Vec<&str> = letter.left_out().collect();
+    if !left_out.is_empty() {
+        line.push_str(&format!("  (without its {})", left_out.join(", ")));
     }
     if replayed {
         line.push_str("  (replayed)");
@@ -338,10 +344,15 @@ fn show(look: Look<'_>, id: Id) -> Result<(), CliError> {
     })?;
     let letter = found.ok_or_else(|| missing(look, &[id]))?;
     let replayed = Replayed::read(look)?.contains(&letter);
-    let held = held(&letter);
+    let whole = letter.whole(look)?;
+    if let Err(why) = &whole {
+        eprintln!("{id}: {}", plain(why));
+    }
+    let whole = whole.unwrap_or_else(|_| Letter::of(letter.record.clone(), look.config));
+    let held = held(&whole);
     if look.json {
         let mut object = object(&letter, replayed);
-        object["key"] = letter.record.key.as_deref().map(String::from_utf8_lossy).into();
+        object["key"] = whole.record.key.as_deref().map(String::from_utf8_lossy).into();
         object["value"] = held;
         return print(&object.to_string());
     }

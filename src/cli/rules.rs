@@ -1,5 +1,6 @@
 //! `leadlane rules ...`
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -115,7 +116,7 @@ pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
 /// Reads and checks every rule of `files`. Warnings go to stderr, every problem into the error.
 fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Written>, CliError> {
     let accounts: Vec<&str> = config.clevertap.accounts.keys().map(String::as_str).collect();
-    let (mut written, mut problems) = (Vec::<Written>::new(), Vec::new());
+    let (mut written, mut problems, mut ids) = (Vec::<Written>::new(), Vec::new(), HashSet::new());
     for file in files {
         let text = String::from_utf8(read_input(file)?)
             .map_err(|_| CliError::Invalid(format!("{}: is no UTF-8 text", file.display())))?;
@@ -140,6 +141,8 @@ fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Written>, CliError> {
             match Rule::from_json(&entry.value) {
                 Err(found) => problems.extend(found.iter().map(|problem| format!("{place}: {problem}"))),
                 Ok(rule) => {
+                    let refusals = check::refusals(&entry.value);
+                    problems.extend(refusals.iter().map(|problem| format!("{place}: {problem}")));
                     let warnings = check::warnings(&rule);
                     warnings
                         .iter()
@@ -149,7 +152,7 @@ fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Written>, CliError> {
                         Ok(None) => {}
                         Err(problem) => problems.push(format!("{place}: {problem}")),
                     }
-                    if written.iter().any(|other| other.rule.id == rule.id) {
+                    if !ids.insert(rule.id.clone()) {
                         problems.push(format!("{place}: the id is given twice; each rule needs its own"));
                     }
                     written.push(Written {
@@ -195,10 +198,16 @@ fn list(config: &Config, json: bool) -> Result<(), CliError> {
             (None, _) => "rejected",
         };
         let rejected = entry.rejected.as_ref();
+        let written = entry
+            .in_force
+            .as_ref()
+            .map(|in_force| check::refusals(&in_force.written));
+        let warnings: Vec<String> = written.iter().flatten().map(ToString::to_string).collect();
         print(&match json {
             true => json!({
                 "id": id, "status": status, "version": entry.version(), "name": rule.and_then(|rule| rule.name.as_deref()),
                 "trigger": rule.map(|rule| rule.trigger.as_str()),
+                "warnings": warnings,
                 "rejected": rejected.map(|rejected| json!({"offset": rejected.offset, "reason": rejected.reason.as_str(), "detail": rejected.detail})),
             })
             .to_string(),
@@ -210,7 +219,9 @@ fn list(config: &Config, json: bool) -> Result<(), CliError> {
                 if let Some(rejected) = rejected {
                     line = format!("{}\n    rejected at offset {}: {}: {}", line.trim_end(), rejected.offset, rejected.reason.as_str(), rejected.detail);
                 }
-                line.trim_end().to_owned()
+                warnings
+                    .iter()
+                    .fold(line.trim_end().to_owned(), |line, warning| format!("{line}\n    warning: {warning}"))
             }
         })?;
     }
@@ -293,7 +304,8 @@ struct Store {
 
 impl Store {
     fn open(config: &Config) -> Result<Self, CliError> {
-        let producer = Producer::new(config, 1_000_000).map_err(|error| CliError::failed(error.to_string()))?;
+        // A rule that someone else wrote may be larger than ours are. What the topic takes is the broker's to say.
+        let producer = Producer::new(config, 16_000_000).map_err(|error| CliError::failed(error.to_string()))?;
         Ok(Self { producer, who: who() })
     }
 }
@@ -320,13 +332,32 @@ fn change(
     };
     let rule = after.map(Value::to_string);
     let (_, version) = write(&config.topics.rules, rule.as_deref().map(str::as_bytes), cancel_waiting)?;
-    let when = time_text(now_millis());
-    let mut audit = json!({"who": store.who, "when": when, "before": before, "after": after});
+    let audit = audited(&store.who, &time_text(now_millis()), before, after, cancel_waiting);
+    write(&config.topics.audit, Some(audit.to_string().as_bytes()), false)?;
+    Ok(version)
+}
+
+/// The audit's record of a change. A version that is too large for it is left out, and named as left out.
+fn audited(who: &str, when: &str, before: Option<&Value>, after: Option<&Value>, cancel_waiting: bool) -> Value {
+    let mut audit = json!({"who": who, "when": when});
+    let mut left_out = serde_json::Map::new();
+    for (name, version) in [("before", before), ("after", after)] {
+        let size = version.map_or(0, |version| version.to_string().len());
+        audit[name] = match version {
+            Some(_) if size > 2 * check::RULE_MAX => {
+                left_out.insert(name.to_owned(), json!({"bytes": size}));
+                Value::Null
+            }
+            version => json!(version),
+        };
+    }
+    if !left_out.is_empty() {
+        audit["left_out"] = left_out.into();
+    }
     if cancel_waiting {
         audit["cancel_waiting"] = true.into();
     }
-    write(&config.topics.audit, Some(audit.to_string().as_bytes()), false)?;
-    Ok(version)
+    audit
 }
 
 fn status_text(rule: Option<&Value>) -> &str {
@@ -341,4 +372,26 @@ fn changed(id: &str, version: i64, after: Option<&Value>, json: bool) -> Result<
         true => json!({"id": id, "changed": true, "version": version, "status": status}).to_string(),
         false => format!("{id}: {status} (version {version})"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audit_holds_what_fits_and_says_what_it_left_out() {
+        let (small, large) = (json!({"id": "a"}), json!({"id": "a", "name": "x".repeat(600_000)}));
+        let audit = audited("me", "now", Some(&small), Some(&small), true);
+        assert_eq!(
+            audit,
+            json!({"who": "me", "when": "now", "before": {"id": "a"}, "after": {"id": "a"}, "cancel_waiting": true})
+        );
+        let audit = audited("me", "now", Some(&large), Some(&large), false);
+        assert!(audit.to_string().len() < 1000);
+        assert_eq!(audit["left_out"]["before"]["bytes"], large.to_string().len());
+        assert_eq!(audit["left_out"]["after"]["bytes"], large.to_string().len());
+        let audit = audited("me", "now", Some(&large), None, false);
+        assert_eq!((&audit["before"], &audit["after"]), (&Value::Null, &Value::Null));
+        assert!(audit["left_out"].get("after").is_none());
+    }
 }

@@ -11,6 +11,7 @@ use clap::Subcommand;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde_json::json;
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use super::{CliError, print};
 use crate::config::Config;
@@ -93,14 +94,14 @@ fn seal(config: &Config, json: bool, stop: &watch::Receiver<bool>) -> Result<(),
 /// The value from stdin without one trailing newline; at a terminal one line, which it doesn't show.
 fn read_value(stop: &watch::Receiver<bool>) -> Result<Secret, CliError> {
     let invalid = |error: std::io::Error| CliError::Invalid(format!("stdin: {error}"));
-    let mut text = String::new();
+    let mut text = Zeroizing::new(String::new());
     if std::io::stdin().is_terminal() {
         eprint!("the value to seal, then Enter: ");
         let echo = Silence::begin().map_err(invalid)?;
         let read = read_line(stop);
         drop(echo);
         eprintln!();
-        text = read?;
+        text = Zeroizing::new(read?);
     } else {
         std::io::stdin().read_to_string(&mut text).map_err(invalid)?;
     }

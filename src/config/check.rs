@@ -3,9 +3,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Config, Sender};
+use serde_json::Value;
+
+use super::address::{base_url, is_loopback, plain_url};
+use super::properties::refused;
+use super::{Config, Properties, Sender, plain_key, unknown_key};
 use crate::dates;
 use crate::inlet::Source;
+use crate::rules::is_open_secret;
 
 type Refusal = (String, String);
 
@@ -82,11 +87,17 @@ fn kafka(config: &Config) -> Result<(), Refusal> {
         ("kafka.consumer_properties", &kafka.consumer_properties),
         ("kafka.producer_properties", &kafka.producer_properties),
     ] {
-        for name in properties.0.keys() {
-            if let Some(cure) = reserved(name) {
-                return refuse(key, format!("{name} can't be set here: {cure}"));
+        for (name, value) in &properties.0 {
+            if let Some(why) = refused(name, value) {
+                return refuse(key, format!("{name} can't be set here: {why}"));
             }
         }
+    }
+    if kafka.brokers.contains('@') {
+        return refuse(
+            "kafka.brokers",
+            "has an @ in it; name HOST:PORT alone, and set sasl.username and sasl.password in kafka.properties",
+        );
     }
     if kafka.brokers.trim().is_empty() {
         return refuse("kafka.brokers", "is empty; name at least one HOST:PORT");
@@ -151,7 +162,16 @@ fn poll_interval(config: &Config) -> Result<(), Refusal> {
 }
 
 fn slack(config: &Config) -> Result<(), Refusal> {
-    safe_url(&config.slack.api_url).map_err(|message| ("slack.api_url".to_owned(), message))?;
+    base_url(&config.slack.api_url).map_err(|message| ("slack.api_url".to_owned(), message))?;
+    for host in &config.slack.webhook_hosts {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+        if host.is_empty() || !host.chars().all(plain) {
+            return refuse(
+                "slack.webhook_hosts",
+                "each is a HOST or HOST:PORT; leave out https:// and the path, which is the webhook's secret",
+            );
+        }
+    }
     for limit in &config.slack.limits {
         if !limit.credential.starts_with("slack:") && !limit.credential.starts_with("webhook:") {
             return refuse(
@@ -164,15 +184,14 @@ fn slack(config: &Config) -> Result<(), Refusal> {
 }
 
 fn clevertap(config: &Config) -> Result<(), Refusal> {
-    let batch_max = config.clevertap.batch_max;
-    if batch_max > 1000 {
+    if config.clevertap.batch_max > 1000 {
         return refuse(
             "clevertap.batch_max",
-            format!("{batch_max} is more than CleverTap takes in one request, 1000"),
+            "is more than CleverTap takes in one request, 1000",
         );
     }
     if let Some(url) = &config.clevertap.api_url {
-        safe_url(url).map_err(|message| ("clevertap.api_url".to_owned(), message))?;
+        base_url(url).map_err(|message| ("clevertap.api_url".to_owned(), message))?;
     }
     for (name, account) in &config.clevertap.accounts {
         let key = |field: &str| format!("clevertap.accounts.{name}.{field}");
@@ -180,43 +199,135 @@ fn clevertap(config: &Config) -> Result<(), Refusal> {
             return refuse(&key("concurrency"), "must be 1 or more");
         }
         let field = if account.api_url.is_some() { "api_url" } else { "region" };
-        safe_url(&account.url(None)).map_err(|message| (key(field), message))?;
+        base_url(&account.url(None)).map_err(|message| (key(field), message))?;
     }
     Ok(())
 }
 
-/// What our promises rest on, and what each is set by instead.
-fn reserved(property: &str) -> Option<&'static str> {
-    Some(match property {
-        "isolation.level" => "readers of transactions must read committed",
-        "transactional.id" => "it is made from processor.instance",
-        "acks" | "request.required.acks" => "a record counts when all in-sync replicas have it",
-        "enable.idempotence" => "retries must not write a record twice",
-        "group.id" => "set kafka.group",
-        "bootstrap.servers" | "metadata.broker.list" => "set kafka.brokers",
-        "auto.offset.reset" => "set processor.start",
-        "partitioner" => "records are partitioned as Java clients do",
-        name if name.starts_with("enable.auto.") => "offsets are committed with the work that they stand for",
-        _ => return None,
-    })
-}
-
-/// An `http` or `https` URL with a host.
-fn plain_url(text: &str) -> Result<reqwest::Url, String> {
-    let url = reqwest::Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
-    match (url.scheme(), url.host()) {
-        ("http" | "https", Some(_)) => Ok(url),
-        _ => Err("must be an http or https URL with a host".into()),
+/// A section is a map. serde takes a list for one as well, whose values would fall to keys by their order.
+pub(super) fn sections(config: &Config, root: &Value) -> Result<(), Refusal> {
+    fn listed(known: &Value, written: &Value) -> Option<String> {
+        match (known, written) {
+            (Value::Object(known), Value::Object(written)) => written.iter().find_map(|(key, value)| {
+                let rest = listed(known.get(key)?, value)?;
+                Some(if rest.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{key}.{rest}")
+                })
+            }),
+            (Value::Array(known), Value::Array(written)) => known
+                .iter()
+                .zip(written)
+                .find_map(|(known, written)| listed(known, written)),
+            (Value::Object(_), Value::Array(_)) => Some(String::new()),
+            _ => None,
+        }
+    }
+    match listed(&config.to_json(), root) {
+        Some(key) => refuse(&key, "invalid, expected a map of keys"),
+        None => Ok(()),
     }
 }
 
-/// A URL that a credential may be sent to: by https, unless the host is a loopback address.
-pub fn safe_url(text: &str) -> Result<reqwest::Url, String> {
-    let url = plain_url(text)?;
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if url.scheme() == "https" || loopback {
-        return Ok(url);
+/// A key without a value has its default, and so has to be one that is known.
+pub(super) fn unknown_nulls(config: &Config, keys: &[Vec<String>]) -> Result<(), Refusal> {
+    let known = config.to_json();
+    for key in keys {
+        let known = key.iter().try_fold(&known, |known, step| known.get(step));
+        let is_property = matches!(&key[..], [kafka, list, _] if kafka == "kafka" && list.ends_with("properties"));
+        if known.is_none() && !is_property {
+            let (last, sections) = key
+                .split_last()
+                .map_or(("", &[][..]), |(last, rest)| (last.as_str(), rest));
+            let sections: String = sections.iter().map(|step| format!("{}.", plain_key(step))).collect();
+            return refuse(
+                &format!("{sections}{}", unknown_key(last)),
+                "unknown field, without a value; is a space missing behind its colon?",
+            );
+        }
     }
-    Err("must be https, unless its host is a loopback address".into())
+    Ok(())
+}
+
+/// A Slack token or webhook URL belongs into the secret store, wherever it was written.
+pub(super) fn open_secrets(root: &Value) -> Result<(), Refusal> {
+    fn place(value: &Value) -> Option<String> {
+        let within = |key: &str, value: &Value| {
+            place(value).map(|rest| {
+                if rest.is_empty() {
+                    plain_key(key).to_owned()
+                } else {
+                    format!("{}.{rest}", plain_key(key))
+                }
+            })
+        };
+        match value {
+            Value::String(text) => is_open_secret(text).then(String::new),
+            Value::Array(list) => list.iter().find_map(place),
+            Value::Object(map) => map.iter().find_map(|(key, value)| match is_open_secret(key) {
+                true => Some("…".to_owned()),
+                false => within(key, value),
+            }),
+            _ => None,
+        }
+    }
+    match place(root) {
+        Some(key) => refuse(
+            &key,
+            "holds a Slack token or webhook URL in the open; put it into a file of secrets.dir or a variable \
+             LEADLANE_SECRET_<NAME>, and name it by {secret: NAME} in a rule",
+        ),
+        None => Ok(()),
+    }
+}
+
+/// What is allowed, and still lets others read or forge.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let kafka = &config.kafka;
+    let mut warnings = kafka_warnings("kafka.properties", &kafka.properties);
+    warnings.extend(kafka_warnings("kafka.consumer_properties", &kafka.consumer_properties));
+    warnings.extend(kafka_warnings("kafka.producer_properties", &kafka.producer_properties));
+    let registry = &config.schema_registry;
+    if let Some(Ok(url)) = registry.url.as_deref().map(plain_url) {
+        let with_password = registry.password.is_some() || url.password().is_some() || !url.username().is_empty();
+        if with_password && url.scheme() == "http" && !is_loopback(&url) {
+            warnings.push("schema_registry.url: the password goes to the registry in the open; use https".to_owned());
+        }
+    }
+    warnings
+}
+
+fn kafka_warnings(key: &str, properties: &Properties) -> Vec<String> {
+    let value = |name: &str| properties.0.get(name).map(|value| value.trim().to_ascii_lowercase());
+    let is = |name: &str, values: &[&str]| value(name).is_some_and(|value| values.contains(&value.as_str()));
+    let is_not = |name: &str, values: &[&str]| value(name).is_some_and(|value| !values.contains(&value.as_str()));
+    let on = ["true", "t", "1"];
+    let sends_password = ["plain", "oauthbearer"];
+    let in_the_open = is("security.protocol", &["sasl_plaintext"])
+        && (is("sasl.mechanism", &sends_password) || is("sasl.mechanisms", &sends_password));
+    let doubtful = [
+        (
+            is_not("enable.ssl.certificate.verification", &on),
+            "enable.ssl.certificate.verification",
+            "the brokers' certificates aren't checked, so that anyone in between can read and forge all records",
+        ),
+        (
+            is_not("ssl.endpoint.identification.algorithm", &["https"]),
+            "ssl.endpoint.identification.algorithm",
+            "the brokers' names aren't checked, so that whoever has any certificate can be taken for them",
+        ),
+        (
+            is("enable.sasl.oauthbearer.unsecure.jwt", &on),
+            "enable.sasl.oauthbearer.unsecure.jwt",
+            "tokens aren't signed, so that brokers which take them take anyone's",
+        ),
+        (
+            in_the_open,
+            "security.protocol",
+            "the password goes to the brokers in the open; use SASL_SSL, or a SCRAM mechanism",
+        ),
+    ];
+    let doubtful = doubtful.into_iter().filter(|(holds, ..)| *holds);
+    doubtful.map(|(_, name, why)| format!("{key}: {name}: {why}")).collect()
 }

@@ -1,47 +1,27 @@
-//! How values are written: librdkafka's properties with secrets masked, durations, sizes.
+//! How values are written: addresses, durations, sizes, inlets.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serializer};
 use serde_json::Value;
 
-use super::Properties;
-use crate::dates;
+use crate::dates::{self, DurationError};
 
-impl std::fmt::Debug for Properties {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_map().entries(self.masked()).finish()
+pub(super) mod address {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    pub(in crate::config) fn serialize<S: Serializer>(value: &SocketAddr, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
     }
-}
 
-impl Properties {
-    fn masked(&self) -> impl Iterator<Item = (&str, &str)> {
-        let secret = |name: &str| {
-            ["password", "secret", ".pem", "jaas", "oauthbearer.config"]
-                .iter()
-                .any(|word| name.contains(word))
-        };
-        self.0
-            .iter()
-            .map(move |(name, value)| (name.as_str(), if secret(name) { "***" } else { value.as_str() }))
-    }
-}
-
-impl Serialize for Properties {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.masked())
-    }
-}
-
-impl<'de> Deserialize<'de> for Properties {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let map = BTreeMap::<String, Value>::deserialize(deserializer)?;
-        let text = |value: Value| match value {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
-        Ok(Self(map.into_iter().map(|(name, value)| (name, text(value))).collect()))
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+        let text = Value::deserialize(deserializer)?;
+        let address = text.as_str().and_then(|text| text.parse().ok());
+        address.ok_or_else(|| {
+            serde::de::Error::custom("is no address; write IP:PORT, such as 127.0.0.1:8080 or [::]:8080")
+        })
     }
 }
 
@@ -57,7 +37,13 @@ pub(super) mod duration {
             Value::String(text) => text,
             other => other.to_string(),
         };
-        dates::duration(&text).map_err(serde::de::Error::custom)
+        dates::duration(&text).map_err(|error| match error {
+            // It quotes the number.
+            DurationError::NoUnit(_) => {
+                serde::de::Error::custom("a duration needs a unit, such as 50ms, 10s, 5m or 1h")
+            }
+            other => serde::de::Error::custom(other),
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 use super::*;
 
+mod unseen;
+
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse("leadlane.yaml", text, [])
 }
@@ -57,7 +59,7 @@ fn refusals_name_the_file_the_key_and_the_cure() {
         ),
         (
             "processor: {workers: many}",
-            "leadlane.yaml: processor.workers: invalid type",
+            "leadlane.yaml: processor.workers: invalid, expected a whole number",
         ),
         (
             "sender: {request_timeout: 10}",
@@ -199,9 +201,9 @@ fn regions_have_their_hosts() {
     let account = |region: &str, api_url: Option<&str>| Account {
         region: region.into(),
         account_id: "A".into(),
-        passcode: SecretRef::Secret("p".into()),
+        passcode: SecretRef::Secret(crate::rules::SecretName::new("p").unwrap()),
         concurrency: 15,
-        api_url: api_url.map(str::to_owned),
+        api_url: api_url.map(Address::from),
     };
     assert_eq!(account("eu1", None).url(None), "https://api.clevertap.com");
     assert_eq!(account("in1", None).url(None), "https://in1.api.clevertap.com");

@@ -12,13 +12,20 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::rules::clevertap::{is_charged, wrong_event_name, wrong_event_property_name, wrong_profile_property_name};
-use crate::template::truncate;
+use crate::text::truncate;
 
-/// Characters of a text.
+/// Bytes of a text. CleverTap's pages say characters in one place and bytes in another, so that the stricter counts.
 const VALUE_MAX: usize = 512;
 /// What older pages of the documentation allow; newer ones say 100, which an account can raise.
 const EVENT_PROPERTIES_MAX: usize = 256;
 const ITEMS_MAX: usize = 256;
+const CURE: &str = "shorten it with | truncate: 512, \"bytes\"";
+const CURE_IN_LIST: &str =
+    "shorten it with | truncate: 512, \"bytes\", or make one text of a list with | join: \", \" before that";
+/// No filter reaches into an event's list.
+const CURE_IN_ITEM: &str = "shorten it where the event is made";
+/// Texts of a profile's list. CleverTap drops the oldest of more without a word.
+const LIST_MAX: usize = 100;
 
 #[derive(Deserialize)]
 struct Record<'r> {
@@ -56,7 +63,7 @@ pub fn refusal(body: &str) -> Option<String> {
             .find_map(|property| wrong_event_property(property, charged));
     }
     record.profile?.0.iter().find_map(|(name, value)| {
-        let why = wrong_profile_property_name(&name.0).or_else(|| wrong_text(value));
+        let why = wrong_profile_property_name(&name.0).or_else(|| wrong_text(value, CURE));
         why.map(|why| of_property(name, &why))
     })
 }
@@ -67,7 +74,7 @@ fn wrong_event_property((name, value): &(Name<'_>, &RawValue), charged: bool) ->
         Some(b'[' | b'{') => {
             Some("is a list or an object, which CleverTap takes in an event as Items of Charged alone".to_owned())
         }
-        _ => wrong_text(value),
+        _ => wrong_text(value, CURE),
     })?;
     Some(of_property(name, &why))
 }
@@ -81,22 +88,34 @@ fn wrong_items(items: &RawValue) -> Option<String> {
         return Some(format!("has {} items, CleverTap takes {ITEMS_MAX}", items.len()));
     }
     items.iter().flat_map(|item| &item.0).find_map(|(name, value)| {
-        let why = wrong_event_property_name(&name.0).or_else(|| wrong_text(value))?;
+        let why = wrong_event_property_name(&name.0).or_else(|| wrong_text(value, CURE_IN_ITEM))?;
         Some(format!("holds an item whose {}", of_property(name, &why)))
     })
 }
 
-fn wrong_text(value: &RawValue) -> Option<String> {
-    // With quotes and escapes it is longer than what it stands for, so that few are read at all.
+/// What is wrong with a text, or with the texts of a profile's list or operator; `cure` is for the text.
+fn wrong_text(value: &RawValue, cure: &str) -> Option<String> {
     let written = value.get();
-    if !written.starts_with('"') || written.len() <= VALUE_MAX {
-        return None;
+    match written.as_bytes().first()? {
+        // With quotes and escapes it is longer than what it stands for, so that few are read at all.
+        b'"' if written.len() > VALUE_MAX => {
+            let text: String = serde_json::from_str(written).ok()?;
+            (text.len() > VALUE_MAX).then(|| format!("is longer than {VALUE_MAX} bytes; {cure}"))
+        }
+        b'[' => {
+            let list: Vec<&RawValue> = serde_json::from_str(written).ok()?;
+            if list.len() > LIST_MAX {
+                return Some(format!("has {} texts, of which CleverTap keeps {LIST_MAX}", list.len()));
+            }
+            let why = list.into_iter().find_map(|text| wrong_text(text, CURE_IN_LIST))?;
+            Some(format!("holds a text that {why}"))
+        }
+        b'{' => {
+            let members: Properties<'_> = serde_json::from_str(written).ok()?;
+            members.0.iter().find_map(|(_, value)| wrong_text(value, CURE_IN_LIST))
+        }
+        _ => None,
     }
-    let text: String = serde_json::from_str(written).ok()?;
-    text.chars().nth(VALUE_MAX)?;
-    Some(format!(
-        "is longer than {VALUE_MAX} characters; shorten it with | truncate: {VALUE_MAX}"
-    ))
 }
 
 fn of_property(name: &Name<'_>, why: &str) -> String {
@@ -143,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_clevertap_takes_passes() {
-        let long = "é".repeat(512);
+        let long = "é".repeat(256);
         for properties in [
             "{}",
             r#"{"Price":42.50,"Buyer name":"a: b & c","When":"$D_1","Vip":true,"None":null}"#,
@@ -161,6 +180,7 @@ mod tests {
             profile(r##"{"Tags":{"$add":["a"]},"Langs":["a","b"],"Home":{"City":"x"}}"##),
             None
         );
+        assert_eq!(profile(&format!(r#"{{"Tags":[{}"a"]}}"#, r#""a","#.repeat(99))), None);
         assert_eq!(event(&"x".repeat(120), "{}"), None);
         let many = |count: usize| {
             format!(
@@ -177,13 +197,14 @@ mod tests {
     #[test]
     fn what_it_does_not_take_is_named_without_values() {
         let long = format!(r#"{{"Text":"{}"}}"#, "hunter2".repeat(80));
+        let hindi = format!(r#"{{"नाम":"{}"}}"#, "ल".repeat(171));
         let long_name = format!(r#"{{"{}":"hunter2"}}"#, "n".repeat(121));
         for (found, wanted) in [
             (event("hunter2: sold", "{}"), "the event's name has a : in its name"),
             (event("App Launched", "{}"), "one of CleverTap's own"),
             (event("applaunched", "{}"), "one of CleverTap's own"),
             (event("wzrk_hunter2", "{}"), "one of CleverTap's own"),
-            (event(&"hunter2".repeat(20), "{}"), "longer than 120 characters"),
+            (event(&"hunter2".repeat(20), "{}"), "longer than 120 bytes"),
             (
                 event("Sold", r#"{"Deal: won":"hunter2"}"#),
                 r#"property "Deal: won" has a :"#,
@@ -202,8 +223,9 @@ mod tests {
                 event("Sold", r#"{"Home":{"City":"hunter2"}}"#),
                 r#"property "Home" is a list or an object"#,
             ),
-            (event("Sold", &long), r#"property "Text" is longer than 512 characters"#),
-            (event("Sold", &long_name), "longer than 120 characters"),
+            (event("Sold", &long), r#"property "Text" is longer than 512 bytes"#),
+            (event(&"बि".repeat(21), "{}"), "longer than 120 bytes"),
+            (event("Sold", &long_name), "longer than 120 bytes"),
             (
                 event("Charged", r#"{"Items":["hunter2"]}"#),
                 r#"property "Items" holds something"#,
@@ -215,6 +237,26 @@ mod tests {
             (profile(r##"{"No#":"hunter2"}"##), r##"property "No#" has a #"##),
             (profile(r#"{"Won!":"hunter2"}"#), "has a !"),
             (profile(&long), "longer than 512"),
+            (
+                profile(&hindi),
+                r#"property "नाम" is longer than 512 bytes; shorten it with | truncate: 512, "bytes""#,
+            ),
+            (
+                profile(&format!(r#"{{"Tags":[{}"a"]}}"#, r#""a","#.repeat(100))),
+                "property \"Tags\" has 101 texts, of which CleverTap keeps 100",
+            ),
+            (
+                profile(&format!(r#"{{"Tags":["a","{}"]}}"#, "ल".repeat(171))),
+                r#"property "Tags" holds a text that is longer"#,
+            ),
+            (
+                profile(&format!(r#"{{"Tags":{{"$add":["{}"]}}}}"#, "ल".repeat(171))),
+                r#"property "Tags" holds a text that"#,
+            ),
+            (
+                event("Charged", &format!(r#"{{"Items":[{{"Name":"{}"}}]}}"#, "ल".repeat(171))),
+                "holds an item whose property \"Name\" is longer than 512 bytes; shorten it where the event is made",
+            ),
         ] {
             let found = found.unwrap_or_else(|| panic!("{wanted} passes"));
             assert!(found.contains(wanted), "{found}");

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::DeliveryJob;
 use super::plan::SLACK_TEXT_MAX;
-use crate::template::truncate;
+use crate::text::slack::{cut, first_line};
 
-/// A line of a digest is cut to so many characters.
+/// A line of a digest is cut to so many characters, its markup counted.
 const LINE_MAX: usize = 300;
 /// Room for `and N more`.
 const TAIL_MAX: usize = 40;
@@ -25,7 +25,7 @@ pub fn merge<'j>(jobs: impl ExactSizeIterator<Item = &'j DeliveryJob> + Clone) -
     let mut length = text.chars().count();
     let mut shown = 0;
     for job in jobs {
-        let line = truncate(&first_line(&job.body), LINE_MAX);
+        let line = line(&job.body);
         length += line.chars().count() + 3;
         if length + TAIL_MAX > SLACK_TEXT_MAX {
             break;
@@ -44,10 +44,11 @@ pub fn merge<'j>(jobs: impl ExactSizeIterator<Item = &'j DeliveryJob> + Clone) -
     Some(merged)
 }
 
-fn first_line(body: &str) -> String {
+/// What a job's message begins with.
+fn line(body: &str) -> String {
     let body: Value = serde_json::from_str(body).unwrap_or_default();
-    let text = body["text"].as_str().unwrap_or_default().trim();
-    text.lines().next().unwrap_or_default().to_owned()
+    let line = first_line(body["text"].as_str().unwrap_or_default().trim());
+    cut(&line, LINE_MAX, false).unwrap_or(line)
 }
 
 /// `5 Mar 15:16 to 15:20 UTC`, with the second day where it is another.
@@ -63,6 +64,8 @@ fn span(from: i64, to: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::delivery::tests::job;
 
@@ -94,6 +97,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_tears_no_link_escape_or_character_and_opens_nothing() {
+        let long = "x".repeat(280);
+        let of = |end: &str| text(&jobs(2, |_| format!("{long}{end}")));
+        let lines = |end: &str| format!("\n• {long}{end}\n• {long}{end}");
+        for (end, expected) in [
+            (" <https://x.example/recording|Recording>", " …"),
+            ("0123456789012345678&amp;", "0123456789012345678…"),
+            ("012345678901234567👩‍👩‍👧", "012345678901234567…"),
+            (" <https://x|a\nb> c\nd", " <https://x|a b> c"),
+            (" <!channel", " &lt;!channel"),
+        ] {
+            assert!(of(end).ends_with(&lines(expected)), "{end}: {}", of(end));
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_counted() {
         let text = text(&jobs(5000, |number| format!("Lead {number} {}", "x".repeat(90))));
         assert!(text.chars().count() <= SLACK_TEXT_MAX);
@@ -101,5 +120,24 @@ mod tests {
         let shown = text.matches("\n• ").count();
         assert!(shown > 30);
         assert!(text.ends_with(&format!("\n… and {} more", 5000 - shown)));
+    }
+
+    /// What stands between `<` and the next `>`, whatever is between them.
+    fn spans(text: &str) -> Vec<String> {
+        let spans = text.split('<').skip(1).filter_map(|span| Some(span.split_once('>')?.0));
+        spans.map(|span| span.replace('\n', " ")).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_digest_makes_no_link_that_its_messages_do_not_have(
+            texts in prop::collection::vec("(<https://x\\|a>|<!here>|<@U1|<|>|&lt;|!channel|\n|a{100}|é){0,10}", 1..4),
+        ) {
+            let merged = text(&jobs(texts.len() as i64, |number| texts[number as usize].clone()));
+            let own: Vec<String> = texts.iter().flat_map(|text| spans(text)).collect();
+            for span in spans(&merged) {
+                prop_assert!(own.contains(&span), "{:?} in {:?}", span, merged);
+            }
+        }
     }
 }

@@ -78,7 +78,9 @@ impl<'de> Deserialize<'de> for Rate {
             serde_json::Value::String(text) => text,
             other => other.to_string(),
         };
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        // Nothing that is written in a configuration is quoted.
+        let (count, period) = dates::rate(&text).map_err(serde::de::Error::custom)?;
+        Ok(Self { count, period })
     }
 }
 

@@ -11,13 +11,14 @@ use crate::lead::LeadEvent;
 use crate::reason::Reason;
 use crate::rules::clevertap::is_charged;
 use crate::rules::{self, Account, Action, ActionKind, OverLong, Properties, Rule, Status, To, User, Versioned};
-use crate::template::{OnMissing, Stop, Target, Template, truncate};
+use crate::template::{OnMissing, Stop, Target, Template};
 
 mod properties;
 
 use properties::Form;
 
-/// Slack splits what is longer into several messages.
+/// Characters of a Slack text. What is longer Slack splits into several messages, or cuts without a word. We send neither
+/// `parse` nor `link_names`, with which Slack would read mentions out of plain text.
 pub const SLACK_TEXT_MAX: usize = 4000;
 
 /// Where an event was read.
@@ -216,20 +217,19 @@ fn slack_text(
     on_missing: OnMissing,
     over_long: OverLong,
 ) -> Result<String, Stop> {
-    let text = text.render(event, Target::Slack, on_missing)?;
-    if text.trim().is_empty() {
+    let rendered = text.render_slack(event, on_missing, SLACK_TEXT_MAX)?;
+    if rendered.text.trim().is_empty() {
         // Slack would refuse it with no_text.
         return Err(Stop::Skip {
             path: "the text came out blank".to_owned(),
         });
     }
-    match over_long {
-        OverLong::Truncate => Ok(truncate(&text, SLACK_TEXT_MAX)),
-        OverLong::Fail if text.chars().nth(SLACK_TEXT_MAX).is_some() => Err(Stop::Fail {
+    if rendered.is_cut && over_long == OverLong::Fail {
+        return Err(Stop::Fail {
             detail: format!("text: is longer than {SLACK_TEXT_MAX} characters"),
-        }),
-        OverLong::Fail => Ok(text),
+        });
     }
+    Ok(rendered.text)
 }
 
 fn record(

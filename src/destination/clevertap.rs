@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Failure, REJECTED, Reply};
+use super::words::Hidden;
+use super::{Failure, REJECTED, Reply, hidden};
 use crate::config::Account;
 use crate::delivery::DeliveryJob;
 use crate::delivery::clevertap::refusal;
@@ -24,9 +25,16 @@ struct Body {
 
 #[derive(Debug, Deserialize)]
 struct Unprocessed {
+    #[serde(default, deserialize_with = "code")]
     code: Option<i64>,
     error: Option<String>,
     record: Option<Value>,
+}
+
+/// A record's code, a number or its text; what is neither is none.
+fn code<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(value.as_i64().or_else(|| value.as_str()?.parse().ok()))
 }
 
 /// The jobs whose records CleverTap may take, and the answers of the others.
@@ -72,7 +80,7 @@ pub(super) fn own_account(job: &DeliveryJob) -> Result<Option<Account>, Failure>
 
 /// What an upload's answer means for each of its records.
 pub(super) fn upload_answers(reply: &Reply, jobs: &[Arc<DeliveryJob>], secrets: &[Secret]) -> Vec<Answer> {
-    let all = |verdict: Verdict, words: &str| vec![reply.answer(verdict, words, secrets); jobs.len()];
+    let all = |verdict, words: &str| of_all(reply, verdict, words, jobs, secrets);
     let body = serde_json::from_str::<Body>(&reply.body).ok();
     let words = body
         .as_ref()
@@ -95,8 +103,15 @@ pub(super) fn upload_answers(reply: &Reply, jobs: &[Arc<DeliveryJob>], secrets: 
     }
 }
 
+/// The same answer for each job; it may repeat any of their records.
+fn of_all(reply: &Reply, verdict: Verdict, words: &str, jobs: &[Arc<DeliveryJob>], secrets: &[Secret]) -> Vec<Answer> {
+    let records: Vec<&str> = jobs.iter().map(|job| job.body.as_str()).collect();
+    let body = format!("[{}]", records.join(","));
+    vec![reply.answer(verdict, words, Hidden { secrets, body: &body }); jobs.len()]
+}
+
 fn records(reply: &Reply, body: &Body, jobs: &[Arc<DeliveryJob>], secrets: &[Secret]) -> Vec<Answer> {
-    let delivered = reply.answer(Verdict::Delivered, "", secrets);
+    let delivered = reply.answer(Verdict::Delivered, "", Hidden::default());
     if body.status.as_deref() == Some("success") && body.unprocessed.is_empty() {
         return vec![delivered; jobs.len()];
     }
@@ -106,11 +121,13 @@ fn records(reply: &Reply, body: &Body, jobs: &[Arc<DeliveryJob>], secrets: &[Sec
         match index(failed, jobs).filter(|index| !named[*index]) {
             Some(index) => {
                 named[index] = true;
-                answers[index] = record_answer(reply, failed, secrets);
+                answers[index] = record_answer(reply, failed, hidden(secrets, &jobs[index]));
             }
             // Nothing says which record it was: one by one, each answer names its own.
-            None if jobs.len() > 1 => return vec![reply.answer(Verdict::BatchRefused, "", secrets); jobs.len()],
-            None => answers[0] = record_answer(reply, failed, secrets),
+            None if jobs.len() > 1 => {
+                return vec![reply.answer(Verdict::BatchRefused, "", Hidden::default()); jobs.len()];
+            }
+            None => answers[0] = record_answer(reply, failed, hidden(secrets, &jobs[0])),
         }
     }
     let accounted = body
@@ -122,12 +139,12 @@ fn records(reply: &Reply, body: &Body, jobs: &[Arc<DeliveryJob>], secrets: &[Sec
             .error
             .as_deref()
             .unwrap_or("the answer does not account for every record");
-        return vec![reply.answer(Verdict::Ambiguous, words, secrets); jobs.len()];
+        return of_all(reply, Verdict::Ambiguous, words, jobs, secrets);
     }
     answers
 }
 
-fn record_answer(reply: &Reply, failed: &Unprocessed, secrets: &[Secret]) -> Answer {
+fn record_answer(reply: &Reply, failed: &Unprocessed, hidden: Hidden<'_>) -> Answer {
     let verdict = if failed.code == Some(555) {
         Verdict::Retry
     } else {
@@ -138,7 +155,7 @@ fn record_answer(reply: &Reply, failed: &Unprocessed, secrets: &[Secret]) -> Ans
         (Some(code), None) => code.to_string(),
         (None, error) => without_values(error.unwrap_or("refused without a word")).to_owned(),
     };
-    reply.answer(verdict, &words, secrets)
+    reply.answer(verdict, &words, hidden)
 }
 
 /// Which record failed: `Skipped record number : N`, counted from 1, else by the echoed record.

@@ -7,9 +7,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::slack;
-use super::{Destinations, Failure, call, in_header};
+use super::words::Hidden;
+use super::{Destinations, Failure, call, in_header, secret};
 use crate::delivery::DeliveryJob;
-use crate::secrets::Secret;
 
 /// What asking Slack about a token gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Destinations {
     /// asked about; they show when they are used.
     pub async fn introduce(&self, credential: &str, sealed: Option<&str>) {
         if credential.starts_with("slack:") && self.introduced.begin(credential) {
-            let checked = self.ask(credential, self.secret(credential, sealed)).await;
+            let checked = self.ask(credential, sealed).await;
             self.introduced.end(credential, checked);
         }
     }
@@ -75,23 +75,23 @@ impl Destinations {
         if !self.introduced.begin(&job.credential) {
             return;
         }
-        let asking = self.ask(&job.credential, self.secret_of(job));
+        let asking = self.ask(&job.credential, job.sealed.as_deref());
         let (introduced, credential) = (Arc::clone(&self.introduced), job.credential.clone());
         tokio::spawn(async move { introduced.end(&credential, asking.await) });
     }
 
-    pub(super) fn ask(
-        &self,
-        credential: &str,
-        token: Result<Secret, Failure>,
-    ) -> impl Future<Output = Checked> + Send + use<> {
-        let token = token.and_then(|token| in_header(token, credential));
+    pub(super) fn ask(&self, credential: &str, sealed: Option<&str>) -> impl Future<Output = Checked> + Send + use<> {
         let (client, api, joins) = (self.client.clone(), self.slack_api.clone(), self.joins);
+        let (secrets, credential, sealed) = (self.secrets.clone(), credential.to_owned(), sealed.map(str::to_owned));
         async move {
             let asked = async {
-                let token = token?;
+                let token = in_header(secret(&secrets, &credential, sealed.as_deref()).await?, &credential)?;
                 let reply = call(&client, &api, "auth.test", &token, "{}".to_owned()).await?;
-                Ok(slack::identity(&reply, joins, &[token]))
+                let hidden = Hidden {
+                    secrets: &[token],
+                    body: "",
+                };
+                Ok(slack::identity(&reply, joins, hidden))
             };
             asked.await.unwrap_or_else(|failure| match failure {
                 Failure::Credential(words) | Failure::Rejected(words) => Checked::Refused(words),

@@ -1,33 +1,42 @@
 //! Slack's answers. The HTTP status says almost nothing: a refusal is a 200 with `ok: false`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::introduce::{JOIN, NeededScope, OPEN, POST};
-use super::{Checked, GONE, REJECTED, Reply, masked, repeatable};
+use super::words::{self, Hidden};
+use super::{Checked, GONE, REJECTED, Reply, repeatable};
 use crate::delivery::dispatch::{Answer, Scope, Verdict};
-use crate::secrets::Secret;
 
 #[derive(Debug, Deserialize)]
 struct Body {
     ok: bool,
+    #[serde(default, deserialize_with = "text")]
     error: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     ts: Option<String>,
     /// An id, or from `conversations.open` an object with one.
     channel: Option<Value>,
+    #[serde(default, deserialize_with = "text")]
     team: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     user: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     needed: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     provided: Option<String>,
     #[serde(default)]
-    errors: Vec<Value>,
-    response_metadata: Option<Metadata>,
+    errors: Value,
+    #[serde(default)]
+    response_metadata: Value,
 }
 
-#[derive(Debug, Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    messages: Vec<String>,
+/// A text; what is none says nothing, and what stands beside it is read all the same: `ok` alone says what to do.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => Some(text),
+        _ => None,
+    })
 }
 
 /// A message's body as it goes out: to another channel, or into a thread, where these are given.
@@ -51,16 +60,23 @@ pub(super) fn message_body(
 /// What chat.postMessage's answer to a message to `channel` means. Slack opens a member's direct
 /// channel by itself when it is posted to; where it rather says that there is no such channel, or that
 /// we aren't in it, opening it ourselves may help.
-pub(super) fn message_answer(reply: &Reply, channel: &str, secrets: &[Secret]) -> Answer {
-    let (mut answer, body) = answer(reply, secrets);
+pub(super) fn message_answer(reply: &Reply, channel: &str, hidden: Hidden<'_>) -> Answer {
+    let (mut answer, body) = answer(reply, hidden);
     let body = body.as_ref();
     if is_member(channel)
         && let Some("channel_not_found" | "not_in_channel") = body.and_then(|body| body.error.as_deref())
     {
         answer.verdict = Verdict::NotOpen;
     }
-    answer.message_id = body.and_then(|body| body.ts.clone());
+    answer.message_id = body.and_then(|body| body.ts.clone().filter(|ts| is_timestamp(ts)));
     answer
+}
+
+/// A message's `ts`, which a thread goes on from: seconds, a point and what tells apart.
+fn is_timestamp(ts: &str) -> bool {
+    let is_number = |text: &str| (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    ts.split_once('.')
+        .is_some_and(|(seconds, rest)| is_number(seconds) && is_number(rest))
 }
 
 /// A member's id, `U…` or `W…`; names are in lower case.
@@ -70,17 +86,17 @@ fn is_member(channel: &str) -> bool {
 }
 
 /// What conversations.join's answer means.
-pub(super) fn join_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
-    of_method_alone(answer(reply, secrets))
+pub(super) fn join_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
+    of_method_alone(answer(reply, hidden))
 }
 
 /// What conversations.open's answer means; one that gives no channel has to be asked for again.
-pub(super) fn open_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
-    let (answer, body) = answer(reply, secrets);
+pub(super) fn open_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
+    let (answer, body) = answer(reply, hidden);
     let channel = body
         .as_ref()
         .and_then(|body| body.channel.as_ref()?.get("id")?.as_str());
-    let channel = channel.map(str::to_owned);
+    let channel = channel.and_then(words::id);
     let mut answer = of_method_alone((answer, body));
     if answer.verdict == Verdict::Delivered && channel.is_none() {
         answer.verdict = Verdict::Retry;
@@ -100,8 +116,8 @@ fn of_token(mut answer: Answer) -> Answer {
 
 /// What auth.test's answer means: the token works, it is refused, or it can't be said now. A token
 /// that may not post is refused, as posting with it would be.
-pub(super) fn probe_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
-    let mut answer = of_token(answer(reply, secrets).0);
+pub(super) fn probe_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
+    let mut answer = of_token(answer(reply, hidden).0);
     match answer.verdict {
         Verdict::Delivered if !grants(reply, POST) => {
             answer.verdict = Verdict::CredentialRefused;
@@ -114,11 +130,11 @@ pub(super) fn probe_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
 }
 
 /// Who a token is, from auth.test's answer, and which scopes it lacks of those that we need.
-pub(super) fn identity(reply: &Reply, joins: bool, secrets: &[Secret]) -> Checked {
-    let (answer, body) = answer(reply, secrets);
+pub(super) fn identity(reply: &Reply, joins: bool, hidden: Hidden<'_>) -> Checked {
+    let (answer, body) = answer(reply, hidden);
     match (answer.verdict, body) {
         (Verdict::Delivered, Some(body)) => {
-            let name = |name: Option<String>| masked(&name.unwrap_or_default(), secrets);
+            let name = |name: Option<String>| hidden.words(&name.unwrap_or_default());
             let needed = [Some(POST), joins.then_some(JOIN), Some(OPEN)].into_iter().flatten();
             Checked::Works {
                 team: name(body.team),
@@ -157,7 +173,7 @@ fn of_method_alone((answer, body): (Answer, Option<Body>)) -> Answer {
 }
 
 /// What an answer of the Web API means, with its body where that is JSON.
-fn answer(reply: &Reply, secrets: &[Secret]) -> (Answer, Option<Body>) {
+fn answer(reply: &Reply, hidden: Hidden<'_>) -> (Answer, Option<Body>) {
     let throttled = |scope| Verdict::Throttled {
         scope,
         retry_after: reply.retry_after,
@@ -170,10 +186,10 @@ fn answer(reply: &Reply, secrets: &[Secret]) -> (Answer, Option<Body>) {
             // An HTML page with a 5xx, or a 200 that is no JSON: the message may be there.
             _ => Verdict::Ambiguous,
         };
-        return (reply.answer(verdict, reply.words(), secrets), None);
+        return (reply.answer(verdict, reply.words(), hidden), None);
     };
     if body.ok {
-        return (reply.answer(Verdict::Delivered, "", secrets), Some(body));
+        return (reply.answer(Verdict::Delivered, "", hidden), Some(body));
     }
     let code = body.error.as_deref().unwrap_or("");
     let verdict = match code {
@@ -183,7 +199,7 @@ fn answer(reply: &Reply, secrets: &[Secret]) -> (Answer, Option<Body>) {
         _ if reply.status >= 500 => Verdict::Ambiguous,
         code => verdict(code),
     };
-    (reply.answer(verdict, &words(&body), secrets), Some(body))
+    (reply.answer(verdict, &words(&body), hidden), Some(body))
 }
 
 /// The error codes of chat.postMessage, conversations.join and conversations.open.
@@ -243,20 +259,23 @@ fn words(body: &Body) -> String {
             body.provided.as_deref().unwrap_or("none")
         ));
     }
-    for error in &body.errors {
-        words.push_str(&format!(
-            "; {}",
-            error.as_str().map_or_else(|| error.to_string(), str::to_owned)
-        ));
-    }
-    for message in body.response_metadata.iter().flat_map(|metadata| &metadata.messages) {
-        words.push_str(&format!("; {message}"));
+    // The words are cut, so that a few say enough.
+    let errors = body.errors.as_array().into_iter().flatten().take(20);
+    let messages = body.response_metadata.get("messages").and_then(Value::as_array);
+    let messages = messages
+        .into_iter()
+        .flatten()
+        .filter(|message| message.is_string())
+        .take(20);
+    for more in errors.chain(messages) {
+        words.push_str("; ");
+        words.push_str(&more.as_str().map_or_else(|| more.to_string(), str::to_owned));
     }
     words
 }
 
 /// What an incoming webhook's answer means: by its text first, by its status second.
-pub(super) fn webhook_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
+pub(super) fn webhook_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
     let code = reply.body.trim();
     let verdict = match (reply.status, code) {
         (429, _) | (_, "ratelimited" | "rate_limited") => Verdict::Throttled {
@@ -288,5 +307,5 @@ pub(super) fn webhook_answer(reply: &Reply, secrets: &[Secret]) -> Answer {
     } else {
         reply.words()
     };
-    reply.answer(verdict, words, secrets)
+    reply.answer(verdict, words, hidden)
 }

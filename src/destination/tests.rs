@@ -73,12 +73,16 @@ fn what_slack_answers_means() {
         (200, r#"{"ok":false}"#, REJECTED),
     ] {
         assert_eq!(
-            slack::message_answer(&reply(status, body), "C1", &[]).verdict,
+            slack::message_answer(&reply(status, body), "C1", Hidden::default()).verdict,
             wanted,
             "{status} {body}"
         );
     }
-    let answer = slack::message_answer(&reply(200, r#"{"ok":true,"ts":"1503435956.000247"}"#), "C1", &[]);
+    let answer = slack::message_answer(
+        &reply(200, r#"{"ok":true,"ts":"1503435956.000247"}"#),
+        "C1",
+        Hidden::default(),
+    );
     assert_eq!(answer.message_id.as_deref(), Some("1503435956.000247"));
     let answer = slack::message_answer(
         &reply(
@@ -86,7 +90,7 @@ fn what_slack_answers_means() {
             r#"{"ok":false,"error":"missing_scope","needed":"chat:write","provided":"im:write"}"#,
         ),
         "C1",
-        &[],
+        Hidden::default(),
     );
     assert_eq!(answer.words, "missing_scope; needs chat:write, has im:write");
 }
@@ -107,7 +111,7 @@ fn what_webhooks_answer_means() {
         (302, "", REJECTED),
     ] {
         assert_eq!(
-            slack::webhook_answer(&reply(status, body), &[]).verdict,
+            slack::webhook_answer(&reply(status, body), Hidden::default()).verdict,
             wanted,
             "{status} {body}"
         );
@@ -214,15 +218,57 @@ fn what_clevertap_answers_means_record_by_record() {
 }
 
 #[test]
+fn nothing_without_a_bound_is_kept_of_an_answer() {
+    let long = "1".repeat(1_000_000);
+    let of = |body: String| slack::message_answer(&reply(200, &body), "C1", Hidden::default());
+    for ts in [
+        format!("\"{long}.1\""),
+        format!("\"1.{long}\""),
+        "\"soon\"".to_owned(),
+        "\"\"".to_owned(),
+        "17.5".to_owned(),
+        "[]".to_owned(),
+        "null".to_owned(),
+    ] {
+        let answer = of(format!(
+            r#"{{"ok":true,"ts":{ts},"response_metadata":[7],"errors":{{}},"team":1}}"#
+        ));
+        assert_eq!(
+            (answer.verdict, answer.message_id),
+            (Verdict::Delivered, None),
+            "{ts:.20}"
+        );
+    }
+    let long = "x".repeat(1_000_000);
+    let codes = format!(
+        r#"{{"ok":false,"error":"{long}","needed":"{long}","errors":["{long}"],"response_metadata":{{"messages":["{long}", 7]}}}}"#
+    );
+    assert_eq!(of(codes).words.len(), 500);
+    let opened = slack::open_answer(
+        &reply(200, &format!(r#"{{"ok":true,"channel":{{"id":"D{long}"}}}}"#)),
+        Hidden::default(),
+    );
+    assert_eq!((opened.verdict, opened.channel), (Verdict::Retry, None));
+    let webhook = slack::webhook_answer(&reply(400, &long), Hidden::default());
+    assert!(webhook.words.len() <= 500);
+    let failed = format!(r#"{{"status":"partial","processed":0,"unprocessed":[{{"code":"516","error":"{long}"}}]}}"#);
+    let answers = clevertap::upload_answers(&reply(200, &failed), &[record("a")], &[]);
+    assert_eq!(answers[0].verdict, REJECTED, "a code may be a text");
+    assert!(answers[0].words.len() <= 500 && answers[0].words.starts_with("516: "));
+}
+
+#[test]
 fn words_are_masked_and_cut() {
     let secret = Secret::new("xoxb-hunter2");
     let answer = slack::message_answer(
         &reply(200, r#"{"ok":false,"error":"invalid_auth xoxb-hunter2"}"#),
         "C1",
-        &[secret],
+        Hidden {
+            secrets: &[secret],
+            body: "",
+        },
     );
     assert_eq!(answer.words, "invalid_auth ***");
-    assert_eq!(masked(&"x".repeat(600), &[]).chars().count(), 500);
     let quoted =
         r#"{"status":"partial","processed":0,"unprocessed":[{"code":516,"error":"Phone \"+1555\" is wrong"}]}"#;
     assert!(

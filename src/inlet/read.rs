@@ -42,8 +42,8 @@ impl Inlet {
         let mut reader = Reader::default();
         reader.open_secrets(field, entry);
         match reader.inlet(field, entry) {
-            Some(inlet) if reader.problems.is_empty() => Ok(inlet),
-            _ => Err(reader.problems),
+            Some(inlet) if reader.is_clean() => Ok(inlet),
+            _ => Err(reader.problems()),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Whether a request may come in. Every comparison takes as long for a wrong secret as for the right one.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use hmac::{Hmac, Mac};
@@ -11,25 +10,22 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::inlet::{Key, Place};
-use crate::secrets::{Secret, Secrets};
+use crate::secrets::{Secret, SecretError, Secrets};
 
 /// How many seconds Slack's clock and ours may be apart; what is older may be a replay.
 const SKEW_MAX: u64 = 5 * 60;
-/// So long values of the secret store are kept, so that not every request reads files.
-const FRESH: Duration = Duration::from_secs(1);
-
 /// What opens an inlet, with the values behind the names.
 #[derive(Debug)]
 pub(super) struct Keyring {
     inlet: String,
     keys: Vec<Key>,
-    values: Mutex<Option<Values>>,
+    values: Mutex<Values>,
 }
 
-#[derive(Debug)]
+/// What the secret store said last; of each key its value, where there is one.
+#[derive(Debug, Default)]
 struct Values {
-    read: Instant,
-    found: Arc<[(Place, Secret)]>,
+    found: Arc<[Option<Secret>]>,
     missing: usize,
 }
 
@@ -55,7 +51,7 @@ impl Keyring {
         Self {
             inlet: inlet.to_owned(),
             keys: keys.to_vec(),
-            values: Mutex::new(None),
+            values: Mutex::default(),
         }
     }
 
@@ -65,59 +61,72 @@ impl Keyring {
     }
 
     /// What the head alone says. An inlet without keys is open; it listens on a loopback address.
-    pub(super) fn head(&self, shown: &Shown<'_>, secrets: &Secrets) -> Verdict {
+    pub(super) fn head(&self, shown: &Shown<'_>) -> Verdict {
         if self.keys.is_empty() {
             return Verdict::Open;
         }
-        let values = self.values(secrets);
+        let values = self.values();
         // Not `any`: how long it takes mustn't tell which of them was right.
-        let opened = values.iter().fold(false, |opened, (place, secret)| {
-            opened | shows(shown, *place, secret.reveal().as_bytes())
+        let opened = self.with(&values).fold(false, |opened, (place, secret)| {
+            opened | shows(shown, place, secret.reveal().as_bytes())
         });
         match opened {
             true => Verdict::Open,
-            false if values.iter().any(|(place, _)| *place == Place::Signature) => Verdict::Signed,
+            false if self.with(&values).any(|(place, _)| place == Place::Signature) => Verdict::Signed,
             false => Verdict::Closed,
         }
     }
 
     /// Whether Slack signed `body`; `now` is in epoch seconds.
-    pub(super) fn signed(&self, headers: &HeaderMap, body: &[u8], now: i64, secrets: &Secrets) -> bool {
-        let values = self.values(secrets);
-        let signing = values.iter().filter(|(place, _)| *place == Place::Signature);
+    pub(super) fn signed(&self, headers: &HeaderMap, body: &[u8], now: i64) -> bool {
+        let values = self.values();
+        let signing = self.with(&values).filter(|(place, _)| *place == Place::Signature);
         signing.fold(false, |signed, (_, secret)| {
             signed | signed_with(secret.reveal().as_bytes(), headers, body, now)
         })
     }
 
-    /// Reads the secrets again where they are older than a second. One that is missing or empty opens
-    /// nothing, and that is said when it begins.
-    pub(super) fn values(&self, secrets: &Secrets) -> Arc<[(Place, Secret)]> {
-        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(values) = values.as_ref().filter(|values| values.read.elapsed() < FRESH) {
-            return Arc::clone(&values.found);
+    /// Reads the secrets again. One that is missing or empty opens nothing, and that is said when it begins. While the
+    /// store is silent, what it said last holds.
+    pub(super) async fn refresh(&self, secrets: &Secrets) {
+        let (known, mut found, mut missing) = (self.values(), Vec::new(), Vec::new());
+        for (at, key) in self.keys.iter().enumerate() {
+            let name = &key.secret;
+            found.push(match secrets.reveal(name.as_str()).await {
+                Ok(secret) if secret.reveal().is_empty() => {
+                    missing.push(format!("secret {name} is empty"));
+                    None
+                }
+                Ok(secret) => Some(secret),
+                Err(error) => {
+                    missing.push(error.to_string());
+                    let silent = matches!(error, SecretError::Silent(_));
+                    known.get(at).cloned().flatten().filter(|_| silent)
+                }
+            });
         }
-        let was_missing = values.as_ref().map_or(0, |values| values.missing);
-        let (mut found, mut missing) = (Vec::new(), Vec::new());
-        for key in &self.keys {
-            let name = key.secret.as_str();
-            match secrets.reveal(name) {
-                Ok(secret) if secret.reveal().is_empty() => missing.push(format!("secret {name} is empty")),
-                Ok(secret) => found.push((key.place, secret)),
-                Err(error) => missing.push(error.to_string()),
-            }
-        }
-        if missing.len() > was_missing {
+        let mut values = self.lock();
+        if missing.len() > values.missing {
             let said = missing.join("; ");
             tracing::warn!(inlet = self.inlet, "a secret opens nothing: {said}");
         }
-        let found: Arc<[_]> = found.into();
-        *values = Some(Values {
-            read: Instant::now(),
-            found: Arc::clone(&found),
+        *values = Values {
+            found: found.into(),
             missing: missing.len(),
-        });
-        found
+        };
+    }
+
+    fn values(&self) -> Arc<[Option<Secret>]> {
+        Arc::clone(&self.lock().found)
+    }
+
+    fn with<'v>(&self, values: &'v [Option<Secret>]) -> impl Iterator<Item = (Place, &'v Secret)> {
+        let keys = self.keys.iter().map(|key| key.place).zip(values);
+        keys.filter_map(|(place, secret)| Some((place, secret.as_ref()?)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Values> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -26,6 +26,8 @@ use super::users::Users;
 use crate::inlet::{Batch, Inlet, Preset, Received, Source};
 use crate::kafka::producer::Producer;
 
+/// So long values of the secret store are kept, so that no request waits for files.
+const SECRETS_FRESH: Duration = Duration::from_secs(1);
 /// From a request's first byte to its last.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// From a request's first byte to its answer: Slack waits 3 s, others are told to come again.
@@ -51,7 +53,7 @@ pub(super) struct Server {
 pub(super) struct Door {
     pub(super) inlet: Inlet,
     pub(super) users: Option<Arc<Users>>,
-    keys: Keyring,
+    keys: Arc<Keyring>,
 }
 
 /// What a request's path leads to.
@@ -78,9 +80,7 @@ impl Server {
             let Source::Http { keys, users } = &inlet.source else {
                 continue;
             };
-            let keys = Keyring::new(&inlet.name, keys);
-            // So that a missing secret is said now rather than with the first request.
-            keys.values(&at.secrets);
+            let keys = Arc::new(Keyring::new(&inlet.name, keys));
             let users = match users {
                 None => None,
                 // What one token may ask for is shared by all inlets that ask with it.
@@ -104,9 +104,29 @@ impl Server {
         })
     }
 
+    /// Reads the secrets of all inlets again, beside one another.
+    async fn refresh(&self) {
+        let mut reading = JoinSet::new();
+        for door in self.doors.values() {
+            let (keys, secrets) = (Arc::clone(&door.keys), self.at.secrets.clone());
+            reading.spawn(async move { keys.refresh(&secrets).await });
+        }
+        reading.join_all().await;
+    }
+
+    async fn keep_fresh(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SECRETS_FRESH).await;
+            self.refresh().await;
+        }
+    }
+
     /// Answers until `stop`, then finishes what is in flight.
     pub(super) async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let server = Arc::new(self);
+        // A secret that is missing is said now rather than with the first request.
+        server.refresh().await;
+        let refreshing = tokio::spawn(Arc::clone(&server).keep_fresh());
         let mut connections = JoinSet::new();
         let mut stopped = std::pin::pin!(super::stopped(stop.clone()));
         loop {
@@ -133,6 +153,7 @@ impl Server {
         {
             tracing::warn!("connections that were slow to finish are closed");
         }
+        refreshing.abort();
         let producer = server.producer.clone();
         drop(tokio::task::spawn_blocking(move || producer.flush(FLUSH_TIMEOUT)).await);
     }
@@ -211,7 +232,7 @@ impl Server {
                 headers: &head.headers,
                 path: None,
             };
-            let open = tracks.filter(|door| door.keys.head(&shown, &self.at.secrets) == Verdict::Open);
+            let open = tracks.filter(|door| door.keys.head(&shown) == Verdict::Open);
             let no_key = || Refusal::new(StatusCode::UNAUTHORIZED, "no inlet has this write key");
             // Of several with one key it is always the same.
             let first = open.min_by_key(|door| &door.inlet.name);
@@ -247,13 +268,13 @@ impl Server {
     }
 
     async fn enter(&self, way: &Way<'_>, head: &Parts, body: &mut Incoming, began: Instant) -> Result<Answer, Refusal> {
-        let (door, headers, secrets) = (way.door, &head.headers, &self.at.secrets);
+        let (door, headers) = (way.door, &head.headers);
         if head.method != Method::POST {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "inlets take POST alone"));
         }
         // Who shows no secret is refused before a byte of the body is read.
         let path = way.secret.as_deref();
-        let verdict = door.keys.head(&Shown { headers, path }, secrets);
+        let verdict = door.keys.head(&Shown { headers, path });
         let unauthorized = || Refusal::new(StatusCode::UNAUTHORIZED, "no valid secret or signature was shown");
         if verdict == Verdict::Closed {
             return Err(unauthorized());
@@ -261,7 +282,7 @@ impl Server {
         let max = self.at.config.inlet.body_max;
         let raw = body::read(body, max, began + REQUEST_TIMEOUT).await?;
         let now = (self.at.now)().div_euclid(1_000_000);
-        if verdict == Verdict::Signed && !door.keys.signed(headers, &raw, now, secrets) {
+        if verdict == Verdict::Signed && !door.keys.signed(headers, &raw, now) {
             return Err(unauthorized());
         }
         let raw = match body::is_gzip(headers)? {

@@ -10,8 +10,8 @@ use super::Surroundings;
 use super::body::Refusal;
 use super::http::Door;
 use crate::inlet::{Batch, Event, Mapped, Preset, Received};
-use crate::kafka::Failure;
 use crate::kafka::producer::{Producer, Record, Unwritten};
+use crate::kafka::{Failure, is_traceparent};
 use crate::reason::Reason;
 
 /// A lead's id that is longer is no key of a dead letter: it stands in the record as well, and both may be more than
@@ -235,19 +235,6 @@ pub(super) fn trace(headers: &HeaderMap) -> String {
             format!("00-{trace:032x}-{span:016x}-01")
         }
     }
-}
-
-/// W3C Trace Context: version, trace and span in lower-case hexadecimal, neither all zeros, and flags.
-fn is_traceparent(text: &str) -> bool {
-    let mut parts = text.split('-');
-    let mut hex = |length: usize| {
-        let part = parts.next().filter(|part| part.len() == length)?;
-        let is_hex = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
-        part.bytes().all(is_hex).then_some(part)
-    };
-    let (version, trace, span, flags) = (hex(2), hex(32), hex(16), hex(2));
-    let told = |part: Option<&str>| part.is_some_and(|part| part.bytes().any(|byte| byte != b'0'));
-    version == Some("00") && told(trace) && told(span) && flags.is_some() && parts.next().is_none()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::inlet::{Event, Inlet, Taken};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running};
-use crate::kafka::{self, BorrowedMessage, Failure, Fault, Message};
+use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::{Metrics, StartedOver};
 use crate::reason::Reason;
@@ -44,7 +44,7 @@ pub fn run(surroundings: &Surroundings, instance: &str) -> anyhow::Result<()> {
     let stop = || *surroundings.stop.borrow();
     let memory = Memory::default();
     let work = || {
-        let worker = Worker::connect(&surroundings.config, &share, surroundings.limits.record_max, &memory)?;
+        let worker = Worker::connect(&surroundings.config, &share, &surroundings.limits, &memory)?;
         let batches = Batches {
             config: &surroundings.config,
             metrics: &surroundings.metrics,
@@ -122,9 +122,6 @@ impl Records<'_> {
 
     /// Whether the event fits into its topic, and so was written.
     fn event<M: Message>(&self, message: &M, event: &Event) -> Result<bool, Fault> {
-        if event.record_size() > self.at.limits.event_max {
-            return Ok(false);
-        }
         let traceparent = kafka::header(message.headers(), "traceparent");
         let headers = [
             ("event-id", Some(event.event_id.as_str())),
@@ -153,48 +150,21 @@ impl Records<'_> {
             kafka.offset = message.offset(),
             "dead letter"
         );
-        match self.put(message, inlet, reason, detail, message.payload()) {
-            Ok(()) => Ok(()),
-            Err(WriteError::Fault(fault)) => Err(fault),
-            // Others' records have others' limits, and compressed ones may be larger than their topic's says.
-            Err(WriteError::TooLarge) => {
-                let topic = &self.at.config.topics.dead_letters;
-                let detail =
-                    format!("{detail}; the record is larger than {topic} takes and stands at its source alone");
-                let cut = self.put(message, inlet, reason, &detail, None);
-                cut.map_err(|error| match error {
-                    WriteError::Fault(fault) => fault,
-                    WriteError::TooLarge => Fault::Fatal {
-                        message: format!("a record's key is too large for {topic}; raise its max.message.bytes"),
-                        fenced: false,
-                    },
-                })
-            }
-        }
-    }
-
-    fn put<M: Message>(
-        &self,
-        message: &M,
-        inlet: &Inlet,
-        reason: Reason,
-        detail: &str,
-        value: Option<&[u8]>,
-    ) -> Result<(), WriteError> {
-        let failure = Failure {
-            reason: reason.as_str(),
-            detail,
-            source: message.topic(),
-            place: Some((message.partition(), message.offset())),
-            at: Timestamp::from_millisecond((self.at.now)()).unwrap_or_default(),
-        };
-        let inlet = ("inlet", inlet.name.as_str());
-        let traceparent = kafka::header(message.headers(), "traceparent").map(|trace| ("traceparent", trace));
-        self.worker.write(&Record {
-            topic: &self.at.config.topics.dead_letters,
+        let known = [
+            ("inlet", Some(inlet.name.as_str())),
+            ("traceparent", kafka::header(message.headers(), "traceparent")),
+        ];
+        self.worker.write_letter(&Letter {
             key: message.key().unwrap_or_default(),
-            value,
-            headers: failure.headers([inlet].into_iter().chain(traceparent)),
+            value: message.payload(),
+            failure: Failure {
+                reason: reason.as_str(),
+                detail,
+                source: message.topic(),
+                place: Some((message.partition(), message.offset())),
+                at: Timestamp::from_millisecond((self.at.now)()).unwrap_or_default(),
+            },
+            known: &known,
         })
     }
 }

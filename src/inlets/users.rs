@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+use crate::http_client::{self, ClientError};
 use crate::rules::SecretName;
 use crate::secrets::Secrets;
 
@@ -22,6 +22,11 @@ const USERS_MAX: usize = 10_000;
 const BURST: u32 = 20;
 const SPACING: Duration = Duration::from_secs(2);
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// The bytes of an answer, and the characters that are kept of each text in it.
+const ANSWER_MAX: usize = 256 * 1024;
+const TEXT_KEPT: usize = 500;
+/// A longer `Retry-After` means no more to us.
+const RETRY_AFTER_MAX: u64 = 60 * 60;
 
 /// The users that one token sees.
 #[derive(Debug)]
@@ -60,14 +65,9 @@ enum Unknown {
 }
 
 impl Users {
-    pub(super) fn new(api_url: &str, token: &SecretName, secrets: &Secrets) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder()
-            .timeout(ANSWER_WAIT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .context("the HTTP client for users.info can't be made")?;
+    pub(super) fn new(api_url: &str, token: &SecretName, secrets: &Secrets) -> Result<Self, ClientError> {
         Ok(Self {
-            client,
+            client: http_client::client(ANSWER_WAIT)?,
             url: api_url.trim_end_matches('/').to_owned(),
             token: token.clone(),
             secrets: secrets.clone(),
@@ -117,17 +117,25 @@ impl Users {
 
     async fn ask(&self, user: &str) -> Result<Value, Unknown> {
         let failed = |error: reqwest::Error| Unknown::Failed(error.without_url().to_string());
-        let token = self.secrets.reveal(self.token.as_str());
+        let token = self.secrets.reveal(self.token.as_str()).await;
         let token = token.map_err(|error| Unknown::Failed(error.to_string()))?;
         let url = format!("{}/users.info?user={user}", self.url);
         let asking = self.client.get(url).bearer_auth(token.reveal()).send();
-        let answer = asking.await.map_err(failed)?;
+        let mut answer = asking.await.map_err(failed)?;
         let waits = answer.headers().get(reqwest::header::RETRY_AFTER);
         let waits = waits.and_then(|text| text.to_str().ok()?.trim().parse().ok());
         if answer.status().as_u16() == 429 {
-            return Err(Unknown::Throttled(Duration::from_secs(waits.unwrap_or(30))));
+            let seconds = waits.unwrap_or(30).min(RETRY_AFTER_MAX);
+            return Err(Unknown::Throttled(Duration::from_secs(seconds)));
         }
-        let body: Value = answer.json().await.map_err(failed)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > ANSWER_MAX {
+                return Err(Unknown::Failed(format!("an answer of more than {ANSWER_MAX} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         match (&body["ok"], &body["user"]) {
             (Value::Bool(true), Value::Object(user)) => Ok(profile(user)),
             _ => {
@@ -200,7 +208,8 @@ fn profile(user: &Map<String, Value>) -> Value {
     let inner = user.get("profile").and_then(Value::as_object);
     let of = |name: &str, places: &[Option<&Map<String, Value>>]| {
         let mut texts = places.iter().filter_map(|place| place.as_ref()?.get(name)?.as_str());
-        texts.find(|text| !text.is_empty()).map(Value::from)
+        let text = texts.find(|text| !text.is_empty())?;
+        Some(Value::from(text.chars().take(TEXT_KEPT).collect::<String>()))
     };
     for (name, places) in [
         ("id", [Some(user), None]),

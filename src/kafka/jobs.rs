@@ -17,6 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::ANSWER_WAIT;
+use super::words::Words;
 use crate::config::Config;
 use crate::trail::Trail;
 
@@ -108,6 +109,7 @@ pub struct Jobs {
 }
 
 struct JobsContext {
+    words: Words,
     events: tokio::sync::mpsc::Sender<Event>,
     revoke_wait: Duration,
 }
@@ -116,13 +118,15 @@ impl Jobs {
     /// Joins `<group>-sender`; what comes goes to `events`.
     pub fn join(config: &Config, events: tokio::sync::mpsc::Sender<Event>) -> Result<Self, KafkaError> {
         let topic = config.topics.jobs.clone();
+        let words = Words::of(&config.kafka);
         let context = JobsContext {
+            words: words.clone(),
             events: events.clone(),
             revoke_wait: config.sender.shutdown_timeout,
         };
         let mut client = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group), 8192);
         client.set("auto.offset.reset", "earliest");
-        let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(client.create_with_context(context)?);
+        let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(words.create(&client, context)?);
         consumer.subscribe(&[&topic])?;
         let (begins, wanted) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
@@ -343,7 +347,7 @@ impl Poller {
 
 impl ClientContext for JobsContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
+        self.words.log(level, facility, message);
     }
 }
 

@@ -32,6 +32,7 @@ pub struct Anew {
 /// A client that knew a topic may not find its successor: it takes the new leader epochs, which begin at 0 again, for
 /// outdated ones. So one that came to nothing is replaced.
 pub struct Places {
+    context: Context,
     client: ClientConfig,
     consumer: Mutex<Arc<Client>>,
 }
@@ -51,8 +52,10 @@ impl Places {
             .set("fetch.message.max.bytes", "65536")
             // What was read is there, whatever transactions are open now.
             .set("isolation.level", "read_uncommitted");
-        let consumer = Arc::new(client.create_with_context(Context::default())?);
+        let context = Context::of(&config.kafka);
+        let consumer = Arc::new(context.words.create(&client, context.clone())?);
         Ok(Self {
+            context,
             client,
             consumer: Mutex::new(consumer),
         })
@@ -64,7 +67,7 @@ impl Places {
         let client = self.client();
         let checked = check(&client, topic, partition, next, trail);
         if checked.is_err() {
-            let renewed = self.client.create_with_context(Context::default())?;
+            let renewed = self.context.words.create(&self.client, self.context.clone())?;
             *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
         }
         checked

@@ -11,6 +11,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
+use super::topics::Limits;
+use super::words::Words;
 use crate::config::Config;
 
 /// A record to write.
@@ -26,12 +28,12 @@ pub struct Record<'r> {
 }
 
 /// Where a record was written, or why it wasn't.
-pub type Ack = Result<(i32, i64), String>;
+pub type Ack = Result<(i32, i64), Unwritten>;
 
 /// Why a record wasn't written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritten {
-    /// Larger than its topic takes; it never will be.
+    /// Larger than its topic takes, or refused by it for another reason that lies in the record; it never will be.
     #[error("the record is larger than its topic takes")]
     TooLarge,
     /// Too many records wait for Kafka already.
@@ -44,7 +46,7 @@ pub enum Unwritten {
 impl From<KafkaError> for Unwritten {
     fn from(error: KafkaError) -> Self {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Self::TooLarge,
+            Some(code) if super::is_refusal(code) => Self::TooLarge,
             Some(RDKafkaErrorCode::QueueFull) => Self::Full,
             _ => Self::Failed(error.to_string()),
         }
@@ -56,21 +58,23 @@ impl From<KafkaError> for Unwritten {
 /// begin at 0 again, and it takes them for outdated ones). A new one takes its place.
 #[derive(Clone)]
 pub struct Producer {
+    words: Words,
     client: ClientConfig,
     producer: Arc<Mutex<Arc<ThreadedProducer<Acks>>>>,
     lost: Arc<AtomicBool>,
 }
 
-type OnAck = Box<dyn FnOnce(Result<(i32, i64), Unwritten>) + Send + Sync>;
+type OnAck = Box<dyn FnOnce(Ack) + Send + Sync>;
 
 struct Acks {
+    words: Words,
     /// A record did not find its topic in time.
     lost: Arc<AtomicBool>,
 }
 
 impl ClientContext for Acks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
+        self.words.log(level, facility, message);
     }
 }
 
@@ -97,10 +101,20 @@ impl ProducerContext for Acks {
     }
 }
 
+/// The default is five minutes. Whoever writes without somebody waiting tries again.
+const GIVEN_UP: (&str, &str) = ("message.timeout.ms", "30000");
+
 impl Producer {
     /// What Kafka hasn't taken within half a minute is given up, and whoever wrote it is told.
     pub fn new(config: &Config, record_max: usize) -> Result<Self, KafkaError> {
-        Self::with(config, record_max, &[("message.timeout.ms", "30000")])
+        Self::with(config, record_max, &[GIVEN_UP])
+    }
+
+    /// For records whose topics say themselves what they take, counted as it is compressed.
+    pub fn within(config: &Config, limits: &Limits) -> Result<Self, KafkaError> {
+        let batch = limits.batch_max().to_string();
+        let own = [("batch.size", batch.as_str()), GIVEN_UP];
+        Self::with(config, super::RECORD_MAX, &own)
     }
 
     /// For records that somebody waits for: what Kafka hasn't taken within `timeout` is given up, and no
@@ -121,14 +135,16 @@ impl Producer {
     }
 
     fn with(config: &Config, record_max: usize, own: &[(&str, &str)]) -> Result<Self, KafkaError> {
+        let words = Words::of(&config.kafka);
         let mut client = super::producer(&config.kafka);
         client.set("message.max.bytes", record_max.to_string());
         for (name, value) in own {
             client.set(*name, *value);
         }
         let lost = Arc::new(AtomicBool::new(false));
-        let producer = connect(&client, &lost)?;
+        let producer = connect(&words, &client, &lost)?;
         Ok(Self {
+            words,
             client,
             producer: Arc::new(Mutex::new(producer)),
             lost,
@@ -138,7 +154,7 @@ impl Producer {
     /// Writes a record; `on_ack` is called on the client's own thread once it is settled. Waits while too
     /// many records wait for Kafka already.
     pub fn write(&self, record: &Record<'_>, on_ack: impl FnOnce(Ack) + Send + Sync + 'static) {
-        let mut on_ack: OnAck = Box::new(move |ack| on_ack(ack.map_err(|why| why.to_string())));
+        let mut on_ack: OnAck = Box::new(on_ack);
         loop {
             match self.send(record, on_ack) {
                 Ok(()) => return,
@@ -152,11 +168,7 @@ impl Producer {
     }
 
     /// The same without waiting: where too many records wait already, that is the answer.
-    pub fn offer(
-        &self,
-        record: &Record<'_>,
-        on_ack: impl FnOnce(Result<(i32, i64), Unwritten>) + Send + Sync + 'static,
-    ) {
+    pub fn offer(&self, record: &Record<'_>, on_ack: impl FnOnce(Ack) + Send + Sync + 'static) {
         if let Err((why, on_ack)) = self.send(record, Box::new(on_ack)) {
             on_ack(Err(why));
         }
@@ -193,7 +205,7 @@ impl Producer {
         if !Arc::ptr_eq(&producer, failed) {
             return;
         }
-        match connect(&self.client, &self.lost) {
+        match connect(&self.words, &self.client, &self.lost) {
             Ok(renewed) => {
                 tracing::warn!(why, "a new producer takes the place of one that came to nothing");
                 *producer = renewed;
@@ -206,7 +218,8 @@ impl Producer {
     pub fn write_and_wait(&self, record: &Record<'_>) -> Ack {
         let (acked, ack) = std::sync::mpsc::channel();
         self.write(record, move |result| drop(acked.send(result)));
-        ack.recv().unwrap_or_else(|_| Err("the producer is gone".to_owned()))
+        ack.recv()
+            .unwrap_or_else(|_| Err(Unwritten::Failed("the producer is gone".to_owned())))
     }
 
     /// Waits until all that was written is acknowledged.
@@ -215,9 +228,16 @@ impl Producer {
     }
 }
 
-fn connect(client: &ClientConfig, lost: &Arc<AtomicBool>) -> Result<Arc<ThreadedProducer<Acks>>, KafkaError> {
-    let acks = Acks { lost: Arc::clone(lost) };
-    Ok(Arc::new(client.create_with_context(acks)?))
+fn connect(
+    words: &Words,
+    client: &ClientConfig,
+    lost: &Arc<AtomicBool>,
+) -> Result<Arc<ThreadedProducer<Acks>>, KafkaError> {
+    let acks = Acks {
+        words: words.clone(),
+        lost: Arc::clone(lost),
+    };
+    Ok(Arc::new(words.create(client, acks)?))
 }
 
 impl std::fmt::Debug for Producer {

@@ -7,6 +7,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
+use super::words::Words;
 use super::{ANSWER_WAIT, Context};
 use crate::config::Config;
 
@@ -58,7 +59,7 @@ impl Reader {
         if isolation == Isolation::Uncommitted {
             client.set("isolation.level", "read_uncommitted");
         }
-        let consumer: BaseConsumer<Context> = client.create_with_context(Context::default())?;
+        let consumer: BaseConsumer<Context> = Words::of(&config.kafka).create(&client, Context::of(&config.kafka))?;
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for (partition, offset) in partitions {
             list.add_partition_offset(topic, *partition, offset.map_or(Offset::Beginning, Offset::Offset))?;
@@ -163,9 +164,10 @@ impl Record {
         }
     }
 
+    /// A header's text, if it is there and is what its name says.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
-        std::str::from_utf8(value).ok()
+        super::headers::text(name, value)
     }
 }
 

@@ -10,6 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::jobs::Committed;
 use super::reader::{Isolation, Next, Reader, Record};
+use super::words::Words;
 use super::{ANSWER_WAIT, Context};
 use crate::config::Config;
 
@@ -35,10 +36,11 @@ impl Topic {
     /// The error says in one message what is wrong: no broker, a refused log-in, no such topic.
     pub fn open(config: &Config, name: &str) -> Result<Self, String> {
         let partitions = super::topics::partitions(config, name)?;
-        let consumer = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group), 1024)
-            // Ends are then the partitions' own, whatever transactions are open.
-            .set("isolation.level", "read_uncommitted")
-            .create_with_context(Context::default())
+        let mut client = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group), 1024);
+        // Ends are then the partitions' own, whatever transactions are open.
+        client.set("isolation.level", "read_uncommitted");
+        let consumer = Words::of(&config.kafka)
+            .create(&client, Context::of(&config.kafka))
             .map_err(|error| error.to_string())?;
         Ok(Self {
             name: name.to_owned(),

@@ -8,6 +8,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
 use super::ANSWER_WAIT;
+use super::words::Words;
 use crate::config::Config;
 use crate::dates;
 
@@ -22,8 +23,33 @@ pub struct Limits {
     pub event_max: usize,
     /// The largest record of the jobs topic.
     pub job_max: usize,
-    /// The largest record of any topic we write.
+    /// The largest record of the outcomes topic.
+    pub outcome_max: usize,
+    /// The largest record of the dead letters, which is the largest of all.
     pub record_max: usize,
+}
+
+impl Limits {
+    /// Topics, each with the largest record that it takes. What isn't listed takes what its broker says.
+    pub(super) fn by_topic(&self, config: &Config) -> [(String, usize); 3] {
+        let topics = &config.topics;
+        [
+            (topics.events.clone(), self.event_max),
+            (topics.jobs.clone(), self.job_max),
+            (topics.outcomes.clone(), self.outcome_max),
+        ]
+    }
+
+    /// How much goes to Kafka in one batch of records, in bytes: what each of the topics takes. A record that is larger
+    /// alone is a batch of its own.
+    pub(super) fn batch_max(&self) -> usize {
+        let least = self
+            .event_max
+            .min(self.job_max)
+            .min(self.outcome_max)
+            .min(self.record_max);
+        least.clamp(1, 1_000_000)
+    }
 }
 
 impl Default for Limits {
@@ -31,6 +57,7 @@ impl Default for Limits {
         Self {
             event_max: 1_000_000,
             job_max: 1_000_000,
+            outcome_max: 1_000_000,
             record_max: 1_000_000 + DEAD_LETTER_ROOM as usize,
         }
     }
@@ -153,10 +180,12 @@ pub async fn check(config: &Config) -> Result<Limits, String> {
             wrong.join("; ")
         ));
     }
+    let outcome_max = number(&topics.outcomes, "max.message.bytes").await?;
     let record_max = number(&topics.dead_letters, "max.message.bytes").await?;
     Ok(Limits {
         event_max: usize::try_from(event_max).unwrap_or(1_000_000),
         job_max: usize::try_from(job_max).unwrap_or(1_000_000),
+        outcome_max: usize::try_from(outcome_max).unwrap_or(1_000_000),
         record_max: usize::try_from(record_max).unwrap_or(1_000_000),
     })
 }
@@ -276,8 +305,8 @@ pub fn partitions(config: &Config, topic: &str) -> Result<i32, String> {
 }
 
 fn admin(config: &Config) -> Result<AdminClient<DefaultClientContext>, String> {
-    super::client(&config.kafka)
-        .create()
+    Words::of(&config.kafka)
+        .create(&super::client(&config.kafka), DefaultClientContext)
         .map_err(|error| format!("the Kafka client can't be made: {error}"))
 }
 

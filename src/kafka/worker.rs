@@ -8,24 +8,30 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Message, Offset};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::producer::{BaseProducer, Producer};
 
 use super::place::Places;
-use super::{ANSWER_WAIT, Fault};
+use super::topics::Limits;
+use super::words::Words;
+use super::{ANSWER_WAIT, Fault, RECORD_MAX};
 use crate::config::Config;
 use crate::trail::{Crumb, Trail};
 
 mod assign;
 mod transaction;
+mod write;
 
 use assign::WorkerContext;
+pub(super) use transaction::Deliveries;
 use transaction::Transaction;
 pub use transaction::{Happened, Memory};
 pub(super) use transaction::{TRANSACTION_TIMEOUT, again};
+pub(crate) use write::takes_nothing;
+pub use write::{Record, Write, WriteError};
 
 /// Retention took it, the topic was made anew, or its end is lost.
 const GONE: &str = "the place of a partition is not there any more";
@@ -62,42 +68,30 @@ impl Share {
     }
 }
 
-/// A record to write in the transaction.
-#[derive(Debug)]
-pub struct Record<'r> {
-    pub topic: &'r str,
-    pub key: &'r [u8],
-    pub value: Option<&'r [u8]>,
-    pub headers: OwnedHeaders,
-}
-
-/// Why a record was not written.
-#[derive(Debug)]
-pub enum WriteError {
-    TooLarge,
-    Fault(Fault),
-}
-
 pub struct Worker {
     consumer: BaseConsumer<WorkerContext>,
     transaction: Arc<Transaction>,
+    dead_letters: String,
+    /// Topics, each with the largest record that it takes.
+    limits: [(String, usize); 3],
 }
 
 impl Worker {
     /// Connects a worker. An open transaction of its predecessor is aborted by that.
-    pub fn connect(config: &Config, share: &Share, record_max: usize, memory: &Memory) -> Result<Self, Fault> {
-        let fatal = |error: KafkaError| Fault::Fatal {
-            message: error.to_string(),
-            fenced: false,
-        };
-        let producer: BaseProducer = super::producer(&config.kafka)
+    pub fn connect(config: &Config, share: &Share, limits: &Limits, memory: &Memory) -> Result<Self, Fault> {
+        let unusable = |error: KafkaError| Fault::Unusable(error.to_string());
+        let words = Words::of(&config.kafka);
+        let mut client = super::producer(&config.kafka);
+        client
             .set("transactional.id", &share.transactional_id)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
-            .set("message.max.bytes", record_max.to_string())
+            .set("message.max.bytes", RECORD_MAX.to_string())
+            .set("batch.size", limits.batch_max().to_string())
             // Transactions back to back run into CONCURRENT_TRANSACTIONS, which waits for so long.
-            .set("retry.backoff.ms", "1")
-            .create()
-            .map_err(fatal)?;
+            .set("retry.backoff.ms", "1");
+        let producer: BaseProducer<Deliveries> = words
+            .create(&client, Deliveries::new(words.clone()))
+            .map_err(unusable)?;
         producer.init_transactions(ANSWER_WAIT)?;
         let transaction = Arc::new(Transaction {
             producer,
@@ -106,18 +100,23 @@ impl Worker {
             memory: Arc::clone(memory),
         });
         let context = WorkerContext {
+            words: words.clone(),
             transaction: Arc::clone(&transaction),
-            places: Places::new(config).map_err(fatal)?,
+            places: Places::new(config).map_err(unusable)?,
             start: config.processor.start,
         };
-        let consumer: BaseConsumer<WorkerContext> = super::consumer(&config.kafka, &share.group, 32768)
-            // A topic that is made anew is read this soon; the default is five minutes.
-            .set("topic.metadata.refresh.interval.ms", "10000")
-            .create_with_context(context)
-            .map_err(fatal)?;
+        let mut client = super::consumer(&config.kafka, &share.group, 32768);
+        // A topic that is made anew is read this soon; the default is five minutes.
+        client.set("topic.metadata.refresh.interval.ms", "10000");
+        let consumer: BaseConsumer<WorkerContext> = words.create(&client, context).map_err(unusable)?;
         let topics: Vec<&str> = share.topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics).map_err(fatal)?;
-        Ok(Self { consumer, transaction })
+        consumer.subscribe(&topics).map_err(unusable)?;
+        Ok(Self {
+            consumer,
+            transaction,
+            dead_letters: config.topics.dead_letters.clone(),
+            limits: limits.by_topic(config),
+        })
     }
 
     /// The next record, or `None` when none came in time.
@@ -145,36 +144,26 @@ impl Worker {
         }
     }
 
-    /// Writes a record, beginning a transaction where none is open.
-    pub fn write(&self, record: &Record<'_>) -> Result<(), WriteError> {
-        self.transaction.begin().map_err(WriteError::Fault)?;
-        loop {
-            let mut base = BaseRecord::to(record.topic)
-                .key(record.key)
-                .headers(record.headers.clone());
-            base.payload = record.value;
-            match self.transaction.producer.send(base) {
-                Ok(()) => return Ok(()),
-                Err((error, _)) => match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::QueueFull) => self.transaction.producer.poll(Duration::from_millis(1)),
-                    Some(RDKafkaErrorCode::MessageSizeTooLarge) => return Err(WriteError::TooLarge),
-                    _ => return Err(WriteError::Fault(self.transaction.cause(error))),
-                },
-            }
-        }
-    }
-
     /// Counts a job written in the open transaction.
     pub fn wrote_job(&self) {
         self.transaction.state().jobs += 1;
     }
 
+    /// What is written from now on is of this record: an abort goes back to it.
+    pub fn takes(&self, topic: &str, partition: i32, offset: i64) {
+        let partition = (self.place_of(topic), partition);
+        self.transaction.state().reads(partition, offset);
+    }
+
     /// The record's offset goes into the transaction. Nothing is consumed before that.
     pub fn consumed(&self, topic: &str, partition: i32, record: Crumb) {
-        let Some(topic) = self.transaction.number(topic) else {
-            unreachable!("only what was subscribed to is read");
-        };
-        self.transaction.state().consumed((topic, partition), record);
+        let partition = (self.place_of(topic), partition);
+        self.transaction.state().reads(partition, record.offset).last = Some(record);
+    }
+
+    fn place_of(&self, topic: &str) -> usize {
+        let place = self.transaction.number(topic);
+        place.unwrap_or_else(|| unreachable!("only what was subscribed to is read"))
     }
 
     /// Commits what was written and consumed since the last commit.
@@ -205,29 +194,8 @@ impl Worker {
         sought.map_err(|error| Fault::Retriable(error.to_string()))
     }
 
-    /// Calls `ask` until it has an answer, or until `stop`. Fetching pauses meanwhile, so that
-    /// polling keeps us in the group.
-    pub fn wait_for<T>(&self, stop: impl Fn() -> bool, mut ask: impl FnMut() -> Option<T>) -> Result<Option<T>, Fault> {
-        self.pause(true)?;
-        let (mut answer, mut wait) = (None, Duration::from_millis(200));
-        while !stop() {
-            answer = ask();
-            if answer.is_some() {
-                break;
-            }
-            // Records that slip through while paused are read again.
-            if let Some(message) = self.poll(wait)? {
-                self.rewind(message.topic(), message.partition(), message.offset())?;
-                self.pause(true)?;
-            }
-            wait = (wait * 2).min(Duration::from_secs(5));
-        }
-        self.pause(false)?;
-        Ok(answer)
-    }
-
-    /// Stops (or goes on) fetching, while rebalances and heartbeats go on.
-    fn pause(&self, paused: bool) -> Result<(), Fault> {
+    /// Stops (or goes on) fetching, while rebalances and heartbeats go on. Records may still slip through.
+    pub fn pause(&self, paused: bool) -> Result<(), Fault> {
         let assigned = self.consumer.assignment().map_err(Fault::from)?;
         let done = if paused {
             self.consumer.pause(&assigned)
@@ -235,6 +203,12 @@ impl Worker {
             self.consumer.resume(&assigned)
         };
         done.map_err(Fault::from)
+    }
+
+    /// The partitions that went away since the last call, as topic and number. What was read of them and isn't consumed
+    /// is read again, by whoever has them now.
+    pub fn take_revoked(&self) -> Vec<(String, i32)> {
+        std::mem::take(&mut self.transaction.state().revoked)
     }
 
     /// Whether the group gave us our share of the partitions (which may be none), and their topics are there.
@@ -324,46 +298,51 @@ impl Worker {
     }
 }
 
-/// Runs `work`, a worker from its connection on, until it ends by itself or `stop` says so. After a
-/// fatal fault it begins anew, from the committed offsets; the third within a minute is the error.
+/// Runs `work`, a worker from its connection on, until it ends by itself or `stop` says so. After a fault it begins
+/// anew, from the committed offsets, for as long as it takes: what Kafka does to us passes. A twin doesn't, so that
+/// being fenced for the third time within a minute is the error, and a configuration of which no client can be made.
 pub fn keep_running(
     name: &str,
     instance: &str,
     stop: impl Fn() -> bool,
     mut work: impl FnMut() -> Result<(), Fault>,
 ) -> Result<(), String> {
-    let mut fatal: Vec<Instant> = Vec::new();
+    let mut fenced_at: Vec<Instant> = Vec::new();
     while !stop() {
         match work() {
             Ok(()) => return Ok(()),
+            Err(fault @ Fault::Unusable(_)) => return Err(format!("{name}: {fault}")),
             Err(Fault::Fatal { message, fenced }) => {
-                fatal.retain(|at| at.elapsed() < Duration::from_secs(60));
-                fatal.push(Instant::now());
                 tracing::error!(
                     worker = name,
                     message,
                     "the worker is rebuilt from the committed offsets"
                 );
-                if fatal.len() >= 3 {
-                    let twin = if fenced {
-                        format!(
-                            "; another process has the same processor.instance {instance:?}, and each must have its own"
-                        )
-                    } else {
-                        String::new()
-                    };
-                    return Err(format!("{name} failed three times within a minute: {message}{twin}"));
+                if !fenced {
+                    std::thread::sleep(REBUILD_WAIT);
+                    continue;
+                }
+                fenced_at.retain(|at| at.elapsed() < Duration::from_secs(60));
+                fenced_at.push(Instant::now());
+                if fenced_at.len() >= 3 {
+                    return Err(format!(
+                        "{name} failed three times within a minute: {message}; another process has the same \
+                         processor.instance {instance:?}, and each must have its own"
+                    ));
                 }
             }
-            Err(Fault::Retriable(message) | Fault::Abort(message)) => {
+            Err(Fault::Retriable(message) | Fault::Abort(message) | Fault::Refused { message, .. }) => {
                 // Mostly the broker is away; the next try waits for it in turn.
                 tracing::warn!(worker = name, message, "the worker is built anew");
-                std::thread::sleep(Duration::from_millis(500));
+                std::thread::sleep(REBUILD_WAIT);
             }
         }
     }
     Ok(())
 }
+
+/// Between a worker that failed and the next.
+const REBUILD_WAIT: Duration = Duration::from_millis(500);
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -4,8 +4,9 @@
 //! gone is null, order doesn't matter, a former name is an alias of the current schema, and numbers, texts and times
 //! are taken from whatever the writer had that means the same. A decimal is read in the writer's own scale.
 //!
-//! The bytes may be hostile. Nothing is allocated for a length that isn't there, the depth is bounded, and a record
-//! can't make us do more steps than it has bytes, give or take a schema's worth.
+//! The bytes may be hostile, and so may the schema. Nothing is allocated for a length that isn't there, the depth is
+//! bounded, a record can't make us do more steps than it has bytes, give or take a schema's worth, and what the schema
+//! adds to what is made of it (names, symbols, decimals' places) has a budget that is linear in the record's size.
 
 use std::borrow::Cow;
 
@@ -25,6 +26,10 @@ pub(super) use tree::to_json;
 const DEPTH_MAX: u32 = 64;
 /// Steps that a datum may take beyond one per byte: fields that are null take no byte.
 const STEPS_FREE: usize = 4096;
+/// The bytes that may be made of each byte of a datum. A null takes one, and as JSON it is a value with a name.
+const MADE_PER_BYTE: usize = 64;
+/// And the bytes on top, for small ones.
+const MADE_FREE: usize = 1024 * 1024;
 
 pub(super) fn decode<'a>(datum: &'a [u8], writer: &Writer) -> Result<LeadEvent<'a>, DecodeError> {
     let mut cursor = Cursor::new(datum);
@@ -170,7 +175,11 @@ impl<'a> Source<'a> for Value<'_, 'a, '_> {
                 Ok(text) => Scalar::Text(text.into()),
                 Err(_) => Scalar::Other,
             },
-            Shape::Enum(symbols) => Scalar::Text(Cow::Owned(self.cursor.symbol(symbols)?.to_owned())),
+            Shape::Enum(symbols) => {
+                let symbol = self.cursor.symbol(symbols)?;
+                self.cursor.make(symbol.len())?;
+                Scalar::Text(Cow::Owned(symbol.to_owned()))
+            }
             Shape::Uuid => match uuid::Uuid::from_slice(self.cursor.take(16)?) {
                 Ok(uuid) => Scalar::Text(Cow::Owned(uuid.to_string())),
                 Err(_) => Scalar::Other,
@@ -248,6 +257,7 @@ impl<'a> Source<'a> for Value<'_, 'a, '_> {
 struct Cursor<'a> {
     rest: &'a [u8],
     steps_left: usize,
+    room_left: usize,
 }
 
 impl<'a> Cursor<'a> {
@@ -255,6 +265,7 @@ impl<'a> Cursor<'a> {
         Self {
             rest: datum,
             steps_left: datum.len() + STEPS_FREE,
+            room_left: datum.len() * MADE_PER_BYTE + MADE_FREE,
         }
     }
 
@@ -269,6 +280,13 @@ impl<'a> Cursor<'a> {
     fn step(&mut self) -> Result<(), Fault> {
         let left = self.steps_left.checked_sub(1);
         self.steps_left = left.ok_or(Fault::Broken("the datum claims more values than it has bytes"))?;
+        Ok(())
+    }
+
+    /// Counts bytes that are made and don't stand in the datum.
+    fn make(&mut self, size: usize) -> Result<(), Fault> {
+        let left = self.room_left.checked_sub(size);
+        self.room_left = left.ok_or(Fault::Broken("the datum stands for far more than its size"))?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! A record's bytes become a lead event: here is chosen by the first bytes which decoder reads them.
+//! A record's bytes become a lead event: the first bytes choose the decoder.
 //!
 //! | first bytes | encoding |
 //! |---|---|
@@ -65,6 +65,14 @@ pub fn decode_avro(bytes: &[u8], schemas: &Schemas) -> Result<serde_json::Value,
         None => Err(DecodeError::NotDecodable(
             "the value is no Avro framing: it starts with none of 00, 01 and C3 01".into(),
         )),
+    }
+}
+
+/// The schema that has to be looked up before these bytes can be decoded as Avro.
+pub fn lacks(bytes: &[u8], schemas: &Schemas) -> Option<SchemaId> {
+    match framed(bytes, schemas) {
+        Err(DecodeError::NeedsSchema(id)) => Some(id),
+        _ => None,
     }
 }
 

@@ -67,6 +67,8 @@ pub(super) struct Wrong(String);
 pub(super) enum Scalar<'a> {
     Null,
     Text(Text<'a>),
+    /// A text that held half of a surrogate pair, which is U+FFFD now.
+    Mended(Text<'a>),
     Bool(bool),
     /// A JSON number, as written.
     Number(&'a str),
@@ -122,7 +124,7 @@ impl<'a> Scalar<'a> {
     pub(super) fn text(self) -> Result<Option<Text<'a>>, &'static str> {
         match self {
             Self::Null => Ok(None),
-            Self::Text(text) => Ok(Some(text)),
+            Self::Text(text) | Self::Mended(text) => Ok(Some(text)),
             _ => Err("must be a text"),
         }
     }
@@ -131,11 +133,19 @@ impl<'a> Scalar<'a> {
     pub(super) fn id(self) -> Result<Option<Text<'a>>, &'static str> {
         match self {
             Self::Null => Ok(None),
-            Self::Text(text) => Ok(Some(text)),
+            Self::Text(text) | Self::Mended(text) => Ok(Some(text)),
             Self::Number(text) => Ok(Some(text.into())),
             Self::Int(number) => Ok(Some(number.to_string().into())),
             Self::Bool(flag) => Ok(Some(if flag { "true" } else { "false" }.into())),
             Self::Decimal(_) | Self::Time(_) | Self::Other => Err("must be a text, a number or a boolean"),
+        }
+    }
+
+    /// An id that tells events or leads apart: two that were cut could become one.
+    fn whole_id(self) -> Result<Option<Text<'a>>, &'static str> {
+        match self {
+            Self::Mended(_) => Err("holds half of a surrogate pair"),
+            other => other.id(),
         }
     }
 
@@ -198,7 +208,7 @@ impl<'a> Scalar<'a> {
 /// A payload from its text, which must be a JSON object.
 pub(super) fn payload(text: Text<'_>) -> Result<Payload<'_>, &'static str> {
     let payload = Payload::new(text);
-    // Read now: the text may be too deep or hold half a surrogate pair, and `Payload` promises it is readable.
+    // Read now: the text may be too deep, and `Payload` promises it is readable.
     if !payload.json().is_object() {
         return Err("must be a JSON object of less than 128 levels");
     }
@@ -218,7 +228,7 @@ fn fractional_millis(text: &str) -> Option<Timestamp> {
 }
 
 fn event_id(scalar: Scalar<'_>) -> Result<Option<Text<'_>>, &'static str> {
-    match scalar.id()? {
+    match scalar.whole_id()? {
         Some(id) if id.is_empty() || id.len() > 256 => Err("must have 1 to 256 bytes"),
         id => Ok(id),
     }
@@ -240,7 +250,7 @@ impl<'a> Record<'a> for LeadEvent<'a> {
             "event_id" => self.event_id = source.required(event_id)?,
             "trigger" => self.trigger = source.required(|scalar| filled(scalar.text()))?,
             "occurred_at" => self.occurred_at = source.required(Scalar::time)?,
-            "lead_id" => self.lead_id = source.required(|scalar| filled(scalar.id()))?,
+            "lead_id" => self.lead_id = source.required(|scalar| filled(scalar.whole_id()))?,
             "public_lead_id" => self.public_lead_id = source.read(Scalar::id)?,
             "status" => self.status = source.read(Scalar::text)?,
             "is_test" => self.is_test = source.read(Scalar::flag)?,
@@ -262,7 +272,7 @@ impl<'a> Record<'a> for LeadEvent<'a> {
             "attempt" => self.attempt = source.read(Scalar::int)?,
             "consumer" => self.consumer = source.record()?,
             "call" => self.call = source.record()?,
-            "fields" => self.fields = source.entries()?,
+            "fields" => self.fields = source.entries()?.into(),
             "inlet" => self.inlet = source.read(Scalar::text)?,
             "payload" => self.payload = source.payload()?,
             _ => unreachable!("set is called for one of NAMES"),

@@ -3,16 +3,18 @@
 //!
 //! Scalars are taken as the text they were written in, so that a number keeps every digit. serde's own type errors
 //! would quote the offending value; here every type is checked by hand and the error names the field alone.
+//! Half of a surrogate pair is read as U+FFFD, which an id doesn't take.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::decode::DecodeError;
 use super::fields::{self, Entries, Filling, Place, Record, Scalar, Source, Wrong};
 use super::{LeadEvent, Payload, Text};
+use crate::json::mend;
 
 pub(super) fn decode(text: &str) -> Result<LeadEvent<'_>, DecodeError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -66,7 +68,7 @@ impl<'de, A: MapAccess<'de>> Source<'de> for Value<'_, A> {
         if raw == "null" {
             return Ok(None);
         }
-        let payload = fields::payload(raw.into());
+        let payload = fields::payload(mend(raw));
         payload.map(Some).map_err(|why| Self::refuse(self.place.wrong(why)))
     }
 
@@ -86,17 +88,26 @@ fn within<E: Error>(inside: bool, error: E, place: Place) -> E {
 /// Reads one JSON value that the parser has already found well-formed.
 fn scalar(raw: &str) -> Result<Scalar<'_>, &'static str> {
     Ok(match raw.as_bytes()[0] {
-        b'"' if raw.contains('\\') => match serde_json::from_str::<String>(raw) {
-            Ok(text) => Scalar::Text(text.into()),
-            Err(_) => return Err("holds half of a surrogate pair"),
+        b'"' => match text(raw)? {
+            (text, true) => Scalar::Mended(text),
+            (text, false) => Scalar::Text(text),
         },
-        b'"' => Scalar::Text(raw[1..raw.len() - 1].into()),
         b'n' => Scalar::Null,
         b't' => Scalar::Bool(true),
         b'f' => Scalar::Bool(false),
         b'{' | b'[' => Scalar::Other,
         _ => Scalar::Number(raw),
     })
+}
+
+/// A text that stands in quotes, and whether half of a surrogate pair was mended in it.
+fn text(raw: &str) -> Result<(Text<'_>, bool), &'static str> {
+    if !raw.contains('\\') {
+        return Ok((raw[1..raw.len() - 1].into(), false));
+    }
+    let mended = mend(raw);
+    let text: String = serde_json::from_str(&mended).map_err(|_| "is no text")?;
+    Ok((text.into(), matches!(mended, Text::Owned(_))))
 }
 
 /// Reads the members of a record; null is `None`.
@@ -168,20 +179,15 @@ impl<'de, R: Record<'de>> DeserializeSeed<'de> for FieldName<'_, R> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
-        deserializer.deserialize_str(self)
+        Ok(self.0.find(&name(deserializer)?))
     }
 }
 
-impl<'de, R: Record<'de>> Visitor<'de> for FieldName<'_, R> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field's name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
-        Ok(self.0.find(name))
-    }
+/// A member's name, borrowed where it has no escapes.
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    let (name, _) = text(raw.get()).map_err(D::Error::custom)?;
+    Ok(name)
 }
 
 /// Reads `fields`; null is empty.
@@ -230,29 +236,13 @@ impl<'de> Visitor<'de> for EntriesVisitor<'_> {
     }
 }
 
-/// A name in `fields`, borrowed where it has no escapes.
+/// A name in `fields`.
 struct EntryName;
 
 impl<'de> DeserializeSeed<'de> for EntryName {
     type Value = Text<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Text<'de>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for EntryName {
-    type Value = Text<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Text<'de>, E> {
-        Ok(name.into())
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Text<'de>, E> {
-        Ok(name.to_owned().into())
+        name(deserializer)
     }
 }

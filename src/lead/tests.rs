@@ -7,7 +7,7 @@ use apache_avro::types::Value as Avro;
 use apache_avro::writer::datum::GenericDatumWriter;
 use proptest::prelude::*;
 
-use super::decode::{DecodeError, decode};
+use super::decode::{DecodeError, decode, lacks};
 use super::schemas::{SchemaId, Schemas};
 use super::*;
 use crate::reason::Reason;
@@ -113,7 +113,7 @@ fn json_is_read_as_producers_write_it() {
         }),
         (r#","fields":null"#, |event| event.fields.is_empty()),
         (r#","fields":{"a\u0041":"\n"}"#, |event| {
-            event.fields == [("aA".into(), Some("\n".into()))]
+            event.fields[..] == [("aA".into(), Some("\n".into()))]
         }),
         (r#","fields":{"a":"1","a":"2"}"#, |event| {
             event.lookup(&Path::parse("fields.a").unwrap()) == Some(Value::Text("2".into()))
@@ -190,6 +190,39 @@ fn required_ids_may_be_numbers_and_blanks_may_stand_in_front() {
 }
 
 #[test]
+fn a_text_that_was_cut_in_an_emoji_is_read_and_an_id_is_not() {
+    let json = event_with(
+        r#","status":"cut \ud83d","\ud83d":1,"fields":{"\udE00":"\ud83d\ud83d\ude00"},"payload":{"title":"\ud83d","\udc00":1}"#,
+    );
+    let event = decoded(&json);
+    assert_eq!(event.status.as_deref(), Some("cut \u{fffd}"));
+    assert_eq!(
+        event.fields[..],
+        [("\u{fffd}".into(), Some("\u{fffd}\u{1f600}".into()))]
+    );
+    let payload = event.payload.unwrap();
+    assert_eq!(payload.json(), &serde_json::json!({"title": "\u{fffd}", "\u{fffd}": 1}));
+    for (json, field) in [
+        (
+            r#"{"event_id":"e\ud83d","trigger":"t","occurred_at":0,"lead_id":"l"}"#,
+            "event_id",
+        ),
+        (
+            r#"{"event_id":"e","trigger":"t","occurred_at":0,"lead_id":"\udc00"}"#,
+            "lead_id",
+        ),
+    ] {
+        let error = refused(json.as_bytes());
+        let wanted = format!("{field} holds half of a surrogate pair");
+        assert_eq!(error.reason(), Some(Reason::InvalidEvent));
+        assert!(error.detail().starts_with(&wanted), "{error}");
+    }
+    // A name that is written with escapes is the field's all the same.
+    let json = r#"{"event\u005fid":"e","trigger":"t","occurred_at":0,"lead_id":"\ud83d\ude00"}"#;
+    assert_eq!((&*decoded(json).event_id, &*decoded(json).lead_id), ("e", "\u{1f600}"));
+}
+
+#[test]
 fn unknown_fields_are_left_aside_however_deep() {
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     decoded(&event_with(&format!(r#","extra":{deep}"#)));
@@ -223,8 +256,8 @@ fn invalid_events_name_the_field_and_not_the_value() {
             "price must be a decimal",
         ),
         (r#","status":4711"#, "status must be a text"),
-        (r#","status":"SECRET\ud800""#, "status holds half of a surrogate pair"),
         (r#","reason":{"SECRET":1}"#, "reason must be a text"),
+        (r#","price":"1\ud800""#, "price must be a decimal"),
         (r#","method":true"#, "method must be a text"),
         (r#","is_test":"SECRET""#, "is_test must be true or false"),
         (r#","is_test":4711"#, "is_test must be true or false"),
@@ -262,7 +295,6 @@ fn invalid_events_name_the_field_and_not_the_value() {
         (r#","payload":"SECRET""#, "payload must be a JSON object"),
         (r#","payload":"{\"a\":\"SECRET\"}""#, "payload must be a JSON object"),
         (r#","payload":["SECRET"]"#, "payload must be a JSON object"),
-        (r#","payload":{"a":"SECRET\udc00"}"#, "payload must be a JSON object"),
         (r#","lead_id":"SECRET""#, "lead_id is given twice"),
         (r#","status":null,"status":"SECRET""#, "status is given twice"),
         (r#","status":"SECRET","stat\u0075s":null"#, "status is given twice"),
@@ -441,6 +473,187 @@ fn registered_schemas_that_are_none_are_denied_and_do_not_pile_up() {
     );
     assert!(schemas.by_id(SchemaId::Id(4_999)).is_some_and(|known| known.is_err()));
     assert!(schemas.by_id(SchemaId::Id(2)).is_some_and(|known| known.is_ok()));
+}
+
+#[test]
+fn what_is_known_of_an_id_is_decided_at_once() {
+    // No registry numbers its schemas like that.
+    let mut schemas = Schemas::new();
+    for id in [u32::MAX, 1 << 31] {
+        let error = decode(&framed(id, &[0]), &schemas).unwrap_err();
+        assert_eq!(error.reason(), Some(Reason::UnknownSchema), "{id}");
+        assert_eq!(lacks(&framed(id, &[0]), &schemas), None);
+    }
+    assert_eq!(lacks(&framed(1, &[0]), &schemas), Some(SchemaId::Id(1)));
+    assert_eq!(lacks(b"{}", &schemas), None);
+    schemas.without_registry();
+    let by_guid = [&[1][..], &[9; 16], &[0]].concat();
+    for bytes in [framed(1, &[0]), framed(0, &[]), by_guid] {
+        let error = decode(&bytes, &schemas).unwrap_err();
+        assert_eq!(error.reason(), Some(Reason::UnknownSchema));
+        assert!(error.detail().contains("schema_registry.url"), "{error}");
+        assert_eq!(lacks(&bytes, &schemas), None);
+    }
+}
+
+#[test]
+fn a_refused_id_is_asked_for_again_after_a_minute() {
+    let (mut schemas, start) = (Schemas::new(), std::time::Instant::now());
+    let at = |seconds| start + std::time::Duration::from_secs(seconds);
+    schemas.at(start);
+    schemas.deny(SchemaId::Id(1), "no");
+    schemas.at(at(30));
+    schemas.deny(SchemaId::Id(2), "no");
+    schemas.at(at(59));
+    assert!(schemas.by_id(SchemaId::Id(1)).is_some());
+    schemas.at(at(60));
+    assert!(schemas.by_id(SchemaId::Id(1)).is_none());
+    assert!(schemas.by_id(SchemaId::Id(2)).is_some());
+    // Refused again, it is refused from then on.
+    schemas.deny(SchemaId::Id(2), "no");
+    schemas.at(at(119));
+    assert!(schemas.by_id(SchemaId::Id(2)).is_some());
+    schemas.at(at(120));
+    assert!(schemas.by_id(SchemaId::Id(2)).is_none());
+}
+
+#[test]
+fn hostile_schemas_cost_what_they_weigh() {
+    use std::fmt::Write as _;
+    let record = |fields: &str| format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#);
+    let nested = |depth: usize| {
+        let (open, close) = (r#"{"type":"array","items":"#.repeat(depth), "}".repeat(depth));
+        record(&format!(r#"{{"name":"f","type":{open}"int"{close}}}"#))
+    };
+    let many = |count: usize, of: &dyn Fn(usize) -> String| {
+        let mut fields = String::new();
+        for number in 0..count {
+            let comma = if number == 0 { "" } else { "," };
+            write!(fields, r#"{comma}{{"name":"f{number}","type":{}}}"#, of(number)).unwrap();
+        }
+        record(&fields)
+    };
+    let symbols: Vec<String> = (0..4000).map(|number| format!("\"S{number}\"")).collect();
+    let symbols = format!(r#"{{"type":"enum","name":"E","symbols":[{}]}}"#, symbols.join(","));
+    let namespace = format!(
+        r#"{{"type":"record","name":"N","namespace":"{}","fields":[]}}"#,
+        "n".repeat(100_000)
+    );
+    let mut schemas = Schemas::new();
+    for (what, schema, known) in [
+        ("wide", many(5_000, &|_| "\"int\"".into()), true),
+        ("wider", many(60_000, &|_| "\"int\"".into()), false),
+        (
+            "one enum, many times",
+            many(5_000, &|number| {
+                if number == 0 { symbols.clone() } else { "\"E\"".into() }
+            }),
+            true,
+        ),
+        (
+            "many records",
+            many(2_500, &|number| {
+                format!(r#"{{"type":"record","name":"N{number}","fields":[]}}"#)
+            }),
+            true,
+        ),
+        (
+            "a union of many",
+            many(1, &|_| {
+                let records: Vec<String> = (0..4_000)
+                    .map(|number| format!(r#"{{"type":"record","name":"N{number}","fields":[]}}"#))
+                    .collect();
+                format!("[{}]", records.join(","))
+            }),
+            true,
+        ),
+        ("deep", nested(40), true),
+        ("deeper", nested(100_000), false),
+        ("a long namespace", many(1, &|_| namespace.clone()), false),
+        (
+            "many aliases",
+            many(1, &|_| {
+                let aliases: Vec<String> = (0..20_000).map(|number| format!("\"a{number}\"")).collect();
+                format!(
+                    r#"{{"type":"record","name":"N","aliases":[{}],"fields":[]}}"#,
+                    aliases.join(",")
+                )
+            }),
+            true,
+        ),
+        (
+            "many defaults",
+            many(1, &|_| {
+                let defaults = "[".repeat(60) + &"]".repeat(60);
+                let field = |number: usize| format!(r#"{{"name":"g{number}","type":"int","default":{defaults}}}"#);
+                let fields: Vec<String> = (0..5_000).map(field).collect();
+                format!(r#"{{"type":"record","name":"N","fields":[{}]}}"#, fields.join(","))
+            }),
+            true,
+        ),
+        (
+            "records round a wide one",
+            {
+                let wide = many(5_000, &|_| "\"int\"".into());
+                (0..30).fold(wide.replace("\"R\"", "\"W\""), |inner, number| {
+                    format!(r#"{{"type":"record","name":"O{number}","fields":[{{"name":"f","type":{inner}}}]}}"#)
+                })
+            },
+            true,
+        ),
+        ("itself", record(r#"{"name":"f","type":["null","R"]}"#), true),
+        ("itself without an end", record(r#"{"name":"f","type":"R"}"#), true),
+    ] {
+        let started = std::time::Instant::now();
+        schemas.learn(SchemaId::Id(1), &schema, &[]);
+        let found = schemas.by_id(SchemaId::Id(1)).unwrap().map(|_| ());
+        assert_eq!(found.is_ok(), known, "{what}: {found:?}");
+        assert!(decode(&framed(1, &[0; 100]), &schemas).is_err(), "{what}");
+        // Far above what it takes, and far below what a square or an exponent would.
+        assert!(started.elapsed().as_secs() < 10, "{what}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn a_field_is_found_among_tens_of_thousands_and_of_two_the_last() {
+    for count in [3, 16, 17, 50_000] {
+        let fields: Vec<String> = (0..count)
+            .map(|number| format!(r#""f{number}":"v{number}","f{}":null"#, count + number))
+            .collect();
+        let text = event_with(&format!(r#","fields":{{"f1":"first",{}}}"#, fields.join(",")));
+        let event = decoded(&text);
+        let of = |name: &str| {
+            let path = Path::parse(&format!("$.fields.{name}")).unwrap();
+            event.lookup(&path).map(|value| value.to_text().into_owned())
+        };
+        for number in [0, 1, 2, count - 1] {
+            assert_eq!(of(&format!("f{number}")), Some(format!("v{number}")), "{count}");
+        }
+        assert_eq!(
+            (of(&format!("f{count}")), of("nowhere"), of("a"), of("z")),
+            (None, None, None, None)
+        );
+        let path = Path::parse("$.fields.f1").unwrap();
+        // As many rules as a large house has. A look through all of the fields for each would take minutes.
+        let started = std::time::Instant::now();
+        for _ in 0..100_000 {
+            assert!(event.lookup(&path).is_some());
+        }
+        assert!(started.elapsed().as_secs() < 10, "{count}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn what_is_learnt_does_not_pile_up() {
+    let filler = "x".repeat(1_000_000);
+    let schema = format!(r#"{{"type":"record","name":"R","doc":"{filler}","fields":[]}}"#);
+    let mut schemas = Schemas::new();
+    for id in 0..100 {
+        schemas.learn(SchemaId::Id(id), &schema, &[]);
+    }
+    let known = (0..100).filter(|id| schemas.by_id(SchemaId::Id(*id)).is_some());
+    // The last ones, and as many as are asked for at once.
+    assert_eq!(known.collect::<Vec<u32>>(), (67..100).collect::<Vec<u32>>());
 }
 
 #[test]
@@ -996,7 +1209,7 @@ fn event() -> impl Strategy<Value = LeadEvent<'static>> {
                     attempt,
                     consumer,
                     call,
-                    fields: fields.into_iter().collect(),
+                    fields: fields.into_iter().collect::<Vec<_>>().into(),
                     // An inlet's null fields are looked up in its payload, and so written from there.
                     inlet: if payload.is_some() { None } else { inlet },
                     payload,
@@ -1007,7 +1220,9 @@ fn event() -> impl Strategy<Value = LeadEvent<'static>> {
 
 /// A map has no order of its own.
 fn sorted(mut event: LeadEvent<'_>) -> LeadEvent<'_> {
-    event.fields.sort();
+    let mut fields = event.fields.to_vec();
+    fields.sort();
+    event.fields = fields.into();
     event
 }
 

@@ -5,14 +5,30 @@
 //! so that rules at inlet level are spared that judgement.
 
 use rust_decimal::Decimal;
+use serde_json::Value;
 
 use super::clevertap::{is_charged, wrong_event_name, wrong_event_property_name, wrong_profile_property_name};
 use super::condition::{Comparison, Condition, Operand, Test};
 use super::read::field::{closest, distance, member};
-use super::{Account, ActionKind, Level, Party, Problem, Properties, Property, Rule, To, User};
+use super::{Account, ActionKind, Level, Party, Problem, Properties, Property, Rule, SecretName, To, User};
 use crate::lead;
 use crate::path::{Path, Step};
 use crate::template::Template;
+
+/// The bytes of JSON that a rule has at most, so that all that is kept about it fits into a record: its change, with what
+/// was before and after.
+pub const RULE_MAX: usize = 128 * 1024;
+
+/// Why a rule is too large to be written.
+fn size(written: &Value) -> Option<Problem> {
+    let size = written.to_string().len();
+    (size > RULE_MAX).then(|| Problem {
+        field: "rule".to_owned(),
+        message: format!(
+            "has {size} bytes as JSON, and a rule has at most {RULE_MAX}; shorten its texts and lists, or make several rules of it"
+        ),
+    })
+}
 
 /// Everything doubtful about a rule.
 pub fn warnings(rule: &Rule) -> Vec<Problem> {
@@ -49,6 +65,26 @@ pub fn warnings(rule: &Rule) -> Vec<Problem> {
     }
     destination(&rule.action.kind, &mut warn);
     warnings
+}
+
+/// What may not be written any more. A rule of the topic that has it stays in force.
+pub fn refusals(written: &Value) -> Vec<Problem> {
+    let spelt = |place: &str| {
+        let name = written.get("action")?.get(place)?.get("secret")?.as_str()?;
+        let secret = SecretName::new(name).filter(|secret| secret.as_str() != name)?;
+        Some(Problem {
+            field: format!("action.{place}.secret"),
+            message: format!(
+                "write it as {secret}; a name has lower case, digits and - alone, because its variable, {}, can't tell \
+                 other spellings apart (a file in secrets.dir may keep its name)",
+                secret.variable()
+            ),
+        })
+    };
+    size(written)
+        .into_iter()
+        .chain(["token", "url"].into_iter().filter_map(spelt))
+        .collect()
 }
 
 /// Whether the config has the account that a rule names: `Err` refuses the rule, `Ok(Some(_))`
@@ -307,8 +343,15 @@ fn who(user: &User) -> (&'static str, &Template) {
     }
 }
 
-/// Destinations that look like something else.
+/// Destinations that look like something else, and what they take otherwise than it is written.
 fn destination(action: &ActionKind, warn: &mut impl FnMut(&str, String)) {
+    if let ActionKind::SlackMessage { text, .. } | ActionKind::SlackWebhook { text, .. } = action
+        && text.mentions_by_value()
+    {
+        let message = "a value can't say whom <!…> mentions and is shown as text; write <!here>, <@{{$.user}}> or \
+                       <!subteam^{{$.group}}>";
+        warn("action.text", message.into());
+    }
     match action {
         ActionKind::SlackMessage {
             to: To::Channel(id), ..

@@ -6,7 +6,7 @@
 /// What changes a profile's property rather than sets it.
 pub const OPERATORS: [&str; 6] = ["$set", "$add", "$remove", "$delete", "$incr", "$decr"];
 
-/// Characters of a name.
+/// Bytes of a name. CleverTap's pages say characters in one place and bytes in another, so that the stricter counts.
 const NAME_MAX: usize = 120;
 const FORBIDDEN: &str = "%><!|&.:;$'\"\\";
 /// In a profile's names also this.
@@ -74,8 +74,8 @@ fn wrong_name(name: &str, forbidden_too: &str) -> Option<String> {
     if name.trim().is_empty() {
         return Some("has a blank name".to_owned());
     }
-    if name.chars().nth(NAME_MAX).is_some() {
-        return Some(format!("has a name longer than {NAME_MAX} characters"));
+    if name.len() > NAME_MAX {
+        return Some(format!("has a name longer than {NAME_MAX} bytes"));
     }
     let mut forbidden = name
         .chars()

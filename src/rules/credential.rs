@@ -1,5 +1,10 @@
 //! What a rule's action authenticates with: a secret by its name or sealed, an account.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Serialize;
+
 use super::ActionKind;
 use crate::sealed::Sealed;
 
@@ -21,8 +26,9 @@ pub enum Account {
     },
 }
 
-/// The name of a secret in the secret store.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// The name of a secret in the secret store, in lower case and with `-` for `_`. A secret's variable can't tell the
+/// spellings apart, so that all of them are one secret: one credential with one limit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct SecretName(String);
 
 impl ActionKind {
@@ -83,21 +89,50 @@ impl Secret {
 }
 
 impl SecretName {
-    /// `None` unless `name` is 1 to 64 letters, digits, `_` and `-`, the first a letter or digit.
+    /// `None` unless `written` is 1 to 64 letters, digits, `_` and `-`, the first a letter or digit.
     /// Names that begin with `sealed-` stand for sealed values.
-    pub fn new(name: &str) -> Option<Self> {
-        if name.starts_with("sealed-") {
-            return None;
-        }
-        let rest = name.strip_prefix(|c: char| c.is_ascii_alphanumeric())?;
-        let fits = rest.len() < 64
-            && rest
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-        fits.then(|| Self(name.to_owned()))
+    pub fn new(written: &str) -> Option<Self> {
+        let name = written.to_ascii_lowercase().replace('_', "-");
+        (is_name(written) && !name.starts_with("sealed-")).then_some(Self(name))
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The variable that holds the secret where no file does.
+    pub fn variable(&self) -> String {
+        format!("LEADLANE_SECRET_{}", self.0.to_ascii_uppercase().replace('-', "_"))
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Account {
+    /// An account of the configuration. It is named as a secret is, because both stand in a credential's id, but for
+    /// what the spelling means.
+    pub fn named(name: &str) -> Option<Self> {
+        (is_name(name) && !name.starts_with("sealed-")).then(|| Self::Named(name.to_owned()))
+    }
+}
+
+/// A credential's id with its secret's name in the one spelling. What older versions wrote may have another.
+pub fn one_spelling(credential: &str) -> Cow<'_, str> {
+    let named = credential
+        .split_once(':')
+        .filter(|(kind, _)| matches!(*kind, "slack" | "webhook"));
+    let spelt = named.and_then(|(kind, name)| Some((kind, SecretName::new(name)?)));
+    match spelt {
+        Some((kind, name)) => Cow::Owned(format!("{kind}:{name}")),
+        None => Cow::Borrowed(credential),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    text.len() <= 64 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(plain)
 }

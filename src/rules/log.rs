@@ -19,6 +19,9 @@ use super::{Problem, Rule, Status, Versioned};
 /// The header by which a record of the topic is a cancel mark; its value is then `true`.
 pub const CANCEL_WAITING: &str = "cancel-waiting";
 
+/// So many of a record's problems are told.
+const TOLD_MAX: usize = 10;
+
 /// Everything read from the topic so far.
 #[derive(Debug, Default)]
 pub struct RuleLog {
@@ -266,8 +269,18 @@ fn read(id: &str, value: &[u8]) -> Result<(Rule, Value), (Reason, String)> {
     Ok((rule, written))
 }
 
+/// The first problems; who wrote the rule sees all of them with `leadlane rules validate`.
 fn in_one_line(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+    let mut line = problems
+        .iter()
+        .take(TOLD_MAX)
+        .map(Problem::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
+    if let Some(more) = problems.len().checked_sub(TOLD_MAX).filter(|more| *more > 0) {
+        line.push_str(&format!("; and {more} problems more"));
+    }
+    line
 }
 
 #[cfg(test)]

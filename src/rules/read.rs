@@ -127,8 +127,8 @@ impl Rule {
         reader.open_secrets("", value);
         let rule = reader.rule(value);
         match rule {
-            Some(rule) if reader.problems.is_empty() => Ok(rule),
-            _ => Err(reader.problems),
+            Some(rule) if reader.is_clean() => Ok(rule),
+            _ => Err(reader.problems()),
         }
     }
 }

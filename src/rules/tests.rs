@@ -41,7 +41,7 @@ pub(super) fn sold() -> LeadEvent<'static> {
         attempt: Some(3),
         consumer: Some(Consumer { state: Some("TX".into()), zip: Some("78701".into()), ..Consumer::default() }),
         call: Some(Call { answered: Some(true), billable_seconds: Some(131), ..Call::default() }),
-        fields: vec![("vehicle_year".into(), Some("2019".into())), ("score".into(), Some("5.00".into()))],
+        fields: vec![("vehicle_year".into(), Some("2019".into())), ("score".into(), Some("5.00".into()))].into(),
         inlet: None,
         payload: Some(Payload::new(
             r#"{"plan":"pro","score":5,"half":0.50,"tags":["a",5,null,["b"]],"nested":{"x":[1]},"paid":true,"none":null}"#.into()),
@@ -1106,11 +1106,61 @@ fn the_schema_knows_what_the_reader_knows() {
     }
 }
 
+#[test]
+fn spellings_of_a_secret_are_one_credential_and_one_of_them_is_written() {
+    for name in ["sales-bot", "sales_bot", "SALES-BOT"] {
+        for (place, kind, rest) in [
+            ("token", "slack_message", "to: {channel: C1}, text: hi"),
+            ("url", "slack_webhook", "text: hi"),
+        ] {
+            let yaml = format!(
+                "{{id: a, name: a, status: active, scope: {{level: product, id: '1'}}, trigger: lms.lead_sold, \
+                 action: {{type: {kind}, {place}: {{secret: {name}}}, {rest}}}}}"
+            );
+            let written = crate::yaml::documents(&yaml).unwrap().remove(0).value;
+            // What is in the topic stays in force, with the one limit.
+            let credential = Rule::from_json(&written).unwrap().action.kind.credential();
+            let wanted = if place == "token" {
+                "slack:sales-bot"
+            } else {
+                "webhook:sales-bot"
+            };
+            assert_eq!(credential, wanted);
+            let refusals = check::refusals(&written);
+            assert_eq!(refusals.is_empty(), name == "sales-bot", "{name}: {refusals:?}");
+            for problem in refusals {
+                let said = problem.to_string();
+                assert!(
+                    said.starts_with(&format!("action.{place}.secret: write it as sales-bot;")),
+                    "{said}"
+                );
+            }
+        }
+    }
+    for (written, wanted) in [
+        ("slack:Sales_Bot", "slack:sales-bot"),
+        ("webhook:a_b", "webhook:a-b"),
+        ("slack:sealed-0123456789abcdef", "slack:sealed-0123456789abcdef"),
+        ("clevertap:Acme_IN", "clevertap:Acme_IN"),
+        ("slack:", "slack:"),
+    ] {
+        assert_eq!(one_spelling(written), wanted);
+    }
+}
+
 proptest! {
     #[test]
     fn secret_names_follow_their_pattern(name in "[a-zA-Z0-9_. -]{0,70}") {
         let fits = |(at, c): (usize, char)| c.is_ascii_alphanumeric() || (at > 0 && (c == '_' || c == '-'));
-        let expected = (1..=64).contains(&name.len()) && !name.starts_with("sealed-") && name.chars().enumerate().all(fits);
-        prop_assert_eq!(SecretName::new(&name).is_some(), expected);
+        let expected = (1..=64).contains(&name.len()) && name.chars().enumerate().all(fits);
+        let secret = SecretName::new(&name);
+        let sealed = name.to_lowercase().replace('_', "-").starts_with("sealed-");
+        prop_assert_eq!(secret.is_some(), expected && !sealed);
+        // One variable is one secret, however it is spelt.
+        if let Some(secret) = secret {
+            let variable = format!("LEADLANE_SECRET_{}", name.to_uppercase().replace('-', "_"));
+            prop_assert_eq!(secret.variable(), variable);
+            prop_assert_eq!(SecretName::new(&name.to_uppercase().replace('-', "_")), Some(secret));
+        }
     }
 }

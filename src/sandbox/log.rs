@@ -42,6 +42,9 @@ pub struct Arrival {
     pub inside_retry_after: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<Box<str>>,
+    /// Whom and what a Slack message mentions, as Slack reads its text: `!here`, `@U0123ABCD`, `#C0123ABCD`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<Box<str>>,
     /// A Slack message's other arguments, but for token and channel, as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<Box<RawValue>>,
@@ -93,6 +96,7 @@ impl Arrival {
             fault: None,
             inside_retry_after: false,
             text: None,
+            mentions: Vec::new(),
             arguments: None,
             ts: None,
             thread_ts: None,

@@ -17,7 +17,7 @@ use super::log::{Arrival, ArrivalKind};
 use super::serve::Line;
 use super::state::{Met, Scope, ScopeKind, State, Verdict, written_ts};
 use super::{Decision, Reply, Sandbox, header_text};
-use message::{BLOCKS_MAX, BOT, BOT_USER, check_content, kept_text, message, parts, read_arguments, stored};
+use message::{BOT, BOT_USER, check_content, kept_text, mentions, message, parts, read_arguments, stored, wrong_block};
 
 /// The methods, each with the scope that it asks for.
 const METHODS: [(&str, &str); 6] = [
@@ -78,18 +78,20 @@ impl Call {
             .and_then(|value| value.strip_prefix("Bearer "))
             .map(|token| token.trim().to_owned());
         let mut arguments = read_arguments(query, &content_type, body);
-        // The token of a form may be a field; it must not get into the log.
+        // The token of a form may be a field, that of JSON may not; neither must get into the log.
+        let is_json = content_type.starts_with("application/json");
         let field = arguments
             .as_mut()
             .ok()
-            .and_then(|arguments| arguments.shift_remove("token"));
+            .and_then(|arguments| arguments.shift_remove("token"))
+            .filter(|_| !is_json);
         Self {
             method: METHODS.into_iter().find(|(name, _)| *name == method),
             token: bearer
                 .or_else(|| Some(field?.as_str()?.to_owned()))
                 .filter(|token| !token.is_empty()),
             arguments,
-            is_charset_missing: content_type.starts_with("application/json") && !content_type.contains("charset"),
+            is_charset_missing: is_json && !content_type.contains("charset"),
             traceparent: header_text(headers, "traceparent"),
         }
     }
@@ -119,7 +121,9 @@ impl Call {
             arrival.thread_ts = self.text("thread_ts").map(|ts| ts.as_ref().into());
         }
         if is_message && state.log.texts {
-            arrival.text = Some(kept_text(&self.text("text").unwrap_or_default()).into());
+            let text = self.text("text").unwrap_or_default();
+            arrival.mentions = mentions(kept_text(&text));
+            arrival.text = Some(kept_text(&text).into());
             arrival.arguments = self.other_arguments();
         }
         let scopes = self.scopes(&channel);
@@ -395,9 +399,12 @@ impl Call {
                 body["provided"] = granted.as_ref().into();
             }
             "invalid_blocks" => {
-                body["errors"] = json!([format!(
-                    "no more than {BLOCKS_MAX} items allowed [json-pointer:/blocks]"
-                )]);
+                let blocks = self
+                    .arguments
+                    .as_ref()
+                    .ok()
+                    .and_then(|arguments| arguments.get("blocks")?.as_array());
+                body["errors"] = wrong_block(blocks.map_or(&[], Vec::as_slice)).into_iter().collect();
             }
             _ => {}
         }

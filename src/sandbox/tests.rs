@@ -189,6 +189,109 @@ async fn a_message_arrives_and_is_logged() {
     assert!(!log.to_string().contains(TOKEN));
 }
 
+/// A block with a text of so many characters.
+fn section(chars: usize) -> Value {
+    json!({"type": "section", "text": {"type": "mrkdwn", "text": "ü".repeat(chars)}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_blocks_are_named() {
+    let served = unlimited().await;
+    let fields = |count: usize, chars: usize| json!({"type": "section", "fields": vec![json!({"type": "mrkdwn", "text": "x".repeat(chars)}); count]});
+    for (block, words) in [
+        (section(3_000), ""),
+        (fields(10, 100), ""),
+        (
+            section(3_001),
+            "must be less than 3001 characters [json-pointer:/blocks/1/text/text]",
+        ),
+        (
+            fields(11, 1),
+            "no more than 10 items allowed [json-pointer:/blocks/1/fields]",
+        ),
+        (
+            fields(2, 2_001),
+            "must be less than 2001 characters [json-pointer:/blocks/1/fields/0/text]",
+        ),
+        (
+            json!({"type": "markdown", "text": "x".repeat(12_001)}),
+            "must be less than 12001 characters [json-pointer:/blocks/1/text]",
+        ),
+        (
+            json!({"text": "x"}),
+            "missing required field: type [json-pointer:/blocks/1]",
+        ),
+    ] {
+        let blocks = json!([{"type": "divider"}, block]);
+        let answer = served
+            .call("chat.postMessage", json!({"channel": "C1", "blocks": blocks}))
+            .await;
+        let webhook = served
+            .webhook("blocks")
+            .json(&json!({"blocks": blocks}))
+            .send()
+            .await
+            .unwrap();
+        if words.is_empty() {
+            assert_eq!((&answer["ok"], webhook.status().as_u16()), (&json!(true), 200));
+        } else {
+            assert_eq!(
+                (&answer["error"], &answer["errors"]),
+                (&json!("invalid_blocks"), &json!([words]))
+            );
+            assert_eq!(webhook.text().await.unwrap(), "invalid_blocks");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_has_what_a_text_mentions() {
+    let served = unlimited().await;
+    for (text, mentions) in [
+        (
+            "<!here> <@U1|Ana>, see <#C1> and <https://x.example|x>",
+            &["!here", "@U1", "#C1"][..],
+        ),
+        ("&lt;!here&gt; @channel <!", &[]),
+        ("a < b <!channel>", &["!channel"]),
+    ] {
+        served.post("C1", text).await;
+        served
+            .webhook("hook")
+            .json(&json!({"text": text}))
+            .send()
+            .await
+            .unwrap();
+        for arrival in served.sandbox.log().iter().rev().take(2) {
+            let found: Vec<&str> = arrival.mentions.iter().map(|mention| &**mention).collect();
+            assert_eq!(found, mentions, "{text}");
+        }
+    }
+}
+
+/// What a message may not hold, and the error.
+fn message_refusals() -> Vec<(Value, &'static str)> {
+    vec![
+        (json!({"channel": "C1", "blocks": "x"}), "invalid_blocks_format"),
+        (
+            json!({"channel": "C1", "blocks": vec![section(3000); 5]}),
+            "msg_blocks_too_long",
+        ),
+        (
+            json!({"channel": "C1", "text": "x", "markdown_text": "x"}),
+            "markdown_text_conflict",
+        ),
+        (
+            json!({"channel": "C1", "markdown_text": "x".repeat(12_001)}),
+            "msg_too_long",
+        ),
+        (
+            json!({"channel": "C1", "attachments": vec![json!({"text": "x"}); 101]}),
+            "too_many_attachments",
+        ),
+    ]
+}
+
 /// Method, arguments, error.
 fn slack_refusals() -> Vec<(&'static str, Value, &'static str)> {
     let blocks: Vec<Value> = (0..51).map(|_| json!({"type": "divider"})).collect();
@@ -258,8 +361,9 @@ async fn slack_refuses_as_it_does() {
     served
         .control("/_sandbox/channels", json!({"channel": "C0GONE", "exists": false}))
         .await;
-    let cases = slack_refusals();
-    for (method, body, error) in cases {
+    let messages = message_refusals().into_iter();
+    let messages = messages.map(|(message, error)| ("chat.postMessage", message, error));
+    for (method, body, error) in slack_refusals().into_iter().chain(messages) {
         let answer = served.call(method, body.clone()).await;
         assert_eq!(
             (&answer["ok"], &answer["error"]),
@@ -268,7 +372,7 @@ async fn slack_refuses_as_it_does() {
         );
     }
     let refused = served.sandbox.log().iter().filter(|arrival| !arrival.accepted).count();
-    assert_eq!(refused, 17);
+    assert_eq!(refused, 22);
 
     let malformed = served
         .slack("chat.postMessage", &json!({}))
@@ -350,6 +454,14 @@ async fn forms_are_read_and_a_missing_charset_is_mentioned() {
     assert_eq!(answer.get("warning"), None);
     let log = served.sandbox.log();
     assert_eq!(log[0].arguments.as_ref().unwrap().get(), r#"{"blocks":[]}"#);
+
+    let answer = served.client.post(served.url("/api/chat.postMessage"));
+    let answer = answer
+        .json(&json!({"token": TOKEN, "channel": "C1", "text": "x"}))
+        .send()
+        .await;
+    let answer: Value = answer.unwrap().json().await.unwrap();
+    assert_eq!(answer["error"], "not_authed", "JSON brings its token in the header");
 
     let plain = served
         .client
@@ -737,6 +849,8 @@ async fn webhooks_answer_in_plain_text() {
     let cases = [
         ("x1", "{\"text\":", 400, "invalid_payload"),
         ("x2", "{\"text\":\"\"}", 400, "no_text"),
+        ("x3", "{\"text\":5}", 400, "invalid_payload"),
+        ("x4", "{\"text\":\"x\",\"blocks\":{}}", 400, "invalid_blocks"),
         ("action_prohibited", "{\"text\":\"x\"}", 403, "action_prohibited"),
         ("no_service", "{\"text\":\"x\"}", 404, "no_service"),
         ("channel_is_archived", "{\"text\":\"x\"}", 410, "channel_is_archived"),
@@ -834,10 +948,28 @@ async fn clevertap_takes_good_records_and_names_the_bad_ones() {
 }
 
 /// Records with the code that refuses them, 0 where none does.
+fn of(name: &str, value: Value) -> Value {
+    json!({"type": "profile", "identity": "a", "profileData": {name: value}})
+}
+
+fn operators_and_codes() -> Vec<(Value, u16)> {
+    vec![
+        (of("Interests", json!({"$add": "a"})), 512),
+        (of("Interests", json!({"$remove": [1]})), 512),
+        (of("Interests", json!({"$set": ["a", "ल".repeat(171)]})), 512),
+        (of("Points", json!({"$incr": 5})), 0),
+        (of("Points", json!({"$incr": "5"})), 512),
+        (of("Points", json!({"$delete": true})), 0),
+        (of("Points", json!({"$add": ["a"], "$remove": ["b"]})), 512),
+        (of("Comment", json!("ल".repeat(170))), 0),
+        (of("Comment", json!("ल".repeat(171))), 512),
+        (of(" ", json!("x")), 512),
+    ]
+}
+
 fn records_and_codes() -> Vec<(Value, u16)> {
     let long = "x".repeat(513);
     let many: serde_json::Map<String, Value> = (0..101).map(|number| (format!("p{number}"), json!(1))).collect();
-    let of = |name: &str, value: Value| json!({"type": "profile", "identity": "a", "profileData": {name: value}});
     vec![
         (json!("text"), 524),
         (json!({"type": "event", "evtName": "Lead sold"}), 523),
@@ -901,7 +1033,7 @@ fn records_and_codes() -> Vec<(Value, u16)> {
 
 #[tokio::test(start_paused = true)]
 async fn clevertap_checks_each_record() {
-    let cases = records_and_codes();
+    let cases = [records_and_codes(), operators_and_codes()].concat();
     let served = served().await;
     let records: Vec<&Value> = cases.iter().map(|(record, _)| record).collect();
     let answer: Value = served
@@ -929,6 +1061,40 @@ async fn clevertap_checks_each_record() {
     }
     assert_eq!(unprocessed.next(), None);
     assert_eq!(answer["processed"], processed);
+}
+
+/// The sandbox was written by CleverTap's pages, and what Leadlane looks at before an upload too; neither knows the other.
+#[tokio::test(start_paused = true)]
+async fn what_leadlane_refuses_for_its_size_and_what_the_sandbox_does_is_the_same() {
+    let served = served().await;
+    let mut records = Vec::new();
+    for letter in ["x", "é", "ल", "👩\u{200d}👧"] {
+        for bytes in [119, 120, 121, 511, 512, 513, 530] {
+            let text = letter.repeat(bytes / letter.len()) + &"-".repeat(bytes % letter.len());
+            records.push(event(&text, json!({})));
+            records.push(event("Sold", json!({text.as_str(): 1})));
+            records.push(event("Sold", json!({"a": text})));
+            records.push(event("Charged", json!({"Items": [{"a": text}]})));
+            records.push(of(&text, json!(1)));
+            records.push(of("a", json!(text)));
+            records.push(of("a", json!(["b", text])));
+            records.push(of("a", json!({"$add": [text]})));
+        }
+    }
+    let answer = served.upload(&json!(records)).send().await.unwrap();
+    let answer: Value = answer.json().await.unwrap();
+    let refused: Vec<&str> = answer["unprocessed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["error"].as_str().unwrap())
+        .collect();
+    for (index, record) in records.iter().enumerate() {
+        let number = format!(" {}", index + 1);
+        let by_sandbox = refused.iter().any(|error| error.ends_with(&number));
+        let by_leadlane = crate::delivery::clevertap::refusal(&record.to_string());
+        assert_eq!(by_leadlane.is_some(), by_sandbox, "{by_leadlane:?} {record}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::fault::{Fingerprint, Kind};
 use super::log::{Arrival, ArrivalKind};
 use super::serve::Line;
-use super::slack::message::{form_fields, has_content, kept_text};
+use super::slack::message::{check_content, form_fields, kept_text, mentions};
 use super::state::{Met, Scope, ScopeKind, State, Verdict};
 use super::{Decision, Reply, Sandbox, header_text};
 
@@ -91,7 +91,9 @@ impl Post {
         let mut arrival = Arrival::new(ArrivalKind::SlackWebhook, target, "webhook");
         arrival.traceparent.clone_from(&self.traceparent);
         if let Some(payload) = self.payload.as_ref().filter(|_| state.log.texts) {
-            arrival.text = Some(kept_text(payload.get("text").and_then(Value::as_str).unwrap_or_default()).into());
+            let text = kept_text(payload.get("text").and_then(Value::as_str).unwrap_or_default());
+            arrival.mentions = mentions(text);
+            arrival.text = Some(text.into());
             let mut others = payload.clone();
             others.shift_remove("text");
             let others = (!others.is_empty()).then(|| Value::Object(others).to_string());
@@ -133,10 +135,11 @@ impl Post {
         if ERRORS.iter().any(|(words, _)| *words == self.last) {
             return refusal(&self.last, None);
         }
-        match &self.payload {
-            None => refusal("invalid_payload", None),
-            Some(payload) if !has_content(payload) => refusal("no_text", None),
-            Some(_) => Verdict {
+        match self.payload.as_ref().map(check_content) {
+            None | Some(Err("invalid_arguments")) => refusal("invalid_payload", None),
+            Some(Err("invalid_blocks_format")) => refusal("invalid_blocks", None),
+            Some(Err(words)) => refusal(words, None),
+            Some(Ok(())) => Verdict {
                 reply: Reply::text(200, "ok"),
                 accepted: true,
                 error: None,

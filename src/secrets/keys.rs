@@ -16,8 +16,9 @@ use blake2::digest::{Mac, consts::U8};
 use crypto_box::SecretKey;
 use crypto_box::aead::OsRng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
-use super::Secret;
+use super::{Secret, look_up};
 use crate::sealed::{Sealed, VALUE_MAX};
 
 /// Marks a private key wherever it turns up, so that it is never taken for a public one.
@@ -67,8 +68,11 @@ impl PublicKey {
             );
         }
         match BASE64.decode(text.trim()).map(<[u8; 32]>::try_from) {
-            // With a key of zeros anyone could open what is sealed.
-            Ok(Ok(bytes)) if bytes != [0; 32] => Ok(Self(bytes.into())),
+            Ok(Ok(bytes)) if is_small_order(bytes) => Err(
+                "is a key with which anyone could open what is sealed; take the public key that leadlane secrets keygen printed"
+                    .to_owned(),
+            ),
+            Ok(Ok(bytes)) => Ok(Self(bytes.into())),
             _ => wrong(),
         }
     }
@@ -114,14 +118,14 @@ impl<'de> Deserialize<'de> for PublicKey {
 impl Keys {
     /// Reads the private keys of a file, one a line; lines that begin with `#` are for people.
     pub fn read(file: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
+        let text = look_up::read(file).map_err(|why| {
             format!(
-                "{} can't be read: {}; name the file that leadlane secrets keygen wrote",
-                file.display(),
-                error.kind()
+                "{} can't be read: {why}; name the file that leadlane secrets keygen wrote",
+                file.display()
             )
         })?;
         let lines = text
+            .reveal()
             .lines()
             .map(str::trim)
             .filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -143,10 +147,12 @@ impl Keys {
     pub fn generate() -> (Secret, PublicKey) {
         let private = SecretKey::generate(&mut OsRng);
         let public = PublicKey(private.public_key());
+        let bytes = Zeroizing::new(private.to_bytes());
+        let line = Zeroizing::new(BASE64.encode(*bytes));
         let text = format!(
             "# Opens what was sealed for Leadlane. Keep it to yourself; senders name it in secrets.key_file.\n\
              # The public key, for secrets.public_key: {public}\n{PRIVATE}{}\n",
-            BASE64.encode(private.to_bytes())
+            line.as_str()
         );
         (Secret::new(text), public)
     }
@@ -162,16 +168,18 @@ impl Keys {
             return Ok(secret);
         }
         let ciphertext = sealed.ciphertext();
-        let opened = self
-            .keys
-            .iter()
-            .find_map(|key| Some((PublicKey(key.public_key()), key.unseal(&ciphertext).ok()?)));
+        let opened = self.keys.iter().find_map(|key| {
+            Some((
+                PublicKey(key.public_key()),
+                Zeroizing::new(key.unseal(&ciphertext).ok()?),
+            ))
+        });
         let (public, value) = opened.ok_or_else(|| OpenError::OtherKey(self.file.display().to_string()))?;
         let fingerprint = format!("{:016x}", u64::from_be_bytes(public.fingerprint(&value)));
         if fingerprint != sealed.fingerprint() {
             return Err(OpenError::Mismatch);
         }
-        let secret = Secret::new(String::from_utf8(value).map_err(|_| OpenError::Mismatch)?);
+        let secret = Secret::new(std::str::from_utf8(&value).map_err(|_| OpenError::Mismatch)?);
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if opened.len() >= OPENED_MAX {
             opened.clear();
@@ -187,8 +195,43 @@ impl fmt::Debug for Keys {
     }
 }
 
+/// Whether the shared secret is the same with every key: the point is one of the few of small order. X25519 leaves the
+/// highest bit aside. The points are those of <https://cr.yp.to/ecdh.html#validate>.
+fn is_small_order(mut key: [u8; 32]) -> bool {
+    key[31] &= 0x7F;
+    let near_p = |low: u8| {
+        let mut point = [0xFF; 32];
+        (point[0], point[31]) = (low, 0x7F);
+        point
+    };
+    let mut one = [0; 32];
+    one[0] = 1;
+    let points = [
+        [0; 32],
+        one,
+        ORDER_8[0],
+        ORDER_8[1],
+        near_p(0xEC),
+        near_p(0xED),
+        near_p(0xEE),
+    ];
+    points.contains(&key)
+}
+
+/// The two points of order 8.
+const ORDER_8: [[u8; 32]; 2] = [
+    [
+        0xE0, 0xEB, 0x7A, 0x7C, 0x3B, 0x41, 0xB8, 0xAE, 0x16, 0x56, 0xE3, 0xFA, 0xF1, 0x9F, 0xC4, 0x6A, 0xDA, 0x09,
+        0x8D, 0xEB, 0x9C, 0x32, 0xB1, 0xFD, 0x86, 0x62, 0x05, 0x16, 0x5F, 0x49, 0xB8, 0x00,
+    ],
+    [
+        0x5F, 0x9C, 0x95, 0xBC, 0xA3, 0x50, 0x8C, 0x24, 0xB1, 0xD0, 0xB1, 0x55, 0x9C, 0x83, 0xEF, 0x5B, 0x04, 0x44,
+        0x5C, 0xC4, 0x58, 0x1C, 0x8E, 0x86, 0xD8, 0x22, 0x4E, 0xDD, 0xD0, 0x9F, 0x11, 0x57,
+    ],
+];
+
 fn private(line: &str) -> Option<SecretKey> {
-    let bytes = BASE64.decode(line.strip_prefix(PRIVATE)?).ok()?;
+    let bytes = Zeroizing::new(BASE64.decode(line.strip_prefix(PRIVATE)?).ok()?);
     SecretKey::from_slice(&bytes).ok()
 }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Back, Loop};
-use crate::delivery::OutcomeResult;
+use super::{Back, Generation, Loop};
 use crate::delivery::dispatch::Settled;
 use crate::delivery::lane::JobAt;
-use crate::kafka::Failure;
+use crate::delivery::{Cut, OutcomeResult};
 use crate::kafka::jobs::RawJob;
-use crate::kafka::producer::Record;
+use crate::kafka::producer::{Record, Unwritten};
+use crate::kafka::{Failure, Form, Letter};
 use crate::reason::Reason;
 
 /// A dead letter on its way. Its job settles only once Kafka has it.
@@ -46,7 +46,7 @@ impl Loop {
             detail,
             "a record is no delivery job; dead letter"
         );
-        self.write_dead_letter(Arc::new(DeadLetter {
+        let letter = DeadLetter {
             at,
             generation,
             key: raw.key.clone(),
@@ -55,7 +55,8 @@ impl Loop {
             detail: detail.to_owned(),
             trace: raw.traceparent.as_deref().map(Arc::from),
             settled: None,
-        }));
+        };
+        self.write_dead_letter(Arc::new(letter), Form::Whole);
     }
 
     /// Writes an outcome, and the dead letter where there is one.
@@ -88,7 +89,7 @@ impl Loop {
         let generation = partition.generation;
         let settled = Arc::new(settled);
         let Some(reason) = settled.dead else {
-            return self.write_outcome(settled, generation);
+            return self.write_outcome(settled, Cut::Whole, generation);
         };
         let outcome = &settled.outcome;
         let detail = outcome.words.clone().unwrap_or_default();
@@ -100,7 +101,7 @@ impl Loop {
             words = detail,
             "dead letter"
         );
-        self.write_dead_letter(Arc::new(DeadLetter {
+        let letter = DeadLetter {
             at: settled.at,
             generation,
             key: settled.job.credential.as_bytes().to_vec(),
@@ -109,19 +110,20 @@ impl Loop {
             detail,
             trace: settled.traceparent.clone(),
             settled: Some(settled),
-        }));
+        };
+        self.write_dead_letter(Arc::new(letter), Form::Whole);
     }
 
     /// Writes what a `generation` of the partition came to. Of a former one it would be about a job that
     /// another owner has by now, or that isn't there any more.
-    pub(super) fn write_outcome(&mut self, settled: Arc<Settled>, generation: u64) {
+    pub(super) fn write_outcome(&mut self, settled: Arc<Settled>, cut: Cut, generation: Generation) {
         let ours = self.partitions.get(&settled.at.partition);
         if ours.is_none_or(|partition| partition.generation != generation) {
             return self.acknowledged(settled.attempt);
         }
         let (back, at) = (self.back.clone(), settled.at);
         let outcome = &settled.outcome;
-        let value = outcome.encode();
+        let value = outcome.cut(cut).encode();
         let ids = [
             ("event-id", outcome.event_id.as_str()),
             ("rule-id", &outcome.rule_id),
@@ -138,10 +140,14 @@ impl Loop {
         let last = Arc::clone(&settled);
         self.at.producer.write(&record, move |ack| {
             let (is_final, attempt) = (last.outcome.result.is_final(), last.attempt);
-            let outcome_offset = ack.map(|(_, offset)| Some(offset)).map_err(|error| {
-                tracing::warn!(error, "an outcome was not written; trying again");
-                last
-            });
+            let outcome_offset = match ack {
+                Ok((_, offset)) => Ok(Some(offset)),
+                Err(Unwritten::TooLarge) => return drop(back.send(Back::OutcomeRefused(last, cut, generation))),
+                Err(error) => {
+                    tracing::warn!(%error, "an outcome was not written; trying again");
+                    Err((last, cut))
+                }
+            };
             drop(back.send(Back::Acked {
                 at,
                 generation,
@@ -152,31 +158,50 @@ impl Loop {
         });
     }
 
-    pub(super) fn write_dead_letter(&self, letter: Arc<DeadLetter>) {
+    /// Its topic doesn't take an outcome: a shorter one has to do. That is an answer, so that Kafka isn't silent.
+    pub(super) fn outcome_refused(&mut self, settled: Arc<Settled>, cut: Cut, generation: Generation) {
+        self.acknowledged_at = Instant::now();
+        match cut.shorter() {
+            Some(shorter) => self.write_outcome(settled, shorter, generation),
+            None => {
+                let topic = &self.at.config.topics.outcomes;
+                tracing::error!(
+                    job.id = settled.outcome.job_id,
+                    "{topic} doesn't take an outcome of a few hundred bytes; raise its max.message.bytes"
+                );
+                self.later(REFUSED_AGAIN_AFTER, Back::Outcome(settled, cut, generation));
+            }
+        }
+    }
+
+    pub(super) fn write_dead_letter(&self, letter: Arc<DeadLetter>, form: Form) {
         let topics = &self.at.config.topics;
-        let failure = Failure {
-            reason: letter.reason.as_str(),
-            detail: &letter.detail,
-            source: &topics.jobs,
-            place: Some((letter.at.partition, letter.at.offset)),
-            at: jiff::Timestamp::from_microsecond((self.at.now)()).unwrap_or_default(),
-        };
         let outcome = letter.settled.as_ref().map(|settled| &settled.outcome);
-        let ids = outcome.map(|outcome| {
-            [
-                ("event-id", &outcome.event_id),
-                ("rule-id", &outcome.rule_id),
-                ("job-id", &outcome.job_id),
-            ]
-        });
-        let ids = ids.into_iter().flatten().map(|(name, id)| (name, id.as_str()));
-        let trace = letter.trace.as_deref().map(|trace| ("traceparent", trace));
+        let known = [
+            ("event-id", outcome.map(|outcome| outcome.event_id.as_str())),
+            ("rule-id", outcome.map(|outcome| outcome.rule_id.as_str())),
+            ("job-id", outcome.map(|outcome| outcome.job_id.as_str())),
+            ("traceparent", letter.trace.as_deref()),
+        ];
+        let whole = Letter {
+            key: &letter.key,
+            value: Some(&letter.value),
+            failure: Failure {
+                reason: letter.reason.as_str(),
+                detail: &letter.detail,
+                source: &topics.jobs,
+                place: Some((letter.at.partition, letter.at.offset)),
+                at: jiff::Timestamp::from_microsecond((self.at.now)()).unwrap_or_default(),
+            },
+            known: &known,
+        };
+        let (key, value, headers) = whole.in_form(form);
         let record = Record {
             topic: &topics.dead_letters,
             partition: None,
-            key: &letter.key,
-            value: Some(&letter.value),
-            headers: failure.headers(ids.chain(trace)),
+            key,
+            value,
+            headers,
         };
         let (back, metrics, letter) = (self.back.clone(), Arc::clone(&self.at.metrics), Arc::clone(&letter));
         self.at.producer.write(&record, move |ack| {
@@ -185,10 +210,7 @@ impl Loop {
                 metrics.dead_letter(letter.reason);
             }
             let message = match (ack, &letter.settled) {
-                (Ok(_), Some(settled)) => Back::Outcome {
-                    settled: Arc::clone(settled),
-                    generation,
-                },
+                (Ok(_), Some(settled)) => Back::Outcome(Arc::clone(settled), Cut::Whole, generation),
                 (Ok(_), None) => Back::Acked {
                     at,
                     generation,
@@ -196,12 +218,34 @@ impl Loop {
                     attempt: None,
                     outcome_offset: Ok(None),
                 },
+                (Err(Unwritten::TooLarge), _) => Back::DeadLetterRefused(letter, form),
                 (Err(error), _) => {
-                    tracing::error!(error, "a dead letter was not written; trying again");
-                    Back::DeadLetterFailed(letter)
+                    tracing::error!(%error, "a dead letter was not written; trying again");
+                    Back::DeadLetterFailed(letter, form)
                 }
             };
             drop(back.send(message));
         });
     }
+
+    /// The same as for an outcome.
+    pub(super) fn dead_letter_refused(&mut self, letter: Arc<DeadLetter>, form: Form) {
+        self.acknowledged_at = Instant::now();
+        match form.smaller() {
+            Some(smaller) => self.write_dead_letter(letter, smaller),
+            None => {
+                let topic = &self.at.config.topics.dead_letters;
+                tracing::error!(
+                    kafka.partition = letter.at.partition,
+                    kafka.offset = letter.at.offset,
+                    "{topic} doesn't take a dead letter of a few hundred bytes; raise its max.message.bytes"
+                );
+                self.acknowledged(letter.attempt());
+                self.later(REFUSED_AGAIN_AFTER, Back::DeadLetter(letter, form));
+            }
+        }
+    }
 }
+
+/// What Kafka refuses in every form waits for a person, who needs longer than Kafka.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(30);

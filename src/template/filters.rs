@@ -8,11 +8,14 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rust_decimal::{Decimal, RoundingStrategy};
 
+use super::{Found, written};
 use crate::dates;
 use crate::lead::{Lookup, Value};
 use crate::path::Path;
+use crate::text::{self, Bounded, Unit};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Filter {
@@ -26,8 +29,11 @@ pub(super) enum Filter {
     /// The path of the event's currency.
     Money(Path),
     Date(Option<Pattern>),
-    /// At most so many characters.
-    Truncate(usize),
+    /// At most so many characters or bytes.
+    Truncate(usize, Unit),
+    /// Slack's markup as a person reads it; the path of the user whose name is known.
+    Plain(Path),
+    Url,
     /// Leaves the value as it is; rendering asks whether it stands last.
     Raw,
 }
@@ -53,7 +59,7 @@ pub(super) struct Refusal {
 }
 
 /// Every filter's name, and how it is written.
-const USAGES: [(&str, &str); 10] = [
+const USAGES: [(&str, &str); 12] = [
     ("default", r#"default: "x""#),
     ("upper", "upper"),
     ("lower", "lower"),
@@ -65,11 +71,20 @@ const USAGES: [(&str, &str); 10] = [
         "date",
         r#"date, date: "%d %b %H:%M" or date: "%H:%M", "America/Chicago""#,
     ),
-    ("truncate", "truncate: 80"),
+    ("truncate", r#"truncate: 80 or truncate: 512, "bytes""#),
+    ("plain", "plain"),
+    ("url", "url"),
     ("raw", "raw"),
 ];
 
 const DECIMALS_MAX: usize = 20;
+/// All that isn't unreserved in a URI (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The filters' names, as rules write them.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    USAGES.iter().map(|(name, _)| *name)
+}
 
 impl Filter {
     pub(super) fn new(name: &str, arguments: &[Argument]) -> Result<Self, Refusal> {
@@ -93,15 +108,13 @@ impl Filter {
                 let unknown = |_| Refusal::of(1, "an unknown time zone; write it as \"America/Chicago\" or \"UTC\"");
                 Filter::Date(Some(Pattern::new(format, TimeZone::get(zone).map_err(unknown)?)?))
             }
-            ("truncate", [Number(length)]) => match length.parse() {
-                Ok(length) if length > 0 => Filter::Truncate(length),
-                _ => {
-                    return Err(Refusal::of(
-                        0,
-                        "`truncate` takes a whole number of characters, 1 or more",
-                    ));
-                }
+            ("truncate", [Number(length)]) => truncate(length, Unit::Characters)?,
+            ("truncate", [Number(length), Text(unit)]) => match &**unit {
+                "bytes" => truncate(length, Unit::Bytes)?,
+                _ => return Err(Refusal::of(1, "`truncate` counts characters, or \"bytes\"")),
             },
+            ("plain", []) => Filter::Plain(Path::parse("user_profile").expect("one plain name is a path")),
+            ("url", []) => Filter::Url,
             ("raw", []) => Filter::Raw,
             (name, _) => return Err(Refusal::of_usage(name)),
         })
@@ -117,24 +130,24 @@ impl Filter {
             Filter::Number(_) => "number",
             Filter::Money(_) => "money",
             Filter::Date(_) => "date",
-            Filter::Truncate(_) => "truncate",
+            Filter::Truncate(..) => "truncate",
+            Filter::Plain(_) => "plain",
+            Filter::Url => "url",
             Filter::Raw => "raw",
         }
     }
 
-    /// What the filter makes of `value`; the error is a reason without the value.
+    /// What the filter makes of a value; the error is a reason without the value.
     pub(super) fn apply<'v>(
         &self,
-        value: Value<'v>,
+        found: Found<'v>,
         event: &dyn Lookup,
         platform_dates: bool,
-    ) -> Result<Value<'v>, String> {
-        Ok(match self {
+        room: usize,
+    ) -> Result<Found<'v>, String> {
+        let Found { value, is_cut } = found;
+        let value = match self {
             Filter::Default(_) | Filter::Raw => value,
-            Filter::Upper => text(value.to_text().to_uppercase()),
-            Filter::Lower => text(value.to_text().to_lowercase()),
-            Filter::Json => text(value.to_json().to_string()),
-            Filter::Join(separator) => text(join(&value, separator)),
             Filter::Number(decimals) => {
                 let (sign, digits) = grouped(number(&value)?, *decimals);
                 text(format!("{sign}{digits}"))
@@ -148,11 +161,59 @@ impl Filter {
                 time => Value::Time(time),
             },
             Filter::Date(Some(pattern)) => text(pattern.write(instant(&value)?)?),
-            Filter::Truncate(length) => match cut(&value.to_text(), *length) {
-                Some(shorter) => text(shorter),
-                None => text(value.to_text().into_owned()),
-            },
-        })
+            Filter::Truncate(max, unit) => {
+                // So many bytes are more than `max` of either unit.
+                let enough = max.saturating_add(1).saturating_mul(4).min(room);
+                let (whole, is_cut_here) = written(&value, enough);
+                return Ok(match text::cut(&whole, *max, *unit) {
+                    Some(shorter) => Found {
+                        value: text(shorter),
+                        is_cut: false,
+                    },
+                    None => Found {
+                        value: text(whole.into_owned()),
+                        is_cut: is_cut || is_cut_here,
+                    },
+                });
+            }
+            filter => {
+                let (longer, is_cut_here) = filter.write(&value, event, room);
+                return Ok(Found {
+                    value: text(longer),
+                    is_cut: is_cut || is_cut_here,
+                });
+            }
+        };
+        Ok(Found { value, is_cut })
+    }
+
+    /// What a filter writes of a value that may be long, and whether something is left out. It reads or writes at most
+    /// `room` bytes.
+    fn write(&self, value: &Value<'_>, event: &dyn Lookup, room: usize) -> (String, bool) {
+        let mut into = Bounded::new(room);
+        match (self, value) {
+            (Filter::Plain(user), Value::Text(markup)) => {
+                text::slack::plain(markup, |id| member_name(event.lookup(user)?, id), &mut into);
+            }
+            (Filter::Join(separator), Value::Json(json)) if json.is_array() => {
+                join(json.as_array().map_or(&[][..], Vec::as_slice), separator, &mut into);
+            }
+            _ => {
+                let (whole, is_cut) = written(value, room);
+                let changed = match (self, value) {
+                    (Filter::Upper, _) => whole.to_uppercase(),
+                    (Filter::Lower, _) => whole.to_lowercase(),
+                    (Filter::Url, _) => utf8_percent_encode(&whole, RESERVED).to_string(),
+                    (Filter::Json, Value::Text(_)) => serde_json::Value::from(whole).to_string(),
+                    (Filter::Json, value) if !matches!(value, Value::Json(_)) => value.to_json().to_string(),
+                    // A list or an object is JSON as text, too, and what is no list joins as it is.
+                    _ => whole.into_owned(),
+                };
+                return (changed, is_cut);
+            }
+        }
+        let is_cut = into.is_cut();
+        (into.into_text(), is_cut)
     }
 }
 
@@ -275,29 +336,42 @@ fn money(number: Decimal, currency: Option<&str>) -> String {
     }
 }
 
-/// A list's elements as text, without the null ones; any other value is a list of one.
-fn join(value: &Value<'_>, separator: &str) -> String {
-    let list = match value {
-        Value::Json(json) => json.as_array(),
-        _ => None,
-    };
-    let Some(list) = list else {
-        return value.to_text().into_owned();
-    };
-    let mut joined = String::new();
+/// A list's elements as text, without the null ones.
+fn join(list: &[serde_json::Value], separator: &str, into: &mut Bounded) {
     for (nth, element) in list.iter().filter_map(Value::of_json).enumerate() {
         if nth > 0 {
-            joined.push_str(separator);
+            into.push(separator);
         }
-        joined.push_str(&element.to_text());
+        let (text, is_cut) = written(&element, into.room());
+        into.push(&text);
+        if is_cut {
+            into.end();
+        }
+        if into.is_cut() {
+            return;
+        }
     }
-    joined
 }
 
-/// `text` cut to `length` characters with `…` as the last, or `None` where it is short enough.
-pub(super) fn cut(text: &str, length: usize) -> Option<String> {
-    text.char_indices().nth(length)?;
-    let mut shorter: String = text.chars().take(length - 1).collect();
-    shorter.push('…');
-    Some(shorter)
+/// The name of the member `id`, if this is whom `user` describes.
+fn member_name(user: Value<'_>, id: &str) -> Option<String> {
+    let Value::Json(user) = user else { return None };
+    let text = |name: &str| user.get(name)?.as_str().filter(|text| !text.trim().is_empty());
+    if text("id") != Some(id) {
+        return None;
+    }
+    let name = ["display_name", "real_name", "name"].into_iter().find_map(text);
+    name.map(str::to_owned)
+}
+
+/// The filter of a length that is `unit`'s.
+fn truncate(length: &str, unit: Unit) -> Result<Filter, Refusal> {
+    let (least, what) = match unit {
+        Unit::Characters => (1, "characters, 1 or more"),
+        Unit::Bytes => (text::ELLIPSIS.len(), "bytes, 3 or more, as many as … has"),
+    };
+    match length.parse() {
+        Ok(length) if length >= least => Ok(Filter::Truncate(length, unit)),
+        _ => Err(Refusal::of(0, format!("`truncate` takes a whole number of {what}"))),
+    }
 }

@@ -50,7 +50,7 @@ fn event(payload: &serde_json::Value) -> LeadEvent<'static> {
             ..Consumer::default()
         }),
         call: None,
-        fields: vec![(Cow::Borrowed("vehicle_year"), text("2019"))],
+        fields: vec![(Cow::Borrowed("vehicle_year"), text("2019"))].into(),
         inlet: None,
         payload: Some(Payload::new(Cow::Owned(payload.to_string()))),
     }
@@ -62,6 +62,8 @@ fn sample() -> LeadEvent<'static> {
         "numeric": "12.50", "long": "äöü and more", "when": 1_520_263_000, "millis": 1_520_263_000_123_i64,
         "written": "March 05, 2018 15:16:0", "wrong": "Tuesday, March 05, 2018", "First Name": "Ana", "a|b}}": "odd",
         "half": "2.5", "empty": {}, "item": {"n": 4}, "plan": {"name": "pro"}, "upper_me": "straße",
+        "markup": "Smith &amp; Sons says 3 &lt; 4, see <https://x.example/?a=1&amp;b=2|the doc>, <@U1> <@U2> <#C1|general> <!here>",
+        "user_profile": {"id": "U1", "display_name": "", "real_name": "Ana"},
     }))
 }
 
@@ -73,6 +75,16 @@ fn render(template: &str, target: Target) -> String {
             Err(stop) => format!("stopped: {stop}"),
         },
     }
+}
+
+/// The template as Slack text, of at most so many characters as Leadlane sends.
+fn slack(template: &Template, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<String, Stop> {
+    template.render_slack(event, on_missing, 4000).map(|text| text.text)
+}
+
+fn render_slack(template: &str, event: &LeadEvent<'_>) -> String {
+    let template = Template::parse(template).unwrap_or_else(|error| panic!("{template}: {error}"));
+    slack(&template, event, OnMissing::Empty).unwrap_or_else(|stop| format!("stopped: {stop}"))
 }
 
 #[test]
@@ -146,6 +158,16 @@ fn filters() {
         ("{{$.long | truncate: 12}}", "äöü and more"),
         ("{{$.long | truncate: 1}}", "…"),
         ("{{$.status | upper | truncate: 3 | lower}}", "so…"),
+        (r#"{{$.long | truncate: 10, "bytes"}}"#, "äöü …"),
+        (r#"{{$.long | truncate: 15, "bytes"}}"#, "äöü and more"),
+        (r#"{{$.long | truncate: 3, "bytes"}}"#, "…"),
+        (
+            "{{$.markup | plain}}",
+            "Smith & Sons says 3 < 4, see the doc (https://x.example/?a=1&b=2), @Ana @U2 #general @here",
+        ),
+        ("{{$.tags | plain}} {{$.score | plain}}", r#"["a",2,null,"c<d"] 7"#),
+        ("{{$.written | url}}", "March%2005%2C%202018%2015%3A16%3A0"),
+        ("{{$.upper_me | url}} {{$.score | url}}", "stra%C3%9Fe 7"),
         ("{{$.status | raw}}", "Sold"),
     ] {
         assert_eq!(render(template, Target::Plain), expected, "{template}");
@@ -197,9 +219,95 @@ fn slack_text_escapes_values_only() {
         (r#"{{ "<" }}"#, "&lt;"),
         ("{{$.when | date}}", "2018-03-05T15:16:40Z"),
     ] {
-        assert_eq!(render(template, Target::Slack), expected, "{template}");
+        assert_eq!(render_slack(template, &sample()), expected, "{template}");
     }
     assert_eq!(render("{{$.buyer.name}}", Target::Clevertap), "Safe & <Drive>");
+}
+
+/// Templates and what becomes of them.
+const FILLED: &[(&str, &str)] = &[
+    ("<{{$.url}}|Recording>", "<https://x.example/a?b=1&amp;c=2|Recording>"),
+    ("<{{$.ping}}|Recording>", "Recording (!channel)"),
+    ("<{{$.absent}}|Recording>", "Recording"),
+    (
+        "<{{$.bad_url}}|Recording>",
+        "<https://x%7Cy%3E%20%3C!here%3E%20z|Recording>",
+    ),
+    ("<{{$.url}}>", "<https://x.example/a?b=1&amp;c=2>"),
+    ("a <{{$.ping}}> b", "a !channel b"),
+    ("a <{{$.absent}}> b", "a  b"),
+    (
+        "<{{$.url}}|{{$.buyer.name}}>",
+        "<https://x.example/a?b=1&amp;c=2|Safe &amp; &lt;Drive&gt;>",
+    ),
+    ("<{{$.url}}|{{$.absent}}>", "<https://x.example/a?b=1&amp;c=2>"),
+    ("<{{$.url}}|{{$.lines}}>", "<https://x.example/a?b=1&amp;c=2|one two>"),
+    ("<{{$.bang}}{{$.channel_word}}|x>", "x (!channel)"),
+    ("<https://crm/{{$.lead_id}}|Lead>", "<https://crm/84512377|Lead>"),
+    (
+        "<https://crm/{{$.ping | url}}?q={{$.bad_url}}|L>",
+        "<https://crm/%21channel?q=https://x%7Cy%3E%20%3C!here%3E%20z|L>",
+    ),
+    (
+        "<mailto:{{$.bad_url | url}}>",
+        "<mailto:https%3A%2F%2Fx%7Cy%3E%20%3C%21here%3E%20z>",
+    ),
+    ("<http{{$.tail}}|x>", "x (http!channel)"),
+    (
+        "<@{{$.user}}> <#{{$.user}}|{{$.ping}}>",
+        "<@U0123ANA> <#U0123ANA|!channel>",
+    ),
+    (
+        "<@{{$.ping}}> <@{{$.absent}}|Ana> <@{{$.bad_url}}|Bo>",
+        "!channel Ana Bo (https://x|y&gt; &lt;!here&gt; z)",
+    ),
+    ("<!{{$.channel_word}}> <!{{$.channel_word}}|x>", "channel x (channel)"),
+    (
+        "<!subteam^{{$.user}}> <!subteam^{{$.bad_url}}|s>",
+        "<!subteam^U0123ANA> s (https://x|y&gt; &lt;!here&gt; z)",
+    ),
+    (
+        "<!date^{{$.when}}^{date_num}|{{$.ping}}>",
+        "<!date^1520263000^{date_num}|!channel>",
+    ),
+    ("<!here|{{$.ping}}> <!here> <#C1>", "<!here|!channel> <!here> <#C1>"),
+    ("<|{{$.ping}}>", "!channel"),
+    ("<{{$.ping | raw}}|x>", "<!channel|x>"),
+    // What the template itself leaves open is shown, and so is what only looks like a link.
+    ("I <3 {{$.lead_id}}", "I &lt;3 84512377"),
+    ("<{{$.ping}}", "&lt;!channel"),
+    (
+        "a < b and <{{$.url}}|x>",
+        "a &lt; b and <https://x.example/a?b=1&amp;c=2|x>",
+    ),
+    ("price < {{$.score}} and > 3", "price &lt; 7 and &gt; 3"),
+    ("> {{$.ping}}", "> !channel"),
+    ("a < b & c", "a < b & c"),
+    ("Q&{{$.amp}}amp; Q&l{{$.absent}}t;", "Q&amp;amp; Q&amp;lt;"),
+];
+
+#[test]
+fn a_value_fills_a_link_and_makes_none() {
+    let event = event(&json!({
+        "url": " https://x.example/a?b=1&c=2\n", "ping": "!channel", "bad_url": "https://x|y> <!here> z", "user": "U0123ANA",
+        "lines": "one\ntwo", "bang": "!", "channel_word": "channel", "tail": "!channel", "when": 1_520_263_000, "score": 7,
+        "amp": "",
+    }));
+    for (template, expected) in FILLED {
+        assert_eq!(render_slack(template, &event), *expected, "{template}");
+    }
+    for (template, mentions) in [
+        ("<!{{$.a}}>", true),
+        ("<!he{{$.a}}>", true),
+        ("<!here|{{$.a}}>", false),
+        ("<@{{$.a}}>", false),
+    ] {
+        assert_eq!(
+            Template::parse(template).unwrap().mentions_by_value(),
+            mentions,
+            "{template}"
+        );
+    }
 }
 
 #[test]
@@ -230,9 +338,7 @@ fn what_the_event_holds_can_stop_it() {
             "`date` of $.tags: no form of date that is known; write it as 2018-03-05T15:16:00Z or as epoch seconds",
         ),
     ] {
-        let stop = Template::parse(template)
-            .unwrap()
-            .render(&sample(), Target::Slack, OnMissing::Empty);
+        let stop = slack(&Template::parse(template).unwrap(), &sample(), OnMissing::Empty);
         assert_eq!(stop, Err(Stop::Fail { detail: detail.into() }), "{template}");
     }
 }
@@ -253,7 +359,7 @@ fn a_missing_value_follows_on_missing() {
         ("a {{$.buyer.nickname}}", "$.buyer.nickname"),
     ] {
         let template = Template::parse(template).unwrap();
-        let rendered = |on_missing| template.render(&sample(), Target::Slack, on_missing);
+        let rendered = |on_missing| slack(&template, &sample(), on_missing);
         assert_eq!(rendered(OnMissing::Empty), Ok("a ".into()), "{path}");
         assert_eq!(rendered(OnMissing::Skip), skip(path), "{path}");
         assert_eq!(rendered(OnMissing::Fail), fail(path), "{path}");
@@ -261,7 +367,7 @@ fn a_missing_value_follows_on_missing() {
     for template in ["a {{$.method}}", r#"a {{$.revenue | money | default: ""}}"#] {
         for on_missing in [OnMissing::Empty, OnMissing::Skip, OnMissing::Fail] {
             let template = Template::parse(template).unwrap();
-            assert_eq!(template.render(&sample(), Target::Slack, on_missing), Ok("a ".into()));
+            assert_eq!(slack(&template, &sample(), on_missing), Ok("a ".into()));
         }
     }
     let alone = Template::parse("{{$.revenue}}").unwrap();
@@ -326,7 +432,6 @@ fn one_placeholder_alone_keeps_its_type() {
     let date = Template::parse("{{$.when | date}}").unwrap();
     let in_target = |target| date.render_json(&sample(), target, OnMissing::Empty).unwrap();
     assert_eq!(in_target(Target::Plain), Some(json!("2018-03-05T15:16:40Z")));
-    assert_eq!(in_target(Target::Slack), Some(json!("2018-03-05T15:16:40Z")));
     assert_eq!(render("{{$.when | date}}", Target::Clevertap), "$D_1520263000");
 }
 
@@ -413,6 +518,9 @@ fn refusals_name_the_column_and_the_cure() {
         ("{{a | number: 02}}", 15, "straight quotes"),
         ("{{a | truncate: 0}}", 17, "1 or more"),
         ("{{a | truncate: \"x\"}}", 7, "truncate: 80"),
+        ("{{a | truncate: 2, \"bytes\"}}", 17, "3 or more"),
+        ("{{a | truncate: 9, \"chars\"}}", 20, "\"bytes\""),
+        ("{{a | plain: 1}}", 7, "`plain` is written as plain"),
         ("{{a | date: 5}}", 7, "`date` is written as date, date:"),
         ("{{a | date: \"%!\"}}", 13, "no strftime format"),
         ("{{a | date: \"%\"}}", 13, "no strftime format"),
@@ -490,7 +598,8 @@ proptest! {
     ) {
         match Template::parse(&text) {
             Err(error) => prop_assert!(error.column <= text.chars().count() + 1),
-            Ok(template) => for target in [Target::Slack, Target::Clevertap, Target::Plain] {
+            Ok(template) => for target in [Target::Clevertap, Target::Plain] {
+                prop_assert_eq!(slack(&template, &sample(), OnMissing::Fail).err(), template.render(&sample(), target, OnMissing::Fail).err());
                 let written = template.render(&sample(), target, OnMissing::Fail);
                 let json = template.render_json(&sample(), target, OnMissing::Fail);
                 prop_assert_eq!(written.as_ref().err(), json.as_ref().err());
@@ -503,18 +612,18 @@ proptest! {
 
     #[test]
     fn text_without_open_braces_is_itself(text in "[^{]{0,60}") {
-        prop_assert_eq!(render(&text, Target::Slack), text);
+        prop_assert_eq!(render_slack(&text, &sample()), text);
     }
 
     #[test]
     fn no_value_writes_markup_into_slack_text(value in "[<>&!@#a-zü;]{0,30}") {
         let event = event(&json!({"value": &value, "list": [&value, {"x": &value}]}));
         let template = "{{$.value}} {{$.value | upper}} {{$.list | join: ' '}} {{$.list}} {{$.list | json | truncate: 9}}";
-        let written = Template::parse(template).unwrap().render(&event, Target::Slack, OnMissing::Empty).unwrap();
+        let written = render_slack(template, &event);
         prop_assert!(!written.contains(['<', '>']));
         let without_entities = written.replace("&amp;", "").replace("&lt;", "").replace("&gt;", "");
         prop_assert!(!without_entities.contains('&'));
-        let alone = Template::parse("{{$.value}}").unwrap().render(&event, Target::Slack, OnMissing::Empty).unwrap();
+        let alone = render_slack("{{$.value}}", &event);
         prop_assert_eq!(alone.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"), value);
     }
 
@@ -547,8 +656,113 @@ proptest! {
         if value.chars().count() <= length {
             prop_assert_eq!(written, value);
         } else {
-            prop_assert_eq!(written.chars().count(), length);
-            prop_assert!(written.ends_with('…'));
+            prop_assert!(written.chars().count() <= length);
+            prop_assert!(value.starts_with(written.strip_suffix('…').unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_template_alone_makes_links_and_mentions(
+        template in "(<|>|\\||!|@|#|<https://x.example/|<mailto:|<!here>|<!subteam\\^|<@U1>|\\|label>|&|&am|a|\n| |\\{\\{\\$\\.a\\}\\}|\\{\\{\\$\\.b \\| upper\\}\\}|\\{\\{\\$\\.c\\}\\}){1,14}",
+        a in HOSTILE, b in HOSTILE, c in HOSTILE,
+    ) {
+        let event = event(&json!({"a": a, "b": b, "c": c}));
+        let written = render_slack(&template, &event);
+        let own = template.replace("{{$.a}}", HOLE).replace("{{$.b | upper}}", HOLE).replace("{{$.c}}", HOLE);
+        let own = markup::spans(&own);
+        for found in markup::spans(&written) {
+            let made = own.iter().any(|own| found.may_be(own));
+            prop_assert!(made, "{:?} in {:?}, the template has {:?}", found, written, own);
+        }
+        // In whatever way a reader takes a `<` that isn't closed, there is none.
+        if template.contains("{{") {
+            prop_assert_eq!(written.matches('<').count(), markup::spans(&written).len());
+        }
+    }
+
+    #[test]
+    fn rendering_stops_at_what_slack_takes(
+        value in "(a|é|<|&|\u{301}|https://x\\|y){0,40}", times in 1..200_usize,
+        filter in "( \\| (upper|json|plain|url|truncate: 50|join: \", \")){0,2}",
+    ) {
+        let event = event(&json!({"value": value.repeat(times), "list": vec![&value; times]}));
+        let template = format!("{{{{$.value{filter}}}}} <https://x/{{{{$.value{filter}}}}}|{{{{$.list{filter}}}}}>");
+        let template = Template::parse(&template).unwrap();
+        let whole = template.render_slack(&event, OnMissing::Empty, 1_000_000).unwrap();
+        for max in [1, 10, 100, 1000] {
+            let cut = template.render_slack(&event, OnMissing::Empty, max).unwrap();
+            let expected = text::slack::cut(&whole.text, max, false);
+            prop_assert_eq!(cut.is_cut, expected.is_some());
+            prop_assert_eq!(cut.text, expected.unwrap_or_else(|| whole.text.clone()));
+        }
+    }
+}
+
+/// Values that try to be markup.
+const HOSTILE: &str =
+    "(!channel|!here|@U1|<|>|\\||&|&lt;|lt;|https://x|http|://y|!|#C1|subteam\\^|date\\^|\n| |a){0,5}";
+/// Stands for a value in a template's own text.
+const HOLE: &str = "\u{e000}";
+
+/// Slack's markup as its pages describe it, written without a look at the code that is tested.
+mod markup {
+    use super::HOLE;
+
+    #[derive(Debug)]
+    pub(super) struct Span {
+        target: String,
+        label: Option<String>,
+    }
+
+    /// All that matches `<([^<>]*)>`.
+    pub(super) fn spans(text: &str) -> Vec<Span> {
+        let ends = text.split('>').rev().skip(1).collect::<Vec<_>>().into_iter().rev();
+        ends.filter_map(|part| part.rsplit_once('<'))
+            .map(|(_, inner)| match inner.split_once('|') {
+                None => Span {
+                    target: inner.to_owned(),
+                    label: None,
+                },
+                Some((target, label)) => Span {
+                    target: target.to_owned(),
+                    label: Some(label.to_owned()),
+                },
+            })
+            .collect()
+    }
+
+    impl Span {
+        /// Whether this may have become of a span that a template writes.
+        pub(super) fn may_be(&self, own: &Span) -> bool {
+            let target = match own.target.split_once(HOLE) {
+                None => self.target == own.target,
+                Some((begin, _)) => match begin.trim_start().chars().next() {
+                    None => self.is_link(),
+                    Some('@' | '#') => {
+                        let id = self.target.trim_start().get(1..).unwrap_or_default();
+                        self.target.trim_start().starts_with(begin.trim_start())
+                            && !id.is_empty()
+                            && id.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+                    }
+                    Some('!') => begin.contains('^') && self.target.trim_start().starts_with(begin.trim_start()),
+                    Some(_) => self.target.trim_start().starts_with(begin.trim_start()) || self.is_link(),
+                },
+            };
+            let label = match (&self.label, &own.label) {
+                (None, own) => own
+                    .as_ref()
+                    .is_none_or(|own| own.trim().is_empty() || own.contains(HOLE)),
+                (Some(label), Some(own)) => own.contains(HOLE) || label == own || *label == own.replace('\n', " "),
+                (Some(_), None) => false,
+            };
+            target && label && !self.target.trim_end().contains('|')
+        }
+
+        fn is_link(&self) -> bool {
+            let of_web = ["https://", "http://", "mailto:"]
+                .iter()
+                .any(|scheme| self.target.trim_start().to_lowercase().starts_with(scheme));
+            of_web && !self.target.trim().contains([' ', '|'])
         }
     }
 }

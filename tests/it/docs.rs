@@ -96,6 +96,17 @@ fn code(cell: &str) -> &str {
         .unwrap_or(cell)
 }
 
+#[test]
+fn readme_has_every_filter() {
+    let rows = table("| filter |");
+    let named: BTreeSet<&str> = rows
+        .iter()
+        .flat_map(|row| row[0].split("`, `"))
+        .map(|cell| code(cell).trim_matches('`').split(':').next().unwrap_or_default())
+        .collect();
+    assert_eq!(named, leadlane::template::filter_names().collect());
+}
+
 /// The code blocks of README in `language`.
 fn blocks(language: &str) -> Vec<String> {
     let readme = text("README.md");

@@ -10,5 +10,6 @@ mod deploy;
 mod docs;
 mod real_kafka;
 mod recipes;
+mod secrets;
 mod support;
 mod tidy;

@@ -184,9 +184,13 @@ impl Replaying<'_> {
             let rules = rules::log(self.look.config)?.snapshot();
             self.rules.get_or_init(|| rules);
         }
-        let back = match letter.inlet_names(self.look.config) {
-            names if names.is_empty() => back(letter, self.look.config, self.rules.get()).map(|back| vec![back]),
-            names => self.inlets.map_again(letter, &names)?,
+        let whole = match letter.needs_header() {
+            Some(why) => Err(why),
+            None => letter.whole(self.look)?,
+        };
+        let back = match whole {
+            Err(why) => Err(why),
+            Ok(letter) => self.back(&letter)?,
         };
         match back {
             Ok(back) => {
@@ -194,10 +198,7 @@ impl Replaying<'_> {
                 self.replayed.insert(letter);
                 self.batch.push((Replayable::of(letter), back));
             }
-            Err(why) => {
-                eprintln!("{}: not replayed: {}", letter.id, plain(&why));
-                self.refused += 1;
-            }
+            Err(why) => self.refuse(letter.id, &why),
         }
         let bytes: usize = self
             .batch
@@ -211,16 +212,34 @@ impl Replaying<'_> {
         Ok(())
     }
 
+    /// What becomes of a letter that is whole; the inner error says why nothing does.
+    fn back(&mut self, letter: &Letter) -> Result<Result<Vec<Back>, String>, CliError> {
+        match letter.inlet_names(self.look.config) {
+            names if names.is_empty() => Ok(back(letter, self.look.config, self.rules.get()).map(|back| vec![back])),
+            names => self.inlets.map_again(letter, &names),
+        }
+    }
+
+    fn refuse(&mut self, id: Id, why: &str) {
+        eprintln!("{id}: not replayed: {}", plain(why));
+        self.refused += 1;
+    }
+
     /// Writes what was gathered, and prints it once Kafka has it.
     fn commit(&mut self) -> Result<(), CliError> {
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
         if batch.is_empty() {
             return Ok(());
         }
         self.wait()?;
         let dry_run = self.together.is_none();
         if let Some(together) = &mut self.together {
-            write(together, self.look.config, &batch).map_err(failed)?;
+            let mut refused = Vec::new();
+            write_parts(together, self.look.config, &batch, &mut refused).map_err(failed)?;
+            for (id, why) in refused {
+                batch.retain(|(other, _)| other.id != id);
+                self.refuse(id, &why);
+            }
         }
         if let Some(rate) = self.rate.filter(|_| !dry_run) {
             let spacing = u64::try_from(rate.spacing()).unwrap_or_default();
@@ -268,6 +287,29 @@ impl Replaying<'_> {
 fn batch_max(rate: Option<Rate>) -> usize {
     let at_once = rate.map_or(BATCH_MAX as i64, |rate| BATCH_TIME / rate.spacing().max(1));
     usize::try_from(at_once).unwrap_or(1).clamp(1, BATCH_MAX)
+}
+
+/// Writes a batch. What Kafka refuses for its size or its content is found by halving and left, each with why.
+fn write_parts(
+    together: &mut Together,
+    config: &Config,
+    batch: &[(Replayable, Vec<Back>)],
+    refused: &mut Vec<(Id, String)>,
+) -> Result<(), Fault> {
+    match (write(together, config, batch), batch) {
+        (Err(Fault::Refused { message, .. }), [(letter, _)]) => {
+            together.abort()?;
+            refused.push((letter.id, format!("{message}; raise its max.message.bytes")));
+            Ok(())
+        }
+        (Err(Fault::Refused { .. }), _) => {
+            together.abort()?;
+            let (first, second) = batch.split_at(batch.len() / 2);
+            write_parts(together, config, first, refused)?;
+            write_parts(together, config, second, refused)
+        }
+        (done, _) => done,
+    }
 }
 
 fn write(together: &mut Together, config: &Config, batch: &[(Replayable, Vec<Back>)]) -> Result<(), Fault> {

@@ -18,8 +18,9 @@ pub(super) const FAILED_MAX: u32 = 3;
 impl Dispatch {
     pub(super) fn lane_of(&mut self, job: &DeliveryJob, host: &Arc<str>, now: Micros) -> usize {
         let id = job.lane();
-        if let Some(lane) = self.by_id.get(&id) {
-            return *lane;
+        if let Some(lane) = self.by_id.get(&id).copied() {
+            self.rehost(self.lanes[lane].credential, host);
+            return lane;
         }
         // A limit counts from when we took over, not from when a lane was first seen.
         let since = self.partitions.values().map(|owned| owned.since).max().unwrap_or(now);
@@ -56,9 +57,29 @@ impl Dispatch {
         self.settings.rates.get(&key).copied()
     }
 
+    fn host(&mut self, name: &Arc<str>) -> usize {
+        if let Some(host) = self.host_by_name.get(name) {
+            return *host;
+        }
+        self.hosts.push(Host {
+            in_flight: 0,
+            parked: VecDeque::new(),
+        });
+        self.host_by_name.insert(Arc::clone(name), self.hosts.len() - 1);
+        self.hosts.len() - 1
+    }
+
+    /// A webhook's host shows with its first request, and may be another after its secret was changed. What is under
+    /// way or waits at a host is counted there to its end.
+    fn rehost(&mut self, credential: usize, name: &Arc<str>) {
+        if self.credentials[credential].in_flight == 0 && !self.credentials[credential].parked {
+            self.credentials[credential].host = self.host(name);
+        }
+    }
+
     fn credential_of(&mut self, job: &DeliveryJob, host: &Arc<str>, since: Micros) -> usize {
-        if let Some(credential) = self.credential_by_id.get(&job.credential) {
-            return *credential;
+        if let Some(credential) = self.credential_by_id.get(&job.credential).copied() {
+            return credential;
         }
         let workspace = (job.action == ActionType::SlackMessage)
             .then(|| self.rate(job, None).unwrap_or(self.settings.workspace_rate));
@@ -70,13 +91,7 @@ impl Dispatch {
                 .unwrap_or(CONCURRENCY)
                 .min(quarter),
         };
-        let host = *self.host_by_name.entry(Arc::clone(host)).or_insert_with(|| {
-            self.hosts.push(Host {
-                in_flight: 0,
-                parked: VecDeque::new(),
-            });
-            self.hosts.len() - 1
-        });
+        let host = self.host(host);
         let id = job.credential.clone();
         self.credentials.push(Credential {
             id: id.clone(),

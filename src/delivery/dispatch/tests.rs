@@ -118,19 +118,20 @@ impl Bench {
     }
 
     fn accept_as(&mut self, job: DeliveryJob, replayed: bool) {
+        let host: Arc<str> = job.credential.as_str().into();
+        self.accept_at(job, replayed, &host);
+    }
+
+    fn accept_at(&mut self, job: DeliveryJob, replayed: bool, host: &Arc<str>) {
         let at = JobAt {
             partition: 0,
             offset: job.source_offset,
         };
-        let host: Arc<str> = job.credential.as_str().into();
         let payload = payload(job, self.now);
         self.kafka.insert(at, payload.clone());
-        if self
-            .dispatch
-            .read(at, tag_of(&payload), payload.written_at)
-            .is_accepted()
-        {
-            self.dispatch.accept(at, payload, &host, replayed, self.now);
+        let read = self.dispatch.read(at, tag_of(&payload), payload.written_at);
+        if read.is_accepted() {
+            self.dispatch.accept(at, payload, host, replayed, self.now);
         }
     }
 
@@ -743,6 +744,32 @@ fn a_hung_credential_and_a_hung_host_leave_room_for_others() {
     );
     bench.accept(slack(100, "C1"));
     assert!(bench.next(START + 301 * SECOND).is_some());
+}
+
+#[test]
+fn a_host_that_was_not_known_at_first_counts_once_it_is() {
+    let mut bench = Bench::new(settings());
+    let job = |number: i64| {
+        let webhook = format!("webhook:hook-{}", number % 3);
+        job(number, ActionType::SlackWebhook, &webhook, "")
+    };
+    let (unknown, known): (Arc<str>, Arc<str>) = ("".into(), "hooks.slack.com:443".into());
+    for number in 0..3 {
+        bench.accept_at(job(number), false, &unknown);
+        let first = bench.next(START + 100 * SECOND).unwrap();
+        bench.answer(&first, Verdict::Delivered);
+    }
+    // Their host shows, and takes half of 16 requests, however many credentials there are for it.
+    (3..60).for_each(|number| bench.accept_at(job(number), false, &known));
+    let host = |bench: &Bench, name: &Arc<str>| bench.dispatch.host_by_name.get(name).copied();
+    let of_all = bench.dispatch.credentials.iter().map(|credential| credential.host);
+    assert!(of_all.clone().all(|of| Some(of) == host(&bench, &known)) && of_all.count() == 3);
+    // One that has a request under way is counted where that began.
+    let flying = bench.next(START + 200 * SECOND).unwrap();
+    bench.accept_at(job(60), false, &unknown);
+    bench.answer(&flying, Verdict::Delivered);
+    let in_flight: usize = bench.dispatch.hosts.iter().map(|host| host.in_flight).sum();
+    assert_eq!(in_flight, 0);
 }
 
 #[test]

@@ -1,4 +1,9 @@
 //! CleverTap's properties, rendered for one event.
+//!
+//! All that one record is made of is under one budget of bytes, so that a rule that asks for much of a large payload often
+//! costs no more than a record may weigh.
+
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -6,6 +11,9 @@ use crate::lead::{self, LeadEvent};
 use crate::rules::clevertap::OPERATORS;
 use crate::rules::{Properties, Property, Whole};
 use crate::template::{OnMissing, Stop, Target};
+
+/// Bytes of the names and values of one record. With 256 properties of the longest names and values it has 160 KiB.
+const RECORD_MAX: usize = 1 << 20;
 
 /// What CleverTap takes besides plain values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +32,13 @@ pub(super) fn render(
     form: Form,
     on_missing: OnMissing,
 ) -> Result<Value, Stop> {
+    let mut room = Room(RECORD_MAX);
     let mut rendered = match &properties.whole {
-        Some(whole) => spread(event, whole, form, on_missing)?,
+        Some(whole) => spread(event, whole, form, on_missing, &mut room)?,
         None => Map::new(),
     };
     for (name, value) in &properties.named {
-        if let Some(value) = property(event, value, on_missing)? {
+        if let Some(value) = property(event, value, on_missing, &mut room)? {
             rendered.insert(name.clone(), value);
         }
     }
@@ -37,21 +46,30 @@ pub(super) fn render(
 }
 
 /// `None` for a property that is one placeholder alone and missing: it is left out.
-fn property(event: &LeadEvent<'_>, value: &Property, on_missing: OnMissing) -> Result<Option<Value>, Stop> {
+fn property(
+    event: &LeadEvent<'_>,
+    value: &Property,
+    on_missing: OnMissing,
+    room: &mut Room,
+) -> Result<Option<Value>, Stop> {
     match value {
-        Property::Template(template) => template.render_json(event, Target::Clevertap, on_missing),
+        Property::Template(template) => {
+            let value = template.render_json(event, Target::Clevertap, on_missing)?;
+            room.take(value.as_ref().map_or(0, weight))?;
+            Ok(value)
+        }
         Property::Constant(value) => Ok(Some(value.clone())),
         Property::List(list) => {
             let list: Result<Vec<_>, Stop> = list
                 .iter()
-                .filter_map(|value| property(event, value, on_missing).transpose())
+                .filter_map(|value| property(event, value, on_missing, room).transpose())
                 .collect();
             list.map(|list| Some(Value::Array(list)))
         }
         Property::Object(members) => {
             let mut object = Map::new();
             for (name, value) in members {
-                if let Some(value) = property(event, value, on_missing)? {
+                if let Some(value) = property(event, value, on_missing, room)? {
                     object.insert(name.clone(), value);
                 }
             }
@@ -61,7 +79,13 @@ fn property(event: &LeadEvent<'_>, value: &Property, on_missing: OnMissing) -> R
 }
 
 /// The members of a whole object, in the form that CleverTap takes.
-fn spread(event: &LeadEvent<'_>, whole: &Whole, form: Form, on_missing: OnMissing) -> Result<Map<String, Value>, Stop> {
+fn spread(
+    event: &LeadEvent<'_>,
+    whole: &Whole,
+    form: Form,
+    on_missing: OnMissing,
+    room: &mut Room,
+) -> Result<Map<String, Value>, Stop> {
     let members = match whole.from.render_json(event, Target::Clevertap, on_missing)? {
         None => return Ok(Map::new()),
         Some(Value::Object(members)) => members,
@@ -69,31 +93,45 @@ fn spread(event: &LeadEvent<'_>, whole: &Whole, form: Form, on_missing: OnMissin
         Some(Value::String(text)) => serde_json::from_str(&text).map_err(|_| no_object(whole))?,
         Some(_) => return Err(no_object(whole)),
     };
+    let names = Names {
+        rename: whole.rename.iter().map(|(old, new)| (&**old, &**new)).collect(),
+        drop: whole.drop.iter().map(|name| &**name).collect(),
+    };
     let mut spread = Map::new();
-    insert(members, None, whole, form, &mut spread)?;
+    insert(members, None, whole, &names, form, room, &mut spread)?;
     Ok(spread)
+}
+
+/// What becomes of an object's names.
+struct Names<'w> {
+    rename: HashMap<&'w str, &'w str>,
+    drop: HashSet<&'w str>,
 }
 
 fn insert(
     members: Map<String, Value>,
     above: Option<&str>,
     whole: &Whole,
+    names: &Names<'_>,
     form: Form,
+    room: &mut Room,
     into: &mut Map<String, Value>,
 ) -> Result<(), Stop> {
     for (name, value) in members {
         // A point has no place in CleverTap's names.
         let name = above.map_or_else(|| name.clone(), |above| format!("{above} {name}"));
-        if whole.drop.contains(&name) {
+        if names.drop.contains(&*name) {
             continue;
         }
-        let renamed = whole.rename.iter().find(|(old, _)| *old == name);
-        let name = renamed.map_or(name, |(_, new)| new.clone());
+        // What stands deep has the names of all above it before its own.
+        room.take(name.len())?;
+        let renamed = names.rename.get(&*name).map(|new| (*new).to_owned());
+        let name = renamed.unwrap_or(name);
         let value = match value {
             Value::Null => continue,
             Value::Object(operation) if form == Form::Profile && is_operation(&operation) => Value::Object(operation),
             Value::Object(members) => {
-                insert(members, Some(&name), whole, form, into)?;
+                insert(members, Some(&name), whole, names, form, room, into)?;
                 continue;
             }
             Value::Array(list) if form == Form::Profile => texts(&list).map(Value::String).collect(),
@@ -113,6 +151,29 @@ fn insert(
         into.insert(name, value);
     }
     Ok(())
+}
+
+/// Bytes that a record may still take.
+struct Room(usize);
+
+impl Room {
+    fn take(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.0 = self.0.checked_sub(bytes).ok_or_else(|| Stop::Fail {
+            detail: format!(
+                "properties: come to more than {} KiB; name fewer, or shorten them with | truncate: 512, \"bytes\"",
+                RECORD_MAX / 1024
+            ),
+        })?;
+        Ok(())
+    }
+}
+
+/// Bytes of a value, as JSON.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        value => value.to_string().len(),
+    }
 }
 
 /// The elements that are there, as templates write them.

@@ -250,6 +250,9 @@ fn a_whole_object_is_sent_on_in_the_form_that_clevertap_takes() {
     ] {
         assert_eq!(sent(&action, payload), Ok(json(expected)), "{action}");
     }
+    let long = format!(r#"{{"json":"{{\"A\":1,{}\"B\":2}}"}}"#, r#"\n"#.repeat(100_000));
+    let whole = sent("type: clevertap_profile, properties: '{{$.json}}'", &long);
+    assert_eq!(whole, Ok(json(r#"{"A":1,"B":2}"#)), "long JSON as text");
     let text = r#"{"json":"{\"A\":{\"B\":1}}","bad":"SECRET","list":[1]}"#;
     let of = |properties: &str| sent(&format!("type: clevertap_profile, {properties}"), text);
     assert_eq!(of("properties: '{{$.json}}'"), Ok(json(r#"{"A B":1}"#)), "JSON as text");
@@ -286,4 +289,92 @@ fn a_purchase_has_its_items() {
         sent(literal, payload).unwrap().to_string(),
         r#"{"Items":[{"Name":"Charged"}]}"#
     );
+}
+
+#[test]
+fn what_is_rendered_is_no_more_than_what_the_destination_takes() {
+    let text = "ab<\\\"".repeat(200_000);
+    let payload = format!(r#"{{"t":"{text}","list":[{}1]}}"#, "1,".repeat(400_000));
+    let event = format!(
+        r#"{{"event_id":"e","trigger":"t","occurred_at":1772723760000,"lead_id":"L","inlet":"n","payload":{payload}}}"#
+    );
+    let schemas = Schemas::new();
+    let event = decode(event.as_bytes(), &schemas).unwrap();
+    let planned = |action: String| {
+        let rule = format!(r#"{{"id":"r","trigger":"t","scope":{{"level":"inlet","id":"n"}},"action":{action}}}"#);
+        let rule =
+            Rule::from_json(&serde_json::from_str(&rule).unwrap()).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let source = Source {
+            topic: "lead-events",
+            partition: 0,
+            offset: 0,
+        };
+        plan(&event, &Versioned { rule, version: 1 }, source, 1)
+    };
+    // Written in full, each of these is several times the memory of the machine that this runs on.
+    for placeholder in [
+        "{{t}}",
+        "{{t|json|upper}}",
+        "{{t|url}}",
+        "{{list|join:','}}",
+        "<https://x/{{t}}|{{list}}>",
+    ] {
+        let long = placeholder.repeat(120_000 / placeholder.len());
+        let slack = |over_long: &str| {
+            planned(format!(
+                r#"{{"type":"slack_message","token":{{"secret":"bot"}},"to":{{"channel":"C1"}},"text":"x{long}","over_long":"{over_long}"}}"#
+            ))
+        };
+        let Planned::Job(job) = slack("truncate") else {
+            panic!("{placeholder}")
+        };
+        let body: Value = serde_json::from_str(&job.body).unwrap();
+        assert!(body["text"].as_str().unwrap().ends_with('…'), "{placeholder}");
+        let Planned::Failed { detail, .. } = slack("fail") else {
+            panic!("{placeholder}")
+        };
+        assert_eq!(detail, "rule r: text: is longer than 4000 characters");
+    }
+    let profile = |properties: &str| match planned(format!(
+        r#"{{"type":"clevertap_profile","account":"acme","identity":"x","properties":{properties}}}"#
+    )) {
+        Planned::Failed { detail, .. } => detail,
+        other => panic!("{other:?}"),
+    };
+    let many = |value: &str| {
+        (0..1000)
+            .map(|n| format!(r#""p{n}":"{value}""#))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    assert!(profile(&format!("{{{}}}", many("{{list}}"))).contains("properties: come to more than 1024 KiB"));
+    assert!(profile(&format!("{{\"x\":{{{}}}}}", many("{{list}}"))).contains("properties: come to more than 1024 KiB"));
+    assert!(profile(r#"{"p":"{{t}} {{t}}"}"#).contains("`{{t}} {{t}}` comes to more than 64 KiB"));
+    assert!(profile(r#"{"p":"{{t|upper}}"}"#).contains("`{{t|upper}}` comes to more than 64 KiB"));
+    // What the messages advise is taken.
+    for cured in [
+        "{{t|upper|truncate: 500}}",
+        "{{t|truncate: 512, 'bytes'}}",
+        "{{list|join: ', '|truncate: 512, 'bytes'}}",
+    ] {
+        let action =
+            format!(r#"{{"type":"clevertap_profile","account":"acme","identity":"x","properties":{{"p":"{cured}"}}}}"#);
+        let Planned::Job(job) = planned(action) else {
+            panic!("{cured}")
+        };
+        assert_eq!(crate::delivery::clevertap::refusal(&job.body), None, "{cured}");
+    }
+}
+
+#[test]
+fn names_that_stand_deep_cost_no_more_than_a_record() {
+    let leaves = (0..20_000)
+        .map(|n| format!(r#""l{n}":1"#))
+        .collect::<Vec<_>>()
+        .join(",");
+    let deep = (0..100).fold(format!("{{{leaves}}}"), |inner, _| {
+        format!(r#"{{"{}":{inner}}}"#, "n".repeat(5000))
+    });
+    let failed = sent("type: clevertap_profile, properties: {from: $.payload}", &deep).unwrap_err();
+    assert!(failed.contains("properties: come to more than 1024 KiB"), "{failed}");
 }

@@ -109,7 +109,7 @@ const POSTING: [(&[&str], Verdict); 7] = [
 fn every_code_of_posting_has_a_meaning() {
     for (codes, wanted) in POSTING {
         for code in codes {
-            let answer = slack::message_answer(&refused(code), "C1", &[]);
+            let answer = slack::message_answer(&refused(code), "C1", Hidden::default());
             assert_eq!(answer.verdict, wanted, "{code}");
             assert_eq!(answer.words, *code);
         }
@@ -121,7 +121,7 @@ fn every_code_of_posting_has_a_meaning() {
                 status,
                 ..refused(code)
             };
-            let verdict = slack::message_answer(&reply, "C1", &[]).verdict;
+            let verdict = slack::message_answer(&reply, "C1", Hidden::default()).verdict;
             assert!(
                 matches!(verdict, Verdict::Throttled { scope: found, .. } if found == scope),
                 "{status} {code}: {verdict:?}"
@@ -146,11 +146,11 @@ fn a_member_who_cannot_be_posted_to_has_to_be_opened_first() {
         ("Us-sales", "channel_not_found", GONE),
         ("U", "channel_not_found", GONE),
     ] {
-        let answer = slack::message_answer(&refused(code), channel, &[]);
+        let answer = slack::message_answer(&refused(code), channel, Hidden::default());
         assert_eq!(answer.verdict, wanted, "{channel} {code}");
     }
     let taken = reply(200, r#"{"ok":true,"channel":"D0123ABCD","ts":"1.2"}"#);
-    let answer = slack::message_answer(&taken, "U0123ABCD", &[]);
+    let answer = slack::message_answer(&taken, "U0123ABCD", Hidden::default());
     assert_eq!(
         (answer.verdict, answer.message_id.as_deref()),
         (Verdict::Delivered, Some("1.2"))
@@ -196,20 +196,26 @@ fn joining_and_opening_refuse_what_needs_them_and_not_the_token() {
     ];
     for (status, body, wanted) in both {
         for read in [slack::join_answer, slack::open_answer] {
-            let answer = read(&reply(status, body), &[]);
+            let answer = read(&reply(status, body), Hidden::default());
             assert_eq!(answer.verdict, wanted, "{status} {body}");
             assert_eq!(answer.channel, None);
         }
     }
     let again = r#"{"ok":true,"channel":{"id":"C1"},"warning":"already_in_channel"}"#;
-    assert_eq!(slack::join_answer(&reply(200, again), &[]).verdict, Verdict::Delivered);
-    let opened = slack::open_answer(&reply(200, r#"{"ok":true,"channel":{"id":"D069C7QFK"}}"#), &[]);
+    assert_eq!(
+        slack::join_answer(&reply(200, again), Hidden::default()).verdict,
+        Verdict::Delivered
+    );
+    let opened = slack::open_answer(
+        &reply(200, r#"{"ok":true,"channel":{"id":"D069C7QFK"}}"#),
+        Hidden::default(),
+    );
     assert_eq!(
         (opened.verdict, opened.channel.as_deref()),
         (Verdict::Delivered, Some("D069C7QFK"))
     );
     assert_eq!(
-        slack::open_answer(&reply(200, r#"{"ok":true}"#), &[]).verdict,
+        slack::open_answer(&reply(200, r#"{"ok":true}"#), Hidden::default()).verdict,
         Verdict::Retry
     );
 }
@@ -258,7 +264,7 @@ fn a_probe_says_whether_the_token_works() {
             ..reply(status, body)
         };
         assert_eq!(
-            slack::probe_answer(&reply, &[]).verdict,
+            slack::probe_answer(&reply, Hidden::default()).verdict,
             wanted,
             "{status} {scopes:?} {body}"
         );
@@ -292,7 +298,7 @@ fn every_error_of_a_webhook_has_a_meaning() {
         (200, "ok", Verdict::Delivered),
     ] {
         assert_eq!(
-            slack::webhook_answer(&reply(status, code), &[]).verdict,
+            slack::webhook_answer(&reply(status, code), Hidden::default()).verdict,
             wanted,
             "{status} {code}"
         );

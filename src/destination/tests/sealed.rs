@@ -52,41 +52,46 @@ async fn a_sealed_token_opens_under_its_own_credential_alone() {
     let token = public.seal("xoxb-hunter2").unwrap();
     let job = |credential: &str| sealed(ActionType::SlackMessage, credential, &token);
     let own = format!("slack:{}", token.name());
-    assert_eq!(destinations.secret_of(&job(&own)).unwrap().reveal(), "xoxb-hunter2");
+    assert_eq!(
+        destinations.secret_of(&job(&own)).await.unwrap().reveal(),
+        "xoxb-hunter2"
+    );
     for other in ["slack:sealed-0123456789abcdef", "slack:sales-bot", "slack:"] {
-        let words = refused(destinations.secret_of(&job(other)));
+        let words = refused(destinations.secret_of(&job(other)).await);
         assert!(
             words.contains("the sealed value does not match its fingerprint"),
             "{words}"
         );
     }
     let (_, other_key, _) = served(true).await;
-    let words = refused(other_key.secret_of(&job(&own)));
+    let words = refused(other_key.secret_of(&job(&own)).await);
     assert!(words.contains("seal it again"), "{words}");
     let (_, without, _) = served(false).await;
-    let words = refused(without.secret_of(&job(&own)));
+    let words = refused(without.secret_of(&job(&own)).await);
     assert!(words.contains("set secrets.key_file"), "{words}");
 }
 
 #[tokio::test]
 async fn a_sealed_webhook_must_be_of_a_known_host() {
     let (_, destinations, public) = served(true).await;
-    let webhook = |url: &str| {
+    let webhook = async |url: &str| {
         let url = public.seal(url).unwrap();
-        destinations.webhook(&sealed(
-            ActionType::SlackWebhook,
-            &format!("webhook:{}", url.name()),
-            &url,
-        ))
+        destinations
+            .webhook(&sealed(
+                ActionType::SlackWebhook,
+                &format!("webhook:{}", url.name()),
+                &url,
+            ))
+            .await
     };
     let host = &destinations.webhook_hosts[0];
-    assert!(webhook(&format!("http://{host}/services/T0/B0/hunter2")).is_ok());
+    assert!(webhook(&format!("http://{host}/services/T0/B0/hunter2")).await.is_ok());
     for url in [
         "https://evil.example/services/hunter2",
         "http://hooks.slack.com/services/hunter2",
         "hunter2",
     ] {
-        let words = refused(webhook(url));
+        let words = refused(webhook(url).await);
         assert!(words.contains("webhook URL") && !words.contains("hunter2"), "{words}");
     }
 }

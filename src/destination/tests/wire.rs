@@ -35,7 +35,7 @@ impl Drop for Wired {
 /// Slack at that URL, with a few secrets in the store.
 fn destinations(api_url: String, request_timeout: Duration) -> Wired {
     let mut config = Config::default();
-    config.slack.api_url = api_url;
+    config.slack.api_url = api_url.into();
     config.sender.request_timeout = request_timeout;
     let dir = std::env::temp_dir().join(format!("leadlane-wire-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -373,8 +373,7 @@ fn retry_after_is_read_in_every_form() {
 
 /// What asking Slack about a token of the store gives.
 async fn check(destinations: &Destinations, credential: &str) -> Checked {
-    let token = destinations.secret(credential, None);
-    destinations.ask(credential, token).await
+    destinations.ask(credential, None).await
 }
 
 #[tokio::test]

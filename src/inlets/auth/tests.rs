@@ -70,20 +70,26 @@ fn key(place: Place, secret: &str) -> Key {
     }
 }
 
-#[test]
-fn any_of_several_secrets_opens_where_it_is_meant_to_stand() {
+async fn verdict(secrets: &Secrets, keys: &[Key], headers: &HeaderMap, path: Option<&str>) -> Verdict {
+    let (path, keyring) = (path.map(str::as_bytes), Keyring::new("x", keys));
+    keyring.refresh(secrets).await;
+    keyring.head(&Shown { headers, path })
+}
+
+fn authorization(text: &str) -> HeaderMap {
+    headers(&[("authorization", text)])
+}
+
+fn basic(pair: &str) -> HeaderMap {
+    let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+    authorization(&format!("Basic {pair}"))
+}
+
+#[tokio::test]
+async fn any_of_several_secrets_opens_where_it_is_meant_to_stand() {
     let (dir, secrets) = store("places", &[("old", "s3cret\n"), ("new", "n3w"), ("empty", "")]);
-    let verdict = |keys: &[Key], headers: &HeaderMap, path: Option<&str>| {
-        let path = path.map(str::as_bytes);
-        Keyring::new("x", keys).head(&Shown { headers, path }, &secrets)
-    };
-    let authorization = |text: &str| headers(&[("authorization", text)]);
-    let basic = |pair: &str| {
-        authorization(&format!(
-            "Basic {}",
-            base64::engine::general_purpose::STANDARD.encode(pair)
-        ))
-    };
+    let verdict =
+        async |keys: &[Key], headers: &HeaderMap, path: Option<&str>| verdict(&secrets, keys, headers, path).await;
     let bearer = [key(Place::Bearer, "old"), key(Place::Bearer, "new")];
     for (text, expected) in [
         ("Bearer s3cret", Verdict::Open),
@@ -95,7 +101,7 @@ fn any_of_several_secrets_opens_where_it_is_meant_to_stand() {
         ("Basic s3cret", Verdict::Closed),
     ] {
         assert_eq!(
-            verdict(&bearer, &authorization(text), Some("s3cret")),
+            verdict(&bearer, &authorization(text), Some("s3cret")).await,
             expected,
             "{text}"
         );
@@ -109,24 +115,69 @@ fn any_of_several_secrets_opens_where_it_is_meant_to_stand() {
         (":", Verdict::Closed),
         ("", Verdict::Closed),
     ] {
-        assert_eq!(verdict(&write_key, &basic(pair), None), expected, "{pair}");
+        assert_eq!(verdict(&write_key, &basic(pair), None).await, expected, "{pair}");
     }
-    assert_eq!(verdict(&write_key, &authorization("Basic !"), None), Verdict::Closed);
+    assert_eq!(
+        verdict(&write_key, &authorization("Basic !"), None).await,
+        Verdict::Closed
+    );
     let path = [key(Place::Path, "new")];
     let none = HeaderMap::new();
-    assert_eq!(verdict(&path, &none, Some("n3w")), Verdict::Open);
-    assert_eq!(verdict(&path, &none, Some("n3")), Verdict::Closed);
-    assert_eq!(verdict(&path, &authorization("Bearer n3w"), None), Verdict::Closed);
-    // One that is empty or missing opens nothing, however it is asked.
+    assert_eq!(verdict(&path, &none, Some("n3w")).await, Verdict::Open);
+    assert_eq!(verdict(&path, &none, Some("n3")).await, Verdict::Closed);
+    assert_eq!(
+        verdict(&path, &authorization("Bearer n3w"), None).await,
+        Verdict::Closed
+    );
+    assert_eq!(
+        verdict(&[key(Place::Signature, "old")], &none, None).await,
+        Verdict::Signed
+    );
+    assert_eq!(verdict(&[], &none, None).await, Verdict::Open);
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[tokio::test]
+async fn a_secret_that_is_empty_or_missing_opens_nothing() {
+    let (dir, secrets) = store("empty", &[("empty", "")]);
+    let verdict =
+        async |keys: &[Key], headers: &HeaderMap, path: Option<&str>| verdict(&secrets, keys, headers, path).await;
+    let none = HeaderMap::new();
     for name in ["empty", "nobody"] {
         assert_eq!(
-            verdict(&[key(Place::Bearer, name)], &authorization("Bearer "), None),
+            verdict(&[key(Place::Bearer, name)], &authorization("Bearer "), None).await,
             Verdict::Closed
         );
-        assert_eq!(verdict(&[key(Place::Path, name)], &none, Some("")), Verdict::Closed);
-        assert_eq!(verdict(&[key(Place::Basic, name)], &basic(":"), None), Verdict::Closed);
+        assert_eq!(
+            verdict(&[key(Place::Path, name)], &none, Some("")).await,
+            Verdict::Closed
+        );
+        assert_eq!(
+            verdict(&[key(Place::Basic, name)], &basic(":"), None).await,
+            Verdict::Closed
+        );
     }
-    assert_eq!(verdict(&[key(Place::Signature, "old")], &none, None), Verdict::Signed);
-    assert_eq!(verdict(&[], &none, None), Verdict::Open);
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_silent_store_said_last_holds_and_what_is_gone_does_not() {
+    static SAYS: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+    let secrets = Secrets::looking_up(|_, name| match SAYS.load(std::sync::atomic::Ordering::Relaxed) {
+        0 => Ok(Secret::new("s3cret")),
+        1 => Err(SecretError::Silent(name.to_string())),
+        _ => Err(SecretError::NoName),
+    });
+    let keyring = Keyring::new("x", &[key(Place::Bearer, "a")]);
+    for (says, wanted) in [
+        (0, Verdict::Open),
+        (1, Verdict::Open),
+        (2, Verdict::Closed),
+        (1, Verdict::Closed),
+    ] {
+        SAYS.store(says, std::sync::atomic::Ordering::Relaxed);
+        keyring.refresh(&secrets).await;
+        let headers = &authorization("Bearer s3cret");
+        assert_eq!(keyring.head(&Shown { headers, path: None }), wanted, "{says}");
+    }
 }

@@ -68,7 +68,7 @@ async fn who_cannot_be_looked_up_is_not_asked_for_again_at_once() {
         ),
         (
             "HTTP/1.1 500 Oh\r\nConnection: close\r\n\r\n<html>",
-            "error decoding response body",
+            "an answer of another form",
         ),
         (
             "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"error\":\"xoxb-hunter2 !\"}",
@@ -149,4 +149,48 @@ fn what_is_kept_is_bounded() {
         (kept.users.len(), kept.users.contains_key("U7")),
         (USERS_MAX - 1, false)
     );
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_is_read_no_further_than_its_bound() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/api/", listener.local_addr().unwrap());
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&written);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = vec![0; 4096];
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            let mut piece = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec();
+            while stream.write_all(&piece).await.is_ok() {
+                count.fetch_add(piece.len(), Ordering::Relaxed);
+                piece = vec![b' '; 64 * 1024];
+            }
+        }
+    });
+    let users = users(&url);
+    let failure = users.ask("U1").await.unwrap_err();
+    assert_eq!(
+        failure,
+        Unknown::Failed("an answer of more than 262144 bytes".to_owned())
+    );
+    // What lies in the buffers of the connection comes on top.
+    assert!(written.load(Ordering::Relaxed) < 64 * ANSWER_MAX);
+}
+
+#[tokio::test]
+async fn whatever_slack_answers_is_kept_in_bounds() {
+    let long = "x".repeat(100_000);
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{{\"ok\":true,\"user\":{{\"id\":\"U1\",\"name\":\"{long}\"}}}}"
+    );
+    let (url, _) = slack(answer.leak()).await;
+    let profile = users(&url).profile("U1").await.unwrap();
+    assert_eq!(profile["name"].as_str().unwrap().len(), TEXT_KEPT);
+
+    let (url, _) = slack("HTTP/1.1 429 Slow\r\nConnection: close\r\nRetry-After: 18446744073709551615\r\n\r\n").await;
+    let users = users(&url);
+    assert_eq!(users.profile("U1").await, None);
+    let frozen = users.kept().frozen.unwrap();
+    assert!(frozen <= Instant::now() + Duration::from_secs(RETRY_AFTER_MAX));
 }

@@ -9,6 +9,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::place::Places;
+use super::super::words::Words;
 use super::super::{ANSWER_WAIT, Fault};
 use super::GONE;
 use super::transaction::Transaction;
@@ -16,6 +17,7 @@ use crate::config::Start;
 use crate::trail::Trail;
 
 pub(super) struct WorkerContext {
+    pub(super) words: Words,
     pub(super) transaction: Arc<Transaction>,
     pub(super) places: Places,
     pub(super) start: Start,
@@ -23,7 +25,7 @@ pub(super) struct WorkerContext {
 
 impl ClientContext for WorkerContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::super::log(level, facility, message);
+        self.words.log(level, facility, message);
     }
 }
 
@@ -164,6 +166,10 @@ impl WorkerContext {
         } else {
             consumer.assign(&list)?
         };
+        // The client keeps a partition's pause for its next time with us.
+        if list.count() > 0 {
+            consumer.resume(&list)?;
+        }
         tracing::info!(
             kafka.topics = self.transaction.topics.join(", "),
             partitions = list.count(),
@@ -177,6 +183,9 @@ impl WorkerContext {
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, cooperative: bool) -> Result<(), Fault> {
+        let gone = list.elements();
+        let gone = gone.iter().map(|gone| (gone.topic().to_owned(), gone.partition()));
+        self.transaction.state().revoked.extend(gone);
         let ended = if consumer.assignment_lost() {
             self.transaction.abort().map(drop)
         } else {

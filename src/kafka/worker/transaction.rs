@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
+use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
+use super::super::words::Words;
 use super::super::{ANSWER_WAIT, Fault};
+use super::write::{OneByOne, Write};
 use crate::trail::{Crumb, Trail};
 
 /// The transaction's time-out at the broker: how long a dead worker that nobody replaces may hide
@@ -34,13 +38,13 @@ pub struct Happened {
 pub(super) struct Consumed {
     /// Where it began.
     first: i64,
-    /// The last record.
-    last: Crumb,
+    /// The last record; none where nothing is consumed yet.
+    pub(super) last: Option<Crumb>,
 }
 
 /// The open transaction, shared with the rebalance callback of the same thread.
 pub(super) struct Transaction {
-    pub(super) producer: BaseProducer,
+    pub(super) producer: BaseProducer<Deliveries>,
     /// What is consumed in it.
     pub(super) topics: Vec<String>,
     pub(super) state: Mutex<State>,
@@ -75,15 +79,58 @@ pub(super) struct State {
     pub(super) was_assigned: bool,
     /// A topic isn't there.
     pub(super) missing: bool,
+    pub(super) one_by_one: Option<OneByOne>,
+    /// Partitions that went away, by topic and number.
+    pub(super) revoked: Vec<(String, i32)>,
 }
 
 impl State {
-    pub(super) fn consumed(&mut self, partition: Partition, last: Crumb) {
-        let entry = self.consumed.entry(partition).or_insert(Consumed {
-            first: last.offset,
-            last,
-        });
-        entry.last = last;
+    /// What is consumed of a partition, of which `offset` is read.
+    pub(super) fn reads(&mut self, partition: Partition, offset: i64) -> &mut Consumed {
+        let begun = Consumed {
+            first: offset,
+            last: None,
+        };
+        self.consumed.entry(partition).or_insert(begun)
+    }
+}
+
+/// What the brokers say to what is written: the last refusal of a record.
+pub(in crate::kafka) struct Deliveries {
+    refused: Mutex<Option<String>>,
+    words: Words,
+}
+
+impl Deliveries {
+    pub(in crate::kafka) fn new(words: Words) -> Self {
+        Self {
+            refused: Mutex::default(),
+            words,
+        }
+    }
+
+    /// Gives the refusal, and forgets it.
+    pub(in crate::kafka) fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.words.log(level, facility, message);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result
+            && error.rdkafka_error_code().is_some_and(super::super::is_refusal)
+        {
+            let told = format!("{} refuses a record: {error}", message.topic());
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+        }
     }
 }
 
@@ -112,13 +159,13 @@ impl Transaction {
 
     pub(super) fn commit<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> Result<(), Fault> {
         let began = Instant::now();
-        if self.state().consumed.is_empty() {
+        let list = self.places()?;
+        if list.count() == 0 {
             return Ok(());
         }
         self.begin()?;
-        let list = self.places()?;
         // rust-rdkafka's own flush inside commit polls in steps of 100 ms.
-        self.drain();
+        self.wait(None)?;
         // The generation may change without a callback, so the metadata is asked for anew.
         let metadata = consumer
             .group_metadata()
@@ -127,6 +174,7 @@ impl Transaction {
         again(|| self.producer.commit_transaction(ANSWER_WAIT))?;
         let mut state = self.state();
         state.open = false;
+        state.one_by_one = None;
         state.consumed.clear();
         let jobs = std::mem::take(&mut state.jobs);
         state.happened.jobs += jobs;
@@ -138,10 +186,10 @@ impl Transaction {
     fn places(&self) -> Result<TopicPartitionList, Fault> {
         let (state, mut remembered) = (self.state(), self.remembered());
         let mut list = TopicPartitionList::with_capacity(state.consumed.len());
-        for (place, Consumed { first, last }) in &state.consumed {
-            assert!(*first <= last.offset, "a committed offset is behind what was consumed");
+        for (place, consumed) in &state.consumed {
+            let Some(last) = consumed.last else { continue };
             let trail = remembered.trails.entry(*place).or_default();
-            trail.take(*last);
+            trail.take(last);
             let mut element = list.add_partition(&self.topics[place.0], place.1);
             element.set_offset(Offset::Offset(last.offset + 1))?;
             element.set_metadata(trail.to_string());
@@ -157,12 +205,22 @@ impl Transaction {
             self.drain();
             again(|| self.producer.abort_transaction(ANSWER_WAIT))?;
         }
+        // What was refused went with it.
+        drop(self.producer.client().context().refused());
         let mut state = self.state();
+        state.one_by_one = None;
         state.happened.aborts += u64::from(state.open);
         state.open = false;
         state.jobs = 0;
         let consumed = std::mem::take(&mut state.consumed);
         Ok(consumed.into_iter().map(|(place, of)| (place, of.first)).collect())
+    }
+
+    /// Waits until the brokers have answered for all that was written. `write` is the one that was written last.
+    pub(super) fn wait(&self, write: Option<Write>) -> Result<(), Fault> {
+        self.drain();
+        let refused = self.producer.client().context().refused();
+        refused.map_or(Ok(()), |message| Err(Fault::Refused { message, write }))
     }
 
     /// "Fatal" says nothing by itself; the client knows what made it so.
@@ -180,7 +238,14 @@ impl Transaction {
                     fenced,
                 }
             }
-            None => error.into(),
+            None => match error.into() {
+                // What was refused before this may have caused it, and is told once nothing is on its way any more.
+                Fault::Abort(message) => {
+                    self.producer.purge(PurgeConfig::default().queue().inflight());
+                    self.wait(None).err().unwrap_or(Fault::Abort(message))
+                }
+                fault => fault,
+            },
         }
     }
 

@@ -16,6 +16,8 @@ use crate::lead::schemas::{Shape, Writer};
 
 /// A decimal has no more places than this; a schema's scale must not fill the memory.
 const SCALE_MAX: u32 = 1000;
+/// The bytes that a value takes in memory beside its text, counted as the most that a scalar comes to.
+const VALUE_SIZE: usize = 64;
 
 /// The datum as JSON.
 pub(in crate::lead) fn to_json(datum: &[u8], writer: &Writer) -> Result<Json, DecodeError> {
@@ -30,6 +32,7 @@ pub(in crate::lead) fn to_json(datum: &[u8], writer: &Writer) -> Result<Json, De
 
 impl Value<'_, '_, '_> {
     fn json(mut self) -> Result<Json, Fault> {
+        self.cursor.make(VALUE_SIZE)?;
         Ok(match self.chosen()? {
             Shape::Null => Json::Null,
             Shape::Boolean => self.cursor.boolean()?.into(),
@@ -41,12 +44,17 @@ impl Value<'_, '_, '_> {
             Shape::Bytes => bytes(self.cursor.bytes()?),
             Shape::Fixed(size) => bytes(self.cursor.take(*size)?),
             Shape::Uuid => uuid::Uuid::from_bytes(self.cursor.array()?).to_string().into(),
-            Shape::Enum(symbols) => self.cursor.symbol(symbols)?.into(),
+            Shape::Enum(symbols) => {
+                let symbol = self.cursor.symbol(symbols)?;
+                self.cursor.make(symbol.len())?;
+                symbol.into()
+            }
             Shape::Decimal { scale, size } => {
                 let bytes = match size {
                     Some(size) => self.cursor.take(*size)?,
                     None => self.cursor.bytes()?,
                 };
+                self.cursor.make(usize::try_from(*scale).unwrap_or(usize::MAX))?;
                 exact(bytes, *scale).ok_or(Fault::Broken("a decimal has no bytes, or more than 16, or 1000 places"))?
             }
             Shape::Time { nanoseconds } => {
@@ -70,6 +78,7 @@ impl Value<'_, '_, '_> {
             Shape::Record(number) => {
                 let mut members = Map::new();
                 for (name, shape) in &self.writer.records[*number] {
+                    self.cursor.make(name.len())?;
                     members.insert(name.clone(), self.inner(shape, Place::EVENT)?.json()?);
                 }
                 Json::Object(members)
@@ -117,26 +126,34 @@ fn exact(bytes: &[u8], scale: u32) -> Option<Json> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
 
+    use super::super::{Cursor, MADE_FREE, STEPS_FREE, Value};
     use crate::lead::decode::{DecodeError, decode_avro};
     use crate::lead::schemas::{SchemaId, Schemas};
 
-    /// The one field of a record, written in `schema` as `bytes`.
-    fn read(schema: &serde_json::Value, bytes: &[u8]) -> Result<serde_json::Value, DecodeError> {
+    /// A record with one field of this type, under the id 1.
+    fn learnt(schema: &Json) -> Schemas {
         let mut schemas = Schemas::foreign();
         let record = json!({"type": "record", "name": "R", "fields": [{"name": "f", "type": schema}]});
         schemas.learn(SchemaId::Id(1), &record.to_string(), &[]);
+        schemas
+    }
+
+    /// The one field of a record, written in `schema` as `bytes`.
+    fn read(schema: &Json, bytes: &[u8]) -> Result<Json, DecodeError> {
+        let schemas = learnt(schema);
         let mut json = decode_avro(&[&[0, 0, 0, 0, 1], bytes].concat(), &schemas)?;
         Ok(json["f"].take())
     }
 
-    fn logical(kind: &str, logical: &str) -> serde_json::Value {
+    fn logical(kind: &str, logical: &str) -> Json {
         json!({"type": kind, "logicalType": logical})
     }
 
-    fn decimal(scale: u32) -> serde_json::Value {
-        json!({"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": scale})
+    fn decimal(scale: u32) -> Json {
+        json!({"type": "bytes", "logicalType": "decimal", "precision": scale.max(38), "scale": scale})
     }
 
     /// A long as Avro writes it.
@@ -204,6 +221,109 @@ mod tests {
         let most = [&[32][..], &i128::MAX.to_be_bytes()].concat();
         let exact = "1701411834604692317316873037158841.05727";
         assert_eq!(read(&decimal(5), &most).unwrap().to_string(), exact);
+    }
+
+    /// What a value takes in memory, or close to it.
+    fn weight(json: &Json) -> usize {
+        match json {
+            Json::String(text) => 64 + text.len(),
+            Json::Number(number) => 64 + number.as_str().len(),
+            Json::Array(items) => 64 + items.iter().map(weight).sum::<usize>(),
+            Json::Object(members) => {
+                64 + members
+                    .iter()
+                    .map(|(name, value)| name.len() + weight(value))
+                    .sum::<usize>()
+            }
+            _ => 64,
+        }
+    }
+
+    /// Types that make much of few bytes.
+    fn costly() -> impl Strategy<Value = Json> {
+        let long = |size: usize| "x".repeat(size);
+        let leaf = prop_oneof![
+            Just(json!("null")),
+            Just(json!("boolean")),
+            Just(json!("string")),
+            Just(json!(["null", "long"])),
+            (0_u32..1100).prop_map(decimal),
+            Just(logical("long", "timestamp-nanos")),
+            (1_usize..500)
+                .prop_map(move |size| json!({"type": "enum", "name": format!("E{size}"), "symbols": [long(size)]})),
+        ];
+        let name = 1_usize..500;
+        leaf.prop_recursive(3, 12, 3, move |inner| {
+            prop_oneof![
+                inner.clone().prop_map(|items| json!({"type": "array", "items": items})),
+                inner
+                    .clone()
+                    .prop_map(|values| json!({"type": "map", "values": values})),
+                (prop::collection::vec((name.clone(), inner), 1..4), 0_u32..1_000_000).prop_map(|(fields, number)| {
+                    let fields: Vec<Json> = fields
+                        .into_iter()
+                        .enumerate()
+                        .map(|(at, (size, of))| json!({"name": format!("f{at}{}", "x".repeat(size)), "type": of}))
+                        .collect();
+                    json!({"type": "record", "name": format!("R{number}"), "fields": fields})
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_made_of_a_datum_is_linear_in_its_size(
+            schema in costly(),
+            bytes in prop_oneof![
+                // A count in front and zeros behind: elements that take a byte each, or none.
+                (1_i64..2_000_000, 0_usize..20_000).prop_map(|(count, zeros)| [long(count), vec![0; zeros]].concat()),
+                prop::collection::vec(0_u8..6, 0..5000),
+                prop::collection::vec(any::<u8>(), 0..200),
+            ],
+        ) {
+            let schemas = learnt(&schema);
+            let Some(Ok(writer)) = schemas.by_id(SchemaId::Id(1)) else { return Ok(()) };
+            let mut cursor = Cursor::new(&bytes);
+            let (steps, room) = (cursor.steps_left, cursor.room_left);
+            prop_assert!(steps <= bytes.len() + STEPS_FREE && room <= 64 * bytes.len() + MADE_FREE);
+            let json = Value::new(&mut cursor, writer).json();
+            if let Ok(json) = json {
+                // Each byte of text is there once; base64 makes 4 of 3.
+                prop_assert!(weight(&json) <= room - cursor.room_left + 2 * bytes.len() + 64, "{} of {}", weight(&json), bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn names_symbols_and_places_are_counted_for_each_element() {
+        let name = "n".repeat(500);
+        let symbols = json!({"type": "enum", "name": "E", "symbols": ["s".repeat(60_000)]});
+        let fields: Vec<Json> = (0..400)
+            .map(|at| json!({"name": format!("{name}{at}"), "type": "null"}))
+            .collect();
+        for (items, each) in [
+            (json!({"type": "record", "name": "N", "fields": fields}), &[][..]),
+            (symbols, &[0][..]),
+            (decimal(1000), &[2, 1]),
+        ] {
+            let of = |count: usize| {
+                let schema = json!({"type": "array", "items": items});
+                let zero = vec![0];
+                let count_of = long(i64::try_from(count).unwrap());
+                read(&schema, &[count_of, each.repeat(count), zero].concat())
+            };
+            assert_eq!(of(3).unwrap().as_array().unwrap().len(), 3);
+            let refused = of(50_000).err();
+            assert!(matches!(refused, Some(DecodeError::NotDecodable(_))), "{items}");
+        }
+        // A wide record that is mostly null is as legitimate as any.
+        let fields: Vec<Json> = (0..500)
+            .map(|at| json!({"name": format!("a_field_of_a_wide_table_{at}"), "type": ["null", "string"]}))
+            .collect();
+        let wide = json!({"type": "array", "items": {"type": "record", "name": "W", "fields": fields}});
+        let rows = [long(20), vec![0; 20 * 500], vec![0]].concat();
+        assert_eq!(read(&wide, &rows).unwrap().as_array().unwrap().len(), 20);
     }
 
     #[test]

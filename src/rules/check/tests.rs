@@ -1,5 +1,5 @@
 use super::*;
-use crate::rules::tests::rule;
+use crate::rules::tests::{SLACK, rule, value};
 
 /// (scope level, trigger, filters, text, fields warned about, what the first warning says)
 const WARNED: &[(&str, &str, &str, &str, &str, &str)] = &[
@@ -12,6 +12,15 @@ const WARNED: &[(&str, &str, &str, &str, &str, &str)] = &[
         "",
     ),
     ("product", "survey.answered", "{}", "{{$.payload.a.b}}", "", ""),
+    ("product", "survey.answered", "{}", "<!here> <@{{$.payload.a}}>", "", ""),
+    (
+        "product",
+        "survey.answered",
+        "{}",
+        "<!{{$.payload.a}}>",
+        "action.text",
+        "whom <!…> mentions",
+    ),
     ("product", "lms.lead_return", "{}", "x", "", ""),
     ("product", "lms.lead_solt", "{}", "x", "trigger", "lms.lead_sold"),
     (
@@ -347,4 +356,21 @@ fn an_account_is_refused_or_warned_about() {
         Ok(None),
         "Slack has none"
     );
+}
+
+#[test]
+fn a_rule_has_at_most_128_kib_of_json() {
+    let mut written = value(SLACK);
+    assert_eq!(size(&written), None);
+    let rest = written.to_string().len() - written["action"]["text"].to_string().len() + 2;
+    written["action"]["text"] = "x".repeat(RULE_MAX - rest).into();
+    assert_eq!((written.to_string().len(), size(&written)), (RULE_MAX, None));
+    written["action"]["text"] = "x".repeat(RULE_MAX - rest + 1).into();
+    let problem = size(&written).unwrap().to_string();
+    assert!(
+        problem.contains("131073") && problem.contains("131072") && problem.contains("shorten"),
+        "{problem}"
+    );
+    // What is in the topic is read all the same.
+    assert!(Rule::from_json(&written).is_ok());
 }

@@ -215,6 +215,50 @@ fn oracle(records: &[(u8, Option<String>)], key: u8) -> (Option<i64>, bool) {
     state
 }
 
+#[test]
+fn a_junk_record_is_told_in_a_few_words_and_costs_what_it_weighs() {
+    let long = "x".repeat(200_000);
+    let deep = |inner: String| (0..60).fold(inner, |inner, _| format!("{{\"{}\":{inner}}}", "n".repeat(2000)));
+    let zeros = |count: usize| format!("[{}0]", "0,".repeat(count));
+    let unknown: Vec<String> = (0..60_000).map(|number| format!("\"field{number}\":1")).collect();
+    let conditions = format!("[{}1]", "{},".repeat(200_000));
+    for (what, junk) in [
+        ("many unknown fields", format!("{{{}}}", unknown.join(","))),
+        ("a long name", format!("{{\"{long}\":1}}")),
+        (
+            "a long name round many values",
+            format!("{{\"{long}\":{}}}", zeros(400_000)),
+        ),
+        ("deep names round many values", deep(zeros(400_000))),
+        ("conditions", format!("{{\"filters\":{{\"where\":{conditions}}}}}")),
+        (
+            "ids",
+            format!("{{\"filters\":{{\"buyer\":{}}}}}", zeros(400_000).replace('0', "{}")),
+        ),
+        (
+            "tokens",
+            format!("[{}1]", "\"xoxb-1-2-3-abcdefghijklm\",".repeat(30_000)),
+        ),
+        (
+            "a long path",
+            format!("{{\"filters\":{{\"where\":[{{\"path\":\"$.{long}[\",\"eq\":1}}]}}}}"),
+        ),
+        (
+            "a long template",
+            json("a", "active").replace("{{$.lead_id}}", &format!("{{{{$.{long} | nofilter}}}}")),
+        ),
+    ] {
+        let started = std::time::Instant::now();
+        let mut log = RuleLog::default();
+        let Applied::Rejected(rejection) = apply(&mut log, 0, "a", &junk) else {
+            panic!("{what} is rejected")
+        };
+        assert!(rejection.detail.len() < 16_000, "{what}: {}", rejection.detail.len());
+        // Far above what it takes, and far below what paths copied for each value would.
+        assert!(started.elapsed().as_secs() < 10, "{what}: {:?}", started.elapsed());
+    }
+}
+
 proptest! {
     #[test]
     fn any_history_ends_where_its_last_records_say(

@@ -8,7 +8,7 @@ use super::field::{Object, Reader};
 use super::properties::Of;
 use super::{ACCOUNT_FIELDS, ACTION_FIELDS, ACTIONS, PASSCODE_FIELDS, TO_FIELDS, WHEN_BUSY_FIELDS};
 use crate::dates;
-use crate::rules::{Account, Action, ActionKind, OnAmbiguous, OverLong, Pace, SecretName, To, User};
+use crate::rules::{Account, Action, ActionKind, OnAmbiguous, OverLong, Pace, To, User};
 use crate::template::OnMissing;
 
 const ON_MISSING: &[(&str, OnMissing)] = &[
@@ -175,9 +175,8 @@ impl Reader {
         if value.is_object() {
             return self.own_account(&action.at("account"), value);
         }
-        // Accounts and secrets are named alike: both stand in a credential's id.
-        match value.as_str().and_then(SecretName::new) {
-            Some(name) => Some(Account::Named(name.as_str().to_owned())),
+        match value.as_str().and_then(Account::named) {
+            Some(account) => Some(account),
             None => self.refuse(action.at("account"), ACCOUNT),
         }
     }

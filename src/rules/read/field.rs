@@ -12,11 +12,20 @@ use super::SECRET_FIELDS;
 use crate::rules::{Problem, Secret, SecretName};
 use crate::sealed::Sealed;
 use crate::template::Template;
+use crate::text::truncate;
 use crate::{dates, lead};
+
+/// So many problems are told; a text that is no rule at all has one for each of its values.
+const PROBLEMS_MAX: usize = 100;
+/// The characters of a problem's path that are told, and of its message: names in both are the writer's.
+const FIELD_SHOWN: usize = 300;
+const MESSAGE_SHOWN: usize = 1000;
 
 #[derive(Default)]
 pub(crate) struct Reader {
-    pub(crate) problems: Vec<Problem>,
+    problems: Vec<Problem>,
+    /// Problems beyond those.
+    more: usize,
 }
 
 /// An object of a rule and the path to it.
@@ -42,28 +51,59 @@ impl Reader {
         if field.is_empty() {
             field.push_str("rule");
         }
-        let message = message.into();
-        self.problems.push(Problem { field, message });
+        if self.problems.len() == PROBLEMS_MAX {
+            self.more += 1;
+            return None;
+        }
+        self.problems.push(Problem {
+            field: truncate(&field, FIELD_SHOWN),
+            message: truncate(&message.into(), MESSAGE_SHOWN),
+        });
         None
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Every problem, or the first ones and how many more there are.
+    pub(crate) fn problems(mut self) -> Vec<Problem> {
+        if self.more > 0 {
+            self.problems.push(Problem {
+                field: "rule".to_owned(),
+                message: format!("has {} problems more; mend these first", self.more),
+            });
+        }
+        self.problems
     }
 
     /// Tokens and webhook URLs anywhere in the rule; those in place of a secret's name too.
     pub(crate) fn open_secrets(&mut self, field: &str, value: &Value) {
+        self.open_secrets_below(&mut field.to_owned(), value);
+    }
+
+    /// `field` is the same afterwards. It is one text for all values, which may be many and far down.
+    fn open_secrets_below(&mut self, field: &mut String, value: &Value) {
+        let length = field.len();
         match value {
             Value::String(text) if is_open_secret(text) => {
-                self.refuse::<()>(field, STORE_IT);
+                self.refuse::<()>(field.as_str(), STORE_IT);
             }
             Value::Array(list) => {
                 for (at, element) in list.iter().enumerate() {
-                    self.open_secrets(&format!("{field}[{at}]"), element);
+                    field.push_str(&format!("[{at}]"));
+                    self.open_secrets_below(field, element);
+                    field.truncate(length);
                 }
             }
             Value::Object(members) => {
                 for (name, value) in members {
+                    push_member(field, name);
                     if is_open_secret(name) {
-                        self.refuse::<()>(member(field, name), STORE_IT);
+                        self.refuse::<()>(field.as_str(), STORE_IT);
                     }
-                    self.open_secrets(&member(field, name), value);
+                    self.open_secrets_below(field, value);
+                    field.truncate(length);
                 }
             }
             _ => {}
@@ -268,21 +308,30 @@ pub(crate) fn closest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
 
 /// `field.name`, or `field['any name']` for what is no plain name.
 pub(crate) fn member(field: &str, name: &str) -> String {
+    let mut path = field.to_owned();
+    push_member(&mut path, name);
+    path
+}
+
+fn push_member(field: &mut String, name: &str) {
+    // A key's name is told to whoever made the mistake, but not when it is a secret itself.
+    let name = if is_open_secret(name) { "…" } else { name };
     let plain = !name.is_empty()
         && name
             .chars()
             .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$'));
-    match (field, is_open_secret(name)) {
-        // A key's name is told to whoever made the mistake, but not when it is a secret itself.
-        (_, true) => member(field, "…"),
-        ("", _) if plain => name.to_owned(),
-        _ if plain => format!("{field}.{name}"),
-        _ => format!("{field}['{name}']"),
+    if !plain {
+        field.push_str(&format!("['{name}']"));
+    } else {
+        if !field.is_empty() {
+            field.push('.');
+        }
+        field.push_str(name);
     }
 }
 
 /// Whether a text holds a Slack token or the secret part of a Slack URL.
-fn is_open_secret(text: &str) -> bool {
+pub(crate) fn is_open_secret(text: &str) -> bool {
     let token = [
         "xoxa-", "xoxb-", "xoxc-", "xoxd-", "xoxe-", "xoxe.", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "xapp-",
     ];

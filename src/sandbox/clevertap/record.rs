@@ -12,7 +12,6 @@ const ITEMS_MAX: usize = 256;
 /// Seconds have ten digits for the next centuries; milliseconds have thirteen.
 const SECONDS_MAX: i64 = 99_999_999_999;
 const FORBIDDEN: &str = "%><!|&.:;$'\"\\";
-const OPERATIONS: [&str; 6] = ["$set", "$add", "$remove", "$delete", "$incr", "$decr"];
 
 /// Events of CleverTap's own, as it compares names: without case and blanks. "Web Page Viewed" was seen refused.
 const RESERVED: [&str; 25] = [
@@ -190,9 +189,7 @@ fn check_profile(fields: &Map<String, Value>) -> Checked {
                 return refuse(512, "A list in a profile holds something that is no text.");
             }
             Value::Array(items) => items.iter().try_for_each(check_size)?,
-            Value::Object(operation) if !is_operation(operation) => {
-                return refuse(512, "A profile has no nested objects.");
-            }
+            Value::Object(operation) => check_operation(operation)?,
             value => check_size(value)?,
         }
     }
@@ -232,7 +229,7 @@ fn check_well_known(name: &str, value: &Value) -> Checked {
 }
 
 fn check_name(name: &str, forbidden_too: &str) -> Checked {
-    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+    if name.trim().is_empty() || name.len() > NAME_BYTES_MAX {
         return refuse(512, "A name is empty or longer than 120 bytes.");
     }
     if name.chars().any(|c| FORBIDDEN.contains(c) || forbidden_too.contains(c)) {
@@ -252,8 +249,20 @@ fn is_scalar(value: &Value) -> bool {
     !value.is_array() && !value.is_object()
 }
 
-fn is_operation(object: &Map<String, Value>) -> bool {
-    object.len() == 1 && object.keys().all(|name| OPERATIONS.contains(&name.as_str()))
+/// An operator with what it takes: texts for a list, or a number.
+fn check_operation(object: &Map<String, Value>) -> Checked {
+    let (Some((name, operand)), 1) = (object.iter().next(), object.len()) else {
+        return refuse(512, "A profile has no nested objects.");
+    };
+    match (name.as_str(), operand) {
+        ("$set" | "$add" | "$remove", Value::Array(items)) if items.iter().all(Value::is_string) => {
+            items.iter().try_for_each(check_size)
+        }
+        ("$set" | "$add" | "$remove", _) => refuse(512, "An operator of lists has something that is no list of texts."),
+        ("$incr" | "$decr", Value::Number(_)) | ("$delete", _) => Ok(()),
+        ("$incr" | "$decr", _) => refuse(512, "An operator of numbers has something that is no number."),
+        _ => refuse(512, "A profile has no nested objects."),
+    }
 }
 
 fn is_email(text: &str) -> bool {

@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Refusal;
 use crate::sandbox::log::Arrival;
 use crate::sandbox::state::written_ts;
 
@@ -14,8 +13,16 @@ const TEXT_CHARS_MAX: usize = 40_000;
 const MESSAGE_CHARS_MAX: usize = 4_040;
 /// … of so many each.
 const PART_CHARS: usize = 4_000;
-pub(super) const BLOCKS_MAX: usize = 50;
+const BLOCKS_MAX: usize = 50;
 const ATTACHMENTS_MAX: usize = 100;
+/// Characters of a section's text, and of each of its fields.
+const SECTION_CHARS_MAX: usize = 3_000;
+const FIELDS_MAX: usize = 10;
+const FIELD_CHARS_MAX: usize = 2_000;
+/// Characters of Markdown, as an argument or a block.
+const MARKDOWN_CHARS_MAX: usize = 12_000;
+/// Characters of all blocks together: no page says it, but so many were seen to be taken.
+const ALL_BLOCKS_CHARS_MAX: usize = 13_200;
 
 /// The form fields of a body or a query, in their order.
 pub(in crate::sandbox) fn form_fields(text: &str) -> Vec<(String, String)> {
@@ -34,14 +41,26 @@ pub(in crate::sandbox) fn kept_text(text: &str) -> &str {
     }
 }
 
+/// Whom and what a text mentions: the targets of `<@…>`, `<#…>` and `<!…>` without what Slack would show for them.
+pub(in crate::sandbox) fn mentions(text: &str) -> Vec<Box<str>> {
+    let spans = text.split('<').skip(1).filter_map(|span| Some(span.split_once('>')?.0));
+    let targets = spans.map(|span| span.split('|').next().unwrap_or_default());
+    targets
+        .filter(|target| target.starts_with(['@', '#', '!']))
+        .map(Into::into)
+        .collect()
+}
+
 /// Whether the message holds anything that Slack would show.
-pub(in crate::sandbox) fn has_content(arguments: &Map<String, Value>) -> bool {
+fn has_content(arguments: &Map<String, Value>) -> bool {
     let is_full = |name| match arguments.get(name) {
         Some(Value::String(text)) => !text.trim().is_empty(),
         Some(Value::Array(items)) => !items.is_empty(),
         _ => false,
     };
-    ["text", "blocks", "attachments"].into_iter().any(is_full)
+    ["text", "blocks", "attachments", "markdown_text"]
+        .into_iter()
+        .any(is_full)
 }
 
 /// The arguments of query and body, or the code for a body that can't be read.
@@ -78,28 +97,86 @@ pub(super) fn read_arguments(
 }
 
 /// Whether Slack would take the message.
-pub(super) fn check_content(arguments: &Map<String, Value>) -> Result<(), Refusal> {
-    if arguments
-        .get("text")
-        .is_some_and(|text| !text.is_string() && !text.is_null())
-    {
-        return Err("invalid_arguments".into());
-    }
-    for (name, max, code) in [
-        ("blocks", BLOCKS_MAX, "invalid_blocks"),
-        ("attachments", ATTACHMENTS_MAX, "too_many_attachments"),
-    ] {
-        match arguments.get(name) {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(items)) if items.len() <= max => {}
-            Some(Value::Array(_)) => return Err(code.into()),
-            Some(_) => return Err("invalid_blocks_format".into()),
+pub(in crate::sandbox) fn check_content(arguments: &Map<String, Value>) -> Result<(), &'static str> {
+    let given = |name: &str| arguments.get(name).filter(|value| !value.is_null());
+    for name in ["text", "markdown_text"] {
+        if given(name).is_some_and(|text| !text.is_string()) {
+            return Err("invalid_arguments");
         }
     }
-    if has_content(arguments) {
-        Ok(())
-    } else {
-        Err("no_text".into())
+    let list = |name: &str| match given(name) {
+        None => Ok(&[][..]),
+        Some(Value::Array(items)) => Ok(items.as_slice()),
+        Some(_) => Err("invalid_blocks_format"),
+    };
+    let (blocks, attachments) = (list("blocks")?, list("attachments")?);
+    if wrong_block(blocks).is_some() {
+        return Err("invalid_blocks");
+    }
+    if blocks.iter().map(chars).sum::<usize>() > ALL_BLOCKS_CHARS_MAX {
+        return Err("msg_blocks_too_long");
+    }
+    if attachments.len() > ATTACHMENTS_MAX {
+        return Err("too_many_attachments");
+    }
+    if let Some(markdown) = given("markdown_text") {
+        if given("text").is_some() || given("blocks").is_some() {
+            return Err("markdown_text_conflict");
+        }
+        if chars(markdown) > MARKDOWN_CHARS_MAX {
+            return Err("msg_too_long");
+        }
+    }
+    if has_content(arguments) { Ok(()) } else { Err("no_text") }
+}
+
+/// What is wrong with the first block that Slack wouldn't take, in its words.
+pub(super) fn wrong_block(blocks: &[Value]) -> Option<String> {
+    let too_many = |max: usize, at: &str| format!("no more than {max} items allowed [json-pointer:{at}]");
+    let too_long = |text: Option<&Value>, max: usize, at: String| {
+        let is_long = text.is_some_and(|text| chars(text) > max);
+        is_long.then(|| format!("must be less than {} characters [json-pointer:{at}]", max + 1))
+    };
+    if blocks.len() > BLOCKS_MAX {
+        return Some(too_many(BLOCKS_MAX, "/blocks"));
+    }
+    blocks.iter().enumerate().find_map(|(nth, block)| {
+        let at = format!("/blocks/{nth}");
+        match block.get("type").and_then(Value::as_str) {
+            None => Some(format!("missing required field: type [json-pointer:{at}]")),
+            Some("markdown") => too_long(block.get("text"), MARKDOWN_CHARS_MAX, format!("{at}/text")),
+            Some("section") => {
+                let fields = block
+                    .get("fields")
+                    .and_then(Value::as_array)
+                    .map_or(&[][..], Vec::as_slice);
+                if fields.len() > FIELDS_MAX {
+                    return Some(too_many(FIELDS_MAX, &format!("{at}/fields")));
+                }
+                let of_field = |(nth, field): (usize, &Value)| {
+                    too_long(field.get("text"), FIELD_CHARS_MAX, format!("{at}/fields/{nth}/text"))
+                };
+                let text = block.get("text").and_then(|text| text.get("text"));
+                too_long(text, SECTION_CHARS_MAX, format!("{at}/text/text"))
+                    .or_else(|| fields.iter().enumerate().find_map(of_field))
+            }
+            Some(_) => None,
+        }
+    })
+}
+
+/// Characters of a text, or of all texts under the names `text` in a block.
+fn chars(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.chars().count(),
+        Value::Array(items) => items.iter().map(chars).sum(),
+        Value::Object(members) => {
+            let texts = members
+                .iter()
+                .filter(|(name, value)| *name == "text" || !value.is_string());
+            texts.map(|(_, value)| chars(value)).sum()
+        }
+        _ => 0,
     }
 }
 

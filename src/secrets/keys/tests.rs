@@ -1,3 +1,4 @@
+use crypto_box::aead::Aead;
 use proptest::prelude::*;
 
 use super::*;
@@ -73,6 +74,38 @@ fn no_key_shows_and_none_is_taken_for_the_other_kind() {
     }
     let shown = format!("{:?} {text:?}", keys(&[&text]));
     assert!(!shown.contains(private.strip_prefix(PRIVATE).unwrap()), "{shown}");
+}
+
+#[test]
+fn a_key_that_anyone_could_open_with_is_refused() {
+    let hex = |text: &str| -> [u8; 32] {
+        let byte = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap();
+        std::array::from_fn(byte)
+    };
+    let small = [
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    ];
+    for key in small.map(hex) {
+        for top in [0, 0x80] {
+            let mut key = key;
+            key[31] |= top;
+            let said = PublicKey::parse(&BASE64.encode(key)).unwrap_err();
+            assert!(said.contains("anyone could open"), "{said}");
+            // With such a key there are a few boxes at most, so that one of another private key soon opens it.
+            let boxed = || crypto_box::SalsaBox::new(&key.into(), &SecretKey::generate(&mut OsRng));
+            let sealed = boxed().encrypt(&[0; 24].into(), &b"hunter2"[..]).unwrap();
+            let opens = |_| boxed().decrypt(&[0; 24].into(), &sealed[..]).is_ok();
+            assert!((0..1000).any(opens), "{key:?}");
+        }
+    }
+    let (_, public) = Keys::generate();
+    assert!(PublicKey::parse(&public.to_string()).is_ok());
 }
 
 #[test]

@@ -3,6 +3,9 @@ use super::*;
 use crate::delivery::DeliveryJob;
 use crate::rules::log::RuleLog;
 
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const JOB: &str = "7fb2cd34-f4da-5f5f-911b-265780569f3b";
+
 /// Rule `r`, a Slack message with the secret `new`.
 fn rules(action: &serde_json::Value) -> Rules {
     let rule =
@@ -29,7 +32,7 @@ fn an_event_goes_back_as_it_was_and_for_the_failed_rule_alone() {
         ("source-topic", "lead-events"),
         ("event-id", "e-1"),
         ("rule-id", "r"),
-        ("traceparent", "00-1-2-01"),
+        ("traceparent", TRACE),
     ];
     let back_again = back(&letter(&failed, b"{}"), &config, None).unwrap();
     assert_eq!(
@@ -40,7 +43,7 @@ fn an_event_goes_back_as_it_was_and_for_the_failed_rule_alone() {
     let wanted = [
         ("event-id", "e-1"),
         ("rule-id", "r"),
-        ("traceparent", "00-1-2-01"),
+        ("traceparent", TRACE),
         ("replay-of", "2-17"),
         ("only-rule", "r"),
     ];
@@ -61,7 +64,7 @@ fn a_job_keeps_its_bytes_unless_its_credential_was_refused() {
         rules(&json!({"type": "slack_webhook", "url": {"secret": "new"}, "text": "hi"})),
     );
     let of = |reason, rules| {
-        let headers = [("reason", reason), ("source-topic", "delivery-jobs"), ("job-id", "j-1")];
+        let headers = [("reason", reason), ("source-topic", "delivery-jobs"), ("job-id", JOB)];
         back(&letter(&headers, &job.encode()), &config, rules).unwrap()
     };
     for kept in [
@@ -81,7 +84,7 @@ fn a_job_keeps_its_bytes_unless_its_credential_was_refused() {
     assert_eq!(readdressed, wanted, "nothing but the credential is another");
     assert_eq!(now.key, b"slack:new", "the key goes with it");
     assert_eq!(now.change.as_deref(), Some("with slack:new in place of slack:old"));
-    assert_eq!(headers(&now), [("job-id", "j-1"), ("replay-of", "2-17")]);
+    assert_eq!(headers(&now), [("job-id", JOB), ("replay-of", "2-17")]);
 }
 
 #[test]

@@ -1,0 +1,105 @@
+//! What a dead letter leaves out is read again where the record came from.
+
+use super::Letter;
+use crate::cli::CliError;
+use crate::cli::look::Look;
+use crate::kafka::reader::{Isolation, Record};
+use crate::kafka::scan::{Run, Topic};
+use crate::reason::Reason;
+
+impl Letter {
+    /// The names of what was too large to be kept with it: `key`, `value`, headers.
+    pub(super) fn left_out(&self) -> impl Iterator<Item = &str> {
+        let named = self.header("left-out").unwrap_or_default();
+        named.split(',').map(str::trim).filter(|name| !name.is_empty())
+    }
+
+    pub(super) fn leaves_out(&self, name: &str) -> bool {
+        self.left_out().any(|left_out| left_out == name)
+    }
+
+    /// The letter with its key and value, from its source where it leaves them out. The inner error says why that
+    /// can't be.
+    pub(super) fn whole(&self, look: Look<'_>) -> Result<Result<Self, String>, CliError> {
+        if !self.leaves_out("key") && !self.leaves_out("value") {
+            return Ok(Ok(Self::of(self.record.clone(), look.config)));
+        }
+        let Some((topic, partition, offset)) = self.place() else {
+            return Ok(Err(
+                "what it leaves out was in no topic; send it again at its source".to_owned()
+            ));
+        };
+        let gone = || {
+            Ok(Err(format!(
+                "what it leaves out is no longer in {topic} at {partition}-{offset}; send it again at its source"
+            )))
+        };
+        let runs = match Topic::open(look.config, topic).and_then(|asked| asked.all()) {
+            Ok(runs) => runs,
+            Err(why) => return Ok(Err(why)),
+        };
+        let Some(run) = runs
+            .into_iter()
+            .find(|run| run.partition == partition && (run.from..run.until).contains(&offset))
+        else {
+            return gone();
+        };
+        let mut found = None;
+        let run = Run {
+            from: offset,
+            until: offset + 1,
+            ..run
+        };
+        look.through(topic, &[run], Isolation::Committed, |record| {
+            found = Some(record).filter(|record| record.offset == offset);
+            Ok(false)
+        })?;
+        match found.filter(|record| self.is_of(record)) {
+            None => gone(),
+            Some(source) => {
+                let record = Record {
+                    key: source.key,
+                    value: source.value,
+                    ..self.record.clone()
+                };
+                Ok(Ok(Self::of(record, look.config)))
+            }
+        }
+    }
+
+    /// Whether a record at its place is the one that it is about: a topic that was made anew has others there.
+    fn is_of(&self, record: &Record) -> bool {
+        let failed_at = self
+            .header("failed-at")
+            .and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let is_older = failed_at.is_none_or(|failed_at| record.timestamp <= failed_at.as_millisecond() + CLOCKS_DIFFER);
+        let key = record.key.as_deref().unwrap_or_default();
+        let same = |ours: &Option<Vec<u8>>, theirs: &[u8]| ours.as_deref().unwrap_or_default() == theirs;
+        let same_value = |record: &Record| same(&self.record.value, record.value.as_deref().unwrap_or_default());
+        is_older
+            && (self.leaves_out("key") || same(&self.record.key, key))
+            && (self.leaves_out("value") || same_value(record))
+    }
+
+    /// Where the record is: topic, partition and offset.
+    fn place(&self) -> Option<(&str, i32, i64)> {
+        let topic = self
+            .header("source-topic")
+            .filter(|topic| !topic.starts_with("inlet:"))?;
+        let partition = self.header("source-partition")?.parse().ok()?;
+        Some((topic, partition, self.header("source-offset")?.parse().ok()?))
+    }
+
+    /// What a replay would need of its headers, and was left out.
+    pub(super) fn needs_header(&self) -> Option<String> {
+        let by_match = matches!(self.reason(), Some(Reason::TemplateFailed | Reason::TooLarge));
+        let named = self
+            .left_out()
+            .find(|name| !matches!(*name, "key" | "value" | "headers"));
+        let named = named.or_else(|| (by_match && self.leaves_out("headers")).then_some("headers"));
+        named.map(|name| format!("it leaves out {name}, without which it isn't the same; send it again at its source"))
+    }
+}
+
+/// By so much may the clock of a producer be ahead of ours, in milliseconds.
+const CLOCKS_DIFFER: i64 = 10 * 60 * 1000;

@@ -1,0 +1,110 @@
+//! What the file and the variables say, as one tree of values, before it is read into the configuration's types.
+
+use serde_json::Value;
+
+use super::ConfigError;
+
+/// Variables that set keys begin so.
+pub(super) const VARIABLES: &str = "LEADLANE__";
+
+/// `key: null` (or a section with nothing in it) means the default.
+pub(super) fn drop_nulls(value: &mut Value) {
+    if let Value::Object(map) = value {
+        map.retain(|_, value| !value.is_null());
+        map.values_mut().for_each(drop_nulls);
+    }
+}
+
+/// Where any text may stand, a number is one, as it was written: of a password `1e5` nothing else may become.
+pub(super) fn keep_texts(root: &mut Value) {
+    let of = |value: &mut Value| {
+        if let Value::Number(number) = value {
+            *value = Value::String(number.as_str().to_owned());
+        }
+    };
+    for places in [
+        "/kafka/properties",
+        "/kafka/consumer_properties",
+        "/kafka/producer_properties",
+        "/schema_registry",
+        "/admin/tokens",
+    ] {
+        match root.pointer_mut(places) {
+            Some(Value::Object(map)) => map.values_mut().for_each(of),
+            Some(Value::Array(list)) => list.iter_mut().for_each(of),
+            _ => {}
+        }
+    }
+}
+
+/// The keys that stand without a value, each with the way to it.
+pub(super) fn nulls(value: &Value) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let inner = if value.is_null() {
+            vec![Vec::new()]
+        } else {
+            nulls(value)
+        };
+        found.extend(inner.into_iter().map(|mut way| {
+            way.insert(0, key.clone());
+            way
+        }));
+    }
+    found
+}
+
+/// The variables that set keys.
+pub(super) fn variables() -> Result<Vec<(String, String)>, ConfigError> {
+    let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(VARIABLES));
+    ours.map(|(name, value)| match (name.to_str(), value.to_str()) {
+        (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(ConfigError::Variable(name.to_string_lossy().into_owned())),
+    })
+    .collect()
+}
+
+pub(super) fn overlay(root: &mut Value, variable: &str, path: &str, text: &str) -> Result<(), ConfigError> {
+    let invalid = |message: String| ConfigError::Invalid {
+        place: variable.to_owned(),
+        key: path.to_lowercase(),
+        message,
+    };
+    // Only what begins as a map, a list or a quoted text is YAML. Of a password such as `#1 & more` YAML would make
+    // something else, or nothing.
+    let value = match text.trim_start().starts_with(['{', '[', '"', '\'']) {
+        true => match crate::yaml::documents(text) {
+            Ok(mut documents) if documents.len() == 1 => documents.remove(0).value,
+            _ => Value::String(text.to_owned()),
+        },
+        false => crate::yaml::scalar(text),
+    };
+    let names: Vec<String> = path.split("__").map(str::to_lowercase).collect();
+    if names.iter().any(String::is_empty) {
+        return Err(invalid("name the key as LEADLANE__SECTION__KEY".into()));
+    }
+    let mut at = root;
+    for (depth, name) in names.iter().enumerate() {
+        let map = match at {
+            Value::Object(map) => map,
+            _ => return Err(invalid(format!("{} is no section", names[..depth].join(".")))),
+        };
+        // librdkafka's names have dots, which a variable's name can't have.
+        let in_properties = depth == 2 && names[0] == "kafka" && names[1].ends_with("properties");
+        let name = if in_properties {
+            name.replace('_', ".")
+        } else {
+            name.clone()
+        };
+        if depth + 1 == names.len() {
+            if value.is_null() {
+                map.remove(&name);
+            } else {
+                map.insert(name, value);
+            }
+            return Ok(());
+        }
+        at = map.entry(name).or_insert_with(|| Value::Object(serde_json::Map::new()));
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Dead letters: a record that can go no further, with why, and where it is from.
+//!
+//! A dead letter holds the record as it was read. Where its topic doesn't take that, it has a smaller [`Form`], down to
+//! a few headers, which always fits. The header `left-out` then names what is missing, and a replay reads it at its
+//! source.
+
+use rdkafka::message::OwnedHeaders;
+
+use super::headers::headers;
+
+/// A longer `detail` is cut, in bytes.
+const DETAIL_MAX: usize = 2048;
+/// The same where a few headers are all there is.
+const DETAIL_LEAST: usize = 256;
+/// A longer header is left out, and named, in bytes: those that are ids or places are far shorter.
+const HEADER_MAX: usize = 4096;
+
+/// How much of a record its dead letter holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Whole,
+    WithoutValue,
+    WithoutKey,
+    /// Why, where from and when; nothing of the record, and none of its ids.
+    Headers,
+}
+
+impl Form {
+    /// The next smaller one.
+    pub(crate) fn smaller(self) -> Option<Self> {
+        match self {
+            Self::Whole => Some(Self::WithoutValue),
+            Self::WithoutValue => Some(Self::WithoutKey),
+            Self::WithoutKey => Some(Self::Headers),
+            Self::Headers => None,
+        }
+    }
+}
+
+/// What is told beside a record that can go no further, the same whoever writes the dead letter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure<'f> {
+    pub(crate) reason: &'f str,
+    pub(crate) detail: &'f str,
+    /// Where the record is from: a topic, or an inlet.
+    pub(crate) source: &'f str,
+    /// Its partition and offset there, where it has them.
+    pub(crate) place: Option<(i32, i64)>,
+    pub(crate) at: jiff::Timestamp,
+}
+
+/// A dead letter before it is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Letter<'l> {
+    pub(crate) key: &'l [u8],
+    pub(crate) value: Option<&'l [u8]>,
+    pub(crate) failure: Failure<'l>,
+    /// Headers that the record had or would have, where it had them.
+    pub(crate) known: &'l [(&'static str, Option<&'l str>)],
+}
+
+impl<'l> Letter<'l> {
+    /// Key, value and headers in a form.
+    pub(crate) fn in_form(&self, form: Form) -> (&'l [u8], Option<&'l [u8]>, OwnedHeaders) {
+        let known = self.known.iter().filter_map(|(name, text)| Some((*name, (*text)?)));
+        let (key, value): (&[u8], _) = match form {
+            Form::Whole => (self.key, self.value),
+            Form::WithoutValue => (self.key, None),
+            Form::WithoutKey | Form::Headers => (b"", None),
+        };
+        let mut left_out = Vec::new();
+        if key.len() < self.key.len() {
+            left_out.push("key");
+        }
+        if value.is_none() && self.value.is_some() {
+            left_out.push("value");
+        }
+        let headers = match form {
+            Form::Headers => {
+                left_out.push("headers");
+                self.failure.told(DETAIL_LEAST, &left_out, [])
+            }
+            _ => self.failure.told(DETAIL_MAX, &left_out, known),
+        };
+        (key, value, headers)
+    }
+}
+
+impl Failure<'_> {
+    /// The headers of the dead letter, `known` after those that each has.
+    pub(crate) fn headers<'a>(&self, known: impl IntoIterator<Item = (&'a str, &'a str)>) -> OwnedHeaders {
+        self.told(DETAIL_MAX, &[], known)
+    }
+
+    fn told<'a>(
+        &self,
+        detail_max: usize,
+        left_out: &[&str],
+        known: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> OwnedHeaders {
+        let (known, too_long): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, text)| text.len() <= HEADER_MAX);
+        let left_out: Vec<&str> = left_out
+            .iter()
+            .copied()
+            .chain(too_long.iter().map(|(name, _)| *name))
+            .collect();
+        let (left_out, failed_at) = (left_out.join(","), self.at.to_string());
+        let (partition, offset) = self.place.unwrap_or_default();
+        let (partition, offset) = (partition.to_string(), offset.to_string());
+        let told = [
+            ("reason", Some(self.reason)),
+            ("detail", Some(cut(self.detail, detail_max))),
+            ("source-topic", Some(cut(self.source, HEADER_MAX))),
+            ("source-partition", self.place.map(|_| partition.as_str())),
+            ("source-offset", self.place.map(|_| offset.as_str())),
+            ("failed-at", Some(failed_at.as_str())),
+            ("left-out", Some(left_out.as_str()).filter(|names| !names.is_empty())),
+        ];
+        let told = told.into_iter().filter_map(|(name, text)| Some((name, text?)));
+        headers(told.chain(known))
+    }
+}
+
+/// At most so many bytes of a text.
+fn cut(text: &str, max: usize) -> &str {
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=max.min(text.len())).rev().find(fits);
+    &text[..end.unwrap_or_default()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::headers::{header, size};
+
+    const FAILURE: Failure<'_> = Failure {
+        reason: "too_large",
+        detail: "",
+        source: "lead-events",
+        place: Some((3, 42)),
+        at: jiff::Timestamp::UNIX_EPOCH,
+    };
+
+    #[test]
+    fn each_form_is_smaller_says_what_it_leaves_out_and_where_that_is() {
+        let long = "é".repeat(600_000);
+        let letter = Letter {
+            key: b"key",
+            value: Some(b"value"),
+            failure: Failure {
+                detail: &long,
+                ..FAILURE
+            },
+            known: &[("event-id", Some("e-1")), ("rule-id", None), ("route", Some(&long))],
+        };
+        let mut form = Some(Form::Whole);
+        let mut found = Vec::new();
+        while let Some(now) = form {
+            let (key, value, headers) = letter.in_form(now);
+            let of = |name| header(Some(&headers), name);
+            assert_eq!(
+                (of("source-topic"), of("source-partition"), of("source-offset")),
+                (Some("lead-events"), Some("3"), Some("42"))
+            );
+            assert!(size(&headers) < 3 * 1024, "{}", size(&headers));
+            found.push((
+                key,
+                value,
+                of("left-out").unwrap().to_owned(),
+                of("event-id").is_some(),
+                size(&headers) < 512,
+            ));
+            form = now.smaller();
+        }
+        let (key, value) = (&b"key"[..], Some(&b"value"[..]));
+        let wanted = [
+            (key, value, "route".to_owned(), true, false),
+            (key, None, "value,route".to_owned(), true, false),
+            (b"", None, "key,value,route".to_owned(), true, false),
+            (b"", None, "key,value,headers".to_owned(), false, true),
+        ];
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn what_is_whole_leaves_nothing_out() {
+        let headers = FAILURE.headers([("event-id", "e-1")]);
+        assert_eq!(header(Some(&headers), "left-out"), None);
+        let empty = Letter {
+            key: b"",
+            value: None,
+            failure: FAILURE,
+            known: &[],
+        };
+        let (_, _, headers) = empty.in_form(Form::WithoutKey);
+        assert_eq!(
+            header(Some(&headers), "left-out"),
+            None,
+            "what wasn't there isn't missing"
+        );
+    }
+}
