@@ -33,7 +33,7 @@ impl Together {
             .set("retry.backoff.ms", "1");
         let words = Words::of(&config.kafka);
         let producer: BaseProducer<Deliveries> = words
-            .create(&client, Deliveries::new(words.clone()))
+            .create(&client, Deliveries::new(&words))
             .map_err(|error| Fault::Unusable(error.to_string()))?;
         again(|| producer.init_transactions(ANSWER_WAIT))?;
         Ok(Self { producer, open: false })

@@ -89,9 +89,7 @@ impl Worker {
             .set("batch.size", limits.batch_max().to_string())
             // Transactions back to back run into CONCURRENT_TRANSACTIONS, which waits for so long.
             .set("retry.backoff.ms", "1");
-        let producer: BaseProducer<Deliveries> = words
-            .create(&client, Deliveries::new(words.clone()))
-            .map_err(unusable)?;
+        let producer: BaseProducer<Deliveries> = words.create(&client, Deliveries::new(&words)).map_err(unusable)?;
         producer.init_transactions(ANSWER_WAIT)?;
         let transaction = Arc::new(Transaction {
             producer,

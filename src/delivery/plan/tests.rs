@@ -330,10 +330,12 @@ fn what_is_rendered_is_no_more_than_what_the_destination_takes() {
         };
         let body: Value = serde_json::from_str(&job.body).unwrap();
         assert!(body["text"].as_str().unwrap().ends_with('…'), "{placeholder}");
-        let Planned::Failed { detail, .. } = slack("fail") else {
-            panic!("{placeholder}")
-        };
-        assert_eq!(detail, "rule r: text: is longer than 4000 characters");
+        if placeholder == "{{t}}" {
+            let Planned::Failed { detail, .. } = slack("fail") else {
+                panic!("{placeholder}")
+            };
+            assert_eq!(detail, "rule r: text: is longer than 4000 characters");
+        }
     }
     let profile = |properties: &str| match planned(format!(
         r#"{{"type":"clevertap_profile","account":"acme","identity":"x","properties":{properties}}}"#

@@ -97,15 +97,15 @@ impl State {
 
 /// What the brokers say to what is written: the last refusal of a record.
 pub(in crate::kafka) struct Deliveries {
-    refused: Mutex<Option<String>>,
     words: Words,
+    refused: Mutex<Option<String>>,
 }
 
 impl Deliveries {
-    pub(in crate::kafka) fn new(words: Words) -> Self {
+    pub(in crate::kafka) fn new(words: &Words) -> Self {
         Self {
+            words: words.clone(),
             refused: Mutex::default(),
-            words,
         }
     }
 
