@@ -28,7 +28,7 @@
 //! # The modules, in reading order
 //!
 //! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`],
-//!   [`text`] and [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`yaml`].
+//!   [`text`] and [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`trail`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - [`batches`], which reads and commits for the loops that write in transactions.

@@ -21,7 +21,7 @@ use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Read, 
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::tag;
-use crate::delivery::{CodecError, Cut, DeliveryJob, OutcomeResult, Provider};
+use crate::delivery::{Cut, OutcomeResult, Provider};
 use crate::destination::Destinations;
 use crate::kafka::Form;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
@@ -38,6 +38,7 @@ mod report;
 mod write;
 
 use partition::{Leaving, Left, Partition, join};
+use reload::payload;
 use report::Pace;
 use write::DeadLetter;
 
@@ -243,18 +244,6 @@ pub fn settings(config: &Config) -> Settings {
         payload_bytes_max: config.sender.payload_bytes_max,
         join: config.slack.join,
     }
-}
-
-/// A job as it is held in memory.
-fn payload(raw: &RawJob) -> Result<Payload, CodecError> {
-    let job = DeliveryJob::decode(&raw.value)?;
-    Ok(Payload {
-        job: Arc::new(job),
-        traceparent: raw.traceparent.as_deref().map(Arc::from),
-        written_at: raw.timestamp,
-        // Its texts, the struct around them, and its place in the map.
-        bytes: raw.value.len() + size_of::<DeliveryJob>() + 2 * size_of::<Payload>(),
-    })
 }
 
 impl Loop {

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Back, Loop, payload};
+use super::{Back, Loop};
 use crate::config::Config;
 use crate::delivery::dispatch::{Load, Payload};
 use crate::delivery::lane::JobAt;
+use crate::delivery::{CodecError, DeliveryJob};
 use crate::kafka::KafkaError;
 use crate::kafka::jobs::RawJob;
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
@@ -38,6 +39,18 @@ impl Loop {
         }
         self.settle_all(settled);
     }
+}
+
+/// A job as it is held in memory.
+pub(super) fn payload(raw: &RawJob) -> Result<Payload, CodecError> {
+    let job = DeliveryJob::decode(&raw.value)?;
+    Ok(Payload {
+        job: Arc::new(job),
+        traceparent: raw.traceparent.as_deref().map(Arc::from),
+        written_at: raw.timestamp,
+        // Its texts, the struct around them, and its place in the map.
+        bytes: raw.value.len() + size_of::<DeliveryJob>() + 2 * size_of::<Payload>(),
+    })
 }
 
 /// Starts the thread; it ends when the sender of loads is dropped.

@@ -244,3 +244,38 @@ fn copy(from: &str, to: &str) {
     let copied = std::process::Command::new("cp").args(["-r", from, to]).status();
     assert!(copied.unwrap().success());
 }
+
+#[test]
+fn a_dead_letter_at_a_place_that_was_replayed_is_another_one() {
+    let destinations = open_sandbox();
+    let leadlane = leadlane("anew-letters", &destinations, "500/s");
+    let topics = &leadlane.config.topics;
+    let process = leadlane.start(&["--role", "processor"]);
+    let break_one = |count: usize| {
+        leadlane.write(&topics.events, [("lead-1", Some(b"broken".as_slice()))]);
+        leadlane.read_until(&topics.dead_letters, 60, |letters| letters.len() >= count);
+        let listed = leadlane.ok(&["dead-letters", "list", "--json"]);
+        let first: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+        (
+            first["id"].as_str().unwrap().to_owned(),
+            first["replayed"].as_bool().unwrap(),
+        )
+    };
+    let (id, replayed) = break_one(1);
+    assert!(!replayed);
+    leadlane.ok(&["dead-letters", "replay", &id]);
+    assert_eq!(break_one(2), (id.clone(), true));
+    make_anew(&leadlane, &[&topics.dead_letters]);
+    assert_eq!(
+        break_one(1),
+        (id.clone(), false),
+        "it has the place and was not replayed"
+    );
+    leadlane.ok(&["dead-letters", "replay", &id]);
+    assert_eq!(break_one(2), (id, true));
+    // Without the audit nobody knows what was replayed; everything else goes on.
+    make_anew(&leadlane, &[&topics.audit]);
+    assert!(!break_one(3).1);
+    leadlane.ok(&["rules", "pause", "to-webhook"]);
+    process.stop();
+}
