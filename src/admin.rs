@@ -1,21 +1,32 @@
 //! Health and metrics, which every process serves whatever its roles.
 
-use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::watch;
 
+use crate::listen::{self, Line};
 use crate::metrics::Metrics;
+
+/// How long a stop waits for what is in flight: pages are made at once.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What the process waits for before it is ready, each by a name for people.
 #[derive(Debug, Default)]
 pub struct Readiness {
     waits: Vec<(String, Arc<AtomicBool>)>,
+    /// Why it will not be ready any more.
+    over: OnceLock<String>,
 }
 
 impl Readiness {
@@ -26,9 +37,20 @@ impl Readiness {
         flag
     }
 
-    fn missing(&self) -> Vec<&str> {
+    /// The process stops, for this reason.
+    pub fn over(&self, why: &str) {
+        // The first reason counts.
+        let _earlier = self.over.set(why.to_owned());
+    }
+
+    /// Why the process isn't ready.
+    fn missing(&self) -> Option<String> {
+        if let Some(why) = self.over.get() {
+            return Some(format!("stopping: {why}"));
+        }
         let missing = self.waits.iter().filter(|(_, flag)| !flag.load(Ordering::Relaxed));
-        missing.map(|(what, _)| what.as_str()).collect()
+        let missing: Vec<&str> = missing.map(|(what, _)| what.as_str()).collect();
+        (!missing.is_empty()).then(|| format!("waiting for {}", missing.join(", ")))
     }
 }
 
@@ -39,13 +61,30 @@ pub struct Admin {
     pub readiness: Readiness,
 }
 
-/// Serves until `stop` resolves.
+/// Serves until `stop`, and at most a second longer. A full listener closes the connection that is idle longest:
+/// whoever asks for health now is answered.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     admin: Arc<Admin>,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    axum::serve(listener, router(admin)).with_graceful_shutdown(stop).await
+    connections_max: usize,
+    stop: watch::Receiver<bool>,
+) {
+    let pages = Arc::new(Pages(TowerToHyperService::new(router(admin))));
+    listen::serve(listener, pages, connections_max, stop, GRACE).await;
+}
+
+/// The routes, on a connection.
+struct Pages(TowerToHyperService<Router>);
+
+impl listen::Answer for Pages {
+    type Body = Body;
+
+    async fn answer(&self, request: hyper::Request<Incoming>, line: Arc<Line>) -> Response {
+        line.request_began();
+        let Ok(response) = self.0.call(request).await;
+        line.request_ended();
+        response
+    }
 }
 
 fn router(admin: Arc<Admin>) -> Router {
@@ -57,13 +96,9 @@ fn router(admin: Arc<Admin>) -> Router {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    match admin.readiness.missing().as_slice() {
-        [] => "ready\n".into_response(),
-        missing => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("waiting for {}\n", missing.join(", ")),
-        )
-            .into_response(),
+    match admin.readiness.missing() {
+        None => "ready\n".into_response(),
+        Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")).into_response(),
     }
 }
 
@@ -73,7 +108,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
         header::CONTENT_TYPE,
         header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
     );
-    admin.metrics.ready(admin.readiness.missing().is_empty());
+    admin.metrics.ready(admin.readiness.missing().is_none());
     (headers, admin.metrics.text())
 }
 
@@ -92,7 +127,8 @@ mod tests {
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(serve(listener, admin, std::future::pending()));
+        let (_stop, stopped) = watch::channel(false);
+        tokio::spawn(serve(listener, Arc::clone(&admin), 10, stopped));
         let get = async |path: &str| {
             let response = reqwest::get(format!("{url}{path}")).await.unwrap();
             (response.status().as_u16(), response.text().await.unwrap())
@@ -107,5 +143,9 @@ mod tests {
         assert_eq!(get("/readyz").await, (200, "ready\n".to_owned()));
         assert_eq!(get("/livez").await.0, 200);
         assert!(get("/metrics").await.1.contains("\nleadlane_ready 1\n"));
+        admin.readiness.over("worker 0 panicked");
+        let stopping = (503, "stopping: worker 0 panicked\n".to_owned());
+        assert_eq!(get("/readyz").await, stopping);
+        assert!(get("/metrics").await.1.contains("\nleadlane_ready 0\n"));
     }
 }

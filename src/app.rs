@@ -1,24 +1,27 @@
 //! The composition root: the only place that knows everyone. Wires, starts, stops.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
 use crate::admin::{self, Admin, Readiness};
+/// The wall clock, for everyone above.
+pub use crate::clock::wall_millis as now_millis;
+use crate::clock::{Jumps, steady_micros, wall_micros, wall_millis};
 use crate::config::Config;
 use crate::destination::Destinations;
 use crate::kafka::producer::Producer;
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
+use crate::parts::{Parts, Watch};
 use crate::sealed::Sealed;
 use crate::secrets::Secrets;
 use crate::secrets::keys::Keys;
-use crate::{feed, http_client, inlets, kafka, processor, sender};
+use crate::{feed, http_client, inlets, kafka, listen, processor, sender};
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -33,28 +36,17 @@ pub enum Role {
     Admin,
 }
 
-static START: LazyLock<(Instant, i64)> = LazyLock::new(|| {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the clock that everyone else is handed"
-    )]
-    let now = jiff::Timestamp::now();
-    (Instant::now(), now.as_microsecond())
-});
+/// How long a stop may take beyond `sender.shutdown_timeout`, for what comes after the last answer: outcomes,
+/// offsets, and leaving the groups.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
+/// How often the clocks are compared.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);
 
-/// Epoch microseconds on a clock that never goes back.
-pub fn now_micros() -> i64 {
-    let (began, wall) = *START;
-    wall + i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Epoch milliseconds on the same clock.
-pub fn now_millis() -> i64 {
-    now_micros() / 1000
-}
-
-/// Runs `roles` until `stop` becomes true, then stops in order: no new work, what is in flight is
+/// Runs `roles` until `stop` becomes true or a part fails, then stops in order: no new work, what is in flight is
 /// settled, offsets are committed, groups are left.
+///
+/// # Errors
+/// A listener or a client can't be set up, a part failed, or some didn't end in time.
 pub async fn run(
     config: Arc<Config>,
     roles: &[Role],
@@ -69,6 +61,7 @@ pub async fn run(
     for name in http_client::unused_variables() {
         tracing::warn!("{name} is not used: plain http goes without a proxy; set HTTPS_PROXY for https");
     }
+    let connections_max = connections_max(&config);
     let mut readiness = Readiness::default();
     let has = |role| roles.contains(&role);
     // The processor matches by them; the sender reads in them what is cancelled.
@@ -88,135 +81,178 @@ pub async fn run(
         metrics: Arc::clone(&metrics),
         readiness,
     });
-    let mut served = stop.clone();
-    let serving = tokio::spawn(admin::serve(listener, admin, async move {
-        drop(served.wait_for(|stop| *stop).await);
-    }));
-
-    let (ended, mut failed) = mpsc::unbounded_channel::<anyhow::Error>();
+    // Health is told until everything else has ended.
+    let (close, closed) = watch::channel(false);
+    let mut serving = tokio::spawn(admin::serve(listener, Arc::clone(&admin), connections_max, closed));
+    let (stop_parts, stopping) = watch::channel(false);
+    let (parts, mut watch) = Parts::new(stopping.clone());
+    let within = config.sender.shutdown_timeout + STOP_MARGIN;
     let shared = Shared {
         config,
         limits,
         metrics,
-        stop: stop.clone(),
-        ended,
+        stop: stopping,
+        parts,
+        connections_max,
     };
-    let mut tasks = Vec::new();
     if let Some(ready) = rules_ready {
-        tasks.push(shared.start(ready, events_ready, jobs_ready)?);
+        shared.start(ready, events_ready, jobs_ready)?;
     }
     if let Some(ready) = inlets_ready {
-        tasks.push(shared.start_inlets(ready)?);
+        shared.start_inlets(ready)?;
     }
     if let Some(ready) = topics_ready {
-        tasks.push(shared.start_topic_inlets(ready)?);
+        shared.start_topic_inlets(ready)?;
     }
-    // The loops alone hold on to `ended`, so that it closes when the last of them is over.
+    shared.watch_the_clock();
+    // The parts alone can start more of them, so that the watch ends when the last of them is over.
     drop(shared);
-    tokio::select! {
-        Some(error) = failed.recv() => return Err(error),
-        _ = stop.wait_for(|stop| *stop) => {}
+    let failure = tokio::select! {
+        failure = watch.failed() => failure,
+        _ = &mut serving => Some(anyhow::anyhow!("the admin listener panicked; the log says where")),
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    say_why(failure.as_ref(), &admin.readiness);
+    stop_parts.send_replace(true);
+    let ended = end(&mut watch, within).await;
+    close.send_replace(true);
+    if !serving.is_finished() {
+        drop(serving.await);
     }
-    tracing::info!("stopping: what is in flight is settled first");
-    for task in tasks {
-        drop(task.await);
-    }
-    drop(serving.await);
-    match failed.recv().await {
-        Some(error) => Err(error),
+    failure.map_or(ended, Err)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Says why the process stops: a part failed, or somebody asked for it.
+fn say_why(failure: Option<&anyhow::Error>, readiness: &Readiness) {
+    match failure {
+        Some(failure) => {
+            tracing::error!("stopping: {failure:#}");
+            readiness.over(&failure.to_string());
+        }
         None => {
-            tracing::info!("stopped");
-            Ok(())
+            tracing::info!("stopping: what is in flight is settled first");
+            readiness.over("asked to");
         }
     }
 }
 
-/// What the loops are started with.
+/// Waits until all parts have ended, and gives the first failure on the way.
+async fn end(watch: &mut Watch, within: Duration) -> anyhow::Result<()> {
+    let mut first = None;
+    let ending = async {
+        while let Some(failure) = watch.failed().await {
+            tracing::error!("while stopping: {failure:#}");
+            first.get_or_insert(failure);
+        }
+    };
+    if tokio::time::timeout(within, ending).await.is_err() {
+        let left = watch.running().join(", ");
+        let seconds = within.as_secs();
+        tracing::error!(
+            left,
+            "not all has ended {seconds} s after the stop; the process ends all the same"
+        );
+        first.get_or_insert_with(|| anyhow::anyhow!("{left} didn't end within {seconds} s"));
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// How many connections each listener holds, at the limit of open files that the process may have.
+fn connections_max(config: &Config) -> usize {
+    let files = listen::open_files();
+    let connections = listen::connections_max(files);
+    tracing::debug!(files, connections, "open files, and connections of each listener");
+    let needed = u64::try_from(config.sender.in_flight_max)
+        .unwrap_or(u64::MAX)
+        .saturating_add(FILES_OF_KAFKA);
+    if files / 2 < needed {
+        tracing::warn!(
+            "the limit of open files is {files}, and half of it is for sending, which needs {needed}: raise it \
+             (ulimit -n) to {} or more, or lower sender.in_flight_max",
+            needed.saturating_mul(2)
+        );
+    }
+    connections
+}
+
+/// Connections to brokers, files and the like, about.
+const FILES_OF_KAFKA: u64 = 128;
+
+/// What the parts are started with.
 #[derive(Debug, Clone)]
 struct Shared {
     config: Arc<Config>,
     limits: Limits,
     metrics: Arc<Metrics>,
+    /// Tells the parts to end.
     stop: watch::Receiver<bool>,
-    /// An error sent here ends the process.
-    ended: mpsc::UnboundedSender<anyhow::Error>,
+    parts: Parts,
+    connections_max: usize,
 }
 
 impl Shared {
     /// Follows the rules, and starts the workers and the sender once these are read.
-    fn start(
-        &self,
-        rules_ready: Flag,
-        events_ready: Vec<Flag>,
-        jobs_ready: Option<Flag>,
-    ) -> anyhow::Result<JoinHandle<()>> {
+    fn start(&self, rules_ready: Flag, events_ready: Vec<Flag>, jobs_ready: Option<Flag>) -> anyhow::Result<()> {
         let mut rules = feed::follow(
             Arc::clone(&self.config),
             Arc::clone(&self.metrics),
-            now_millis,
+            wall_millis,
             self.stop.clone(),
         )?;
         let shared = self.clone();
-        Ok(tokio::spawn(async move {
+        self.parts.task("the rules", async move {
             let first = wait_for_rules(&mut rules, shared.stop.clone()).await;
-            let Some(first) = first else { return };
+            let Some(first) = first else { return Ok(()) };
             rules_ready.store(true, Ordering::Relaxed);
             let of_workers = rules.clone();
             // What was ordered while there were rules holds for the sender; the processor stops without them.
             let (in_force, rules_in_force) = watch::channel(first);
-            tokio::spawn(async move {
-                while rules.changed().await.is_ok() {
-                    let rules = rules.borrow_and_update().clone();
-                    rules_ready.store(rules.is_some(), Ordering::Relaxed);
-                    if let Some(rules) = rules {
-                        in_force.send_replace(rules);
-                    }
+            if let Some(ready) = jobs_ready {
+                shared.start_sender(ready, rules_in_force.clone())?;
+            }
+            let memory = kafka::worker::Memory::default();
+            for (number, ready) in events_ready.into_iter().enumerate() {
+                shared.start_worker(number, of_workers.clone(), Arc::clone(&memory), ready)?;
+            }
+            drop(shared);
+            drop(of_workers);
+            // The feed's thread ends when it is told to; one that ends before is seen here.
+            while rules.changed().await.is_ok() {
+                let rules = rules.borrow_and_update().clone();
+                rules_ready.store(rules.is_some(), Ordering::Relaxed);
+                if let Some(rules) = rules {
+                    in_force.send_replace(rules);
                 }
-            });
-            let sending = jobs_ready.map(|ready| shared.start_sender(ready, rules_in_force.clone()));
-            if !events_ready.is_empty() {
-                shared.clone().run_workers(of_workers, events_ready).await;
             }
-            match sending {
-                Some(Ok(sending)) => drop(sending.await),
-                Some(Err(error)) => drop(shared.ended.send(error)),
-                None => {}
-            }
-        }))
+            Ok(())
+        });
+        Ok(())
     }
 
-    /// One thread a worker, until all have ended.
-    async fn run_workers(self, rules: watch::Receiver<Option<RulesInForce>>, events_ready: Vec<Flag>) {
+    /// A worker of the processor. All share the `memory` of what was read.
+    fn start_worker(
+        &self,
+        number: usize,
+        rules: watch::Receiver<Option<RulesInForce>>,
+        memory: kafka::worker::Memory,
+        ready: Flag,
+    ) -> anyhow::Result<()> {
+        let surroundings = processor::Surroundings {
+            config: Arc::clone(&self.config),
+            limits: self.limits,
+            metrics: Arc::clone(&self.metrics),
+            rules,
+            stop: self.stop.clone(),
+            memory,
+            ready,
+            now: wall_millis,
+            runtime: tokio::runtime::Handle::current(),
+        };
         let instance = self.instance();
-        let memory = kafka::worker::Memory::default();
-        let workers = events_ready.into_iter().enumerate().map(|(number, ready)| {
-            let surroundings = processor::Surroundings {
-                config: Arc::clone(&self.config),
-                limits: self.limits,
-                metrics: Arc::clone(&self.metrics),
-                rules: rules.clone(),
-                stop: self.stop.clone(),
-                memory: Arc::clone(&memory),
-                ready,
-                now: now_millis,
-                runtime: tokio::runtime::Handle::current(),
-            };
-            let (instance, ended) = (instance.clone(), self.ended.clone());
-            std::thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || {
-                    if let Err(error) = processor::run(&surroundings, &instance, number) {
-                        drop(ended.send(error));
-                    }
-                })
-        });
-        let threads: Vec<_> = workers.collect();
-        let joined = tokio::task::spawn_blocking(move || {
-            for thread in threads.into_iter().flatten() {
-                drop(thread.join());
-            }
-        });
-        drop(joined.await);
+        let work = move || processor::run(&surroundings, &instance, number);
+        self.parts.thread(&format!("worker-{number}"), work)
     }
 
     /// What names this process in its transactional ids.
@@ -225,28 +261,25 @@ impl Shared {
     }
 
     /// The thread that reads the inlets' topics.
-    fn start_topic_inlets(&self, ready: Flag) -> anyhow::Result<JoinHandle<()>> {
+    fn start_topic_inlets(&self, ready: Flag) -> anyhow::Result<()> {
         let surroundings = inlets::topic::Surroundings {
             config: Arc::clone(&self.config),
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
             stop: self.stop.clone(),
             ready,
-            now: now_millis,
+            now: wall_millis,
             runtime: tokio::runtime::Handle::current(),
         };
-        let (instance, ended) = (self.instance(), self.ended.clone());
-        let thread = std::thread::Builder::new().name("inlets".to_owned()).spawn(move || {
-            if let Err(error) = inlets::topic::run(&surroundings, &instance) {
-                drop(ended.send(error));
-            }
-        })?;
-        Ok(tokio::task::spawn_blocking(move || drop(thread.join())))
+        let instance = self.instance();
+        let work = move || inlets::topic::run(&surroundings, &instance);
+        self.parts.thread("inlet-topics", work)
     }
 
-    fn start_sender(&self, ready: Flag, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<JoinHandle<()>> {
+    fn start_sender(&self, ready: Flag, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<()> {
         let secrets = secrets(&self.config)?;
         let destinations = Arc::new(Destinations::new(&self.config, secrets)?);
+        // Nobody waits for it: what isn't introduced now is with its first message.
         tokio::spawn(introduce(Arc::clone(&destinations), Arc::clone(&rules.borrow())));
         let surroundings = sender::Surroundings {
             destinations,
@@ -256,18 +289,20 @@ impl Shared {
             rules,
             stop: self.stop.clone(),
             ready,
-            now: now_micros,
+            now: steady_micros,
+            wall: wall_micros,
         };
-        let (producer, ended) = (surroundings.producer.clone(), self.ended.clone());
-        Ok(tokio::spawn(async move {
-            if let Err(error) = sender::run(surroundings).await {
-                drop(ended.send(error));
-            }
-            producer.flush(Duration::from_secs(5));
-        }))
+        let producer = surroundings.producer.clone();
+        self.parts.task("the sender", async move {
+            let sent = sender::run(surroundings).await;
+            let flushing = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(5)));
+            drop(flushing.await);
+            sent
+        });
+        Ok(())
     }
 
-    fn start_inlets(&self, ready: Flag) -> anyhow::Result<JoinHandle<()>> {
+    fn start_inlets(&self, ready: Flag) -> anyhow::Result<()> {
         let surroundings = inlets::Surroundings {
             secrets: secrets(&self.config)?,
             config: Arc::clone(&self.config),
@@ -275,14 +310,37 @@ impl Shared {
             metrics: Arc::clone(&self.metrics),
             stop: self.stop.clone(),
             ready,
-            now: now_micros,
+            now: wall_micros,
+            connections_max: self.connections_max,
         };
-        let ended = self.ended.clone();
-        Ok(tokio::spawn(async move {
-            if let Err(error) = inlets::run(surroundings).await {
-                drop(ended.send(error));
+        self.parts.task("the inlets", inlets::run(surroundings));
+        Ok(())
+    }
+
+    /// Says when the wall clock jumps.
+    fn watch_the_clock(&self) {
+        let (metrics, mut stop) = (Arc::clone(&self.metrics), self.stop.clone());
+        self.parts.task("the watch of the clock", async move {
+            let mut jumps = Jumps::since(wall_micros(), steady_micros());
+            let told = async {
+                loop {
+                    tokio::time::sleep(CLOCK_LOOK).await;
+                    if let Some(jumped) = jumps.look(wall_micros(), steady_micros()) {
+                        metrics.clock_jumped();
+                        let seconds = jumped as f64 / 1e6;
+                        tracing::warn!(
+                            seconds,
+                            "the clock has jumped; signatures, expiry and times follow it, and limits and delays don't"
+                        );
+                    }
+                }
+            };
+            tokio::select! {
+                () = told => {}
+                _ = stop.wait_for(|stop| *stop) => {}
             }
-        }))
+            Ok(())
+        });
     }
 }
 

@@ -197,6 +197,7 @@ async fn serve(config: Config, roles: &[Role], stop: watch::Receiver<bool>) -> R
         topics::check_foreign(&config).map_err(CliError::failed)?;
     }
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
+    crate::parts::log_panics(&metrics);
     app::run(Arc::new(config), roles, limits, metrics, stop)
         .await
         .map_err(CliError::from)

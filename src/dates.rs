@@ -1,20 +1,28 @@
 //! Dates, durations and rates as people write them.
 //!
 //! Producers, spreadsheets and marketing tools write dates in many forms; [`parse`] reads each of
-//! the forms that design.md lists, in one pass and without guessing: a text is either one of them
-//! or an error. What no zone says is UTC, and what no time says is midnight. Errors never quote
-//! the text, since it may be a lead's.
+//! the forms that tell themselves apart, in one pass and without guessing: a text is either one of
+//! them or an error. A [`Form`] reads what could be two things, since somebody says which it is. What
+//! no zone says is UTC, and what no time says is midnight. Errors never quote the text, since it may
+//! be a lead's.
+//!
+//! A number is an epoch whose size says its unit: 9 to 11 digits before the point are seconds, 12 to
+//! 14 milliseconds, 15 to 17 microseconds. Everything that counts in another way (a sheet's day, a
+//! day written as `19901332`) falls outside of these or is told apart, and is refused.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::{Date, Weekday};
-use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::Offset;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
-use crate::lead::decimal;
+use crate::amounts::decimal;
+
+mod form;
+
+pub use form::{Form, FormError};
 
 /// Why a text is no date.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,10 +33,19 @@ pub enum DateError {
     NoSuchDate,
     #[error("it says {written:?}, but that day is a {actual:?}")]
     Weekday { written: Weekday, actual: Weekday },
-    #[error("a number that is neither epoch seconds (up to 11 digits) nor epoch milliseconds (13 digits)")]
+    #[error(
+        "a number that is no epoch by its size (9 to 11 digits: seconds, 12 to 14: milliseconds, 15 to 17: \
+         microseconds) and no day such as 19900115; say what it counts with `read_date`"
+    )]
     Number,
+    #[error("a number that can be read as an epoch and as a day with its time; say which it is with `read_date`")]
+    TwoWays,
     #[error("it does not fit the format {0:?}")]
     Format(String),
+    #[error("no serial number of a day, such as 45123.5")]
+    Serial,
+    #[error("no epoch: a number of at most 17 digits before the point")]
+    Epoch,
 }
 
 /// Why a text is no rate.
@@ -53,44 +70,27 @@ pub enum DurationError {
     TooLong,
 }
 
-/// Reads a date in any known form: epoch seconds or milliseconds, ISO 8601 with one or two digits
-/// a part, `2018-03-5 15:16:0`, `March 05, 2018 15:16:0` with or without a weekday, RFC 2822, and
-/// each of them without its time.
+/// Reads a date in any form that tells itself apart: an epoch by its size, ISO 8601 with one or two digits
+/// a part or in its basic form (`19900115`, `20260305T151600Z`), `2018-03-5 15:16:0`, `March 05, 2018
+/// 15:16:0` with or without a weekday, RFC 2822, and each of them without its time.
 pub fn parse(text: &str) -> Result<Timestamp, DateError> {
     let text = text.trim();
     if let Some(number) = decimal(text) {
-        return of_number(number);
+        return basic_day(text).map_or_else(|| epoch(number, text), Ok);
     }
     match (Scanner { rest: text }).instant() {
         // What the scanner leaves aside: `20180305T151600Z`, `…-05:00[America/Chicago]`, `… EST`.
         Err(DateError::Unreadable) => text
             .parse()
             .or_else(|_| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text))
-            .map_err(|_| DateError::Unreadable),
+            .or_else(|_| basic_moment(text).ok_or(DateError::Unreadable)),
         read => read,
     }
 }
 
-/// Reads a date in the strftime `format`, for sources whose form cannot be told from another, such
-/// as `%m/%d/%Y`.
-pub fn parse_with(text: &str, format: &str) -> Result<Timestamp, DateError> {
-    let misfit = |_| DateError::Format(format.to_owned());
-    let parts = BrokenDownTime::parse(format, text.trim()).map_err(misfit)?;
-    if parts.timestamp().is_some() || parts.iana_time_zone().is_some() {
-        return Ok(parts.to_zoned().map_err(misfit)?.timestamp());
-    }
-    let moment = parts
-        .to_date()
-        .and_then(|date| Ok(date.to_datetime(parts.to_time()?)))
-        .map_err(misfit)?;
-    let offset = parts.offset().unwrap_or(Offset::UTC);
-    offset.to_timestamp(moment).map_err(|_| DateError::NoSuchDate)
-}
-
-/// Reads a number, such as a JSON number's text, as epoch seconds; one of 13 digits before its
-/// point as milliseconds. Fractions count, to the nanosecond.
-pub fn parse_number(text: &str) -> Result<Timestamp, DateError> {
-    of_number(decimal(text.trim()).ok_or(DateError::Number)?)
+/// Reads a number as an epoch whose size says its unit, and as nothing else. Fractions count, to the nanosecond.
+pub fn parse_epoch(text: &str) -> Result<Timestamp, DateError> {
+    epoch(decimal(text).ok_or(DateError::Number)?, text)
 }
 
 /// The whole seconds since the epoch, rounded down before it as after it.
@@ -160,6 +160,9 @@ pub fn duration_text(duration: Duration) -> String {
 
 const NANOSECONDS_PER_SECOND: i128 = 1_000_000_000;
 const NANOSECONDS_PER_MILLISECOND: i128 = 1_000_000;
+const NANOSECONDS_PER_MICROSECOND: i128 = 1_000;
+/// From here on an epoch counts milliseconds or less: it has twelve digits.
+const SECONDS_END: u64 = 100_000_000_000;
 
 /// The units of durations in nanoseconds, from large to small. The last two are there so that
 /// every duration has a text.
@@ -198,21 +201,62 @@ const WEEKDAYS: [(&str, Weekday); 7] = [
     ("sunday", Weekday::Sunday),
 ];
 
-fn of_number(number: Decimal) -> Result<Timestamp, DateError> {
-    let whole = number.floor();
-    // Twelve digits are refused: they are a year past 5000 in seconds or one before 2002 in
-    // milliseconds, and guessing wrong would go unseen.
-    let unit = match number.trunc().abs().to_u64() {
-        Some(0..=99_999_999_999) => NANOSECONDS_PER_SECOND,
-        Some(1_000_000_000_000..=9_999_999_999_999) => NANOSECONDS_PER_MILLISECOND,
-        _ => return Err(DateError::Number),
+fn epoch(number: Decimal, text: &str) -> Result<Timestamp, DateError> {
+    if is_compact_moment(text) {
+        return Err(DateError::TwoWays);
+    }
+    sized_epoch(number).ok_or(DateError::Number)
+}
+
+/// An epoch in the unit that its size says.
+fn sized_epoch(number: Decimal) -> Option<Timestamp> {
+    let unit = match number.trunc().abs().to_u64()? {
+        100_000_000..SECONDS_END => NANOSECONDS_PER_SECOND,
+        SECONDS_END..100_000_000_000_000 => NANOSECONDS_PER_MILLISECOND,
+        100_000_000_000_000..100_000_000_000_000_000 => NANOSECONDS_PER_MICROSECOND,
+        _ => return None,
     };
+    of_units(number, unit)
+}
+
+/// The instant so many units after the epoch, rounded down to the nanosecond.
+fn of_units(number: Decimal, unit: i128) -> Option<Timestamp> {
+    let whole = number.floor();
     let part = ((number - whole) * Decimal::from(unit)).floor();
-    let nanoseconds = whole
-        .to_i128()
-        .zip(part.to_i128())
-        .map(|(whole, part)| whole * unit + part);
-    Timestamp::from_nanosecond(nanoseconds.ok_or(DateError::Number)?).map_err(|_| DateError::Number)
+    let nanoseconds = whole.to_i128()?.checked_mul(unit)?.checked_add(part.to_i128()?)?;
+    Timestamp::from_nanosecond(nanoseconds).ok()
+}
+
+/// Eight digits as a day, `19900115`: no epoch has so few.
+fn basic_day(text: &str) -> Option<Timestamp> {
+    let is_basic = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_basic { basic_moment(text) } else { None }
+}
+
+/// What jiff reads of ISO 8601 without a zone, such as `20260305T151600`.
+fn basic_moment(text: &str) -> Option<Timestamp> {
+    let starts_with_year = text.len() >= 8 && text.bytes().take(8).all(|byte| byte.is_ascii_digit());
+    // A zone in brackets would be passed over.
+    let is_basic = starts_with_year && !text.contains('[');
+    let moment: jiff::civil::DateTime = text.parse().ok().filter(|_| is_basic)?;
+    Offset::UTC.to_timestamp(moment).ok()
+}
+
+/// Whether digits that have an epoch's size are as well a day with its time, `20260305151600`: to the minute, the
+/// second or the millisecond, in a year that people write. Read as an epoch they would be a time in 1976 or 2612.
+fn is_compact_moment(text: &str) -> bool {
+    if !matches!(text.len(), 12 | 14 | 17) || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
+    }
+    let part = |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse::<i16>().ok());
+    let in_calendar = || {
+        let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
+        let [month, day] = [month, day].map(|part| i8::try_from(part).ok());
+        Date::new(year, month?, day?).ok()?;
+        Some((1900..2100).contains(&year) && part(8..10)? < 24 && part(10..12)? < 60)
+    };
+    let seconds = text.len() == 12 || part(12..14).is_some_and(|seconds| seconds < 60);
+    seconds && in_calendar() == Some(true)
 }
 
 /// The shortest way to write `rest` with some of `units`, or `None` where they are too coarse.

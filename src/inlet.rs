@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::dates::Form;
 use crate::lead::{self, Lookup};
 use crate::path::Path;
 use crate::rules::SecretName;
 use crate::rules::condition::Condition;
 
 mod canonical;
+mod change_event;
 mod decode;
 mod fields;
 mod outbound;
@@ -89,10 +91,12 @@ struct Mapping {
     split: Option<Path>,
     /// Where the record proper stands; the first that leads somewhere counts. Empty: as it is.
     unwrap: Vec<Unwrap>,
+    /// What the header of Salesforce's change events says of the fields is done to them.
+    change_event: bool,
     /// Empty cells are left out.
     drop_empty: bool,
     /// Columns that hold dates, and their form.
-    dates: Vec<(String, String)>,
+    dates: Vec<(String, Form)>,
     /// All must hold, else the record is left out.
     when: Vec<Condition>,
     /// Where all of one list hold, the record is left out.
@@ -250,7 +254,7 @@ impl Inlet {
     fn event(&self, scope: &Scope<'_>, now: Timestamp) -> Result<Event, String> {
         let fields = &self.mapping.event;
         let event_id = match &fields.event_id {
-            EventId::Text(text) => text.required("event_id", scope)?,
+            EventId::Text(text) => text.id("event_id", scope)?,
             EventId::Hash => self.hash(scope),
         };
         let trigger = fields.trigger.render(scope)?;
@@ -316,20 +320,29 @@ impl Mapping {
             return Err("unwrap: the record is no object".to_owned());
         };
         let mut members = members.clone();
+        if self.change_event {
+            change_event::settle(&mut members).map_err(|why| format!("change_event: {why}"))?;
+        }
         if self.drop_empty {
             members.retain(|_, value| {
                 !matches!(value, Value::Null) && value.as_str().is_none_or(|text| !text.trim().is_empty())
             });
         }
-        for (column, format) in &self.dates {
-            if let Some(value) = members.get_mut(column) {
-                let text = match &*value {
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                let time = preset::date(text.trim(), format).map_err(|why| format!("dates: {column}: {why}"))?;
-                *value = time.to_string().into();
+        for (column, form) in &self.dates {
+            let Some(value) = members.get_mut(column) else { continue };
+            let written = match &*value {
+                Value::String(text) => text.as_str(),
+                Value::Number(number) => number.as_str(),
+                Value::Null => continue,
+                Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+                    return Err(format!("dates: {column}: must be a text or a number"));
+                }
+            };
+            if written.trim().is_empty() {
+                continue;
             }
+            let time = form.read(written).map_err(|why| format!("dates: {column}: {why}"))?;
+            *value = time.to_string().into();
         }
         Ok(Value::Object(members))
     }

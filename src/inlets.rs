@@ -1,10 +1,10 @@
 //! The inlets' loops: what other systems send comes in here, and goes to the topic of lead events.
 //!
 //! - `http`: the listener; which inlet a request is for, and what it is answered.
-//! - `connection`: one connection, its time-outs and its end.
 //! - `auth`: whether a request may come in.
 //! - `body`: what a request carries, read within its limits.
 //! - `intake`: records become events and dead letters, and Kafka has them before anyone hears so.
+//! - `slots`: what one inlet may have in flight.
 //! - `users`: who a Slack user is.
 //! - `topic`: what comes from other systems' topics.
 
@@ -24,9 +24,9 @@ use crate::secrets::Secrets;
 
 mod auth;
 mod body;
-mod connection;
 mod http;
 mod intake;
+mod slots;
 pub mod topic;
 mod users;
 
@@ -47,6 +47,8 @@ pub struct Surroundings {
     pub ready: Arc<AtomicBool>,
     /// Epoch microseconds.
     pub now: fn() -> i64,
+    /// How many connections the listener holds.
+    pub connections_max: usize,
 }
 
 /// Takes in until `stop` becomes true; then what is in flight is finished and answered.

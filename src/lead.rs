@@ -19,6 +19,8 @@ use std::cell::OnceCell;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 
+use crate::amounts::decimal;
+use crate::ids;
 use crate::path::{Path, Step};
 use record::{Record, record};
 
@@ -425,6 +427,15 @@ impl<'e> Value<'e> {
         }
     }
 
+    /// The value as an id, which is a text or a number; the error says why it is none.
+    pub fn to_id(&self) -> Result<Cow<'_, str>, &'static str> {
+        match self {
+            Value::Number(written) => ids::of_number(written),
+            Value::Bool(_) | Value::Json(_) => Err(ids::WRONG_KIND),
+            Value::Text(_) | Value::Money(_) | Value::Time(_) => Ok(self.to_text()),
+        }
+    }
+
     /// The value with its JSON type; decimals become numbers, times become text.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
@@ -452,18 +463,7 @@ fn number(text: &str) -> serde_json::Value {
     serde_json::from_str::<serde_json::Number>(text).map_or_else(|_| text.into(), serde_json::Value::Number)
 }
 
-/// Reads an exact decimal, such as `42.50`, `-3` or `1e3`; `None` for what is no number or does
-/// not fit into 28 digits.
-pub fn decimal(text: &str) -> Option<Decimal> {
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') || digits.contains('_') {
-        return None;
-    }
-    if digits.contains(['e', 'E']) {
-        return Decimal::from_scientific(text).ok();
-    }
-    Decimal::from_str_exact(text).ok()
-}
-
+#[cfg(test)]
+pub(crate) mod any;
 #[cfg(test)]
 mod tests;

@@ -27,10 +27,13 @@
 //!
 //! # The modules, in reading order
 //!
-//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`],
-//!   [`text`] and [`dates`], [`delivery`], [`inlet`], [`sealed`], [`reason`], [`trail`], [`yaml`].
+//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`]
+//!   and [`text`], what values are ([`dates`], [`ids`], [`amounts`]), [`delivery`], [`inlet`], [`sealed`], [`reason`],
+//!   [`trail`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
+//! - What they stand on: [`clock`], which reads the time, [`listen`], which takes in connections, and [`parts`],
+//!   which sees threads and tasks end.
 //! - [`batches`], which reads and commits for the loops that write in transactions.
 //! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`], [`inlets`].
 //! - [`app`], the only place that knows them all; above it [`demo`] and [`cli`].
@@ -62,9 +65,11 @@
 //! for what has one implementation.
 
 pub mod admin;
+pub mod amounts;
 pub mod app;
 pub mod batches;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod dates;
 pub mod delivery;
@@ -72,12 +77,15 @@ pub mod demo;
 pub mod destination;
 pub mod feed;
 pub mod http_client;
+pub mod ids;
 pub mod inlet;
 pub mod inlets;
 pub mod json;
 pub mod kafka;
 pub mod lead;
+pub mod listen;
 pub mod metrics;
+pub mod parts;
 pub mod path;
 pub mod processor;
 pub mod reason;

@@ -56,7 +56,7 @@ pub struct Metrics {
     jobs_reread: IntCounter,
     digests: IntCounter,
     inlets: Inlets,
-    ready: IntGauge,
+    process: Process,
 }
 
 #[derive(Debug)]
@@ -85,6 +85,23 @@ impl Inlets {
                 "What became of what inlets took in: lead events, dead letters, records left out.",
                 &["inlet", "result"],
             )?,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Process {
+    ready: IntGauge,
+    panics: IntCounter,
+    clock_jumps: IntCounter,
+}
+
+impl Process {
+    fn build(make: &Maker) -> prometheus::Result<Self> {
+        Ok(Self {
+            ready: make.gauge("ready", "1 once the process has all that /readyz waits for.")?,
+            panics: make.counter("panics_total", "Panics, each a fault of Leadlane; the log says where.")?,
+            clock_jumps: make.counter("clock_jumps_total", "Jumps of the wall clock by a second or more.")?,
         })
     }
 }
@@ -163,7 +180,7 @@ impl Metrics {
             jobs_reread: make.counter("jobs_reread_total", "Jobs read again from Kafka when their turn came.")?,
             digests: make.counter("digests_total", "Messages that stood for several jobs.")?,
             inlets: Inlets::build(&make)?,
-            ready: make.gauge("ready", "1 once the process has all that /readyz waits for.")?,
+            process: Process::build(&make)?,
             registry: make.0,
         };
         metrics.start_at_zero();
@@ -334,6 +351,14 @@ impl Metrics {
         self.dedup_reach.set(reach.as_secs_f64());
     }
 
+    pub fn panicked(&self) {
+        self.process.panics.inc();
+    }
+
+    pub fn clock_jumped(&self) {
+        self.process.clock_jumps.inc();
+    }
+
     /// The age of this process's oldest unsettled job; zero without one.
     pub fn oldest_job_age(&self, age: Duration) {
         self.oldest_job_age.set(age.as_secs_f64());
@@ -353,7 +378,7 @@ impl Metrics {
     }
 
     pub fn ready(&self, ready: bool) {
-        self.ready.set(i64::from(ready));
+        self.process.ready.set(i64::from(ready));
     }
 
     /// The inlets that this process serves; their names are labels.

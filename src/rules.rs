@@ -201,6 +201,16 @@ pub struct Whole {
     pub rename: Vec<(String, String)>,
     /// The object's names that are left out.
     pub drop: Vec<String>,
+    pub nulls: Nulls,
+}
+
+/// What becomes of an object's members that are null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Nulls {
+    #[default]
+    LeaveOut,
+    /// The profile's property is deleted.
+    Delete,
 }
 
 /// The value of a CleverTap property.

@@ -17,13 +17,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Read, Settings, Settled, Verdict};
+use crate::delivery::OutcomeResult;
+use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Read, Settings, Settled, Verdict};
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::tag;
-use crate::delivery::{Cut, OutcomeResult, Provider};
 use crate::destination::Destinations;
-use crate::kafka::Form;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
 use crate::kafka::place::Places;
 use crate::kafka::producer::Producer;
@@ -32,15 +31,16 @@ use crate::rules::log::Rules;
 use crate::rules::one_spelling;
 use crate::trail::{self, Crumb};
 
+mod back;
 mod partition;
 mod reload;
 mod report;
 mod write;
 
-use partition::{Leaving, Left, Partition, join};
+use back::{Back, Promise};
+use partition::{Leaving, Partition, join};
 use reload::payload;
 use report::Pace;
-use write::DeadLetter;
 
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
 /// How often it is looked whether what was read is still there.
@@ -57,52 +57,14 @@ pub struct Surroundings {
     pub rules: watch::Receiver<Arc<Rules>>,
     pub stop: watch::Receiver<bool>,
     pub ready: Arc<std::sync::atomic::AtomicBool>,
-    /// Epoch microseconds on a clock that never goes back.
+    /// Microseconds of a clock that never jumps, for spacing.
     pub now: fn() -> Micros,
+    /// Epoch microseconds of the wall clock, for what others read or write.
+    pub wall: fn() -> Micros,
 }
 
 /// Which of our ownerships of a partition something belongs to.
 type Generation = u64;
-
-/// What comes back to the loop.
-enum Back {
-    Answered {
-        attempt: u64,
-        provider: Provider,
-        answers: Vec<Answer>,
-        took: Duration,
-    },
-    /// Jobs were read again; `None` for what Kafka has no more.
-    Loaded {
-        load: u64,
-        jobs: Vec<(JobAt, Option<Payload>)>,
-    },
-    /// An outcome to write: Kafka has taken its dead letter, or it is tried again.
-    Outcome(Arc<Settled>, Cut, Generation),
-    /// Its topic doesn't take the outcome.
-    OutcomeRefused(Arc<Settled>, Cut, Generation),
-    /// A dead letter to write again.
-    DeadLetter(Arc<DeadLetter>, Form),
-    /// Its topic doesn't take the dead letter.
-    DeadLetterRefused(Arc<DeadLetter>, Form),
-    /// Kafka has (or hasn't) taken an outcome.
-    Acked {
-        at: JobAt,
-        generation: u64,
-        is_final: bool,
-        attempt: Option<u64>,
-        outcome_offset: Result<Option<i64>, (Arc<Settled>, Cut)>,
-    },
-    /// Kafka has not taken a dead letter.
-    DeadLetterFailed(Arc<DeadLetter>, Form),
-    Recalled {
-        partition: i32,
-        generation: u64,
-        recalled: Result<Box<Left>, String>,
-    },
-    /// Partitions were looked at; of those named the records that were read are gone.
-    Looked { places: Places, gone: Vec<(i32, u64)> },
-}
 
 struct Loop {
     at: Surroundings,
@@ -163,11 +125,11 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         silence_max: crate::kafka::session_timeout(&at.config.kafka) / 2,
         at,
     };
-    sender.rules(rules.borrow_and_update().clone());
+    sender.rules(rules.borrow_and_update().clone())?;
     let mut commit = tokio::time::interval(COMMIT_EVERY);
     commit.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        sender.start();
+        sender.start()?;
         sender.let_go();
         let wake = sender.dispatch.wake_at() - (sender.at.now)();
         let wake = Duration::from_micros(u64::try_from(wake).unwrap_or_default());
@@ -184,10 +146,11 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
             mut event = events.recv() => for taken in 1.. {
                 match event {
                     // The group is left: everything is handed over.
-                    Some(Event::Left) | None => match sender.left()? {
+                    Some(Event::Left) => match sender.left()? {
                         Some(again) => events = again,
                         None => return Ok(()),
                     },
+                    None => anyhow::bail!("the thread that reads jobs has ended"),
                     Some(of_group) => sender.event(of_group)?,
                 }
                 if taken == EVENTS_AT_ONCE {
@@ -196,7 +159,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
                 let Ok(next) = events.try_recv() else { break };
                 event = Some(next);
             },
-            Ok(()) = rules.changed() => sender.rules(rules.borrow_and_update().clone()),
+            Ok(()) = rules.changed() => sender.rules(rules.borrow_and_update().clone())?,
             () = tokio::time::sleep(wake.max(Duration::from_millis(1))) => {}
             _ = stop.changed(), if !sender.stopping => {
                 sender.stopping = true;
@@ -248,10 +211,11 @@ pub fn settings(config: &Config) -> Settings {
 
 impl Loop {
     /// Starts every request that may start now, and has read again what is wanted.
-    fn start(&mut self) {
+    fn start(&mut self) -> anyhow::Result<()> {
+        self.dispatch.wall_clock((self.at.wall)() - (self.at.now)());
         // Who hasn't polled for half a session may own nothing any more.
         if self.stopping || self.jobs.silent_for() > self.silence_max || self.kafka_is_silent() {
-            return;
+            return Ok(());
         }
         let mut settled = Vec::new();
         while self.dispatch.in_flight() + self.unacknowledged.len() < self.at.config.sender.in_flight_max
@@ -260,42 +224,48 @@ impl Loop {
             self.spawn(attempt);
         }
         self.settle_all(settled);
-        self.load();
+        self.load()
     }
 
-    fn load(&mut self) {
+    fn load(&mut self) -> anyhow::Result<()> {
         for load in self.dispatch.loads() {
             self.at.metrics.jobs_reread(load.jobs.len());
-            // The thread ends only with us.
-            drop(self.loads.send(load));
+            let ended = |_| anyhow::anyhow!("the thread that reads jobs again has ended");
+            self.loads.send(load).map_err(ended)?;
         }
+        Ok(())
     }
 
-    fn rules(&mut self, rules: Arc<Rules>) {
+    fn rules(&mut self, rules: Arc<Rules>) -> anyhow::Result<()> {
         let mut settled = Vec::new();
         self.dispatch.rules(rules, (self.at.now)(), &mut settled);
         self.settle_all(settled);
-        self.load();
+        self.load()
     }
 
     fn spawn(&self, attempt: Attempt) {
         let Some(job) = attempt.jobs.first() else { return };
         let provider = job.action.provider();
-        let (destinations, back) = (Arc::clone(&self.at.destinations), self.back.clone());
-        let (began, silence_max) = (Instant::now(), self.silence_max);
+        let destinations = Arc::clone(&self.at.destinations);
+        let (began, now, silence_max) = ((self.at.now)(), self.at.now, self.silence_max);
+        let took = move || Duration::from_micros(u64::try_from(now() - began).unwrap_or_default());
+        let id = attempt.id;
+        let answered = move |answers| Back::Answered {
+            attempt: id,
+            provider,
+            answers,
+            took: took(),
+        };
+        // Whether it was taken isn't known of a request whose task has died.
+        let promise = Promise::new(&self.back, answered(vec![Answer::broken()]));
         tokio::spawn(async move {
-            // The process stood still in between (a SIGSTOP): the job may be another's by now.
-            let answers = if began.elapsed() > silence_max {
+            // The process stood still in between (a SIGSTOP, a sleeping machine): the job may be another's by now.
+            let answers = if took() > silence_max {
                 vec![Answer::unsent("not sent: the process had stood still")]
             } else {
                 destinations.attempt(&attempt).await
             };
-            drop(back.send(Back::Answered {
-                attempt: attempt.id,
-                provider,
-                answers,
-                took: began.elapsed(),
-            }));
+            promise.keep(answered(answers));
         });
     }
 

@@ -94,6 +94,19 @@ pub enum Stop {
     Fail { detail: String },
 }
 
+impl Stop {
+    /// The same, with the field of the action in which it happened.
+    #[must_use]
+    pub fn at(self, field: &str) -> Self {
+        match self {
+            Stop::Skip { path } => Stop::Skip { path },
+            Stop::Fail { detail } => Stop::Fail {
+                detail: format!("{field}: {detail}"),
+            },
+        }
+    }
+}
+
 impl Template {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let parts = parser::parse(text)?;
@@ -141,6 +154,14 @@ impl Template {
     /// Whether the template is one placeholder with nothing around it, not even a blank.
     pub fn is_one_placeholder(&self) -> bool {
         self.alone().is_some()
+    }
+
+    /// Whether the template is a number alone, written for people to read.
+    pub fn is_written_number(&self) -> bool {
+        let filters = self.alone().map_or(&[][..], |placeholder| &placeholder.filters);
+        filters
+            .iter()
+            .any(|filter| matches!(filter, Filter::Number(_) | Filter::Money(_)))
     }
 
     /// Whether a value would say whom the template mentions, as in `<!{{$.whom}}>`, which Slack text shows as text.
@@ -228,6 +249,24 @@ impl Template {
         time.map_err(|reason| Stop::Fail {
             detail: format!("the date of `{}`: {reason}", self.text),
         })
+    }
+
+    /// The template as an id or a name. A list or an object in it fails, as does a boolean that is all of it: their text
+    /// would pass for an id. It may come out blank, as [`Self::render`] may.
+    pub fn render_id(&self, event: &dyn Lookup, on_missing: OnMissing) -> Result<String, Stop> {
+        let mut written = Bounded::new(VALUE_MAX);
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => written.push(text),
+                Part::Placeholder(placeholder) => {
+                    placeholder.write_id(event, on_missing, self.is_one_placeholder(), &mut written)?;
+                }
+            }
+        }
+        if written.is_cut() {
+            return Err(self.too_long(VALUE_MAX));
+        }
+        Ok(written.into_text())
     }
 
     fn too_long(&self, max: usize) -> Stop {
@@ -353,6 +392,39 @@ impl Placeholder {
         }
     }
 
+    /// Writes the value after all filters as (a part of) an id.
+    fn write_id(&self, event: &dyn Lookup, on_missing: OnMissing, alone: bool, into: &mut Bounded) -> Result<(), Stop> {
+        let refuse = |why: &str| Stop::Fail {
+            detail: format!("{} {why}", self.subject()),
+        };
+        // Looked at before the filters, most of which make a text of everything.
+        if let Head::Path(path) = &self.head
+            && let Some(found) = event.lookup(path)
+            && !self.makes_an_id(&found)
+            && let Err(why) = id_text(&found, alone)
+        {
+            return Err(refuse(why));
+        }
+        if let Some(found) = self.value(event, false, on_missing, room(into))? {
+            into.push(&id_text(&found.value, alone).map_err(refuse)?);
+            if found.is_cut {
+                into.end();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the rule asks for an id to be made of what is none: by `json`, by `join` of what a list holds, or by
+    /// `default` in place of what is empty.
+    fn makes_an_id(&self, found: &Value<'_>) -> bool {
+        self.filters.iter().any(|filter| match filter {
+            Filter::Json => true,
+            Filter::Join(_) => filters::is_flat_list(found),
+            Filter::Default(_) => is_empty(found),
+            _ => false,
+        })
+    }
+
     fn is_raw(&self) -> bool {
         matches!(self.filters.last(), Some(Filter::Raw))
     }
@@ -363,6 +435,15 @@ impl Placeholder {
             Head::Path(path) => path.as_str(),
             Head::Text(_) => "the quoted text",
         }
+    }
+}
+
+/// A value's text as (a part of) an id.
+fn id_text<'v>(value: &'v Value<'_>, alone: bool) -> Result<Cow<'v, str>, &'static str> {
+    match value {
+        // `7:true` is as good an id as any.
+        Value::Bool(_) if !alone => Ok(value.to_text()),
+        value => value.to_id(),
     }
 }
 

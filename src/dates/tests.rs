@@ -16,11 +16,21 @@ fn every_form_that_people_write() {
         ("1521611063.5", "2018-03-21T05:44:23.5Z"),
         ("1521611063123.25", "2018-03-21T05:44:23.12325Z"),
         ("1.521611063e9", "2018-03-21T05:44:23Z"),
-        ("0", "1970-01-01T00:00:00Z"),
-        ("-1", "1969-12-31T23:59:59Z"),
-        ("-0.25", "1969-12-31T23:59:59.75Z"),
+        ("1521611063123456", "2018-03-21T05:44:23.123456Z"),
+        ("1521611063123456.789", "2018-03-21T05:44:23.123456789Z"),
         ("-1521611063000", "1921-10-13T18:15:37Z"),
+        // The edges of each unit
+        ("100000000", "1973-03-03T09:46:40Z"),
         ("99999999999", "5138-11-16T09:46:39Z"),
+        ("100000000000", "1973-03-03T09:46:40Z"),
+        ("99999999999999", "5138-11-16T09:46:39.999Z"),
+        ("100000000000000", "1973-03-03T09:46:40Z"),
+        ("99999999999999999", "5138-11-16T09:46:39.999999Z"),
+        // ISO's basic form
+        ("19900115", "1990-01-15T00:00:00Z"),
+        ("20260305T151600", "2026-03-05T15:16:00Z"),
+        ("20260305T151600Z", "2026-03-05T15:16:00Z"),
+        ("20260305T151600.5+0100", "2026-03-05T14:16:00.5Z"),
         // ISO 8601 and its relatives
         ("2018-03-05T15:16:00Z", "2018-03-05T15:16:00Z"),
         ("2018-03-05T15:16:0Z", "2018-03-05T15:16:00Z"),
@@ -104,14 +114,29 @@ fn what_is_no_date_says_why() {
         assert_eq!(parse(text), Err(DateError::NoSuchDate), "{text}");
     }
     for text in [
-        "123456789012",
-        "20180305151600",
+        "0",
+        "1",
+        "-1",
+        "45123.5",
+        "19901332",
+        "-19900115",
+        "19900115.5",
+        "99999999",
+        "00000012345",
+        "100000000000000000",
         "1e20",
-        "1521611063000000",
-        "100000000000",
     ] {
-        assert_eq!(parse(text), Err(DateError::Number), "{text}");
+        let said = parse(text).unwrap_err();
+        assert_eq!(said, DateError::Number, "{text}");
+        assert!(said.to_string().contains("read_date"), "{said}");
     }
+    // As epochs they would be 1976 and 2612.
+    for text in ["202603051516", "20180305151600", "20180305151600123", "190001010000"] {
+        let said = parse(text).unwrap_err();
+        assert_eq!(said, DateError::TwoWays, "{text}");
+        assert!(said.to_string().contains("read_date"), "{said}");
+    }
+    assert_eq!(parse("20260305T151600[America/Chicago]"), Err(DateError::Unreadable));
 }
 
 #[test]
@@ -124,47 +149,86 @@ fn a_wrong_weekday_is_named_with_the_right_one() {
 
 #[test]
 fn errors_quote_nothing_of_the_text() {
-    for text in ["hunter2@example.com", "4111111111111111", "2018-02-31 hunter2"] {
+    for text in [
+        "hunter2@example.com",
+        "411111111111111111",
+        "41111",
+        "2018-02-31 hunter2",
+    ] {
         let said = parse(text).unwrap_err().to_string();
         assert!(!said.contains("hunter2") && !said.contains("4111"), "{said}");
     }
 }
 
 #[test]
-fn numbers_are_read_alone() {
-    assert_eq!(parse_number("1521611063").unwrap().to_string(), "2018-03-21T05:44:23Z");
-    assert_eq!(parse_number("2018-03-05"), Err(DateError::Number));
+fn an_epoch_alone_is_nothing_else() {
+    assert_eq!(parse_epoch("1521611063").unwrap().to_string(), "2018-03-21T05:44:23Z");
+    for text in ["2018-03-05", "19900115", "0", "1,521,611,063", ""] {
+        assert_eq!(parse_epoch(text), Err(DateError::Number), "{text}");
+    }
 }
 
 #[test]
-fn explicit_formats() {
-    for (text, format, expected) in [
+fn forms_that_somebody_names() {
+    for (text, form, expected) in [
         ("3/5/2018 15:16:00", "%m/%d/%Y %H:%M:%S", "2018-03-05T15:16:00Z"),
         ("3/5/2018", "%m/%d/%Y", "2018-03-05T00:00:00Z"),
+        ("3/5/18", "%m/%d/%y", "2018-03-05T00:00:00Z"),
         ("05.03.2018 15:16 +0100", "%d.%m.%Y %H:%M %z", "2018-03-05T14:16:00Z"),
         ("05.03.2018 +0100", "%d.%m.%Y %z", "2018-03-04T23:00:00Z"),
+        ("3/5/2018 3:16 PM", "%m/%d/%Y %I:%M %p", "2018-03-05T15:16:00Z"),
+        ("20180305151600", "%Y%m%d%H%M%S", "2018-03-05T15:16:00Z"),
         ("1521611063", "%s", "2018-03-21T05:44:23Z"),
         (
             "2018-03-05 15:16 America/Chicago",
             "%Y-%m-%d %H:%M %Q",
             "2018-03-05T21:16:00Z",
         ),
+        ("45123.5", "serial", "2023-07-16T12:00:00Z"),
+        (" 1 ", "serial", "1899-12-31T00:00:00Z"),
+        ("45911.32361", "serial", "2025-09-11T07:45:59.904Z"),
+        ("0", "epoch", "1970-01-01T00:00:00Z"),
+        ("-0.25", "epoch", "1969-12-31T23:59:59.75Z"),
+        ("86400", "epoch", "1970-01-02T00:00:00Z"),
+        ("19900115", "epoch", "1970-08-19T07:48:35Z"),
+        ("1521611063", "epoch", "2018-03-21T05:44:23Z"),
+        ("202603051516", "epoch", "1976-06-02T22:37:31.516Z"),
     ] {
-        assert_eq!(parse_with(text, format).unwrap().to_string(), expected, "{text}");
+        let read = Form::parse(form).unwrap().read(text);
+        assert_eq!(read.unwrap().to_string(), expected, "{text}");
     }
-    for (text, format) in [("5.3.2018", "%m/%d/%Y"), ("2/30/2018", "%m/%d/%Y"), ("15:16", "%H:%M")] {
-        assert_eq!(
-            parse_with(text, format),
-            Err(DateError::Format(format.into())),
-            "{text}"
-        );
+    let misfit = |form: &str| DateError::Format(form.to_owned());
+    for (text, form, why) in [
+        ("5.3.2018", "%m/%d/%Y", misfit("%m/%d/%Y")),
+        ("2/30/2018", "%m/%d/%Y", misfit("%m/%d/%Y")),
+        ("3/5/18", "%m/%d/%Y", misfit("%m/%d/%Y")),
+        ("3/5/2018 and more", "%m/%d/%Y", misfit("%m/%d/%Y")),
+        ("SECRET", "serial", DateError::Serial),
+        ("1e20", "serial", DateError::Serial),
+        ("19901332", "serial", DateError::Serial),
+        ("2018-03-05", "epoch", DateError::Epoch),
+        ("1e20", "epoch", DateError::Epoch),
+    ] {
+        assert_eq!(Form::parse(form).unwrap().read(text), Err(why), "{text}");
+    }
+    for form in [
+        "",
+        "serials",
+        "%H:%M",
+        "%m/%d",
+        "%Y",
+        "3/5/2018",
+        "%I:%M %m/%d/%Y",
+        "%Q!%",
+    ] {
+        assert!(Form::parse(form).is_err(), "{form}");
     }
 }
 
 #[test]
 fn seconds_are_rounded_down_on_both_sides_of_the_epoch() {
     for (text, seconds) in [("1.9", 1), ("0", 0), ("-0.1", -1), ("-1", -1), ("-1.1", -2)] {
-        assert_eq!(epoch_seconds(parse(text).unwrap()), seconds, "{text}");
+        assert_eq!(epoch_seconds(Form::Epoch.read(text).unwrap()), seconds, "{text}");
     }
 }
 
@@ -233,6 +297,34 @@ proptest! {
         }
         if let Ok(read) = duration(&text) {
             prop_assert_eq!(duration(&duration_text(read)), Ok(read));
+        }
+    }
+
+    #[test]
+    fn a_number_is_read_by_its_size_or_refused(number: u64, point in 0..4_usize, negative: bool) {
+        let number = number % 10_u64.pow(u32::try_from(number % 19).unwrap() + 1);
+        let sign = if negative { "-" } else { "" };
+        let text = format!("{sign}{number}{}", &[ "", ".5", ".000", ".25"][point]);
+        let seconds = match number.to_string().len() {
+            9..=11 => Some(number),
+            12..=14 => Some(number / 1_000),
+            15..=17 => Some(number / 1_000_000),
+            _ => None,
+        };
+        match (parse(&text), seconds) {
+            (Ok(read), Some(seconds)) => prop_assert!(read.as_second().unsigned_abs().abs_diff(seconds) <= 1),
+            (Ok(_), None) => prop_assert_eq!(text.len(), 8, "only a day has so few digits"),
+            (Err(error), seconds) => prop_assert_eq!(seconds.is_some(), error == DateError::TwoWays),
+        }
+    }
+
+    #[test]
+    fn no_number_makes_a_form_panic(number in "-?[0-9]{1,28}(\\.[0-9]{1,5})?", text in "\\PC{0,20}") {
+        for form in ["serial", "epoch", "%Y%m%d", "%s", "%m/%d/%y %H:%M"] {
+            let form = Form::parse(form).unwrap();
+            for text in [&number, &text] {
+                prop_assert_eq!(form.read(text), form.read(&format!(" {text} ")));
+            }
         }
     }
 

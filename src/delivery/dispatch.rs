@@ -2,7 +2,9 @@
 //!
 //! The sender's loop hands in jobs and answers; out come requests to start, jobs to load again and
 //! outcomes to write. Nothing here does I/O or reads a clock: `now` comes with each call, in
-//! microseconds since the epoch on a clock that never goes back.
+//! microseconds of a steady clock, which never jumps. Limits, delays and freezes are of that clock. What
+//! other programs read or write (when a job expires or was written, what outcomes say) is of the
+//! wall clock, and is converted where it comes in or goes out, by [`Dispatch::wall_clock`].
 //!
 //! Invariants: requests of one scope start no closer than its spacing; nothing of a frozen scope
 //! starts; jobs of one lane key start in the order they were written; a job ends with one final
@@ -113,6 +115,14 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What is said of a request whose answer was lost on our side.
+    pub fn broken() -> Self {
+        Self {
+            verdict: Verdict::Ambiguous,
+            ..Self::unsent("no answer: the task that sent it has died, and the log says where")
+        }
+    }
+
     /// What is said of a request that was not made after all.
     pub fn unsent(words: &str) -> Self {
         Self {
@@ -207,6 +217,8 @@ pub struct Dispatch {
     in_flight: usize,
     next_id: u64,
     next_sweep: Micros,
+    /// How far the wall clock is ahead of the steady one.
+    ahead: Micros,
 }
 
 #[derive(Debug)]
@@ -324,7 +336,18 @@ impl Dispatch {
             in_flight: 0,
             next_id: 0,
             next_sweep: 0,
+            ahead: 0,
         }
+    }
+
+    /// From now on the wall clock is so far ahead of the steady one: it may have been put right.
+    pub fn wall_clock(&mut self, ahead: Micros) {
+        self.ahead = ahead;
+    }
+
+    /// What the wall clock shows at a moment of the steady one.
+    fn wall(&self, steady: Micros) -> Micros {
+        steady.saturating_add(self.ahead)
     }
 
     /// Takes in a job that [`Self::read`] said is to be accepted. `replayed` by a person.
@@ -395,7 +418,7 @@ impl Dispatch {
     }
 
     fn outcome(&self, at: JobAt, job: &DeliveryJob, result: OutcomeResult, now: Micros) -> Outcome {
-        let mut outcome = job.outcome(result, now / 1000);
+        let mut outcome = job.outcome(result, self.wall(now) / 1000);
         outcome.attempt = self.tried.get(&at).map_or(0, |tried| tried.attempts);
         outcome.job_partition = Some(at.partition);
         outcome.job_offset = Some(at.offset);

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, job_id};
-use crate::dates;
 use crate::lead::LeadEvent;
 use crate::reason::Reason;
 use crate::rules::clevertap::is_charged;
 use crate::rules::{self, Account, Action, ActionKind, OverLong, Properties, Rule, Status, To, User, Versioned};
-use crate::template::{OnMissing, Stop, Target, Template};
+use crate::template::{OnMissing, Stop, Template};
+use crate::{dates, ids};
 
+mod kinds;
 mod properties;
 
 use properties::Form;
@@ -20,6 +20,10 @@ use properties::Form;
 /// Characters of a Slack text. What is longer Slack splits into several messages, or cuts without a word. We send neither
 /// `parse` nor `link_names`, with which Slack would read mentions out of plain text.
 pub const SLACK_TEXT_MAX: usize = 4000;
+
+/// The start of the years 2000 and 2100 in epoch seconds.
+const TS_MIN: i64 = 946_684_800;
+const TS_MAX: i64 = 4_102_444_800;
 
 /// Where an event was read.
 #[derive(Debug, Clone, Copy)]
@@ -242,7 +246,7 @@ fn record(
     on_missing: OnMissing,
 ) -> Result<(Option<String>, String), Stop> {
     let needed = |name: &str, template: &Template| {
-        let text = template.render(event, Target::Plain, on_missing)?;
+        let text = template.render_id(event, on_missing).map_err(|stop| stop.at(name))?;
         match text.trim() {
             "" => Err(Stop::Fail {
                 detail: format!("{name}: {} is missing", template.as_str()),
@@ -250,19 +254,21 @@ fn record(
             text => Ok(text.to_owned()),
         }
     };
-    let (key, template) = match user {
-        User::Identity(template) => ("identity", template),
-        User::ObjectId(template) => ("objectId", template),
+    let (key, name, template) = match user {
+        User::Identity(template) => ("identity", "identity", template),
+        User::ObjectId(template) => ("objectId", "object_id", template),
     };
-    let identity = needed(if key == "identity" { "identity" } else { "object_id" }, template)?;
-    let created: Timestamp = match created_at {
-        Some(template) => template.render_time(event)?,
-        None => event.occurred_at,
-    };
+    let identity = needed(name, template)?;
+    if let Some(why) = ids::wrong_identity(&identity) {
+        return Err(Stop::Fail {
+            detail: format!("{name}: {} {why}", template.as_str()),
+        });
+    }
+    let ts = timestamp(event, created_at)?;
     let mut record = Map::new();
     record.insert("type".into(), kind.into());
     record.insert(key.into(), identity.as_str().into());
-    record.insert("ts".into(), dates::epoch_seconds(created).into());
+    record.insert("ts".into(), ts.into());
     if let Some(event_name) = event_name {
         record.insert("evtName".into(), needed("event_name", event_name)?.into());
     }
@@ -277,6 +283,25 @@ fn record(
         properties::render(event, properties, form, on_missing)?,
     );
     Ok((Some(identity), Value::Object(record).to_string()))
+}
+
+/// When it happened, in epoch seconds. CleverTap takes years of which nobody sends an event: they come from numbers
+/// that count something else, and what is kept under a wrong time stays.
+fn timestamp(event: &LeadEvent<'_>, created_at: Option<&Template>) -> Result<i64, Stop> {
+    let (place, created) = match created_at {
+        Some(template) => (
+            format!("created_at: {}", template.as_str()),
+            template.render_time(event)?,
+        ),
+        None => ("occurred_at".to_owned(), event.occurred_at),
+    };
+    let ts = dates::epoch_seconds(created);
+    if (TS_MIN..=TS_MAX).contains(&ts) {
+        return Ok(ts);
+    }
+    Err(Stop::Fail {
+        detail: format!("{place} is not between the years 2000 and 2100; look at the unit and the form of the date"),
+    })
 }
 
 #[cfg(test)]

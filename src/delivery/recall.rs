@@ -1,4 +1,5 @@
-//! What the outcomes of a partition say to its new owner.
+//! What the outcomes of a partition say to its new owner. Their times are the wall clock's, until
+//! [`Recalled::in_steady_time`] makes them the owner's.
 
 use std::collections::{HashMap, HashSet};
 
@@ -67,6 +68,9 @@ pub fn tag(job_id: &str) -> u32 {
     crc32fast::hash(job_id.as_bytes())
 }
 
+/// An outcome that ended so much later than it is now was written by a clock that has been put back since.
+const TO_COME: Micros = 60_000_000;
+
 /// A lane's id begins with its credential's.
 pub fn credential_of(lane: &str) -> &str {
     lane.split('/').next().unwrap_or(lane)
@@ -74,7 +78,17 @@ pub fn credential_of(lane: &str) -> &str {
 
 impl Recalled {
     /// Takes in the next outcome. `now` is when the reading began.
-    pub fn take(&mut self, outcome: Outcome, now: Micros) {
+    pub fn take(&mut self, mut outcome: Outcome, now: Micros) {
+        let to_come = outcome.ended_at.saturating_mul(1000).saturating_sub(now);
+        if to_come > TO_COME {
+            // What it asks to wait for lasts as long as it did then, and no longer.
+            let times = [
+                Some(&mut outcome.ended_at),
+                outcome.started_at.as_mut(),
+                outcome.next_at.as_mut(),
+            ];
+            times.into_iter().flatten().for_each(|time| *time -= to_come / 1000);
+        }
         // The processor's own outcomes have no job.
         let Some(offset) = outcome.job_offset else { return };
         let ended = outcome.ended_at * 1000;
@@ -121,6 +135,25 @@ impl Recalled {
             self.settled.remove(&offset);
         }
         same
+    }
+
+    /// The same in times of the steady clock, which the wall clock is `ahead` of.
+    #[must_use]
+    pub fn in_steady_time(mut self, ahead: Micros) -> Self {
+        let steady = |time: &mut Micros| *time = time.saturating_sub(ahead);
+        steady(&mut self.known_since);
+        self.tried.values_mut().for_each(|tried| {
+            steady(&mut tried.failing_since);
+            steady(&mut tried.not_before);
+        });
+        self.sent.iter_mut().for_each(|(_, at)| steady(at));
+        self.frozen.values_mut().for_each(|frozen| {
+            steady(&mut frozen.until);
+            frozen.probe_at.iter_mut().for_each(steady);
+        });
+        self.threads.iter_mut().for_each(|thread| steady(&mut thread.began));
+        self.started.values_mut().flatten().for_each(steady);
+        self
     }
 
     fn thread(&mut self, outcome: &Outcome) {

@@ -79,18 +79,30 @@ impl First {
         Ok(None)
     }
 
-    pub(super) fn required(&self, field: &str, scope: &Scope<'_>) -> Result<String, String> {
-        self.render(field, scope)?.ok_or_else(|| {
+    /// The first that gives an id: what is missing, blank or of the wrong kind is passed over. Where none does,
+    /// the first wrong one is told.
+    pub(super) fn id(&self, field: &str, scope: &Scope<'_>) -> Result<String, String> {
+        let mut wrong = None;
+        for template in &self.0 {
+            match template.render_id(scope, OnMissing::Skip) {
+                Ok(text) if text.trim().is_empty() => {}
+                Ok(text) => return Ok(text),
+                Err(Stop::Skip { .. }) => {}
+                Err(Stop::Fail { detail }) => wrong = wrong.or(Some(detail)),
+            }
+        }
+        let why = wrong.unwrap_or_else(|| {
             let asked = self.0.iter().map(Template::as_str).collect::<Vec<_>>();
-            format!("event.{field}: {} is missing", asked.join(" or "))
-        })
+            format!("{} is missing", asked.join(" or "))
+        });
+        Err(format!("event.{field}: {why}"))
     }
 }
 
 impl Trigger {
     pub(super) fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
         match self {
-            Trigger::Text(text) => text.required("trigger", scope),
+            Trigger::Text(text) => text.id("trigger", scope),
             Trigger::Map(path, map) => {
                 let value = scope.lookup(path).map(|value| value.to_text().into_owned());
                 let found = map.iter().find(|(from, _)| Some(from) == value.as_ref());
@@ -104,21 +116,23 @@ impl Trigger {
 impl LeadId {
     pub(super) fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
         let columns = match self {
-            LeadId::Text(text) => return text.required("lead_id", scope),
+            LeadId::Text(text) => return text.id("lead_id", scope),
             LeadId::Column(columns) => columns,
         };
-        let members = scope.record.as_object().into_iter().flatten();
-        let filled: Vec<(&String, String)> = members
-            .filter_map(|(name, value)| Some((name, lead::Value::of_json(value)?.to_text().trim().to_owned())))
-            .filter(|(_, text)| !text.is_empty())
-            .collect();
-        let found = columns.iter().find_map(|column| {
-            let mut named = filled
-                .iter()
-                .filter(|(name, _)| name.trim().eq_ignore_ascii_case(column));
-            named.next().map(|(_, text)| text.clone())
-        });
-        found.ok_or_else(|| format!("event.lead_id: no column {} is filled", columns.join(", ")))
+        let mut wrong = None;
+        for column in columns {
+            let members = scope.record.as_object().into_iter().flatten();
+            let named = members.filter(|(name, _)| name.trim().eq_ignore_ascii_case(column));
+            for value in named.filter_map(|(_, value)| lead::Value::of_json(value)) {
+                match value.to_id() {
+                    Ok(id) if id.trim().is_empty() => {}
+                    Ok(id) => return Ok(id.trim().to_owned()),
+                    Err(why) => wrong = wrong.or(Some(format!("the column {column} {why}"))),
+                }
+            }
+        }
+        let why = wrong.unwrap_or_else(|| format!("no column {} is filled", columns.join(", ")));
+        Err(format!("event.lead_id: {why}"))
     }
 }
 
@@ -133,9 +147,11 @@ impl Time {
             Some(sent_at) => sent_at.render("occurred_at", scope)?,
             None => None,
         };
-        let sent_at = sent_at.and_then(|text| crate::dates::parse(&text).ok());
-        let corrected = sent_at.and_then(|sent_at| now.checked_sub(sent_at.until(time).ok()?.negate()).ok());
-        Ok(corrected.unwrap_or(time))
+        let Some(sent_at) = sent_at else { return Ok(time) };
+        let wrong = |why: &dyn std::fmt::Display| format!("event.occurred_at: sent_at: {why}");
+        let sent_at = crate::dates::parse(&sent_at).map_err(|error| wrong(&error))?;
+        now.checked_sub(sent_at.duration_since(time))
+            .map_err(|_| wrong(&"is too far from the time to put it right"))
     }
 }
 

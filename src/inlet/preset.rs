@@ -1,11 +1,6 @@
 //! Presets: what an inlet of a known system brings, as files that people can read and copy.
 
-use jiff::{Timestamp, ToSpan};
-use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive;
-
 use super::Place;
-use crate::dates;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
@@ -114,20 +109,4 @@ impl Preset {
             _ => &[""],
         }
     }
-}
-
-/// A cell as a date: in a strftime form, or as a sheet's serial number of days (`serial`).
-pub(super) fn date(text: &str, format: &str) -> Result<Timestamp, String> {
-    if format != "serial" {
-        return dates::parse_with(text, format).map_err(|error| error.to_string());
-    }
-    let refused = || "no serial number of a day".to_owned();
-    let days = crate::lead::decimal(text).ok_or_else(refused)?;
-    let millis = days
-        .checked_mul(Decimal::from(86_400_000))
-        .and_then(|millis| millis.round().to_i64());
-    let first: Timestamp = "1899-12-30T00:00:00Z".parse().expect("it is a time");
-    millis
-        .and_then(|millis| first.checked_add(millis.milliseconds()).ok())
-        .ok_or_else(refused)
 }

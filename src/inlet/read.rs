@@ -5,9 +5,10 @@ use serde_json::{Map, Value};
 use super::fields::{EventFields, EventId, First, LeadId, PayloadFields, Shape, Time, Trigger};
 use super::preset::{NAMES, Preset};
 use super::{Format, Inlet, Key, Mapping, Place, Source, Unwrap};
+use crate::dates::Form;
 use crate::lead;
 use crate::path::Path;
-use crate::rules::read::field::{Object, Reader};
+use crate::rules::read::field::{Object, Reader, member};
 use crate::rules::{Problem, SecretName};
 use crate::yaml;
 
@@ -17,6 +18,7 @@ const MAPPING_FIELDS: &[&str] = &[
     "decode",
     "split",
     "unwrap",
+    "change_event",
     "drop_empty",
     "dates",
     "when",
@@ -208,8 +210,9 @@ impl Reader {
             .collect();
         let split = self.path(mapping, "split");
         let explode = self.path(mapping, "explode");
+        let change_event = self.flag(mapping, "change_event").unwrap_or(false);
         let drop_empty = self.flag(mapping, "drop_empty").unwrap_or(false);
-        let dates = self.texts(mapping, "dates");
+        let dates = self.dates(mapping);
         let when = self.all(mapping, "when");
         let unless = self.unless(mapping);
         let refuse = self.refusals(mapping);
@@ -219,6 +222,7 @@ impl Reader {
             decode: decode.into_iter().collect::<Option<_>>()?,
             split,
             unwrap: unwrap.into_iter().collect::<Option<_>>()?,
+            change_event,
             drop_empty,
             dates,
             when,
@@ -306,6 +310,15 @@ impl Reader {
             .into_iter()
             .filter_map(|name| Some((name.clone(), self.text(&inner, name)?)))
             .collect()
+    }
+
+    fn dates(&mut self, mapping: &Object<'_>) -> Vec<(String, Form)> {
+        let texts = self.texts(mapping, "dates");
+        let forms = texts.into_iter().filter_map(|(column, text)| match Form::parse(&text) {
+            Ok(form) => Some((column, form)),
+            Err(error) => self.refuse(member(&mapping.at("dates"), &column), error.to_string()),
+        });
+        forms.collect()
     }
 
     fn event(&mut self, mapping: &Object<'_>) -> Option<EventFields> {
@@ -412,7 +425,7 @@ impl Reader {
                 let shapes: Vec<Option<(String, Shape)>> = members
                     .iter()
                     .map(|(name, value)| {
-                        let field = crate::rules::read::field::member(field, name);
+                        let field = member(field, name);
                         Some((name.clone(), self.shape(&field, value)?))
                     })
                     .collect();

@@ -5,6 +5,8 @@ use crate::lead::schemas::{SchemaId, Schemas};
 use crate::reason::Reason;
 use crate::yaml;
 
+mod kinds;
+
 const NOW: &str = "2026-03-05T15:16:00Z";
 
 fn inlet(entry: &str) -> Inlet {
@@ -130,7 +132,7 @@ fn slack_events_keep_their_ids_and_bots_are_left_out() {
                "inlet": "workspace", "payload": payload})
     );
     let message = |more: Value| {
-        let mut message = json!({"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1.000100", "event_ts": "1.000100"});
+        let mut message = json!({"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1521611063.000100", "event_ts": "1521611063.000100"});
         message
             .as_object_mut()
             .unwrap()
@@ -140,7 +142,7 @@ fn slack_events_keep_their_ids_and_bots_are_left_out() {
     assert_eq!(one(&workspace, &message(json!({})))["trigger"], "slack.message_posted");
     assert_eq!(
         one(&workspace, &message(json!({"subtype": "file_share"})))["payload"]["ts"],
-        "1.000100"
+        "1521611063.000100"
     );
     assert_eq!(
         one(&workspace, &message(json!({"type": "app_mention"})))["trigger"],
@@ -158,7 +160,7 @@ fn slack_events_keep_their_ids_and_bots_are_left_out() {
     }
     let (_, refused) = take(
         &workspace,
-        &received(&envelope(json!({"type": "message", "event_ts": "1.0"}))),
+        &received(&envelope(json!({"type": "message", "event_ts": "1521611063.0"}))),
     );
     assert_eq!(refused, ["event.lead_id: {{$.event.user}} is missing"]);
 }
@@ -225,6 +227,32 @@ fn change_events_explode_in_every_wrapper_and_gaps_say_why() {
     let mut named = change("UPDATE", json!(["1"]));
     named["item"] = "5 *".into();
     assert_eq!(one(&crm, &named.to_string())["lead_id"], "1");
+}
+
+#[test]
+fn a_diff_is_no_value_and_a_cleared_field_is_null() {
+    let crm = inlet("{name: crm, preset: salesforce, kind: topic, topic: salesforce.Contact}");
+    let cometd = r#"{"schema":"Jx8H","payload":{"LastModifiedDate":"2026-03-05T15:16:00.000Z","Description":{"diff":"--- \n+++ 682b8747\n@@ -2,1 +2,1 @@\n-Old line of the note.\n+New line of the note.\n"},"ChangeEventHeader":{"entityName":"Contact","recordIds":["003A"],"changeType":"UPDATE","transactionKey":"tk2","sequenceNumber":1,"commitTimestamp":1772723760000,"diffFields":["Description"],"changedFields":["Description","LastModifiedDate"]}},"event":{"replayId":2}}"#;
+    let pubsub = r#"{"ChangeEventHeader":{"entityName":"Contact","recordIds":["003A"],"changeType":"UPDATE","transactionKey":"tk3","sequenceNumber":1,"commitTimestamp":1772723760000,"nulledFields":[],"diffFields":["0x010000"],"changedFields":["0x410000"]},"Name":null,"Description":"--- \n+++ 682b8747ccdb93b5\n@@ -2,1 +2,1 @@\n-Old line of the note.\n+New line of the note.\n","LastModifiedDate":1772723760000}"#;
+    for body in [cometd, pubsub] {
+        let payload = &one(&crm, body)["payload"];
+        assert_eq!(payload["diff_fields"], json!(["Description"]), "{payload}");
+        assert!(
+            payload.get("Description").is_none() && payload.get("Name").is_none(),
+            "{payload}"
+        );
+        assert!(payload.get("LastModifiedDate").is_some() && payload.get("ChangeEventHeader").is_some());
+        assert!(!payload.to_string().contains("New line"), "{payload}");
+    }
+    let nulled = pubsub.replace(r#""nulledFields":[]"#, r#""nulledFields":["0x02"]"#);
+    let (events, refused) = take(&crm, &received(&nulled));
+    assert!(
+        events.is_empty() && refused[0].starts_with("change_event: ChangeEventHeader.nulledFields: "),
+        "{refused:?}"
+    );
+    let in_order = nulled.replace("0x010000", "0x04").replace("0x410000", "0x0e");
+    assert_eq!(one(&crm, &in_order)["payload"]["Name"], Value::Null);
+    assert!(one(&crm, &in_order)["payload"].get("Name").is_some());
 }
 
 #[test]
@@ -624,6 +652,126 @@ fn a_list_that_explodes_into_more_than_memory_holds_is_refused() {
     assert_eq!(events.len(), 0);
     assert!(
         refused[0].starts_with("explode: the events have more than"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn ids_of_the_wrong_kind_are_passed_over_or_refused_by_name() {
+    let of = |event: &str| {
+        inlet(&format!(
+            "{{name: n, preset: json, event: {{trigger: t, {event}}}, secrets: [{{bearer: {{secret: s}}}}]}}"
+        ))
+    };
+    let ids = |inlet: &Inlet, body: &str| {
+        let event = one(inlet, body);
+        (
+            event["event_id"].as_str().unwrap().to_owned(),
+            event["lead_id"].as_str().unwrap().to_owned(),
+        )
+    };
+    let plain = of("event_id: '{{$.id}}', lead_id: '{{$.who}}'");
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert_eq!(ids(&plain, r#"{"id":7.0,"who":8.4512377E7}"#), pair("7", "84512377"));
+    for bad in [r#"{"x":"SECRET"}"#, r#"["SECRET"]"#, "true", "[]", "1e+21"] {
+        for (body, place) in [
+            (format!(r#"{{"id":{bad},"who":"w"}}"#), "event.event_id: $.id "),
+            (format!(r#"{{"id":"e","who":{bad}}}"#), "event.lead_id: $.who "),
+        ] {
+            let (events, refused) = take(&plain, &received(&body));
+            assert!(events.is_empty() && refused.len() == 1, "{body}");
+            assert!(
+                refused[0].starts_with(place) && !refused[0].contains("SECRET"),
+                "{refused:?}"
+            );
+        }
+    }
+    let (_, refused) = take(&plain, &received("{\"id\":\"SECRET\u{fffd}\",\"who\":\"w\"}"));
+    assert!(
+        refused[0].contains("event_id holds half of a surrogate pair") && !refused[0].contains("SECRET"),
+        "{refused:?}"
+    );
+    // The next is tried before.
+    let first = of(
+        "event_id: {first: ['{{$.id}}', '{{$.other}}']}, lead_id: ['{{$.who.email}}', '{{$.who}}', '{{$.flag}}', '{{$.id}}']",
+    );
+    assert_eq!(ids(&first, r#"{"id":["x"],"other":"o","who":"w"}"#), pair("o", "w"));
+    assert_eq!(
+        ids(&first, r#"{"id":5,"who":{"name":"x"},"flag":true}"#),
+        pair("5", "5")
+    );
+    let (_, refused) = take(&first, &received(r#"{"id":"e","who":{"email":[]},"id":{}}"#));
+    assert_eq!(refused.len(), 1);
+    // A trigger that is none matches nothing, and nobody would know why.
+    let track = inlet("{name: n, preset: track, secrets: [{secret: s}]}");
+    let (events, refused) = take(&track, &received(r#"{"messageId":"m","userId":"u","type":{"a":1}}"#));
+    assert!(events.is_empty(), "{events:?}");
+    assert_eq!(
+        refused,
+        ["event.trigger: $.type must be a text or a number, not a list, an object or a boolean"]
+    );
+    // Cells of a row.
+    let sheet = inlet("{name: rows, preset: sheet, secrets: [{secret: s}]}");
+    let lead = |row: &str| one(&sheet, row)["lead_id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        lead(r#"{"Identity":{"a":1},"Email":"ana@example.com"}"#),
+        "ana@example.com"
+    );
+    assert_eq!(lead(r#"{"Identity":true,"Email":" ","ID":12.0}"#), "12");
+    let (_, refused) = take(&sheet, &received(r#"{"Identity":["SECRET"]}"#));
+    assert_eq!(
+        refused,
+        ["event.lead_id: the column identity must be a text or a number, not a list, an object or a boolean"]
+    );
+}
+
+#[test]
+fn times_of_inlets_are_read_in_a_form_or_refused_by_name() {
+    let of = |entry: &str| {
+        inlet(&format!(
+            "{{name: n, preset: json, event: {{event_id: '{{{{$.id}}}}', trigger: t, lead_id: l, occurred_at: '{{{{$.at}}}}'}}, {entry} secrets: [{{bearer: {{secret: s}}}}]}}"
+        ))
+    };
+    let plain = of("");
+    let at = |inlet: &Inlet, at: &str| {
+        one(inlet, &format!(r#"{{"id":"e","at":{at}}}"#))["occurred_at"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(at(&plain, "19900115"), "1990-01-15T00:00:00Z");
+    assert_eq!(at(&plain, "\"20260305T151600Z\""), "2026-03-05T15:16:00Z");
+    assert_eq!(at(&plain, "1772723760123456"), "2026-03-05T15:16:00.123456Z");
+    for bad in ["45123.5", "19901332", "0", "\"20260305151600\"", "1e20"] {
+        let (_, refused) = take(&plain, &received(&format!(r#"{{"id":"e","at":{bad}}}"#)));
+        assert!(
+            refused[0].starts_with("event.occurred_at: ") && refused[0].contains("read_date"),
+            "{refused:?}"
+        );
+    }
+    let serial = of("dates: {at: serial},");
+    assert_eq!(at(&serial, "45123.5"), "2023-07-16T12:00:00Z");
+    assert_eq!(at(&serial, "\" 45123.5 \""), "2023-07-16T12:00:00Z");
+    // An empty cell holds no date, and what is no cell none either.
+    assert_eq!(at(&serial, "null"), NOW);
+    assert_eq!(at(&serial, "\" \""), NOW);
+    for bad in ["[45123]", "{}", "true", "\"SECRET\""] {
+        let (_, refused) = take(&serial, &received(&format!(r#"{{"id":"e","at":{bad}}}"#)));
+        assert!(
+            refused[0].starts_with("dates: at: ") && !refused[0].contains("SECRET"),
+            "{refused:?}"
+        );
+    }
+    assert!(
+        refused("{name: n, preset: json, dates: {at: '%H:%M'}, event: {event_id: '{{$.id}}', trigger: t, lead_id: l}}")
+            .contains("[0].dates.at: names no whole day")
+    );
+    // A clock that can't be read puts nothing right.
+    let track = inlet("{name: n, preset: track, secrets: [{secret: s}]}");
+    let call = r#"{"messageId":"m","type":"track","userId":"u","timestamp":"2026-03-05T14:00:00Z","sentAt":"SECRET"}"#;
+    let (events, refused) = take(&track, &received(call));
+    assert!(
+        events.is_empty() && refused[0].starts_with("event.occurred_at: sent_at: ") && !refused[0].contains("SECRET"),
         "{refused:?}"
     );
 }

@@ -60,8 +60,9 @@ impl Keyring {
         self.keys.iter().any(|key| key.place == Place::Path)
     }
 
-    /// What the head alone says. An inlet without keys is open; it listens on a loopback address.
-    pub(super) fn head(&self, shown: &Shown<'_>) -> Verdict {
+    /// What the head alone says at `now`, in epoch seconds. An inlet without keys is open; it listens on a loopback
+    /// address.
+    pub(super) fn head(&self, shown: &Shown<'_>, now: i64) -> Verdict {
         if self.keys.is_empty() {
             return Verdict::Open;
         }
@@ -72,8 +73,9 @@ impl Keyring {
         });
         match opened {
             true => Verdict::Open,
-            false if self.with(&values).any(|(place, _)| place == Place::Signature) => Verdict::Signed,
-            false => Verdict::Closed,
+            false if !self.with(&values).any(|(place, _)| place == Place::Signature) => Verdict::Closed,
+            false if Signature::of(shown.headers, now).is_none() => Verdict::Closed,
+            false => Verdict::Signed,
         }
     }
 
@@ -81,8 +83,11 @@ impl Keyring {
     pub(super) fn signed(&self, headers: &HeaderMap, body: &[u8], now: i64) -> bool {
         let values = self.values();
         let signing = self.with(&values).filter(|(place, _)| *place == Place::Signature);
+        let Some(signature) = Signature::of(headers, now) else {
+            return false;
+        };
         signing.fold(false, |signed, (_, secret)| {
-            signed | signed_with(secret.reveal().as_bytes(), headers, body, now)
+            signed | signature.holds(secret.reveal().as_bytes(), body)
         })
     }
 
@@ -157,21 +162,32 @@ fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h str> {
 }
 
 /// Slack's signature v0: HMAC-SHA256 of `v0:TIME:BODY`, in hexadecimal.
-fn signed_with(secret: &[u8], headers: &HeaderMap, body: &[u8], now: i64) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (Some(time), Some(signature)) = (text("x-slack-request-timestamp"), text("x-slack-signature")) else {
-        return false;
-    };
-    let recent = time.parse::<i64>().is_ok_and(|time| now.abs_diff(time) <= SKEW_MAX);
-    let Some(signature) = signature.strip_prefix("v0=").and_then(bytes) else {
-        return false;
-    };
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length will do");
-    for part in [b"v0:", time.as_bytes(), b":", body] {
-        mac.update(part);
-    }
-    mac.verify_slice(&signature).is_ok() && recent
+struct Signature<'h> {
+    time: &'h str,
+    digest: Vec<u8>,
 }
+
+impl<'h> Signature<'h> {
+    /// What the headers show, where it has the form of a signature of now.
+    fn of(headers: &'h HeaderMap, now: i64) -> Option<Self> {
+        let text = |name: &str| headers.get(name)?.to_str().ok();
+        let time = text("x-slack-request-timestamp")?;
+        let digest = bytes(text("x-slack-signature")?.strip_prefix("v0=")?)?;
+        let recent = now.abs_diff(time.parse::<i64>().ok()?) <= SKEW_MAX;
+        (recent && digest.len() == DIGEST).then_some(Self { time, digest })
+    }
+
+    fn holds(&self, secret: &[u8], body: &[u8]) -> bool {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length will do");
+        for part in [b"v0:", self.time.as_bytes(), b":", body] {
+            mac.update(part);
+        }
+        mac.verify_slice(&self.digest).is_ok()
+    }
+}
+
+/// Bytes of a SHA-256.
+const DIGEST: usize = 32;
 
 /// Bytes written in hexadecimal.
 fn bytes(text: &str) -> Option<Vec<u8>> {

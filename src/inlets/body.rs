@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{CONTENT_ENCODING, EXPECT, HeaderMap};
 use tokio::time::Instant;
 
-use super::connection::Watch;
+use crate::listen::Line;
 
 /// A request that is refused: the status, and what is wrong with it, which quotes nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub(super) fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
     }
 }
 
-/// The whole body as it comes, of at most `max` bytes and until `deadline`.
-pub(super) async fn read(body: &mut Incoming, max: usize, deadline: Instant) -> Result<Bytes, Refusal> {
+/// The whole body as it comes, of at most `max` bytes, where the request that began at `began` is in `within` so long.
+pub(super) async fn read(body: &mut Incoming, max: usize, began: Instant, within: Duration) -> Result<Bytes, Refusal> {
     if usize::try_from(body.size_hint().lower()).is_ok_and(|size| size > max) {
         return Err(too_large(max));
     }
@@ -76,11 +76,11 @@ pub(super) async fn read(body: &mut Incoming, max: usize, deadline: Instant) -> 
         }
         Ok(whole.map_or(first, Bytes::from))
     };
-    match tokio::time::timeout_at(deadline, reading).await {
+    match tokio::time::timeout_at(began + within, reading).await {
         Ok(read) => read,
         Err(_) => Err(Refusal::new(
             StatusCode::REQUEST_TIMEOUT,
-            "the request was not in within 30 s",
+            format!("the request was not in within {} s", within.as_secs_f64()),
         )),
     }
 }
@@ -105,12 +105,12 @@ fn too_large(max: usize) -> Refusal {
 }
 
 /// Reads what is left of a body that isn't wanted, within bounds, and then lets it go.
-pub(super) fn drain(mut body: Incoming, headers: &HeaderMap, watch: &Arc<Watch>) {
+pub(super) fn drain(mut body: Incoming, headers: &HeaderMap, line: &Arc<Line>) {
     // Who asks first sends nothing after a refusal.
     if body.is_end_stream() || headers.contains_key(EXPECT) {
-        return watch.request_ended();
+        return line.request_ended();
     }
-    let watch = Arc::clone(watch);
+    let line = Arc::clone(line);
     tokio::spawn(async move {
         let draining = async {
             let mut left = DRAINED_MAX;
@@ -122,7 +122,7 @@ pub(super) fn drain(mut body: Incoming, headers: &HeaderMap, watch: &Arc<Watch>)
             }
         };
         drop(tokio::time::timeout(DRAINED_FOR, draining).await);
-        watch.request_ended();
+        line.request_ended();
     });
 }
 

@@ -1,7 +1,6 @@
 //! The listener: which inlet a request is for, its limits and time-outs, and what it is answered.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,23 +12,22 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Surroundings;
 use super::auth::{Keyring, Shown, Verdict};
 use super::body::{self, Refusal};
-use super::connection::{self, Watch};
 use super::intake::{Intake, Taken, trace};
+use super::slots::Unproven;
 use super::users::Users;
 use crate::inlet::{Batch, Inlet, Preset, Received, Source};
 use crate::kafka::producer::Producer;
+use crate::listen::{self, BODY_TIMEOUT, Line};
 
 /// So long values of the secret store are kept, so that no request waits for files.
 const SECRETS_FRESH: Duration = Duration::from_secs(1);
-/// From a request's first byte to its last.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// From a request's first byte to its answer: Slack waits 3 s, others are told to come again.
 const SLACK_ANSWER: Duration = Duration::from_millis(2500);
 /// From a request's last byte to its answer.
@@ -45,7 +43,6 @@ pub(super) struct Server {
     at: Surroundings,
     producer: Producer,
     doors: HashMap<String, Door>,
-    in_flight: Semaphore,
 }
 
 /// An inlet that requests come in by.
@@ -54,6 +51,9 @@ pub(super) struct Door {
     pub(super) inlet: Inlet,
     pub(super) users: Option<Arc<Users>>,
     keys: Arc<Keyring>,
+    /// Requests of senders who are known.
+    in_flight: Semaphore,
+    unproven: Unproven,
 }
 
 /// What a request's path leads to.
@@ -93,15 +93,16 @@ impl Server {
                     }
                 }),
             };
-            let inlet = inlet.clone();
-            doors.insert(inlet.name.clone(), Door { inlet, users, keys });
+            let door = Door {
+                users,
+                keys,
+                in_flight: Semaphore::new(at.config.inlet.in_flight_max.min(Semaphore::MAX_PERMITS)),
+                unproven: Unproven::new(at.config.inlet.body_max),
+                inlet: inlet.clone(),
+            };
+            doors.insert(inlet.name.clone(), door);
         }
-        Ok(Self {
-            in_flight: Semaphore::new(at.config.inlet.in_flight_max.min(Semaphore::MAX_PERMITS)),
-            at,
-            producer,
-            doors,
-        })
+        Ok(Self { at, producer, doors })
     }
 
     /// Reads the secrets of all inlets again, beside one another.
@@ -114,7 +115,7 @@ impl Server {
         reading.join_all().await;
     }
 
-    async fn keep_fresh(self: Arc<Self>) {
+    async fn keep_fresh(&self) {
         loop {
             tokio::time::sleep(SECRETS_FRESH).await;
             self.refresh().await;
@@ -124,88 +125,31 @@ impl Server {
     /// Answers until `stop`, then finishes what is in flight.
     pub(super) async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let server = Arc::new(self);
+        let (connections_max, grace) = (server.at.connections_max, server.at.config.sender.shutdown_timeout);
         // A secret that is missing is said now rather than with the first request.
         server.refresh().await;
-        let refreshing = tokio::spawn(Arc::clone(&server).keep_fresh());
-        let mut connections = JoinSet::new();
-        let mut stopped = std::pin::pin!(super::stopped(stop.clone()));
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn(connection::serve(stream, Arc::clone(&server), stop.clone()));
-                    }
-                    // As when there are no descriptors left; those who wait are still there afterwards.
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection can't be accepted");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
-                () = &mut stopped => break,
-            }
+        tokio::select! {
+            () = listen::serve(listener, Arc::clone(&server), connections_max, stop, grace) => {}
+            () = server.keep_fresh() => {}
         }
-        drop(listener);
-        let finished = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(server.at.config.sender.shutdown_timeout, finished)
-            .await
-            .is_err()
-        {
-            tracing::warn!("connections that were slow to finish are closed");
-        }
-        refreshing.abort();
         let producer = server.producer.clone();
         drop(tokio::task::spawn_blocking(move || producer.flush(FLUSH_TIMEOUT)).await);
-    }
-
-    /// Answers one request. It counts as in flight from its head on.
-    pub(super) async fn respond(
-        &self,
-        request: Request<Incoming>,
-        watch: &Arc<Watch>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
-        let began = watch.request_began();
-        let (head, mut body) = request.into_parts();
-        let (label, answer) = self.answer(&head, &mut body, began).await;
-        let response = match answer {
-            Ok(answer) => answered(answer),
-            Err(refusal) => refused(&refusal),
-        };
-        match response.status() {
-            // It had its time.
-            StatusCode::REQUEST_TIMEOUT => drop(body),
-            _ => body::drain(body, &head.headers, watch),
-        }
-        self.count(label, response.status(), began);
-        Ok(response)
-    }
-
-    /// A request that never became one, because its head was slow or malformed.
-    pub(super) fn count_broken(&self, status: StatusCode, began: Instant) {
-        self.count(OTHER, status, began);
     }
 
     fn count(&self, label: &str, status: StatusCode, began: Instant) {
         self.at.metrics.inlet_answered(label, status.as_u16(), began.elapsed());
     }
 
-    async fn answer<'s>(
+    async fn route<'s>(
         &'s self,
         head: &'s Parts,
         body: &mut Incoming,
         began: Instant,
+        line: &Line,
     ) -> (&'s str, Result<Answer, Refusal>) {
-        let way = match self.way(head) {
-            Ok(way) => way,
-            Err((label, refusal)) => return (label, Err(refusal)),
-        };
-        let label = way.door.inlet.name.as_str();
-        match self.in_flight.try_acquire() {
-            Ok(_permit) => (label, self.enter(&way, head, body, began).await),
-            Err(_) => {
-                let said = "as many requests as may be are in flight, inlet.in_flight_max; send it again";
-                (label, Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said)))
-            }
+        match self.way(head) {
+            Ok(way) => (&way.door.inlet.name, self.enter(&way, head, body, began, line).await),
+            Err((label, refusal)) => (label, Err(refusal)),
         }
     }
 
@@ -232,7 +176,7 @@ impl Server {
                 headers: &head.headers,
                 path: None,
             };
-            let open = tracks.filter(|door| door.keys.head(&shown) == Verdict::Open);
+            let open = tracks.filter(|door| door.keys.head(&shown, self.now()) == Verdict::Open);
             let no_key = || Refusal::new(StatusCode::UNAUTHORIZED, "no inlet has this write key");
             // Of several with one key it is always the same.
             let first = open.min_by_key(|door| &door.inlet.name);
@@ -267,24 +211,70 @@ impl Server {
         }
     }
 
-    async fn enter(&self, way: &Way<'_>, head: &Parts, body: &mut Incoming, began: Instant) -> Result<Answer, Refusal> {
+    /// The body of a request that may come in, with its slot. Who shows no secret, or no signature of now, is
+    /// refused before a byte of the body is read and takes no slot.
+    async fn admit<'d>(
+        &self,
+        way: &Way<'d>,
+        head: &Parts,
+        body: &mut Incoming,
+        began: Instant,
+    ) -> Result<(Bytes, SemaphorePermit<'d>), Refusal> {
+        let (door, headers) = (way.door, &head.headers);
+        let max = self.at.config.inlet.body_max;
+        let now = self.now();
+        let shown = Shown {
+            headers,
+            path: way.secret.as_deref(),
+        };
+        let slot = || {
+            let said = "the inlet has as many requests in flight as may be, inlet.in_flight_max; send it again";
+            let full = |_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said);
+            door.in_flight.try_acquire().map_err(full)
+        };
+        match door.keys.head(&shown, now) {
+            Verdict::Open => {
+                let slot = slot()?;
+                Ok((body::read(body, max, began, BODY_TIMEOUT).await?, slot))
+            }
+            Verdict::Closed => Err(unauthorized()),
+            Verdict::Signed => {
+                let mut reading = door.unproven.begin();
+                let raw = tokio::select! {
+                    raw = body::read(body, max, began, SLACK_ANSWER) => raw?,
+                    () = reading.gives_way() => {
+                        let said = "the body was slow, and others came; send it again";
+                        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said));
+                    }
+                };
+                match door.keys.signed(headers, &raw, now) {
+                    true => Ok((raw, slot()?)),
+                    false => Err(unauthorized()),
+                }
+            }
+        }
+    }
+
+    /// Epoch seconds.
+    fn now(&self) -> i64 {
+        (self.at.now)().div_euclid(1_000_000)
+    }
+
+    async fn enter(
+        &self,
+        way: &Way<'_>,
+        head: &Parts,
+        body: &mut Incoming,
+        began: Instant,
+        line: &Line,
+    ) -> Result<Answer, Refusal> {
         let (door, headers) = (way.door, &head.headers);
         if head.method != Method::POST {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "inlets take POST alone"));
         }
-        // Who shows no secret is refused before a byte of the body is read.
-        let path = way.secret.as_deref();
-        let verdict = door.keys.head(&Shown { headers, path });
-        let unauthorized = || Refusal::new(StatusCode::UNAUTHORIZED, "no valid secret or signature was shown");
-        if verdict == Verdict::Closed {
-            return Err(unauthorized());
-        }
+        let (raw, _slot) = self.admit(way, head, body, began).await?;
+        line.known(true);
         let max = self.at.config.inlet.body_max;
-        let raw = body::read(body, max, began + REQUEST_TIMEOUT).await?;
-        let now = (self.at.now)().div_euclid(1_000_000);
-        if verdict == Verdict::Signed && !door.keys.signed(headers, &raw, now) {
-            return Err(unauthorized());
-        }
         let raw = match body::is_gzip(headers)? {
             true => body::inflate(&raw, max)?,
             false => raw,
@@ -314,6 +304,37 @@ impl Server {
         let taken = intake.take(batch).await?;
         Ok(Answer::of(&door.inlet, &taken))
     }
+}
+
+impl listen::Answer for Server {
+    type Body = Full<Bytes>;
+
+    async fn answer(&self, request: Request<Incoming>, line: Arc<Line>) -> Response<Full<Bytes>> {
+        let began = line.request_began();
+        // Who was known has to show it again.
+        line.known(false);
+        let (head, mut body) = request.into_parts();
+        let (label, answer) = self.route(&head, &mut body, began, &line).await;
+        let response = match answer {
+            Ok(answer) => answered(answer),
+            Err(refusal) => refused(&refusal),
+        };
+        match response.status() {
+            // It had its time.
+            StatusCode::REQUEST_TIMEOUT => drop(body),
+            _ => body::drain(body, &head.headers, &line),
+        }
+        self.count(label, response.status(), began);
+        response
+    }
+
+    fn broken(&self, status: StatusCode, began: Instant) {
+        self.count(OTHER, status, began);
+    }
+}
+
+fn unauthorized() -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, "no valid secret or signature was shown")
 }
 
 /// Slack asks once whether the URL is ours.

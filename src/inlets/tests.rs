@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::kafka::reader;
 
+mod slots;
+
 /// Five minutes are tested against it.
 const NOW: i64 = 1_531_420_618;
 
@@ -80,6 +82,7 @@ async fn open_with(name: &str, inlet: &str, more: &str) -> Open {
         stop: stopped.clone(),
         ready: Arc::default(),
         now: || NOW * 1_000_000,
+        connections_max: 100,
     };
     let listener = tokio::net::TcpListener::bind(config.inlet.listen).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -234,10 +237,10 @@ async fn slacks_requests_are_signed_recent_and_answered_in_its_way() {
     }
     // An edge of the five minutes; a message of a bot, which is left out; and what isn't JSON.
     assert_eq!(status(&open.ask(&signed("s1gning", NOW - 300, REACTION)).await), 200);
-    let bot = br#"{"event_id":"Ev2","event":{"type":"message","bot_id":"B1","user":"U1","event_ts":"1.1"}}"#;
+    let bot = br#"{"event_id":"Ev2","event":{"type":"message","bot_id":"B1","user":"U1","event_ts":"1531420618.1"}}"#;
     assert_eq!(status(&open.ask(&signed("s1gning", NOW, bot)).await), 200);
     assert_eq!(status(&open.ask(&signed("s1gning", NOW, b"{")).await), 400);
-    let userless = br#"{"token":"hunter2","event_id":"Ev3","event":{"type":"message","event_ts":"1.1"}}"#;
+    let userless = br#"{"token":"hunter2","event_id":"Ev3","event":{"type":"message","event_ts":"1531420618.1"}}"#;
     assert_eq!(status(&open.ask(&signed("s1gning", NOW, userless)).await), 200);
 
     let events = open.events().await;
@@ -278,14 +281,15 @@ async fn who_acted_is_looked_up_and_an_event_goes_on_without() {
     tokio::spawn(sandbox.clone().serve(listener, std::future::pending()));
     let open = open_with("people", "body_max: 1MB", &slack).await;
     let reaction = |id: &str, user: &str| {
-        let event = serde_json::json!({"type": "reaction_added", "user": user, "event_ts": "1.1"});
+        let event = serde_json::json!({"type": "reaction_added", "user": user, "event_ts": "1531420618.1"});
         let envelope = serde_json::json!({"event_id": id, "team_id": "T1", "event": event}).to_string();
         signed_for("people", "s1gning", NOW, envelope.as_bytes())
     };
     for (id, user) in [("Ev1", "U0123ABCD"), ("Ev2", "U0123ABCD"), ("Ev3", "nobody")] {
         assert_eq!(status(&open.ask(&reaction(id, user)).await), 200);
     }
-    let bot = br#"{"event_id":"Ev4","event":{"type":"message","bot_id":"B1","user":"U0456ABCD","event_ts":"1.1"}}"#;
+    let bot =
+        br#"{"event_id":"Ev4","event":{"type":"message","bot_id":"B1","user":"U0456ABCD","event_ts":"1531420618.1"}}"#;
     assert_eq!(status(&open.ask(&signed_for("people", "s1gning", NOW, bot)).await), 200);
     let events = open.events().await;
     let profiles: Vec<_> = events.iter().map(|event| &event["payload"]["user_profile"]).collect();
@@ -506,7 +510,7 @@ async fn what_is_too_large_for_kafka_is_a_dead_letter_and_what_fits_nowhere_is_r
     let survey = |size: usize| {
         let text = "x".repeat(size);
         format!(
-            "{{\"data\":{{\"id\":1,\"at\":0,\"email\":\"a\",\"score\":1,\"answers\":[{{\"n\":1,\"text\":\"{text}\"}}]}}}}"
+            "{{\"data\":{{\"id\":1,\"at\":1531420618,\"email\":\"a\",\"score\":1,\"answers\":[{{\"n\":1,\"text\":\"{text}\"}}]}}}}"
         )
     };
     let key = ["Authorization: Bearer n3w"];

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -18,6 +18,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::ANSWER_WAIT;
 use super::words::Words;
+use crate::clock::steady_micros;
 use crate::config::Config;
 use crate::trail::Trail;
 
@@ -103,8 +104,8 @@ pub struct Jobs {
     topic: String,
     begins: mpsc::Sender<Begin>,
     stop: Arc<AtomicBool>,
+    /// By the steady clock, in microseconds.
     polled_at: Arc<AtomicI64>,
-    began: Instant,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -130,8 +131,7 @@ impl Jobs {
         consumer.subscribe(&[&topic])?;
         let (begins, wanted) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let polled_at = Arc::new(AtomicI64::new(0));
-        let began = Instant::now();
+        let polled_at = Arc::new(AtomicI64::new(steady_micros()));
         let mut poller = Poller {
             consumer: Arc::clone(&consumer),
             topic: topic.clone(),
@@ -141,8 +141,7 @@ impl Jobs {
             generations: BTreeMap::new(),
             stop: Arc::clone(&stop),
             polled_at: Arc::clone(&polled_at),
-            began,
-            pulse: Pulse::new(super::session_timeout(&config.kafka) / 2),
+            pulse: Pulse::new(super::session_timeout(&config.kafka) / 2, steady_micros()),
         };
         let thread = std::thread::Builder::new()
             .name("jobs".to_owned())
@@ -154,15 +153,14 @@ impl Jobs {
             begins,
             stop,
             polled_at,
-            began,
             thread: Some(thread),
         })
     }
 
     /// How long ago the group was last polled.
     pub fn silent_for(&self) -> Duration {
-        let polled = Duration::from_millis(u64::try_from(self.polled_at.load(Ordering::Relaxed)).unwrap_or_default());
-        self.began.elapsed().saturating_sub(polled)
+        let silent = steady_micros() - self.polled_at.load(Ordering::Relaxed);
+        Duration::from_micros(u64::try_from(silent).unwrap_or_default())
     }
 
     /// Reads a partition from `from` on; one that was just assigned waits for this. Its records carry
@@ -222,29 +220,29 @@ impl Jobs {
     }
 }
 
-/// Whether a poll says that we are still a member. The first after a standstill (a SIGSTOP) may return before
-/// librdkafka has noticed that the session is over, which it looks for once a second.
+/// Whether a poll says that we are still a member. The first after a standstill (a SIGSTOP, a sleeping machine)
+/// may return before librdkafka has noticed that the session is over, which it looks for once a second.
 struct Pulse {
-    silence_max: Duration,
-    last: Duration,
-    unsure_until: Duration,
+    silence_max: i64,
+    last: i64,
+    unsure_until: i64,
 }
 
 /// By then librdkafka has noticed, and has announced what is lost.
-const NOTICED_AFTER: Duration = Duration::from_secs(2);
+const NOTICED_AFTER: i64 = 2_000_000;
 
 impl Pulse {
-    fn new(silence_max: Duration) -> Self {
+    fn new(silence_max: Duration, now: i64) -> Self {
         Self {
-            silence_max,
-            last: Duration::ZERO,
-            unsure_until: Duration::ZERO,
+            silence_max: i64::try_from(silence_max.as_micros()).unwrap_or(i64::MAX),
+            last: now,
+            unsure_until: now,
         }
     }
 
-    /// A poll ended at `now`, since any fixed moment. Whether it counts.
-    fn beat(&mut self, now: Duration) -> bool {
-        if now.saturating_sub(self.last) > self.silence_max {
+    /// A poll ended at `now`, in microseconds of the steady clock. Whether it counts.
+    fn beat(&mut self, now: i64) -> bool {
+        if now - self.last > self.silence_max {
             self.unsure_until = now + NOTICED_AFTER;
         }
         self.last = now;
@@ -263,7 +261,6 @@ struct Poller {
     generations: BTreeMap<i32, u64>,
     stop: Arc<AtomicBool>,
     polled_at: Arc<AtomicI64>,
-    began: Instant,
     pulse: Pulse,
 }
 
@@ -277,10 +274,9 @@ impl Poller {
             }
             self.begin();
             let polled = self.consumer.poll(Duration::from_millis(50));
-            let now = self.began.elapsed();
+            let now = steady_micros();
             if self.pulse.beat(now) {
-                let millis = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-                self.polled_at.store(millis, Ordering::Relaxed);
+                self.polled_at.store(now, Ordering::Relaxed);
             }
             let event = match polled {
                 None if leaving && self.consumer.assignment().is_ok_and(|list| list.count() == 0) => {
@@ -403,8 +399,8 @@ mod tests {
 
     #[test]
     fn polls_right_after_a_standstill_do_not_count() {
-        let mut pulse = Pulse::new(Duration::from_secs(5));
-        let at = Duration::from_millis;
+        let mut pulse = Pulse::new(Duration::from_secs(5), 0);
+        let at = |millis: i64| millis * 1000;
         assert!(pulse.beat(at(50)) && pulse.beat(at(5_050)));
         assert!(!pulse.beat(at(19_000)) && !pulse.beat(at(19_050)) && !pulse.beat(at(20_999)));
         assert!(pulse.beat(at(21_000)) && pulse.beat(at(21_050)));

@@ -236,7 +236,7 @@ impl<'a> Source<'a> for Value<'_, 'a, '_> {
         let mut entries = Vec::new();
         self.blocks(|map| {
             let name = map.cursor.text()?;
-            let value = map.inner(values, place)?.scalar()?.id();
+            let value = map.inner(values, place)?.scalar()?.entry();
             let value = value.map_err(|why| Fault::Wrong(place.wrong(&format!("has a value that {why}"))))?;
             entries.push((name.into(), value));
             Ok(())

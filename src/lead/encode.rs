@@ -11,8 +11,9 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
+use super::LeadEvent;
 use super::schemas::{self, LEAD_EVENT};
-use super::{LeadEvent, decimal};
+use crate::amounts::decimal;
 
 /// Why an event can't be written by the schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

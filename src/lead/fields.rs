@@ -8,7 +8,8 @@ use std::fmt;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 
-use super::{Call, Consumer, Entity, FIELDS, LeadEvent, Payload, Text, decimal};
+use super::{Call, Consumer, Entity, FIELDS, LeadEvent, Payload, Text};
+use crate::{amounts, dates, ids};
 
 /// `fields` of a lead event.
 pub(super) type Entries<'a> = Vec<(Text<'a>, Option<Text<'a>>)>;
@@ -67,8 +68,6 @@ pub(super) struct Wrong(String);
 pub(super) enum Scalar<'a> {
     Null,
     Text(Text<'a>),
-    /// A text that held half of a surrogate pair, which is U+FFFD now.
-    Mended(Text<'a>),
     Bool(bool),
     /// A JSON number, as written.
     Number(&'a str),
@@ -124,28 +123,41 @@ impl<'a> Scalar<'a> {
     pub(super) fn text(self) -> Result<Option<Text<'a>>, &'static str> {
         match self {
             Self::Null => Ok(None),
-            Self::Text(text) | Self::Mended(text) => Ok(Some(text)),
+            Self::Text(text) => Ok(Some(text)),
             _ => Err("must be a text"),
         }
     }
 
-    /// An id, or a value of `fields`: numbers and booleans are taken as their text.
-    pub(super) fn id(self) -> Result<Option<Text<'a>>, &'static str> {
+    /// An id: a number is taken as its text.
+    fn id(self) -> Result<Option<Text<'a>>, &'static str> {
+        let id = match self {
+            Self::Null => return Ok(None),
+            Self::Text(text) => text,
+            Self::Number(written) => ids::of_number(written)?,
+            Self::Int(number) => number.to_string().into(),
+            Self::Bool(_) | Self::Decimal(_) | Self::Time(_) | Self::Other => return Err(ids::WRONG_KIND),
+        };
+        Ok(Some(id))
+    }
+
+    /// An id that the event can't be without.
+    fn own_id(self) -> Result<Option<Text<'a>>, &'static str> {
+        let id = self.id()?;
+        match id.as_deref().and_then(ids::wrong_text) {
+            Some(why) => Err(why),
+            None => Ok(id),
+        }
+    }
+
+    /// A value of `fields`: numbers and booleans are taken as the text that they were written in.
+    pub(super) fn entry(self) -> Result<Option<Text<'a>>, &'static str> {
         match self {
             Self::Null => Ok(None),
-            Self::Text(text) | Self::Mended(text) => Ok(Some(text)),
+            Self::Text(text) => Ok(Some(text)),
             Self::Number(text) => Ok(Some(text.into())),
             Self::Int(number) => Ok(Some(number.to_string().into())),
             Self::Bool(flag) => Ok(Some(if flag { "true" } else { "false" }.into())),
             Self::Decimal(_) | Self::Time(_) | Self::Other => Err("must be a text, a number or a boolean"),
-        }
-    }
-
-    /// An id that tells events or leads apart: two that were cut could become one.
-    fn whole_id(self) -> Result<Option<Text<'a>>, &'static str> {
-        match self {
-            Self::Mended(_) => Err("holds half of a surrogate pair"),
-            other => other.id(),
         }
     }
 
@@ -174,18 +186,15 @@ impl<'a> Scalar<'a> {
     fn money(self) -> Result<Option<Decimal>, &'static str> {
         let amount = match self {
             Self::Null => return Ok(None),
-            Self::Text(text) => amount(&text),
-            Self::Number(text) => amount(text),
-            Self::Int(number) => Some(number.into()),
-            Self::Decimal(amount) => Some(amount),
-            _ => None,
+            Self::Text(text) => amounts::money(&text),
+            Self::Number(text) => amounts::money(text),
+            Self::Int(number) => amounts::checked_money(number.into()),
+            Self::Decimal(amount) => amounts::checked_money(amount),
+            Self::Bool(_) | Self::Time(_) | Self::Other => {
+                Err("must be a decimal number, as text or number and never a float")
+            }
         };
-        let amount = amount.ok_or("must be a decimal number, as text or number and never a float")?;
-        let significant = amount.normalize();
-        if significant.scale() > 6 || significant.mantissa().unsigned_abs() >= 10_u128.pow(18) {
-            return Err("has more than 18 digits or 6 decimals");
-        }
-        Ok(Some(amount))
+        amount.map(Some)
     }
 
     fn time(self) -> Result<Option<Timestamp>, &'static str> {
@@ -193,15 +202,14 @@ impl<'a> Scalar<'a> {
             Self::Null => return Ok(None),
             Self::Time(time) => Some(time),
             Self::Text(text) => text.parse().ok(),
-            Self::Int(millis) => Timestamp::from_millisecond(millis).ok(),
-            Self::Number(text) => match text.parse() {
-                Ok(millis) => Timestamp::from_millisecond(millis).ok(),
-                Err(_) => fractional_millis(text),
-            },
-            _ => None,
+            Self::Int(epoch) => dates::parse_epoch(&epoch.to_string()).ok(),
+            Self::Number(epoch) => dates::parse_epoch(epoch).ok(),
+            Self::Bool(_) | Self::Decimal(_) | Self::Other => None,
         };
-        time.map(Some)
-            .ok_or("must be a time, as RFC 3339 with a zone or as epoch milliseconds")
+        time.map(Some).ok_or(
+            "must be a time, as RFC 3339 with a zone or as an epoch of 9 to 11 digits (seconds), 12 to 14 (milliseconds) \
+             or 15 to 17 (microseconds)",
+        )
     }
 }
 
@@ -215,21 +223,9 @@ pub(super) fn payload(text: Text<'_>) -> Result<Payload<'_>, &'static str> {
     Ok(payload)
 }
 
-/// More than 28 digits would be rounded on the way in, and are too many anyway.
-fn amount(text: &str) -> Option<Decimal> {
-    let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    if digits > 28 { None } else { decimal(text) }
-}
-
-/// Milliseconds as `1772723760123.5` or `1.77e12`, as clocks that count in floats write them.
-fn fractional_millis(text: &str) -> Option<Timestamp> {
-    let nanoseconds = amount(text)?.checked_mul(Decimal::from(1_000_000))?.trunc();
-    Timestamp::from_nanosecond(nanoseconds.mantissa() / 10_i128.pow(nanoseconds.scale())).ok()
-}
-
 fn event_id(scalar: Scalar<'_>) -> Result<Option<Text<'_>>, &'static str> {
-    match scalar.whole_id()? {
-        Some(id) if id.is_empty() || id.len() > 256 => Err("must have 1 to 256 bytes"),
+    match scalar.own_id()? {
+        Some(id) if id.len() > 256 => Err("must have 1 to 256 bytes"),
         id => Ok(id),
     }
 }
@@ -250,7 +246,7 @@ impl<'a> Record<'a> for LeadEvent<'a> {
             "event_id" => self.event_id = source.required(event_id)?,
             "trigger" => self.trigger = source.required(|scalar| filled(scalar.text()))?,
             "occurred_at" => self.occurred_at = source.required(Scalar::time)?,
-            "lead_id" => self.lead_id = source.required(|scalar| filled(scalar.whole_id()))?,
+            "lead_id" => self.lead_id = source.required(Scalar::own_id)?,
             "public_lead_id" => self.public_lead_id = source.read(Scalar::id)?,
             "status" => self.status = source.read(Scalar::text)?,
             "is_test" => self.is_test = source.read(Scalar::flag)?,

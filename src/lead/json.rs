@@ -88,10 +88,7 @@ fn within<E: Error>(inside: bool, error: E, place: Place) -> E {
 /// Reads one JSON value that the parser has already found well-formed.
 fn scalar(raw: &str) -> Result<Scalar<'_>, &'static str> {
     Ok(match raw.as_bytes()[0] {
-        b'"' => match text(raw)? {
-            (text, true) => Scalar::Mended(text),
-            (text, false) => Scalar::Text(text),
-        },
+        b'"' => Scalar::Text(text(raw)?),
         b'n' => Scalar::Null,
         b't' => Scalar::Bool(true),
         b'f' => Scalar::Bool(false),
@@ -100,14 +97,13 @@ fn scalar(raw: &str) -> Result<Scalar<'_>, &'static str> {
     })
 }
 
-/// A text that stands in quotes, and whether half of a surrogate pair was mended in it.
-fn text(raw: &str) -> Result<(Text<'_>, bool), &'static str> {
+/// A text that stands in quotes; half of a surrogate pair in it is U+FFFD.
+fn text(raw: &str) -> Result<Text<'_>, &'static str> {
     if !raw.contains('\\') {
-        return Ok((raw[1..raw.len() - 1].into(), false));
+        return Ok(raw[1..raw.len() - 1].into());
     }
-    let mended = mend(raw);
-    let text: String = serde_json::from_str(&mended).map_err(|_| "is no text")?;
-    Ok((text.into(), matches!(mended, Text::Owned(_))))
+    let text: Result<String, _> = serde_json::from_str(&mend(raw));
+    text.map(Text::from).map_err(|_| "is no text")
 }
 
 /// Reads the members of a record; null is `None`.
@@ -186,8 +182,7 @@ impl<'de, R: Record<'de>> DeserializeSeed<'de> for FieldName<'_, R> {
 /// A member's name, borrowed where it has no escapes.
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?;
-    let (name, _) = text(raw.get()).map_err(D::Error::custom)?;
-    Ok(name)
+    text(raw.get()).map_err(D::Error::custom)
 }
 
 /// Reads `fields`; null is empty.
@@ -227,7 +222,7 @@ impl<'de> Visitor<'de> for EntriesVisitor<'_> {
         let mut entries = Vec::new();
         while let Some(name) = map.next_key_seed(EntryName)? {
             let raw = map.next_value::<&RawValue>()?;
-            let value = scalar(raw.get()).and_then(Scalar::id);
+            let value = scalar(raw.get()).and_then(Scalar::entry);
             // Not even the name is told: in `fields` it is the producer's, and may be anything.
             let value = value.map_err(|why| A::Error::custom(format_args!("a value of fields {why}")))?;
             entries.push((name, value));

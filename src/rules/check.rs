@@ -378,8 +378,23 @@ fn destination(action: &ActionKind, warn: &mut impl FnMut(&str, String)) {
                 let message = "is the same for every event; write a placeholder, such as {{$.consumer.email}}";
                 warn(&format!("action.{name}"), message.into());
             }
+            never_an_id(&format!("action.{name}"), template, warn);
+            if let ActionKind::ClevertapEvent { event_name, .. } = action {
+                never_an_id("action.event_name", event_name, warn);
+            }
         }
         ActionKind::SlackMessage { .. } | ActionKind::SlackWebhook { .. } => {}
+    }
+}
+
+/// A path whose value is no text and no number, so that every record would be a dead letter.
+fn never_an_id(field: &str, template: &Template, warn: &mut impl FnMut(&str, String)) {
+    let mut paths = template.paths().filter(|_| template.is_one_placeholder());
+    if let Some(path) = paths.find(|path| matches!(kind(path), Some(Kind::Bool | Kind::Record))) {
+        warn(
+            field,
+            format!("{path} is a boolean or a record and names nobody; name a text, such as $.lead_id"),
+        );
     }
 }
 
@@ -407,6 +422,13 @@ fn names(action: &ActionKind, properties: &Properties, warn: &mut impl FnMut(&st
         let field = named(properties, name);
         if let Some(why) = wrong_name(name) {
             warn(&field, why);
+        }
+        if let Property::Template(template) = value
+            && template.is_written_number()
+        {
+            let message = "goes to CleverTap as a text such as \"12,500.00\", which it can't count with; write the placeholder \
+                           without number and money, and make the value a price of the event where it is a text";
+            warn(&field, message.to_owned());
         }
         let is_nested = matches!(value, Property::List(_) | Property::Object(_));
         // An event's name that a template makes may be Charged.

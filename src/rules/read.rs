@@ -100,7 +100,7 @@ pub const ACTIONS: &[(&str, &[&str])] = &[
     ),
 ];
 /// What `properties` takes where a whole object is sent on.
-pub const WHOLE_FIELDS: &[&str] = &["from", "rename", "drop", "with"];
+pub const WHOLE_FIELDS: &[&str] = &["from", "rename", "drop", "nulls", "with"];
 pub const TO_FIELDS: &[&str] = &["channel", "member"];
 pub const WHEN_BUSY_FIELDS: &[&str] = &["digest_after"];
 pub const SECRET_FIELDS: &[&str] = &["secret", "sealed"];

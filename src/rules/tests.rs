@@ -250,6 +250,7 @@ fn properties_can_be_a_whole_object() {
                 from: path("$.payload"),
                 rename: vec![(text("Old name"), text("New"))],
                 drop: vec![text("a"), text("5")],
+                nulls: Nulls::LeaveOut,
             }),
             named: vec![named("B", "x")],
         }
@@ -259,9 +260,14 @@ fn properties_can_be_a_whole_object() {
             from,
             rename: vec![],
             drop: vec![],
+            nulls: Nulls::LeaveOut,
         })
     };
     assert_eq!(of("{from: $.payload}").whole, whole(path("$.payload")));
+    let deleting = Rule::from_json(&with(PROFILE, "action.properties", "{from: $.payload, nulls: delete}"));
+    assert!(deleting.is_ok(), "{deleting:?}");
+    let in_event = Rule::from_json(&with(EVENT, "action.properties", "{from: $.payload, nulls: delete}"));
+    assert!(in_event.is_err(), "an event has no property that could be deleted");
     assert_eq!(
         of("{from: traits, drop: a}").whole.unwrap().drop,
         ["a"],

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -21,9 +22,11 @@ use super::{Sandbox, clevertap, control, slack, webhook};
 
 /// What a CleverTap upload of 1,000 full records needs, and more.
 const BODY_BYTES_MAX: usize = 64 << 20;
+/// How long a stop waits for what is in flight, such as a request of which only half has come.
+const GRACE: Duration = Duration::from_secs(2);
 
 impl Sandbox {
-    /// Serves until the shutdown; requests that hang are cut then, the others are answered.
+    /// Serves until the shutdown; requests that hang are cut then, the others are answered within two seconds.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -31,15 +34,24 @@ impl Sandbox {
     ) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         shared.changed.send_replace(false);
-        axum::serve(
+        let mut changed = shared.changed.subscribe();
+        let serving = axum::serve(
             Listener(listener),
             self.router().into_make_service_with_connect_info::<Line>(),
         )
         .with_graceful_shutdown(async move {
             shutdown.await;
             shared.changed.send_replace(true);
-        })
-        .await
+        });
+        let overdue = async move {
+            // The sandbox holds the other end as long as it serves.
+            drop(changed.wait_for(|stopped| *stopped).await);
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            served = serving => served,
+            () = overdue => Ok(()),
+        }
     }
 
     fn router(self) -> Router {

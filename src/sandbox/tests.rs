@@ -1681,3 +1681,18 @@ fn rates_are_read_as_they_are_written() {
         assert_eq!(text.parse::<Rate>(), Err(RateError::Rate), "{text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn half_a_request_holds_no_stop_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let sandbox = Sandbox::new(Settings::default());
+    let served = tokio::spawn(sandbox.serve(listener, async move { drop(stopped.await) }));
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(b"POST /api/auth.test HTTP/1.1\r\nHo").await.unwrap();
+    let whole = reqwest::get(format!("http://{address}/_sandbox/log")).await.unwrap();
+    assert_eq!(whole.status(), 200);
+    drop(stop);
+    served.await.unwrap().unwrap();
+}

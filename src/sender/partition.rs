@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::{AGAIN_AFTER, Back, Loop};
+use super::{AGAIN_AFTER, Back, Loop, Promise};
 use crate::config::Config;
 use crate::delivery::Outcome;
 use crate::delivery::limit::Micros;
@@ -81,7 +81,7 @@ impl Loop {
                 committed: -1,
             },
         );
-        self.recall(partition, generation);
+        self.recall(partition, generation, Duration::ZERO);
     }
 
     /// The records that we read aren't there any more. Nothing of the partition goes out until it is taken
@@ -97,25 +97,24 @@ impl Loop {
         self.take_over(number);
     }
 
-    /// Reads the predecessor's outcomes back, beside the loop.
-    pub(super) fn recall(&self, partition: i32, generation: u64) {
+    /// Reads the predecessor's outcomes back, beside the loop, and not before the delay is over.
+    fn recall(&self, partition: i32, generation: u64, delay: Duration) {
         let left = self.jobs.committed(partition);
         let ours = self.left.get(&partition).copied();
-        let (config, back, now) = (Arc::clone(&self.at.config), self.back.clone(), (self.at.now)());
+        let (config, now) = (Arc::clone(&self.at.config), (self.at.wall)());
+        let read = move |recalled| Back::Recalled {
+            partition,
+            generation,
+            recalled,
+        };
+        let promise = Promise::new(&self.back, read(Err("the thread that reads them has died".to_owned())));
         tokio::task::spawn_blocking(move || {
+            std::thread::sleep(delay);
             let recalled = left()
                 .map_err(|error| error.to_string())
                 .and_then(|left| recall(&config, partition, left, ours, now))
                 .map(Box::new);
-            if recalled.is_err() {
-                // It is tried again, but not at once.
-                std::thread::sleep(AGAIN_AFTER);
-            }
-            drop(back.send(Back::Recalled {
-                partition,
-                generation,
-                recalled,
-            }));
+            promise.keep(read(recalled));
         });
     }
 
@@ -132,7 +131,7 @@ impl Loop {
                     message,
                     "outcomes could not be read back; trying again"
                 );
-                return self.recall(number, generation);
+                return self.recall(number, generation, AGAIN_AFTER);
             }
         };
         partition.recalled = true;
@@ -360,6 +359,7 @@ fn read_back(
     config: &Config,
     partition: i32,
     (committed, outcomes_from): (i64, Option<i64>),
+    // By the wall clock.
     now: Micros,
 ) -> Result<Recalled, String> {
     let topic = &config.topics.outcomes;

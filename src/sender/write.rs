@@ -191,7 +191,7 @@ impl Loop {
                 detail: &letter.detail,
                 source: &topics.jobs,
                 place: Some((letter.at.partition, letter.at.offset)),
-                at: jiff::Timestamp::from_microsecond((self.at.now)()).unwrap_or_default(),
+                at: jiff::Timestamp::from_microsecond((self.at.wall)()).unwrap_or_default(),
             },
             known: &known,
         };

@@ -29,6 +29,8 @@ pub(super) enum Filter {
     /// The path of the event's currency.
     Money(Path),
     Date(Option<Pattern>),
+    /// Reads a date in a form that somebody names.
+    ReadDate(dates::Form),
     /// At most so many characters or bytes.
     Truncate(usize, Unit),
     /// Slack's markup as a person reads it; the path of the user whose name is known.
@@ -59,7 +61,7 @@ pub(super) struct Refusal {
 }
 
 /// Every filter's name, and how it is written.
-const USAGES: [(&str, &str); 12] = [
+const USAGES: [(&str, &str); 13] = [
     ("default", r#"default: "x""#),
     ("upper", "upper"),
     ("lower", "lower"),
@@ -70,6 +72,10 @@ const USAGES: [(&str, &str); 12] = [
     (
         "date",
         r#"date, date: "%d %b %H:%M" or date: "%H:%M", "America/Chicago""#,
+    ),
+    (
+        "read_date",
+        r#"read_date: "%m/%d/%Y", read_date: "serial" (a sheet's day number) or read_date: "epoch""#,
     ),
     ("truncate", r#"truncate: 80 or truncate: 512, "bytes""#),
     ("plain", "plain"),
@@ -108,6 +114,10 @@ impl Filter {
                 let unknown = |_| Refusal::of(1, "an unknown time zone; write it as \"America/Chicago\" or \"UTC\"");
                 Filter::Date(Some(Pattern::new(format, TimeZone::get(zone).map_err(unknown)?)?))
             }
+            ("read_date", [Text(form)]) => {
+                let form = dates::Form::parse(form);
+                Filter::ReadDate(form.map_err(|error| Refusal::of(0, format!("the form of dates {error}")))?)
+            }
             ("truncate", [Number(length)]) => truncate(length, Unit::Characters)?,
             ("truncate", [Number(length), Text(unit)]) => match &**unit {
                 "bytes" => truncate(length, Unit::Bytes)?,
@@ -130,6 +140,7 @@ impl Filter {
             Filter::Number(_) => "number",
             Filter::Money(_) => "money",
             Filter::Date(_) => "date",
+            Filter::ReadDate(_) => "read_date",
             Filter::Truncate(..) => "truncate",
             Filter::Plain(_) => "plain",
             Filter::Url => "url",
@@ -161,6 +172,7 @@ impl Filter {
                 time => Value::Time(time),
             },
             Filter::Date(Some(pattern)) => text(pattern.write(instant(&value)?)?),
+            Filter::ReadDate(form) => Value::Time(read_date(&value, form)?),
             Filter::Truncate(max, unit) => {
                 // So many bytes are more than `max` of either unit.
                 let enough = max.saturating_add(1).saturating_mul(4).min(room);
@@ -279,9 +291,19 @@ impl Refusal {
 pub(super) fn instant(value: &Value<'_>) -> Result<Timestamp, String> {
     match value {
         Value::Time(time) => return Ok(*time),
-        Value::Text(text) => dates::parse(text),
-        Value::Number(number) => dates::parse_number(number),
-        Value::Money(number) => dates::parse_number(&number.to_string()),
+        Value::Text(written) | Value::Number(written) => dates::parse(written),
+        Value::Money(number) => dates::parse(&number.to_string()),
+        Value::Bool(_) | Value::Json(_) => Err(dates::DateError::Unreadable),
+    }
+    .map_err(|error| error.to_string())
+}
+
+/// The value as an instant, in a form that somebody names.
+fn read_date(value: &Value<'_>, form: &dates::Form) -> Result<Timestamp, String> {
+    match value {
+        Value::Time(time) => return Ok(*time),
+        Value::Text(written) | Value::Number(written) => form.read(written),
+        Value::Money(number) => form.read(&number.to_string()),
         Value::Bool(_) | Value::Json(_) => Err(dates::DateError::Unreadable),
     }
     .map_err(|error| error.to_string())
@@ -351,6 +373,13 @@ fn join(list: &[serde_json::Value], separator: &str, into: &mut Bounded) {
             return;
         }
     }
+}
+
+/// Whether `join` makes a text of a list without writing lists or objects into it.
+pub(super) fn is_flat_list(value: &Value<'_>) -> bool {
+    let Value::Json(json) = value else { return false };
+    let flat = |element: &serde_json::Value| !element.is_array() && !element.is_object();
+    json.as_array().is_some_and(|list| list.iter().all(flat))
 }
 
 /// The name of the member `id`, if this is whom `user` describes.

@@ -584,6 +584,73 @@ fn naive_number(number: Decimal, decimals: u32) -> String {
     format!("{sign}{grouped}{point}{part}")
 }
 
+#[test]
+fn dates_are_read_in_the_form_that_somebody_names() {
+    let event = event(&json!({"us": "3/5/2018", "serial": 45123.5, "short": "86400", "dob": "19900115", "list": [1]}));
+    let write = |template: &str, target| {
+        let template = Template::parse(template).unwrap();
+        template
+            .render(&event, target, OnMissing::Fail)
+            .map_err(|stop| stop.to_string())
+    };
+    for (template, target, written) in [
+        (
+            r#"{{us | read_date: "%m/%d/%Y" | date: "%Y-%m-%d"}}"#,
+            Target::Plain,
+            "2018-03-05",
+        ),
+        (
+            r#"{{us | read_date: "%m/%d/%Y"}}"#,
+            Target::Plain,
+            "2018-03-05T00:00:00Z",
+        ),
+        (
+            r#"{{us | read_date: "%m/%d/%Y" | date}}"#,
+            Target::Clevertap,
+            "$D_1520208000",
+        ),
+        (
+            r#"{{serial | read_date: "serial" | date: "%H:%M"}}"#,
+            Target::Plain,
+            "12:00",
+        ),
+        (
+            r#"{{short | read_date: "epoch"}}"#,
+            Target::Plain,
+            "1970-01-02T00:00:00Z",
+        ),
+        ("{{dob | date: '%d %b %Y'}}", Target::Plain, "15 Jan 1990"),
+    ] {
+        assert_eq!(write(template, target).as_deref(), Ok(written), "{template}");
+    }
+    for (template, why) in [
+        (
+            r#"{{serial | date}}"#,
+            "`date` of serial: a number that is no epoch by its size",
+        ),
+        (
+            r#"{{us | read_date: "%d.%m.%Y"}}"#,
+            "`read_date` of us: it does not fit the format",
+        ),
+        (r#"{{us | read_date: "serial"}}"#, "`read_date` of us: no serial number"),
+        (
+            r#"{{list | read_date: "epoch"}}"#,
+            "`read_date` of list: no form of date",
+        ),
+    ] {
+        let failed = write(template, Target::Plain).unwrap_err();
+        assert!(failed.starts_with(why), "{failed}");
+    }
+    for (template, why) in [
+        (r#"{{us | read_date}}"#, "`read_date` is written as"),
+        (r#"{{us | read_date: "%H"}}"#, "names no whole day"),
+        (r#"{{us | read_date: "days"}}"#, "names no whole day"),
+    ] {
+        let refused = Template::parse(template).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_is_parsed_or_refused(text in "\\PC{0,60}") {

@@ -15,25 +15,37 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("yaml", &[]),
     ("json", &[]),
     ("path", &[]),
+    ("amounts", &[]),
+    ("dates", &["amounts"]),
+    ("ids", &["amounts"]),
     ("text", &[]),
-    ("lead", &["json", "path", "reason"]),
-    ("dates", &["lead"]),
+    ("lead", &["amounts", "dates", "ids", "json", "path", "reason"]),
     ("template", &["dates", "lead", "path", "text"]),
     ("sealed", &[]),
-    ("rules", &["dates", "lead", "path", "sealed", "template", "text"]),
-    ("delivery", &["dates", "lead", "reason", "rules", "template", "text"]),
+    (
+        "rules",
+        &["amounts", "dates", "lead", "path", "sealed", "template", "text"],
+    ),
+    (
+        "delivery",
+        &["amounts", "dates", "ids", "lead", "reason", "rules", "template", "text"],
+    ),
     (
         "inlet",
         &["dates", "lead", "path", "reason", "rules", "template", "yaml"],
     ),
+    // What reads the clock, takes in connections, and sees threads and tasks end.
+    ("clock", &[]),
+    ("listen", &[]),
+    ("parts", &["metrics"]),
     // What adapters are set up with.
     ("http_client", &[]),
     ("secrets", &["rules", "sealed"]),
     ("config", &["dates", "delivery", "inlet", "rules", "secrets", "yaml"]),
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
-    ("admin", &["metrics"]),
-    ("kafka", &["config", "dates", "trail"]),
+    ("admin", &["listen", "metrics"]),
+    ("kafka", &["clock", "config", "dates", "trail"]),
     ("registry", &["config", "http_client", "lead"]),
     (
         "destination",
@@ -72,6 +84,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "inlet",
             "kafka",
             "lead",
+            "listen",
             "metrics",
             "reason",
             "registry",
@@ -84,13 +97,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "app",
         &[
             "admin",
+            "clock",
             "config",
             "destination",
             "feed",
             "http_client",
             "inlets",
             "kafka",
+            "listen",
             "metrics",
+            "parts",
             "processor",
             "rules",
             "sealed",
@@ -107,8 +123,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "app", "config", "dates", "delivery", "demo", "inlet", "kafka", "lead", "metrics", "reason", "registry",
-            "rules", "sandbox", "secrets", "yaml",
+            "app", "config", "dates", "delivery", "demo", "inlet", "kafka", "lead", "metrics", "parts", "reason",
+            "registry", "rules", "sandbox", "secrets", "yaml",
         ],
     ),
     ("main", &["cli"]),
@@ -116,8 +132,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 const PURE: &[&str] = &[
-    "reason", "trail", "yaml", "json", "path", "text", "lead", "dates", "template", "sealed", "rules", "delivery",
-    "inlet",
+    "reason", "trail", "yaml", "json", "path", "text", "amounts", "dates", "ids", "lead", "template", "sealed",
+    "rules", "delivery", "inlet",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.
@@ -138,7 +154,8 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["crypto_box", "blake2"], &["secrets"]),
     // Destinations look for secrets in every form.
     (&["base64"], &["destination", "inlets", "lead", "sealed", "secrets"]),
-    (&["hyper", "hyper_util", "subtle", "flate2"], &["inlets"]),
+    (&["hyper", "hyper_util"], &["admin", "inlets", "listen"]),
+    (&["subtle", "flate2"], &["inlets"]),
     // The demo signs as Slack does.
     (&["hmac"], &["demo", "inlets"]),
     (&["quick_xml", "csv"], &["inlet"]),
@@ -147,13 +164,23 @@ const BELONGS: &[(&[&str], &[&str])] = &[
         &["destination", "inlet", "inlets", "template", "text"],
     ),
     (&["unicode_segmentation"], &["text"]),
-    (&["rustix"], &["cli", "secrets"]),
+    (&["rustix"], &["cli", "clock", "listen", "secrets"]),
     (
         &["anyhow"],
-        &["app", "cli", "demo", "feed", "inlets", "main", "processor", "sender"],
+        &[
+            "app",
+            "cli",
+            "demo",
+            "feed",
+            "inlets",
+            "main",
+            "parts",
+            "processor",
+            "sender",
+        ],
     ),
     // Everyone else is handed the time; the sandbox plays another company, with a clock of its own.
-    (&["SystemTime", "Timestamp::now"], &["app", "sandbox"]),
+    (&["SystemTime", "Timestamp::now"], &["sandbox"]),
 ];
 
 /// rdkafka is `kafka`'s own. The demo starts its mock broker, and the sender names a commit's mode.

@@ -5,9 +5,9 @@
 First a calm time with work waiting in every lane, by which the use of the limits is measured. Then lanes change hands
 while they are frozen. Then senders are killed, stopped for longer than their session, leave and join; the broker is
 killed and comes back with its data; the ways to the broker and to the destinations are cut; destinations answer 429 with
-Retry-After, 5xx, resets and silence. Then all is well again, the lanes drain, and the oracle (oracle.py) says whether
-every promise was kept. Exit code 1 where not, and the seed; the folder with the logs and with all that the oracle saw is
-kept then.
+Retry-After, 5xx, resets and silence; hostile records (hostile.py) come among the good ones. Then all is well again, the
+lanes drain, and the oracle (oracle.py) says whether every promise was kept. Exit code 1 where not, and the seed; the
+folder with the logs and with all that the oracle saw is kept then.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
+import hostile
 import oracle
 from oracle import Topics
 from world import ACCOUNT_CONCURRENCY, BATCH_MAX, LATENCY_MS, REPOSITORY, REQUEST_SECONDS, SESSION_SECONDS, WAYS, World
@@ -37,11 +38,12 @@ class Events:
 
     def __init__(self, chance, address, seed):
         self.chance, self.seed, self.count = chance, seed, 0
-        self.written, self.last = [], []
+        self.written, self.last, self.hostile = [], [], 0
         self.producer = Producer({"bootstrap.servers": address, "enable.idempotence": True, "linger.ms": 5,
-                                  "message.timeout.ms": 600_000, **oracle.QUIET})
+                                  "message.timeout.ms": 600_000, "compression.type": "gzip",
+                                  "message.max.bytes": 20_000_000, **oracle.QUIET})
 
-    def write(self, name):
+    def write(self, name, headers=None):
         self.count += 1
         event = {"event_id": f"e{self.seed}-{self.count}", "trigger": f"chaos.{name}", "product": {"id": "12"},
                  "occurred_at": int(time.time() * 1000), "lead_id": f"lead-{self.chance.randrange(40)}"}
@@ -49,8 +51,15 @@ class Events:
             event = self.chance.choice(self.last)
         self.last = [*self.last[-49:], event]
         self.written.append(event)
-        self.producer.produce("lead-events", json.dumps(event), event["lead_id"], on_delivery=self.delivered)
+        self.producer.produce("lead-events", json.dumps(event), event["lead_id"], on_delivery=self.delivered, headers=headers)
         self.producer.poll(0)
+
+    def write_hostile(self, chance):
+        """A record that can only be a dead letter, and a good event beside hostile headers."""
+        self.hostile += 1
+        topic, key, value, headers = hostile.make(chance, self.hostile)
+        self.producer.produce(topic, value, key, on_delivery=self.delivered, headers=headers)
+        self.write(chance.choice(WAYS).name, hostile.headers(chance))
 
     def write_any(self):
         self.write(self.chance.choices(WAYS, [way.share for way in WAYS])[0].name)
@@ -64,7 +73,7 @@ def schedule(chance, seconds, kills):
     """(second, action), each kind spread over a time of so many seconds with so many SIGKILLs of senders."""
     few, some = max(1, round(kills / 7)), max(1, kills // 4)
     counts = {"kill": kills, "broker": few, "stop": few, "change": max(2, kills // 3), "cut-kafka": some,
-              "cut-destination": some, "fault": max(4, kills)}
+              "cut-destination": some, "fault": max(4, kills), "hostile": max(12, 3 * kills)}
     return sorted(((number + chance.random()) * seconds / count, action)
                   for action, count in counts.items() for number in range(count))
 
@@ -72,8 +81,8 @@ def schedule(chance, seconds, kills):
 class Chaos:
     """Lays faults on a world, by the seed."""
 
-    def __init__(self, world, chance):
-        self.world, self.chance = world, chance
+    def __init__(self, world, chance, events):
+        self.world, self.chance, self.events = world, chance, events
         self.later = []
         self.coming = set()
         self.cut = set()
@@ -102,7 +111,7 @@ class Chaos:
     def do(self, action):
         {"kill": self.kill, "broker": self.kill_broker, "stop": self.stop, "change": self.change,
          "cut-kafka": lambda: self.cut_off("kafka"), "cut-destination": lambda: self.cut_off("destination"),
-         "fault": self.fault}[action]()
+         "fault": self.fault, "hostile": lambda: self.events.write_hostile(self.chance)}[action]()
 
     def again(self, action):
         """What can't be done now is done a little later."""
@@ -246,7 +255,7 @@ def run(world, given):
     world.say("the calm is over")
     chance = random.Random(f"faults {given.seed}")
     plan = [(HANDOVER_SECONDS + second, action) for second, action in schedule(chance, given.minutes * 60, given.kills)]
-    chaos = Chaos(world, chance)
+    chaos = Chaos(world, chance, events)
     # One hand-over while nothing else is wrong.
     chaos.do("change")
     began, calm_events = time.time(), len(events.written)
@@ -276,13 +285,13 @@ def drain(world, topics, events):
     best, moved = None, time.time()
     while True:
         world.look_after()
-        left = topics.unsettled(expected)
+        left = topics.unsettled(expected, events.hostile)
         if not left:
             return
         if best is None or left < best:
             best, moved = left, time.time()
         if time.time() - moved > 60:
-            world.breaches.append(f"{left} jobs had no final outcome when nothing had moved for a minute")
+            world.breaches.append(f"{left} jobs had no final outcome, or hostile records no dead letter, when nothing had moved for a minute")
             return
         time.sleep(0.5)
 

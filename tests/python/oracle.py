@@ -5,7 +5,8 @@ schemas in schemas/, and the sandbox's log. Attempts are paired with arrivals by
 machine's. What is checked, and by which bound:
 
 - Every event has exactly one job for each rule that holds (promise 1), every job one final outcome or several that say
-  the same (2 and 7); none is a dead letter, as nothing here is beyond repair; the group's offsets stand behind the last.
+  the same (2 and 7); the group's offsets stand behind the last. Each hostile record is one dead letter, and nothing else
+  is, as nothing here is beyond repair; one in the jobs topic may be two where a sender went before it could say so.
 - Every sent job has arrived. Nothing has arrived that no job asked for.
 - A job arrives again only where the earlier arrival's answer was ambiguous (a `retry` in the outcomes), or its sender
   was killed before Kafka had its outcome (then there is none), or the sender had been stopped, or Kafka or the way to it
@@ -32,6 +33,8 @@ from types import SimpleNamespace
 
 import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+import hostile
 
 SCHEMAS = Path(__file__).resolve().parent.parent.parent / "schemas"
 FINAL = {"sent", "digested", "duplicate", "expired", "skipped", "shadowed", "cancelled", "dead"}
@@ -94,6 +97,9 @@ class Topics:
                 raise KafkaException(message.error())
             self.places[(topic, message.partition())] = message.offset() + 1
             record = {"partition": message.partition(), "offset": message.offset(), "at": message.timestamp()[1] / 1000}
+            if hostile.is_marked(message.headers()):
+                self.records["hostile"].append(record | {"topic": topic})
+                continue
             if topic in self.read_as:
                 record |= decoded(message.value(), self.read_as[topic])
             elif topic == "lead-events":
@@ -115,15 +121,22 @@ class Topics:
         self.committed = [(place.partition, place.offset) for place in group.committed(jobs, timeout=30)]
         group.close()
 
-    def unsettled(self, expected):
-        """How many of so many jobs have no final outcome yet."""
+    def unsettled(self, expected, hostile_records):
+        """How many of so many jobs have no final outcome yet, and of so many hostile records no dead letter."""
         try:
             self.read("delivery-jobs")
+            letters = {source(letter) for letter in self.read("dead-letters")}
             outcomes = self.read("delivery-outcomes")
         except (KafkaException, RuntimeError):
-            return expected
+            return expected + hostile_records
         settled = {(one["job_partition"], one["job_offset"]) for one in outcomes if one["result"] in FINAL}
-        return expected - len(settled)
+        return expected - len(settled) + hostile_records - len(letters)
+
+
+def source(letter):
+    """The place of the record that a dead letter is about."""
+    headers = letter["headers"]
+    return headers["source-topic"], int(headers["source-partition"]), int(headers["source-offset"])
 
 
 def schema(name):
@@ -279,8 +292,7 @@ class Verdict:
                 self.breaches.append(f"job {place} of {self.lane(job)} is \"sent\" but has not arrived")
         if lost:
             self.breaches.append(f"{lost} jobs have no final outcome")
-        for letter in records["dead-letters"]:
-            self.breaches.append(f"a dead letter: {letter['headers']}")
+        self.dead_letters()
         last = defaultdict(int)
         for partition, offset in self.jobs:
             last[partition] = max(last[partition], offset)
@@ -291,6 +303,21 @@ class Verdict:
         self.figures["events"] = f"{len(run.events)}, of them {sum(count - 1 for count in written.values())} written twice"
         self.figures["jobs"] = f"{len(self.jobs)}, of them {duplicates} duplicates"
         self.figures["lost"] = lost
+
+    def dead_letters(self):
+        records = self.run.topics.records
+        found = defaultdict(list)
+        for letter in records["dead-letters"]:
+            found[source(letter)].append(letter["headers"])
+        places = {(one["topic"], one["partition"], one["offset"]) for one in records["hostile"]}
+        for place, letters in found.items():
+            if place not in places:
+                self.breaches.append(f"a dead letter: {letters[0]}")
+            elif len(letters) > 1 and place[0] != "delivery-jobs":
+                self.breaches.append(f"{len(letters)} dead letters of the hostile record at {place}")
+        for place in sorted(places - set(found)):
+            self.breaches.append(f"the hostile record at {place} has no dead letter")
+        self.figures["hostile records"] = f"{len(places)}, dead letters {len(records['dead-letters'])}"
 
     # ---- repeats
 

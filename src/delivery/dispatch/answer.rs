@@ -137,11 +137,11 @@ impl Dispatch {
         let at = entry.at();
         let payload = self.payloads.get(&at)?;
         let mut outcome = self.outcome(at, &payload.job, OutcomeResult::Throttled, now);
-        outcome.started_at = Some(flight.started / 1000);
+        outcome.started_at = Some(self.wall(flight.started) / 1000);
         outcome.status = answer.status.map(i32::from);
         outcome.words = Some(answer.words.clone()).filter(|words| !words.is_empty());
         outcome.scope = Some(Scope::Credential.as_str().to_owned());
-        outcome.next_at = Some(ceil_millis(until));
+        outcome.next_at = Some(ceil_millis(self.wall(until)));
         Some(Settled {
             at,
             job: Arc::clone(&payload.job),
@@ -171,6 +171,7 @@ impl Dispatch {
         let attempts = flight.entries.iter().filter_map(|entry| self.tried.get(&entry.at()));
         let attempts = attempts.map(|tried| tried.attempts).max().unwrap_or(0) + 1;
         let retry_at = now + self.backoff(attempts);
+        let next_at = ceil_millis(self.wall(retry_at));
         let mut settled = Vec::with_capacity(count);
         let (mut frozen, mut failed, mut aside) = (Vec::new(), Vec::new(), Vec::new());
         for ((entry, job), answer) in flight.entries.iter().zip(&flight.jobs).zip(answers) {
@@ -193,7 +194,7 @@ impl Dispatch {
                     frozen.push(*entry);
                 } else {
                     tried.aside = now - tried.failing_since >= micros(self.settings.step_aside);
-                    one.outcome.next_at = Some(ceil_millis(retry_at));
+                    one.outcome.next_at = Some(next_at);
                     if tried.aside {
                         let words = one.outcome.words.take().unwrap_or_default();
                         one.outcome.words = Some(format!("stepped aside; {words}"));
@@ -264,7 +265,7 @@ impl Dispatch {
         tried.attempts += 1;
         let failing_since = tried.failing_since;
         let mut outcome = self.outcome(at, job, OutcomeResult::Sent, now);
-        outcome.started_at = Some(flight.started / 1000);
+        outcome.started_at = Some(self.wall(flight.started) / 1000);
         outcome.status = answer.status.map(i32::from);
         outcome.words = Some(answer.words).filter(|words| !words.is_empty());
         outcome.message_id = answer.message_id;
@@ -284,16 +285,16 @@ impl Dispatch {
             }
             Verdict::NotInChannel => {
                 self.lanes[lane].join = Step::Next;
-                (outcome.result, outcome.next_at) = (OutcomeResult::Retry, Some(now / 1000));
+                (outcome.result, outcome.next_at) = (OutcomeResult::Retry, Some(self.wall(now) / 1000));
             }
             Verdict::NotOpen => {
                 self.lanes[lane].open = Step::Next;
-                (outcome.result, outcome.next_at) = (OutcomeResult::Retry, Some(now / 1000));
+                (outcome.result, outcome.next_at) = (OutcomeResult::Retry, Some(self.wall(now) / 1000));
             }
             _ => {
                 outcome.result = freeze.map_or(OutcomeResult::Retry, |freeze| freeze.result);
                 outcome.scope = freeze.map(|freeze| freeze.scope.as_str().to_owned());
-                outcome.next_at = freeze.map(|freeze| ceil_millis(freeze.until));
+                outcome.next_at = freeze.map(|freeze| ceil_millis(self.wall(freeze.until)));
             }
         }
         if outcome.result.is_final() {

@@ -112,7 +112,7 @@ impl Dispatch {
             return;
         }
         self.next_sweep = now + SWEEP_EVERY;
-        let oldest = (now - micros(self.settings.job_age_max)) / 1000;
+        let oldest = (self.wall(now) - micros(self.settings.job_age_max)) / 1000;
         let old: HashMap<i32, i64> = (self.partitions.iter())
             .map(|(partition, owned)| (*partition, owned.offsets.older_than(oldest)))
             .filter(|(_, below)| *below > 0)

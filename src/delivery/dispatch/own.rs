@@ -38,7 +38,8 @@ impl Read {
 
 impl Dispatch {
     /// We own `partition` since `since`, as far as limits go, with what its outcomes say.
-    pub fn own(&mut self, partition: i32, since: Micros, mut recalled: Recalled, now: Micros) {
+    pub fn own(&mut self, partition: i32, since: Micros, recalled: Recalled, now: Micros) {
+        let mut recalled = recalled.in_steady_time(self.ahead);
         self.epoch += 1;
         self.sent.begin(recalled.known_since);
         for (id, sent_at) in std::mem::take(&mut recalled.sent) {

@@ -8,6 +8,7 @@ use crate::delivery::recall::Recalled;
 use crate::rules::log::{Cancel, RuleLog};
 
 mod anew;
+mod clock;
 mod owned;
 mod simulation;
 

@@ -214,6 +214,7 @@ impl Dispatch {
         now: Micros,
         settled: &mut Vec<Settled>,
     ) -> Vec<Entry> {
+        let wall = self.wall(now);
         let mut ids = HashSet::new();
         let mut going = Vec::with_capacity(entries.len());
         let (mut twice, mut waiting) = (Vec::new(), HashSet::new());
@@ -230,7 +231,7 @@ impl Dispatch {
                 OutcomeResult::Duplicate
             } else if job
                 .expires_at
-                .is_some_and(|expires| expires.saturating_mul(1000) <= now)
+                .is_some_and(|expires| expires.saturating_mul(1000) <= wall)
             {
                 OutcomeResult::Expired
             } else if waiting.contains(&entry.key) || id.is_some_and(|id| !ids.insert(id)) {

@@ -104,7 +104,7 @@ impl Dispatch {
             .filter_map(|owned| owned.offsets.oldest())
             .min()?;
         Some(Duration::from_millis(
-            u64::try_from(now / 1000 - written).unwrap_or_default(),
+            u64::try_from(self.wall(now) / 1000 - written).unwrap_or_default(),
         ))
     }
 

@@ -5,11 +5,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::kinds;
 use crate::lead::{self, LeadEvent};
 use crate::rules::clevertap::OPERATORS;
-use crate::rules::{Properties, Property, Whole};
+use crate::rules::{Nulls, Properties, Property, Whole};
 use crate::template::{OnMissing, Stop, Target};
 
 /// Bytes of the names and values of one record. With 256 properties of the longest names and values it has 160 KiB.
@@ -42,10 +43,10 @@ pub(super) fn render(
             rendered.insert(name.clone(), value);
         }
     }
-    Ok(Value::Object(rendered))
+    kinds::checked(rendered, form).map(Value::Object)
 }
 
-/// `None` for a property that is one placeholder alone and missing: it is left out.
+/// `None` for a property that is one placeholder alone and missing, or an object of nothing but such: it is left out.
 fn property(
     event: &LeadEvent<'_>,
     value: &Property,
@@ -73,7 +74,8 @@ fn property(
                     object.insert(name.clone(), value);
                 }
             }
-            Ok(Some(Value::Object(object)))
+            let is_gone = object.is_empty() && !members.is_empty();
+            Ok((!is_gone).then_some(Value::Object(object)))
         }
     }
 }
@@ -125,9 +127,17 @@ fn insert(
         }
         // What stands deep has the names of all above it before its own.
         room.take(name.len())?;
-        let renamed = names.rename.get(&*name).map(|new| (*new).to_owned());
-        let name = renamed.unwrap_or(name);
+        let own = name;
+        let renamed = names.rename.get(&*own).map(|new| (*new).to_owned());
+        let name = renamed.unwrap_or_else(|| own.clone());
         let value = match value {
+            Value::Null if whole.nulls == Nulls::Delete && form == Form::Profile => {
+                // Of an object that is null as a whole, the members are known by the names they are renamed from.
+                let within = |old: &str| old.strip_prefix(&own).is_some_and(|rest| rest.starts_with(' '));
+                let members = whole.rename.iter().filter(|(old, _)| within(old));
+                into.extend(members.map(|(_, new)| (new.clone(), json!({"$delete": true}))));
+                json!({"$delete": true})
+            }
             Value::Null => continue,
             Value::Object(operation) if form == Form::Profile && is_operation(&operation) => Value::Object(operation),
             Value::Object(members) => {

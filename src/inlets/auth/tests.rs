@@ -23,6 +23,10 @@ fn slack(time: &str, signature: &str) -> HeaderMap {
     headers(&[("x-slack-request-timestamp", time), ("x-slack-signature", signature)])
 }
 
+fn signed_with(secret: &[u8], headers: &HeaderMap, body: &[u8], now: i64) -> bool {
+    Signature::of(headers, now).is_some_and(|signature| signature.holds(secret, body))
+}
+
 #[test]
 fn slacks_published_signature_holds_and_nothing_near_it() {
     let good = slack(&TIME.to_string(), SIGNATURE);
@@ -73,7 +77,7 @@ fn key(place: Place, secret: &str) -> Key {
 async fn verdict(secrets: &Secrets, keys: &[Key], headers: &HeaderMap, path: Option<&str>) -> Verdict {
     let (path, keyring) = (path.map(str::as_bytes), Keyring::new("x", keys));
     keyring.refresh(secrets).await;
-    keyring.head(&Shown { headers, path })
+    keyring.head(&Shown { headers, path }, TIME)
 }
 
 fn authorization(text: &str) -> HeaderMap {
@@ -129,10 +133,13 @@ async fn any_of_several_secrets_opens_where_it_is_meant_to_stand() {
         verdict(&path, &authorization("Bearer n3w"), None).await,
         Verdict::Closed
     );
-    assert_eq!(
-        verdict(&[key(Place::Signature, "old")], &none, None).await,
-        Verdict::Signed
-    );
+    let signing = [key(Place::Signature, "old")];
+    let shown = slack(&TIME.to_string(), SIGNATURE);
+    assert_eq!(verdict(&signing, &shown, None).await, Verdict::Signed);
+    let stale = slack(&(TIME - 301).to_string(), SIGNATURE);
+    for nothing in [&none, &stale, &slack(&TIME.to_string(), "v0=a2")] {
+        assert_eq!(verdict(&signing, nothing, None).await, Verdict::Closed, "{nothing:?}");
+    }
     assert_eq!(verdict(&[], &none, None).await, Verdict::Open);
     std::fs::remove_dir_all(dir).unwrap();
 }
@@ -178,6 +185,6 @@ async fn what_a_silent_store_said_last_holds_and_what_is_gone_does_not() {
         SAYS.store(says, std::sync::atomic::Ordering::Relaxed);
         keyring.refresh(&secrets).await;
         let headers = &authorization("Bearer s3cret");
-        assert_eq!(keyring.head(&Shown { headers, path: None }), wanted, "{says}");
+        assert_eq!(keyring.head(&Shown { headers, path: None }, TIME), wanted, "{says}");
     }
 }

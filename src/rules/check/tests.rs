@@ -275,6 +275,11 @@ fn what_clevertap_never_takes_is_warned_about() {
             "type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: Sold, properties: {Items: [{Name: x}], 'a:b': 1}",
             "action.properties.Items action.properties['a:b']",
         ),
+        (
+            "type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: Sold, properties: \
+             {A: '{{$.price | number: 2}}', B: '{{$.price | money}}', C: '{{$.price}}', D: 'for {{$.price | money}}'}",
+            "action.properties.A action.properties.B",
+        ),
     ] {
         assert_eq!(fields_warned_of(action), field, "{action}");
     }
@@ -316,6 +321,14 @@ fn destinations_that_look_wrong() {
         (
             "type: clevertap_profile, account: acme, identity: '{{$.lead_id}}', properties: {'a b': [{c: '{{$.x}}'}]}",
             "action.properties['a b'][0].c",
+        ),
+        (
+            "type: clevertap_profile, account: acme, identity: '{{$.consumer | lower}}'",
+            "action.identity",
+        ),
+        (
+            "type: clevertap_event, account: acme, identity: '{{$.buyer.id}}', event_name: '{{$.is_test}}'",
+            "action.event_name",
         ),
         (
             "type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: '{{$.x}}'",

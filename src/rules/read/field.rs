@@ -13,7 +13,7 @@ use crate::rules::{Problem, Secret, SecretName};
 use crate::sealed::Sealed;
 use crate::template::Template;
 use crate::text::truncate;
-use crate::{dates, lead};
+use crate::{amounts, dates};
 
 /// So many problems are told; a text that is no rule at all has one for each of its values.
 const PROBLEMS_MAX: usize = 100;
@@ -51,7 +51,7 @@ impl Reader {
         if field.is_empty() {
             field.push_str("rule");
         }
-        if self.problems.len() == PROBLEMS_MAX {
+        if !self.tells_more() {
             self.more += 1;
             return None;
         }
@@ -60,6 +60,10 @@ impl Reader {
             message: truncate(&message.into(), MESSAGE_SHOWN),
         });
         None
+    }
+
+    fn tells_more(&self) -> bool {
+        self.problems.len() < PROBLEMS_MAX
     }
 
     pub(crate) fn is_clean(&self) -> bool {
@@ -124,7 +128,12 @@ impl Reader {
 
     pub(crate) fn unknown_fields(&mut self, object: &Object<'_>, known: &[&str]) {
         for name in object.members.keys().filter(|name| !known.contains(&name.as_str())) {
-            let message = match closest(name, known.iter().copied()) {
+            // What a name may be meant for takes a while to find, and isn't told any more.
+            let meant = self
+                .tells_more()
+                .then(|| closest(name, known.iter().copied()))
+                .flatten();
+            let message = match meant {
                 Some(meant) => format!("unknown field; did you mean {meant}?"),
                 None => format!("unknown field; known here are {}", known.join(", ")),
             };
@@ -171,7 +180,8 @@ impl Reader {
             return Some(*chosen);
         }
         let all = names().collect::<Vec<_>>().join(", ");
-        match value.as_str().and_then(|text| closest(text, names())) {
+        let text = value.as_str().filter(|_| self.tells_more());
+        match text.and_then(|text| closest(text, names())) {
             Some(meant) => self.refuse(field, format!("did you mean {meant}? it is one of {all}")),
             None => self.refuse(field, format!("needs one of {all}")),
         }
@@ -278,7 +288,7 @@ impl Reader {
             Value::String(text) => text,
             _ => "",
         };
-        match lead::decimal(text) {
+        match amounts::decimal(text) {
             Some(number) => Some(number),
             None => self.refuse(field, "needs a number of at most 28 digits, such as 25 or 99.5"),
         }

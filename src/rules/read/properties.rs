@@ -4,11 +4,13 @@ use serde_json::{Map, Value};
 
 use super::WHOLE_FIELDS;
 use super::field::{Object, Reader, closest, member};
-use crate::lead;
+use crate::amounts;
 use crate::path::Path;
 use crate::rules::clevertap::OPERATORS;
-use crate::rules::{Properties, Property, Whole};
+use crate::rules::{Nulls, Properties, Property, Whole};
 use crate::template::Template;
+
+const NULLS: &[(&str, Nulls)] = &[("leave_out", Nulls::LeaveOut), ("delete", Nulls::Delete)];
 
 /// Whose properties they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,7 @@ impl Reader {
             from,
             rename: Vec::new(),
             drop: Vec::new(),
+            nulls: Nulls::default(),
         };
         match action.get("properties") {
             None => Some(Properties::default()),
@@ -68,6 +71,13 @@ impl Reader {
             .filter_map(|(field, value)| self.id(&field, value))
             .collect();
         let rename = self.rename(&object, &drop);
+        let nulls = self.choice(&object, "nulls", NULLS).unwrap_or_default();
+        if nulls == Nulls::Delete && of == Of::Event {
+            self.refuse::<()>(
+                object.at("nulls"),
+                "only a profile's properties can be deleted; leave it out",
+            );
+        }
         let named = match object.get("with") {
             None => Some(Vec::new()),
             Some(Value::Object(members)) => self.named(&object.at("with"), members, of),
@@ -78,6 +88,7 @@ impl Reader {
                 from: from?,
                 rename,
                 drop,
+                nulls,
             }),
             named: named?,
         })
@@ -151,7 +162,7 @@ impl Reader {
         let is_template = |value: &Value| value.as_str().is_some_and(|text| text.contains("{{"));
         let is_text = |value: &Value| value.is_string();
         match (name.as_str(), operand) {
-            ("$incr" | "$decr", Value::Number(number)) if lead::decimal(number.as_str()).is_some() => Some(()),
+            ("$incr" | "$decr", Value::Number(number)) if amounts::decimal(number.as_str()).is_some() => Some(()),
             ("$incr" | "$decr", template) if is_template(template) => Some(()),
             ("$incr" | "$decr", _) => self.refuse(at, "needs a number, or a placeholder that gives one"),
             ("$delete", Value::Bool(true)) => Some(()),

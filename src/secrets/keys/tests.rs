@@ -178,3 +178,49 @@ proptest! {
         prop_assert!(opened.is_err(), "byte {} of {}", at, changed.len());
     }
 }
+
+/// With a point of small order there are no more than eight shared secrets, whatever the other key: anyone opens what is
+/// sealed with it.
+#[test]
+fn a_key_that_seals_for_everyone_is_refused() {
+    let near_p = |low: u8, high: u8| {
+        let mut point = [0xFF; 32];
+        (point[0], point[31]) = (low, high);
+        point
+    };
+    let hex = |text: &str| {
+        let bytes = (0..64)
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap());
+        <[u8; 32]>::try_from(bytes.collect::<Vec<u8>>()).unwrap()
+    };
+    let mut one = [0; 32];
+    one[0] = 1;
+    let mut points = vec![
+        [0; 32],
+        one,
+        hex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+        hex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
+        near_p(0xEC, 0x7F),
+        near_p(0xED, 0x7F),
+        near_p(0xEE, 0x7F),
+    ];
+    for mut point in points.clone() {
+        point[31] |= 0x80;
+        points.push(point);
+    }
+    for point in points {
+        let boxed = |secret: &SecretKey| {
+            use crypto_box::aead::Aead as _;
+            let shared = crypto_box::SalsaBox::new(&crypto_box::PublicKey::from(point), secret);
+            shared.encrypt(&[0; 24].into(), &b"value"[..]).unwrap()
+        };
+        let secrets = (0..50).map(|_| SecretKey::generate(&mut OsRng));
+        let boxes: std::collections::BTreeSet<Vec<u8>> = secrets.map(|secret| boxed(&secret)).collect();
+        assert!(boxes.len() <= 8, "{point:02x?} is not of small order");
+        let refused = PublicKey::parse(&BASE64.encode(point)).unwrap_err();
+        assert!(refused.contains("anyone could open"), "{refused}");
+    }
+    let (_, public) = Keys::generate();
+    assert_eq!(PublicKey::parse(&public.to_string()), Ok(public));
+}

@@ -3,7 +3,7 @@
 //! Jobs arrive at any time, some of them twice; requests take a while and are answered with
 //! anything a destination may say; outcomes are acknowledged late and payloads read again late;
 //! senders are killed at any step, stand still for longer than their session, start again and hand
-//! partitions to each other; rules are stopped. After the storm everything drains. [`world`] checks
+//! partitions to each other; rules are stopped; the wall clock is put ten minutes forward or back. After the storm everything drains. [`world`] checks
 //! every start, commit and end; what each check says begins with its name:
 //!
 //! - `conservation`, `repeat`, `dedup`: every job has a final outcome that is true, and none is sent
@@ -52,6 +52,9 @@
 //! | batches don't wait for company | the number of requests (calm) |
 //! | a digest without pressure | `digest` |
 //! | what expired a second ago is sent | `expiry` |
+//! | expiry goes by the steady clock | `expiry` |
+//! | what a predecessor left is taken for times of the steady clock | `limit` |
+//! | what outcomes say is of the steady clock | `freeze of a predecessor` |
 //! | a retry of a stopped rule is sent | `cancelled` |
 //! | payloads of ended jobs stay | `memory` |
 
@@ -66,6 +69,8 @@ use world::{Freeze, Seen, World};
 
 const PARTITIONS: i32 = 4;
 const SCHEDULES: u64 = 1000;
+/// By so much the wall clock is put right.
+const JUMP: Micros = 600 * SECOND;
 /// A record that its destination refuses, and with it all of its batch.
 const BAD: &str = "bad";
 
@@ -145,7 +150,9 @@ fn arrival(world: &mut World, number: i64) -> (i32, DeliveryJob) {
             job.rule_id = "stopped".into();
             job.rule_version = i64::from(world.rules.cancelled.contains_key("stopped"));
         }
-        "U1" if rng.bool() => job.expires_at = Some(world.now / 1000 + rng.i64(500..20_000)),
+        "U1" if rng.bool() => {
+            job.expires_at = Some(world.now.saturating_add(world.ahead) / 1000 + rng.i64(500..20_000))
+        }
         "" if rng.bool() => job.on_ambiguous = OnAmbiguous::Dead,
         "id-3" if rng.u8(..4) == 0 => job.body = BAD.into(),
         "C3" if rng.u8(..4) > 0 => (job.rule_id, job.digest_after) = ("busy".into(), Some(10_000)),
@@ -275,7 +282,7 @@ impl Group {
 
     fn stop_a_rule(&mut self, world: &mut World) {
         let mut log = RuleLog::default();
-        let at = world.now / 1000;
+        let at = world.wall() / 1000;
         log.cancel("stopped", Cancel { offset: 1, at });
         world.rules = Arc::new(log.snapshot());
         for process in &mut self.processes {
@@ -285,10 +292,25 @@ impl Group {
         }
     }
 
+    /// The wall clock is put right, once in a schedule at most.
+    fn jump(&mut self, world: &mut World) {
+        if world.ahead != 0 {
+            return;
+        }
+        world.seen.add("clock jump");
+        let by = if world.rng.bool() { JUMP } else { -JUMP };
+        world.jump(by);
+        for process in &mut self.processes {
+            let unread = process.writing.iter_mut().filter_map(|one| one.freeze.as_mut());
+            unread.for_each(|freeze| freeze.jump(by));
+        }
+    }
+
     /// All that can happen now happens.
     fn turn(&mut self, world: &mut World) {
         let mut handed_over = Vec::new();
         for process in &mut self.processes {
+            process.dispatch.wall_clock(world.ahead);
             if process.stopped.is_some_and(|until| until > world.now) {
                 continue;
             }
@@ -349,6 +371,9 @@ impl Group {
         if world.rng.u16(..120) == 0 {
             self.stop_a_rule(world);
         }
+        if world.rng.u16(..480) == 0 {
+            self.jump(world);
+        }
     }
 }
 
@@ -364,7 +389,7 @@ fn simulate(seed: u64) -> Seen {
             for _ in 0..world.rng.usize(1..6) {
                 number += 1;
                 let (partition, job) = arrival(&mut world, number);
-                let now = world.now;
+                let now = world.wall();
                 world.jobs.get_mut(&partition).expect("there are four").push((job, now));
             }
         }
@@ -430,6 +455,6 @@ fn nothing_is_lost_repeated_out_of_order_or_early_under_any_schedule() {
         .flat_map(|one| &one.0)
         .for_each(|(what, count)| *seen.entry(what).or_default() += count);
     if all.len() > 1 {
-        assert!(seen.values().all(|count| *count >= 100) && seen.len() >= 7, "{seen:?}");
+        assert!(seen.values().all(|count| *count >= 100) && seen.len() >= 8, "{seen:?}");
     }
 }
