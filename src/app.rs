@@ -42,6 +42,9 @@ const STOP_MARGIN: Duration = Duration::from_secs(10);
 /// How often the clocks are compared.
 const CLOCK_LOOK: Duration = Duration::from_secs(1);
 
+/// What is waited for of the rules.
+const RULES: &str = "the rules to be read, or, where their topic was made anew, for one to be written there";
+
 /// Runs `roles` until `stop` becomes true or a part fails, then stops in order: no new work, what is in flight is
 /// settled, offsets are committed, groups are left.
 ///
@@ -66,9 +69,7 @@ pub async fn run(
     let has = |role| roles.contains(&role);
     // The processor matches by them; the sender reads in them what is cancelled.
     let needs_rules = has(Role::Processor) || has(Role::Sender);
-    let rules_ready = needs_rules.then(|| {
-        readiness.wait_for("the rules to be read, or, where their topic was made anew, for one to be written there")
-    });
+    let rules_ready = needs_rules.then(|| readiness.wait_for(RULES));
     let events_ready: Vec<_> = (0..config.processor.workers)
         .filter(|_| has(Role::Processor))
         .map(|worker| readiness.wait_for(&format!("worker {worker} to join the group of the events")))
@@ -84,11 +85,16 @@ pub async fn run(
     // Health is told until everything else has ended.
     let (close, closed) = watch::channel(false);
     let mut serving = tokio::spawn(admin::serve(listener, Arc::clone(&admin), connections_max, closed));
+    let secrets = match has(Role::Sender) || has(Role::Inlets) {
+        true => secrets(&config).await?,
+        false => Secrets::default(),
+    };
     let (stop_parts, stopping) = watch::channel(false);
     let (parts, mut watch) = Parts::new(stopping.clone());
     let within = config.sender.shutdown_timeout + STOP_MARGIN;
     let shared = Shared {
         config,
+        secrets,
         limits,
         metrics,
         stop: stopping,
@@ -184,6 +190,7 @@ const FILES_OF_KAFKA: u64 = 128;
 #[derive(Debug, Clone)]
 struct Shared {
     config: Arc<Config>,
+    secrets: Secrets,
     limits: Limits,
     metrics: Arc<Metrics>,
     /// Tells the parts to end.
@@ -277,8 +284,7 @@ impl Shared {
     }
 
     fn start_sender(&self, ready: Flag, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<()> {
-        let secrets = secrets(&self.config)?;
-        let destinations = Arc::new(Destinations::new(&self.config, secrets)?);
+        let destinations = Arc::new(Destinations::new(&self.config, self.secrets.clone())?);
         // Nobody waits for it: what isn't introduced now is with its first message.
         tokio::spawn(introduce(Arc::clone(&destinations), Arc::clone(&rules.borrow())));
         let surroundings = sender::Surroundings {
@@ -304,7 +310,7 @@ impl Shared {
 
     fn start_inlets(&self, ready: Flag) -> anyhow::Result<()> {
         let surroundings = inlets::Surroundings {
-            secrets: secrets(&self.config)?,
+            secrets: self.secrets.clone(),
             config: Arc::clone(&self.config),
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
@@ -356,13 +362,23 @@ async fn introduce(destinations: Arc<Destinations>, rules: RulesInForce) {
     }
 }
 
+/// So long the file of keys is waited for.
+const KEYS_WAIT: Duration = Duration::from_secs(10);
+
 /// The secret store, with the keys that open sealed values where there are any.
-fn secrets(config: &Config) -> anyhow::Result<Secrets> {
+async fn secrets(config: &Config) -> anyhow::Result<Secrets> {
     let secrets = Secrets::new(config.secrets.dir.clone());
     let Some(file) = &config.secrets.key_file else {
         return Ok(secrets);
     };
-    let keys = Keys::read(file).map_err(|error| anyhow::anyhow!("secrets.key_file: {error}"))?;
+    // The volume may hang, which must not hold up a thread that others need.
+    let reading = tokio::task::spawn_blocking({
+        let file = file.clone();
+        move || Keys::read(&file)
+    });
+    let read = tokio::time::timeout(KEYS_WAIT, reading).await;
+    let read = read.with_context(|| format!("secrets.key_file: {} can't be read in time", file.display()))?;
+    let keys = read?.map_err(|error| anyhow::anyhow!("secrets.key_file: {error}"))?;
     match &config.secrets.public_key {
         Some(public) if !keys.fit(public) => anyhow::bail!(
             "secrets.key_file: {} doesn't open what is sealed with secrets.public_key; set both to one key pair",

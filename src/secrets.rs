@@ -225,6 +225,12 @@ impl Secrets {
     }
 }
 
+impl Default for Secrets {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secrets")

@@ -169,6 +169,14 @@ fn variables_come_after_the_file_and_are_named_when_wrong() {
             .webhook_hosts,
         ["a", "b:1"]
     );
+    // As a manifest of Kubernetes has a list.
+    assert_eq!(
+        with("LEADLANE__SLACK__WEBHOOK_HOSTS", "- a\n- b:1\n")
+            .unwrap()
+            .slack
+            .webhook_hosts,
+        ["a", "b:1"]
+    );
     let properties = with("LEADLANE__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SASL_SSL")
         .unwrap()
         .kafka

@@ -72,7 +72,9 @@ pub(super) fn overlay(root: &mut Value, variable: &str, path: &str, text: &str) 
     };
     // Only what begins as a map, a list or a quoted text is YAML. Of a password such as `#1 & more` YAML would make
     // something else, or nothing.
-    let value = match text.trim_start().starts_with(['{', '[', '"', '\'']) {
+    let begins = text.trim_start();
+    let list_of_lines = begins.starts_with("- ") && begins.contains('\n');
+    let value = match begins.starts_with(['{', '[', '"', '\'']) || list_of_lines {
         true => match crate::yaml::documents(text) {
             Ok(mut documents) if documents.len() == 1 => documents.remove(0).value,
             _ => Value::String(text.to_owned()),

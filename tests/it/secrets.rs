@@ -208,6 +208,28 @@ fn a_start_that_fails_prints_no_secret() {
 }
 
 #[test]
+fn a_rule_that_spells_a_secret_in_another_way_is_refused() {
+    let alone = Alone::new("spelling");
+    let rule = |name: &str| {
+        format!(
+            "{{id: a, name: a, status: active, scope: {{level: product, id: '1'}}, trigger: lms.lead_sold, \
+             action: {{type: slack_message, token: {{secret: {name}}}, to: {{channel: C1}}, text: hi}}}}"
+        )
+    };
+    for (name, code) in [("sales-bot", 0), ("sales_bot", 2), ("SALES-BOT", 2), ("Sales-Bot", 2)] {
+        let file = alone.file("rule.yaml", rule(name));
+        let output = alone.command(&["rules", "validate", &file]).output().unwrap();
+        let said = printed(&output);
+        assert_eq!(output.status.code(), Some(code), "{name}: {said}");
+        assert_eq!(
+            said.contains("action.token.secret: write it as sales-bot"),
+            code == 2,
+            "{said}"
+        );
+    }
+}
+
+#[test]
 #[cfg(unix)]
 fn a_variable_that_is_no_text_is_told_and_panics_nowhere() {
     use std::os::unix::ffi::OsStrExt;

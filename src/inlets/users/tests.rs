@@ -33,7 +33,10 @@ async fn slack(answer: &'static str) -> (String, Arc<AtomicUsize>) {
 }
 
 fn users(url: &str) -> Arc<Users> {
-    let dir = std::env::temp_dir().join(format!("leadlane-users-{}", std::process::id()));
+    // Each its own: a file that another test writes just then is empty.
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("leadlane-users-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("users-token"), "xoxb-hunter2\n").unwrap();
     let token = SecretName::new("users-token").unwrap();

@@ -161,6 +161,8 @@ impl Transaction {
         let began = Instant::now();
         let list = self.places()?;
         if list.count() == 0 {
+            // The partition may go, and come back further on.
+            self.state().consumed.clear();
             return Ok(());
         }
         self.begin()?;

@@ -234,3 +234,44 @@ fn of_many_that_are_posted_with_repeats_each_arrives_once() {
     assert_eq!((texts.len(), each.len()), (count, count));
     process.stop();
 }
+
+#[test]
+fn a_secret_that_is_a_pipe_holds_up_nobody() {
+    let destinations = open_sandbox();
+    let (leadlane, listen) = leadlane("inlet-pipe", &destinations);
+    // Who opens a pipe that nobody writes to waits for ever: the inlet's secret, and the token of a rule.
+    for name in ["survey-token", "sales-bot"] {
+        let file = leadlane.dir.join("secrets").join(name);
+        std::fs::remove_file(&file).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&file).status().unwrap();
+        assert!(made.success());
+    }
+    let process = leadlane.start(&[]);
+    let event = br#"{"event_id":"e","trigger":"survey.answered","occurred_at":"2026-01-01T00:00:00Z","lead_id":"1","inlet":"survey"}"#;
+    leadlane.write(&leadlane.config.topics.events, [("1", Some(&event[..]))]);
+    for id in 0..20 {
+        let began = Instant::now();
+        assert_eq!(
+            Client::connect(&listen).unwrap().post(&[format!("p{id}")]).unwrap(),
+            401
+        );
+        assert_eq!(leadlane.get("/livez").map(|(status, _)| status), Some(200));
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+    // With a secret of the right kind in its place it goes on by itself.
+    std::fs::remove_file(leadlane.dir.join("secrets/survey-token")).unwrap();
+    leadlane.secret("survey-token", "hunter2-survey\r");
+    let until = Instant::now() + Duration::from_secs(30);
+    while Client::connect(&listen).unwrap().post(&["p".to_owned()]).unwrap() != 200 {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let written = leadlane.read(&leadlane.config.topics.events);
+    assert!(written.iter().any(|record| record.header("event-id") == Some("p")));
+    let log = std::fs::read_to_string(&process.log).unwrap();
+    assert!(
+        log.contains("a pipe, a device or a folder") && !log.contains("hunter2"),
+        "{log}"
+    );
+    process.stop();
+}

@@ -348,7 +348,7 @@ fn park_produce_fails() {
     put_jobs(&leadlane, &[jobs(0..1, "slack:bot", "C1"), others].concat());
     until_final(&leadlane, 10);
     until(10, "it is said", || {
-        process.log().contains("a dead letter was not written")
+        process.log().contains("take a dead letter of a few hundred bytes")
     });
     let group = group(&leadlane);
     assert_eq!(committed(&group, &leadlane), 0, "the offset is held");
