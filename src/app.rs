@@ -21,7 +21,7 @@ use crate::parts::{Parts, Watch};
 use crate::sealed::Sealed;
 use crate::secrets::Secrets;
 use crate::secrets::keys::Keys;
-use crate::{feed, http_client, inlets, listen, processor, sender};
+use crate::{feed, http_client, inlets, kafka, listen, processor, sender};
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -41,6 +41,9 @@ pub enum Role {
 const STOP_MARGIN: Duration = Duration::from_secs(10);
 /// How often the clocks are compared.
 const CLOCK_LOOK: Duration = Duration::from_secs(1);
+
+/// What is waited for of the rules.
+const RULES: &str = "the rules to be read, or, where their topic was made anew, for one to be written there";
 
 /// Runs `roles` until `stop` becomes true or a part fails, then stops in order: no new work, what is in flight is
 /// settled, offsets are committed, groups are left.
@@ -66,7 +69,7 @@ pub async fn run(
     let has = |role| roles.contains(&role);
     // The processor matches by them; the sender reads in them what is cancelled.
     let needs_rules = has(Role::Processor) || has(Role::Sender);
-    let rules_ready = needs_rules.then(|| readiness.wait_for("the rules to be read"));
+    let rules_ready = needs_rules.then(|| readiness.wait_for(RULES));
     let events_ready: Vec<_> = (0..config.processor.workers)
         .filter(|_| has(Role::Processor))
         .map(|worker| readiness.wait_for(&format!("worker {worker} to join the group of the events")))
@@ -199,23 +202,34 @@ struct Shared {
 impl Shared {
     /// Follows the rules, and starts the workers and the sender once these are read.
     fn start(&self, rules_ready: Flag, events_ready: Vec<Flag>, jobs_ready: Option<Flag>) -> anyhow::Result<()> {
-        let mut rules = feed::follow(&self.config, Arc::clone(&self.metrics), wall_millis, self.stop.clone())?;
+        let mut rules = feed::follow(
+            Arc::clone(&self.config),
+            Arc::clone(&self.metrics),
+            wall_millis,
+            self.stop.clone(),
+        )?;
         let shared = self.clone();
         self.parts.task("the rules", async move {
             let first = wait_for_rules(&mut rules, shared.stop.clone()).await;
             let Some(first) = first else { return Ok(()) };
             rules_ready.store(true, Ordering::Relaxed);
+            let of_workers = rules.clone();
+            // What was ordered while there were rules holds for the sender; the processor stops without them.
             let (in_force, rules_in_force) = watch::channel(first);
             if let Some(ready) = jobs_ready {
                 shared.start_sender(ready, rules_in_force.clone())?;
             }
+            let memory = kafka::worker::Memory::default();
             for (number, ready) in events_ready.into_iter().enumerate() {
-                shared.start_worker(number, rules_in_force.clone(), ready)?;
+                shared.start_worker(number, of_workers.clone(), Arc::clone(&memory), ready)?;
             }
             drop(shared);
+            drop(of_workers);
             // The feed's thread ends when it is told to; one that ends before is seen here.
             while rules.changed().await.is_ok() {
-                if let Some(rules) = rules.borrow_and_update().clone() {
+                let rules = rules.borrow_and_update().clone();
+                rules_ready.store(rules.is_some(), Ordering::Relaxed);
+                if let Some(rules) = rules {
                     in_force.send_replace(rules);
                 }
             }
@@ -224,14 +238,21 @@ impl Shared {
         Ok(())
     }
 
-    /// A worker of the processor.
-    fn start_worker(&self, number: usize, rules: watch::Receiver<RulesInForce>, ready: Flag) -> anyhow::Result<()> {
+    /// A worker of the processor. All share the `memory` of what was read.
+    fn start_worker(
+        &self,
+        number: usize,
+        rules: watch::Receiver<Option<RulesInForce>>,
+        memory: kafka::worker::Memory,
+        ready: Flag,
+    ) -> anyhow::Result<()> {
         let surroundings = processor::Surroundings {
             config: Arc::clone(&self.config),
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
             rules,
             stop: self.stop.clone(),
+            memory,
             ready,
             now: wall_millis,
             runtime: tokio::runtime::Handle::current(),

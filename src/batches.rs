@@ -14,9 +14,10 @@ use crate::config::Config;
 use crate::kafka::worker::Worker;
 use crate::kafka::{BorrowedMessage, Fault, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
-use crate::metrics::{Lags, Metrics};
+use crate::metrics::{Lags, Metrics, StartedOver};
 use crate::registry::Registry;
 use crate::registry::doubts::Doubts;
+use crate::trail::{self, Crumb};
 
 mod look_up;
 mod recovery;
@@ -25,11 +26,18 @@ use recovery::{Place, Recovery};
 
 /// A stop is seen so soon while a batch waits.
 const STOP_SEEN_WITHIN: Duration = Duration::from_millis(200);
+/// How often it is looked whether what was read is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What becomes of records.
 pub trait Step {
     /// A batch begins.
     fn begin(&mut self) {}
+
+    /// Whether records may be read now.
+    fn may_go(&self) -> bool {
+        true
+    }
 
     /// Writes what becomes of a record. The id of a schema that has to be looked up first is given
     /// before anything is written, which can't be taken back; the record then comes again.
@@ -51,6 +59,8 @@ pub struct Batches<'b> {
     pub worker: &'b Worker,
     /// What waits while the registry is away, for the log.
     pub what: &'static str,
+    /// Whose topics are read.
+    pub topics: StartedOver,
 }
 
 struct Loop<'b> {
@@ -59,6 +69,7 @@ struct Loop<'b> {
     held: VecDeque<BorrowedMessage<'b>>,
     doubts: Doubts,
     lag_at: Instant,
+    look_at: Instant,
     lags: Lags,
     recovery: Recovery,
     /// The records of the batch.
@@ -77,17 +88,23 @@ impl Batches<'_> {
             held: VecDeque::new(),
             doubts: Doubts::default(),
             lag_at: Instant::now(),
+            look_at: Instant::now(),
             lags,
             recovery: Recovery::default(),
             batch: Vec::new(),
         };
-        work.run(schemas, step)
+        let ready = work.at.ready;
+        let done = work.run(schemas, step);
+        // Whoever is built anew waits for its partitions again.
+        ready.store(false, Ordering::Relaxed);
+        done
     }
 }
 
 impl<'b> Loop<'b> {
     fn run(mut self, schemas: &mut Schemas, step: &mut impl Step) -> Result<(), Fault> {
         loop {
+            self.wait_until_it_may_go(step)?;
             schemas.at(Instant::now());
             let batch = self
                 .batch(schemas, step)
@@ -98,7 +115,7 @@ impl<'b> Loop<'b> {
             }
             match batch {
                 Ok(_) if *self.at.stop.borrow() => return Ok(()),
-                Ok(false) => {}
+                Ok(false) => self.look()?,
                 Ok(true) => self.look_up(schemas)?,
                 Err(Fault::Abort(message)) => {
                     tracing::warn!(message, "the transaction is aborted and its records are read again");
@@ -121,6 +138,17 @@ impl<'b> Loop<'b> {
                 Err(fault) => return Err(fault),
             }
         }
+    }
+
+    /// Reads nothing as long as that is so; rebalances go on.
+    fn wait_until_it_may_go(&mut self, step: &impl Step) -> Result<(), Fault> {
+        if step.may_go() {
+            return Ok(());
+        }
+        while !*self.at.stop.borrow() && !step.may_go() {
+            self.idle(STOP_SEEN_WITHIN)?;
+        }
+        self.at.worker.pause(false)
     }
 
     /// Waits before what no record is to blame for is tried again.
@@ -157,9 +185,7 @@ impl<'b> Loop<'b> {
                 break;
             }
             let Some(message) = self.next(wait)? else {
-                if worker.is_assigned() {
-                    self.at.ready.store(true, Ordering::Relaxed);
-                }
+                self.at.ready.store(worker.is_assigned(), Ordering::Relaxed);
                 break;
             };
             due.get_or_insert_with(|| Instant::now() + settings.commit_interval);
@@ -175,7 +201,9 @@ impl<'b> Loop<'b> {
                 self.held.push_front(message);
                 return Ok(true);
             }
-            worker.consumed(topic, partition, offset);
+            let timestamp = message.timestamp().to_millis().unwrap_or_default();
+            let sum = trail::sum(timestamp, message.key(), message.payload());
+            worker.consumed(topic, partition, Crumb { offset, sum });
         }
         Ok(false)
     }
@@ -218,12 +246,27 @@ impl<'b> Loop<'b> {
         Ok(())
     }
 
+    /// Looks now and then whether what was read is still there.
+    fn look(&mut self) -> Result<(), Fault> {
+        let began = Instant::now();
+        if began < self.look_at {
+            return Ok(());
+        }
+        let looked = self.at.worker.look();
+        // Many partitions, or a slow broker: it takes a fiftieth of our time at the most.
+        self.look_at = began + LOOK_EVERY.max(began.elapsed() * 50);
+        looked
+    }
+
     fn report(&mut self) {
         let (worker, metrics) = (self.at.worker, self.at.metrics);
         let happened = worker.happened();
         metrics.committed(happened.jobs, &happened.commits);
         metrics.aborted(happened.aborts);
         metrics.events_lost(happened.lost);
+        for _ in 0..happened.started_over {
+            metrics.started_over(self.at.topics);
+        }
         if self.lag_at.elapsed() >= Duration::from_secs(5) {
             self.lag_at = Instant::now();
             let mut lags = worker.lag();

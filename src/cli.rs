@@ -24,7 +24,6 @@ mod events;
 mod lanes;
 mod logging;
 mod look;
-mod offsets;
 mod rules;
 mod secrets;
 

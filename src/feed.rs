@@ -2,78 +2,195 @@
 //!
 //! A thread of its own reads without a group. The first state is handed out when the topic was
 //! read to the end it had at start; until then the processor waits.
+//!
+//! A topic that was made anew is read from its beginning, and what it says counts. Where it comes back empty
+//! there is no state until a rule is written: rules that were lost must not pass for rules that were deleted.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::kafka::KafkaError;
+use crate::kafka::place::Places;
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, StartedOver};
 use crate::rules::log::{Applied, CANCEL_WAITING, Cancel, RuleLog, Rules};
+use crate::trail::{self, Crumb, Trail};
 
-/// Follows the rules until `stop`. The receiver holds `None` until the topic was read to its end.
+/// How often it is looked whether what was read is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The rules in force; `None` until the topic was read to its end, and while it was made anew and is empty.
+type State = Option<Arc<Rules>>;
+
+struct Feed {
+    config: Arc<Config>,
+    topic: String,
+    metrics: Arc<Metrics>,
+    now: fn() -> i64,
+    reader: Reader,
+    places: Places,
+    log: RuleLog,
+    /// The record that was read last. Those before it may be compacted away.
+    last: Option<Crumb>,
+    /// The topic was made anew.
+    anew: bool,
+    at_end: bool,
+    changed: bool,
+    written_at: Option<i64>,
+    look_at: Instant,
+    /// The topic can't be looked at, which is said once.
+    silent: bool,
+    state: watch::Sender<State>,
+}
+
+/// Follows the rules until `stop`.
 pub fn follow(
-    config: &Config,
+    config: Arc<Config>,
     metrics: Arc<Metrics>,
     now: fn() -> i64,
     stop: watch::Receiver<bool>,
-) -> anyhow::Result<watch::Receiver<Option<Arc<Rules>>>> {
-    let reader = Reader::assign(config, &config.topics.rules, &[(0, None)], Isolation::Committed)?;
-    let (sender, receiver) = watch::channel(None);
+) -> anyhow::Result<watch::Receiver<State>> {
+    let (state, receiver) = watch::channel(None);
+    let mut feed = Feed {
+        topic: config.topics.rules.clone(),
+        metrics,
+        now,
+        reader: read(&config)?,
+        places: Places::new(&config)?,
+        config,
+        log: RuleLog::default(),
+        last: None,
+        anew: false,
+        at_end: false,
+        changed: true,
+        written_at: None,
+        look_at: Instant::now(),
+        silent: false,
+        state,
+    };
     std::thread::Builder::new().name("rules".to_owned()).spawn(move || {
-        let mut log = RuleLog::default();
-        let mut at_end = false;
-        let mut changed = true;
-        let mut written_at = None;
         while !*stop.borrow() {
-            match reader.next(Duration::from_millis(if changed && at_end { 0 } else { 100 })) {
-                Next::Record(record) => {
-                    changed |= cancel(&mut log, &record);
-                    match log.apply(record.offset, record.key.as_deref(), record.value.as_deref()) {
-                        Applied::Changed => {
-                            changed = true;
-                            written_at = Some(record.timestamp);
-                        }
-                        Applied::Unchanged => {}
-                        Applied::Rejected(rejection) => {
-                            metrics.rule_rejected(rejection.reason);
-                            let id = record.key.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                            tracing::warn!(
-                                rule.id = &*id,
-                                kafka.offset = rejection.offset,
-                                reason = rejection.reason.as_str(),
-                                detail = rejection.detail,
-                                "a record of the rules topic is no valid rule; the last good version stays in force"
-                            );
-                        }
-                    }
-                    continue;
-                }
-                Next::End(_) => at_end = true,
-                Next::Nothing => {}
-            }
-            if at_end && changed {
-                changed = false;
-                let rules = Arc::new(log.snapshot());
-                metrics.rules_in_force(rules.active);
-                // What was there before us says nothing about how fast a change is seen.
-                if let Some(written_at) = written_at.take().filter(|_| sender.borrow().is_some()) {
-                    metrics.rule_visible(Duration::from_millis(
-                        u64::try_from(now() - written_at).unwrap_or_default(),
-                    ));
-                }
-                tracing::info!(
-                    rules.active = rules.active,
-                    rules.version = rules.version,
-                    "rules in force"
-                );
-                sender.send_replace(Some(rules));
-            }
+            feed.step();
         }
     })?;
     Ok(receiver)
+}
+
+impl Feed {
+    fn step(&mut self) {
+        let waits = if self.changed && self.at_end { 0 } else { 100 };
+        match self.reader.next(Duration::from_millis(waits)) {
+            Next::Record(record) if record.offset < self.log.next_offset() => return self.start_over(),
+            Next::Record(record) => return self.take(&record),
+            Next::End(_) => self.at_end = true,
+            Next::Nothing => {}
+        }
+        if self.look_at <= Instant::now() {
+            self.look_at = Instant::now() + LOOK_EVERY;
+            self.look();
+        }
+        if self.at_end && self.changed {
+            self.hand_out();
+        }
+    }
+
+    fn take(&mut self, record: &Record) {
+        self.last = Some(Crumb {
+            offset: record.offset,
+            sum: trail::sum(record.timestamp, record.key.as_deref(), record.value.as_deref()),
+        });
+        self.changed |= cancel(&mut self.log, record);
+        match self
+            .log
+            .apply(record.offset, record.key.as_deref(), record.value.as_deref())
+        {
+            Applied::Changed => {
+                self.changed = true;
+                self.written_at = Some(record.timestamp);
+            }
+            Applied::Unchanged => {}
+            Applied::Rejected(rejection) => {
+                self.metrics.rule_rejected(rejection.reason);
+                let id = record.key.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                tracing::warn!(
+                    rule.id = &*id,
+                    kafka.offset = rejection.offset,
+                    reason = rejection.reason.as_str(),
+                    detail = rejection.detail,
+                    "a record of the rules topic is no valid rule; the last good version stays in force"
+                );
+            }
+        }
+    }
+
+    /// Whether the record that was read last is still there.
+    fn look(&mut self) {
+        let next = self.log.next_offset();
+        let trail = self.last.map(Trail::of).unwrap_or_default();
+        match self.places.check(&self.topic, 0, next, &trail) {
+            Ok(None) => self.silent = false,
+            Ok(Some(_)) => self.start_over(),
+            Err(error) if !self.silent => {
+                self.silent = true;
+                tracing::warn!(%error, kafka.topic = self.topic, "the rules can't be looked at; those in force stay so");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn start_over(&mut self) {
+        // A client that knew the old topic may take the new one for an outdated word of it.
+        match read(&self.config) {
+            Ok(reader) => self.reader = reader,
+            Err(error) => {
+                tracing::warn!(%error, kafka.topic = self.topic, "the rules can't be read anew; trying again");
+                return;
+            }
+        }
+        self.metrics.started_over(StartedOver::Rules);
+        tracing::error!(
+            kafka.topic = self.topic,
+            kafka.offset = self.log.next_offset(),
+            "the rules that were read are not there any more: the topic was made anew or has lost its end; \
+             it is read from its beginning, and only what it holds now is in force"
+        );
+        self.log.start_over();
+        self.last = None;
+        (self.anew, self.at_end, self.changed) = (true, false, true);
+    }
+
+    fn hand_out(&mut self) {
+        self.changed = false;
+        if self.anew && self.last.is_none() {
+            self.metrics.rules_in_force(0);
+            tracing::error!(
+                kafka.topic = self.topic,
+                "the rules topic came back empty; no event is read until a rule is written: leadlane rules apply"
+            );
+            self.state.send_replace(None);
+            return;
+        }
+        let rules = Arc::new(self.log.snapshot());
+        self.metrics.rules_in_force(rules.active);
+        // What was there before us says nothing about how fast a change is seen.
+        if let Some(written_at) = self.written_at.take().filter(|_| self.state.borrow().is_some()) {
+            let millis = u64::try_from((self.now)() - written_at).unwrap_or_default();
+            self.metrics.rule_visible(Duration::from_millis(millis));
+        }
+        tracing::info!(
+            rules.active = rules.active,
+            rules.version = rules.version,
+            "rules in force"
+        );
+        self.state.send_replace(Some(rules));
+    }
+}
+
+fn read(config: &Config) -> Result<Reader, KafkaError> {
+    Reader::assign(config, &config.topics.rules, &[(0, None)], Isolation::Committed)
 }
 
 /// Takes in the cancel mark that a record may carry; says whether it is news.

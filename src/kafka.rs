@@ -6,7 +6,8 @@ use std::time::Duration;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+pub use rdkafka::error::KafkaError;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
 /// A record as the client has it: what the processor's loop reads.
@@ -18,6 +19,7 @@ use crate::config::{self, Config};
 mod headers;
 pub mod jobs;
 mod letter;
+pub mod place;
 pub mod producer;
 pub mod reader;
 pub mod scan;

@@ -29,7 +29,7 @@
 //!
 //! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`]
 //!   and [`text`], what values are ([`dates`], [`ids`], [`amounts`]), [`delivery`], [`inlet`], [`sealed`], [`reason`],
-//!   [`yaml`].
+//!   [`trail`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - What they stand on: [`clock`], which reads the time, [`listen`], which takes in connections, and [`parts`],
@@ -97,4 +97,5 @@ pub mod secrets;
 pub mod sender;
 pub mod template;
 pub mod text;
+pub mod trail;
 pub mod yaml;

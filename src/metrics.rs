@@ -16,6 +16,11 @@ use crate::delivery::{ActionType, OutcomeResult, Provider};
 use crate::lead::{TRIGGERS, trigger_label};
 use crate::reason::Reason;
 
+mod gone;
+
+use gone::Gone;
+pub use gone::StartedOver;
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -23,7 +28,7 @@ pub struct Metrics {
     /// By the trigger's place, because every event passes here; `other` stands last.
     events_decoded: Vec<IntCounter>,
     events_dead: IntCounterVec,
-    events_lost: IntCounter,
+    gone: Gone,
     matches: IntCounterVec,
     rule_matches: IntCounterVec,
     rule_labels: Mutex<HashSet<String>>,
@@ -127,10 +132,7 @@ impl Metrics {
             events_dead: make.counters(
                 "events_dead_total", "Lead events that became dead letters, by reason.", &["reason"],
             )?,
-            events_lost: make.counter(
-                "events_lost_total",
-                "Lead events, and records of inlets' topics, that retention removed before they were read.",
-            )?,
+            gone: Gone::build(&make)?,
             matches: make.counters(
                 "matches_total", "Rules that held for an event, by trigger and action.", &["trigger", "action"],
             )?,
@@ -191,6 +193,9 @@ impl Metrics {
             self.dead_letters.with_label_values(&[reason.as_str()]);
             self.events_dead.with_label_values(&[reason.as_str()]);
         }
+        for topic in StartedOver::ALL {
+            self.gone.started_over.with_label_values(&[topic.as_str()]);
+        }
         for reason in crate::rules::log::Reason::ALL {
             self.rules_rejected.with_label_values(&[reason.as_str()]);
         }
@@ -247,7 +252,11 @@ impl Metrics {
     }
 
     pub fn events_lost(&self, count: u64) {
-        self.events_lost.inc_by(count);
+        self.gone.events.inc_by(count);
+    }
+
+    pub fn started_over(&self, topic: StartedOver) {
+        self.gone.started_over.with_label_values(&[topic.as_str()]).inc();
     }
 
     pub fn matched(&self, trigger: &str, action: ActionType, rule_id: &str) {

@@ -11,11 +11,11 @@ use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::delivery::{ActionType, Cut, DeliveryJob, Outcome, job_id};
 use crate::kafka::topics::Limits;
-use crate::kafka::worker::{Record, Share, Worker, WriteError, keep_running, takes_nothing};
+use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running, takes_nothing};
 use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
 use crate::lead::decode::{DecodeError, decode};
 use crate::lead::schemas::{SchemaId, Schemas};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, StartedOver};
 use crate::reason::Reason;
 use crate::registry::Registry;
 use crate::rules::log::Rules;
@@ -122,9 +122,11 @@ pub struct Surroundings {
     pub config: Arc<Config>,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
-    /// The rules in force; taken once per batch.
-    pub rules: tokio::sync::watch::Receiver<Arc<Rules>>,
+    /// The rules in force; taken once per batch. Without any state of them nothing is read.
+    pub rules: tokio::sync::watch::Receiver<Option<Arc<Rules>>>,
     pub stop: tokio::sync::watch::Receiver<bool>,
+    /// Shared by all workers.
+    pub memory: Memory,
     /// Set once the group has given the worker its partitions.
     pub ready: Arc<std::sync::atomic::AtomicBool>,
     /// Epoch milliseconds.
@@ -139,7 +141,7 @@ pub fn run(surroundings: &Surroundings, instance: &str, number: usize) -> anyhow
     let share = Share::of_events(&surroundings.config, instance, number);
     let stop = || *surroundings.stop.borrow();
     let work = || {
-        let worker = Worker::connect(&surroundings.config, &share, &surroundings.limits)?;
+        let worker = Worker::connect(&surroundings.config, &share, &surroundings.limits, &surroundings.memory)?;
         let batches = Batches {
             config: &surroundings.config,
             metrics: &surroundings.metrics,
@@ -149,6 +151,7 @@ pub fn run(surroundings: &Surroundings, instance: &str, number: usize) -> anyhow
             registry: registry.as_ref(),
             worker: &worker,
             what: "events",
+            topics: StartedOver::Events,
         };
         batches.run(&mut schemas, &mut Events::new(surroundings, &worker))
     };
@@ -166,7 +169,13 @@ struct Events<'l> {
 
 impl Step for Events<'_> {
     fn begin(&mut self) {
-        self.rules = Arc::clone(&self.at.rules.borrow());
+        if let Some(rules) = &*self.at.rules.borrow() {
+            self.rules = Arc::clone(rules);
+        }
+    }
+
+    fn may_go(&self) -> bool {
+        self.at.rules.borrow().is_some()
     }
 
     fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault> {
@@ -198,7 +207,7 @@ impl<'l> Events<'l> {
         Self {
             at,
             worker,
-            rules: Arc::clone(&at.rules.borrow()),
+            rules: at.rules.borrow().clone().unwrap_or_default(),
             evaluated: Evaluated::default(),
         }
     }

@@ -17,16 +17,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Settings, Settled, Verdict};
+use crate::delivery::OutcomeResult;
+use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Read, Settings, Settled, Verdict};
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
-use crate::delivery::{CodecError, DeliveryJob, OutcomeResult};
+use crate::delivery::recall::tag;
 use crate::destination::Destinations;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
+use crate::kafka::place::Places;
 use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
 use crate::rules::log::Rules;
 use crate::rules::one_spelling;
+use crate::trail::{self, Crumb};
 
 mod back;
 mod partition;
@@ -35,10 +38,13 @@ mod report;
 mod write;
 
 use back::{Back, Promise};
-use partition::{Leaving, Partition};
+use partition::{Leaving, Partition, join};
+use reload::payload;
 use report::Pace;
 
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked whether what was read is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the sender needs from the outside.
 #[derive(Debug)]
@@ -57,16 +63,26 @@ pub struct Surroundings {
     pub wall: fn() -> Micros,
 }
 
+/// Which of our ownerships of a partition something belongs to.
+type Generation = u64;
+
 struct Loop {
     at: Surroundings,
     dispatch: Dispatch,
     jobs: Jobs,
     loads: std::sync::mpsc::Sender<Load>,
     partitions: HashMap<i32, Partition>,
+    /// `None` while it is used.
+    places: Option<Places>,
+    look_at: Instant,
     back: mpsc::UnboundedSender<Back>,
     leaving: Vec<Leaving>,
+    /// What was read last of partitions that went away.
+    left: HashMap<i32, Crumb>,
     generation: u64,
     stopping: bool,
+    /// The group is left to be joined anew.
+    rejoins: bool,
     refused: HashSet<String>,
     failing: HashSet<String>,
     /// Attempts that were answered, and how many of their outcomes Kafka doesn't have yet. They count as
@@ -83,9 +99,8 @@ struct Loop {
 
 /// Runs until told to stop, and then until what is in flight is settled.
 pub async fn run(at: Surroundings) -> anyhow::Result<()> {
-    let (events_in, mut events) = mpsc::channel(1024);
     let (back, mut answers) = mpsc::unbounded_channel();
-    let jobs = Jobs::join(&at.config, events_in)?;
+    let (jobs, mut events) = join(&at.config)?;
     let (mut stop, mut rules) = (at.stop.clone(), at.rules.clone());
     at.metrics.job_age_max(at.config.sender.job_age_max);
     let mut sender = Loop {
@@ -93,10 +108,14 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         loads: reload::start(&at.config, back.clone())?,
         jobs,
         partitions: HashMap::new(),
+        places: Some(Places::new(&at.config)?),
+        look_at: Instant::now(),
         back,
         leaving: Vec::new(),
+        left: HashMap::new(),
         generation: 0,
         stopping: *stop.borrow(),
+        rejoins: false,
         refused: HashSet::new(),
         failing: HashSet::new(),
         unacknowledged: HashMap::new(),
@@ -124,21 +143,21 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
                 }
             }
             _ = commit.tick() => sender.tick(),
-            event = events.recv() => match event {
-                // The group is left: everything is handed over.
-                Some(Event::Left) => break,
-                None => anyhow::bail!("the thread that reads jobs has ended"),
-                Some(event) => {
-                    sender.event(event)?;
-                    for _ in 0..EVENTS_AT_ONCE {
-                        let Ok(event) = events.try_recv() else { break };
-                        if matches!(event, Event::Left) {
-                            sender.jobs.join_thread();
-                            return Ok(());
-                        }
-                        sender.event(event)?;
-                    }
+            mut event = events.recv() => for taken in 1.. {
+                match event {
+                    // The group is left: everything is handed over.
+                    Some(Event::Left) => match sender.left()? {
+                        Some(again) => events = again,
+                        None => return Ok(()),
+                    },
+                    None => anyhow::bail!("the thread that reads jobs has ended"),
+                    Some(of_group) => sender.event(of_group)?,
                 }
+                if taken == EVENTS_AT_ONCE {
+                    break;
+                }
+                let Ok(next) = events.try_recv() else { break };
+                event = Some(next);
             },
             Ok(()) = rules.changed() => sender.rules(rules.borrow_and_update().clone())?,
             () = tokio::time::sleep(wake.max(Duration::from_millis(1))) => {}
@@ -148,8 +167,6 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
             }
         }
     }
-    sender.jobs.join_thread();
-    Ok(())
 }
 
 /// Jobs that are taken in between two looks at the lanes: few enough not to hold up an answer.
@@ -190,18 +207,6 @@ pub fn settings(config: &Config) -> Settings {
         payload_bytes_max: config.sender.payload_bytes_max,
         join: config.slack.join,
     }
-}
-
-/// A job as it is held in memory.
-fn payload(raw: &RawJob) -> Result<Payload, CodecError> {
-    let job = DeliveryJob::decode(&raw.value)?;
-    Ok(Payload {
-        job: Arc::new(job),
-        traceparent: raw.traceparent.as_deref().map(Arc::from),
-        written_at: raw.timestamp,
-        // Its texts, the struct around them, and its place in the map.
-        bytes: raw.value.len() + size_of::<DeliveryJob>() + 2 * size_of::<Payload>(),
-    })
 }
 
 impl Loop {
@@ -273,8 +278,7 @@ impl Loop {
                 for partition in &partitions {
                     // Nothing of them starts any more; lost ones have another owner already.
                     if lost {
-                        self.dispatch.disown(*partition);
-                        self.partitions.remove(partition);
+                        self.let_go_of(*partition);
                     } else {
                         self.dispatch.retire(*partition);
                     }
@@ -294,23 +298,35 @@ impl Loop {
         Ok(())
     }
 
-    fn read(&mut self, job: RawJob) {
-        match self.partitions.get_mut(&job.partition) {
-            Some(partition) if partition.recalled => self.accept(job),
-            Some(partition) => partition.early.push(job),
-            None => {}
-        }
-    }
-
-    fn accept(&mut self, raw: RawJob) {
+    /// A record of the jobs topic.
+    fn read(&mut self, raw: RawJob) {
+        let partition = self.partitions.get_mut(&raw.partition);
+        // Those of before it was begun, or begun anew, come again.
+        let Some(partition) = partition.filter(|partition| partition.generation == raw.generation) else {
+            return;
+        };
         let at = JobAt {
             partition: raw.partition,
             offset: raw.offset,
         };
-        if !self.dispatch.read(at, raw.timestamp) {
+        let payload = payload(&raw);
+        let id = raw.job_id.as_deref();
+        let id = id.or(payload.as_ref().ok().map(|payload| payload.job.job_id.as_str()));
+        let read = self.dispatch.read(at, id.map(tag), raw.timestamp);
+        if read == Read::Back {
+            return self.start_over(at.partition);
+        }
+        partition.trail.take(Crumb {
+            offset: raw.offset,
+            sum: trail::sum(raw.timestamp, Some(&raw.key), Some(&raw.value)),
+        });
+        if read == Read::Another {
+            self.another(at.partition);
+        }
+        if !read.is_accepted() {
             return;
         }
-        match payload(&raw) {
+        match payload {
             Ok(payload) => {
                 let host = self.at.destinations.host(&payload.job);
                 self.dispatch.accept(at, payload, &host, raw.replayed, (self.at.now)());
@@ -338,21 +354,10 @@ impl Loop {
                 }
                 self.settle_all(settled);
             }
-            Back::Loaded { load, jobs } => {
-                let mut settled = Vec::new();
-                let lost = self.dispatch.loaded(load, jobs, (self.at.now)(), &mut settled);
-                for at in lost {
-                    tracing::error!(
-                        kafka.partition = at.partition,
-                        kafka.offset = at.offset,
-                        "a waiting job is gone from Kafka before it was sent: is the topic's retention long enough?"
-                    );
-                    self.at.metrics.events_lost(1);
-                }
-                self.settle_all(settled);
-            }
-            Back::Outcome(settled, cut) => self.write_outcome(settled, cut),
-            Back::OutcomeRefused(settled, cut) => self.outcome_refused(settled, cut),
+            Back::Loaded { load, jobs } => self.loaded(load, jobs),
+            Back::Outcome(settled, cut, generation) => self.write_outcome(settled, cut, generation),
+            Back::OutcomeRefused(settled, cut, generation) => self.outcome_refused(settled, cut, generation),
+            Back::Looked { places, gone } => self.looked(places, gone),
             Back::DeadLetter(letter, form) => self.write_dead_letter(letter, form),
             Back::DeadLetterRefused(letter, form) => self.dead_letter_refused(letter, form),
             Back::DeadLetterFailed(letter, form) => {
@@ -376,11 +381,14 @@ impl Loop {
                         partition.unacknowledged -= 1;
                         self.acknowledged(attempt);
                         if is_final {
-                            self.dispatch.acked(at, offset);
+                            self.dispatch.acked(at);
+                        }
+                        if let Some(offset) = offset {
+                            self.told(at.partition, offset);
                         }
                     }
                     // Until Kafka has it, the job isn't settled.
-                    Err((settled, cut)) => self.later(AGAIN_AFTER, Back::Outcome(settled, cut)),
+                    Err((settled, cut)) => self.later(AGAIN_AFTER, Back::Outcome(settled, cut, generation)),
                 }
             }
             Back::Recalled {
@@ -422,6 +430,10 @@ impl Loop {
     }
 
     fn tick(&mut self) {
+        if self.look_at <= Instant::now() {
+            self.look_at = Instant::now() + LOOK_EVERY;
+            self.look();
+        }
         self.commit(CommitMode::Async, None);
         self.gauges();
         self.credentials();

@@ -1,16 +1,17 @@
 //! What waits, from Kafka alone: jobs from the senders' committed offsets on, less those that an
 //! outcome settles. No running process is asked.
 //!
-//! Held in memory are runs of settled offsets, the jobs that wait for a retry, and a few numbers
+//! Held in memory are the offsets that outcomes settle, the jobs that wait for a retry, and a few numbers
 //! for each lane that an outcome names.
 
 use std::collections::HashMap;
 
 use super::CliError;
 use super::look::Look;
-use super::offsets::Offsets;
 use crate::config::Config;
+use crate::delivery::recall::tag;
 use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
+use crate::kafka::place;
 use crate::kafka::reader::{Isolation, Record};
 use crate::kafka::scan::{Run, Topic};
 
@@ -28,19 +29,28 @@ impl Places {
         let committed = jobs.committed()?;
         let outcomes = outcomes.all()?;
         let mut partitions = Vec::new();
+        let topic = &config.topics.jobs;
+        let places = place::Places::new(config).map_err(|error| error.to_string())?;
         for (jobs, committed) in jobs.all()?.into_iter().zip(committed) {
+            let next = committed.offset.unwrap_or(jobs.from);
+            let checked = places.check(topic, jobs.partition, next, &committed.trail);
+            // In a topic that was made anew everything waits that no outcome settles, as for the sender.
+            let anew = checked.map_err(|error| format!("topic {topic} can't be read: {error}"))?;
+            let next = anew.map_or(next, |anew| anew.from.min(next));
             let of_partition = outcomes.iter().find(|run| run.partition == jobs.partition);
             let outcomes = *of_partition.ok_or("the outcomes have fewer partitions than the jobs; see topics check")?;
             partitions.push((
                 Run {
-                    from: committed.offset.unwrap_or(jobs.from).clamp(jobs.from, jobs.until),
+                    from: next.clamp(jobs.from, jobs.until),
                     ..jobs
                 },
                 Run {
+                    // A place behind the end is one of a topic that was made anew.
                     from: committed
                         .outcomes_from
+                        .filter(|from| *from <= outcomes.until && anew.is_none())
                         .unwrap_or(outcomes.from)
-                        .clamp(outcomes.from, outcomes.until),
+                        .max(outcomes.from),
                     ..outcomes
                 },
             ));
@@ -69,9 +79,10 @@ pub(super) struct Told {
 
 #[derive(Debug, Default)]
 struct OfPartition {
-    settled: Offsets,
-    /// By offset, when a job may be tried again.
-    again: HashMap<i64, i64>,
+    /// By offset, the job that a final outcome is about: in a topic that was made anew another may stand there.
+    settled: HashMap<i64, u32>,
+    /// By offset, a job and when it may be tried again.
+    again: HashMap<i64, (u32, i64)>,
 }
 
 /// A lane or a credential, as its last outcomes leave it. Times are in epoch milliseconds.
@@ -98,11 +109,12 @@ impl Told {
         let Some(offset) = outcome.job_offset else { return };
         if offset >= from {
             let of = self.partitions.entry(partition).or_default();
+            let job = tag(&outcome.job_id);
             if outcome.result.is_final() {
-                of.settled.insert(offset);
+                of.settled.insert(offset, job);
                 of.again.remove(&offset);
             } else if let Some(next_at) = outcome.next_at {
-                of.again.insert(offset, next_at);
+                of.again.insert(offset, (job, next_at));
             }
         }
         let credential = credential_of(&outcome.lane).to_owned();
@@ -139,14 +151,15 @@ impl Told {
     }
 
     /// Whether the job at this place waits.
-    fn waits(&self, partition: i32, offset: i64) -> bool {
+    fn waits(&self, partition: i32, offset: i64, job_id: &str) -> bool {
         let of = self.partitions.get(&partition);
-        of.is_none_or(|of| !of.settled.contains(offset))
+        of.is_none_or(|of| of.settled.get(&offset) != Some(&tag(job_id)))
     }
 
     /// When a job that failed may be tried again.
-    pub(super) fn again(&self, partition: i32, offset: i64) -> Option<i64> {
-        self.partitions.get(&partition)?.again.get(&offset).copied()
+    pub(super) fn again(&self, partition: i32, offset: i64, job_id: &str) -> Option<i64> {
+        let (job, next_at) = self.partitions.get(&partition)?.again.get(&offset)?;
+        (*job == tag(job_id)).then_some(*next_at)
     }
 }
 
@@ -167,10 +180,12 @@ pub(super) fn waiting(
         Ok(true)
     })?;
     look.through(&topics.jobs, &places.jobs(), Isolation::Committed, |record| {
-        let waits = told.waits(record.partition, record.offset);
-        let job = record.value.as_deref().filter(|_| waits);
         // A record that is no job becomes a dead letter, and waits for nothing.
-        if let Some(job) = job.and_then(|value| DeliveryJob::decode(value).ok()) {
+        let job = record
+            .value
+            .as_deref()
+            .and_then(|value| DeliveryJob::decode(value).ok());
+        if let Some(job) = job.filter(|job| told.waits(record.partition, record.offset, &job.job_id)) {
             each(&told, &job, &record);
         }
         Ok(true)
@@ -218,15 +233,21 @@ pub(super) mod tests {
         for (offset, result) in [(5, Retry), (6, Sent), (7, Retry), (7, Dead), (8, Throttled), (2, Sent)] {
             told.take(0, 5, outcome("a/C", offset, result, Some(90)));
         }
-        let waits: Vec<i64> = (5..11).filter(|offset| told.waits(0, *offset)).collect();
+        let waits = |offset: i64| told.waits(0, offset, &format!("j-{offset}"));
+        let waits: Vec<i64> = (5..11).filter(|offset| waits(*offset)).collect();
         assert_eq!(waits, [5, 8, 9, 10]);
-        assert_eq!([5, 7, 9].map(|offset| told.again(0, offset)), [Some(90), None, None]);
-        assert!(told.waits(1, 6), "another partition's outcomes say nothing");
+        let again = [(5, "j-5"), (5, "j-x"), (7, "j-7"), (9, "j-9")];
+        assert_eq!(
+            again.map(|(offset, id)| told.again(0, offset, id)),
+            [Some(90), None, None, None]
+        );
+        assert!(told.waits(1, 6, "j-6"), "another partition's outcomes say nothing");
+        assert!(told.waits(0, 6, "j-x"), "nor do those of another job at the place");
         // The processor's own have no job.
         let mut own = outcome("a/C", 9, Sent, None);
         own.job_offset = None;
         told.take(0, 5, own);
-        assert!(told.waits(0, 9));
+        assert!(told.waits(0, 9, "j-9"));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! `leadlane dead-letters ...`: records that can go no further without a person.
 //!
 //! A dead letter's id is its place, `PARTITION-OFFSET`. Which ones were replayed stands in the audit:
-//! one record for each transaction of a replay, with who, when, and the ids under `replayed`. The
-//! audit outlives the dead letters, and those that count these see no foreign records among them.
+//! one record for each transaction of a replay, with who, when, the ids under `replayed` and the times that
+//! those dead letters were written at under `written_at`. The audit outlives the dead letters, and those that
+//! count these see no foreign records among them. It outlives their topic, too: in one that was made anew
+//! another dead letter has the id, and another time.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,7 +14,6 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::look::{Look, Period, plain};
-use super::offsets::Offsets;
 use super::{CliError, print};
 use crate::config::Config;
 use crate::delivery::DeliveryJob;
@@ -177,35 +178,55 @@ impl Filter {
 
 /// The dead letters that were replayed.
 #[derive(Debug, Default)]
-struct Replayed(HashMap<i32, Offsets>);
+struct Replayed(HashMap<Id, Mark>);
+
+/// Which dead letter of an id was replayed last. Times are in epoch milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// The one that was written at this time.
+    Of(i64),
+    /// An older audit doesn't say; one that was written before the replay.
+    Before(i64),
+}
+
+/// The clocks of who replays and of who writes dead letters may differ by so much, in milliseconds.
+const SKEW: i64 = 10 * 60 * 1000;
 
 impl Replayed {
     /// What the audit says.
     fn read(look: Look<'_>) -> Result<Self, CliError> {
         let mut replayed = Self::default();
         look.through_period(&look.config.topics.audit, Period::default(), |record| {
-            replayed.take(record.value.as_deref().unwrap_or_default());
+            replayed.take(record.value.as_deref().unwrap_or_default(), record.timestamp);
             Ok(true)
         })?;
         Ok(replayed)
     }
 
-    fn take(&mut self, audit: &[u8]) {
+    /// Takes in a record of the audit, which was written at `at`.
+    fn take(&mut self, audit: &[u8], at: i64) {
         let audit: Value = serde_json::from_slice(audit).unwrap_or_default();
-        let ids = audit.get("replayed").and_then(Value::as_array);
-        for id in ids.into_iter().flatten().filter_map(|id| id.as_str()?.parse().ok()) {
-            self.insert(id);
+        let list = |name| audit.get(name).and_then(Value::as_array);
+        let times = list("written_at");
+        for (number, id) in list("replayed").into_iter().flatten().enumerate() {
+            let Some(id) = id.as_str().and_then(|id| id.parse().ok()) else {
+                continue;
+            };
+            let written_at = times.and_then(|times| times.get(number)?.as_i64());
+            self.0.insert(id, written_at.map_or(Mark::Before(at + SKEW), Mark::Of));
         }
     }
 
-    fn insert(&mut self, id: Id) {
-        self.0.entry(id.partition).or_default().insert(id.offset);
+    fn insert(&mut self, letter: &Letter) {
+        self.0.insert(letter.id, Mark::Of(letter.record.timestamp));
     }
 
-    fn contains(&self, id: Id) -> bool {
-        self.0
-            .get(&id.partition)
-            .is_some_and(|offsets| offsets.contains(id.offset))
+    fn contains(&self, letter: &Letter) -> bool {
+        let written_at = letter.record.timestamp;
+        self.0.get(&letter.id).is_some_and(|mark| match mark {
+            Mark::Of(time) => *time == written_at,
+            Mark::Before(time) => written_at <= *time,
+        })
     }
 }
 
@@ -226,7 +247,7 @@ fn list(look: Look<'_>, filter: &Filter, period: Period, limit: Option<usize>) -
     look.through_period(&look.config.topics.dead_letters, period, |record| {
         let letter = Letter::of(record, look.config);
         if filter.holds(&letter) {
-            let replayed = replayed.contains(letter.id);
+            let replayed = replayed.contains(&letter);
             print(&match look.json {
                 true => object(&letter, replayed).to_string(),
                 false => line(&letter, replayed),
@@ -322,7 +343,7 @@ fn show(look: Look<'_>, id: Id) -> Result<(), CliError> {
         Ok(false)
     })?;
     let letter = found.ok_or_else(|| missing(look, &[id]))?;
-    let replayed = Replayed::read(look)?.contains(id);
+    let replayed = Replayed::read(look)?.contains(&letter);
     let whole = letter.whole(look)?;
     if let Err(why) = &whole {
         eprintln!("{id}: {}", plain(why));

@@ -83,7 +83,7 @@ pub(super) fn run(look: Look<'_>) -> Result<(), CliError> {
             count: 0,
             oldest_at: record.timestamp,
             // A lane is in one partition, so its first job is the one that is read first.
-            first_again: told.again(record.partition, record.offset),
+            first_again: told.again(record.partition, record.offset, &job.job_id),
             limit: Limit::of(look.config, job),
         });
         lane.count += 1;

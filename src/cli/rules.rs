@@ -270,7 +270,8 @@ fn stop(
     let counted = places.map_err(CliError::failed).and_then(|places| {
         let mut count = 0_u64;
         waiting(look, &places, |_, job, _| {
-            count += u64::from(job.rule_id == id && job.rule_version < version);
+            // All of them were there before the change.
+            count += u64::from(job.rule_id == id);
         })?;
         Ok(count)
     });

@@ -34,6 +34,7 @@ mod view;
 
 pub use load::{Load, Payload};
 use own::Owned;
+pub use own::Read;
 pub use view::LaneView;
 
 /// The limits and delays in force.
@@ -201,8 +202,8 @@ pub struct Dispatch {
     bytes: usize,
     tried: HashMap<JobAt, Tried>,
     loads: Vec<Load>,
-    /// Loads on their way: the lane they are for, and what they will take.
-    loading: HashMap<u64, (Option<usize>, usize)>,
+    /// Loads on their way.
+    loading: HashMap<u64, load::Loading>,
     expected: usize,
     /// Jobs that a person or their age has ended; they wait to be loaded for their last words.
     doomed: VecDeque<(doom::Doom, Backlog)>,
@@ -289,6 +290,8 @@ struct Host {
 struct InFlight {
     lane: usize,
     request: Request,
+    /// One for each entry, whatever stands at its place by now.
+    jobs: Vec<Arc<DeliveryJob>>,
     entries: Vec<Entry>,
     started: Micros,
     thread_ts: Option<String>,

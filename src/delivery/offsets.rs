@@ -108,6 +108,17 @@ impl Offsets {
         }
     }
 
+    /// How many jobs at or above `from` were read and aren't settled.
+    pub fn unsettled(&self, from: i64) -> u64 {
+        let jobs = self.lowest.max(from)..self.next;
+        jobs.filter(|offset| !self.bit(*offset)).count() as u64
+    }
+
+    /// The outcomes' topic was made anew: all places in it are its beginning.
+    pub fn outcomes_anew(&mut self) {
+        self.marks.iter_mut().for_each(|mark| mark.outcomes_from = 0);
+    }
+
     /// When the lowest unsettled job was written, to a second; `None` when all are settled.
     pub fn oldest(&self) -> Option<i64> {
         let mark = self.marks.front().filter(|_| self.lowest < self.next)?;
@@ -249,6 +260,9 @@ mod tests {
                 }
                 prop_assert_eq!(offsets.next(), next);
             }
+            prop_assert_eq!(offsets.unsettled(0), model.len() as u64);
+            let middle = (start + next) / 2;
+            prop_assert_eq!(offsets.unsettled(middle), model.range(middle..).count() as u64);
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Recalled {
     pub known_since: Micros,
     /// Jobs at or above the committed offset that are final.
     pub settled: HashSet<i64>,
+    /// Which job each outcome at or above it is about, by [`tag`]. An offset alone could be another topic's.
+    pub jobs: HashMap<i64, u32>,
     /// Attempts at jobs that aren't.
     pub tried: HashMap<i64, Tried>,
     pub sent: Vec<([u8; 16], Micros)>,
@@ -61,6 +63,11 @@ pub struct Thread {
 /// The longest period of a rate.
 const PERIOD_MAX: Micros = 3_600_000_000;
 
+/// Four bytes that tell the jobs apart which may stand at one place.
+pub fn tag(job_id: &str) -> u32 {
+    crc32fast::hash(job_id.as_bytes())
+}
+
 /// An outcome that ended so much later than it is now was written by a clock that has been put back since.
 const TO_COME: Micros = 60_000_000;
 
@@ -96,6 +103,12 @@ impl Recalled {
             return;
         }
         self.tried_below = self.tried_below.max(offset + 1);
+        let job = tag(&outcome.job_id);
+        if self.jobs.insert(offset, job).is_some_and(|before| before != job) {
+            // Another job stood there, in a topic that was made anew since.
+            self.settled.remove(&offset);
+            self.tried.remove(&offset);
+        }
         if outcome.result.is_final() {
             self.settled.insert(offset);
             self.tried.remove(&offset);
@@ -113,6 +126,15 @@ impl Recalled {
                 tried.not_before = next;
             }
         }
+    }
+
+    /// `job` stands at `offset`. Whether no outcome says that another one does; those are forgotten.
+    pub fn knows(&mut self, offset: i64, job: Option<u32>) -> bool {
+        let same = self.jobs.remove(&offset).is_none_or(|told| Some(told) == job);
+        if !same {
+            self.settled.remove(&offset);
+        }
+        same
     }
 
     /// The same in times of the steady clock, which the wall clock is `ahead` of.
@@ -221,6 +243,25 @@ mod tests {
         assert_eq!(recalled.sent.len(), 2, "ids below the committed offset count too");
         recalled.take(outcome(7, OutcomeResult::Dead), NOW);
         assert!(recalled.tried.is_empty() && recalled.settled.contains(&7));
+    }
+
+    #[test]
+    fn an_outcome_is_about_its_own_job_alone() {
+        let mut recalled = Recalled::default();
+        let other = |mut outcome: Outcome| {
+            outcome.job_id = "0190f3c2-6f7b-5c11-9a55-3f0a7be1c001".into();
+            outcome
+        };
+        recalled.take(outcome(3, OutcomeResult::Sent), NOW);
+        recalled.take(outcome(4, OutcomeResult::Sent), NOW);
+        // The topic was made anew, and 4 is another job, which isn't settled yet.
+        recalled.take(other(outcome(4, OutcomeResult::Retry)), NOW);
+        assert_eq!(recalled.settled, HashSet::from([3]));
+        assert_eq!(recalled.tried[&4].attempts, 1);
+        let mine = Some(tag(&job().job_id));
+        assert!(recalled.knows(5, mine), "nothing is said of it");
+        assert!(!recalled.knows(4, mine) && !recalled.knows(3, None));
+        assert!(recalled.settled.is_empty(), "what stands there now has no outcome");
     }
 
     #[test]

@@ -15,10 +15,10 @@ use crate::batches::{Batches, Step};
 use crate::config::Config;
 use crate::inlet::{Event, Inlet, Taken};
 use crate::kafka::topics::Limits;
-use crate::kafka::worker::{Record, Share, Worker, WriteError, keep_running};
+use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running};
 use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, StartedOver};
 use crate::reason::Reason;
 use crate::registry::Registry;
 
@@ -42,8 +42,9 @@ pub fn run(surroundings: &Surroundings, instance: &str) -> anyhow::Result<()> {
     let share = Share::of_inlets(&surroundings.config, instance);
     let mut schemas = Schemas::foreign();
     let stop = || *surroundings.stop.borrow();
+    let memory = Memory::default();
     let work = || {
-        let worker = Worker::connect(&surroundings.config, &share, &surroundings.limits)?;
+        let worker = Worker::connect(&surroundings.config, &share, &surroundings.limits, &memory)?;
         let batches = Batches {
             config: &surroundings.config,
             metrics: &surroundings.metrics,
@@ -53,6 +54,7 @@ pub fn run(surroundings: &Surroundings, instance: &str) -> anyhow::Result<()> {
             registry: registry.as_ref(),
             worker: &worker,
             what: "the inlets' topics",
+            topics: StartedOver::Inlets,
         };
         let mut records = Records {
             at: surroundings,

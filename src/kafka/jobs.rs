@@ -13,12 +13,14 @@ use rdkafka::config::RDKafkaLogLevel;
 pub use rdkafka::consumer::CommitMode;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::ANSWER_WAIT;
 use super::words::Words;
 use crate::clock::steady_micros;
 use crate::config::Config;
+use crate::trail::Trail;
 
 /// What comes from the jobs topic.
 #[derive(Debug)]
@@ -47,21 +49,60 @@ pub struct RawJob {
     pub key: Vec<u8>,
     pub value: Vec<u8>,
     pub traceparent: Option<String>,
+    /// Its job's id, as its header says it.
+    pub job_id: Option<String>,
     /// A person asked for it again.
     pub replayed: bool,
+    /// What [`Jobs::begin`] was called with last.
+    pub generation: u64,
 }
 
-/// What a predecessor left with a partition: where it is, and from where its outcomes are to be
-/// read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a predecessor left with a partition: where it is, from where its outcomes are to be read, and what it
+/// read last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Committed {
     pub offset: Option<i64>,
     pub outcomes_from: Option<i64>,
+    pub trail: Trail,
+}
+
+impl Committed {
+    pub(super) fn of(element: &TopicPartitionListElem<'_>) -> Self {
+        let (outcomes_from, trail) = match element.metadata().split_once(' ') {
+            Some((from, trail)) => (from, Trail::parse(trail)),
+            None => (element.metadata(), Trail::default()),
+        };
+        Self {
+            offset: match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            },
+            outcomes_from: outcomes_from.parse().ok(),
+            trail,
+        }
+    }
+}
+
+/// What to commit of a partition: the lowest unsettled offset, and what a successor has to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub offset: i64,
+    pub outcomes_from: i64,
+    pub trail: String,
+}
+
+/// Where to read on in a partition.
+#[derive(Debug, Clone, Copy)]
+struct Begin {
+    partition: i32,
+    generation: u64,
+    from: i64,
 }
 
 pub struct Jobs {
     consumer: Arc<BaseConsumer<JobsContext>>,
     topic: String,
+    begins: mpsc::Sender<Begin>,
     stop: Arc<AtomicBool>,
     /// By the steady clock, in microseconds.
     polled_at: Arc<AtomicI64>,
@@ -88,19 +129,28 @@ impl Jobs {
         client.set("auto.offset.reset", "earliest");
         let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(words.create(&client, context)?);
         consumer.subscribe(&[&topic])?;
+        let (begins, wanted) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let polled_at = Arc::new(AtomicI64::new(steady_micros()));
+        let mut poller = Poller {
+            consumer: Arc::clone(&consumer),
+            topic: topic.clone(),
+            events,
+            wanted,
+            begins: Vec::new(),
+            generations: BTreeMap::new(),
+            stop: Arc::clone(&stop),
+            polled_at: Arc::clone(&polled_at),
+            pulse: Pulse::new(super::session_timeout(&config.kafka) / 2, steady_micros()),
+        };
         let thread = std::thread::Builder::new()
             .name("jobs".to_owned())
-            .spawn({
-                let (consumer, stop, polled_at) = (Arc::clone(&consumer), Arc::clone(&stop), Arc::clone(&polled_at));
-                let pulse = Pulse::new(super::session_timeout(&config.kafka) / 2, steady_micros());
-                move || read(&consumer, &events, &stop, &polled_at, pulse)
-            })
+            .spawn(move || poller.read())
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Self {
             consumer,
             topic,
+            begins,
             stop,
             polled_at,
             thread: Some(thread),
@@ -113,11 +163,22 @@ impl Jobs {
         Duration::from_micros(u64::try_from(silent).unwrap_or_default())
     }
 
-    /// Begins to read a partition. One that was just assigned waits for this.
-    pub fn resume(&self, partition: i32) -> Result<(), KafkaError> {
+    /// Reads a partition from `from` on; one that was just assigned waits for this. Its records carry
+    /// `generation` from then on, so that those of before can be told apart.
+    pub fn begin(&self, partition: i32, generation: u64, from: i64) {
+        let begin = Begin {
+            partition,
+            generation,
+            from,
+        };
+        let _ends_with_us = self.begins.send(begin);
+    }
+
+    /// Reads nothing of a partition until it is begun again.
+    pub fn pause(&self, partition: i32) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
-        self.consumer.resume(&list)
+        self.consumer.pause(&list)
     }
 
     /// Where a predecessor left `partition`, to be asked on a thread that may wait.
@@ -127,30 +188,21 @@ impl Jobs {
             let mut list = TopicPartitionList::new();
             list.add_partition(&topic, partition);
             let list = consumer.committed_offsets(list, ANSWER_WAIT)?;
-            let Some(element) = list.find_partition(&topic, partition) else {
-                return Ok(Committed::default());
-            };
-            let offset = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            };
-            Ok(Committed {
-                offset,
-                outcomes_from: element.metadata().split(' ').next().and_then(|from| from.parse().ok()),
-            })
+            let element = list.find_partition(&topic, partition);
+            Ok(element.map(|element| Committed::of(&element)).unwrap_or_default())
         }
     }
 
-    /// Commits the lowest unsettled offset of each partition, with the place of its outcomes.
-    pub fn commit(&self, offsets: &BTreeMap<i32, (i64, i64)>, mode: CommitMode) -> Result<(), KafkaError> {
-        if offsets.is_empty() {
+    /// Commits the places of partitions.
+    pub fn commit(&self, places: &BTreeMap<i32, Place>, mode: CommitMode) -> Result<(), KafkaError> {
+        if places.is_empty() {
             return Ok(());
         }
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (partition, (offset, outcomes_from)) in offsets {
+        let mut list = TopicPartitionList::with_capacity(places.len());
+        for (partition, place) in places {
             let mut element = list.add_partition(&self.topic, *partition);
-            element.set_offset(Offset::Offset(*offset))?;
-            element.set_metadata(outcomes_from.to_string());
+            element.set_offset(Offset::Offset(place.offset))?;
+            element.set_metadata(format!("{} {}", place.outcomes_from, place.trail).trim_end());
         }
         self.consumer.commit(&list, mode)
     }
@@ -198,50 +250,94 @@ impl Pulse {
     }
 }
 
-fn read(
-    consumer: &BaseConsumer<JobsContext>,
-    events: &tokio::sync::mpsc::Sender<Event>,
-    stop: &AtomicBool,
-    polled_at: &AtomicI64,
-    mut pulse: Pulse,
-) {
-    let mut leaving = false;
-    loop {
-        if stop.load(Ordering::Relaxed) && !leaving {
-            leaving = true;
-            consumer.unsubscribe();
-        }
-        let polled = consumer.poll(Duration::from_millis(50));
-        let now = steady_micros();
-        if pulse.beat(now) {
-            polled_at.store(now, Ordering::Relaxed);
-        }
-        let event = match polled {
-            None if leaving && consumer.assignment().is_ok_and(|list| list.count() == 0) => {
-                drop(events.blocking_send(Event::Left));
+/// What the thread owns.
+struct Poller {
+    consumer: Arc<BaseConsumer<JobsContext>>,
+    topic: String,
+    events: tokio::sync::mpsc::Sender<Event>,
+    wanted: mpsc::Receiver<Begin>,
+    /// Those that could not be begun yet.
+    begins: Vec<Begin>,
+    generations: BTreeMap<i32, u64>,
+    stop: Arc<AtomicBool>,
+    polled_at: Arc<AtomicI64>,
+    pulse: Pulse,
+}
+
+impl Poller {
+    fn read(&mut self) {
+        let mut leaving = false;
+        loop {
+            if self.stop.load(Ordering::Relaxed) && !leaving {
+                leaving = true;
+                self.consumer.unsubscribe();
+            }
+            self.begin();
+            let polled = self.consumer.poll(Duration::from_millis(50));
+            let now = steady_micros();
+            if self.pulse.beat(now) {
+                self.polled_at.store(now, Ordering::Relaxed);
+            }
+            let event = match polled {
+                None if leaving && self.consumer.assignment().is_ok_and(|list| list.count() == 0) => {
+                    drop(self.events.blocking_send(Event::Left));
+                    return;
+                }
+                None => continue,
+                Some(Ok(message)) => Event::Job(RawJob {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    timestamp: message.timestamp().to_millis().unwrap_or_default(),
+                    key: message.key().unwrap_or_default().to_vec(),
+                    value: message.payload().unwrap_or_default().to_vec(),
+                    traceparent: super::header(message.headers(), "traceparent").map(str::to_owned),
+                    job_id: super::header(message.headers(), "job-id").map(str::to_owned),
+                    replayed: super::header(message.headers(), "replay-of").is_some(),
+                    generation: self.generations.get(&message.partition()).copied().unwrap_or_default(),
+                }),
+                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) => {
+                    Event::Fatal(error.to_string())
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "no job");
+                    continue;
+                }
+            };
+            if self.events.blocking_send(event).is_err() {
                 return;
             }
-            None => continue,
-            Some(Ok(message)) => Event::Job(RawJob {
-                partition: message.partition(),
-                offset: message.offset(),
-                timestamp: message.timestamp().to_millis().unwrap_or_default(),
-                key: message.key().unwrap_or_default().to_vec(),
-                value: message.payload().unwrap_or_default().to_vec(),
-                traceparent: super::header(message.headers(), "traceparent").map(str::to_owned),
-                replayed: super::header(message.headers(), "replay-of").is_some(),
-            }),
-            Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) => {
-                Event::Fatal(error.to_string())
-            }
-            Some(Err(error)) => {
-                tracing::debug!(%error, "no job");
-                continue;
-            }
-        };
-        if events.blocking_send(event).is_err() {
+        }
+    }
+
+    /// Goes to where partitions are to be read from. One that isn't fetched yet takes a moment.
+    fn begin(&mut self) {
+        self.begins.extend(self.wanted.try_iter());
+        if self.begins.is_empty() {
             return;
         }
+        let Ok(assigned) = self.consumer.assignment() else {
+            return;
+        };
+        let begins = std::mem::take(&mut self.begins);
+        for begin in begins {
+            if assigned.find_partition(&self.topic, begin.partition).is_none() {
+                continue;
+            }
+            if let Err(error) = self.go_to(begin) {
+                tracing::debug!(%error, kafka.partition = begin.partition, "a partition can't be begun yet");
+                self.begins.push(begin);
+            }
+        }
+    }
+
+    fn go_to(&mut self, begin: Begin) -> Result<(), KafkaError> {
+        let (topic, partition) = (self.topic.as_str(), begin.partition);
+        self.consumer
+            .seek(topic, partition, Offset::Offset(begin.from), Duration::from_secs(1))?;
+        self.generations.insert(partition, begin.generation);
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        self.consumer.resume(&list)
     }
 }
 

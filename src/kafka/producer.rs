@@ -1,10 +1,12 @@
 //! Writing records one by one, each acknowledged by all in-sync replicas.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::Message;
 use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
@@ -51,16 +53,28 @@ impl From<KafkaError> for Unwritten {
     }
 }
 
+/// A client whose idempotence failed takes no record any more (a broker that comes back without its last seconds
+/// knows less of it than it does itself), and one that knew a topic may not find its successor (new leader epochs
+/// begin at 0 again, and it takes them for outdated ones). A new one takes its place.
 #[derive(Clone)]
-pub struct Producer(std::sync::Arc<ThreadedProducer<Acks>>);
+pub struct Producer {
+    words: Words,
+    client: ClientConfig,
+    producer: Arc<Mutex<Arc<ThreadedProducer<Acks>>>>,
+    lost: Arc<AtomicBool>,
+}
 
 type OnAck = Box<dyn FnOnce(Ack) + Send + Sync>;
 
-struct Acks(Words);
+struct Acks {
+    words: Words,
+    /// A record did not find its topic in time.
+    lost: Arc<AtomicBool>,
+}
 
 impl ClientContext for Acks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.log(level, facility, message);
+        self.words.log(level, facility, message);
     }
 }
 
@@ -70,20 +84,37 @@ impl ProducerContext for Acks {
     fn delivery(&self, result: &DeliveryResult<'_>, on_ack: Self::DeliveryOpaque) {
         on_ack(match result {
             Ok(message) => Ok((message.partition(), message.offset())),
-            Err((error, _)) => Err(error.clone().into()),
+            Err((error, _)) => {
+                let lost = matches!(
+                    error.rdkafka_error_code(),
+                    Some(
+                        RDKafkaErrorCode::MessageTimedOut
+                            | RDKafkaErrorCode::UnknownTopic
+                            | RDKafkaErrorCode::UnknownPartition
+                            | RDKafkaErrorCode::UnknownTopicOrPartition
+                    )
+                );
+                self.lost.fetch_or(lost, Ordering::Relaxed);
+                Err(error.clone().into())
+            }
         });
     }
 }
 
+/// The default is five minutes. Whoever writes without somebody waiting tries again.
+const GIVEN_UP: (&str, &str) = ("message.timeout.ms", "30000");
+
 impl Producer {
+    /// What Kafka hasn't taken within half a minute is given up, and whoever wrote it is told.
     pub fn new(config: &Config, record_max: usize) -> Result<Self, KafkaError> {
-        Self::with(config, record_max, &[])
+        Self::with(config, record_max, &[GIVEN_UP])
     }
 
     /// For records whose topics say themselves what they take, counted as it is compressed.
     pub fn within(config: &Config, limits: &Limits) -> Result<Self, KafkaError> {
         let batch = limits.batch_max().to_string();
-        Self::with(config, super::RECORD_MAX, &[("batch.size", batch.as_str())])
+        let own = [("batch.size", batch.as_str()), GIVEN_UP];
+        Self::with(config, super::RECORD_MAX, &own)
     }
 
     /// For records that somebody waits for: what Kafka hasn't taken within `timeout` is given up, and no
@@ -110,7 +141,14 @@ impl Producer {
         for (name, value) in own {
             client.set(*name, *value);
         }
-        Ok(Self(std::sync::Arc::new(words.create(&client, Acks(words.clone()))?)))
+        let lost = Arc::new(AtomicBool::new(false));
+        let producer = connect(&words, &client, &lost)?;
+        Ok(Self {
+            words,
+            client,
+            producer: Arc::new(Mutex::new(producer)),
+            lost,
+        })
     }
 
     /// Writes a record; `on_ack` is called on the client's own thread once it is settled. Waits while too
@@ -142,8 +180,38 @@ impl Producer {
             .headers(record.headers.clone());
         base.payload = record.value;
         base.partition = record.partition;
-        let sent = self.0.send(base);
-        sent.map_err(|(error, base)| (error.into(), *base.delivery_opaque))
+        let producer = self.producer();
+        if self.lost.swap(false, Ordering::Relaxed) {
+            self.renew(&producer, "a record didn't find its topic in time");
+        }
+        let producer = self.producer();
+        producer.send(base).map_err(|(error, base)| {
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+                let why = producer.client().fatal_error().map(|(_, reason)| reason);
+                self.renew(&producer, &why.unwrap_or_default());
+            }
+            (error.into(), *base.delivery_opaque)
+        })
+    }
+
+    fn producer(&self) -> Arc<ThreadedProducer<Acks>> {
+        Arc::clone(&self.producer.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a new client in the place of one that came to nothing. What still waits there is given up, and its
+    /// writers are told so.
+    fn renew(&self, failed: &Arc<ThreadedProducer<Acks>>, why: &str) {
+        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&producer, failed) {
+            return;
+        }
+        match connect(&self.words, &self.client, &self.lost) {
+            Ok(renewed) => {
+                tracing::warn!(why, "a new producer takes the place of one that came to nothing");
+                *producer = renewed;
+            }
+            Err(error) => tracing::error!(%error, why, "a producer came to nothing, and a new one can't be made"),
+        }
     }
 
     /// Writes a record and waits for its acknowledgement.
@@ -156,8 +224,20 @@ impl Producer {
 
     /// Waits until all that was written is acknowledged.
     pub fn flush(&self, timeout: Duration) -> bool {
-        self.0.flush(timeout).is_ok()
+        self.producer().flush(timeout).is_ok()
     }
+}
+
+fn connect(
+    words: &Words,
+    client: &ClientConfig,
+    lost: &Arc<AtomicBool>,
+) -> Result<Arc<ThreadedProducer<Acks>>, KafkaError> {
+    let acks = Acks {
+        words: words.clone(),
+        lost: Arc::clone(lost),
+    };
+    Ok(Arc::new(words.create(client, acks)?))
 }
 
 impl std::fmt::Debug for Producer {

@@ -83,18 +83,7 @@ impl Topic {
             .map_err(|error| self.silent(&error))?;
         let of = |partition| {
             let element = found.find_partition(&self.name, partition);
-            element.map_or(Committed::default(), |element| Committed {
-                offset: match element.offset() {
-                    Offset::Offset(offset) => Some(offset),
-                    _ => None,
-                },
-                // More may follow the place of the outcomes.
-                outcomes_from: element
-                    .metadata()
-                    .split(' ')
-                    .next()
-                    .and_then(|place| place.parse().ok()),
-            })
+            element.map(|element| Committed::of(&element)).unwrap_or_default()
         };
         Ok((0..self.partitions).map(of).collect())
     }

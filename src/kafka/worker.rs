@@ -8,29 +8,33 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseProducer, Producer};
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Offset, TopicPartitionList};
 
+use super::place::Places;
 use super::topics::Limits;
 use super::words::Words;
 use super::{ANSWER_WAIT, Fault, RECORD_MAX};
-use crate::config::{Config, Start};
+use crate::config::Config;
+use crate::trail::{Crumb, Trail};
 
+mod assign;
 mod transaction;
 mod write;
 
+use assign::WorkerContext;
 pub(super) use transaction::Deliveries;
-pub use transaction::Happened;
 use transaction::Transaction;
+pub use transaction::{Happened, Memory};
 pub(super) use transaction::{TRANSACTION_TIMEOUT, again};
 pub(crate) use write::takes_nothing;
 pub use write::{Record, Write, WriteError};
+
+/// Retention took it, the topic was made anew, or its end is lost.
+const GONE: &str = "the place of a partition is not there any more";
 
 /// What a worker reads, and under which names.
 #[derive(Debug, Clone)]
@@ -72,15 +76,9 @@ pub struct Worker {
     limits: [(String, usize); 3],
 }
 
-struct WorkerContext {
-    words: Words,
-    transaction: Arc<Transaction>,
-    start: Start,
-}
-
 impl Worker {
     /// Connects a worker. An open transaction of its predecessor is aborted by that.
-    pub fn connect(config: &Config, share: &Share, limits: &Limits) -> Result<Self, Fault> {
+    pub fn connect(config: &Config, share: &Share, limits: &Limits, memory: &Memory) -> Result<Self, Fault> {
         let unusable = |error: KafkaError| Fault::Unusable(error.to_string());
         let words = Words::of(&config.kafka);
         let mut client = super::producer(&config.kafka);
@@ -97,10 +95,12 @@ impl Worker {
             producer,
             topics: share.topics.clone(),
             state: Mutex::default(),
+            memory: Arc::clone(memory),
         });
         let context = WorkerContext {
             words: words.clone(),
             transaction: Arc::clone(&transaction),
+            places: Places::new(config).map_err(unusable)?,
             start: config.processor.start,
         };
         let mut client = super::consumer(&config.kafka, &share.group, 32768);
@@ -127,7 +127,7 @@ impl Worker {
             None => Ok(None),
             Some(Ok(message)) => Ok(Some(message)),
             Some(Err(error)) => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::AutoOffsetReset) => self.place().map(|()| None),
+                Some(RDKafkaErrorCode::AutoOffsetReset) => Err(Fault::Retriable(GONE.to_owned())),
                 Some(RDKafkaErrorCode::Fatal) => Err(error.into()),
                 Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
                     self.tell_missing();
@@ -150,22 +150,17 @@ impl Worker {
     /// What is written from now on is of this record: an abort goes back to it.
     pub fn takes(&self, topic: &str, partition: i32, offset: i64) {
         let partition = (self.place_of(topic), partition);
-        self.transaction
-            .state()
-            .offsets
-            .entry(partition)
-            .or_insert((offset, offset));
+        self.transaction.state().reads(partition, offset);
     }
 
     /// The record's offset goes into the transaction. Nothing is consumed before that.
-    pub fn consumed(&self, topic: &str, partition: i32, offset: i64) {
+    pub fn consumed(&self, topic: &str, partition: i32, record: Crumb) {
         let partition = (self.place_of(topic), partition);
-        let mut state = self.transaction.state();
-        state.offsets.entry(partition).or_insert((offset, offset)).1 = offset + 1;
+        self.transaction.state().reads(partition, record.offset).last = Some(record);
     }
 
     fn place_of(&self, topic: &str) -> usize {
-        let place = self.transaction.topics.iter().position(|read| read == topic);
+        let place = self.transaction.number(topic);
         place.unwrap_or_else(|| unreachable!("only what was subscribed to is read"))
     }
 
@@ -178,7 +173,7 @@ impl Worker {
     pub fn abort(&self) -> Result<(), Fault> {
         let offsets = self.transaction.abort()?;
         let assigned = self.consumer.assignment().map_err(Fault::from)?;
-        for ((topic, partition), (first, _)) in offsets {
+        for ((topic, partition), first) in offsets {
             let topic = &self.transaction.topics[topic];
             if assigned.find_partition(topic, partition).is_some() {
                 self.rewind(topic, partition, first)?;
@@ -214,9 +209,10 @@ impl Worker {
         std::mem::take(&mut self.transaction.state().revoked)
     }
 
-    /// Whether the group gave us our share of the partitions (which may be none).
+    /// Whether the group gave us our share of the partitions (which may be none), and their topics are there.
     pub fn is_assigned(&self) -> bool {
-        self.transaction.state().assigned
+        let state = self.transaction.state();
+        state.assigned && !state.missing
     }
 
     pub fn happened(&self) -> Happened {
@@ -234,6 +230,8 @@ impl Worker {
                 .client()
                 .fetch_watermarks(topic, partition, Duration::from_millis(500))
                 .ok()?;
+            let number = self.transaction.number(topic)?;
+            self.transaction.remembered().ends.insert((number, partition), high);
             let next = match offset {
                 Offset::Offset(next) => next,
                 _ => low,
@@ -253,6 +251,7 @@ impl Worker {
             let metadata = self.consumer.fetch_metadata(Some(topic), Duration::from_secs(1));
             let Ok(metadata) = metadata else { continue };
             if metadata.topics().iter().any(|topic| topic.error().is_some()) {
+                self.transaction.state().missing = true;
                 tracing::warn!(
                     kafka.topic = topic,
                     "the topic is missing; it is read once it is there again"
@@ -261,78 +260,39 @@ impl Worker {
         }
     }
 
-    /// Retention has passed a partition's place while we read: all are assigned anew, each from
-    /// where it is now.
-    fn place(&self) -> Result<(), Fault> {
-        self.commit()?;
+    /// Looks whether what was read before the last look is still there. Where it isn't, the worker has to be built
+    /// anew, with a client that doesn't take the new topic for the old one, and starts from what is committed.
+    pub fn look(&self) -> Result<(), Fault> {
         let assigned = self.consumer.assignment().map_err(Fault::from)?;
-        let positions = self.consumer.position().map_err(Fault::from)?;
-        let placed = self
-            .consumer
-            .context()
-            .placed(&self.consumer, &assigned, Some(&positions))?;
-        match self.consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => {
-                self.consumer.incremental_unassign(&assigned).map_err(Fault::from)?;
-                self.consumer.incremental_assign(&placed).map_err(Fault::from)
-            }
-            _ => self.consumer.assign(&placed).map_err(Fault::from),
-        }
-    }
-}
-
-impl WorkerContext {
-    /// `partitions` with the offsets to read from: where we are, else what is committed, else
-    /// where reading starts. Records that retention took are counted and passed.
-    fn placed<C: ConsumerContext>(
-        &self,
-        consumer: &BaseConsumer<C>,
-        partitions: &TopicPartitionList,
-        positions: Option<&TopicPartitionList>,
-    ) -> Result<TopicPartitionList, Fault> {
-        let committed = consumer
-            .committed_offsets(partitions.clone(), ANSWER_WAIT)
-            .map_err(Fault::from)?;
-        let mut placed = TopicPartitionList::with_capacity(partitions.count());
-        for element in partitions.elements() {
+        let mut looked = false;
+        for element in assigned.elements() {
             let (topic, partition) = (element.topic(), element.partition());
-            let of = |list: &TopicPartitionList| match list.find_partition(topic, partition)?.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
+            let Some(number) = self.transaction.number(topic) else {
+                continue;
             };
-            let (low, high) = consumer
-                .fetch_watermarks(topic, partition, ANSWER_WAIT)
-                .map_err(Fault::from)?;
-            let from = match positions.and_then(of).or_else(|| of(&committed)) {
-                None if self.start == Start::Latest => high,
-                None => low,
-                Some(next) if next < low => {
-                    let lost = low.abs_diff(next);
-                    tracing::error!(
-                        kafka.topic = topic,
-                        kafka.partition = partition,
-                        kafka.offset = next,
-                        lost,
-                        "records were lost to retention before they were read; reading goes on behind them"
-                    );
-                    self.transaction.state().happened.lost += lost;
-                    low
-                }
-                Some(next) if next > high => {
-                    tracing::error!(
-                        kafka.topic = topic,
-                        kafka.partition = partition,
-                        kafka.offset = next,
-                        high,
-                        "the committed offset is beyond the end, so the topic was made anew; reading starts over"
-                    );
-                    low
-                }
-                Some(next) => next,
+            let before = {
+                let remembered = &mut *self.transaction.remembered();
+                let newest = remembered.trails.get(&(number, partition)).and_then(Trail::newest);
+                newest.and_then(|newest| remembered.looked_at.insert((number, partition), newest))
             };
-            placed.add_partition_offset(topic, partition, Offset::Offset(from))?;
+            let places = &self.consumer.context().places;
+            let found = match before {
+                Some(crumb) => places.check(topic, partition, crumb.offset + 1, &Trail::of(crumb)),
+                None => places.ends(topic, partition).map(|_| None),
+            };
+            match found {
+                Ok(None) => looked = true,
+                Ok(Some(_)) => return Err(Fault::Retriable(GONE.to_owned())),
+                Err(error) => {
+                    tracing::debug!(%error, kafka.topic = topic, "no look at what was read");
+                    return Ok(());
+                }
+            }
         }
-        Ok(placed)
+        if looked {
+            self.transaction.state().missing = false;
+        }
+        Ok(())
     }
 }
 
@@ -370,8 +330,8 @@ pub fn keep_running(
                 }
             }
             Err(Fault::Retriable(message) | Fault::Abort(message) | Fault::Refused { message, .. }) => {
-                // The broker is away; the next try waits for it in turn.
-                tracing::warn!(worker = name, message, "the worker waits for the broker");
+                // Mostly the broker is away; the next try waits for it in turn.
+                tracing::warn!(worker = name, message, "the worker is built anew");
                 std::thread::sleep(REBUILD_WAIT);
             }
         }
@@ -381,79 +341,6 @@ pub fn keep_running(
 
 /// Between a worker that failed and the next.
 const REBUILD_WAIT: Duration = Duration::from_millis(500);
-
-impl ClientContext for WorkerContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.words.log(level, facility, message);
-    }
-}
-
-impl ConsumerContext for WorkerContext {
-    /// In place of the default, so that each partition gets its offset at once: a partition without
-    /// one would raise an error that doesn't say which it is.
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        let done = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list, cooperative),
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list, cooperative),
-            _ => consumer.unassign().map_err(Fault::from),
-        };
-        // Whatever went wrong, the loop has to see it.
-        if let Err(fault) = done {
-            tracing::warn!(%fault, "a rebalance did not go as it should");
-            self.transaction.state().fault = Some(fault);
-        }
-    }
-}
-
-impl WorkerContext {
-    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, cooperative: bool) -> Result<(), Fault> {
-        let placed = if list.count() == 0 {
-            Ok(list.clone())
-        } else {
-            self.placed(consumer, list, None)
-        };
-        // Without its offsets a partition is not read; the worker is built anew and asks again.
-        let (list, asked) = match placed {
-            Ok(placed) => (placed, Ok(())),
-            Err(fault) => (TopicPartitionList::new(), Err(Fault::Retriable(fault.to_string()))),
-        };
-        if cooperative {
-            consumer.incremental_assign(&list)?
-        } else {
-            consumer.assign(&list)?
-        };
-        // The client keeps a partition's pause for its next time with us.
-        if list.count() > 0 {
-            consumer.resume(&list)?;
-        }
-        tracing::info!(
-            kafka.topics = self.transaction.topics.join(", "),
-            partitions = list.count(),
-            "partitions assigned"
-        );
-        self.transaction.state().assigned = asked.is_ok();
-        asked
-    }
-
-    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, cooperative: bool) -> Result<(), Fault> {
-        let gone = list.elements();
-        let gone = gone.iter().map(|gone| (gone.topic().to_owned(), gone.partition()));
-        self.transaction.state().revoked.extend(gone);
-        let ended = if consumer.assignment_lost() {
-            self.transaction.abort().map(drop)
-        } else {
-            self.transaction.commit(consumer)
-        };
-        // The partitions go either way.
-        if cooperative {
-            consumer.incremental_unassign(list)?
-        } else {
-            consumer.unassign()?
-        };
-        ended
-    }
-}
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

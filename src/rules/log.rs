@@ -27,6 +27,7 @@ const TOLD_MAX: usize = 10;
 pub struct RuleLog {
     entries: BTreeMap<String, Entry>,
     cancelled: HashMap<Arc<str>, Cancel>,
+    since: HashMap<Arc<str>, Vec<i64>>,
     /// Above every offset that was applied.
     next_offset: i64,
 }
@@ -87,6 +88,8 @@ pub struct Rules {
     pub index: RuleIndex,
     /// By rule id, the latest cancel mark; of rules that are gone too.
     pub cancelled: HashMap<Arc<str>, Cancel>,
+    /// Of rules with a mark, the offsets of their records from the mark on.
+    since: HashMap<Arc<str>, Vec<i64>>,
     /// Every rule in force, the paused ones among them.
     by_id: HashMap<Arc<str>, Arc<Versioned>>,
     /// How many have the status active.
@@ -110,6 +113,9 @@ impl RuleLog {
             });
         };
         let id = String::from_utf8_lossy(key).into_owned();
+        if let Some(since) = self.since.get_mut(&*id) {
+            since.push(offset);
+        }
         let Some(value) = value.filter(|value| !value.is_empty()) else {
             let removed = self.entries.remove(&id);
             let was_in_force = removed.is_some_and(|entry| entry.in_force.is_some());
@@ -148,8 +154,23 @@ impl RuleLog {
         let news = known.is_none_or(|known| known < mark.offset);
         if news {
             self.cancelled.insert(id.into(), mark);
+            self.since.insert(id.into(), Vec::new());
         }
         news
+    }
+
+    /// The topic was made anew, and is read from its beginning. What was cancelled stays so, by its time:
+    /// a mark's offset was one of the old topic.
+    pub fn start_over(&mut self) {
+        self.entries.clear();
+        self.next_offset = 0;
+        self.cancelled.values_mut().for_each(|mark| mark.offset = -1);
+        self.since.values_mut().for_each(Vec::clear);
+    }
+
+    /// The offset that the next record has at the least.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
     }
 
     /// The rules in force, ready to be asked.
@@ -159,6 +180,7 @@ impl RuleLog {
         Rules {
             index: RuleIndex::build(versioned()),
             cancelled: self.cancelled.clone(),
+            since: self.since.clone(),
             by_id: versioned()
                 .map(|versioned| (Arc::clone(&versioned.rule.id), versioned))
                 .collect(),
@@ -183,6 +205,15 @@ impl Rules {
     /// The version of a rule that is in force, paused or not.
     pub fn get(&self, rule_id: &str) -> Option<&Arc<Versioned>> {
         self.by_id.get(rule_id)
+    }
+
+    /// Whether a waiting job of a rule is to end: the rule's mark came after the version that made the job,
+    /// or, where that is no version of this topic, after the job. `written_at` in epoch milliseconds.
+    pub fn is_cancelled(&self, rule_id: &str, version: i64, written_at: i64) -> bool {
+        let is_known = || self.since.get(rule_id).is_some_and(|since| since.contains(&version));
+        self.cancelled
+            .get(rule_id)
+            .is_some_and(|mark| version < mark.offset || written_at <= mark.at && !is_known())
     }
 
     /// The rules that send.

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::Generation;
+use super::partition::Left;
 use super::write::DeadLetter;
 use crate::delivery::dispatch::{Answer, Payload, Settled};
 use crate::delivery::lane::JobAt;
-use crate::delivery::recall::Recalled;
 use crate::delivery::{Cut, Provider};
 use crate::kafka::Form;
+use crate::kafka::place::Places;
 
 /// What comes back to the loop.
 pub(super) enum Back {
@@ -26,9 +28,9 @@ pub(super) enum Back {
         jobs: Vec<(JobAt, Option<Payload>)>,
     },
     /// An outcome to write: Kafka has taken its dead letter, or it is tried again.
-    Outcome(Arc<Settled>, Cut),
+    Outcome(Arc<Settled>, Cut, Generation),
     /// Its topic doesn't take the outcome.
-    OutcomeRefused(Arc<Settled>, Cut),
+    OutcomeRefused(Arc<Settled>, Cut, Generation),
     /// A dead letter to write again.
     DeadLetter(Arc<DeadLetter>, Form),
     /// Its topic doesn't take the dead letter.
@@ -46,7 +48,12 @@ pub(super) enum Back {
     Recalled {
         partition: i32,
         generation: u64,
-        recalled: Result<Box<Recalled>, String>,
+        recalled: Result<Box<Left>, String>,
+    },
+    /// Partitions were looked at; of those named the records that were read are gone.
+    Looked {
+        places: Places,
+        gone: Vec<(i32, Generation)>,
     },
 }
 

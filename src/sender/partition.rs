@@ -3,29 +3,53 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
 use super::{AGAIN_AFTER, Back, Loop, Promise};
 use crate::config::Config;
 use crate::delivery::Outcome;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
-use crate::kafka::jobs::{CommitMode, Committed, RawJob};
+use crate::kafka::jobs::{CommitMode, Committed, Event, Jobs};
+use crate::kafka::place::{Anew, Places};
 use crate::kafka::reader::{Isolation, Next, Reader};
+use crate::metrics::StartedOver;
+use crate::trail::{Crumb, Trail};
 
 /// A partition that is ours.
 #[derive(Debug)]
 pub(super) struct Partition {
-    /// Answers to a former ownership don't count.
+    /// Answers to a former ownership don't count, nor do its records.
     pub(super) generation: u64,
     /// When it became ours.
     pub(super) since: Micros,
     /// Its outcomes are read back: jobs may go.
     pub(super) recalled: bool,
-    /// Jobs that came before that.
-    pub(super) early: Vec<RawJob>,
+    /// What was read of it.
+    pub(super) trail: Trail,
+    /// What was read when the trail was looked at last.
+    pub(super) looked_at: Option<Crumb>,
+    /// It was said that the outcomes are of other jobs than those that are there.
+    pub(super) told: bool,
     /// Outcomes that Kafka has not acknowledged.
     pub(super) unacknowledged: usize,
     /// The offset that was committed last.
     pub(super) committed: i64,
+}
+
+/// What a predecessor left of a partition, by what is there now.
+#[derive(Debug)]
+pub(super) struct Left {
+    recalled: Recalled,
+    trail: Trail,
+    /// The jobs that it had read aren't there any more.
+    anew: Option<Anew>,
+    /// The jobs' end.
+    end: i64,
+    /// Jobs that retention took before they were settled, at the most.
+    passed: u64,
+    /// The place of its outcomes is behind their end.
+    outcomes_anew: bool,
 }
 
 /// Partitions that go away once nothing of them is in flight.
@@ -37,6 +61,11 @@ pub(super) struct Leaving {
 
 impl Loop {
     pub(super) fn assigned(&mut self, partition: i32) {
+        self.take_over(partition);
+        self.at.ready.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn take_over(&mut self, partition: i32) {
         self.generation += 1;
         let generation = self.generation;
         self.partitions.insert(
@@ -45,18 +74,33 @@ impl Loop {
                 generation,
                 since: (self.at.now)(),
                 recalled: false,
-                early: Vec::new(),
+                trail: Trail::default(),
+                looked_at: None,
+                told: false,
                 unacknowledged: 0,
                 committed: -1,
             },
         );
         self.recall(partition, generation, Duration::ZERO);
-        self.at.ready.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The records that we read aren't there any more. Nothing of the partition goes out until it is taken
+    /// over as from another, by what Kafka has now.
+    pub(super) fn start_over(&mut self, number: i32) {
+        if !self.partitions.get(&number).is_some_and(|partition| partition.recalled) {
+            return;
+        }
+        if let Err(error) = self.jobs.pause(number) {
+            tracing::debug!(%error, kafka.partition = number, "a partition could not be paused; its records are left aside");
+        }
+        self.dispatch.retire(number);
+        self.take_over(number);
     }
 
     /// Reads the predecessor's outcomes back, beside the loop, and not before the delay is over.
     fn recall(&self, partition: i32, generation: u64, delay: Duration) {
         let left = self.jobs.committed(partition);
+        let ours = self.left.get(&partition).copied();
         let (config, now) = (Arc::clone(&self.at.config), (self.at.wall)());
         let read = move |recalled| Back::Recalled {
             partition,
@@ -68,36 +112,171 @@ impl Loop {
             std::thread::sleep(delay);
             let recalled = left()
                 .map_err(|error| error.to_string())
-                .and_then(|left| recall(&config, partition, left, now))
+                .and_then(|left| recall(&config, partition, left, ours, now))
                 .map(Box::new);
             promise.keep(read(recalled));
         });
     }
 
-    pub(super) fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Box<Recalled>, String>) {
+    pub(super) fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Box<Left>, String>) {
         let ours = self.partitions.get_mut(&number);
         let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
             return;
         };
-        match recalled {
+        let left = match recalled {
+            Ok(left) => *left,
             Err(message) => {
                 tracing::warn!(
                     kafka.partition = number,
                     message,
                     "outcomes could not be read back; trying again"
                 );
-                self.recall(number, generation, AGAIN_AFTER);
+                return self.recall(number, generation, AGAIN_AFTER);
             }
-            Ok(recalled) => {
-                partition.recalled = true;
-                let early = std::mem::take(&mut partition.early);
-                self.dispatch.own(number, partition.since, *recalled, (self.at.now)());
-                early.into_iter().for_each(|job| self.accept(job));
-                if let Err(error) = self.jobs.resume(number) {
-                    tracing::warn!(%error, kafka.partition = number, "a partition could not be resumed");
-                }
+        };
+        partition.recalled = true;
+        self.left.remove(&number);
+        partition.looked_at = left.trail.newest();
+        partition.trail = left.trail.clone();
+        let (since, from) = (partition.since, left.recalled.committed);
+        let started_over = self.tell(number, &left);
+        self.dispatch.disown(number);
+        self.dispatch.own(number, since, left.recalled, (self.at.now)());
+        self.jobs.begin(number, generation, from);
+        if started_over && !self.rejoins {
+            // A client that knew the old topic may take the new one for an outdated word of it.
+            self.rejoins = true;
+            self.at.ready.store(false, std::sync::atomic::Ordering::Relaxed);
+            self.jobs.leave();
+        }
+    }
+
+    /// Says what of the past is gone, and whether the jobs are started over.
+    fn tell(&self, number: i32, left: &Left) -> bool {
+        let (topics, metrics) = (&self.at.config.topics, &self.at.metrics);
+        // What we had read and not settled, when it is we who start over.
+        let was_ours = self.dispatch.place(number).is_some();
+        let gone = left.anew.map_or(left.end, |anew| anew.from);
+        let lost = self.dispatch.unsettled(number, gone);
+        let started_over = was_ours || left.anew.is_some();
+        if started_over {
+            metrics.started_over(StartedOver::Jobs);
+            metrics.events_lost(lost);
+            tracing::error!(
+                kafka.topic = topics.jobs,
+                kafka.partition = number,
+                from = left.recalled.committed,
+                end = left.end,
+                lost,
+                "the jobs that were read are not there any more: the topic was made anew or has lost its end; \
+                 it is started over, and everything that is in it is sent"
+            );
+        }
+        if left.passed > 0 {
+            metrics.events_lost(left.passed);
+            tracing::error!(
+                kafka.topic = topics.jobs,
+                kafka.partition = number,
+                lost = left.passed,
+                "jobs were lost to retention before they were sent: is the topic's retention long enough?"
+            );
+        }
+        if left.outcomes_anew {
+            metrics.started_over(StartedOver::Outcomes);
+            tracing::error!(
+                kafka.topic = topics.outcomes,
+                kafka.partition = number,
+                end = left.recalled.outcomes_end,
+                "the outcomes that were read are not there any more: the topic was made anew or has lost its end; \
+                 it is read from its beginning, and jobs whose outcomes are gone are sent again"
+            );
+        }
+        started_over
+    }
+
+    /// An outcome is about another job than the one that stands at its place now.
+    pub(super) fn another(&mut self, number: i32) {
+        let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.told) else {
+            return;
+        };
+        partition.told = true;
+        self.at.metrics.started_over(StartedOver::Jobs);
+        tracing::error!(
+            kafka.topic = self.at.config.topics.jobs,
+            kafka.partition = number,
+            "outcomes tell of jobs that are not there any more: the topic was made anew or has lost its end; \
+             everything that is in it is sent"
+        );
+    }
+
+    /// Kafka has an outcome at `offset`.
+    pub(super) fn told(&mut self, partition: i32, offset: i64) {
+        if !self.dispatch.told(partition, offset) {
+            self.at.metrics.started_over(StartedOver::Outcomes);
+            tracing::error!(
+                kafka.topic = self.at.config.topics.outcomes,
+                kafka.partition = partition,
+                kafka.offset = offset,
+                "the outcomes written before are not there any more: the topic was made anew or has lost its end; \
+                 whoever takes over reads it from its beginning, and may send again what it doesn't tell of"
+            );
+        }
+    }
+
+    /// Looks beside the loop whether what was read before the last look is still there.
+    pub(super) fn look(&mut self) {
+        let Some(places) = self.places.take() else { return };
+        let of = |(number, partition): (&i32, &mut Partition)| {
+            let crumb = std::mem::replace(&mut partition.looked_at, partition.trail.newest())?;
+            Some((*number, partition.generation, crumb))
+        };
+        let owned = self.partitions.iter_mut().filter(|(_, partition)| partition.recalled);
+        let crumbs: Vec<(i32, u64, Crumb)> = owned.filter_map(of).collect();
+        let (topic, back) = (self.at.config.topics.jobs.clone(), self.back.clone());
+        tokio::task::spawn_blocking(move || {
+            let gone = |(number, _, crumb): &(i32, u64, Crumb)| {
+                let found = places.check(&topic, *number, crumb.offset + 1, &Trail::of(*crumb));
+                // Kafka is away; the next look is at what it has then.
+                found.is_ok_and(|anew| anew.is_some())
+            };
+            let gone = crumbs.into_iter().filter(gone);
+            let gone = gone.map(|(number, generation, _)| (number, generation)).collect();
+            drop(back.send(Back::Looked { places, gone }));
+        });
+    }
+
+    pub(super) fn looked(&mut self, places: Places, gone: Vec<(i32, u64)>) {
+        self.places = Some(places);
+        for (number, generation) in gone {
+            if self
+                .partitions
+                .get(&number)
+                .is_some_and(|partition| partition.generation == generation)
+            {
+                self.start_over(number);
             }
         }
+    }
+
+    /// A partition is not ours any more.
+    pub(super) fn let_go_of(&mut self, number: i32) {
+        self.dispatch.disown(number);
+        let gone = self.partitions.remove(&number);
+        // Should it come back, we know whether it is the same.
+        if let Some(newest) = gone.and_then(|partition| partition.trail.newest()) {
+            self.left.insert(number, newest);
+        }
+    }
+
+    /// The group is left. Where that was to join it anew, gives what comes from it then.
+    pub(super) fn left(&mut self) -> anyhow::Result<Option<mpsc::Receiver<Event>>> {
+        self.jobs.join_thread();
+        if self.stopping || !std::mem::take(&mut self.rejoins) {
+            return Ok(None);
+        }
+        let (jobs, events) = join(&self.at.config)?;
+        self.jobs = jobs;
+        Ok(Some(events))
     }
 
     /// Hands over partitions with nothing in flight, or whose time is up.
@@ -113,8 +292,7 @@ impl Loop {
             }
             self.commit(CommitMode::Sync, Some(&leaving.partitions));
             for partition in &leaving.partitions {
-                self.partitions.remove(partition);
-                self.dispatch.disown(*partition);
+                self.let_go_of(*partition);
             }
             // The group's thread may have stopped waiting.
             let _waits = leaving.done.send(());
@@ -124,9 +302,66 @@ impl Loop {
     }
 }
 
-/// Reads the outcomes of `partition` to the end that they have now: from the place that the
-/// predecessor left, and as far back as sent job ids are to be known. `now` is the wall clock's.
-fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Result<Recalled, String> {
+/// Joins the group; gives what comes from it.
+pub(super) fn join(config: &Config) -> anyhow::Result<(Jobs, mpsc::Receiver<Event>)> {
+    let (events_in, events) = mpsc::channel(1024);
+    Ok((Jobs::join(config, events_in)?, events))
+}
+
+/// What a predecessor left of `partition`: whether it is still there, and its outcomes. `ours` is what we read of
+/// it ourselves, when we had it before.
+fn recall(config: &Config, partition: i32, left: Committed, ours: Option<Crumb>, now: Micros) -> Result<Left, String> {
+    let topic = &config.topics.jobs;
+    let places = Places::new(config).map_err(|error| error.to_string())?;
+    let failed = |error| format!("{topic}: {error}");
+    let (low, end) = places.ends(topic, partition).map_err(failed)?;
+    let Committed {
+        offset,
+        outcomes_from,
+        mut trail,
+    } = left;
+    let anew = match offset {
+        Some(next) => places.check(topic, partition, next, &trail).map_err(failed)?,
+        None => None,
+    };
+    let committed = match (anew, offset) {
+        (Some(anew), Some(next)) => anew.from.min(next).max(anew.low),
+        (_, next) => next.unwrap_or(low),
+    };
+    if let Some(anew) = anew {
+        trail.cut(anew.from);
+    }
+    // Kafka forgets the offsets of a topic that is deleted; we don't.
+    let ours = ours.filter(|_| anew.is_none());
+    let anew = match ours {
+        Some(crumb) => places
+            .check(topic, partition, crumb.offset + 1, &Trail::of(crumb))
+            .map_err(failed)?,
+        None => anew,
+    };
+    let recalled = read_back(config, partition, (committed, outcomes_from), now)?;
+    let settled = recalled.settled.iter().filter(|offset| **offset < low).count() as u64;
+    Ok(Left {
+        trail,
+        anew,
+        end,
+        passed: u64::try_from(low - committed)
+            .unwrap_or_default()
+            .saturating_sub(settled),
+        outcomes_anew: outcomes_from.is_some_and(|from| from > recalled.outcomes_end),
+        recalled,
+    })
+}
+
+/// Reads the outcomes of `partition` to the end that they have now: from the place that the predecessor left
+/// for its `committed` jobs, and as far back as sent job ids are to be known.
+fn read_back(
+    config: &Config,
+    partition: i32,
+    (committed, outcomes_from): (i64, Option<i64>),
+    // By the wall clock.
+    now: Micros,
+) -> Result<Recalled, String> {
     let topic = &config.topics.outcomes;
     let failed = |error| format!("{error}");
     // The processor writes here in transactions; an open one would hide what the predecessor wrote.
@@ -142,9 +377,10 @@ fn recall(config: &Config, partition: i32, left: Committed, now: Micros) -> Resu
     let hour = reader
         .offset_at(topic, partition, (now - HOUR) / 1000)
         .map_err(failed)?;
-    let outcomes_from = left.outcomes_from.unwrap_or(0).min(end);
+    // A place behind the end is one of a topic that was made anew since.
+    let outcomes_from = outcomes_from.filter(|from| *from <= end).unwrap_or(0);
     let mut recalled = Recalled {
-        committed: left.offset.unwrap_or(0),
+        committed,
         outcomes_from,
         outcomes_end: end,
         known_since: now - window,

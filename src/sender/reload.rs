@@ -4,39 +4,99 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Back, payload};
+use super::{Back, Loop};
 use crate::config::Config;
 use crate::delivery::dispatch::{Load, Payload};
 use crate::delivery::lane::JobAt;
+use crate::delivery::{CodecError, DeliveryJob};
+use crate::kafka::KafkaError;
 use crate::kafka::jobs::RawJob;
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
 
 /// Records between two wanted ones that are read rather than skipped.
 const GAP: i64 = 2_000;
 
+impl Loop {
+    /// Jobs of a load came; `None` for those that Kafka has no more.
+    pub(super) fn loaded(&mut self, load: u64, jobs: Vec<(JobAt, Option<Payload>)>) {
+        let mut settled = Vec::new();
+        let lost = self.dispatch.loaded(load, jobs, (self.at.now)(), &mut settled);
+        if !lost.is_empty() {
+            // Retention took them, or the topic was made anew.
+            self.look_at = Instant::now();
+        }
+        for at in lost {
+            tracing::error!(
+                kafka.partition = at.partition,
+                kafka.offset = at.offset,
+                "a waiting job is gone from Kafka before it was sent: is the topic's retention long enough?"
+            );
+            self.at.metrics.events_lost(1);
+        }
+        self.settle_all(settled);
+    }
+}
+
+/// A job as it is held in memory.
+pub(super) fn payload(raw: &RawJob) -> Result<Payload, CodecError> {
+    let job = DeliveryJob::decode(&raw.value)?;
+    Ok(Payload {
+        job: Arc::new(job),
+        traceparent: raw.traceparent.as_deref().map(Arc::from),
+        written_at: raw.timestamp,
+        // Its texts, the struct around them, and its place in the map.
+        bytes: raw.value.len() + size_of::<DeliveryJob>() + 2 * size_of::<Payload>(),
+    })
+}
+
 /// Starts the thread; it ends when the sender of loads is dropped.
 pub(super) fn start(config: &Arc<Config>, back: UnboundedSender<Back>) -> anyhow::Result<Sender<Load>> {
-    let reader = Reader::assign(config, &config.topics.jobs, &[], Isolation::Committed)?;
+    let mut jobs = Jobs::connect(Arc::clone(config))?;
     let (loads, wanted) = channel();
-    let topic = config.topics.jobs.clone();
     std::thread::Builder::new()
         .name("reload".to_owned())
-        .spawn(move || serve(&reader, &topic, &wanted, &back))?;
+        .spawn(move || serve(&mut jobs, &wanted, &back))?;
     Ok(loads)
 }
 
-fn serve(reader: &Reader, topic: &str, wanted: &Receiver<Load>, back: &UnboundedSender<Back>) {
+/// The jobs topic, to be read at any place.
+struct Jobs {
+    config: Arc<Config>,
+    reader: Reader,
+}
+
+impl Jobs {
+    fn connect(config: Arc<Config>) -> Result<Self, KafkaError> {
+        let reader = Reader::assign(&config, &config.topics.jobs, &[], Isolation::Committed)?;
+        Ok(Self { config, reader })
+    }
+
+    fn go_to(&self, at: &JobAt) -> Result<(), KafkaError> {
+        self.reader.go_to(&self.config.topics.jobs, at.partition, at.offset)
+    }
+
+    /// The broker is away, and comes back; or the topic was made anew, which the client may never find.
+    fn reconnect(&mut self) {
+        tracing::warn!("jobs can't be read again: the broker is silent; trying on");
+        match Self::connect(Arc::clone(&self.config)) {
+            Ok(again) => *self = again,
+            Err(error) => tracing::warn!(%error, "jobs can't be read again"),
+        }
+    }
+}
+
+fn serve(topic: &mut Jobs, wanted: &Receiver<Load>, back: &UnboundedSender<Back>) {
     loop {
         let first = match wanted.recv_timeout(Duration::from_secs(1)) {
             Ok(first) => first,
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 // The client has callbacks to serve.
-                let _nothing_is_assigned = reader.next(Duration::ZERO);
+                let _nothing_is_assigned = topic.reader.next(Duration::ZERO);
                 continue;
             }
         };
@@ -45,7 +105,7 @@ fn serve(reader: &Reader, topic: &str, wanted: &Receiver<Load>, back: &Unbounded
         let jobs: BTreeSet<JobAt> = loads.iter().flat_map(|load| &load.jobs).copied().collect();
         let mut found = HashMap::with_capacity(jobs.len());
         for run in runs(&jobs) {
-            if !read_run(reader, topic, &run, &mut found, back) {
+            if !read_run(topic, &run, &mut found, back) {
                 return;
             }
         }
@@ -78,8 +138,7 @@ fn runs(jobs: &BTreeSet<JobAt>) -> Vec<Vec<JobAt>> {
 
 /// Reads a run. What isn't there any more is not found. `false` when nobody waits any more.
 fn read_run(
-    reader: &Reader,
-    topic: &str,
+    topic: &mut Jobs,
     run: &[JobAt],
     found: &mut HashMap<JobAt, Payload>,
     back: &UnboundedSender<Back>,
@@ -88,11 +147,11 @@ fn read_run(
         return true;
     };
     let mut silent = 0;
-    if let Err(error) = reader.go_to(topic, first.partition, first.offset) {
+    if let Err(error) = topic.go_to(first) {
         tracing::warn!(%error, "jobs could not be read again");
     }
     loop {
-        match reader.next(Duration::from_millis(100)) {
+        match topic.reader.next(Duration::from_millis(100)) {
             Next::Record(record) if record.partition != first.partition || record.offset < first.offset => {}
             Next::Record(record) => {
                 silent = 0;
@@ -113,12 +172,11 @@ fn read_run(
             Next::End(_) => {}
             Next::Nothing => {
                 silent += 1;
-                // The broker is away; it comes back.
                 if silent % 100 == 0 {
-                    tracing::warn!("jobs can't be read again: the broker is silent; trying on");
+                    topic.reconnect();
                 }
                 if silent % 10 == 0
-                    && let Err(error) = reader.go_to(topic, first.partition, first.offset)
+                    && let Err(error) = topic.go_to(first)
                 {
                     tracing::debug!(%error, "no run of jobs");
                 }
@@ -139,7 +197,9 @@ fn of_record(record: Record) -> Option<Payload> {
         key: record.key.unwrap_or_default(),
         value: record.value.unwrap_or_default(),
         traceparent,
+        job_id: None,
         replayed: false,
+        generation: 0,
     };
     payload(&raw).ok()
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use super::Loop;
 use crate::delivery::Provider;
 use crate::delivery::limit::Micros;
-use crate::kafka::jobs::CommitMode;
+use crate::kafka::jobs::{CommitMode, Place};
 use crate::metrics::FROZEN;
 
 impl Loop {
@@ -13,7 +13,7 @@ impl Loop {
     pub(super) fn commit(&mut self, mode: CommitMode, only: Option<&[i32]>) {
         let mut offsets = BTreeMap::new();
         for (number, partition) in &mut self.partitions {
-            if only.is_some_and(|only| !only.contains(number)) {
+            if !partition.recalled || only.is_some_and(|only| !only.contains(number)) {
                 continue;
             }
             let place = self
@@ -22,7 +22,14 @@ impl Loop {
                 .filter(|place| place.offset > partition.committed || only.is_some());
             if let Some(place) = place {
                 partition.committed = place.offset;
-                offsets.insert(*number, (place.offset, place.outcomes_from));
+                offsets.insert(
+                    *number,
+                    Place {
+                        offset: place.offset,
+                        outcomes_from: place.outcomes_from,
+                        trail: partition.trail.to_string(),
+                    },
+                );
             }
         }
         if let Err(error) = self.jobs.commit(&offsets, mode) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Back, Loop};
+use super::{Back, Generation, Loop};
 use crate::delivery::dispatch::Settled;
 use crate::delivery::lane::JobAt;
 use crate::delivery::{Cut, OutcomeResult};
@@ -89,7 +89,7 @@ impl Loop {
         let generation = partition.generation;
         let settled = Arc::new(settled);
         let Some(reason) = settled.dead else {
-            return self.write_outcome(settled, Cut::Whole);
+            return self.write_outcome(settled, Cut::Whole, generation);
         };
         let outcome = &settled.outcome;
         let detail = outcome.words.clone().unwrap_or_default();
@@ -114,11 +114,14 @@ impl Loop {
         self.write_dead_letter(Arc::new(letter), Form::Whole);
     }
 
-    pub(super) fn write_outcome(&mut self, settled: Arc<Settled>, cut: Cut) {
-        let Some(partition) = self.partitions.get(&settled.at.partition) else {
+    /// Writes what a `generation` of the partition came to. Of a former one it would be about a job that
+    /// another owner has by now, or that isn't there any more.
+    pub(super) fn write_outcome(&mut self, settled: Arc<Settled>, cut: Cut, generation: Generation) {
+        let ours = self.partitions.get(&settled.at.partition);
+        if ours.is_none_or(|partition| partition.generation != generation) {
             return self.acknowledged(settled.attempt);
-        };
-        let (back, generation, at) = (self.back.clone(), partition.generation, settled.at);
+        }
+        let (back, at) = (self.back.clone(), settled.at);
         let outcome = &settled.outcome;
         let value = outcome.cut(cut).encode();
         let ids = [
@@ -139,7 +142,7 @@ impl Loop {
             let (is_final, attempt) = (last.outcome.result.is_final(), last.attempt);
             let outcome_offset = match ack {
                 Ok((_, offset)) => Ok(Some(offset)),
-                Err(Unwritten::TooLarge) => return drop(back.send(Back::OutcomeRefused(last, cut))),
+                Err(Unwritten::TooLarge) => return drop(back.send(Back::OutcomeRefused(last, cut, generation))),
                 Err(error) => {
                     tracing::warn!(%error, "an outcome was not written; trying again");
                     Err((last, cut))
@@ -156,17 +159,17 @@ impl Loop {
     }
 
     /// Its topic doesn't take an outcome: a shorter one has to do. That is an answer, so that Kafka isn't silent.
-    pub(super) fn outcome_refused(&mut self, settled: Arc<Settled>, cut: Cut) {
+    pub(super) fn outcome_refused(&mut self, settled: Arc<Settled>, cut: Cut, generation: Generation) {
         self.acknowledged_at = Instant::now();
         match cut.shorter() {
-            Some(shorter) => self.write_outcome(settled, shorter),
+            Some(shorter) => self.write_outcome(settled, shorter, generation),
             None => {
                 let topic = &self.at.config.topics.outcomes;
                 tracing::error!(
                     job.id = settled.outcome.job_id,
                     "{topic} doesn't take an outcome of a few hundred bytes; raise its max.message.bytes"
                 );
-                self.later(REFUSED_AGAIN_AFTER, Back::Outcome(settled, cut));
+                self.later(REFUSED_AGAIN_AFTER, Back::Outcome(settled, cut, generation));
             }
         }
     }
@@ -207,7 +210,7 @@ impl Loop {
                 metrics.dead_letter(letter.reason);
             }
             let message = match (ack, &letter.settled) {
-                (Ok(_), Some(settled)) => Back::Outcome(Arc::clone(settled), Cut::Whole),
+                (Ok(_), Some(settled)) => Back::Outcome(Arc::clone(settled), Cut::Whole, generation),
                 (Ok(_), None) => Back::Acked {
                     at,
                     generation,

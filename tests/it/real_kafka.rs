@@ -1,5 +1,6 @@
 //! On a real Apache Kafka: what the promises rest on.
 
+mod anew;
 mod chaos;
 mod clients;
 mod commands;

@@ -386,6 +386,45 @@ impl Destinations {
     }
 }
 
+/// A Kafka of this test's own, which it may kill.
+pub(crate) struct Kafka {
+    pub(crate) dir: String,
+    pub(crate) address: String,
+}
+
+impl Kafka {
+    pub(crate) fn start(dir: String) -> Self {
+        let mut kafka = Self {
+            dir,
+            address: String::new(),
+        };
+        kafka.address = kafka.tell("start");
+        kafka
+    }
+
+    pub(crate) fn tell(&self, word: &str) -> String {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/kafka"));
+        let command = command.args([word, "--dir", &self.dir]);
+        if self.address.is_empty() {
+            command.args(["--port", "0"]);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/kafka"));
+        drop(command.args(["kill", "--dir", &self.dir]).output());
+        // Its log stays for who looks into a test that failed.
+        if !std::thread::panicking() {
+            drop(std::fs::remove_dir_all(&self.dir));
+        }
+    }
+}
+
 /// Runs a Python tool of the tests with the run's own Python.
 pub(crate) fn python(arguments: &[&str]) -> String {
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/producers.py");

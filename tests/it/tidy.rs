@@ -11,6 +11,7 @@ const LINES_MAX: usize = 500;
 const MAY_USE: &[(&str, &[&str])] = &[
     // Pure: no I/O, no clock, no randomness.
     ("reason", &[]),
+    ("trail", &[]),
     ("yaml", &[]),
     ("json", &[]),
     ("path", &[]),
@@ -44,7 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
-    ("kafka", &["clock", "config", "dates"]),
+    ("kafka", &["clock", "config", "dates", "trail"]),
     ("registry", &["config", "http_client", "lead"]),
     (
         "destination",
@@ -52,9 +53,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("sandbox", &[]),
     // What loops run on.
-    ("batches", &["config", "kafka", "lead", "metrics", "registry"]),
+    ("batches", &["config", "kafka", "lead", "metrics", "registry", "trail"]),
     // Loops.
-    ("feed", &["config", "kafka", "metrics", "rules"]),
+    ("feed", &["config", "kafka", "metrics", "rules", "trail"]),
     (
         "processor",
         &[
@@ -71,6 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics",
             "reason",
             "rules",
+            "trail",
         ],
     ),
     (
@@ -130,8 +132,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 const PURE: &[&str] = &[
-    "reason", "yaml", "json", "path", "text", "amounts", "dates", "ids", "lead", "template", "sealed", "rules",
-    "delivery", "inlet",
+    "reason", "trail", "yaml", "json", "path", "text", "amounts", "dates", "ids", "lead", "template", "sealed",
+    "rules", "delivery", "inlet",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.

@@ -66,6 +66,23 @@ struct Back {
     change: Option<String>,
 }
 
+/// Which dead letter goes back: its id, and when it was written, which together are no other's.
+#[derive(Debug, Clone, Copy)]
+struct Replayable {
+    id: Id,
+    /// Epoch milliseconds.
+    written_at: i64,
+}
+
+impl Replayable {
+    fn of(letter: &Letter) -> Self {
+        Self {
+            id: letter.id,
+            written_at: letter.record.timestamp,
+        }
+    }
+}
+
 struct Replaying<'r> {
     look: Look<'r>,
     /// `None` for a dry run.
@@ -75,7 +92,7 @@ struct Replaying<'r> {
     next_at: Instant,
     replayed: Replayed,
     rules: OnceCell<Rules>,
-    batch: Vec<(Id, Vec<Back>)>,
+    batch: Vec<(Replayable, Vec<Back>)>,
     inlets: Inlets<'r>,
     count: usize,
     left: usize,
@@ -158,7 +175,7 @@ fn failed(fault: Fault) -> CliError {
 
 impl Replaying<'_> {
     fn take(&mut self, letter: &Letter) -> Result<(), CliError> {
-        if self.replayed.contains(letter.id) {
+        if self.replayed.contains(letter) {
             self.left += 1;
             return Ok(());
         }
@@ -178,8 +195,8 @@ impl Replaying<'_> {
         match back {
             Ok(back) => {
                 // One id given twice is one replay.
-                self.replayed.insert(letter.id);
-                self.batch.push((letter.id, back));
+                self.replayed.insert(letter);
+                self.batch.push((Replayable::of(letter), back));
             }
             Err(why) => self.refuse(letter.id, &why),
         }
@@ -220,7 +237,7 @@ impl Replaying<'_> {
             let mut refused = Vec::new();
             write_parts(together, self.look.config, &batch, &mut refused).map_err(failed)?;
             for (id, why) in refused {
-                batch.retain(|(other, _)| *other != id);
+                batch.retain(|(other, _)| other.id != id);
                 self.refuse(id, &why);
             }
         }
@@ -229,7 +246,7 @@ impl Replaying<'_> {
             self.next_at = Instant::now() + Duration::from_micros(spacing) * u32::try_from(batch.len()).unwrap_or(1);
         }
         self.count += batch.len();
-        for (id, back) in &batch {
+        for (Replayable { id, .. }, back) in &batch {
             // What an inlet maps again may be several events, which all go to one topic.
             let back = &back[0];
             print(&match self.look.json {
@@ -276,13 +293,13 @@ fn batch_max(rate: Option<Rate>) -> usize {
 fn write_parts(
     together: &mut Together,
     config: &Config,
-    batch: &[(Id, Vec<Back>)],
+    batch: &[(Replayable, Vec<Back>)],
     refused: &mut Vec<(Id, String)>,
 ) -> Result<(), Fault> {
     match (write(together, config, batch), batch) {
-        (Err(Fault::Refused { message, .. }), [(id, _)]) => {
+        (Err(Fault::Refused { message, .. }), [(letter, _)]) => {
             together.abort()?;
-            refused.push((*id, format!("{message}; raise its max.message.bytes")));
+            refused.push((letter.id, format!("{message}; raise its max.message.bytes")));
             Ok(())
         }
         (Err(Fault::Refused { .. }), _) => {
@@ -295,7 +312,7 @@ fn write_parts(
     }
 }
 
-fn write(together: &mut Together, config: &Config, batch: &[(Id, Vec<Back>)]) -> Result<(), Fault> {
+fn write(together: &mut Together, config: &Config, batch: &[(Replayable, Vec<Back>)]) -> Result<(), Fault> {
     for back in batch.iter().flat_map(|(_, back)| back) {
         let headers = back.headers.iter().map(|(name, text)| (*name, text.as_str()));
         together.write(&Record {
@@ -306,8 +323,12 @@ fn write(together: &mut Together, config: &Config, batch: &[(Id, Vec<Back>)]) ->
             headers: crate::kafka::headers(headers),
         })?;
     }
-    let ids: Vec<String> = batch.iter().map(|(id, _)| id.to_string()).collect();
-    let audit = json!({"who": who(), "when": time_text(now_millis()), "replayed": ids}).to_string();
+    let (ids, times): (Vec<String>, Vec<i64>) = batch
+        .iter()
+        .map(|(letter, _)| (letter.id.to_string(), letter.written_at))
+        .unzip();
+    let audit = json!({"who": who(), "when": time_text(now_millis()), "replayed": ids, "written_at": times});
+    let audit = audit.to_string();
     together.write(&Record {
         topic: &config.topics.audit,
         partition: None,

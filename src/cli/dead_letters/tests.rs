@@ -96,16 +96,37 @@ fn every_condition_must_hold() {
 }
 
 #[test]
-fn the_audit_says_what_was_replayed() {
+fn the_audit_says_which_dead_letters_were_replayed() {
+    let letter = |id: &str, timestamp| {
+        let id: Id = id.parse().unwrap();
+        let record = Record {
+            partition: id.partition,
+            offset: id.offset,
+            timestamp,
+            ..Record::default()
+        };
+        Letter::of(record, &Config::default())
+    };
     let mut replayed = Replayed::default();
-    replayed.take(br#"{"who":"ann","when":"2026-03-05T15:16:00Z","replayed":["0-1","2-17"]}"#);
+    replayed.take(
+        br#"{"who":"ann","replayed":["0-1","2-17"],"written_at":[100,200]}"#,
+        300,
+    );
     // A change of a rule, and what is no audit of ours.
-    replayed.take(br#"{"who":"ann","before":null,"after":{"id":"0-3"}}"#);
-    replayed.take(b"nonsense");
-    replayed.take(br#"{"replayed":["x",5]}"#);
-    let id = |text: &str| text.parse::<Id>().unwrap();
-    assert!(replayed.contains(id("0-1")) && replayed.contains(id("2-17")));
-    assert!(!replayed.contains(id("1-1")) && !replayed.contains(id("0-2")) && !replayed.contains(id("0-3")));
+    replayed.take(br#"{"who":"ann","before":null,"after":{"id":"0-3"}}"#, 300);
+    replayed.take(b"nonsense", 300);
+    replayed.take(br#"{"replayed":["x",5]}"#, 300);
+    assert!(replayed.contains(&letter("0-1", 100)) && replayed.contains(&letter("2-17", 200)));
+    for other in ["1-1", "0-2", "0-3"] {
+        assert!(!replayed.contains(&letter(other, 100)), "{other}");
+    }
+    // The topic was made anew, and another dead letter has the id.
+    assert!(!replayed.contains(&letter("2-17", 201)));
+    replayed.take(br#"{"who":"ann","replayed":["2-17"],"written_at":[201]}"#, 400);
+    assert!(replayed.contains(&letter("2-17", 201)));
+    // Older audits name the ids alone: what was written long after them is another one.
+    replayed.take(br#"{"who":"ann","replayed":["4-4"]}"#, 500);
+    assert!(replayed.contains(&letter("4-4", 499)) && !replayed.contains(&letter("4-4", 501 + SKEW)));
 }
 
 #[test]

@@ -174,7 +174,13 @@ impl Dispatch {
         let next_at = ceil_millis(self.wall(retry_at));
         let mut settled = Vec::with_capacity(count);
         let (mut frozen, mut failed, mut aside) = (Vec::new(), Vec::new(), Vec::new());
-        for (entry, answer) in flight.entries.iter().zip(answers) {
+        for ((entry, job), answer) in flight.entries.iter().zip(&flight.jobs).zip(answers) {
+            if answer.verdict == Verdict::Delivered
+                && let Some(id) = id_bytes(&job.job_id)
+            {
+                // Should the job come back to us, it was sent all the same.
+                self.sent.insert(id, now, now);
+            }
             let Some(mut one) = self.settle(&flight, *entry, answer, freeze, now) else {
                 continue;
             };
@@ -246,18 +252,12 @@ impl Dispatch {
         now: Micros,
     ) -> Option<Settled> {
         let (at, lane) = (entry.at(), flight.lane);
-        let stale = self.is_stale(&entry, flight.epoch);
-        let payload = self.payloads.get(&at).cloned()?;
-        let job = &payload.job;
-        if answer.verdict == Verdict::Delivered
-            && let Some(id) = id_bytes(&job.job_id)
-        {
-            // Should the job come back to us, it was sent all the same.
-            self.sent.insert(id, now, now);
-        }
-        if stale {
+        if self.is_stale(&entry, flight.epoch) {
+            // Another job may stand there by now.
             return None;
         }
+        let payload = self.payloads.get(&at).cloned()?;
+        let job = &payload.job;
         let tried = self.tried.entry(at).or_insert_with(|| Tried {
             failing_since: flight.started,
             ..Tried::default()

@@ -1,11 +1,12 @@
 //! Jobs that end without being sent: too old, cancelled, or of a credential that was replaced.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::load::DOOMED_CHUNK;
 use super::{
-    Backlog, DeliveryJob, Dispatch, Entry, Micros, OutcomeResult, Payload, Reason, Rules, SWEEP_EVERY, Settled, micros,
+    Backlog, DeliveryJob, Dispatch, Entry, JobAt, Micros, OutcomeResult, Payload, Reason, Rules, SWEEP_EVERY, Settled,
+    micros,
 };
 
 /// Why a job ends.
@@ -29,18 +30,22 @@ impl Dispatch {
             .iter()
             .filter(|(rule, mark)| before.cancelled.get(*rule) != Some(mark));
         // What waits now was written before the mark; a replay that comes later is looked at then.
-        let rules: HashMap<u32, i64> = newly
-            .filter_map(|(rule, mark)| Some((*self.rules.get(&**rule)?, mark.offset)))
-            .collect();
+        let rules: HashSet<u32> = newly.filter_map(|(rule, _)| self.rules.get(&**rule)).copied().collect();
         if !rules.is_empty() {
             let mut doomed = Vec::new();
-            let classes = &self.classes;
+            let (classes, partitions, ids) = (&self.classes, &self.partitions, &self.rule_ids);
+            let written_at = |at: JobAt| {
+                let owned = partitions.get(&at.partition)?;
+                owned.offsets.written_at(at.offset)
+            };
             for lane in &mut self.lanes {
                 doomed.extend(lane.lane.remove(|entry| {
                     let class = &classes[entry.class as usize];
-                    rules
-                        .get(&class.rule)
-                        .is_some_and(|below| class.replayed || class.version < *below)
+                    let cancelled = || {
+                        let written_at = written_at(entry.at()).unwrap_or_default();
+                        in_force.is_cancelled(&ids[class.rule as usize], class.version, written_at)
+                    };
+                    rules.contains(&class.rule) && (class.replayed || cancelled())
                 }));
             }
             self.doom(Doom::Cancelled, doomed);
@@ -65,14 +70,13 @@ impl Dispatch {
     }
 
     fn is_cancelled(&self, job: &DeliveryJob, replayed: bool, written_at: i64) -> bool {
-        self.in_force.cancelled.get(&*job.rule_id).is_some_and(|mark| {
-            if replayed {
-                // A person asked for it, after or before another one cancelled.
-                written_at <= mark.at
-            } else {
-                job.rule_version < mark.offset
-            }
-        })
+        if replayed {
+            // A person asked for it, after or before another one cancelled.
+            let mark = self.in_force.cancelled.get(&*job.rule_id);
+            mark.is_some_and(|mark| written_at <= mark.at)
+        } else {
+            self.in_force.is_cancelled(&job.rule_id, job.rule_version, written_at)
+        }
     }
 
     /// Whether jobs of a class can't be sent under the lane's credential any more.
@@ -150,7 +154,7 @@ impl Dispatch {
     /// Ends the doomed that are in memory, and asks for the next of those that aren't: one load at
     /// a time, so that a million that are cancelled take little memory.
     pub(super) fn end_doomed(&mut self, now: Micros, settled: &mut Vec<Settled>) {
-        if self.loading.values().any(|(lane, _)| lane.is_none()) {
+        if self.loading.values().any(|load| load.lane.is_none()) {
             return;
         }
         loop {
@@ -184,6 +188,11 @@ impl Dispatch {
                 missing.push(entry);
                 continue;
             };
+            let class = &self.classes[entry.class as usize];
+            if self.rule_ids[class.rule as usize] != payload.job.rule_id || class.version != payload.job.rule_version {
+                // Another job stands there, in a topic that was made anew.
+                continue;
+            }
             let outcome = self.outcome(at, &payload.job, OutcomeResult::Cancelled, now);
             let (reason, words) = match why {
                 Doom::Cancelled => (None, ""),

@@ -22,6 +22,17 @@ pub struct Load {
     pub jobs: Vec<JobAt>,
 }
 
+/// A load on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Loading {
+    /// The lane that it is for; none for jobs that end.
+    pub(super) lane: Option<usize>,
+    /// What it will take.
+    expected: usize,
+    /// What a partition that was owned since holds at the same places may be other jobs.
+    epoch: u64,
+}
+
 /// Payloads that are worth holding of a Slack lane; of a CleverTap lane so many batches beyond
 /// those that may be in flight.
 const SLACK_CHUNK: usize = 256;
@@ -46,7 +57,7 @@ impl Dispatch {
         now: Micros,
         settled: &mut Vec<Settled>,
     ) -> Vec<JobAt> {
-        let Some((lane, expected)) = self.loading.remove(&load) else {
+        let Some(Loading { lane, expected, epoch }) = self.loading.remove(&load) else {
             return Vec::new();
         };
         self.expected -= expected;
@@ -55,19 +66,21 @@ impl Dispatch {
             let Some(owned) = self.partitions.get(&at.partition) else {
                 continue;
             };
-            if owned.offsets.is_settled(at.offset) || at.offset >= owned.offsets.next() {
+            if owned.epoch > epoch || owned.offsets.is_settled(at.offset) || at.offset >= owned.offsets.next() {
                 continue;
             }
+            // In a topic that was made anew another lane's job may stand there.
+            let is_its_lane = |payload: &Payload| lane.is_none_or(|lane| payload.job.lane() == self.lanes[lane].id);
             match payload {
-                Some(payload) => self.keep(at, payload),
-                None => lost.push(at),
+                Some(payload) if is_its_lane(&payload) => self.keep(at, payload),
+                _ => lost.push(at),
             }
         }
         for at in &lost {
             if let Some(lane) = lane {
                 self.lanes[lane].lane.remove(|entry| entry.at() == *at);
             }
-            self.acked(*at, None);
+            self.acked(*at);
         }
         match lane {
             Some(lane) => {
@@ -104,7 +117,12 @@ impl Dispatch {
         self.next_id += 1;
         let expected = jobs.len() * self.payload_bytes();
         self.expected += expected;
-        self.loading.insert(self.next_id, (lane, expected));
+        let loading = Loading {
+            lane,
+            expected,
+            epoch: self.epoch,
+        };
+        self.loading.insert(self.next_id, loading);
         self.loads.push(Load { id: self.next_id, jobs });
     }
 

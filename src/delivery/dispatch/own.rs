@@ -15,6 +15,27 @@ pub(super) struct Owned {
     pub(super) recalled: Recalled,
 }
 
+/// What a record of the jobs topic is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// To be accepted.
+    New,
+    /// To be accepted, though an outcome says that another job stands there: the topic was made anew.
+    Another,
+    /// It has its final outcome.
+    Settled,
+    /// It stands before what was read: the topic was made anew, or has lost its end.
+    Back,
+    /// Its partition is not ours, or goes away.
+    NotOurs,
+}
+
+impl Read {
+    pub fn is_accepted(self) -> bool {
+        matches!(self, Self::New | Self::Another)
+    }
+}
+
 impl Dispatch {
     /// We own `partition` since `since`, as far as limits go, with what its outcomes say.
     pub fn own(&mut self, partition: i32, since: Micros, recalled: Recalled, now: Micros) {
@@ -64,14 +85,17 @@ impl Dispatch {
         (0..self.credentials.len()).for_each(|credential| self.queue_credential(credential, now));
     }
 
-    /// A record of the jobs topic was read. Whether it is to be accepted: what is settled or was
-    /// read before is not.
-    pub fn read(&mut self, at: JobAt, written_at: i64) -> bool {
+    /// A record of the jobs topic was read: `job` by its [`tag`](crate::delivery::recall::tag), or what is none.
+    /// Says what it is.
+    pub fn read(&mut self, at: JobAt, job: Option<u32>, written_at: i64) -> Read {
         let Some(owned) = self.partitions.get_mut(&at.partition) else {
-            return false;
+            return Read::NotOurs;
         };
-        if owned.retired || at.offset < owned.offsets.next() {
-            return false;
+        if owned.retired {
+            return Read::NotOurs;
+        }
+        if at.offset < owned.offsets.next() {
+            return Read::Back;
         }
         let recalled = &mut owned.recalled;
         // Outcomes of a job, and of those behind it, come after it was first read.
@@ -82,21 +106,44 @@ impl Dispatch {
             recalled.outcomes_end
         };
         owned.offsets.read(at.offset, from, written_at);
+        if !recalled.knows(at.offset, job) {
+            self.tried.remove(&at);
+            return Read::Another;
+        }
         if recalled.settled.remove(&at.offset) {
             owned.offsets.settle(at.offset);
-            return false;
+            return Read::Settled;
         }
-        true
+        Read::New
     }
 
     /// Kafka has a job's final outcome, or the dead letter of a record that is no job.
-    pub fn acked(&mut self, at: JobAt, outcome_offset: Option<i64>) {
+    pub fn acked(&mut self, at: JobAt) {
         if let Some(owned) = self.partitions.get_mut(&at.partition) {
             owned.offsets.settle(at.offset);
-            if let Some(offset) = outcome_offset {
-                owned.recalled.outcomes_end = owned.recalled.outcomes_end.max(offset + 1);
-            }
         }
+    }
+
+    /// Kafka has an outcome of `partition` at `offset` of its topic. Whether that is where the next one
+    /// belongs; where it isn't, the topic was made anew, and whoever comes next reads all of it.
+    pub fn told(&mut self, partition: i32, offset: i64) -> bool {
+        let Some(owned) = self.partitions.get_mut(&partition) else {
+            return true;
+        };
+        let recalled = &mut owned.recalled;
+        let went_on = offset >= recalled.outcomes_end;
+        recalled.outcomes_end = offset + 1;
+        if !went_on {
+            recalled.outcomes_from = 0;
+            owned.offsets.outcomes_anew();
+        }
+        went_on
+    }
+
+    /// How many jobs of `partition` at or above `from` were read and have no final outcome yet.
+    pub fn unsettled(&self, partition: i32, from: i64) -> u64 {
+        let owned = self.partitions.get(&partition);
+        owned.map_or(0, |owned| owned.offsets.unsettled(from))
     }
 
     /// What to commit of a partition.

@@ -7,6 +7,7 @@ use crate::delivery::job_id;
 use crate::delivery::recall::Recalled;
 use crate::rules::log::{Cancel, RuleLog};
 
+mod anew;
 mod clock;
 mod owned;
 mod simulation;
@@ -87,6 +88,10 @@ struct Bench {
     reread: usize,
 }
 
+fn tag_of(payload: &Payload) -> Option<u32> {
+    Some(super::super::recall::tag(&payload.job.job_id))
+}
+
 fn payload(job: DeliveryJob, now: Micros) -> Payload {
     Payload {
         job: Arc::new(job),
@@ -125,7 +130,8 @@ impl Bench {
         };
         let payload = payload(job, self.now);
         self.kafka.insert(at, payload.clone());
-        if self.dispatch.read(at, payload.written_at) {
+        let read = self.dispatch.read(at, tag_of(&payload), payload.written_at);
+        if read.is_accepted() {
             self.dispatch.accept(at, payload, host, replayed, self.now);
         }
     }
@@ -149,7 +155,8 @@ impl Bench {
     fn take_in(&mut self, settled: Vec<Settled>) {
         for settled in settled {
             if settled.outcome.result.is_final() {
-                self.dispatch.acked(settled.at, Some(self.settled.len() as i64));
+                self.dispatch.acked(settled.at);
+                assert!(self.dispatch.told(settled.at.partition, self.settled.len() as i64));
             }
             self.settled.push(settled);
         }
@@ -429,7 +436,7 @@ fn a_million_jobs_of_one_lane_cost_sixteen_bytes_each_and_hold_nobody_up() {
             partition: 0,
             offset: number,
         };
-        bench.dispatch.read(at, START / 1000);
+        bench.dispatch.read(at, None, START / 1000);
         let mut job = first.clone();
         job.job_id = String::new();
         let payload = payload(job, START);
@@ -586,6 +593,7 @@ fn cancelled_jobs_end_and_others_go_on() {
     let mut log = RuleLog::default();
     let at = START / 1000 + 5;
     log.cancel("r", Cancel { offset: 3, at });
+    log.apply(3, Some(b"r"), None);
     bench.rules(&log);
     assert_eq!(
         bench.results(),
@@ -904,7 +912,6 @@ fn a_successor_knows_freezes_attempts_and_what_was_sent() {
     let recalled = Recalled {
         committed: 0,
         tried_below: 3,
-        outcomes_end: 7,
         known_since: START - 3600 * SECOND,
         settled: HashSet::from([1]),
         tried: HashMap::from([(0, tried)]),

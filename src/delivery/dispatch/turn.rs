@@ -189,9 +189,14 @@ impl Dispatch {
         self.count_start(lane, request, &entries, now);
         self.next_id += 1;
         let attempt = self.attempt(lane, request, &entries, now);
+        let jobs = entries
+            .iter()
+            .map(|entry| Arc::clone(&self.payloads[&entry.at()].job))
+            .collect();
         let in_flight = InFlight {
             lane,
             request,
+            jobs,
             entries,
             started: now,
             thread_ts: attempt.thread_ts.clone(),

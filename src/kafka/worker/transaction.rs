@@ -1,7 +1,7 @@
 //! The transaction that carries what a worker writes together with the offsets that it consumed.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
@@ -14,6 +14,7 @@ use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 use super::super::words::Words;
 use super::super::{ANSWER_WAIT, Fault};
 use super::write::{OneByOne, Write};
+use crate::trail::{Crumb, Trail};
 
 /// The transaction's time-out at the broker: how long a dead worker that nobody replaces may hide
 /// what others wrote.
@@ -26,8 +27,19 @@ pub struct Happened {
     pub aborts: u64,
     /// Jobs that those commits made visible.
     pub jobs: u64,
-    /// Records that retention took before they were read.
+    /// Records that were gone before they were read.
     pub lost: u64,
+    /// Partitions whose records that were read are gone.
+    pub started_over: u64,
+}
+
+/// What a transaction has consumed of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Consumed {
+    /// Where it began.
+    first: i64,
+    /// The last record; none where nothing is consumed yet.
+    pub(super) last: Option<Crumb>,
 }
 
 /// The open transaction, shared with the rebalance callback of the same thread.
@@ -36,7 +48,21 @@ pub(super) struct Transaction {
     /// What is consumed in it.
     pub(super) topics: Vec<String>,
     pub(super) state: Mutex<State>,
+    pub(super) memory: Memory,
 }
+
+/// What is known of partitions that were read, shared by all workers of one kind: who is built anew goes on with it.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// What was read of each, which is committed with its offset.
+    pub(super) trails: BTreeMap<Partition, Trail>,
+    /// What was read when the trails were looked at last.
+    pub(super) looked_at: BTreeMap<Partition, Crumb>,
+    /// Where each ended when that was asked last.
+    pub(super) ends: BTreeMap<Partition, i64>,
+}
+
+pub type Memory = Arc<Mutex<Remembered>>;
 
 /// A partition: its topic's place among the worker's, and its number.
 pub(super) type Partition = (usize, i32);
@@ -45,14 +71,28 @@ pub(super) type Partition = (usize, i32);
 pub(super) struct State {
     pub(super) open: bool,
     pub(super) jobs: u64,
-    /// Where this transaction began, and what comes next; the same where nothing is consumed yet.
-    pub(super) offsets: BTreeMap<Partition, (i64, i64)>,
+    pub(super) consumed: BTreeMap<Partition, Consumed>,
     pub(super) fault: Option<Fault>,
     pub(super) happened: Happened,
     pub(super) assigned: bool,
+    /// The client has had partitions before.
+    pub(super) was_assigned: bool,
+    /// A topic isn't there.
+    pub(super) missing: bool,
     pub(super) one_by_one: Option<OneByOne>,
     /// Partitions that went away, by topic and number.
     pub(super) revoked: Vec<(String, i32)>,
+}
+
+impl State {
+    /// What is consumed of a partition, of which `offset` is read.
+    pub(super) fn reads(&mut self, partition: Partition, offset: i64) -> &mut Consumed {
+        let begun = Consumed {
+            first: offset,
+            last: None,
+        };
+        self.consumed.entry(partition).or_insert(begun)
+    }
 }
 
 /// What the brokers say to what is written: the last refusal of a record.
@@ -99,6 +139,15 @@ impl Transaction {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A topic's place among the worker's.
+    pub(super) fn number(&self, topic: &str) -> Option<usize> {
+        self.topics.iter().position(|read| read == topic)
+    }
+
     pub(super) fn begin(&self) -> Result<(), Fault> {
         let mut state = self.state();
         if !state.open {
@@ -110,18 +159,13 @@ impl Transaction {
 
     pub(super) fn commit<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> Result<(), Fault> {
         let began = Instant::now();
-        let mut offsets = self.state().offsets.clone();
-        offsets.retain(|_, (first, next)| first < next);
-        if offsets.is_empty() {
+        let list = self.places()?;
+        if list.count() == 0 {
             // The partition may go, and come back further on.
-            self.state().offsets.clear();
+            self.state().consumed.clear();
             return Ok(());
         }
         self.begin()?;
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for ((topic, partition), (_, next)) in &offsets {
-            list.add_partition_offset(&self.topics[*topic], *partition, Offset::Offset(*next))?;
-        }
         // rust-rdkafka's own flush inside commit polls in steps of 100 ms.
         self.wait(None)?;
         // The generation may change without a callback, so the metadata is asked for anew.
@@ -133,15 +177,30 @@ impl Transaction {
         let mut state = self.state();
         state.open = false;
         state.one_by_one = None;
-        state.offsets.clear();
+        state.consumed.clear();
         let jobs = std::mem::take(&mut state.jobs);
         state.happened.jobs += jobs;
         state.happened.commits.push(began.elapsed());
         Ok(())
     }
 
+    /// What to commit: behind the last record of each partition, with the trail to there.
+    fn places(&self) -> Result<TopicPartitionList, Fault> {
+        let (state, mut remembered) = (self.state(), self.remembered());
+        let mut list = TopicPartitionList::with_capacity(state.consumed.len());
+        for (place, consumed) in &state.consumed {
+            let Some(last) = consumed.last else { continue };
+            let trail = remembered.trails.entry(*place).or_default();
+            trail.take(last);
+            let mut element = list.add_partition(&self.topics[place.0], place.1);
+            element.set_offset(Offset::Offset(last.offset + 1))?;
+            element.set_metadata(trail.to_string());
+        }
+        Ok(list)
+    }
+
     /// Aborts, and gives back where what it consumed begins.
-    pub(super) fn abort(&self) -> Result<BTreeMap<Partition, (i64, i64)>, Fault> {
+    pub(super) fn abort(&self) -> Result<BTreeMap<Partition, i64>, Fault> {
         if self.state().open {
             // An abort waits for all delivery reports, which only we can take off the queue.
             self.producer.purge(PurgeConfig::default().queue().inflight());
@@ -155,7 +214,8 @@ impl Transaction {
         state.happened.aborts += u64::from(state.open);
         state.open = false;
         state.jobs = 0;
-        Ok(std::mem::take(&mut state.offsets))
+        let consumed = std::mem::take(&mut state.consumed);
+        Ok(consumed.into_iter().map(|(place, of)| (place, of.first)).collect())
     }
 
     /// Waits until the brokers have answered for all that was written. `write` is the one that was written last.

@@ -21,7 +21,6 @@
 //! | metric renamed by a flag | names, types and labels are those of the README, whatever a process is started with | `real_kafka::owned::metric_renamed_by_a_flag`, `docs::readme_states_every_metric` |
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use leadlane::delivery::{DeliveryJob, OutcomeResult};
@@ -36,7 +35,7 @@ use serde_json::{Value, json};
 use super::sender::{leadlane, open_sandbox, outcomes, send, until_final};
 use super::tools::{job, put_jobs};
 use crate::docs::metrics_in;
-use crate::support::{Destinations, Leadlane, Process, event, sandbox};
+use crate::support::{Destinations, Kafka, Leadlane, Process, event, sandbox};
 use crate::tidy::{root, text};
 
 const SENDER: [&str; 2] = ["--role", "sender"];
@@ -292,45 +291,6 @@ fn rebalance_storm_while_draining() {
     for lane in 0..12 {
         let of_lane: Vec<i64> = numbers.iter().copied().filter(|number| number / 40 == lane).collect();
         assert_eq!(of_lane, (lane * 40..(lane + 1) * 40).collect::<Vec<_>>());
-    }
-}
-
-/// A Kafka of this test's own, which it may kill.
-struct Kafka {
-    dir: String,
-    address: String,
-}
-
-impl Kafka {
-    fn start(dir: String) -> Self {
-        let mut kafka = Self {
-            dir,
-            address: String::new(),
-        };
-        kafka.address = kafka.tell("start");
-        kafka
-    }
-
-    fn tell(&self, word: &str) -> String {
-        let mut command = Command::new(root().join("tests/kafka/kafka"));
-        let command = command.args([word, "--dir", &self.dir]);
-        if self.address.is_empty() {
-            command.args(["--port", "0"]);
-        }
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-}
-
-impl Drop for Kafka {
-    fn drop(&mut self) {
-        let mut command = Command::new(root().join("tests/kafka/kafka"));
-        drop(command.args(["kill", "--dir", &self.dir]).output());
-        // Its log stays for who looks into a test that failed.
-        if !std::thread::panicking() {
-            drop(std::fs::remove_dir_all(&self.dir));
-        }
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn open_sandbox() -> Destinations {
     })
 }
 
-const RULES: &str = r#"
+pub(super) const RULES: &str = r#"
 - id: to-channel
   trigger: lms.lead_sold
   scope: {level: product, id: "*"}
@@ -41,6 +41,12 @@ const RULES: &str = r#"
 
 pub(super) fn leadlane(name: &str, destinations: &Destinations, rate: &str) -> Leadlane {
     let leadlane = Leadlane::new(name, &destinations.yaml(rate));
+    prepared(&leadlane, destinations);
+    leadlane
+}
+
+/// With its secrets, topics and rules.
+pub(super) fn prepared(leadlane: &Leadlane, destinations: &Destinations) {
     leadlane.secret("sales-bot", "xoxb-hunter2-token");
     leadlane.secret("acme-passcode", "hunter2-passcode");
     leadlane.secret(
@@ -49,7 +55,6 @@ pub(super) fn leadlane(name: &str, destinations: &Destinations, rate: &str) -> L
     );
     leadlane.ok(&["topics", "create", "--partitions", "3"]);
     leadlane.apply(RULES);
-    leadlane
 }
 
 pub(super) fn send(leadlane: &Leadlane, numbers: std::ops::Range<u64>, trigger: &str) {

@@ -664,7 +664,13 @@ fn the_stop_button_marks_the_rule_and_says_how_many_wait() {
     // What the processes make of it.
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let metrics = std::sync::Arc::new(leadlane::metrics::Metrics::new(10));
-    let rules = leadlane::feed::follow(&leadlane.config, metrics, now_millis, stopped).unwrap();
+    let rules = leadlane::feed::follow(
+        std::sync::Arc::new(leadlane.config.clone()),
+        metrics,
+        now_millis,
+        stopped,
+    )
+    .unwrap();
     let until = std::time::Instant::now() + Duration::from_secs(20);
     while rules.borrow().is_none() {
         assert!(std::time::Instant::now() < until, "the rules are not read");

@@ -42,7 +42,11 @@ impl Bench {
         jobs.sort_by_key(|(at, _)| *at);
         for (at, payload) in jobs.into_iter().filter(|(at, _)| at.offset >= place.offset) {
             let host: Arc<str> = payload.job.credential.as_str().into();
-            if heir.dispatch.read(at, payload.written_at) {
+            if heir
+                .dispatch
+                .read(at, tag_of(&payload), payload.written_at)
+                .is_accepted()
+            {
                 heir.dispatch.accept(at, payload, &host, false, heir.now);
             }
         }

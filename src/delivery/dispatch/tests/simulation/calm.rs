@@ -51,7 +51,7 @@ impl Calm {
         let host: Arc<str> = host(&job).into();
         let payload = payload(job, self.now);
         self.jobs.insert(at, payload.clone());
-        assert!(self.dispatch.read(at, payload.written_at));
+        assert_eq!(self.dispatch.read(at, tag_of(&payload), payload.written_at), Read::New);
         self.dispatch.accept(at, payload, &host, false, self.now);
     }
 
@@ -65,7 +65,7 @@ impl Calm {
         let payload = self.jobs[&first].clone();
         for offset in self.next_offset..self.next_offset + count {
             let at = JobAt { offset, ..first };
-            assert!(self.dispatch.read(at, payload.written_at));
+            assert_eq!(self.dispatch.read(at, tag_of(&payload), payload.written_at), Read::New);
             let key = key(&payload.job);
             self.dispatch.lanes[lane]
                 .lane
@@ -120,7 +120,7 @@ impl Calm {
 
     fn settle(&mut self, settled: Vec<Settled>) {
         for one in settled.iter().filter(|one| one.outcome.result.is_final()) {
-            self.dispatch.acked(one.at, Some(one.at.offset));
+            self.dispatch.acked(one.at);
         }
     }
 

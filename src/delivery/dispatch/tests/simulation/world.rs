@@ -225,9 +225,11 @@ impl World {
                     offset: *next,
                 };
                 *next += 1;
-                if process.dispatch.read(at, written_at / 1000) {
+                let payload = payload(job.clone(), *written_at);
+                let read = process.dispatch.read(at, tag_of(&payload), written_at / 1000);
+                assert!(matches!(read, Read::New | Read::Settled), "{at:?}: {read:?}");
+                if read == Read::New {
                     let host: Arc<str> = host(job).into();
-                    let payload = payload(job.clone(), *written_at);
                     process.dispatch.accept(at, payload, &host, false, self.now);
                 }
             }
@@ -557,7 +559,8 @@ impl World {
             assert!(once, "conservation: one owner ended {at:?} twice");
         }
         if outcome.result.is_final() && known {
-            process.dispatch.acked(at, Some(offset));
+            process.dispatch.acked(at);
+            assert!(process.dispatch.told(at.partition, offset), "outcomes went back");
             self.ended.insert(at);
             if sent {
                 self.sent.insert(outcome.job_id.clone());
