@@ -11,18 +11,18 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::kafka::worker::Worker;
+use crate::kafka::worker::{RecordPlace, Worker};
 use crate::kafka::{BorrowedMessage, Fault, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::{Lags, Metrics, StartedOver};
 use crate::registry::Registry;
 use crate::registry::doubts::Doubts;
-use crate::trail::{self, Crumb};
+use crate::trail;
 
 mod look_up;
 mod recovery;
 
-use recovery::{Place, Recovery};
+use recovery::Recovery;
 
 /// A stop is seen so soon while a batch waits.
 const STOP_SEEN_WITHIN: Duration = Duration::from_millis(200);
@@ -73,7 +73,7 @@ struct Loop<'b> {
     lags: Lags,
     recovery: Recovery,
     /// The records of the batch.
-    batch: Vec<Place>,
+    batch: Vec<RecordPlace>,
 }
 
 impl Batches<'_> {
@@ -189,21 +189,18 @@ impl<'b> Loop<'b> {
                 break;
             };
             due.get_or_insert_with(|| Instant::now() + settings.commit_interval);
-            let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-            let place = (topic.to_owned(), partition, offset);
+            let place = worker.takes(&message);
             if self.recovery.is_single() {
-                worker.one_by_one(self.recovery.refused_of(&place));
+                worker.one_by_one(self.recovery.refused_of(place));
             }
             self.batch.push(place);
-            worker.takes(topic, partition, offset);
             if step.take(&message, schemas)?.is_err() {
                 self.batch.pop();
                 self.held.push_front(message);
                 return Ok(true);
             }
             let timestamp = message.timestamp().to_millis().unwrap_or_default();
-            let sum = trail::sum(timestamp, message.key(), message.payload());
-            worker.consumed(topic, partition, Crumb { offset, sum });
+            worker.consumed(place, trail::sum(timestamp, message.key(), message.payload()));
         }
         Ok(false)
     }

@@ -134,7 +134,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         let wake = sender.dispatch.wake_at() - (sender.at.now)();
         let wake = Duration::from_micros(u64::try_from(wake).unwrap_or_default());
         tokio::select! {
-            Some(back) = answers.recv() => {
+            Some(back) = answers.recv(), if sender.may_settle() => {
                 sender.came_back(back);
                 // What has come by now is taken in before the next look at the lanes; but others have their turn too.
                 for _ in 0..ANSWERS_AT_ONCE {
@@ -210,11 +210,21 @@ pub fn settings(config: &Config) -> Settings {
 }
 
 impl Loop {
+    /// Who hasn't polled for half a session may own nothing any more.
+    fn is_member(&self) -> bool {
+        self.jobs.silent_for() <= self.silence_max
+    }
+
+    /// After a standstill answers wait until the group has said what is ours: what another owner has by now, it settles.
+    /// While partitions leave, the group waits for us and isn't polled.
+    fn may_settle(&self) -> bool {
+        self.is_member() || !self.leaving.is_empty() || self.stopping
+    }
+
     /// Starts every request that may start now, and has read again what is wanted.
     fn start(&mut self) -> anyhow::Result<()> {
         self.dispatch.wall_clock((self.at.wall)() - (self.at.now)());
-        // Who hasn't polled for half a session may own nothing any more.
-        if self.stopping || self.jobs.silent_for() > self.silence_max || self.kafka_is_silent() {
+        if self.stopping || !self.is_member() || self.kafka_is_silent() {
             return Ok(());
         }
         let mut settled = Vec::new();

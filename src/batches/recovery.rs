@@ -7,13 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::kafka::worker::Write;
+use crate::kafka::worker::{RecordPlace, Write};
 
 const WAIT_FIRST: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// Where a record is: topic, partition, offset.
-pub(super) type Place = (String, i32, i64);
 
 /// What is known of the aborts so far.
 #[derive(Debug, Default)]
@@ -21,7 +18,7 @@ pub(super) struct Recovery {
     /// One of so many records that come next is at fault; 0 while none is.
     among: usize,
     /// The writes that Kafka refused, of records that were read alone.
-    refused: BTreeMap<Place, BTreeSet<Write>>,
+    refused: BTreeMap<RecordPlace, BTreeSet<Write>>,
     /// Aborts in a row that no record caused.
     in_vain: u32,
 }
@@ -41,12 +38,12 @@ impl Recovery {
     }
 
     /// The writes of a record that Kafka is known to refuse.
-    pub(super) fn refused_of(&self, place: &Place) -> BTreeSet<Write> {
-        self.refused.get(place).cloned().unwrap_or_default()
+    pub(super) fn refused_of(&self, place: RecordPlace) -> BTreeSet<Write> {
+        self.refused.get(&place).cloned().unwrap_or_default()
     }
 
     /// A batch was committed.
-    pub(super) fn committed(&mut self, batch: &[Place]) {
+    pub(super) fn committed(&mut self, batch: &[RecordPlace]) {
         self.in_vain = 0;
         self.among = self.among.saturating_sub(batch.len());
         if !self.refused.is_empty() {
@@ -55,10 +52,10 @@ impl Recovery {
     }
 
     /// A batch was aborted because Kafka refused a record of it: `write`, where each was waited for.
-    pub(super) fn refused(&mut self, batch: &[Place], write: Option<Write>) {
+    pub(super) fn refused(&mut self, batch: &[RecordPlace], write: Option<Write>) {
         self.among = batch.len().max(1);
         if let ([place], Some(write)) = (batch, write) {
-            self.refused.entry(place.clone()).or_default().insert(write);
+            self.refused.entry(*place).or_default().insert(write);
         }
     }
 
@@ -76,8 +73,12 @@ mod tests {
 
     use super::*;
 
-    fn place(offset: usize) -> Place {
-        ("t".to_owned(), 0, i64::try_from(offset).unwrap())
+    fn place(offset: usize) -> RecordPlace {
+        RecordPlace {
+            topic: 0,
+            partition: 0,
+            offset: i64::try_from(offset).unwrap(),
+        }
     }
 
     /// Reads `count` records of which Kafka refuses what is written of some, until all are committed. Gives how often
@@ -86,8 +87,8 @@ mod tests {
         let (mut recovery, mut next, mut aborts, mut dead) = (Recovery::default(), 0, 0, Vec::new());
         while next < count {
             let until = (next + recovery.batch_max(count)).min(count);
-            let batch: Vec<Place> = (next..until).map(place).collect();
-            let known = |offset: &usize| !recovery.refused_of(&place(*offset)).is_empty();
+            let batch: Vec<RecordPlace> = (next..until).map(place).collect();
+            let known = |offset: &usize| !recovery.refused_of(place(*offset)).is_empty();
             let hit = (next..until).find(|offset| bad.contains(offset) && !known(offset));
             if hit.is_some() {
                 assert!(aborts < 10_000, "it comes to an end");

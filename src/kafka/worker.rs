@@ -8,11 +8,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{Message as _, Offset};
 
 use super::place::Places;
 use super::topics::Limits;
@@ -35,6 +35,15 @@ pub use write::{Record, Write, WriteError};
 
 /// Retention took it, the topic was made anew, or its end is lost.
 const GONE: &str = "the place of a partition is not there any more";
+
+/// Where a worker's record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordPlace {
+    /// The number of its topic among those that the worker reads.
+    pub topic: usize,
+    pub partition: i32,
+    pub offset: i64,
+}
 
 /// What a worker reads, and under which names.
 #[derive(Debug, Clone)]
@@ -148,20 +157,31 @@ impl Worker {
     }
 
     /// What is written from now on is of this record: an abort goes back to it.
-    pub fn takes(&self, topic: &str, partition: i32, offset: i64) {
-        let partition = (self.place_of(topic), partition);
-        self.transaction.state().reads(partition, offset);
+    pub fn takes(&self, message: &BorrowedMessage<'_>) -> RecordPlace {
+        let place = RecordPlace {
+            topic: self.number_of(message.topic()),
+            partition: message.partition(),
+            offset: message.offset(),
+        };
+        self.transaction
+            .state()
+            .reads((place.topic, place.partition), place.offset);
+        place
     }
 
-    /// The record's offset goes into the transaction. Nothing is consumed before that.
-    pub fn consumed(&self, topic: &str, partition: i32, record: Crumb) {
-        let partition = (self.place_of(topic), partition);
-        self.transaction.state().reads(partition, record.offset).last = Some(record);
+    /// The record's offset goes into the transaction, with its checksum. Nothing is consumed before that.
+    pub fn consumed(&self, place: RecordPlace, sum: u32) {
+        let RecordPlace {
+            topic,
+            partition,
+            offset,
+        } = place;
+        self.transaction.state().reads((topic, partition), offset).last = Some(Crumb { offset, sum });
     }
 
-    fn place_of(&self, topic: &str) -> usize {
-        let place = self.transaction.number(topic);
-        place.unwrap_or_else(|| unreachable!("only what was subscribed to is read"))
+    fn number_of(&self, topic: &str) -> usize {
+        let number = self.transaction.number(topic);
+        number.unwrap_or_else(|| unreachable!("only what was subscribed to is read"))
     }
 
     /// Commits what was written and consumed since the last commit.
