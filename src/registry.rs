@@ -5,7 +5,7 @@
 //! [`doubts`] says when an error is about the id after all.
 //!
 //! The registry is as foreign as what it is asked for. A look-up has one deadline for all of its requests, their heads
-//! and bodies, reads no more than [`ANSWER_MAX`] bytes, and follows no redirect.
+//! and bodies, reads no more than 1 MiB, and follows no redirect.
 
 use std::collections::VecDeque;
 use std::fmt;

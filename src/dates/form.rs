@@ -29,7 +29,7 @@ pub enum Form {
     Strftime(Box<str>),
     /// A sheet's day number: days since 1899-12-30, with the time of day as its fraction.
     Serial,
-    /// Seconds since 1970, of any size below that of epoch milliseconds; larger ones as [`parse`] reads them.
+    /// Seconds since 1970, of any size below that of epoch milliseconds; larger ones as [`super::parse`] reads them.
     Epoch,
 }
 
