@@ -126,7 +126,10 @@ impl Jobs {
             revoke_wait: config.sender.shutdown_timeout,
         };
         let mut client = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group), 8192);
-        client.set("auto.offset.reset", "earliest");
+        client
+            .set("auto.offset.reset", "earliest")
+            // A topic that is made anew is found this soon; the default is five minutes.
+            .set("topic.metadata.refresh.interval.ms", "10000");
         let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(words.create(&client, context)?);
         consumer.subscribe(&[&topic])?;
         let (begins, wanted) = mpsc::channel();
