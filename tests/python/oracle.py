@@ -590,11 +590,13 @@ class Verdict:
                     arrivals[(way.credential, way.credential_limit)].append(arrival["at_ms"] / 1000)
         for place, job in self.jobs.items():
             way = self.run.ways[self.lane(job)]
-            for outcome in self.outcomes[place] if way.limit else []:
-                if outcome["started"] and outcome["attempt"]:
-                    starts[(way.name, way.limit)].append(outcome["started"])
+            # An outcome that Kafka did not acknowledge is written again.
+            attempts = {(outcome["attempt"], outcome["started"]) for outcome in self.outcomes[place] if way.limit}
+            for number, started in attempts:
+                if started and number:
+                    starts[(way.name, way.limit)].append(started)
                     if way.credential_limit:
-                        starts[(way.credential, way.credential_limit)].append(outcome["started"])
+                        starts[(way.credential, way.credential_limit)].append(started)
         worst = 0
         for what, times, tolerance in (("arrived", arrivals, STAMP_SECONDS), ("started", starts, 0.002)):
             for (name, (count, period)), moments in times.items():
