@@ -326,10 +326,12 @@ impl Loop {
         if read == Read::Back {
             return self.start_over(at.partition);
         }
-        partition.trail.take(Crumb {
+        let crumb = Crumb {
             offset: raw.offset,
             sum: trail::sum(raw.timestamp, Some(&raw.key), Some(&raw.value)),
-        });
+        };
+        partition.trail.take(crumb);
+        partition.look.take(crumb);
         if read == Read::Another {
             self.another(at.partition);
         }
@@ -368,7 +370,7 @@ impl Loop {
             Back::Loaded { load, jobs } => self.loaded(load, jobs),
             Back::Outcome(settled, cut, generation) => self.write_outcome(settled, cut, generation),
             Back::OutcomeRefused(settled, cut, generation) => self.outcome_refused(settled, cut, generation),
-            Back::Looked { places, gone } => self.looked(places, gone),
+            Back::Looked { places, looked } => self.looked(places, looked),
             Back::DeadLetter(letter, form) => self.write_dead_letter(letter, form),
             Back::DeadLetterRefused(letter, form) => self.dead_letter_refused(letter, form),
             Back::DeadLetterFailed(letter, form) => {
