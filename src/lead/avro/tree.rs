@@ -69,18 +69,11 @@ impl Value<'_, '_, '_> {
             }
             Shape::Date => {
                 self.cursor.make(TIME_SIZE)?;
-                let days = self.cursor.long()?;
-                let date = Span::new()
-                    .try_days(days)
-                    .and_then(|days| Date::constant(1970, 1, 1).checked_add(days));
-                date.map_or(days.into(), |date| date.to_string().into())
+                date(self.cursor.long()?)
             }
             Shape::Clock { nanoseconds } => {
                 self.cursor.make(TIME_SIZE)?;
-                let count = self.cursor.long()?;
-                let span = Span::new().try_nanoseconds(count.saturating_mul(*nanoseconds));
-                let time = span.and_then(|span| Time::midnight().checked_add(span));
-                time.map_or(count.into(), |time| time.to_string().into())
+                clock(self.cursor.long()?, *nanoseconds)
             }
             Shape::Record(number) => {
                 let mut members = Map::new();
@@ -110,6 +103,21 @@ impl Value<'_, '_, '_> {
             Shape::Union(_) => unreachable!("chosen goes through unions"),
         })
     }
+}
+
+/// So many days after 1970 began; the number where no date is so far away.
+fn date(days: i64) -> Json {
+    let date = Span::new()
+        .try_days(days)
+        .and_then(|days| Date::constant(1970, 1, 1).checked_add(days));
+    date.map_or(days.into(), |date| date.to_string().into())
+}
+
+/// So many units of `nanoseconds` after midnight; the number where a day is shorter.
+fn clock(count: i64, nanoseconds: i64) -> Json {
+    let span = Span::new().try_nanoseconds(count.saturating_mul(nanoseconds));
+    let time = span.and_then(|span| Time::midnight().checked_add(span));
+    time.map_or(count.into(), |time| time.to_string().into())
 }
 
 fn bytes(bytes: &[u8]) -> Json {
