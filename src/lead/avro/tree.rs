@@ -61,27 +61,7 @@ impl Value<'_, '_, '_> {
                 self.cursor.make(usize::try_from(*scale).unwrap_or(usize::MAX))?;
                 exact(bytes, *scale).ok_or(Fault::Broken("a decimal has no bytes, or more than 16, or 1000 places"))?
             }
-            Shape::Time { nanoseconds } => {
-                self.cursor.make(TIME_SIZE)?;
-                let count = self.cursor.long()?;
-                let time = Timestamp::from_nanosecond(i128::from(count) * i128::from(*nanoseconds));
-                time.map_or(count.into(), |time| time.to_string().into())
-            }
-            Shape::Date => {
-                self.cursor.make(TIME_SIZE)?;
-                let days = self.cursor.long()?;
-                let date = Span::new()
-                    .try_days(days)
-                    .and_then(|days| Date::constant(1970, 1, 1).checked_add(days));
-                date.map_or(days.into(), |date| date.to_string().into())
-            }
-            Shape::Clock { nanoseconds } => {
-                self.cursor.make(TIME_SIZE)?;
-                let count = self.cursor.long()?;
-                let span = Span::new().try_nanoseconds(count.saturating_mul(*nanoseconds));
-                let time = span.and_then(|span| Time::midnight().checked_add(span));
-                time.map_or(count.into(), |time| time.to_string().into())
-            }
+            time @ (Shape::Time { .. } | Shape::Date | Shape::Clock { .. }) => self.time(time)?,
             Shape::Record(number) => {
                 let mut members = Map::new();
                 for (name, shape) in &self.writer.records[*number] {
@@ -109,6 +89,30 @@ impl Value<'_, '_, '_> {
             }
             Shape::Union(_) => unreachable!("chosen goes through unions"),
         })
+    }
+
+    /// A time, date or time of day as text; the count where it is none that there is.
+    fn time(&mut self, shape: &Shape) -> Result<Json, Fault> {
+        self.cursor.make(TIME_SIZE)?;
+        let count = self.cursor.long()?;
+        let text = match shape {
+            Shape::Date => {
+                let days = Span::new().try_days(count);
+                let date = days.and_then(|days| Date::constant(1970, 1, 1).checked_add(days));
+                date.map(|date| date.to_string())
+            }
+            Shape::Clock { nanoseconds } => {
+                let span = Span::new().try_nanoseconds(count.saturating_mul(*nanoseconds));
+                let time = span.and_then(|span| Time::midnight().checked_add(span));
+                time.map(|time| time.to_string())
+            }
+            Shape::Time { nanoseconds } => {
+                let time = Timestamp::from_nanosecond(i128::from(count) * i128::from(*nanoseconds));
+                time.map(|time| time.to_string())
+            }
+            _ => return Err(Fault::Broken("a value is no time")),
+        };
+        Ok(text.map_or_else(|_| count.into(), Into::into))
     }
 }
 
