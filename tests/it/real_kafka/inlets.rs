@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use leadlane::delivery::{Outcome, OutcomeResult};
 
+use super::owned::longest_record;
 use super::sender::open_sandbox;
 use crate::docs::{Metric, metrics_in};
 use crate::support::{Destinations, Leadlane, free_port, full};
@@ -50,9 +51,13 @@ impl Client {
 
     /// Posts these ids in one request, and gives the status.
     fn post(&mut self, ids: &[String]) -> std::io::Result<u16> {
-        let records = ids
-            .iter()
-            .map(|id| serde_json::json!({"id": id, "email": format!("{id}@example.com")}));
+        self.post_with(ids.iter().map(|id| (id.as_str(), String::new())))
+    }
+
+    /// The same with a text for each.
+    fn post_with<'i>(&mut self, records: impl Iterator<Item = (&'i str, String)>) -> std::io::Result<u16> {
+        let records =
+            records.map(|(id, text)| serde_json::json!({"id": id, "email": format!("{id}@example.com"), "text": text}));
         let body = serde_json::Value::Array(records.collect()).to_string();
         let head = format!(
             "POST /inlets/survey HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer hunter2-survey\r\nContent-Length: {}\r\n\r\n",
@@ -117,6 +122,23 @@ fn finals_until(leadlane: &Leadlane, seconds: u64, count: usize) -> BTreeMap<Str
         assert!(Instant::now() < until, "{ended} of {count} have ended");
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+#[test]
+fn many_events_at_once_fit_into_a_topic_of_small_records() {
+    let destinations = open_sandbox();
+    let (leadlane, listen) = leadlane("inlet-small", &destinations);
+    longest_record(&leadlane, &leadlane.config.topics.events, "256000");
+    let process = leadlane.start(&[]);
+    let mut client = Client::connect(&listen).unwrap();
+    // 5 KB each; together twice what the topic takes at once.
+    let ids: Vec<String> = (0..100).map(|at| format!("e{at}")).collect();
+    let records = ids.iter().map(|id| (id.as_str(), "x".repeat(5_000)));
+    assert_eq!(client.post_with(records).unwrap(), 200);
+    let events = events(&leadlane);
+    assert!(events.len() == 100 && events.values().all(|count| *count == 1));
+    assert_eq!(leadlane.read(&leadlane.config.topics.dead_letters).len(), 0);
+    process.stop();
 }
 
 #[test]
