@@ -61,7 +61,20 @@ impl Value<'_, '_, '_> {
                 self.cursor.make(usize::try_from(*scale).unwrap_or(usize::MAX))?;
                 exact(bytes, *scale).ok_or(Fault::Broken("a decimal has no bytes, or more than 16, or 1000 places"))?
             }
-            time @ (Shape::Time { .. } | Shape::Date | Shape::Clock { .. }) => self.time(time)?,
+            Shape::Time { nanoseconds } => {
+                self.cursor.make(TIME_SIZE)?;
+                let count = self.cursor.long()?;
+                let time = Timestamp::from_nanosecond(i128::from(count) * i128::from(*nanoseconds));
+                time.map_or(count.into(), |time| time.to_string().into())
+            }
+            Shape::Date => {
+                self.cursor.make(TIME_SIZE)?;
+                date(self.cursor.long()?)
+            }
+            Shape::Clock { nanoseconds } => {
+                self.cursor.make(TIME_SIZE)?;
+                clock(self.cursor.long()?, *nanoseconds)
+            }
             Shape::Record(number) => {
                 let mut members = Map::new();
                 for (name, shape) in &self.writer.records[*number] {
@@ -90,30 +103,21 @@ impl Value<'_, '_, '_> {
             Shape::Union(_) => unreachable!("chosen goes through unions"),
         })
     }
+}
 
-    /// A time, date or time of day as text; the count where it is none that there is.
-    fn time(&mut self, shape: &Shape) -> Result<Json, Fault> {
-        self.cursor.make(TIME_SIZE)?;
-        let count = self.cursor.long()?;
-        let text = match shape {
-            Shape::Date => {
-                let days = Span::new().try_days(count);
-                let date = days.and_then(|days| Date::constant(1970, 1, 1).checked_add(days));
-                date.map(|date| date.to_string())
-            }
-            Shape::Clock { nanoseconds } => {
-                let span = Span::new().try_nanoseconds(count.saturating_mul(*nanoseconds));
-                let time = span.and_then(|span| Time::midnight().checked_add(span));
-                time.map(|time| time.to_string())
-            }
-            Shape::Time { nanoseconds } => {
-                let time = Timestamp::from_nanosecond(i128::from(count) * i128::from(*nanoseconds));
-                time.map(|time| time.to_string())
-            }
-            _ => return Err(Fault::Broken("a value is no time")),
-        };
-        Ok(text.map_or_else(|_| count.into(), Into::into))
-    }
+/// So many days after 1970 began; the number where no date is so far away.
+fn date(days: i64) -> Json {
+    let date = Span::new()
+        .try_days(days)
+        .and_then(|days| Date::constant(1970, 1, 1).checked_add(days));
+    date.map_or(days.into(), |date| date.to_string().into())
+}
+
+/// So many units of `nanoseconds` after midnight; the number where a day is shorter.
+fn clock(count: i64, nanoseconds: i64) -> Json {
+    let span = Span::new().try_nanoseconds(count.saturating_mul(nanoseconds));
+    let time = span.and_then(|span| Time::midnight().checked_add(span));
+    time.map_or(count.into(), |time| time.to_string().into())
 }
 
 fn bytes(bytes: &[u8]) -> Json {
