@@ -136,6 +136,7 @@ fn bodies(size: usize) -> Vec<(&'static str, Vec<u8>)> {
         let header = format!("\"ChangeEventHeader\":{{\"changeType\":\"UPDATE\",\"recordIds\":[{list}]}}");
         bodies.push((json, format!("{{\"text\":\"{text}\",{header}}}").into_bytes()));
     }
+    bodies.extend(change_events(size).map(|body| (json, body)));
     bodies.extend(rows(size));
     let form = "application/x-www-form-urlencoded";
     for (head, piece) in [("id=1", "&a"), ("id=1", "&a=%20"), ("", "&"), ("", "+")] {
@@ -145,6 +146,29 @@ fn bodies(size: usize) -> Vec<(&'static str, Vec<u8>)> {
     bodies.push((form, members.join("&").into_bytes()));
     bodies.extend(messages(size));
     bodies
+}
+
+/// Names and bits of a change event's header, each of which is about a field with a long name or a long text.
+fn change_events(size: usize) -> [Vec<u8>; 4] {
+    let long = "n".repeat(size / 3);
+    let count = (size / 40).min(4_000);
+    let members: Vec<String> = (0..count).map(|at| format!("\"{at:x}\":null")).collect();
+    let names: Vec<String> = (0..count).map(|at| format!("\"{at:x}.x\"")).collect();
+    let (members, names) = (members.join(","), names.join(","));
+    let bits = vec!["\"0x02\""; count].join(",");
+    let of = |header: &str, fields: &str| format!("{{\"ChangeEventHeader\":{{{header}}},{fields}}}").into_bytes();
+    [
+        of("\"changedFields\":[\"0x02\"]", &format!("\"{long}\":{{{members}}}")),
+        of(
+            &format!("\"diffFields\":[{names}]"),
+            &format!("\"{long}\":{{{members}}}"),
+        ),
+        of(&format!("\"nulledFields\":[\"{long}.x\",{names}]"), &members),
+        of(
+            &format!("\"diffFields\":[{bits}]"),
+            &format!("\"a\":\"--- {long}\",\"b\":1"),
+        ),
+    ]
 }
 
 fn rows(size: usize) -> Vec<(&'static str, Vec<u8>)> {
@@ -159,6 +183,7 @@ fn rows(size: usize) -> Vec<(&'static str, Vec<u8>)> {
         of(size, "id,a\n", ",\n", ""),
         of(size, "id,a\n", "1,2\n", ""),
         of(size, "id,a\n\"", "1,2\n", ""),
+        of(size, "id,\"a\n", "1,2\n", ""),
         of(size, "", ",", "\n1,2"),
         of(size, "", "t,", "\n1,2"),
         of(size, "", "\n", ""),

@@ -101,13 +101,16 @@ impl ProducerContext for Acks {
     }
 }
 
+/// In bytes, what Java's clients begin with; no topic that takes lead events takes less at once.
+const SMALL_BATCH: &str = "16384";
 /// The default is five minutes. Whoever writes without somebody waiting tries again.
 const GIVEN_UP: (&str, &str) = ("message.timeout.ms", "30000");
 
 impl Producer {
-    /// What Kafka hasn't taken within half a minute is given up, and whoever wrote it is told.
+    /// For who doesn't know what the topics take. What Kafka hasn't taken within half a minute is given up, and whoever
+    /// wrote it is told.
     pub fn new(config: &Config, record_max: usize) -> Result<Self, KafkaError> {
-        Self::with(config, record_max, &[GIVEN_UP])
+        Self::with(config, record_max, &[("batch.size", SMALL_BATCH), GIVEN_UP])
     }
 
     /// For records whose topics say themselves what they take, counted as it is compressed.
@@ -121,17 +124,19 @@ impl Producer {
     /// more than `waiting_max` bytes wait for it.
     pub fn of_requests(
         config: &Config,
-        record_max: usize,
+        limits: &Limits,
         timeout: Duration,
         waiting_max: usize,
     ) -> Result<Self, KafkaError> {
         let timeout = timeout.as_millis().to_string();
         let waiting = (waiting_max / 1024).to_string();
+        let batch = limits.batch_max().to_string();
         let own = [
+            ("batch.size", batch.as_str()),
             ("message.timeout.ms", timeout.as_str()),
             ("queue.buffering.max.kbytes", &waiting),
         ];
-        Self::with(config, record_max, &own)
+        Self::with(config, limits.record_max, &own)
     }
 
     fn with(config: &Config, record_max: usize, own: &[(&str, &str)]) -> Result<Self, KafkaError> {
@@ -243,5 +248,25 @@ fn connect(
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Producer").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_batch_is_larger_than_a_topic_takes() {
+        let config = Config::parse("test", "kafka: {brokers: 'localhost:1'}", []).unwrap();
+        let limits = Limits {
+            event_max: 256_000,
+            ..Limits::default()
+        };
+        let of_requests = Producer::of_requests(&config, &limits, Duration::from_secs(1), 1 << 20).unwrap();
+        let within = Producer::within(&config, &limits).unwrap();
+        let small = Producer::new(&config, 1 << 20).unwrap();
+        for (producer, most) in [(of_requests, "256000"), (within, "256000"), (small, "16384")] {
+            assert_eq!(producer.client.get("batch.size"), Some(most));
+        }
     }
 }
