@@ -68,7 +68,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
                 .await
                 .with_context(|| format!("inlet.listen: {listen} can't be listened on"))?;
             tracing::info!(listen = %listener.local_addr()?, "inlets are open");
-            let producer = Producer::of_requests(&at.config, at.limits.record_max, WRITE_TIMEOUT, WAITING_MAX)
+            let producer = Producer::of_requests(&at.config, &at.limits, WRITE_TIMEOUT, WAITING_MAX)
                 .context("the Kafka client can't be made; check kafka.properties")?;
             Some((listener, http::Server::new(at, producer)?))
         }

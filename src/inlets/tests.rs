@@ -91,7 +91,7 @@ async fn open_with(name: &str, inlet: &str, more: &str) -> Open {
     };
     let listener = tokio::net::TcpListener::bind(config.inlet.listen).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let producer = Producer::of_requests(&config, at.limits.record_max, WRITE_TIMEOUT, WAITING_MAX).unwrap();
+    let producer = Producer::of_requests(&config, &at.limits, WRITE_TIMEOUT, WAITING_MAX).unwrap();
     let server = http::Server::new(at, producer).unwrap();
     let served = tokio::spawn(server.serve(listener, stopped));
     Open {
