@@ -263,8 +263,8 @@ fn framed(id: u32, kind: (u32, &str), ids: &[&str]) -> Vec<u8> {
 }
 
 /// Registers the schema, and gives its id.
-fn register(url: &str, subject: &str) -> u32 {
-    let body = json!({"schema": CONTACT}).to_string();
+pub(super) fn register(url: &str, subject: &str, schema: &str) -> u32 {
+    let body = json!({"schema": schema}).to_string();
     let sending = async {
         let request = reqwest::Client::new().post(format!("{url}/subjects/{subject}/versions"));
         let request = request.header("content-type", "application/vnd.schemaregistry.v1+json");
@@ -278,7 +278,7 @@ fn register(url: &str, subject: &str) -> u32 {
 fn avro_is_read_by_the_registry() {
     let registry = part("LEADLANE_TEST_REGISTRY");
     let foreign = Foreign::new("Avro", 1);
-    let id = register(&registry, &foreign.name);
+    let id = register(&registry, &foreign.name, CONTACT);
     let yaml = format!(
         "schema_registry: {{url: '{registry}'}}\n{}",
         foreign.crm(", decode: avro")
