@@ -184,12 +184,10 @@ impl Producer {
         let batch = limits.batch_max().to_string();
         let timeout = timeout.as_millis().to_string();
         let waiting = (waiting_max / 1024).to_string();
-        let batch = limits.batch_max().to_string();
         let own = [
             ("batch.size", batch.as_str()),
             ("message.timeout.ms", timeout.as_str()),
             ("queue.buffering.max.kbytes", &waiting),
-            ("batch.size", &batch),
         ];
         Self::with(config, limits.record_max, &own)
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use leadlane::delivery::{DeliveryJob, Outcome, OutcomeResult};
 use leadlane::kafka::producer::{Producer, Record};
+use leadlane::kafka::topics::Limits;
 
 use super::super::inlet_topics::{Foreign, change, events};
 use super::{arrived, delete, leadlane, make, make_anew, open_sandbox, send, until_arrived, until_counted};
@@ -30,7 +31,8 @@ impl Writer {
             Arc::<Mutex<BTreeSet<u64>>>::default(),
         );
         let topic = leadlane.config.topics.events.clone();
-        let producer = Producer::of_requests(&leadlane.config, 1_000_000, Duration::from_secs(2), 1 << 20).unwrap();
+        let producer =
+            Producer::of_requests(&leadlane.config, &Limits::default(), Duration::from_secs(2), 1 << 20).unwrap();
         let thread = {
             let (stop, next, taken) = (Arc::clone(&stop), Arc::clone(&next), Arc::clone(&taken));
             std::thread::spawn(move || {
