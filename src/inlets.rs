@@ -17,7 +17,6 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::inlet::Source;
 use crate::kafka::producer::Producer;
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
@@ -60,10 +59,8 @@ pub struct Surroundings {
 pub async fn run(at: Surroundings) -> anyhow::Result<()> {
     let names = at.config.inlets.iter().map(|inlet| inlet.name.as_str());
     at.metrics.inlets(names);
-    let is_http = |source: &Source| matches!(source, Source::Http { .. });
-    let opened = at.config.inlets.iter().any(|inlet| is_http(&inlet.source));
     let (stop, ready) = (at.stop.clone(), Arc::clone(&at.ready));
-    let server = match opened {
+    let server = match at.config.takes_requests() {
         false => None,
         true => {
             let listen = at.config.inlet.listen;
@@ -71,7 +68,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
                 .await
                 .with_context(|| format!("inlet.listen: {listen} can't be listened on"))?;
             tracing::info!(listen = %listener.local_addr()?, "inlets are open");
-            let producer = Producer::of_requests(&at.config, at.limits.record_max, WRITE_TIMEOUT, WAITING_MAX)
+            let producer = Producer::of_requests(&at.config, &at.limits, WRITE_TIMEOUT, WAITING_MAX)
                 .context("the Kafka client can't be made; check kafka.properties")?;
             Some((listener, http::Server::new(at, producer)?))
         }
@@ -79,15 +76,9 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
     ready.store(true, std::sync::atomic::Ordering::Relaxed);
     match server {
         Some((listener, server)) => server.serve(listener, stop).await,
-        None => stopped(stop).await,
+        None => crate::listen::stopped(stop).await,
     }
     Ok(())
-}
-
-/// Until `stop` becomes true.
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // A sender that is gone can't say it any more, which is a stop as well.
-    drop(stop.wait_for(|stop| *stop).await);
 }
 
 #[cfg(test)]

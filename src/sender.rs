@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -56,9 +57,11 @@ pub struct Surroundings {
     /// What the rules say to waiting jobs.
     pub rules: watch::Receiver<Arc<Rules>>,
     pub stop: watch::Receiver<bool>,
-    pub ready: Arc<std::sync::atomic::AtomicBool>,
+    pub ready: Arc<AtomicBool>,
+    /// Set as long as Kafka acknowledges outcomes; without that nothing is sent.
+    pub acknowledges: Arc<AtomicBool>,
     /// Microseconds of a clock that never jumps, for spacing.
-    pub now: fn() -> Micros,
+    pub steady: fn() -> Micros,
     /// Epoch microseconds of the wall clock, for what others read or write.
     pub wall: fn() -> Micros,
 }
@@ -131,7 +134,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
     loop {
         sender.start()?;
         sender.let_go();
-        let wake = sender.dispatch.wake_at() - (sender.at.now)();
+        let wake = sender.dispatch.wake_at() - (sender.at.steady)();
         let wake = Duration::from_micros(u64::try_from(wake).unwrap_or_default());
         tokio::select! {
             Some(back) = answers.recv(), if sender.may_settle() => {
@@ -174,6 +177,8 @@ const EVENTS_AT_ONCE: usize = 256;
 const ANSWERS_AT_ONCE: usize = 1024;
 /// Acknowledgements take some milliseconds.
 const KAFKA_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// A silence of so long is told to who asks whether we are ready; a shorter one mends itself, as when a leader changes.
+const KAFKA_SILENCE_TOLD: Duration = Duration::from_secs(5);
 /// What Kafka didn't take or answer is tried again after so long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -223,13 +228,13 @@ impl Loop {
 
     /// Starts every request that may start now, and has read again what is wanted.
     fn start(&mut self) -> anyhow::Result<()> {
-        self.dispatch.wall_clock((self.at.wall)() - (self.at.now)());
+        self.dispatch.wall_clock((self.at.wall)() - (self.at.steady)());
         if self.stopping || !self.is_member() || self.kafka_is_silent() {
             return Ok(());
         }
         let mut settled = Vec::new();
         while self.dispatch.in_flight() + self.unacknowledged.len() < self.at.config.sender.in_flight_max
-            && let Some(attempt) = self.dispatch.next((self.at.now)(), &mut settled)
+            && let Some(attempt) = self.dispatch.next((self.at.steady)(), &mut settled)
         {
             self.spawn(attempt);
         }
@@ -248,7 +253,7 @@ impl Loop {
 
     fn rules(&mut self, rules: Arc<Rules>) -> anyhow::Result<()> {
         let mut settled = Vec::new();
-        self.dispatch.rules(rules, (self.at.now)(), &mut settled);
+        self.dispatch.rules(rules, (self.at.steady)(), &mut settled);
         self.settle_all(settled);
         self.load()
     }
@@ -257,7 +262,7 @@ impl Loop {
         let Some(job) = attempt.jobs.first() else { return };
         let provider = job.action.provider();
         let destinations = Arc::clone(&self.at.destinations);
-        let (began, now, silence_max) = ((self.at.now)(), self.at.now, self.silence_max);
+        let (began, now, silence_max) = ((self.at.steady)(), self.at.steady, self.silence_max);
         let took = move || Duration::from_micros(u64::try_from(now() - began).unwrap_or_default());
         let id = attempt.id;
         let answered = move |answers| Back::Answered {
@@ -326,10 +331,12 @@ impl Loop {
         if read == Read::Back {
             return self.start_over(at.partition);
         }
-        partition.trail.take(Crumb {
+        let crumb = Crumb {
             offset: raw.offset,
             sum: trail::sum(raw.timestamp, Some(&raw.key), Some(&raw.value)),
-        });
+        };
+        partition.trail.take(crumb);
+        partition.look.take(crumb);
         if read == Read::Another {
             self.another(at.partition);
         }
@@ -339,7 +346,8 @@ impl Loop {
         match payload {
             Ok(payload) => {
                 let host = self.at.destinations.host(&payload.job);
-                self.dispatch.accept(at, payload, &host, raw.replayed, (self.at.now)());
+                self.dispatch
+                    .accept(at, payload, &host, raw.replayed, (self.at.steady)());
             }
             Err(error) => self.undecodable(at, &raw, &error.to_string()),
         }
@@ -356,8 +364,8 @@ impl Loop {
                 let result = answers.first().map_or("retry", |answer| verdict(&answer.verdict));
                 tracing::debug!(attempt, verdict = result, "answered");
                 self.at.metrics.attempted(provider, result, took);
-                let settled = self.dispatch.answered(attempt, answers, (self.at.now)());
-                self.pace.sent(settled.len(), (self.at.now)());
+                let settled = self.dispatch.answered(attempt, answers, (self.at.steady)());
+                self.pace.sent(settled.len(), (self.at.steady)());
                 // However many jobs it stood for, it was one message.
                 if settled.iter().any(|one| one.outcome.result == OutcomeResult::Digested) {
                     self.at.metrics.digest();
@@ -367,7 +375,7 @@ impl Loop {
             Back::Loaded { load, jobs } => self.loaded(load, jobs),
             Back::Outcome(settled, cut, generation) => self.write_outcome(settled, cut, generation),
             Back::OutcomeRefused(settled, cut, generation) => self.outcome_refused(settled, cut, generation),
-            Back::Looked { places, gone } => self.looked(places, gone),
+            Back::Looked { places, looked } => self.looked(places, looked),
             Back::DeadLetter(letter, form) => self.write_dead_letter(letter, form),
             Back::DeadLetterRefused(letter, form) => self.dead_letter_refused(letter, form),
             Back::DeadLetterFailed(letter, form) => {
@@ -420,7 +428,16 @@ impl Loop {
     /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it. A refusal is
     /// an answer, too: who refuses isn't away.
     fn kafka_is_silent(&self) -> bool {
-        !self.unacknowledged.is_empty() && self.acknowledged_at.elapsed() > KAFKA_SILENCE_MAX
+        self.kafka_silent_for() > KAFKA_SILENCE_MAX
+    }
+
+    /// How long outcomes have waited for Kafka without any of them being acknowledged.
+    fn kafka_silent_for(&self) -> Duration {
+        if self.unacknowledged.is_empty() {
+            Duration::ZERO
+        } else {
+            self.acknowledged_at.elapsed()
+        }
     }
 
     /// One outcome of the attempt is in Kafka, or nobody's here any more.
@@ -444,6 +461,8 @@ impl Loop {
             self.look_at = Instant::now() + LOOK_EVERY;
             self.look();
         }
+        let acknowledges = self.kafka_silent_for() <= KAFKA_SILENCE_TOLD;
+        self.at.acknowledges.store(acknowledges, Ordering::Relaxed);
         self.commit(CommitMode::Async, None);
         self.gauges();
         self.credentials();

@@ -45,11 +45,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
-    ("kafka", &["clock", "config", "dates", "trail"]),
+    ("kafka", &["clock", "config", "dates", "text", "trail"]),
     ("registry", &["config", "http_client", "lead"]),
     (
         "destination",
-        &["config", "delivery", "http_client", "reason", "sealed", "secrets"],
+        &[
+            "config",
+            "delivery",
+            "http_client",
+            "reason",
+            "sealed",
+            "secrets",
+            "text",
+        ],
     ),
     ("sandbox", &[]),
     // What loops run on.
@@ -124,7 +132,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "app", "config", "dates", "delivery", "demo", "inlet", "kafka", "lead", "metrics", "parts", "reason",
-            "registry", "rules", "sandbox", "secrets", "yaml",
+            "registry", "rules", "sandbox", "secrets", "text", "yaml",
         ],
     ),
     ("main", &["cli"]),
@@ -179,6 +187,7 @@ const BELONGS: &[(&[&str], &[&str])] = &[
             "sender",
         ],
     ),
+    (&["steady_micros"], &["app", "clock", "kafka"]),
     // Everyone else is handed the time; the sandbox plays another company, with a clock of its own.
     (&["SystemTime", "Timestamp::now"], &["sandbox"]),
 ];
@@ -403,6 +412,27 @@ fn foreign_crates_stay_where_they_belong() {
         }
     }
     none(&wrong);
+}
+
+#[test]
+fn the_steady_clock_is_for_spacing_alone() {
+    let code = sources()
+        .into_iter()
+        .find(|source| source.path == "src/app.rs")
+        .unwrap()
+        .code;
+    assert!(code.contains("steady: steady_micros"), "the sender spaces by it");
+    // Signatures, expiry and times are of the wall clock, in the sender as well; a jump is what both say.
+    let granted = [
+        "Jumps, steady_micros",
+        "steady: steady_micros",
+        "wall_micros(), steady_micros()",
+    ];
+    let rest = granted.into_iter().fold(code, |code, name| code.replace(name, ""));
+    assert!(
+        !rest.contains("steady_micros"),
+        "src/app.rs hands the steady clock out for more than spacing"
+    );
 }
 
 #[test]
