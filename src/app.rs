@@ -316,7 +316,7 @@ impl Shared {
             stop: self.stop.clone(),
             ready: ready.joined,
             acknowledges: ready.acknowledges,
-            now: steady_micros,
+            steady: steady_micros,
             wall: wall_micros,
         };
         let producer = surroundings.producer.clone();

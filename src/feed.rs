@@ -4,9 +4,8 @@
 //! read to the end it had at start; until then the processor waits.
 //!
 //! A topic that was made anew is read from its beginning, and what it says counts. Where it comes back empty
-//! there is no state until a rule is written: rules that were lost must not pass for rules that were deleted. Rules are
-//! written one by one, and events that waited for them must meet all of them: so what a topic made anew says is handed out
-//! once no more has come for two seconds.
+//! there is no state until a rule is written: rules that were lost must not pass for rules that were deleted.
+//! Rules come back one after the other, so that a state is handed out once no more have come for a moment.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,11 +20,12 @@ use crate::metrics::{Metrics, StartedOver};
 use crate::rules::log::{Applied, CANCEL_WAITING, Cancel, RuleLog, Rules};
 use crate::trail::{self, Crumb, Trail};
 
+/// A topic that was made anew is read until nothing more has come for so long: people's commands write one rule
+/// after the other, and an event that meets half of them would pass the others by.
+const QUIET_FOR: Duration = Duration::from_secs(2);
+
 /// How often it is looked whether what was read is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// What a topic made anew says counts once nothing more has come for so long.
-const QUIET: Duration = Duration::from_secs(2);
 
 /// The rules in force; `None` until the topic was read to its end, and while it was made anew and is empty.
 type State = Option<Arc<Rules>>;
@@ -40,10 +40,10 @@ struct Feed {
     log: RuleLog,
     /// The record that was read last. Those before it may be compacted away.
     last: Option<Crumb>,
-    /// The topic was made anew, and its rules are not in force yet.
+    /// The topic was made anew.
     anew: bool,
-    /// When a record was read last.
-    read_at: Instant,
+    /// In a topic that was made anew more rules may be on their way until then.
+    quiet_at: Option<Instant>,
     at_end: bool,
     changed: bool,
     written_at: Option<i64>,
@@ -71,7 +71,7 @@ pub fn follow(
         log: RuleLog::default(),
         last: None,
         anew: false,
-        read_at: Instant::now(),
+        quiet_at: None,
         at_end: false,
         changed: true,
         written_at: None,
@@ -89,7 +89,7 @@ pub fn follow(
 
 impl Feed {
     fn step(&mut self) {
-        let waits = if self.is_due() { 0 } else { 100 };
+        let waits = if self.is_due(Instant::now()) { 0 } else { 100 };
         match self.reader.next(Duration::from_millis(waits)) {
             Next::Record(record) if record.offset < self.log.next_offset() => return self.start_over(),
             Next::Record(record) => return self.take(&record),
@@ -100,18 +100,20 @@ impl Feed {
             self.look_at = Instant::now() + LOOK_EVERY;
             self.look();
         }
-        if self.is_due() {
+        if self.is_due(Instant::now()) {
             self.hand_out();
         }
     }
 
-    fn is_due(&self) -> bool {
-        let more_may_come = self.anew && self.last.is_some() && self.read_at.elapsed() < QUIET;
-        self.changed && self.at_end && !more_may_come
+    /// Whether there is a state to hand out.
+    fn is_due(&self, now: Instant) -> bool {
+        self.at_end && self.changed && self.quiet_at.is_none_or(|quiet_at| quiet_at <= now)
     }
 
     fn take(&mut self, record: &Record) {
-        self.read_at = Instant::now();
+        if self.quiet_at.is_some() {
+            self.quiet_at = Some(Instant::now() + QUIET_FOR);
+        }
         self.last = Some(Crumb {
             offset: record.offset,
             sum: trail::sum(record.timestamp, record.key.as_deref(), record.value.as_deref()),
@@ -174,6 +176,7 @@ impl Feed {
         self.log.start_over();
         self.last = None;
         (self.anew, self.at_end, self.changed) = (true, false, true);
+        self.quiet_at = Some(Instant::now() + QUIET_FOR);
     }
 
     fn hand_out(&mut self) {
@@ -187,7 +190,7 @@ impl Feed {
             self.state.send_replace(None);
             return;
         }
-        self.anew = false;
+        self.quiet_at = None;
         let rules = Arc::new(self.log.snapshot());
         self.metrics.rules_in_force(rules.active);
         // What was there before us says nothing about how fast a change is seen.

@@ -4,6 +4,7 @@
 //! past it; leader epochs begin at 0 again with each topic; and topic ids, which the client doesn't give,
 //! stay the same when a broker comes back without its last seconds. The records themselves tell all of it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Places {
     context: Context,
     client: ClientConfig,
     consumer: Mutex<Arc<Client>>,
+    /// Topics that lose records to compaction, or may: that one is missed there tells nothing.
+    compacted: BTreeSet<String>,
 }
 
 type Client = BaseConsumer<Context>;
@@ -50,6 +53,8 @@ impl Places {
             .set("enable.partition.eof", "true")
             // One record is wanted of each answer.
             .set("fetch.message.max.bytes", "65536")
+            // The answer that is under way at a partition's end holds the next question up for so long.
+            .set("fetch.wait.max.ms", "10")
             // What was read is there, whatever transactions are open now.
             .set("isolation.level", "read_uncommitted");
         let context = Context::of(&config.kafka);
@@ -58,14 +63,20 @@ impl Places {
             context,
             client,
             consumer: Mutex::new(consumer),
+            compacted: compacted(config),
         })
     }
 
-    /// Looks whether everything below `next` is still what `trail` says; `None` where it is. What retention
-    /// has taken tells nothing.
+    /// Looks whether everything below `next` is still what `trail` says; `None` where it is. What retention or
+    /// compaction has taken tells nothing.
     pub fn check(&self, topic: &str, partition: i32, next: i64, trail: &Trail) -> Result<Option<Anew>, KafkaError> {
         let client = self.client();
-        let checked = check(&client, topic, partition, next, trail);
+        let log = Partition {
+            client: &client,
+            topic,
+            number: partition,
+        };
+        let checked = check(&log, !self.compacted.contains(topic), next, trail);
         if checked.is_err() {
             let renewed = self.context.words.create(&self.client, self.context.clone())?;
             *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
@@ -83,41 +94,92 @@ impl Places {
     }
 }
 
-fn check(client: &Client, topic: &str, partition: i32, next: i64, trail: &Trail) -> Result<Option<Anew>, KafkaError> {
-    let (mut low, end) = ends(client, topic, partition)?;
-    let mut from = None;
-    for crumb in trail.crumbs() {
+/// The rules' topic, and those of others, whose settings we may not ask for.
+fn compacted(config: &Config) -> BTreeSet<String> {
+    let foreign = config.foreign_topics().into_keys().map(str::to_owned);
+    foreign.chain([config.topics.rules.clone()]).collect()
+}
+
+/// A partition as far as trails are concerned.
+trait Log {
+    /// The first offset that is there, and the one that the next record will have.
+    fn ends(&self) -> Result<(i64, i64), KafkaError>;
+
+    /// The first record at `offset` or behind; `None` where there is none.
+    fn first(&self, offset: i64) -> Result<Option<Crumb>, KafkaError>;
+}
+
+struct Partition<'p> {
+    client: &'p Client,
+    topic: &'p str,
+    number: i32,
+}
+
+impl Log for Partition<'_> {
+    fn ends(&self) -> Result<(i64, i64), KafkaError> {
+        ends(self.client, self.topic, self.number)
+    }
+
+    fn first(&self, offset: i64) -> Result<Option<Crumb>, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(self.topic, self.number, Offset::Offset(offset))?;
+        self.client.assign(&list)?;
+        let found = first(self.client, self.number);
+        self.client.unassign()?;
+        found
+    }
+}
+
+/// What stands where a record was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    TheSame,
+    Another,
+    /// No record; but there are some behind, or there were.
+    Nothing,
+}
+
+/// The newest crumb that is there speaks for all before it. `gaps_tell` where nothing but retention takes records away,
+/// so that one that was there is missed.
+fn check(log: &impl Log, gaps_tell: bool, next: i64, trail: &Trail) -> Result<Option<Anew>, KafkaError> {
+    let (mut low, end) = log.ends()?;
+    let (mut last, mut gone) = (None, false);
+    for crumb in trail.crumbs().iter().rev() {
         if crumb.offset < low {
-            continue;
+            break;
         }
-        if !holds(client, topic, partition, *crumb, end)? {
-            low = ends(client, topic, partition)?.0;
-            if crumb.offset >= low {
-                let from = from.unwrap_or(low).max(low);
-                return Ok(Some(Anew { from, low, end }));
-            }
+        let stands = stands(log, *crumb, end)?;
+        if stands == Stands::TheSame {
+            last = Some(crumb.offset);
+            break;
         }
-        from = Some(crumb.offset + 1);
+        low = log.ends()?.0;
+        let taken_by_retention = crumb.offset < low;
+        gone |= !taken_by_retention && (stands == Stands::Another || gaps_tell);
+    }
+    let behind = last.map(|last| last + 1);
+    if gone {
+        let from = behind.unwrap_or(low).max(low);
+        return Ok(Some(Anew { from, low, end }));
     }
     Ok((next > end).then_some(Anew {
         // With a trail that holds nothing but the end is gone; without one nothing is known.
-        from: if from.is_some() { end } else { low },
+        from: if behind.is_some() { end } else { low },
         low,
         end,
     }))
 }
 
-/// Whether a record is still there. `end` is the partition's.
-fn holds(client: &Client, topic: &str, partition: i32, crumb: Crumb, end: i64) -> Result<bool, KafkaError> {
+/// What stands at a record's place. `end` is the partition's.
+fn stands(log: &impl Log, crumb: Crumb, end: i64) -> Result<Stands, KafkaError> {
     if crumb.offset >= end {
-        return Ok(false);
+        return Ok(Stands::Another);
     }
-    let mut list = TopicPartitionList::with_capacity(1);
-    list.add_partition_offset(topic, partition, Offset::Offset(crumb.offset))?;
-    client.assign(&list)?;
-    let found = first(client, partition);
-    client.unassign()?;
-    Ok(found? == Some(crumb))
+    Ok(match log.first(crumb.offset)? {
+        Some(found) if found == crumb => Stands::TheSame,
+        Some(found) if found.offset == crumb.offset => Stands::Another,
+        _ => Stands::Nothing,
+    })
 }
 
 /// The first record of what is assigned; `None` at the partition's end.
@@ -151,5 +213,82 @@ fn ends(client: &Client, topic: &str, partition: i32) -> Result<(i64, i64), Kafk
 impl std::fmt::Debug for Places {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Places").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Records by offset, and the end.
+    #[derive(Debug, Clone)]
+    struct Records(BTreeMap<i64, u32>, i64);
+
+    impl Log for Records {
+        fn ends(&self) -> Result<(i64, i64), KafkaError> {
+            Ok((0, self.1))
+        }
+
+        fn first(&self, offset: i64) -> Result<Option<Crumb>, KafkaError> {
+            let found = self.0.range(offset..).next();
+            Ok(found.map(|(offset, sum)| Crumb {
+                offset: *offset,
+                sum: *sum,
+            }))
+        }
+    }
+
+    /// Records with one sum, all of them there, and the trail of who has read them.
+    fn written(count: i64, sum: u32) -> (Records, Trail) {
+        let mut trail = Trail::default();
+        (0..count).for_each(|offset| trail.take(Crumb { offset, sum }));
+        (Records((0..count).map(|offset| (offset, sum)).collect(), count), trail)
+    }
+
+    fn from(records: &Records, gaps_tell: bool, trail: &Trail) -> Option<i64> {
+        let next = trail.newest().map_or(0, |newest| newest.offset + 1);
+        check(records, gaps_tell, next, trail).unwrap().map(|anew| anew.from)
+    }
+
+    #[test]
+    fn a_record_that_compaction_took_tells_nothing_and_another_one_or_the_end_does() {
+        let (mut records, trail) = written(100, 7);
+        assert_eq!(from(&records, false, &trail), None);
+        records.0.remove(&99);
+        assert_eq!(from(&records, true, &trail), Some(99), "nothing else takes it there");
+        assert_eq!(from(&records, false, &trail), None, "compaction does, at the end too");
+        records.0.clear();
+        assert_eq!(from(&records, false, &trail), None);
+        let (other, _) = written(100, 8);
+        assert_eq!(from(&other, false, &trail), Some(0));
+        let (shorter, _) = written(90, 7);
+        assert!(from(&shorter, false, &trail).is_some_and(|from| (1..=90).contains(&from)));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_compaction_takes_nothing_is_read_again(count in 1i64..500, taken in prop::collection::btree_set(0i64..500, 0..500), more in 0i64..50) {
+            let (mut records, trail) = written(count, 7);
+            records.0.retain(|offset, _| !taken.contains(offset));
+            records.0.extend((count..count + more).map(|offset| (offset, 7)));
+            records.1 += more;
+            prop_assert_eq!(from(&records, false, &trail), None);
+        }
+
+        #[test]
+        fn of_a_lost_end_everything_new_is_read(count in 1i64..500, left in 0i64..500, more in 0i64..600) {
+            let (_, trail) = written(count, 7);
+            let left = left.min(count - 1);
+            let (mut records, _) = written(left, 7);
+            records.0.extend((left..left + more).map(|offset| (offset, 8)));
+            records.1 += more;
+            for gaps_tell in [true, false] {
+                prop_assert!(from(&records, gaps_tell, &trail).is_some_and(|from| from <= left));
+            }
+        }
     }
 }

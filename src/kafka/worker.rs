@@ -232,7 +232,7 @@ impl Worker {
     /// Whether the group gave us our share of the partitions (which may be none), and their topics are there.
     pub fn is_assigned(&self) -> bool {
         let state = self.transaction.state();
-        state.assigned && !state.missing
+        state.assigned && state.missing.is_empty()
     }
 
     pub fn happened(&self) -> Happened {
@@ -265,13 +265,16 @@ impl Worker {
             .collect()
     }
 
-    /// The client says that a topic is gone, but not which.
+    /// The client says that a topic is gone, but not which. It says so for each partition and fetch; we say it once.
     fn tell_missing(&self) {
-        for topic in &self.transaction.topics {
+        for (number, topic) in self.transaction.topics.iter().enumerate() {
+            if self.transaction.state().missing.contains(&number) {
+                continue;
+            }
             let metadata = self.consumer.fetch_metadata(Some(topic), Duration::from_secs(1));
             let Ok(metadata) = metadata else { continue };
             if metadata.topics().iter().any(|topic| topic.error().is_some()) {
-                self.transaction.state().missing = true;
+                self.transaction.state().missing.insert(number);
                 tracing::warn!(
                     kafka.topic = topic,
                     "the topic is missing; it is read once it is there again"
@@ -319,7 +322,7 @@ impl Worker {
             }
         }
         if looked {
-            self.transaction.state().missing = false;
+            self.transaction.state().missing.clear();
         }
         Ok(())
     }

@@ -81,7 +81,7 @@ impl Loop {
             partition,
             Partition {
                 generation,
-                since: (self.at.now)(),
+                since: (self.at.steady)(),
                 recalled: false,
                 trail: Trail::default(),
                 look: Look::default(),
@@ -150,7 +150,7 @@ impl Loop {
         let (since, from) = (partition.since, left.recalled.committed);
         let started_over = self.tell(number, &left);
         self.dispatch.disown(number);
-        self.dispatch.own(number, since, left.recalled, (self.at.now)());
+        self.dispatch.own(number, since, left.recalled, (self.at.steady)());
         self.jobs.begin(number, generation, from);
         if started_over && !self.rejoins {
             // A client that knew the old topic may take the new one for an outdated word of it.

@@ -175,7 +175,9 @@ impl WorkerContext {
         let mut state = self.transaction.state();
         state.assigned = asked.is_ok();
         state.was_assigned |= list.count() > 0;
-        state.missing &= list.count() == 0;
+        if list.count() > 0 {
+            state.missing.clear();
+        }
         asked
     }
 

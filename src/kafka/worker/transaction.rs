@@ -1,6 +1,6 @@
 //! The transaction that carries what a worker writes together with the offsets that it consumed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -76,8 +76,8 @@ pub(super) struct State {
     pub(super) assigned: bool,
     /// The client has had partitions before.
     pub(super) was_assigned: bool,
-    /// A topic isn't there.
-    pub(super) missing: bool,
+    /// Topics that aren't there, by number.
+    pub(super) missing: BTreeSet<usize>,
     pub(super) one_by_one: Option<OneByOne>,
     /// Partitions that went away, by topic and number.
     pub(super) revoked: Vec<(String, i32)>,
