@@ -5,6 +5,7 @@
 //! - `body`: what a request carries, read within its limits.
 //! - `refusals`: what the log says of requests that show no valid secret.
 //! - `intake`: records become events and dead letters, and Kafka has them before anyone hears so.
+//! - `threads`: where bodies are inflated, decoded and mapped.
 //! - `slots`: what one inlet may have in flight.
 //! - `users`: who a Slack user is.
 //! - `topic`: what comes from other systems' topics.
@@ -28,6 +29,7 @@ mod http;
 mod intake;
 mod refusals;
 mod slots;
+mod threads;
 pub mod topic;
 mod users;
 

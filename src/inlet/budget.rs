@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde_json::Value;
+
 /// Bytes that may be kept whatever the size, and for each byte of it. Peak memory stays below 64 MB and 20 times the
 /// size: the rest is for the body itself and for what is written.
 const KEPT_FREE: usize = 52 << 20;
@@ -93,6 +95,20 @@ impl Budget {
 
     pub fn release(&mut self, bytes: usize) {
         self.kept = self.kept.saturating_sub(bytes);
+    }
+}
+
+/// About how many bytes a value has as JSON.
+pub(super) fn size_of(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 4,
+        Value::Number(number) => number.as_str().len(),
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| size_of(item) + 1).sum::<usize>() + 2,
+        Value::Object(members) => {
+            let members = members.iter().map(|(name, value)| name.len() + 4 + size_of(value));
+            members.sum::<usize>() + 2
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::budget::{Budget, Spent};
+use super::budget::{Budget, Spent, size_of};
 use super::form::form;
 use super::outbound::{self, Notifications};
 use super::rows::Rows;
@@ -465,20 +465,6 @@ impl Inlet {
         };
         let taken = named.filter(|format| self.takes(*format));
         taken.unwrap_or(self.mapping.decode[0])
-    }
-}
-
-/// About how many bytes a value has as JSON.
-fn size_of(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) => 4,
-        Value::Number(number) => number.as_str().len(),
-        Value::String(text) => text.len() + 2,
-        Value::Array(items) => items.iter().map(|item| size_of(item) + 1).sum::<usize>() + 2,
-        Value::Object(members) => {
-            let members = members.iter().map(|(name, value)| name.len() + 4 + size_of(value));
-            members.sum::<usize>() + 2
-        }
     }
 }
 
