@@ -9,7 +9,8 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 
 use super::Worker;
-use crate::kafka::{Fault, Form, Letter, headers};
+use crate::kafka::headers::{self, header};
+use crate::kafka::{Fault, Form, Letter};
 
 /// A record to write in the transaction.
 #[derive(Debug)]
@@ -28,11 +29,12 @@ pub enum WriteError {
     Fault(Fault),
 }
 
-/// One write among those of a record that was read: which of them it was, and what was written.
+/// One write among those of a record that was read: which of them it was, and of what. Not the value, which may hold
+/// the time, so that the same write is known when it comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Write {
     number: usize,
-    record: u64,
+    of: u64,
 }
 
 /// Writes that are waited for, each before the next.
@@ -46,17 +48,17 @@ pub(super) struct OneByOne {
 impl Write {
     fn of(number: usize, record: &Record<'_>) -> Self {
         let mut hasher = DefaultHasher::new();
-        // Not the headers, which may tell the time.
-        (record.topic, record.key, record.value).hash(&mut hasher);
+        let job = header(Some(&record.headers), "job-id");
+        (record.topic, record.key, job).hash(&mut hasher);
         Self {
             number,
-            record: hasher.finish(),
+            of: hasher.finish(),
         }
     }
 
     #[cfg(test)]
     pub(crate) fn nth(number: usize) -> Self {
-        Self { number, record: 0 }
+        Self { number, of: 0 }
     }
 }
 
@@ -132,5 +134,37 @@ impl Worker {
     /// be `refused` are [`WriteError::TooLarge`] at once.
     pub fn one_by_one(&self, refused: BTreeSet<Write>) {
         self.transaction.state().one_by_one = Some(OneByOne { next: 0, refused });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_comes_again_is_known_whatever_the_time_is_by_then() {
+        let (key, job) = (b"k".as_slice(), "7fb2cd34-f4da-5f5f-911b-265780569f3b");
+        let of = |number, topic, value: &str, job: &str| {
+            let headers = headers::headers([("job-id", job), ("failed-at", value)]);
+            let (key, value) = (key, Some(value.as_bytes()));
+            Write::of(
+                number,
+                &Record {
+                    topic,
+                    key,
+                    value,
+                    headers,
+                },
+            )
+        };
+        let first = of(0, "outcomes", "12:00", job);
+        assert_eq!(first, of(0, "outcomes", "12:01", job));
+        for other in [
+            of(1, "outcomes", "12:00", job),
+            of(0, "jobs", "12:00", job),
+            of(0, "outcomes", "12:00", "0190f3c2-6f7b-5c11-9a55-3f0a7be1c001"),
+        ] {
+            assert_ne!(first, other);
+        }
     }
 }
