@@ -12,7 +12,6 @@ use crate::delivery::dispatch::{Answer, Payload, Settled};
 use crate::delivery::lane::JobAt;
 use crate::delivery::{Cut, Provider};
 use crate::kafka::Form;
-use crate::kafka::place::Places;
 
 /// What comes back to the loop.
 pub(super) enum Back {
@@ -51,10 +50,7 @@ pub(super) enum Back {
         recalled: Result<Box<Left>, String>,
     },
     /// Partitions were looked at; of those named the records that were read are gone.
-    Looked {
-        places: Places,
-        gone: Vec<(i32, Generation)>,
-    },
+    Looked { gone: Vec<(i32, Generation)> },
 }
 
 /// What comes back from a task or thread whatever becomes of it: a panic mustn't leave a request in flight for

@@ -225,14 +225,18 @@ impl Loop {
 
     /// Looks beside the loop whether what was read before the last look is still there.
     pub(super) fn look(&mut self) {
-        let Some(places) = self.places.take() else { return };
+        if std::mem::replace(&mut self.looks, true) {
+            return;
+        }
         let of = |(number, partition): (&i32, &mut Partition)| {
             let crumb = std::mem::replace(&mut partition.looked_at, partition.trail.newest())?;
             Some((*number, partition.generation, crumb))
         };
         let owned = self.partitions.iter_mut().filter(|(_, partition)| partition.recalled);
         let crumbs: Vec<(i32, u64, Crumb)> = owned.filter_map(of).collect();
-        let (topic, back) = (self.at.config.topics.jobs.clone(), self.back.clone());
+        let (topic, places) = (self.at.config.topics.jobs.clone(), Arc::clone(&self.places));
+        // Whose thread died has seen nothing; the next look is another's.
+        let promise = Promise::new(&self.back, Back::Looked { gone: Vec::new() });
         tokio::task::spawn_blocking(move || {
             let gone = |(number, _, crumb): &(i32, u64, Crumb)| {
                 let found = places.check(&topic, *number, crumb.offset + 1, &Trail::of(*crumb));
@@ -241,12 +245,12 @@ impl Loop {
             };
             let gone = crumbs.into_iter().filter(gone);
             let gone = gone.map(|(number, generation, _)| (number, generation)).collect();
-            drop(back.send(Back::Looked { places, gone }));
+            promise.keep(Back::Looked { gone });
         });
     }
 
-    pub(super) fn looked(&mut self, places: Places, gone: Vec<(i32, u64)>) {
-        self.places = Some(places);
+    pub(super) fn looked(&mut self, gone: Vec<(i32, u64)>) {
+        self.looks = false;
         for (number, generation) in gone {
             if self
                 .partitions
@@ -397,7 +401,7 @@ fn read_back(
             Next::Record(record) => {
                 heard = Instant::now();
                 if record.offset == known && counted == known {
-                    recalled.known_since = record.timestamp * 1000;
+                    recalled.known_since = record.timestamp.saturating_mul(1000);
                 }
                 let last = record.offset + 1 >= end;
                 if let Some(outcome) = record.value.as_deref().and_then(|value| Outcome::decode(value).ok()) {
