@@ -295,7 +295,7 @@ impl Shared {
             rules,
             stop: self.stop.clone(),
             ready,
-            now: steady_micros,
+            steady: steady_micros,
             wall: wall_micros,
         };
         let producer = surroundings.producer.clone();

@@ -349,6 +349,12 @@ impl Config {
         topics
     }
 
+    /// Whether an inlet takes requests.
+    pub fn takes_requests(&self) -> bool {
+        let over_http = |inlet: &Inlet| matches!(inlet.source, Source::Http { .. });
+        self.inlets.iter().any(over_http)
+    }
+
     /// What is allowed and still better not so, such as a certificate that isn't checked; each names its key.
     pub fn warnings(&self) -> Vec<String> {
         check::warnings(self)

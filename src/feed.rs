@@ -5,6 +5,7 @@
 //!
 //! A topic that was made anew is read from its beginning, and what it says counts. Where it comes back empty
 //! there is no state until a rule is written: rules that were lost must not pass for rules that were deleted.
+//! Rules come back one after the other, so that a state is handed out once no more have come for a moment.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,10 @@ use crate::kafka::reader::{Isolation, Next, Reader, Record};
 use crate::metrics::{Metrics, StartedOver};
 use crate::rules::log::{Applied, CANCEL_WAITING, Cancel, RuleLog, Rules};
 use crate::trail::{self, Crumb, Trail};
+
+/// A topic that was made anew is read until nothing more has come for so long: people's commands write one rule
+/// after the other, and an event that meets half of them would pass the others by.
+const QUIET_FOR: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether what was read is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -37,6 +42,8 @@ struct Feed {
     last: Option<Crumb>,
     /// The topic was made anew.
     anew: bool,
+    /// In a topic that was made anew more rules may be on their way until then.
+    quiet_at: Option<Instant>,
     at_end: bool,
     changed: bool,
     written_at: Option<i64>,
@@ -64,6 +71,7 @@ pub fn follow(
         log: RuleLog::default(),
         last: None,
         anew: false,
+        quiet_at: None,
         at_end: false,
         changed: true,
         written_at: None,
@@ -81,7 +89,7 @@ pub fn follow(
 
 impl Feed {
     fn step(&mut self) {
-        let waits = if self.changed && self.at_end { 0 } else { 100 };
+        let waits = if self.is_due(Instant::now()) { 0 } else { 100 };
         match self.reader.next(Duration::from_millis(waits)) {
             Next::Record(record) if record.offset < self.log.next_offset() => return self.start_over(),
             Next::Record(record) => return self.take(&record),
@@ -92,12 +100,20 @@ impl Feed {
             self.look_at = Instant::now() + LOOK_EVERY;
             self.look();
         }
-        if self.at_end && self.changed {
+        if self.is_due(Instant::now()) {
             self.hand_out();
         }
     }
 
+    /// Whether there is a state to hand out.
+    fn is_due(&self, now: Instant) -> bool {
+        self.at_end && self.changed && self.quiet_at.is_none_or(|quiet_at| quiet_at <= now)
+    }
+
     fn take(&mut self, record: &Record) {
+        if self.quiet_at.is_some() {
+            self.quiet_at = Some(Instant::now() + QUIET_FOR);
+        }
         self.last = Some(Crumb {
             offset: record.offset,
             sum: trail::sum(record.timestamp, record.key.as_deref(), record.value.as_deref()),
@@ -160,6 +176,7 @@ impl Feed {
         self.log.start_over();
         self.last = None;
         (self.anew, self.at_end, self.changed) = (true, false, true);
+        self.quiet_at = Some(Instant::now() + QUIET_FOR);
     }
 
     fn hand_out(&mut self) {
@@ -173,6 +190,7 @@ impl Feed {
             self.state.send_replace(None);
             return;
         }
+        self.quiet_at = None;
         let rules = Arc::new(self.log.snapshot());
         self.metrics.rules_in_force(rules.active);
         // What was there before us says nothing about how fast a change is seen.

@@ -17,7 +17,6 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::inlet::Source;
 use crate::kafka::producer::Producer;
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
@@ -60,10 +59,8 @@ pub struct Surroundings {
 pub async fn run(at: Surroundings) -> anyhow::Result<()> {
     let names = at.config.inlets.iter().map(|inlet| inlet.name.as_str());
     at.metrics.inlets(names);
-    let is_http = |source: &Source| matches!(source, Source::Http { .. });
-    let opened = at.config.inlets.iter().any(|inlet| is_http(&inlet.source));
     let (stop, ready) = (at.stop.clone(), Arc::clone(&at.ready));
-    let server = match opened {
+    let server = match at.config.takes_requests() {
         false => None,
         true => {
             let listen = at.config.inlet.listen;

@@ -23,6 +23,8 @@ pub mod place;
 pub mod producer;
 pub mod reader;
 pub mod scan;
+#[cfg(test)]
+mod tests;
 pub mod together;
 pub mod topics;
 mod words;

@@ -58,7 +58,7 @@ pub struct Surroundings {
     pub stop: watch::Receiver<bool>,
     pub ready: Arc<std::sync::atomic::AtomicBool>,
     /// Microseconds of a clock that never jumps, for spacing.
-    pub now: fn() -> Micros,
+    pub steady: fn() -> Micros,
     /// Epoch microseconds of the wall clock, for what others read or write.
     pub wall: fn() -> Micros,
 }
@@ -133,7 +133,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
     loop {
         sender.start()?;
         sender.let_go();
-        let wake = sender.dispatch.wake_at() - (sender.at.now)();
+        let wake = sender.dispatch.wake_at() - (sender.at.steady)();
         let wake = Duration::from_micros(u64::try_from(wake).unwrap_or_default());
         tokio::select! {
             Some(back) = answers.recv(), if sender.may_settle() => {
@@ -225,13 +225,13 @@ impl Loop {
 
     /// Starts every request that may start now, and has read again what is wanted.
     fn start(&mut self) -> anyhow::Result<()> {
-        self.dispatch.wall_clock((self.at.wall)() - (self.at.now)());
+        self.dispatch.wall_clock((self.at.wall)() - (self.at.steady)());
         if self.stopping || !self.is_member() || self.kafka_is_silent() {
             return Ok(());
         }
         let mut settled = Vec::new();
         while self.dispatch.in_flight() + self.unacknowledged.len() < self.at.config.sender.in_flight_max
-            && let Some(attempt) = self.dispatch.next((self.at.now)(), &mut settled)
+            && let Some(attempt) = self.dispatch.next((self.at.steady)(), &mut settled)
         {
             self.spawn(attempt);
         }
@@ -250,7 +250,7 @@ impl Loop {
 
     fn rules(&mut self, rules: Arc<Rules>) -> anyhow::Result<()> {
         let mut settled = Vec::new();
-        self.dispatch.rules(rules, (self.at.now)(), &mut settled);
+        self.dispatch.rules(rules, (self.at.steady)(), &mut settled);
         self.settle_all(settled);
         self.load()
     }
@@ -259,7 +259,7 @@ impl Loop {
         let Some(job) = attempt.jobs.first() else { return };
         let provider = job.action.provider();
         let destinations = Arc::clone(&self.at.destinations);
-        let (began, now, silence_max) = ((self.at.now)(), self.at.now, self.silence_max);
+        let (began, now, silence_max) = ((self.at.steady)(), self.at.steady, self.silence_max);
         let took = move || Duration::from_micros(u64::try_from(now() - began).unwrap_or_default());
         let id = attempt.id;
         let answered = move |answers| Back::Answered {
@@ -329,10 +329,12 @@ impl Loop {
         if read == Read::Back {
             return self.start_over(at.partition);
         }
-        partition.trail.take(Crumb {
+        let crumb = Crumb {
             offset: raw.offset,
             sum: trail::sum(raw.timestamp, Some(&raw.key), Some(&raw.value)),
-        });
+        };
+        partition.trail.take(crumb);
+        partition.look.take(crumb);
         if read == Read::Another {
             self.another(at.partition);
         }
@@ -342,7 +344,8 @@ impl Loop {
         match payload {
             Ok(payload) => {
                 let host = self.at.destinations.host(&payload.job);
-                self.dispatch.accept(at, payload, &host, raw.replayed, (self.at.now)());
+                self.dispatch
+                    .accept(at, payload, &host, raw.replayed, (self.at.steady)());
             }
             Err(error) => self.undecodable(at, &raw, &error.to_string()),
         }
@@ -359,8 +362,8 @@ impl Loop {
                 let result = answers.first().map_or("retry", |answer| verdict(&answer.verdict));
                 tracing::debug!(attempt, verdict = result, "answered");
                 self.at.metrics.attempted(provider, result, took);
-                let settled = self.dispatch.answered(attempt, answers, (self.at.now)());
-                self.pace.sent(settled.len(), (self.at.now)());
+                let settled = self.dispatch.answered(attempt, answers, (self.at.steady)());
+                self.pace.sent(settled.len(), (self.at.steady)());
                 // However many jobs it stood for, it was one message.
                 if settled.iter().any(|one| one.outcome.result == OutcomeResult::Digested) {
                     self.at.metrics.digest();
@@ -370,7 +373,7 @@ impl Loop {
             Back::Loaded { load, jobs } => self.loaded(load, jobs),
             Back::Outcome(settled, cut, generation) => self.write_outcome(settled, cut, generation),
             Back::OutcomeRefused(settled, cut, generation) => self.outcome_refused(settled, cut, generation),
-            Back::Looked { gone } => self.looked(gone),
+            Back::Looked(looked) => self.looked(looked),
             Back::DeadLetter(letter, form) => self.write_dead_letter(letter, form),
             Back::DeadLetterRefused(letter, form) => self.dead_letter_refused(letter, form),
             Back::DeadLetterFailed(letter, form) => self.letter_waits(letter, form, AGAIN_AFTER),

@@ -23,6 +23,13 @@ pub struct Crumb {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trail(Vec<Crumb>);
 
+/// Which record of a partition is looked at next, to see whether the topic is still the one that was read.
+///
+/// It is one that was read before a look last found all in its place: what was read since may be of a topic that was made
+/// anew meanwhile, and would pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Look(Option<Crumb>);
+
 /// Of two neighbours the older one goes once the next is no further from the newest than so many times.
 const SPREAD: i64 = 8;
 
@@ -33,6 +40,28 @@ pub fn sum(timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> u32 {
     hasher.update(key.unwrap_or_default());
     hasher.update(value.unwrap_or_default());
     hasher.finalize()
+}
+
+impl Look {
+    /// All that the trail tells of is in its place.
+    pub fn of(trail: &Trail) -> Self {
+        Self(trail.newest())
+    }
+
+    pub fn at(&self) -> Option<Crumb> {
+        self.0
+    }
+
+    /// A record was read.
+    pub fn take(&mut self, crumb: Crumb) {
+        self.0.get_or_insert(crumb);
+    }
+
+    /// The record is in its place, by a look that began when `newest` was the newest that was read. A look that came to
+    /// nothing says nothing, and the next is at the same record.
+    pub fn found(&mut self, newest: Option<Crumb>) {
+        self.0 = newest;
+    }
 }
 
 impl Trail {
@@ -131,6 +160,20 @@ mod tests {
             self.take(Crumb { offset, sum });
             self
         }
+    }
+
+    #[test]
+    fn what_is_looked_at_was_read_before_the_last_look_that_found_it() {
+        let crumb = |offset| Crumb { offset, sum: 7 };
+        let mut look = Look::default();
+        assert_eq!(look.at(), None);
+        (3..9).for_each(|offset| look.take(crumb(offset)));
+        assert_eq!(look.at(), Some(crumb(3)), "the topic may have been made anew behind it");
+        look.take(crumb(20));
+        assert_eq!(look.at(), Some(crumb(3)), "a look that came to nothing leaves it");
+        look.found(Some(crumb(8)));
+        assert_eq!(look.at(), Some(crumb(8)), "20 was read while the look was under way");
+        assert_eq!(Look::of(&walked(0..5)).at(), Some(crumb(4)));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! outcome, or goes with its partition to another owner; of a job that isn't near its turn
 //! nothing is held but where it is.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,6 +204,10 @@ pub struct Dispatch {
     rule_ids: Vec<String>,
     caps: HashMap<u32, Cap>,
     in_force: Arc<Rules>,
+    /// Classes of a version that the rules topic hasn't shown yet, and until when it is waited for.
+    unread: HashMap<u32, Micros>,
+    /// Those for which it was waited in vain: their versions are of a topic that is gone.
+    of_another_topic: HashSet<u32>,
     payloads: HashMap<JobAt, Payload>,
     bytes: usize,
     tried: HashMap<JobAt, Tried>,
@@ -327,6 +331,8 @@ impl Dispatch {
             rule_ids: Vec::new(),
             caps: HashMap::new(),
             in_force: Arc::default(),
+            unread: HashMap::new(),
+            of_another_topic: HashSet::new(),
             payloads: HashMap::new(),
             bytes: 0,
             tried: HashMap::new(),
@@ -362,9 +368,13 @@ impl Dispatch {
         let lane = self.lane_of(&job, host, now);
         let class = self.class_of(&job, replayed);
         let entry = Entry::new(at, key(&job), class);
+        self.await_version(class, now);
         if let Some(fate) = self.fate(lane, class, &payload) {
             self.keep(at, payload);
             return self.doom(fate, [entry]);
+        }
+        if let Some(until) = self.undecided_until(class, Some(payload.written_at)) {
+            self.freeze_lane(lane, until, now);
         }
         let near = self.lanes[lane].lane.len() < self.chunk(lane);
         if near && self.bytes < self.settings.payload_bytes_max {

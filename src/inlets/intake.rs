@@ -293,7 +293,8 @@ impl Intake {
         Ok(written)
     }
 
-    /// A dead record: a letter of its own, or one of the rest.
+    /// A dead record: a letter of its own, or one of the rest. What the dead letters surely take is the body; a record
+    /// can be longer as its text, where escapes are.
     fn dead(
         &self,
         written: &mut Written,
@@ -307,7 +308,8 @@ impl Intake {
             written.taken.errors.push((record.at, detail.clone()));
         }
         let text = record.text();
-        if written.letters < LETTERS_MAX && !text.is_empty() && budget.keep(text.len()).is_ok() {
+        let fits = !text.is_empty() && text.len() <= self.config.inlet.body_max;
+        if fits && written.letters < LETTERS_MAX && budget.keep(text.len()).is_ok() {
             written.letters += 1;
             let letter = Letter {
                 reason,

@@ -17,6 +17,11 @@ mod slots;
 /// Five minutes are tested against it.
 const NOW: i64 = 1_531_420_618;
 
+thread_local! {
+    /// What the wall clock of a test's inlets shows, in epoch seconds: a test and its server are one thread.
+    static CLOCK: std::cell::Cell<i64> = const { std::cell::Cell::new(NOW) };
+}
+
 struct Open {
     address: SocketAddr,
     config: Arc<Config>,
@@ -81,7 +86,7 @@ async fn open_with(name: &str, inlet: &str, more: &str) -> Open {
         secrets: Secrets::new(Some(dir.clone())),
         stop: stopped.clone(),
         ready: Arc::default(),
-        now: || NOW * 1_000_000,
+        now: || CLOCK.get() * 1_000_000,
         connections_max: 100,
     };
     let listener = tokio::net::TcpListener::bind(config.inlet.listen).await.unwrap();
@@ -719,6 +724,21 @@ async fn a_rotated_secret_is_taken_up() {
 }
 
 #[tokio::test]
+async fn a_signature_is_as_old_as_the_clock_says_now() {
+    let open = open("clock", "body_max: 1MB").await;
+    let old = signed("s1gning", NOW, REACTION);
+    assert_eq!(status(&open.ask(&old).await), 200);
+    // Somebody put the machine's clock right.
+    CLOCK.set(NOW + 600);
+    assert_eq!(status(&open.ask(&old).await), 401);
+    assert_eq!(status(&open.ask(&signed("s1gning", NOW + 600, REACTION)).await), 200);
+    CLOCK.set(NOW - 600);
+    assert_eq!(status(&open.ask(&old).await), 401);
+    assert_eq!(status(&open.ask(&signed("s1gning", NOW - 600, REACTION)).await), 200);
+    open.close().await;
+}
+
+#[tokio::test]
 async fn a_list_of_dead_records_is_a_hundred_letters_and_one_for_the_rest() {
     let open = open("rest", "body_max: 1MB").await;
     let key = format!("Authorization: Basic {}", base64("wr1te:"));
@@ -761,6 +781,29 @@ async fn a_list_of_dead_records_is_a_hundred_letters_and_one_for_the_rest() {
         text.contains("leadlane_inlet_events_total{inlet=\"product\",result=\"dead\"} 8000"),
         "{text}"
     );
+    open.close().await;
+}
+
+#[tokio::test]
+async fn a_dead_record_that_is_longer_than_its_body_stands_in_the_body() {
+    let open = open("longer", "body_max: 1MB").await;
+    // Each of these is six bytes of JSON: no dead letter takes the record alone.
+    let body = format!("id,Name\n1,Ana\n2,{}\n", "\u{1}".repeat(300_000));
+    let rows = post(
+        "/inlets/rows",
+        &["Authorization: Bearer n3w", "Content-Type: text/csv"],
+        body.as_bytes(),
+    );
+    let answer = open.ask(&rows).await;
+    assert_eq!(status(&answer), 200, "{answer}");
+    assert!(answer.contains("{\"accepted\":1,\"dead\":1,"), "{answer}");
+    let letters = open.letters().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(
+        ["reason", "elements", "content-type"].map(|name| header(&letters[0], name)),
+        ["too_large", "1", "text/csv"]
+    );
+    assert!(letters[0].value.as_deref() == Some(body.as_bytes()));
     open.close().await;
 }
 

@@ -110,7 +110,7 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
     let options = AdminOptions::new().operation_timeout(Some(ANSWER_WAIT));
     let mut made = Vec::new();
     // The dead letters come last, because their size rests on the others'.
-    let mut source_max = foreign_max(config, &admin).await;
+    let mut source_max = outside_max(config, &admin).await;
     for wanted in wanted(config, partitions, 0) {
         let mut settings = wanted.settings.clone();
         if wanted.name == config.topics.dead_letters {
@@ -156,12 +156,16 @@ pub async fn check(config: &Config) -> Result<Limits, String> {
     let number = async |topic: &str, name: &str| of(topic, name).await.map(|text| text.parse::<i64>().unwrap_or(-1));
     let job_max = number(&topics.jobs, "max.message.bytes").await?;
     let event_max = number(&topics.events, "max.message.bytes").await?;
-    let source_max = job_max.max(event_max).max(foreign_max(config, &admin).await);
+    let source_max = job_max.max(event_max).max(outside_max(config, &admin).await);
     for wanted in wanted(config, 1, source_max) {
         for (name, value) in &wanted.settings {
             let actual = of(&wanted.name, name).await?;
             if !suffices(name, &actual, value) {
-                wrong.push(format!("{} has {name}={actual}, but needs {value}", wanted.name));
+                let why = match wanted.name == topics.dead_letters && source_max == body_max(config) {
+                    true => ", for a body of inlet.body_max and its headers",
+                    false => "",
+                };
+                wrong.push(format!("{} has {name}={actual}, but needs {value}{why}", wanted.name));
             }
         }
     }
@@ -219,9 +223,18 @@ pub fn check_foreign(config: &Config) -> Result<(), String> {
     ))
 }
 
-/// The largest record that an inlet may read from a topic, as far as we may ask; 0 without one.
-async fn foreign_max(config: &Config, admin: &AdminClient<DefaultClientContext>) -> i64 {
-    let mut largest = 0;
+/// The largest body that a request to an inlet may have, in bytes; 0 where none takes requests.
+fn body_max(config: &Config) -> i64 {
+    match config.takes_requests() {
+        true => i64::try_from(config.inlet.body_max).unwrap_or(i64::MAX - DEAD_LETTER_ROOM),
+        false => 0,
+    }
+}
+
+/// The largest of what inlets take in, in bytes: a request's body, or a record of a topic as far as we may ask; 0
+/// without an inlet.
+async fn outside_max(config: &Config, admin: &AdminClient<DefaultClientContext>) -> i64 {
+    let mut largest = body_max(config);
     for topic in config.foreign_topics().into_keys() {
         let max = setting(admin, topic, "max.message.bytes").await;
         largest = largest.max(max.ok().and_then(|max| max.parse().ok()).unwrap_or(0));

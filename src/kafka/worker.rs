@@ -19,7 +19,7 @@ use super::topics::Limits;
 use super::words::Words;
 use super::{ANSWER_WAIT, Fault, RECORD_MAX};
 use crate::config::Config;
-use crate::trail::{Crumb, Trail};
+use crate::trail::{Crumb, Look, Trail};
 
 mod assign;
 mod transaction;
@@ -233,7 +233,7 @@ impl Worker {
     /// Whether the group gave us our share of the partitions (which may be none), and their topics are there.
     pub fn is_assigned(&self) -> bool {
         let state = self.transaction.state();
-        state.assigned && !state.missing
+        state.assigned && state.missing.is_empty()
     }
 
     pub fn happened(&self) -> Happened {
@@ -266,13 +266,16 @@ impl Worker {
             .collect()
     }
 
-    /// The client says that a topic is gone, but not which.
+    /// The client says that a topic is gone, but not which. It says so for each partition and fetch; we say it once.
     fn tell_missing(&self) {
-        for topic in &self.transaction.topics {
+        for (number, topic) in self.transaction.topics.iter().enumerate() {
+            if self.transaction.state().missing.contains(&number) {
+                continue;
+            }
             let metadata = self.consumer.fetch_metadata(Some(topic), Duration::from_secs(1));
             let Ok(metadata) = metadata else { continue };
             if metadata.topics().iter().any(|topic| topic.error().is_some()) {
-                self.transaction.state().missing = true;
+                self.transaction.state().missing.insert(number);
                 tracing::warn!(
                     kafka.topic = topic,
                     "the topic is missing; it is read once it is there again"
@@ -281,7 +284,7 @@ impl Worker {
         }
     }
 
-    /// Looks whether what was read before the last look is still there. Where it isn't, the worker has to be built
+    /// Looks whether what was read is still there. Where it isn't, the worker has to be built
     /// anew, with a client that doesn't take the new topic for the old one, and starts from what is committed.
     pub fn look(&self) -> Result<(), Fault> {
         let assigned = self.consumer.assignment().map_err(Fault::from)?;
@@ -291,18 +294,27 @@ impl Worker {
             let Some(number) = self.transaction.number(topic) else {
                 continue;
             };
-            let before = {
-                let remembered = &mut *self.transaction.remembered();
-                let newest = remembered.trails.get(&(number, partition)).and_then(Trail::newest);
-                newest.and_then(|newest| remembered.looked_at.insert((number, partition), newest))
+            let key = (number, partition);
+            let (at, newest) = {
+                let remembered = self.transaction.remembered();
+                let newest = remembered.trails.get(&key).and_then(Trail::newest);
+                (remembered.looks.get(&key).and_then(Look::at), newest)
             };
             let places = &self.consumer.context().places;
-            let found = match before {
+            let found = match at {
                 Some(crumb) => places.check(topic, partition, crumb.offset + 1, &Trail::of(crumb)),
                 None => places.ends(topic, partition).map(|_| None),
             };
             match found {
-                Ok(None) => looked = true,
+                Ok(None) => {
+                    looked = true;
+                    self.transaction
+                        .remembered()
+                        .looks
+                        .entry(key)
+                        .or_default()
+                        .found(newest);
+                }
                 Ok(Some(_)) => return Err(Fault::Retriable(GONE.to_owned())),
                 Err(error) => {
                     tracing::debug!(%error, kafka.topic = topic, "no look at what was read");
@@ -311,7 +323,7 @@ impl Worker {
             }
         }
         if looked {
-            self.transaction.state().missing = false;
+            self.transaction.state().missing.clear();
         }
         Ok(())
     }

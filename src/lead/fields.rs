@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 
 use super::{Call, Consumer, Entity, FIELDS, LeadEvent, Payload, Text};
+use crate::json::mend;
 use crate::{amounts, dates, ids};
 
 /// `fields` of a lead event.
@@ -213,9 +214,12 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// A payload from its text, which must be a JSON object.
+/// A payload from its text, which must be a JSON object; cut surrogate pairs in it are mended.
 pub(super) fn payload(text: Text<'_>) -> Result<Payload<'_>, &'static str> {
-    let payload = Payload::new(text);
+    let payload = Payload::new(match text {
+        Text::Borrowed(text) => mend(text),
+        Text::Owned(text) => Text::Owned(mend(&text).into_owned()),
+    });
     // Read now: the text may be too deep, and `Payload` promises it is readable.
     if !payload.json().is_object() {
         return Err("must be a JSON object of less than 128 levels");

@@ -68,7 +68,7 @@ impl<'de, A: MapAccess<'de>> Source<'de> for Value<'_, A> {
         if raw == "null" {
             return Ok(None);
         }
-        let payload = fields::payload(mend(raw));
+        let payload = fields::payload(raw.into());
         payload.map(Some).map_err(|why| Self::refuse(self.place.wrong(why)))
     }
 

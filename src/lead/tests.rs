@@ -714,6 +714,48 @@ fn a_schema_is_read_with_those_it_refers_to() {
     assert_eq!(event.product.unwrap().id.as_deref(), Some("13"));
 }
 
+#[test]
+fn what_a_schema_refers_to_ends_nothing() {
+    let refused = |schema: &str, references: &[String]| {
+        let mut schemas = Schemas::new();
+        schemas.learn(SchemaId::Id(7), schema, references);
+        let found = schemas.by_id(SchemaId::Id(7)).unwrap();
+        found.err().map(str::to_owned)
+    };
+    // The parser files it under the name within.
+    let renamed = r#"{"name":"A","type":{"type":"record","name":"B","fields":[{"name":"f","type":"int"}]}}"#;
+    for reference in [
+        renamed,
+        r#"{"name":"A","type":["null"]}"#,
+        r#"{"name":"A","type":"string"}"#,
+        "[]",
+    ] {
+        let why = refused(&writer(r#"{"name":"f","type":"int"}"#), &[reference.to_owned()]).unwrap();
+        assert!(why.contains("no record, enum or fixed"), "{reference}: {why}");
+    }
+    // Each of the chain holds so many lists in one another, and at their bottom the next.
+    let chain = |count: usize, lists: usize| -> Vec<String> {
+        let one = |number: usize| {
+            let next = if number + 1 < count {
+                format!("\"R{}\"", number + 1)
+            } else {
+                "\"int\"".to_owned()
+            };
+            let open = r#"{"type":"array","items":"#.repeat(lists);
+            let items = format!("{open}{next}{}", "}".repeat(lists));
+            format!(r#"{{"type":"record","name":"R{number}","fields":[{{"name":"f","type":{items}}}]}}"#)
+        };
+        (0..count).map(one).collect()
+    };
+    let schema = r#"{"type":"record","name":"Root","fields":[{"name":"f","type":"R0"}]}"#;
+    let why = refused(schema, &chain(64, 120)).unwrap();
+    assert!(why.contains("levels together"), "{why}");
+    // As deep as may be fits into a worker's stack, and so does a chain of flat records.
+    for (count, lists) in [(3, 120), (64, 3)] {
+        assert_eq!(refused(schema, &chain(count, lists)), None, "{count} of {lists}");
+    }
+}
+
 /// A writer schema of the required fields and `more`.
 fn writer(more: &str) -> String {
     format!(
@@ -841,6 +883,12 @@ fn what_a_writer_may_have_in_place_of_our_type() {
             r#""string""#,
             Avro::String(r#" {"a":1.50} "#.into()),
             r#"{"a":1.50}"#,
+        ),
+        (
+            "payload",
+            r#""string""#,
+            Avro::String(r#"{"a":"cut \ud83d"}"#.into()),
+            "{\"a\":\"cut \u{fffd}\"}",
         ),
         (
             "buyer",

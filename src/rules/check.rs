@@ -71,15 +71,20 @@ pub fn warnings(rule: &Rule) -> Vec<Problem> {
 pub fn refusals(written: &Value) -> Vec<Problem> {
     let spelt = |place: &str| {
         let name = written.get("action")?.get(place)?.get("secret")?.as_str()?;
-        let secret = SecretName::new(name).filter(|secret| secret.as_str() != name)?;
-        Some(Problem {
-            field: format!("action.{place}.secret"),
-            message: format!(
+        let secret = SecretName::new(name)?;
+        let message = match secret.looks_sealed() {
+            true => {
+                "name the secret otherwise, in the store too; what begins with sealed- stands for a sealed value".into()
+            }
+            false if secret.as_str() == name => return None,
+            false => format!(
                 "write it as {secret}; a name has lower case, digits and - alone, because its variable, {}, can't tell \
                  other spellings apart (a file in secrets.dir may keep its name)",
                 secret.variable()
             ),
-        })
+        };
+        let field = format!("action.{place}.secret");
+        Some(Problem { field, message })
     };
     size(written)
         .into_iter()

@@ -27,9 +27,14 @@ pub enum Account {
 }
 
 /// The name of a secret in the secret store, in lower case and with `-` for `_`. A secret's variable can't tell the
-/// spellings apart, so that all of them are one secret: one credential with one limit.
+/// spellings apart, so that all of them are one secret: one credential with one limit. `Sealed-x` and `sealed_x` are
+/// `sealed_x`, since what begins with `sealed-` stands for a sealed value in a credential's id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct SecretName(String);
+
+/// How a sealed value's name begins, and the one spelling of a secret's that differs from it in its spelling alone.
+const SEALED: &str = "sealed-";
+const SEALED_OTHERWISE: &str = "sealed_";
 
 impl ActionKind {
     /// The id of the credential that the action's jobs are sent with.
@@ -93,11 +98,21 @@ impl SecretName {
     /// Names that begin with `sealed-` stand for sealed values.
     pub fn new(written: &str) -> Option<Self> {
         let name = written.to_ascii_lowercase().replace('_', "-");
-        (is_name(written) && !name.starts_with("sealed-")).then_some(Self(name))
+        // Rules that older versions took have such names, and stay in force.
+        let name = match name.strip_prefix(SEALED) {
+            Some(rest) => format!("{SEALED_OTHERWISE}{rest}"),
+            None => name,
+        };
+        (is_name(written) && !written.starts_with(SEALED)).then_some(Self(name))
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it can be taken for a sealed value's.
+    pub fn looks_sealed(&self) -> bool {
+        self.0.starts_with(SEALED_OTHERWISE)
     }
 
     /// The variable that holds the secret where no file does.
@@ -116,7 +131,7 @@ impl Account {
     /// An account of the configuration. It is named as a secret is, because both stand in a credential's id, but for
     /// what the spelling means.
     pub fn named(name: &str) -> Option<Self> {
-        (is_name(name) && !name.starts_with("sealed-")).then(|| Self::Named(name.to_owned()))
+        (is_name(name) && !name.starts_with(SEALED)).then(|| Self::Named(name.to_owned()))
     }
 }
 

@@ -208,12 +208,20 @@ impl Rules {
     }
 
     /// Whether a waiting job of a rule is to end: the rule's mark came after the version that made the job,
-    /// or, where that is no version of this topic, after the job. `written_at` in epoch milliseconds.
-    pub fn is_cancelled(&self, rule_id: &str, version: i64, written_at: i64) -> bool {
+    /// or, where that is no version of this topic, after the job. `written_at` in epoch milliseconds; a time that nobody
+    /// knows ends nothing. A version that is [unread](Self::is_unread) counts as none of this topic.
+    pub fn is_cancelled(&self, rule_id: &str, version: i64, written_at: Option<i64>) -> bool {
         let is_known = || self.since.get(rule_id).is_some_and(|since| since.contains(&version));
-        self.cancelled
-            .get(rule_id)
-            .is_some_and(|mark| version < mark.offset || written_at <= mark.at && !is_known())
+        self.cancelled.get(rule_id).is_some_and(|mark| {
+            version < mark.offset || written_at.is_some_and(|written_at| written_at <= mark.at) && !is_known()
+        })
+    }
+
+    /// Whether a rule has a mark and a version is above all that was read: a newer one than this process knows yet, or one
+    /// of a topic that is gone. Only reading on tells which.
+    pub fn is_unread(&self, rule_id: &str, version: i64) -> bool {
+        let may_be_newer = || self.cancelled.get(rule_id).is_some_and(|mark| version >= mark.offset);
+        version > self.version && may_be_newer()
     }
 
     /// The rules that send.

@@ -1143,10 +1143,22 @@ fn spellings_of_a_secret_are_one_credential_and_one_of_them_is_written() {
             }
         }
     }
+    for name in ["Sealed-x", "sealed_x", "SEALED-0123456789ABCDEF"] {
+        let mut written = value(SLACK);
+        written["action"]["token"] = json!({"secret": name});
+        let rule = Rule::from_json(&written).expect("what is in the topic stays in force");
+        assert!(rule.action.kind.credential().starts_with("slack:sealed_"), "{name}");
+        let refused = check::refusals(&written).remove(0).to_string();
+        assert!(
+            refused.starts_with("action.token.secret: name the secret otherwise"),
+            "{refused}"
+        );
+    }
     for (written, wanted) in [
         ("slack:Sales_Bot", "slack:sales-bot"),
         ("webhook:a_b", "webhook:a-b"),
         ("slack:sealed-0123456789abcdef", "slack:sealed-0123456789abcdef"),
+        ("slack:Sealed-0123456789abcdef", "slack:sealed_0123456789abcdef"),
         ("clevertap:Acme_IN", "clevertap:Acme_IN"),
         ("slack:", "slack:"),
     ] {
@@ -1156,16 +1168,17 @@ fn spellings_of_a_secret_are_one_credential_and_one_of_them_is_written() {
 
 proptest! {
     #[test]
-    fn secret_names_follow_their_pattern(name in "[a-zA-Z0-9_. -]{0,70}") {
+    fn secret_names_follow_their_pattern(name in "([sS]ealed[-_])?[a-zA-Z0-9_. -]{0,60}") {
         let fits = |(at, c): (usize, char)| c.is_ascii_alphanumeric() || (at > 0 && (c == '_' || c == '-'));
         let expected = (1..=64).contains(&name.len()) && name.chars().enumerate().all(fits);
         let secret = SecretName::new(&name);
-        let sealed = name.to_lowercase().replace('_', "-").starts_with("sealed-");
-        prop_assert_eq!(secret.is_some(), expected && !sealed);
+        prop_assert_eq!(secret.is_some(), expected && !name.starts_with("sealed-"));
         // One variable is one secret, however it is spelt.
         if let Some(secret) = secret {
             let variable = format!("LEADLANE_SECRET_{}", name.to_uppercase().replace('-', "_"));
             prop_assert_eq!(secret.variable(), variable);
+            prop_assert!(!secret.as_str().starts_with("sealed-"), "it is no sealed value's");
+            prop_assert_eq!(SecretName::new(secret.as_str()), Some(secret.clone()));
             prop_assert_eq!(SecretName::new(&name.to_uppercase().replace('-', "_")), Some(secret));
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Generation;
-use super::partition::Left;
+use super::partition::{Left, Looked};
 use super::write::DeadLetter;
 use crate::delivery::dispatch::{Answer, Payload, Settled};
 use crate::delivery::lane::JobAt;
@@ -49,8 +49,8 @@ pub(super) enum Back {
         generation: u64,
         recalled: Result<Box<Left>, String>,
     },
-    /// Partitions were looked at; of those named the records that were read are gone.
-    Looked { gone: Vec<(i32, Generation)> },
+    /// Partitions were looked at; those of which Kafka said nothing are left out.
+    Looked(Vec<Looked>),
 }
 
 /// What comes back from a task or thread whatever becomes of it: a panic mustn't leave a request in flight for

@@ -14,7 +14,7 @@ use crate::kafka::jobs::{CommitMode, Committed, Event, Jobs};
 use crate::kafka::place::{Anew, Places};
 use crate::kafka::reader::{Isolation, Next, Reader};
 use crate::metrics::StartedOver;
-use crate::trail::{Crumb, Trail};
+use crate::trail::{Crumb, Look, Trail};
 
 /// A partition that is ours.
 #[derive(Debug)]
@@ -27,8 +27,7 @@ pub(super) struct Partition {
     pub(super) recalled: bool,
     /// What was read of it.
     pub(super) trail: Trail,
-    /// What was read when the trail was looked at last.
-    pub(super) looked_at: Option<Crumb>,
+    pub(super) look: Look,
     /// It was said that the outcomes are of other jobs than those that are there.
     pub(super) told: bool,
     /// Outcomes that Kafka has not acknowledged.
@@ -52,6 +51,16 @@ pub(super) struct Left {
     outcomes_anew: bool,
 }
 
+/// What a look at a partition has found.
+pub(super) struct Looked {
+    partition: i32,
+    generation: u64,
+    /// What had been read last when it began.
+    newest: Option<Crumb>,
+    /// The record that was looked at isn't there any more.
+    gone: bool,
+}
+
 /// Partitions that go away once nothing of them is in flight.
 pub(super) struct Leaving {
     pub(super) partitions: Vec<i32>,
@@ -72,10 +81,10 @@ impl Loop {
             partition,
             Partition {
                 generation,
-                since: (self.at.now)(),
+                since: (self.at.steady)(),
                 recalled: false,
                 trail: Trail::default(),
-                looked_at: None,
+                look: Look::default(),
                 told: false,
                 unacknowledged: 0,
                 committed: -1,
@@ -136,12 +145,12 @@ impl Loop {
         };
         partition.recalled = true;
         self.left.remove(&number);
-        partition.looked_at = left.trail.newest();
+        partition.look = Look::of(&left.trail);
         partition.trail = left.trail.clone();
         let (since, from) = (partition.since, left.recalled.committed);
         let started_over = self.tell(number, &left);
         self.dispatch.disown(number);
-        self.dispatch.own(number, since, left.recalled, (self.at.now)());
+        self.dispatch.own(number, since, left.recalled, (self.at.steady)());
         self.jobs.begin(number, generation, from);
         if started_over && !self.rejoins {
             // A client that knew the old topic may take the new one for an outdated word of it.
@@ -223,41 +232,46 @@ impl Loop {
         }
     }
 
-    /// Looks beside the loop whether what was read before the last look is still there.
+    /// Looks beside the loop whether what was read is still there.
     pub(super) fn look(&mut self) {
         if std::mem::replace(&mut self.looks, true) {
             return;
         }
-        let of = |(number, partition): (&i32, &mut Partition)| {
-            let crumb = std::mem::replace(&mut partition.looked_at, partition.trail.newest())?;
-            Some((*number, partition.generation, crumb))
-        };
-        let owned = self.partitions.iter_mut().filter(|(_, partition)| partition.recalled);
-        let crumbs: Vec<(i32, u64, Crumb)> = owned.filter_map(of).collect();
+        let owned = self.partitions.iter().filter(|(_, partition)| partition.recalled);
+        let looks: Vec<(Crumb, Looked)> = owned
+            .filter_map(|(number, partition)| {
+                let looked = Looked {
+                    partition: *number,
+                    generation: partition.generation,
+                    newest: partition.trail.newest(),
+                    gone: false,
+                };
+                Some((partition.look.at()?, looked))
+            })
+            .collect();
         let (topic, places) = (self.at.config.topics.jobs.clone(), Arc::clone(&self.places));
         // Whose thread died has seen nothing; the next look is another's.
-        let promise = Promise::new(&self.back, Back::Looked { gone: Vec::new() });
+        let promise = Promise::new(&self.back, Back::Looked(Vec::new()));
         tokio::task::spawn_blocking(move || {
-            let gone = |(number, _, crumb): &(i32, u64, Crumb)| {
-                let found = places.check(&topic, *number, crumb.offset + 1, &Trail::of(*crumb));
-                // Kafka is away; the next look is at what it has then.
-                found.is_ok_and(|anew| anew.is_some())
+            let look = |(crumb, looked): (Crumb, Looked)| {
+                let found = places.check(&topic, looked.partition, crumb.offset + 1, &Trail::of(crumb));
+                // Where Kafka is away the next look is at the same record.
+                let gone = found.ok()?.is_some();
+                Some(Looked { gone, ..looked })
             };
-            let gone = crumbs.into_iter().filter(gone);
-            let gone = gone.map(|(number, generation, _)| (number, generation)).collect();
-            promise.keep(Back::Looked { gone });
+            let looked = looks.into_iter().filter_map(look).collect();
+            promise.keep(Back::Looked(looked));
         });
     }
 
-    pub(super) fn looked(&mut self, gone: Vec<(i32, u64)>) {
+    pub(super) fn looked(&mut self, looked: Vec<Looked>) {
         self.looks = false;
-        for (number, generation) in gone {
-            if self
-                .partitions
-                .get(&number)
-                .is_some_and(|partition| partition.generation == generation)
-            {
-                self.start_over(number);
+        for of in looked {
+            let ours = self.partitions.get_mut(&of.partition);
+            match ours.filter(|partition| partition.generation == of.generation) {
+                Some(_) if of.gone => self.start_over(of.partition),
+                Some(partition) => partition.look.found(of.newest),
+                None => {}
             }
         }
     }

@@ -24,7 +24,7 @@ impl Loop {
     /// Jobs of a load came; `None` for those that Kafka has no more.
     pub(super) fn loaded(&mut self, load: u64, jobs: Vec<(JobAt, Option<Payload>)>) {
         let mut settled = Vec::new();
-        let lost = self.dispatch.loaded(load, jobs, (self.at.now)(), &mut settled);
+        let lost = self.dispatch.loaded(load, jobs, (self.at.steady)(), &mut settled);
         if !lost.is_empty() {
             // Retention took them, or the topic was made anew.
             self.look_at = Instant::now();

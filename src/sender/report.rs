@@ -43,7 +43,7 @@ impl Loop {
     }
 
     pub(super) fn gauges(&self) {
-        let now = (self.at.now)();
+        let now = (self.at.steady)();
         let mut waiting: HashMap<Provider, usize> = HashMap::new();
         let mut frozen: HashMap<(Provider, &str), usize> = HashMap::new();
         let mut ready = 0;
@@ -79,7 +79,7 @@ impl Loop {
     /// The oldest job's age, and half of `job_age_max` is the time to look after it.
     pub(super) fn oldest(&mut self) {
         let age_max = self.at.config.sender.job_age_max;
-        let oldest = self.dispatch.oldest((self.at.now)());
+        let oldest = self.dispatch.oldest((self.at.steady)());
         self.at.metrics.oldest_job_age(oldest.unwrap_or_default());
         let old = oldest.filter(|age| *age > age_max / 2);
         if let Some(age) = old.filter(|_| !self.old) {

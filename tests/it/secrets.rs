@@ -275,3 +275,27 @@ fn a_process_dumps_no_core() {
         "{line}{core}"
     );
 }
+
+#[test]
+fn a_certificate_that_is_not_checked_is_warned_of_at_each_start() {
+    use std::io::{BufRead, BufReader};
+    let alone = Alone::new("unchecked");
+    // Nobody answers there: it is said before anybody is asked.
+    let config = alone.file(
+        "leadlane.yaml",
+        "kafka: {brokers: '127.0.0.1:9', properties: {enable.ssl.certificate.verification: 'false'}}",
+    );
+    let mut command = alone.command(&["--config", &config, "run"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // To the end of all that it says, where it doesn't say this.
+    let mut said = lines.map(Result::unwrap);
+    let warned = said.find(|line| line.contains("WARN") && line.contains("certificates aren't checked"));
+    drop(child.kill());
+    child.wait().unwrap();
+    let warned = warned.expect("a line of the log");
+    assert!(
+        warned.contains("kafka.properties: enable.ssl.certificate.verification"),
+        "{warned}"
+    );
+}

@@ -179,6 +179,7 @@ const BELONGS: &[(&[&str], &[&str])] = &[
             "sender",
         ],
     ),
+    (&["steady_micros"], &["app", "clock", "kafka"]),
     // Everyone else is handed the time; the sandbox plays another company, with a clock of its own.
     (&["SystemTime", "Timestamp::now"], &["sandbox"]),
 ];
@@ -403,6 +404,27 @@ fn foreign_crates_stay_where_they_belong() {
         }
     }
     none(&wrong);
+}
+
+#[test]
+fn the_steady_clock_is_for_spacing_alone() {
+    let code = sources()
+        .into_iter()
+        .find(|source| source.path == "src/app.rs")
+        .unwrap()
+        .code;
+    assert!(code.contains("steady: steady_micros"), "the sender spaces by it");
+    // Signatures, expiry and times are of the wall clock, in the sender as well; a jump is what both say.
+    let granted = [
+        "Jumps, steady_micros",
+        "steady: steady_micros",
+        "wall_micros(), steady_micros()",
+    ];
+    let rest = granted.into_iter().fold(code, |code, name| code.replace(name, ""));
+    assert!(
+        !rest.contains("steady_micros"),
+        "src/app.rs hands the steady clock out for more than spacing"
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@
 First a calm time with work waiting in every lane, by which the use of the limits is measured. Then lanes change hands
 while they are frozen. Then senders are killed, stopped for longer than their session, leave and join; the broker is
 killed and comes back with its data; the ways to the broker and to the destinations are cut; destinations answer 429 with
-Retry-After, 5xx, resets and silence; hostile records (hostile.py) come among the good ones. Then all is well again, the
+Retry-After, 5xx, resets and silence; hostile records (hostile.py) come among the good ones; topics are deleted and made
+anew. Then all is well again, the
 lanes drain, and the oracle (oracle.py) says whether every promise was kept. Exit code 1 where not, and the seed; the
 folder with the logs and with all that the oracle saw is kept then.
 """
@@ -18,14 +19,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import Producer
 
 import hostile
 import oracle
-from oracle import Topics
+from oracle import EVENTS, JOBS, LETTERS, OUTCOMES, Topics
 from world import ACCOUNT_CONCURRENCY, BATCH_MAX, LATENCY_MS, REPOSITORY, REQUEST_SECONDS, SESSION_SECONDS, WAYS, World
 
 SETTLE_SECONDS = 6
@@ -33,15 +36,35 @@ SETTLE_SECONDS = 6
 HANDOVER_SECONDS = 11
 
 
+# What is deleted and made anew in one go.
+ANEW = {"events": [EVENTS], "jobs": [JOBS, OUTCOMES], "rules": ["tracking-rules"],
+        "letters": [LETTERS, "rule-audit"]}
+# By then every transaction that was open when a topic was deleted has ended.
+OPEN_SECONDS = 4.0
+# From a topic's deletion to its next, at least.
+APART_SECONDS = 20.0
+
+
 class Events:
     """Lead events for all lanes, one in fifty said twice."""
 
     def __init__(self, chance, address, seed):
-        self.chance, self.seed, self.count = chance, seed, 0
+        self.chance, self.address, self.seed, self.count = chance, address, seed, 0
         self.written, self.last, self.hostile = [], [], 0
-        self.producer = Producer({"bootstrap.servers": address, "enable.idempotence": True, "linger.ms": 5,
+        # Nothing is written meanwhile.
+        self.held = False
+        self.begin()
+
+    def begin(self):
+        self.producer = Producer({"bootstrap.servers": self.address, "enable.idempotence": True, "linger.ms": 5,
                                   "message.timeout.ms": 600_000, "compression.type": "gzip",
                                   "message.max.bytes": 20_000_000, **oracle.QUIET})
+
+    def settle(self):
+        """Everything is in Kafka; what comes next is written by a client that knows no topic."""
+        if self.producer.flush(60):
+            raise RuntimeError("not all events were written")
+        self.begin()
 
     def write(self, name, headers=None):
         self.count += 1
@@ -74,15 +97,27 @@ def schedule(chance, seconds, kills):
     few, some = max(1, round(kills / 7)), max(1, kills // 4)
     counts = {"kill": kills, "broker": few, "stop": few, "change": max(2, kills // 3), "cut-kafka": some,
               "cut-destination": some, "fault": max(4, kills), "hostile": max(12, 3 * kills)}
+    # Each once in a short run.
+    counts |= {f"anew-{what}": max(1, round(kills / 7)) for what in ANEW}
     return sorted(((number + chance.random()) * seconds / count, action)
                   for action, count in counts.items() for number in range(count))
+
+
+@dataclass
+class Making:
+    """Topics that are just being made anew."""
+
+    what: str
+    deletion: dict
+    thread: threading.Thread
 
 
 class Chaos:
     """Lays faults on a world, by the seed."""
 
-    def __init__(self, world, chance, events):
-        self.world, self.chance, self.events = world, chance, events
+    def __init__(self, world, chance, events, topics):
+        self.world, self.chance, self.events, self.topics = world, chance, events, topics
+        self.making, self.made_at = None, {}
         self.later = []
         self.coming = set()
         self.cut = set()
@@ -95,12 +130,14 @@ class Chaos:
         self.later.sort(key=lambda entry: entry[:2])
 
     def due(self):
+        if self.making:
+            self.made()
         while self.later and self.later[0][0] <= time.time():
             self.later.pop(0)[2]()
 
     def is_over(self):
         """Whether all that lasts has ended, and all that was to come back is back."""
-        return not self.later and not (self.broker and self.broker.is_alive())
+        return not self.later and not self.making and not (self.broker and self.broker.is_alive())
 
     def free_seats(self):
         return [seat for seat, found in self.world.seats.items() if not found["stopped"]]
@@ -111,11 +148,17 @@ class Chaos:
     def do(self, action):
         {"kill": self.kill, "broker": self.kill_broker, "stop": self.stop, "change": self.change,
          "cut-kafka": lambda: self.cut_off("kafka"), "cut-destination": lambda: self.cut_off("destination"),
-         "fault": self.fault, "hostile": lambda: self.events.write_hostile(self.chance)}[action]()
+         "fault": self.fault, "hostile": self.write_hostile,
+         **{f"anew-{what}": lambda what=what: self.make_anew(what) for what in ANEW}}[action]()
 
     def again(self, action):
         """What can't be done now is done a little later."""
         self.after(1.0, lambda: self.do(action))
+
+    def write_hostile(self):
+        if self.making:
+            return self.again("hostile")
+        self.events.write_hostile(self.chance)
 
     def kill(self):
         # One that has only just begun has nothing in flight.
@@ -134,9 +177,48 @@ class Chaos:
         self.after(self.chance.uniform(0, 3), join)
 
     def kill_broker(self):
-        if self.broker and self.broker.is_alive():
+        if self.making or (self.broker and self.broker.is_alive()):
             return self.again("broker")
         self.broker = self.world.kill_broker(self.chance.uniform(0.5, 6))
+
+    def make_anew(self, what):
+        """Deletes topics and makes them again, under all that runs and beside the rest of the faults."""
+        soon = time.time() - self.made_at.get(what, 0) < APART_SECONDS
+        if soon or self.making or (self.broker and self.broker.is_alive()):
+            return self.again(f"anew-{what}")
+        # Who writes to a topic that isn't there doesn't know where it went.
+        self.events.held = what == "events"
+        self.events.settle()
+        deletion = {"topics": ANEW[what]}
+
+        def work():
+            self.topics.last_look(deletion)
+            deletion["start"] = time.time()
+            self.world.say(f"deleted and made anew: {', '.join(ANEW[what])}")
+            self.world.make_anew(ANEW[what])
+            deletion["end"] = time.time()
+            self.topics.new_life(deletion)
+            if what == "rules":
+                self.world.apply_rules()
+            time.sleep(OPEN_SECONDS)
+
+        self.making = Making(what, deletion, threading.Thread(target=work))
+        self.making.thread.start()
+
+    def made(self):
+        """Everything goes on once the topics are there again, and the readers are asked where they are a little later."""
+        making = self.making
+        if making.deletion.get("end") and self.events.held:
+            self.events.held = False
+            self.events.begin()
+        if making.thread.is_alive() or self.broker and self.broker.is_alive():
+            return
+        if "end" not in making.deletion:
+            raise RuntimeError(f"{making.what} could not be made anew")
+        self.topics.first_look(making.deletion)
+        self.made_at[making.what] = time.time()
+        self.making = None
+        self.events.settle()
 
     def stop(self):
         seats = self.free_seats()
@@ -255,7 +337,7 @@ def run(world, given):
     world.say("the calm is over")
     chance = random.Random(f"faults {given.seed}")
     plan = [(HANDOVER_SECONDS + second, action) for second, action in schedule(chance, given.minutes * 60, given.kills)]
-    chaos = Chaos(world, chance, events)
+    chaos = Chaos(world, chance, events, topics)
     # One hand-over while nothing else is wrong.
     chaos.do("change")
     began, calm_events = time.time(), len(events.written)
@@ -264,14 +346,14 @@ def run(world, given):
             chaos.do(plan.pop(0)[1])
         chaos.due()
         world.look_after()
-        if len(events.written) - calm_events < second * given.events_per_second:
+        if not events.held and len(events.written) - calm_events < second * given.events_per_second:
             events.write_any()
         time.sleep(0.01)
     world.request("DELETE", f"{world.sandbox}/faults")
     world.say("faults are over; draining")
-    if events.producer.flush(60):
-        raise RuntimeError("not all events were written")
-    drain(world, topics, events)
+    events.settle()
+    drain(world, topics)
+    world.check_told()
     world.end()
     topics.read_all()
     return oracle.Run(events.written, world.lanes, {way.name: way for way in WAYS}, topics, world.disruptions,
@@ -279,19 +361,18 @@ def run(world, given):
                       LATENCY_MS / 1000, REQUEST_SECONDS, ACCOUNT_CONCURRENCY, BATCH_MAX)
 
 
-def drain(world, topics, events):
-    """Waits until every job has its final outcome, or nothing has moved for a minute."""
-    expected = sum(len(world.lanes[event["trigger"]]) for event in events.written)
+def drain(world, topics):
+    """Waits until everything is consumed and every job has its final outcome, or nothing has moved for a minute."""
     best, moved = None, time.time()
     while True:
         world.look_after()
-        left = topics.unsettled(expected, events.hostile)
+        left = topics.unsettled()
         if not left:
             return
         if best is None or left < best:
             best, moved = left, time.time()
         if time.time() - moved > 60:
-            world.breaches.append(f"{left} jobs had no final outcome, or hostile records no dead letter, when nothing had moved for a minute")
+            world.breaches.append(f"{left} jobs had no final outcome, or records were not read, when nothing had moved for a minute")
             return
         time.sleep(0.5)
 
@@ -323,6 +404,7 @@ def main():
         seen = run(world, given)
         seen.save(folder / "seen.json")
         breaches = world.breaches + oracle.judge(seen, say)
+        breaches = breaches or oracle.doubt(folder / "seen.json")
     finally:
         world.close()
         for breach in breaches:

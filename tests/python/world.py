@@ -3,13 +3,17 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import threading
 import time
 import urllib.request
+from datetime import datetime
 from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
 
 from oracle import Way
 
@@ -39,6 +43,10 @@ WAYS = [
 ]
 # Events of these lanes are also uploaded to the account.
 ALSO = {"C1A": "ACME", "C3A": "ACME", "hook-2": "BETA"}
+
+
+# Which role has to say that a topic was made anew.
+TELLERS = {"lead-events": "processor", "tracking-rules": "processor", "delivery-jobs": "sender"}
 
 
 def rules():
@@ -81,6 +89,8 @@ class World:
         self.disruptions = []
         self.faults = {}
         self.breaches = []
+        # Topics that were made anew, each with who was there.
+        self.to_tell = []
         self.seats = {}
 
     # ---- parts
@@ -101,8 +111,12 @@ class World:
         self.command("topics", "create", "--partitions", "8")
         texts, self.lanes = rules()
         (self.folder / "rules.yaml").write_text(texts)
-        self.command("rules", "apply", str(self.folder / "rules.yaml"))
-        self.processor = self.spawn("processor", ["run", "--role", "processor"], LEADLANE__ADMIN__LISTEN=listen())
+        self.apply_rules()
+        self.start_processor()
+
+    def start_processor(self):
+        self.processor_listen = listen()
+        self.processor = self.spawn("processor", ["run", "--role", "processor"], LEADLANE__ADMIN__LISTEN=self.processor_listen)
 
     def part(self, name, verb, *options):
         path = self.folder / name.split("/")[-1]
@@ -145,11 +159,58 @@ log: {{level: "info,leadlane=debug"}}
         for order in orders:
             self.post(f"{self.sandbox}/limits", order)
 
-    def command(self, *arguments):
+    def apply_rules(self):
+        self.command("rules", "apply", str(self.folder / "rules.yaml"))
+
+    def make_anew(self, names):
+        """Deletes topics and makes them again. Whoever had read of them has to say so."""
+        admin, start, pids = AdminClient({"bootstrap.servers": self.direct, "log_level": 0}), time.time(), self.pids()
+        for deleted in admin.delete_topics(names, operation_timeout=30).values():
+            deleted.result()
+        left = set(names)
+
+        def made():
+            said = self.command("topics", "create", "--partitions", "8", may_fail=True)
+            left.difference_update([name for name in left if f"{name}: created" in said])
+            return not left
+
+        self.until(made, 30, f"{names} are made again")
+        self.to_tell += [(name, start, pids) for name in names if name in TELLERS]
+
+    def pids(self):
+        """Of the processes that run and are not stopped, and had time to read."""
+        senders = {found["process"].pid for found in self.seats.values()
+                   if not found["stopped"] and time.time() - found["began"] > 15}
+        return {"processor": {self.processor.pid}, "sender": senders}
+
+    def check_told(self):
+        """That a topic was made anew is an error in the log, and counted, of somebody who had read it and is still there."""
+        told = {name: [] for name in TELLERS}
+        for log in self.folder.glob("*.log"):
+            for line in log.read_text(errors="replace").splitlines():
+                if " ERROR " in line and "made anew" in line:
+                    at = datetime.fromisoformat(line.split()[0].replace("Z", "+00:00")).timestamp()
+                    for name in told:
+                        if f'kafka.topic="{name}"' in line:
+                            told[name].append(at)
+        for number, (name, start, pids) in enumerate(self.to_tell):
+            next_one = min((later for other, later, _ in self.to_tell[number + 1:] if other == name), default=time.time())
+            is_there = self.pids()[TELLERS[name]] & pids[TELLERS[name]]
+            if is_there and not any(start <= at < next_one for at in told[name]):
+                self.breaches.append(f"{name} was made anew at {start:.1f}, and nobody of {is_there} says so")
+        metrics = self.request("GET", f"http://{self.processor_listen}/metrics").decode()
+        for name, label in (("lead-events", "events"), ("tracking-rules", "rules")):
+            counted = re.search(rf'leadlane_partitions_started_over_total{{topic="{label}"}} ([1-9])', metrics)
+            if any(other == name for other, _, _ in self.to_tell) and not counted:
+                self.breaches.append(f"{name} was made anew, and the processor has not counted it")
+        self.say(f"partitions that were said to be made anew: { {name: len(times) for name, times in told.items()} }")
+
+    def command(self, *arguments, may_fail=False):
         done = subprocess.run([self.binary, "--config", self.folder / "leadlane.yaml", *arguments],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if done.returncode:
+        if done.returncode and not may_fail:
             raise RuntimeError(f"leadlane {' '.join(arguments)}: {done.stdout}")
+        return done.stdout
 
     def spawn(self, name, arguments, **variables):
         log = open(self.folder / f"{name}.log", "ab")
@@ -221,7 +282,7 @@ log: {{level: "info,leadlane=debug"}}
             self.join(seat, found["through"])
         if self.processor.poll() is not None:
             self.breaches.append(f"the processor ended by itself; see {self.folder}/processor.log")
-            self.processor = self.spawn("processor", ["run", "--role", "processor"], LEADLANE__ADMIN__LISTEN=listen())
+            self.start_processor()
 
     def disrupted(self, kind, start, end):
         disruption = {"kind": kind, "start": start, "end": end}

@@ -1,13 +1,19 @@
 //! Jobs that end without being sent: too old, cancelled, or of a credential that was replaced.
+//!
+//! A job's version that is above all that was read of the rules may be newer than what this process knows, or one of a
+//! topic that is gone. A cancel mark then ends nothing by its time before the feed had time to read on; the lane waits.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::load::DOOMED_CHUNK;
 use super::{
-    Backlog, DeliveryJob, Dispatch, Entry, JobAt, Micros, OutcomeResult, Payload, Reason, Rules, SWEEP_EVERY, Settled,
+    Backlog, Dispatch, Entry, JobAt, LaneState, Micros, OutcomeResult, Payload, Reason, Rules, SWEEP_EVERY, Settled,
     micros,
 };
+
+/// How long a version is waited for that the rules topic hasn't shown. The feed shows what it reads within a second.
+const VERSION_WAIT: Micros = 10_000_000;
 
 /// Why a job ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,27 +35,11 @@ impl Dispatch {
             .cancelled
             .iter()
             .filter(|(rule, mark)| before.cancelled.get(*rule) != Some(mark));
-        // What waits now was written before the mark; a replay that comes later is looked at then.
         let rules: HashSet<u32> = newly.filter_map(|(rule, _)| self.rules.get(&**rule)).copied().collect();
-        if !rules.is_empty() {
-            let mut doomed = Vec::new();
-            let (classes, partitions, ids) = (&self.classes, &self.partitions, &self.rule_ids);
-            let written_at = |at: JobAt| {
-                let owned = partitions.get(&at.partition)?;
-                owned.offsets.written_at(at.offset)
-            };
-            for lane in &mut self.lanes {
-                doomed.extend(lane.lane.remove(|entry| {
-                    let class = &classes[entry.class as usize];
-                    let cancelled = || {
-                        let written_at = written_at(entry.at()).unwrap_or_default();
-                        in_force.is_cancelled(&ids[class.rule as usize], class.version, written_at)
-                    };
-                    rules.contains(&class.rule) && (class.replayed || cancelled())
-                }));
-            }
-            self.doom(Doom::Cancelled, doomed);
-        }
+        let classes = (0..).zip(&self.classes);
+        let marked = classes.filter(|(_, class)| rules.contains(&class.rule));
+        let marked = marked.map(|(number, _)| number).collect();
+        self.cancel(&marked, now);
         for credential in 0..self.credentials.len() {
             self.doom_replaced(credential);
         }
@@ -59,23 +49,99 @@ impl Dispatch {
         }
     }
 
+    /// Ends the jobs of some classes that wait and are cancelled. Those of a version that isn't read yet wait for it.
+    fn cancel(&mut self, of: &HashSet<u32>, now: Micros) {
+        if of.is_empty() {
+            return;
+        }
+        of.iter().for_each(|class| self.await_version(*class, now));
+        let (mut doomed, mut undecided) = (Vec::new(), Vec::new());
+        let mut lanes = std::mem::take(&mut self.lanes);
+        for (number, LaneState { lane, .. }) in lanes.iter_mut().enumerate() {
+            doomed.extend(lane.remove(|entry| {
+                if !of.contains(&entry.class) {
+                    return false;
+                }
+                // A replay that waits now was written before the mark; one that comes later is looked at then.
+                if self.classes[entry.class as usize].replayed {
+                    return true;
+                }
+                let written_at = self.written_at(entry.at());
+                let until = self.undecided_until(entry.class, written_at);
+                undecided.extend(until.map(|until| (number, until)));
+                until.is_none() && self.is_cancelled(entry.class, written_at)
+            }));
+        }
+        self.lanes = lanes;
+        undecided.dedup();
+        for (lane, until) in undecided {
+            self.freeze_lane(lane, until, now);
+        }
+        self.doom(Doom::Cancelled, doomed);
+    }
+
+    /// Waits for the version of a class, if the rules topic hasn't shown it.
+    pub(super) fn await_version(&mut self, class: u32, now: Micros) {
+        if self.is_unread(class) && !self.of_another_topic.contains(&class) {
+            self.unread.entry(class).or_insert(now + VERSION_WAIT);
+        }
+    }
+
+    fn is_unread(&self, class: u32) -> bool {
+        let class = &self.classes[class as usize];
+        let rule = &self.rule_ids[class.rule as usize];
+        !class.replayed && self.in_force.is_unread(rule, class.version)
+    }
+
+    /// Until when a job's lane stands still, since only its version's record would tell whether the job is cancelled.
+    pub(super) fn undecided_until(&self, class: u32, written_at: Option<i64>) -> Option<Micros> {
+        let until = self.unread.get(&class).copied()?;
+        self.is_cancelled(class, written_at).then_some(until)
+    }
+
+    /// Decides about jobs whose version was waited for.
+    fn decide(&mut self, now: Micros) {
+        let due: HashSet<u32> = (self.unread.iter())
+            .filter(|(_, until)| **until <= now)
+            .map(|(class, _)| *class)
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        self.unread.retain(|class, _| !due.contains(class));
+        let still_unread: Vec<u32> = due.iter().copied().filter(|class| self.is_unread(*class)).collect();
+        self.of_another_topic.extend(still_unread);
+        self.cancel(&due, now);
+        for lane in 0..self.lanes.len() {
+            self.queue(lane, now);
+        }
+    }
+
+    fn written_at(&self, at: JobAt) -> Option<i64> {
+        if let Some(payload) = self.payloads.get(&at) {
+            return Some(payload.written_at);
+        }
+        self.partitions.get(&at.partition)?.offsets.written_at(at.offset)
+    }
+
     /// How a job of a lane ends that isn't to be sent any more, as the rules are now.
     pub(super) fn fate(&self, lane: usize, class: u32, payload: &Payload) -> Option<Doom> {
-        let replayed = self.classes[class as usize].replayed;
-        if self.is_cancelled(&payload.job, replayed, payload.written_at) {
+        if !self.unread.contains_key(&class) && self.is_cancelled(class, Some(payload.written_at)) {
             Some(Doom::Cancelled)
         } else {
             self.is_replaced(lane, class).then_some(Doom::Replaced)
         }
     }
 
-    fn is_cancelled(&self, job: &DeliveryJob, replayed: bool, written_at: i64) -> bool {
-        if replayed {
+    fn is_cancelled(&self, class: u32, written_at: Option<i64>) -> bool {
+        let class = &self.classes[class as usize];
+        let rule = self.rule_ids[class.rule as usize].as_str();
+        if class.replayed {
             // A person asked for it, after or before another one cancelled.
-            let mark = self.in_force.cancelled.get(&*job.rule_id);
-            mark.is_some_and(|mark| written_at <= mark.at)
+            let mark = self.in_force.cancelled.get(rule);
+            mark.is_some_and(|mark| written_at.is_some_and(|written_at| written_at <= mark.at))
         } else {
-            self.in_force.is_cancelled(&job.rule_id, job.rule_version, written_at)
+            self.in_force.is_cancelled(rule, class.version, written_at)
         }
     }
 
@@ -105,6 +171,7 @@ impl Dispatch {
 
     /// A job older than `job_age_max` becomes a dead letter, whatever holds it.
     pub(super) fn sweep(&mut self, now: Micros, settled: &mut Vec<Settled>) {
+        self.decide(now);
         if self.doomed.iter().any(|(_, backlog)| !backlog.is_empty()) {
             self.end_doomed(now, settled);
         }

@@ -14,7 +14,7 @@ use super::super::{ANSWER_WAIT, Fault};
 use super::GONE;
 use super::transaction::Transaction;
 use crate::config::Start;
-use crate::trail::Trail;
+use crate::trail::{Look, Trail};
 
 pub(super) struct WorkerContext {
     pub(super) words: Words,
@@ -121,10 +121,7 @@ impl WorkerContext {
         happened.lost += lost;
         happened.started_over += u64::from(anew.is_some());
         let mut remembered = self.transaction.remembered();
-        match trail.newest() {
-            Some(newest) => remembered.looked_at.insert(key, newest),
-            None => remembered.looked_at.remove(&key),
-        };
+        remembered.looks.insert(key, Look::of(&trail));
         remembered.trails.insert(key, trail);
         remembered.ends.insert(key, high);
         Ok(from)
@@ -178,7 +175,9 @@ impl WorkerContext {
         let mut state = self.transaction.state();
         state.assigned = asked.is_ok();
         state.was_assigned |= list.count() > 0;
-        state.missing &= list.count() == 0;
+        if list.count() > 0 {
+            state.missing.clear();
+        }
         asked
     }
 

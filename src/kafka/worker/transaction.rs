@@ -1,6 +1,6 @@
 //! The transaction that carries what a worker writes together with the offsets that it consumed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 use super::super::words::Words;
 use super::super::{ANSWER_WAIT, Fault};
 use super::write::{OneByOne, Write};
-use crate::trail::{Crumb, Trail};
+use crate::trail::{Crumb, Look, Trail};
 
 /// The transaction's time-out at the broker: how long a dead worker that nobody replaces may hide
 /// what others wrote.
@@ -56,8 +56,7 @@ pub(super) struct Transaction {
 pub struct Remembered {
     /// What was read of each, which is committed with its offset.
     pub(super) trails: BTreeMap<Partition, Trail>,
-    /// What was read when the trails were looked at last.
-    pub(super) looked_at: BTreeMap<Partition, Crumb>,
+    pub(super) looks: BTreeMap<Partition, Look>,
     /// Where each ended when that was asked last.
     pub(super) ends: BTreeMap<Partition, i64>,
 }
@@ -77,8 +76,8 @@ pub(super) struct State {
     pub(super) assigned: bool,
     /// The client has had partitions before.
     pub(super) was_assigned: bool,
-    /// A topic isn't there.
-    pub(super) missing: bool,
+    /// Topics that aren't there, by number.
+    pub(super) missing: BTreeSet<usize>,
     pub(super) one_by_one: Option<OneByOne>,
     /// Partitions that went away, by topic and number.
     pub(super) revoked: Vec<(String, i32)>,
@@ -187,11 +186,13 @@ impl Transaction {
     /// What to commit: behind the last record of each partition, with the trail to there.
     fn places(&self) -> Result<TopicPartitionList, Fault> {
         let (state, mut remembered) = (self.state(), self.remembered());
+        let Remembered { trails, looks, .. } = &mut *remembered;
         let mut list = TopicPartitionList::with_capacity(state.consumed.len());
         for (place, consumed) in &state.consumed {
             let Some(last) = consumed.last else { continue };
-            let trail = remembered.trails.entry(*place).or_default();
+            let trail = trails.entry(*place).or_default();
             trail.take(last);
+            looks.entry(*place).or_default().take(last);
             let mut element = list.add_partition(&self.topics[place.0], place.1);
             element.set_offset(Offset::Offset(last.offset + 1))?;
             element.set_metadata(trail.to_string());

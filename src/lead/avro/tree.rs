@@ -18,6 +18,8 @@ use crate::lead::schemas::{Shape, Writer};
 const SCALE_MAX: u32 = 1000;
 /// The bytes that a value takes in memory beside its text, counted as the most that a scalar comes to.
 const VALUE_SIZE: usize = 64;
+/// And a time's text so many: `-009999-01-02T01:59:59.123456789Z`.
+const TIME_SIZE: usize = 33;
 
 /// The datum as JSON, and how many bytes were counted for it, of which there are no more than `bytes_max`.
 pub(in crate::lead) fn to_json(datum: &[u8], writer: &Writer, bytes_max: usize) -> Result<(Json, usize), DecodeError> {
@@ -60,22 +62,18 @@ impl Value<'_, '_, '_> {
                 exact(bytes, *scale).ok_or(Fault::Broken("a decimal has no bytes, or more than 16, or 1000 places"))?
             }
             Shape::Time { nanoseconds } => {
+                self.cursor.make(TIME_SIZE)?;
                 let count = self.cursor.long()?;
                 let time = Timestamp::from_nanosecond(i128::from(count) * i128::from(*nanoseconds));
                 time.map_or(count.into(), |time| time.to_string().into())
             }
             Shape::Date => {
-                let days = self.cursor.long()?;
-                let date = Span::new()
-                    .try_days(days)
-                    .and_then(|days| Date::constant(1970, 1, 1).checked_add(days));
-                date.map_or(days.into(), |date| date.to_string().into())
+                self.cursor.make(TIME_SIZE)?;
+                date(self.cursor.long()?)
             }
             Shape::Clock { nanoseconds } => {
-                let count = self.cursor.long()?;
-                let span = Span::new().try_nanoseconds(count.saturating_mul(*nanoseconds));
-                let time = span.and_then(|span| Time::midnight().checked_add(span));
-                time.map_or(count.into(), |time| time.to_string().into())
+                self.cursor.make(TIME_SIZE)?;
+                clock(self.cursor.long()?, *nanoseconds)
             }
             Shape::Record(number) => {
                 let mut members = Map::new();
@@ -105,6 +103,21 @@ impl Value<'_, '_, '_> {
             Shape::Union(_) => unreachable!("chosen goes through unions"),
         })
     }
+}
+
+/// So many days after 1970 began; the number where no date is so far away.
+fn date(days: i64) -> Json {
+    let date = Span::new()
+        .try_days(days)
+        .and_then(|days| Date::constant(1970, 1, 1).checked_add(days));
+    date.map_or(days.into(), |date| date.to_string().into())
+}
+
+/// So many units of `nanoseconds` after midnight; the number where a day is shorter.
+fn clock(count: i64, nanoseconds: i64) -> Json {
+    let span = Span::new().try_nanoseconds(count.saturating_mul(nanoseconds));
+    let time = span.and_then(|span| Time::midnight().checked_add(span));
+    time.map_or(count.into(), |time| time.to_string().into())
 }
 
 fn bytes(bytes: &[u8]) -> Json {

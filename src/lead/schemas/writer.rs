@@ -12,6 +12,9 @@ use serde_json::Value as Json;
 
 /// The JSON values of a schema and those it refers to.
 const NODES_MAX: usize = 20_000;
+/// The levels of a schema and those it refers to, together: where each refers to the next, the parser goes as deep. A
+/// flat record has six, and there are at most 64 references.
+const LEVELS_MAX: usize = 400;
 /// The bytes of a name or namespace: the parser copies a namespace into every name below it.
 const NAME_MAX: usize = 512;
 /// What of a writer's schema says how its bytes are laid out, and what they mean.
@@ -75,17 +78,25 @@ pub(in crate::lead) enum Shape {
 impl Writer {
     /// Reads the text of a schema, and of those it refers to.
     pub(super) fn read(schema: &str, references: &[String], renamed: &Renamed) -> Result<Self, String> {
-        let mut nodes = NODES_MAX;
+        let (mut nodes, mut levels) = (NODES_MAX, LEVELS_MAX);
         let mut lean = |text: &str| {
             let schema = serde_json::from_str(text).map_err(|_| "its schema is no JSON".to_owned())?;
-            leaned(schema, &mut nodes).map(|schema| schema.to_string())
+            let schema = leaned(schema, &mut nodes)?;
+            let left = levels.checked_sub(depth(&schema));
+            levels = left.ok_or_else(|| format!("its schemas have more than {LEVELS_MAX} levels together"))?;
+            Ok::<_, String>(schema)
         };
-        let schema = lean(schema)?;
-        let references = references
-            .iter()
-            .map(|text| lean(text))
-            .collect::<Result<Vec<_>, _>>()?;
-        let (root, others) = Schema::parse_str_with_list(&schema, &references)
+        let schema = lean(schema)?.to_string();
+        let mut named = Vec::with_capacity(references.len());
+        for text in references {
+            let reference = lean(text)?;
+            // The parser panics over one that it files under another name than it has.
+            if !matches!(reference["type"].as_str(), Some("record" | "enum" | "fixed")) {
+                return Err("its schema refers to one that is no record, enum or fixed".to_owned());
+            }
+            named.push(reference.to_string());
+        }
+        let (root, others) = Schema::parse_str_with_list(&schema, &named)
             .map_err(|_| "the registry's answer is no readable Avro schema".to_owned())?;
         let all: Vec<&Schema> = std::iter::once(&root).chain(&others).collect();
         Self::compile(&all, renamed)
@@ -135,6 +146,16 @@ fn leaned(schema: Json, nodes: &mut usize) -> Result<Json, String> {
         }
         scalar => scalar,
     })
+}
+
+/// How deep the objects and lists of a schema stand in one another.
+fn depth(schema: &Json) -> usize {
+    let inner = match schema {
+        Json::Object(members) => members.values().map(depth).max(),
+        Json::Array(items) => items.iter().map(depth).max(),
+        _ => return 0,
+    };
+    1 + inner.unwrap_or(0)
 }
 
 struct Compiler<'s> {

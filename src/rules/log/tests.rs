@@ -129,6 +129,21 @@ fn a_cancel_mark_outlives_its_rule_and_the_latest_counts() {
 }
 
 #[test]
+fn a_time_that_nobody_knows_cancels_nothing() {
+    let mut log = RuleLog::default();
+    apply(&mut log, 1, "a", &json("a", "active"));
+    log.cancel("a", Cancel { offset: 1, at: 1000 });
+    let rules = log.snapshot();
+    assert!(!rules.is_cancelled("a", 1, None) && !rules.is_cancelled("a", 9, None));
+    assert!(
+        rules.is_cancelled("a", 0, None),
+        "a version before the mark tells by itself"
+    );
+    assert!(rules.is_cancelled("a", 9, Some(1000)) && !rules.is_cancelled("a", 9, Some(1001)));
+    assert!(rules.is_unread("a", 9) && !rules.is_unread("a", 1) && !rules.is_unread("b", 9));
+}
+
+#[test]
 fn the_snapshot_knows_the_credential_of_each_rule_in_force() {
     let mut log = RuleLog::default();
     apply(&mut log, 0, "a", &json("a", "active"));

@@ -137,6 +137,8 @@ fn events_made_anew_under_a_running_processor() {
     until_arrived(&destinations, &process, 200..500);
     until_counted(&leadlane, &process, "events");
     assert_eq!(leadlane.get("/readyz").unwrap().0, 200);
+    let missing = process.log().matches("the topic is missing").count();
+    assert!(missing < 20, "it is said {missing} times, but once would do");
     process.stop();
 }
 
@@ -172,11 +174,46 @@ fn topics_made_anew_over_a_restart() {
 }
 
 #[test]
+fn rules_dead_letters_and_audit_made_anew_over_a_restart() {
+    let destinations = open_sandbox();
+    let leadlane = leadlane("anew-rest", &destinations, "500/s");
+    let topics = &leadlane.config.topics;
+    let letters = |count: usize| {
+        leadlane.write(&topics.events, [("lead-1", Some(b"broken".as_slice()))]);
+        let letters = leadlane.read_until(&topics.dead_letters, 60, |letters| letters.len() >= count);
+        assert_eq!(letters.len(), count, "each is written once");
+    };
+    let process = leadlane.start(&[]);
+    send(&leadlane, 0..20, "lms.lead_rejected");
+    until_arrived(&destinations, &process, 0..20);
+    letters(1);
+    process.stop();
+    make_anew(&leadlane, &[&topics.rules, &topics.dead_letters, &topics.audit]);
+    send(&leadlane, 100..120, "lms.lead_rejected");
+    leadlane.apply(RULES);
+    let process = leadlane.start(&[]);
+    until_arrived(&destinations, &process, 100..120);
+    letters(1);
+    // The versions begin again, and count.
+    leadlane.ok(&["rules", "pause", "to-webhook"]);
+    process.log_until(10, |log| log.contains("rules.active=3"));
+    until_arrived(&destinations, &process, 0..20);
+    process.stop();
+}
+
+#[test]
 fn rules_that_come_back_empty_stop_the_processor_until_one_is_written() {
     let destinations = open_sandbox();
     let leadlane = leadlane("anew-rules", &destinations, "500/s");
     let topics = &leadlane.config.topics;
-    let rules = std::fs::read_to_string(leadlane.dir.join("rules.yaml")).unwrap();
+    // They come back one after the other, the one that the waiting events want last.
+    let rule = |number| {
+        format!(
+            "- {{id: before-{number}, trigger: lms.other, scope: {{level: product, id: '*'}}, action: {{type: slack_webhook, url: {{secret: alerts-webhook}}, text: other}}}}\n"
+        )
+    };
+    let before: String = (0..30).map(rule).collect();
+    let rules = before + RULES;
     let process = leadlane.start(&[]);
     send(&leadlane, 0..20, "lms.lead_rejected");
     until_arrived(&destinations, &process, 0..20);
@@ -198,7 +235,7 @@ fn rules_that_come_back_empty_stop_the_processor_until_one_is_written() {
     assert_eq!(leadlane.get("/readyz").unwrap().0, 200);
     // A pause counts, though its version is lower than those of before.
     leadlane.ok(&["rules", "pause", "to-webhook"]);
-    process.log_until(10, |log| log.contains("rules.active=3"));
+    process.log_until(10, |log| log.contains("rules.active=33"));
     process.stop();
 }
 

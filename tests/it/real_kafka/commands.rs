@@ -72,6 +72,32 @@ fn topics_check_names_what_is_set_wrongly() {
 }
 
 #[test]
+fn a_body_that_the_dead_letters_would_not_take_is_refused_before_it_comes() {
+    let inlets = "sender: {job_age_max: 36h}\ninlet: {body_max: 4MB}\ninlets: []";
+    let leadlane = Leadlane::new("bodies", inlets);
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    leadlane.ok(&["topics", "check"]);
+    leadlane.rewrite(
+        "inlets: []",
+        "inlets: [{name: rows, preset: sheet, secrets: [{secret: rows-token}]}]",
+    );
+    for command in [&["topics", "check"][..], &["run"]] {
+        let message = stderr(&leadlane, command, 1);
+        assert!(
+            message.contains("max.message.bytes=1114124, but needs 4065536, for a body of inlet.body_max"),
+            "{message}"
+        );
+    }
+    // Made with such an inlet, they take it.
+    let leadlane = Leadlane::new(
+        "bodies",
+        &inlets.replace("[]", "[{name: rows, preset: sheet, secrets: [{secret: rows-token}]}]"),
+    );
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    leadlane.ok(&["topics", "check"]);
+}
+
+#[test]
 fn rules_go_in_and_out_of_force() {
     let leadlane = Leadlane::new("rules", "");
     leadlane.ok(&["topics", "create", "--partitions", "1"]);

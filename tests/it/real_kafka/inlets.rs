@@ -53,9 +53,14 @@ impl Client {
         let records = ids
             .iter()
             .map(|id| serde_json::json!({"id": id, "email": format!("{id}@example.com")}));
-        let body = serde_json::Value::Array(records.collect()).to_string();
+        self.post_with("hunter2-survey", &serde_json::Value::Array(records.collect()))
+    }
+
+    /// Posts a body with this secret, and gives the status.
+    fn post_with(&mut self, secret: &str, body: &serde_json::Value) -> std::io::Result<u16> {
+        let body = body.to_string();
         let head = format!(
-            "POST /inlets/survey HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer hunter2-survey\r\nContent-Length: {}\r\n\r\n",
+            "POST /inlets/survey HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         self.0.get_mut().write_all((head + &body).as_bytes())?;
@@ -117,6 +122,63 @@ fn finals_until(leadlane: &Leadlane, seconds: u64, count: usize) -> BTreeMap<Str
         assert!(Instant::now() < until, "{ended} of {count} have ended");
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+#[test]
+fn dead_elements_are_mapped_again_by_a_replay_and_the_good_ones_are_not() {
+    let destinations = open_sandbox();
+    let (leadlane, listen) = leadlane("inlet-elements", &destinations);
+    let process = leadlane.start(&["--role", "inlets"]);
+    let element = |number: usize| match number {
+        7 | 140 => serde_json::json!({"id": format!("a-{number}"), "email": "ana@example.com"}),
+        _ => serde_json::json!({"id": format!("a-{number}"), "mail": "ana@example.com"}),
+    };
+    let body = serde_json::Value::Array((0..150).map(element).collect());
+    let mut client = Client::connect(&listen).unwrap();
+    assert_eq!(client.post_with("hunter2-survey", &body).unwrap(), 200);
+    assert_eq!(events(&leadlane).into_keys().collect::<Vec<_>>(), ["a-140", "a-7"]);
+    let dead = leadlane.read(&leadlane.config.topics.dead_letters);
+    let of_many: Vec<&str> = dead.iter().filter_map(|letter| letter.header("elements")).collect();
+    assert_eq!((dead.len(), of_many), (101, vec!["101-139,141-149"]));
+    process.stop();
+    leadlane.rewrite(
+        "lead_id: '{{$.email}}'",
+        "lead_id: {first: ['{{$.email}}', '{{$.mail}}']}",
+    );
+    leadlane.ok(&["dead-letters", "replay", "--all"]);
+    let found = events(&leadlane);
+    assert_eq!(found.len(), 150);
+    assert!(found.values().all(|count| *count == 1), "{found:?}");
+    let again = leadlane.run(&["dead-letters", "replay", "--all"]);
+    assert_eq!(
+        events(&leadlane).len(),
+        150,
+        "{}",
+        String::from_utf8_lossy(&again.stderr)
+    );
+}
+
+#[test]
+fn many_requests_without_the_secret_are_one_line_of_the_log() {
+    let destinations = open_sandbox();
+    let (leadlane, listen) = leadlane("inlet-refused", &destinations);
+    let process = leadlane.start(&["--role", "inlets"]);
+    for _ in 0..30 {
+        // The connection may be closed with the answer.
+        let mut client = Client::connect(&listen).unwrap();
+        let status = client.post_with("hunter2-wrong", &serde_json::json!([{"id": "a", "email": "b"}]));
+        assert_eq!(status.unwrap(), 401);
+    }
+    let log = process.log_until(10, |log| log.contains("refused with 401"));
+    process.stop();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("refused with 401")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(
+        lines[0].contains("survey") && lines[0].contains("count=1"),
+        "{}",
+        lines[0]
+    );
+    assert!(!log.contains("hunter2"), "{log}");
 }
 
 #[test]

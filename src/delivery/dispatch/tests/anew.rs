@@ -169,6 +169,12 @@ fn a_mark_cancels_jobs_of_another_rules_topic_by_their_time() {
     log.cancel("r", Cancel { offset: 1, at: mark });
     (1..3).for_each(|offset| drop(log.apply(offset, Some(b"r"), None)));
     bench.rules(&log);
+    assert_eq!(
+        bench.results(),
+        [],
+        "the rules topic may have a version 40 that isn't read yet"
+    );
+    assert_eq!(sent(&mut bench, START + 11 * SECOND), [""; 0]);
     assert_eq!(bench.results(), [OutcomeResult::Cancelled; 3]);
     // Those of a version behind the mark go, by whichever clock.
     let mut job = slack(3, "C1");
@@ -198,4 +204,43 @@ fn a_mark_cancels_jobs_of_another_rules_topic_by_their_time() {
     assert_eq!(sent(&mut bench, until), [""; 0]);
     read(&mut bench, 6, &slack(6, "C1"));
     assert_eq!(sent(&mut bench, until + 60 * SECOND), ["e-6"]);
+}
+
+#[test]
+fn no_clock_cancels_a_job_of_a_version_that_is_not_read_yet() {
+    // The clock of who wrote the mark is far ahead; the rule goes again since, as version 2.
+    let mark = Cancel {
+        offset: 1,
+        at: START / 1000 + 3_600_000,
+    };
+    let newer = |number| DeliveryJob {
+        rule_version: 2,
+        ..slack(number, "C1")
+    };
+    for is_waiting in [true, false] {
+        let (mut bench, mut log) = (Bench::new(settings()), RuleLog::default());
+        if is_waiting {
+            read(&mut bench, 0, &newer(0));
+        }
+        log.apply(1, Some(b"r"), None);
+        log.cancel("r", mark);
+        bench.rules(&log);
+        if !is_waiting {
+            read(&mut bench, 0, &newer(0));
+        }
+        assert_eq!(sent(&mut bench, START + 5 * SECOND), [""; 0], "it waits");
+        log.apply(2, Some(b"r"), None);
+        bench.rules(&log);
+        read(&mut bench, 1, &newer(1));
+        assert_eq!(sent(&mut bench, START + 20 * SECOND), ["e-0", "e-1"]);
+        // Of a topic that is gone: nothing shows its version.
+        let old = DeliveryJob {
+            rule_version: 40,
+            ..slack(2, "C1")
+        };
+        read(&mut bench, 2, &old);
+        assert_eq!(sent(&mut bench, START + 60 * SECOND), [""; 0]);
+        assert_eq!(bench.results().last(), Some(&OutcomeResult::Cancelled));
+        bench.assert_empty();
+    }
 }
