@@ -8,6 +8,8 @@ use rust_decimal::Decimal;
 
 /// The most digits of a number; more would be rounded.
 const DIGITS_MAX: usize = 28;
+/// Bytes of a number, of which zeros may be many: what is longer isn't looked at.
+const TEXT_MAX: usize = 1024;
 /// The digits of money, and those of them behind its point.
 const MONEY_DIGITS_MAX: u32 = 18;
 const MONEY_DECIMALS_MAX: u32 = 6;
@@ -15,6 +17,9 @@ const MONEY_DECIMALS_MAX: u32 = 6;
 /// Reads an exact decimal, such as `42.50`, `-3` or `1e3`; `None` for what is no number or does not fit into 28
 /// digits.
 pub fn decimal(text: &str) -> Option<Decimal> {
+    if text.len() > TEXT_MAX {
+        return None;
+    }
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') || digits.contains('_') {
         return None;

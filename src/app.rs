@@ -74,7 +74,7 @@ pub async fn run(
         .filter(|_| has(Role::Processor))
         .map(|worker| readiness.wait_for(&format!("worker {worker} to join the group of the events")))
         .collect();
-    let jobs_ready = has(Role::Sender).then(|| readiness.wait_for("the sender to join the group of the jobs"));
+    let sender_ready = has(Role::Sender).then(|| SenderFlags::of(&mut readiness));
     let inlets_ready = has(Role::Inlets).then(|| readiness.wait_for("the inlets to open"));
     let reads_topics = has(Role::Inlets) && !config.foreign_topics().is_empty();
     let topics_ready = reads_topics.then(|| readiness.wait_for("the inlets to join the group of their topics"));
@@ -102,7 +102,7 @@ pub async fn run(
         connections_max,
     };
     if let Some(ready) = rules_ready {
-        shared.start(ready, events_ready, jobs_ready)?;
+        shared.start(ready, events_ready, sender_ready)?;
     }
     if let Some(ready) = inlets_ready {
         shared.start_inlets(ready)?;
@@ -199,9 +199,29 @@ struct Shared {
     connections_max: usize,
 }
 
+/// What the sender tells of itself.
+struct SenderFlags {
+    joined: Flag,
+    acknowledges: Flag,
+}
+
+impl SenderFlags {
+    fn of(readiness: &mut Readiness) -> Self {
+        Self {
+            joined: readiness.wait_for("the sender to join the group of the jobs"),
+            acknowledges: readiness.wait_for("Kafka to acknowledge the sender's outcomes"),
+        }
+    }
+}
+
 impl Shared {
     /// Follows the rules, and starts the workers and the sender once these are read.
-    fn start(&self, rules_ready: Flag, events_ready: Vec<Flag>, jobs_ready: Option<Flag>) -> anyhow::Result<()> {
+    fn start(
+        &self,
+        rules_ready: Flag,
+        events_ready: Vec<Flag>,
+        sender_ready: Option<SenderFlags>,
+    ) -> anyhow::Result<()> {
         let mut rules = feed::follow(
             Arc::clone(&self.config),
             Arc::clone(&self.metrics),
@@ -216,7 +236,7 @@ impl Shared {
             let of_workers = rules.clone();
             // What was ordered while there were rules holds for the sender; the processor stops without them.
             let (in_force, rules_in_force) = watch::channel(first);
-            if let Some(ready) = jobs_ready {
+            if let Some(ready) = sender_ready {
                 shared.start_sender(ready, rules_in_force.clone())?;
             }
             let memory = kafka::worker::Memory::default();
@@ -283,7 +303,7 @@ impl Shared {
         self.parts.thread("inlet-topics", work)
     }
 
-    fn start_sender(&self, ready: Flag, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<()> {
+    fn start_sender(&self, ready: SenderFlags, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<()> {
         let destinations = Arc::new(Destinations::new(&self.config, self.secrets.clone())?);
         // Nobody waits for it: what isn't introduced now is with its first message.
         tokio::spawn(introduce(Arc::clone(&destinations), Arc::clone(&rules.borrow())));
@@ -294,7 +314,8 @@ impl Shared {
             metrics: Arc::clone(&self.metrics),
             rules,
             stop: self.stop.clone(),
-            ready,
+            ready: ready.joined,
+            acknowledges: ready.acknowledges,
             steady: steady_micros,
             wall: wall_micros,
         };

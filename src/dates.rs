@@ -76,7 +76,7 @@ pub enum DurationError {
 pub fn parse(text: &str) -> Result<Timestamp, DateError> {
     let text = text.trim();
     if let Some(number) = decimal(text) {
-        return basic_day(text).map_or_else(|| epoch(number, text), Ok);
+        return basic_day(text).map_or_else(|| epoch(number), Ok);
     }
     match (Scanner { rest: text }).instant() {
         // What the scanner leaves aside: `20180305T151600Z`, `…-05:00[America/Chicago]`, `… EST`.
@@ -90,7 +90,7 @@ pub fn parse(text: &str) -> Result<Timestamp, DateError> {
 
 /// Reads a number as an epoch whose size says its unit, and as nothing else. Fractions count, to the nanosecond.
 pub fn parse_epoch(text: &str) -> Result<Timestamp, DateError> {
-    epoch(decimal(text).ok_or(DateError::Number)?, text)
+    epoch(decimal(text).ok_or(DateError::Number)?)
 }
 
 /// The whole seconds since the epoch, rounded down before it as after it.
@@ -201,8 +201,8 @@ const WEEKDAYS: [(&str, Weekday); 7] = [
     ("sunday", Weekday::Sunday),
 ];
 
-fn epoch(number: Decimal, text: &str) -> Result<Timestamp, DateError> {
-    if is_compact_moment(text) {
+fn epoch(number: Decimal) -> Result<Timestamp, DateError> {
+    if is_compact_moment(number) {
         return Err(DateError::TwoWays);
     }
     sized_epoch(number).ok_or(DateError::Number)
@@ -242,10 +242,13 @@ fn basic_moment(text: &str) -> Option<Timestamp> {
     Offset::UTC.to_timestamp(moment).ok()
 }
 
-/// Whether digits that have an epoch's size are as well a day with its time, `20260305151600`: to the minute, the
-/// second or the millisecond, in a year that people write. Read as an epoch they would be a time in 1976 or 2612.
-fn is_compact_moment(text: &str) -> bool {
-    if !matches!(text.len(), 12 | 14 | 17) || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+/// Whether a number that has an epoch's size is as well a day with its time, `20260305151600`: to the minute, the second
+/// or the millisecond, in a year that people write, with a fraction or without. Read as an epoch it would be a time in
+/// 1976 or 2612.
+fn is_compact_moment(number: Decimal) -> bool {
+    // A negative one has a sign in front, and is no year.
+    let text = number.trunc().to_string();
+    if !matches!(text.len(), 12 | 14 | 17) || number.is_sign_negative() {
         return false;
     }
     let part = |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse::<i16>().ok());

@@ -40,7 +40,7 @@ struct Feed {
     log: RuleLog,
     /// The record that was read last. Those before it may be compacted away.
     last: Option<Crumb>,
-    /// The topic was made anew.
+    /// The topic was made anew, and its rules are not in force yet.
     anew: bool,
     /// In a topic that was made anew more rules may be on their way until then.
     quiet_at: Option<Instant>,

@@ -223,6 +223,9 @@ impl Inlet {
         let mapping = &self.mapping;
         let (at, size, lost) = (record.at, record.size, record.lost());
         let record = record.value.as_ref().map_err(Clone::clone)?;
+        if mapping.copies() {
+            budget.spend(size).map_err(spent)?;
+        }
         let record = mapping.unwrapped(record).and_then(|record| mapping.tidied(record));
         let record = record.map_err(invalid)?;
         let scope = Scope {
@@ -387,12 +390,17 @@ impl Mapping {
         })
     }
 
+    /// Whether something is done to the record, for which it is copied.
+    fn copies(&self) -> bool {
+        self.drop_empty || self.change_event || !self.dates.is_empty()
+    }
+
     /// The record as an object, without empty cells and with its dates read.
     fn tidied<'r>(&self, record: &'r Value) -> Result<Cow<'r, Value>, String> {
         let Some(members) = record.as_object() else {
             return Err("unwrap: the record is no object".to_owned());
         };
-        if !self.drop_empty && !self.change_event && self.dates.is_empty() {
+        if !self.copies() {
             return Ok(Cow::Borrowed(record));
         }
         let mut members = members.clone();

@@ -68,7 +68,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
                 .await
                 .with_context(|| format!("inlet.listen: {listen} can't be listened on"))?;
             tracing::info!(listen = %listener.local_addr()?, "inlets are open");
-            let producer = Producer::of_requests(&at.config, at.limits.record_max, WRITE_TIMEOUT, WAITING_MAX)
+            let producer = Producer::of_requests(&at.config, &at.limits, WRITE_TIMEOUT, WAITING_MAX)
                 .context("the Kafka client can't be made; check kafka.properties")?;
             Some((listener, http::Server::new(at, producer)?))
         }
@@ -76,15 +76,9 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
     ready.store(true, std::sync::atomic::Ordering::Relaxed);
     match server {
         Some((listener, server)) => server.serve(listener, stop).await,
-        None => stopped(stop).await,
+        None => crate::listen::stopped(stop).await,
     }
     Ok(())
-}
-
-/// Until `stop` becomes true.
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // A sender that is gone can't say it any more, which is a stop as well.
-    drop(stop.wait_for(|stop| *stop).await);
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub async fn serve<A: Answer>(
 }
 
 /// Until `stop` becomes true.
-async fn stopped(mut stop: watch::Receiver<bool>) {
+pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
     // A sender that is gone can't say it any more, which is a stop as well.
     drop(stop.wait_for(|stop| *stop).await);
 }

@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -56,7 +57,9 @@ pub struct Surroundings {
     /// What the rules say to waiting jobs.
     pub rules: watch::Receiver<Arc<Rules>>,
     pub stop: watch::Receiver<bool>,
-    pub ready: Arc<std::sync::atomic::AtomicBool>,
+    pub ready: Arc<AtomicBool>,
+    /// Set as long as Kafka acknowledges outcomes; without that nothing is sent.
+    pub acknowledges: Arc<AtomicBool>,
     /// Microseconds of a clock that never jumps, for spacing.
     pub steady: fn() -> Micros,
     /// Epoch microseconds of the wall clock, for what others read or write.
@@ -176,6 +179,8 @@ const EVENTS_AT_ONCE: usize = 256;
 const ANSWERS_AT_ONCE: usize = 1024;
 /// Acknowledgements take some milliseconds.
 const KAFKA_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// A silence of so long is told to who asks whether we are ready; a shorter one mends itself, as when a leader changes.
+const KAFKA_SILENCE_TOLD: Duration = Duration::from_secs(5);
 /// What Kafka didn't take or answer is tried again after so long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -422,7 +427,16 @@ impl Loop {
     /// Whoever takes over while Kafka is away repeats what it didn't get, so that nothing is added to it. A refusal is
     /// an answer, too: who refuses isn't away.
     fn kafka_is_silent(&self) -> bool {
-        !self.unacknowledged.is_empty() && self.acknowledged_at.elapsed() > KAFKA_SILENCE_MAX
+        self.kafka_silent_for() > KAFKA_SILENCE_MAX
+    }
+
+    /// How long outcomes have waited for Kafka without any of them being acknowledged.
+    fn kafka_silent_for(&self) -> Duration {
+        if self.unacknowledged.is_empty() {
+            Duration::ZERO
+        } else {
+            self.acknowledged_at.elapsed()
+        }
     }
 
     /// One outcome of the attempt is in Kafka, or nobody's here any more.
@@ -446,6 +460,8 @@ impl Loop {
             self.look_at = Instant::now() + LOOK_EVERY;
             self.look();
         }
+        let acknowledges = self.kafka_silent_for() <= KAFKA_SILENCE_TOLD;
+        self.at.acknowledges.store(acknowledges, Ordering::Relaxed);
         self.commit(CommitMode::Async, None);
         self.gauges();
         self.credentials();

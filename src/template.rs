@@ -32,6 +32,8 @@ pub use filters::names as filter_names;
 const VALUE_MAX: usize = 1 << 20;
 /// Bytes of a text that is made for CleverTap, which takes 512.
 const CLEVERTAP_TEXT_MAX: usize = 1 << 16;
+/// Bytes of an id, of which nobody takes so many.
+const ID_MAX: usize = 1 << 16;
 /// A filter writes so many bytes even where the text has no room for them any more: enough for every number and date, so
 /// that a value that can't be one is found there, too.
 const FILTERED_MIN: usize = 256;
@@ -164,6 +166,12 @@ impl Template {
             .any(|filter| matches!(filter, Filter::Number(_) | Filter::Money(_)))
     }
 
+    /// Whether the template is one value, written as JSON.
+    pub fn is_written_as_json(&self) -> bool {
+        let filters = self.alone().map_or(&[][..], |placeholder| &placeholder.filters);
+        filters.contains(&Filter::Json)
+    }
+
     /// Whether a value would say whom the template mentions, as in `<!{{$.whom}}>`, which Slack text shows as text.
     pub fn mentions_by_value(&self) -> bool {
         self.slack.as_deref().is_some_and(slack::mentions_by_value)
@@ -254,7 +262,7 @@ impl Template {
     /// The template as an id or a name. A list or an object in it fails, as does a boolean that is all of it: their text
     /// would pass for an id. It may come out blank, as [`Self::render`] may.
     pub fn render_id(&self, event: &dyn Lookup, on_missing: OnMissing) -> Result<String, Stop> {
-        let mut written = Bounded::new(VALUE_MAX);
+        let mut written = Bounded::new(ID_MAX);
         for part in &self.parts {
             match part {
                 Part::Text(text) => written.push(text),
@@ -264,7 +272,7 @@ impl Template {
             }
         }
         if written.is_cut() {
-            return Err(self.too_long(VALUE_MAX));
+            return Err(self.too_long(ID_MAX));
         }
         Ok(written.into_text())
     }
@@ -400,7 +408,7 @@ impl Placeholder {
         // Looked at before the filters, most of which make a text of everything.
         if let Head::Path(path) = &self.head
             && let Some(found) = event.lookup(path)
-            && !self.makes_an_id(&found)
+            && !self.makes_an_id(&found, room(into))
             && let Err(why) = id_text(&found, alone)
         {
             return Err(refuse(why));
@@ -416,10 +424,10 @@ impl Placeholder {
 
     /// Whether the rule asks for an id to be made of what is none: by `json`, by `join` of what a list holds, or by
     /// `default` in place of what is empty.
-    fn makes_an_id(&self, found: &Value<'_>) -> bool {
+    fn makes_an_id(&self, found: &Value<'_>, room: usize) -> bool {
         self.filters.iter().any(|filter| match filter {
             Filter::Json => true,
-            Filter::Join(_) => filters::is_flat_list(found),
+            Filter::Join(_) => filters::is_flat_list(found, room),
             Filter::Default(_) => is_empty(found),
             _ => false,
         })

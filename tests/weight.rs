@@ -1,7 +1,10 @@
 //! What comes in costs what it weighs: peak memory of at most 20 times the body and 64 MB, and work in proportion to
 //! its size, whatever the body and the inlet.
 //!
-//! This test is alone in its process, since the memory of all threads is counted.
+//! This test is alone in its process, since the memory of all threads is counted. Work is the processor's time, which
+//! no counter of ours can leave out, and which is compared with that of a tenth of the body alone.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use leadlane::inlet::{Budget, Inlet, Received};
@@ -9,6 +12,7 @@ use leadlane::lead::schemas::{SchemaId, Schemas};
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -16,6 +20,10 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 const FREE: usize = 64_000_000;
 const SIZES: [usize; 2] = [20_000, 200_000];
+/// Ten times the size is ten times the work where it is linear, and a hundred times where it is a square.
+const WORK_RATIO_MAX: u32 = 35;
+/// Less work says nothing: it may as well be the machine's.
+const WORK_MIN: Duration = Duration::from_millis(2);
 /// As large as a body may be by default; with LEADLANE_TEST_FULL alone, since it takes minutes.
 const SIZE_FULL: usize = 1_000_000;
 
@@ -42,7 +50,7 @@ fn inlets() -> Vec<Inlet> {
 }
 
 /// Takes a body as a request is taken: what is written is held as the Kafka client would hold it.
-fn take(inlet: &Inlet, received: &Received<'_>) -> u64 {
+fn take(inlet: &Inlet, received: &Received<'_>) {
     let mut budget = Budget::of(received.body.len());
     let (mut events, mut letters) = (Vec::new(), Vec::new());
     if let Ok(mut batch) = inlet.decode(received, &mut budget) {
@@ -56,35 +64,51 @@ fn take(inlet: &Inlet, received: &Received<'_>) -> u64 {
         }
     }
     letters.push(inlet.without_secrets(received).into_owned());
-    budget.steps()
 }
 
-/// The peak of what `work` has in memory, beyond what was there.
-fn peak(work: impl FnOnce() -> u64) -> (usize, u64) {
-    let before = MEMORY.current_usage();
+/// What some work costs: the peak of what it has in memory, beyond what was there, and the processor's time.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    bytes: usize,
+    time: Duration,
+}
+
+fn cost(work: impl FnOnce()) -> Cost {
+    let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a time");
+    let (before, began) = (MEMORY.current_usage(), now());
     MEMORY.reset_peak_usage();
-    let steps = work();
-    (MEMORY.peak_usage().saturating_sub(before), steps)
+    work();
+    Cost {
+        bytes: MEMORY.peak_usage().saturating_sub(before),
+        time: now().saturating_sub(began),
+    }
 }
 
-fn check(inlet: &Inlet, body: &[u8], content_type: &str, what: &str) {
+/// Fails where `larger` took more than in proportion to `smaller`, of a tenth of the size.
+fn check_work(smaller: Cost, larger: Cost, what: &str) {
+    let most = smaller.time.max(WORK_MIN) * WORK_RATIO_MAX;
+    assert!(
+        larger.time <= most,
+        "{what}: {:?}, and {:?} for a tenth",
+        larger.time,
+        smaller.time
+    );
+}
+
+fn check(inlet: &Inlet, body: &[u8], content_type: &str, what: &str) -> Cost {
     let received = Received {
         body,
         content_type: Some(content_type),
         route: "",
     };
-    let (bytes, steps) = peak(|| take(inlet, &received));
-    let (name, preset) = (&inlet.name, inlet.preset);
-    let size = body.len();
+    let cost = cost(|| take(inlet, &received));
+    let (name, preset, size) = (&inlet.name, inlet.preset, body.len());
     assert!(
-        bytes <= 20 * size + FREE,
-        "{name} {preset:?}: {bytes} bytes of memory for {size} of {what}"
+        cost.bytes <= 20 * size + FREE,
+        "{name} {preset:?}: {} bytes of memory for {size} of {what}",
+        cost.bytes
     );
-    let most = 128 * u64::try_from(size).expect("a size") + (64 << 20);
-    assert!(
-        steps <= most,
-        "{name} {preset:?}: {steps} steps for {size} bytes of {what}"
-    );
+    cost
 }
 
 /// `head`, then as many of `piece` as fit, then `tail`.
@@ -136,6 +160,7 @@ fn bodies(size: usize) -> Vec<(&'static str, Vec<u8>)> {
         let header = format!("\"ChangeEventHeader\":{{\"changeType\":\"UPDATE\",\"recordIds\":[{list}]}}");
         bodies.push((json, format!("{{\"text\":\"{text}\",{header}}}").into_bytes()));
     }
+    bodies.extend(change_events(size).map(|body| (json, body)));
     bodies.extend(rows(size));
     let form = "application/x-www-form-urlencoded";
     for (head, piece) in [("id=1", "&a"), ("id=1", "&a=%20"), ("", "&"), ("", "+")] {
@@ -145,6 +170,29 @@ fn bodies(size: usize) -> Vec<(&'static str, Vec<u8>)> {
     bodies.push((form, members.join("&").into_bytes()));
     bodies.extend(messages(size));
     bodies
+}
+
+/// Names and bits of a change event's header, each of which is about a field with a long name or a long text.
+fn change_events(size: usize) -> [Vec<u8>; 4] {
+    let long = "n".repeat(size / 3);
+    let count = (size / 40).min(4_000);
+    let members: Vec<String> = (0..count).map(|at| format!("\"{at:x}\":null")).collect();
+    let names: Vec<String> = (0..count).map(|at| format!("\"{at:x}.x\"")).collect();
+    let (members, names) = (members.join(","), names.join(","));
+    let bits = vec!["\"0x02\""; count].join(",");
+    let of = |header: &str, fields: &str| format!("{{\"ChangeEventHeader\":{{{header}}},{fields}}}").into_bytes();
+    [
+        of("\"changedFields\":[\"0x02\"]", &format!("\"{long}\":{{{members}}}")),
+        of(
+            &format!("\"diffFields\":[{names}]"),
+            &format!("\"{long}\":{{{members}}}"),
+        ),
+        of(&format!("\"nulledFields\":[\"{long}.x\",{names}]"), &members),
+        of(
+            &format!("\"diffFields\":[{bits}]"),
+            &format!("\"a\":\"--- {long}\",\"b\":1"),
+        ),
+    ]
 }
 
 fn rows(size: usize) -> Vec<(&'static str, Vec<u8>)> {
@@ -159,6 +207,7 @@ fn rows(size: usize) -> Vec<(&'static str, Vec<u8>)> {
         of(size, "id,a\n", ",\n", ""),
         of(size, "id,a\n", "1,2\n", ""),
         of(size, "id,a\n\"", "1,2\n", ""),
+        of(size, "id,\"a\n", "1,2\n", ""),
         of(size, "", ",", "\n1,2"),
         of(size, "", "t,", "\n1,2"),
         of(size, "", "\n", ""),
@@ -196,8 +245,9 @@ fn messages(size: usize) -> Vec<(&'static str, Vec<u8>)> {
     .into()
 }
 
-/// Avro whose schema says what the datum's bytes only point at.
-fn check_avro(size: usize) {
+/// Avro whose schema says what the datum's bytes only point at. Gives the cost of each.
+fn check_avro(size: usize) -> Vec<Cost> {
+    let mut costs = Vec::new();
     let name = "n".repeat(1_000);
     let record = json!({"type": "record", "name": "E", "fields": [{"name": name, "type": "int"}]});
     let symbols = json!({"type": "enum", "name": "S", "symbols": [name]});
@@ -218,16 +268,16 @@ fn check_avro(size: usize) {
         // Blocks of 64 items each.
         let block = [&[0x80, 0x01][..], &item.repeat(64)].concat();
         let value = [&[0, 0, 0, 0, 1][..], &block.repeat(size / block.len()), &[0]].concat();
-        let (bytes, _) = peak(|| {
-            let taken = inlet.take(Some(&value), None, &schemas, Timestamp::UNIX_EPOCH);
-            u64::from(taken.is_ok())
-        });
+        let cost = cost(|| drop(inlet.take(Some(&value), None, &schemas, Timestamp::UNIX_EPOCH)));
         let size = value.len();
         assert!(
-            bytes <= 20 * size + FREE,
-            "{bytes} bytes of memory for {size} of {items}"
+            cost.bytes <= 20 * size + FREE,
+            "{} bytes of memory for {size} of {items}",
+            cost.bytes
         );
+        costs.push(cost);
     }
+    costs
 }
 
 /// One test, so that nothing else is in memory meanwhile.
@@ -235,14 +285,23 @@ fn check_avro(size: usize) {
 fn a_request_or_record_costs_what_it_weighs() {
     let inlets = inlets();
     let full = std::env::var_os("LEADLANE_TEST_FULL").map(|_| SIZE_FULL);
+    let mut costs: Vec<Vec<Cost>> = Vec::new();
     for size in SIZES.into_iter().chain(full) {
+        let mut of_size = Vec::new();
         for (content_type, body) in bodies(size) {
             let what = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
-            for inlet in &inlets {
-                check(inlet, &body, content_type, &what);
-            }
+            of_size.extend(inlets.iter().map(|inlet| check(inlet, &body, content_type, &what)));
         }
-        check_avro(size);
+        of_size.extend(check_avro(size));
+        costs.push(of_size);
+    }
+    for (at, (smaller, larger)) in costs[0].iter().zip(&costs[1]).enumerate() {
+        let (number, inlet) = (at / inlets.len(), at % inlets.len());
+        check_work(
+            *smaller,
+            *larger,
+            &format!("body {number} at inlet {inlet}, or Avro behind them"),
+        );
     }
     let pieces = "(\\[|\\]|\\{|\\}|,|:|\"|\"a\":|\"list\":\\[|\"batch\":\\[|0|1,2|\\\\ud83d|\n|;|<a>|</a>|<a/>|&a=|&amp;|\\{\\}|\\[0\\]){1,6}";
     let kinds = prop::sample::select(vec![
@@ -268,7 +327,12 @@ fn a_request_or_record_costs_what_it_weighs() {
         .run(
             &(heads, pieces, pieces, kinds, prop::sample::select(inlets)),
             |(head, piece, tail, kind, inlet)| {
-                check(&inlet, &of(SIZES[0], head, &piece, &tail), kind, &piece);
+                let of = |size| check(&inlet, &of(size, head, &piece, &tail), kind, &piece);
+                check_work(
+                    of(SIZES[0]),
+                    of(SIZES[1]),
+                    &format!("{head}{piece}{tail} at {}", inlet.name),
+                );
                 Ok(())
             },
         )

@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::CliError;
 use crate::config::{Config, LogFormat};
+use crate::text;
 
 /// The bytes of a line, its end included.
 const LINE_MAX: usize = 16 * 1024;
@@ -71,7 +72,7 @@ fn text_line(line: &str) -> Cow<'_, str> {
     }
     let mut shown = cut(whole, LINE_MAX).replace('\n', "\\n").replace('\r', "\\r");
     if shown.len() >= LINE_MAX {
-        shown.truncate(boundary(&shown, LINE_MAX - CUT.len() - 1));
+        shown.truncate(text::within(&shown, LINE_MAX - CUT.len() - 1).len());
         shown.push_str(CUT);
     }
     (shown + "\n").into()
@@ -114,16 +115,8 @@ fn cut(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max {
         return text.into();
     }
-    let kept = boundary(text, max.saturating_sub(CUT.len()));
-    format!("{}{CUT}", &text[..kept]).into()
-}
-
-/// Where the last character ends that lies within the first `max` bytes.
-fn boundary(text: &str, max: usize) -> usize {
-    (0..=max)
-        .rev()
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap_or_default()
+    let kept = text::within(text, max.saturating_sub(CUT.len()));
+    format!("{kept}{CUT}").into()
 }
 
 #[cfg(test)]

@@ -46,7 +46,8 @@ const OPENSSL_PROVIDERS: [&str; 4] = ["default", "legacy", "fips", "base"];
 
 /// Why a property can't be set, and what to set instead.
 pub(super) fn refused(property: &str, value: &str) -> Option<&'static str> {
-    Some(match property {
+    // librdkafka takes `topic.` before the name of a topic's property.
+    Some(match property.trim_start_matches("topic.") {
         "isolation.level" => "readers of transactions must read committed",
         "transactional.id" => "it is made from processor.instance",
         "acks" | "request.required.acks" => "a record counts when all in-sync replicas have it",

@@ -131,7 +131,17 @@ fn what_is_no_date_says_why() {
         assert!(said.to_string().contains("read_date"), "{said}");
     }
     // As epochs they would be 1976 and 2612.
-    for text in ["202603051516", "20180305151600", "20180305151600123", "190001010000"] {
+    for text in [
+        "202603051516",
+        "20180305151600",
+        "20180305151600123",
+        "190001010000",
+        "20260305151600.0",
+        "20260305151600.5",
+        "+20260305151600",
+        "2.02603051516e13",
+        "00020260305151600",
+    ] {
         let said = parse(text).unwrap_err();
         assert_eq!(said, DateError::TwoWays, "{text}");
         assert!(said.to_string().contains("read_date"), "{said}");

@@ -11,6 +11,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use serde_json::Value;
 
 use crate::secrets::Secret;
+use crate::text;
 
 /// Words are cut to so many characters.
 const WORDS_MAX: usize = 500;
@@ -57,12 +58,7 @@ impl Hidden<'_> {
         if is_cut {
             // The end may be the beginning of a secret.
             let end = words.len().saturating_sub(6 * longest);
-            words.truncate(
-                (0..=end)
-                    .rev()
-                    .find(|end| words.is_char_boundary(*end))
-                    .unwrap_or_default(),
-            );
+            words.truncate(text::within(&words, end).len());
         }
         let near = words.chars().take(NEAR_MAX).collect();
         self.without_values(near).chars().take(WORDS_MAX).collect()
@@ -109,8 +105,7 @@ fn one_line(said: &str, max: usize) -> (String, bool) {
         }
         let left = max.saturating_sub(line.len());
         if word.len() > left {
-            let end = (0..=left).rev().find(|end| word.is_char_boundary(*end));
-            line.push_str(&word[..end.unwrap_or_default()]);
+            line.push_str(text::within(word, left));
             return (line, true);
         }
         line.push_str(word);

@@ -94,11 +94,6 @@ impl Budget {
     pub fn release(&mut self, bytes: usize) {
         self.kept = self.kept.saturating_sub(bytes);
     }
-
-    /// How many steps were taken.
-    pub fn steps(&self) -> u64 {
-        self.steps
-    }
 }
 
 #[cfg(test)]

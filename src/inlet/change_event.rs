@@ -7,6 +7,7 @@
 //! change is null as well. Here both come to one form: a diff is left out and named under `diff_fields`, and a null is a
 //! field that was cleared. Where a record doesn't let that be told, it is refused.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
@@ -15,6 +16,8 @@ const HEADER: &str = "ChangeEventHeader";
 const DIFF_FIELDS: &str = "diff_fields";
 /// More fields than any object of Salesforce's has; names and bits beyond are no list of its fields.
 const FIELDS_MAX: usize = 4096;
+/// More bytes than any field's name has: with it, what is told of fields is linear in the record's size.
+const NAME_MAX: usize = 255;
 const CURE: &str = "read the record from Salesforce";
 
 /// Brings a record to the form above. One without a header is left as it is.
@@ -25,6 +28,11 @@ pub(super) fn settle(record: &mut Map<String, Value>) -> Result<(), String> {
     let diffs = Fields::read(header, "diffFields")?;
     let nulled = Fields::read(header, "nulledFields")?;
     let changed = Fields::read(header, "changedFields")?;
+    if each(record).any(|(name, _)| name.is_long()) {
+        return Err(format!(
+            "a field's name has more than {NAME_MAX} bytes, and no field of Salesforce's has such a one"
+        ));
+    }
     let is_mapped = [&diffs, &nulled, &changed].iter().any(|fields| !fields.bits.is_empty());
     // A connector that leaves fields out leaves the others in places that are not theirs.
     let in_order = [&diffs, &nulled, &changed]
@@ -50,19 +58,19 @@ pub(super) fn settle(record: &mut Map<String, Value>) -> Result<(), String> {
 /// What a list of the header names.
 #[derive(Default)]
 struct Fields {
-    names: Vec<Name>,
-    bits: Vec<Bit>,
+    names: BTreeSet<Name<'static>>,
+    bits: BTreeSet<Bit>,
 }
 
 /// A field, or one within an object: `Description`, `Name.FirstName`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Name {
-    field: String,
-    member: Option<String>,
+struct Name<'r> {
+    field: Cow<'r, str>,
+    member: Option<Cow<'r, str>>,
 }
 
 /// A field's place in the record, and that of a member within it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Bit {
     field: usize,
     member: Option<usize>,
@@ -85,7 +93,13 @@ impl Fields {
             };
             match map.strip_prefix("0x") {
                 Some(hex) => fields.bits.extend(bits(hex, object).ok_or_else(wrong)?),
-                None if object.is_none() => fields.names.push(Name::read(text)),
+                None if object.is_none() => {
+                    let name = Name::read(text);
+                    if name.is_long() {
+                        return Err(wrong());
+                    }
+                    fields.names.insert(name.owned());
+                }
                 None => return Err(wrong()),
             }
             if fields.bits.len() > FIELDS_MAX {
@@ -96,22 +110,22 @@ impl Fields {
     }
 
     /// The fields that hold a diff.
-    fn of_diffs(self, record: &Map<String, Value>, in_order: bool) -> Result<BTreeSet<Name>, String> {
-        let mut names: BTreeSet<Name> = self.names.into_iter().collect();
+    fn of_diffs(self, record: &Map<String, Value>, in_order: bool) -> Result<BTreeSet<Name<'static>>, String> {
+        let mut names = self.names;
         if self.bits.is_empty() {
             return Ok(names);
         }
         let by_place = self.bits.iter().filter(|_| in_order).filter_map(|bit| bit.of(record));
-        let by_place: Vec<Name> = by_place
+        let by_place: Vec<Name<'_>> = by_place
             .filter(|(_, value)| is_diff(value))
             .map(|(name, _)| name)
             .collect();
         if by_place.len() == self.bits.len() {
-            names.extend(by_place);
+            names.extend(by_place.into_iter().map(Name::owned));
             return Ok(names);
         }
         // What holds a diff shows it, wherever it stands.
-        let by_form: Vec<Name> = each(record)
+        let by_form: Vec<Name<'_>> = each(record)
             .filter(|(_, value)| is_diff(value))
             .map(|(name, _)| name)
             .collect();
@@ -121,13 +135,13 @@ impl Fields {
                 self.bits.len()
             ));
         }
-        names.extend(by_form);
+        names.extend(by_form.into_iter().map(Name::owned));
         Ok(names)
     }
 
     /// The fields that were cleared.
-    fn of_nulls(self, record: &Map<String, Value>, in_order: bool) -> Result<BTreeSet<Name>, String> {
-        let mut names: BTreeSet<Name> = self.names.into_iter().collect();
+    fn of_nulls(self, record: &Map<String, Value>, in_order: bool) -> Result<BTreeSet<Name<'static>>, String> {
+        let mut names = self.names;
         for bit in self.bits {
             let found = bit.of(record).filter(|(_, value)| in_order && value.is_null());
             let (name, _) = found.ok_or_else(|| {
@@ -136,43 +150,57 @@ impl Fields {
                      cleared can't be told; have the connector keep every field, or {CURE}"
                 )
             })?;
-            names.insert(name);
+            names.insert(name.owned());
         }
         Ok(names)
     }
 }
 
-impl Name {
-    fn read(text: &str) -> Self {
-        let (field, member) = match text.split_once('.') {
-            Some((field, member)) => (field, Some(member.to_owned())),
-            None => (text, None),
-        };
-        let field = field.to_owned();
-        Self { field, member }
+impl<'r> Name<'r> {
+    fn of(field: &'r str, member: Option<&'r str>) -> Self {
+        Self {
+            field: field.into(),
+            member: member.map(Into::into),
+        }
+    }
+
+    fn read(text: &'r str) -> Self {
+        match text.split_once('.') {
+            Some((field, member)) => Self::of(field, Some(member)),
+            None => Self::of(text, None),
+        }
+    }
+
+    fn is_long(&self) -> bool {
+        self.field.len() > NAME_MAX || self.member.as_ref().is_some_and(|member| member.len() > NAME_MAX)
+    }
+
+    fn owned(self) -> Name<'static> {
+        Name {
+            field: Cow::Owned(self.field.into_owned()),
+            member: self.member.map(|member| Cow::Owned(member.into_owned())),
+        }
     }
 
     fn dotted(&self) -> String {
         match &self.member {
             Some(member) => format!("{}.{member}", self.field),
-            None => self.field.clone(),
+            None => self.field.clone().into_owned(),
         }
     }
 }
 
 impl Bit {
     /// The field that stands in this place, with its value.
-    fn of(self, record: &Map<String, Value>) -> Option<(Name, &Value)> {
+    fn of(self, record: &Map<String, Value>) -> Option<(Name<'_>, &Value)> {
         let (field, value) = record.iter().nth(self.field)?;
-        let (member, value) = match self.member {
-            None => (None, value),
+        Some(match self.member {
+            None => (Name::of(field, None), value),
             Some(at) => {
                 let (member, value) = value.as_object()?.iter().nth(at)?;
-                (Some(member.clone()), value)
+                (Name::of(field, Some(member)), value)
             }
-        };
-        let field = field.clone();
-        Some((Name { field, member }, value))
+        })
     }
 }
 
@@ -202,19 +230,13 @@ fn bits(hex: &str, object: Option<usize>) -> Option<Vec<Bit>> {
 }
 
 /// Every field, and the members of those that are objects; not the header's.
-fn each(record: &Map<String, Value>) -> impl Iterator<Item = (Name, &Value)> {
-    record
-        .iter()
-        .filter(|(field, _)| *field != HEADER)
-        .flat_map(|(field, value)| {
-            let own = std::iter::once((None, value));
-            let members = value.as_object().into_iter().flatten();
-            own.chain(members.map(|(member, value)| (Some(member.clone()), value)))
-                .map(move |(member, value)| {
-                    let field = field.clone();
-                    (Name { field, member }, value)
-                })
-        })
+fn each(record: &Map<String, Value>) -> impl Iterator<Item = (Name<'_>, &Value)> {
+    let fields = record.iter().filter(|(field, _)| *field != HEADER);
+    fields.flat_map(|(field, value)| {
+        let members = value.as_object().into_iter().flatten();
+        let members = members.map(move |(member, value)| (Name::of(field, Some(member)), value));
+        std::iter::once((Name::of(field, None), value)).chain(members)
+    })
 }
 
 /// A unified diff, as Salesforce sends it of a text of more than 1,000 characters.
@@ -224,51 +246,38 @@ fn is_diff(value: &Value) -> bool {
 }
 
 /// Takes away the nulls of fields that didn't change.
-fn drop_unchanged(record: &mut Map<String, Value>, nulled: &BTreeSet<Name>) {
-    let is_kept = |field: &str, member: Option<&str>, value: &Value| {
-        !value.is_null()
-            || nulled.contains(&Name {
-                field: field.to_owned(),
-                member: member.map(str::to_owned),
-            })
-    };
+fn drop_unchanged(record: &mut Map<String, Value>, nulled: &BTreeSet<Name<'static>>) {
+    let is_kept = |name: &Name<'_>, value: &Value| !value.is_null() || nulled.contains(name);
     for (field, value) in record.iter_mut().filter(|(field, _)| *field != HEADER) {
         if let Value::Object(members) = value {
-            members.retain(|member, value| is_kept(field, Some(member), value));
+            members.retain(|member, value| is_kept(&Name::of(field, Some(member)), value));
         }
     }
-    record.retain(|field, value| field == HEADER || is_kept(field, None, value));
+    record.retain(|field, value| field == HEADER || is_kept(&Name::of(field, None), value));
 }
 
-fn set_null(record: &mut Map<String, Value>, name: &Name) {
+fn set_null(record: &mut Map<String, Value>, name: &Name<'_>) {
+    let field = name.field.clone().into_owned();
     match &name.member {
         None => {
-            record.insert(name.field.clone(), Value::Null);
+            record.insert(field, Value::Null);
         }
         Some(member) => {
-            let object = record
-                .entry(name.field.clone())
-                .or_insert_with(|| Value::Object(Map::new()));
+            let object = record.entry(field).or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(members) = object {
-                members.insert(member.clone(), Value::Null);
+                members.insert(member.clone().into_owned(), Value::Null);
             }
         }
     }
 }
 
-fn leave_out(record: &mut Map<String, Value>, names: &BTreeSet<Name>) {
-    let is_named = |field: &str, member: Option<&str>| {
-        names.contains(&Name {
-            field: field.to_owned(),
-            member: member.map(str::to_owned),
-        })
-    };
+fn leave_out(record: &mut Map<String, Value>, names: &BTreeSet<Name<'static>>) {
     for (field, value) in record.iter_mut() {
         if let Value::Object(members) = value {
-            members.retain(|member, _| !is_named(field, Some(member)));
+            members.retain(|member, _| !names.contains(&Name::of(field, Some(member))));
         }
     }
-    record.retain(|field, _| !is_named(field, None));
+    record.retain(|field, _| !names.contains(&Name::of(field, None)));
 }
 
 #[cfg(test)]
@@ -361,7 +370,17 @@ mod tests {
         let sparse =
             json!({"ChangeEventHeader": {"nulledFields": ["0x02"], "changedFields": ["0x8000"]}, "Email": null});
         assert!(settled(sparse).unwrap_err().contains("doesn't hold in their order"));
-        let other = json!({"Email": null});
+        // The parts of what is named are a field's at most in size, so that comparing them costs little.
+        let long = "n".repeat(256);
+        for record in [
+            json!({"ChangeEventHeader": {}, long.as_str(): 1}),
+            json!({"ChangeEventHeader": {}, "Name": {long.as_str(): 1}}),
+        ] {
+            let refused = settled(record).unwrap_err();
+            assert!(refused.contains("255 bytes") && !refused.contains("nnn"), "{refused}");
+        }
+        assert!(settled(whole(json!([long]))).unwrap_err().contains("is no list"));
+        let other = json!({"Email": null, "n".repeat(256): 1});
         assert_eq!(settled(other.clone()), Ok(other), "what is no change event");
     }
 

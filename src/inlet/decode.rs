@@ -143,7 +143,7 @@ impl<'b> Batch<'b> {
             at: 0,
             held: 0,
             size,
-            copies: inlet.mapping.drop_empty || inlet.mapping.change_event || !inlet.mapping.dates.is_empty(),
+            copies: inlet.mapping.copies(),
             secret: None,
         }
     }
@@ -195,8 +195,9 @@ impl<'b> Batch<'b> {
                 record.mended = mended;
             }
             Records::Values(values) => {
-                record.value = Ok(values.next()?);
-                record.size = self.size;
+                let value = values.next()?;
+                record.size = size_of(&value);
+                record.value = Ok(value);
             }
             Records::Json(list) => {
                 let raw = list.next()?;
@@ -441,6 +442,17 @@ impl Inlet {
         }
     }
 
+    /// What a body is read as, as a Content-Type that every later reading takes for the same.
+    pub fn content_type(&self, received: &Received<'_>) -> &'static str {
+        match self.format(received.content_type) {
+            Format::Json => "application/json",
+            Format::Form => "application/x-www-form-urlencoded",
+            Format::Csv => "text/csv",
+            Format::OutboundMessage => "text/xml",
+            Format::Avro => "avro/binary",
+        }
+    }
+
     /// The form that the Content-Type names, where the inlet takes it, else the inlet's first.
     fn format(&self, content_type: Option<&str>) -> Format {
         let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default();
@@ -453,6 +465,20 @@ impl Inlet {
         };
         let taken = named.filter(|format| self.takes(*format));
         taken.unwrap_or(self.mapping.decode[0])
+    }
+}
+
+/// About how many bytes a value has as JSON.
+fn size_of(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 4,
+        Value::Number(number) => number.as_str().len(),
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| size_of(item) + 1).sum::<usize>() + 2,
+        Value::Object(members) => {
+            let members = members.iter().map(|(name, value)| name.len() + 4 + size_of(value));
+            members.sum::<usize>() + 2
+        }
     }
 }
 

@@ -48,7 +48,7 @@ impl<'t> Rows<'t> {
     /// `separator` is found where none is given.
     ///
     /// # Errors
-    /// The titles are no UTF-8, or the text is broken UTF-16.
+    /// The titles are no UTF-8 or a quote in them isn't closed, or the text is broken UTF-16.
     pub fn new(text: &'t [u8], separator: Option<u8>) -> Result<Self, String> {
         let text = match text {
             [0xFF, 0xFE, units @ ..] => Cow::Owned(utf8(units, u16::from_le_bytes)?),
@@ -77,6 +77,12 @@ impl<'t> Rows<'t> {
             cells: ByteRecord::new(),
         };
         if let Some((line, at)) = rows.advance() {
+            let text = rows.reader.get_ref().get_ref();
+            if at.end == text.len() && is_open(&text[at.clone()], separator) {
+                return Err(format!(
+                    "a quote that opens in the titles, in line {line}, isn't closed"
+                ));
+            }
             rows.head = at.end;
             let title = |cell: &[u8]| std::str::from_utf8(cell).map(|title| title.trim().to_owned());
             let titles: Result<_, _> = rows.cells.iter().map(title).collect();
@@ -292,6 +298,20 @@ mod tests {
             open[1],
             (3, Err("a quote that opens in this row isn't closed".to_owned()))
         );
+        // So would the titles, and nothing would be left.
+        for text in [
+            &b"id,\"Name\n1,a\n2,b\n"[..],
+            b"sep=,\n\nid,\"Name\n1,a\n2,b\n",
+            b"\"\"\"\n",
+        ] {
+            let refused = Rows::new(text, None).unwrap_err();
+            let line = if text.starts_with(b"sep") { 3 } else { 1 };
+            assert_eq!(
+                refused,
+                format!("a quote that opens in the titles, in line {line}, isn't closed")
+            );
+        }
+        assert_eq!(rows(b"id,\"Name\"").len(), 0);
         assert_eq!(rows(b"id\n\"a\"\"\"").len(), 1);
         assert!(rows(b"id\n\"a\"\"\"")[0].1.is_ok());
     }

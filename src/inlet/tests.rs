@@ -620,6 +620,22 @@ fn a_record_of_a_request_is_taken_again_with_its_route() {
 }
 
 #[test]
+fn a_record_of_a_batch_costs_its_own_size_and_not_the_batchs() {
+    let inlet = inlet(
+        "{name: n, kind: topic, topic: t, decode: avro, split: $.rows, explode: $.ids, event: {event_id: '{{$.item}}', trigger: t, lead_id: x}}",
+    );
+    let schema = r#"{"type":"record","name":"B","fields":[{"name":"rows","type":{"type":"array","items":{"type":"record","name":"R",
+        "fields":[{"name":"text","type":"string"},{"name":"ids","type":{"type":"array","items":"int"}}]}}}]}"#;
+    let mut schemas = Schemas::foreign();
+    schemas.learn(SchemaId::Id(9), schema, &[]);
+    // 400 records of 1,000 bytes, in blocks of one record each; each explodes into one event.
+    let row = [&[2, 0xD0, 0x0F][..], &[b'x'; 1_000], &[2, 14, 0]].concat();
+    let value = [&[0, 0, 0, 0, 9][..], &row.repeat(400), &[0]].concat();
+    let taken = inlet.take(Some(&value), None, &schemas, NOW.parse().unwrap()).unwrap();
+    assert_eq!((taken.events.len(), taken.refused), (400, None));
+}
+
+#[test]
 fn a_list_that_explodes_into_more_than_memory_holds_is_refused() {
     let inlet = inlet(
         "{name: n, explode: $.list, event: {event_id: '{{$.id}}:{{$.item}}', trigger: t, lead_id: x}, secrets: [{secret: s}]}",

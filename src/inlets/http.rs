@@ -233,6 +233,7 @@ impl Server {
         head: &Parts,
         body: &mut Incoming,
         began: Instant,
+        line: &Line,
     ) -> Result<(Bytes, SemaphorePermit<'d>), Refusal> {
         let (door, headers) = (way.door, &head.headers);
         let max = self.at.config.inlet.body_max;
@@ -248,6 +249,8 @@ impl Server {
         };
         match door.keys.head(&shown, now) {
             Verdict::Open => {
+                // Before the body: the connection of a known sender isn't the one that a full listener closes.
+                line.known(true);
                 let slot = slot()?;
                 Ok((body::read(body, max, began, BODY_TIMEOUT).await?, slot))
             }
@@ -261,10 +264,11 @@ impl Server {
                         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said));
                     }
                 };
-                match door.keys.signed(headers, &raw, now) {
-                    true => Ok((raw, slot()?)),
-                    false => Err(unauthorized()),
+                if !door.keys.signed(headers, &raw, now) {
+                    return Err(unauthorized());
                 }
+                line.known(true);
+                Ok((raw, slot()?))
             }
         }
     }
@@ -286,16 +290,19 @@ impl Server {
         if head.method != Method::POST {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "inlets take POST alone"));
         }
-        let (raw, _slot) = self.admit(way, head, body, began).await?;
-        line.known(true);
-        let max = self.at.config.inlet.body_max;
-        let raw = match body::is_gzip(headers)? {
-            true => body::inflate(&raw, max)?,
-            false => raw,
-        };
+        let (raw, _slot) = self.admit(way, head, body, began, line).await?;
         let deadline = match door.inlet.preset {
             Some(Preset::Slack) => began + SLACK_ANSWER,
             _ => Instant::now() + ANSWER,
+        };
+        let threads = Threads {
+            free: &self.work,
+            deadline,
+        };
+        let max = self.at.config.inlet.body_max;
+        let raw = match body::is_gzip(headers)? {
+            true => threads.run(move |_| body::inflate(&raw, max)).await?,
+            false => raw,
         };
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let intake = Arc::new(Intake {
@@ -309,10 +316,6 @@ impl Server {
             trace: trace(headers),
             now: Timestamp::from_microsecond((self.at.now)()).unwrap_or_default(),
         });
-        let threads = Threads {
-            free: &self.work,
-            deadline,
-        };
         let taken = intake.take(threads, door.users.as_ref()).await?;
         Ok(Answer::of(&door.inlet, &taken))
     }

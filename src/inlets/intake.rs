@@ -19,7 +19,7 @@ use super::users::Users;
 use crate::config::Config;
 use crate::inlet::{Budget, Elements, Event, Inlet, Preset, Received, Record, Refused};
 use crate::kafka::producer::{self, Producer, Unwritten};
-use crate::kafka::{Failure, is_traceparent};
+use crate::kafka::{self, Failure, Form, is_traceparent};
 use crate::metrics::Metrics;
 use crate::reason::Reason;
 
@@ -79,7 +79,7 @@ impl Drop for Ended {
 
 impl Threads<'_> {
     /// Does the work on a thread of its own. It ends once the flag is set, which it is when its time is over.
-    async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(Arc<AtomicBool>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
@@ -111,14 +111,23 @@ fn late() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said)
 }
 
+type Ack = oneshot::Receiver<producer::Ack>;
+
 /// A record on its way to Kafka.
 #[derive(Debug)]
 struct Sent {
-    ack: oneshot::Receiver<Result<(i32, i64), Unwritten>>,
-    /// Which of the request's records it is of.
-    record: usize,
-    /// None of a dead letter.
-    event: Option<Ids>,
+    ack: Ack,
+    what: What,
+}
+
+/// What a record on its way to Kafka is, for when Kafka finds it too large.
+#[derive(Debug)]
+enum What {
+    /// An event of one of the request's records.
+    Event(usize, Ids),
+    /// The dead letter of one of them, and what is wrong with it.
+    Letter(usize, Refused),
+    Rest(Rest, Form),
 }
 
 /// The ids of an event.
@@ -126,6 +135,14 @@ struct Sent {
 struct Ids {
     event_id: String,
     lead_id: String,
+}
+
+/// Dead records that have no letter of their own, how many letters that would be, and what is wrong with the first.
+#[derive(Debug)]
+struct Rest {
+    elements: Elements,
+    count: u64,
+    first: Refused,
 }
 
 /// A record that can go no further, for the topic of dead letters.
@@ -147,19 +164,28 @@ struct Written {
     sent: Vec<Sent>,
     taken: Taken,
     letters: usize,
-    /// Dead records that have no letter of their own, how many, and what is wrong with the first.
-    rest: Elements,
-    rest_count: u64,
-    rest_first: Option<Refused>,
+    rest: Option<Rest>,
+}
+
+impl Written {
+    /// Leaves a dead record to the letter of the rest.
+    fn leave(&mut self, at: usize, refused: Refused) {
+        let rest = self.rest.get_or_insert_with(|| Rest {
+            elements: Elements::default(),
+            count: 0,
+            first: refused,
+        });
+        rest.elements.push(at);
+        rest.count += 1;
+    }
 }
 
 impl Intake {
     /// Maps and writes the records, and waits until Kafka has them.
     ///
     /// # Errors
-    /// 400 for a body that can't be read as a whole, 503 when it isn't done or Kafka hasn't taken the records in time,
-    /// and 413 for a record that doesn't even fit among the dead letters. The same request again is safe: its events
-    /// keep their ids.
+    /// 400 for a body that can't be read as a whole, and 503 when it isn't done or Kafka hasn't taken the records in
+    /// time. The same request again is safe: its events keep their ids.
     pub(super) async fn take(
         self: Arc<Self>,
         threads: Threads<'_>,
@@ -171,32 +197,61 @@ impl Intake {
         };
         let intake = Arc::clone(&self);
         let mut written = threads.run(move |ended| intake.map(&profiles, ended)).await?;
-        // Events that turn out too large become dead letters, which have to be waited for as well.
+        // What turns out too large becomes dead letters, or smaller ones, which have to be waited for as well.
         loop {
-            let mut too_large: HashMap<usize, Vec<Ids>> = HashMap::new();
-            for Sent { ack, record, event } in std::mem::take(&mut written.sent) {
-                match (acked(ack, threads.deadline).await?, event) {
-                    (true, Some(_)) => written.taken.accepted += 1,
-                    (true, None) => {}
-                    (false, Some(ids)) => too_large.entry(record).or_default().push(ids),
-                    (false, None) => {
-                        let said = "a record is larger than Kafka takes";
-                        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, said));
+            let (mut events, mut smaller) = (HashMap::<usize, Vec<Ids>>::new(), Vec::new());
+            for Sent { ack, what } in std::mem::take(&mut written.sent) {
+                match (acked(ack, threads.deadline).await?, what) {
+                    (true, What::Event(..)) => written.taken.accepted += 1,
+                    (true, What::Letter(_, (reason, _)) | What::Rest(Rest { first: (reason, _), .. }, _)) => {
+                        self.metrics.dead_letter(reason);
                     }
+                    (false, What::Event(at, ids)) => events.entry(at).or_default().push(ids),
+                    (false, What::Letter(at, refused)) => written.leave(at, refused),
+                    (false, What::Rest(rest, form)) => smaller.push((rest, self.smaller(form)?)),
                 }
             }
-            if too_large.is_empty() {
+            if events.is_empty() && smaller.is_empty() && written.rest.is_none() {
                 break;
             }
             let intake = Arc::clone(&self);
             written = threads
-                .run(move |ended| intake.bury(&too_large, written, ended))
+                .run(move |ended| intake.bury(&events, smaller, written, ended))
                 .await?;
         }
         let taken = written.taken;
+        if let Some((index, detail)) = taken.errors.first() {
+            let (inlet, dead) = (&self.inlet.name, taken.dead);
+            tracing::warn!(
+                inlet,
+                dead,
+                index,
+                detail,
+                "dead letters of a request; this is the first"
+            );
+        }
         let counts = [taken.accepted, taken.dead, taken.left_out];
         self.metrics.inlet_took(&self.inlet.name, counts);
         Ok(taken)
+    }
+
+    /// The form that the letter of the rest has next.
+    fn smaller(&self, form: Form) -> Result<Form, Refusal> {
+        let topic = &self.config.topics.dead_letters;
+        let cure = "raise the topic's max.message.bytes, or lower inlet.body_max";
+        if form == Form::Whole {
+            let inlet = &self.inlet.name;
+            tracing::error!(
+                inlet,
+                topic,
+                cure,
+                "the body of a request fits into no dead letter and is left out of it"
+            );
+        }
+        form.smaller().ok_or_else(|| {
+            tracing::error!(topic, cure, "the topic refuses the smallest dead letter");
+            later()
+        })
     }
 
     fn received(&self) -> Received<'_> {
@@ -212,7 +267,7 @@ impl Intake {
         &self,
         ended: Arc<AtomicBool>,
         mut each: impl FnMut(Record<'_>, &serde_json::Map<String, Value>, &mut Budget),
-    ) -> Result<Budget, Refusal> {
+    ) -> Result<(), Refusal> {
         let mut budget = Budget::of(self.body.len()).until(ended);
         let undecodable = |why| Refusal::new(StatusCode::BAD_REQUEST, why);
         let mut batch = self.inlet.decode(&self.received(), &mut budget).map_err(undecodable)?;
@@ -222,7 +277,7 @@ impl Intake {
             }
             each(record, batch.around(), &mut budget);
         }
-        Ok(budget)
+        Ok(())
     }
 
     /// Who acted in the records that become events, by their ids.
@@ -254,7 +309,7 @@ impl Intake {
     /// Writes what becomes of each record.
     fn map(&self, profiles: &HashMap<String, Value>, ended: Arc<AtomicBool>) -> Result<Written, Refusal> {
         let mut written = Written::default();
-        let mut budget = self.each(ended, |mut record, around, budget| {
+        self.each(ended, |mut record, around, budget| {
             if let Some(challenge) = self.challenge(&record) {
                 written.taken.challenge = Some(challenge);
                 return;
@@ -272,24 +327,29 @@ impl Intake {
                 self.dead(&mut written, &record, refused, None, budget);
             }
         })?;
-        self.end(&mut written, &mut budget);
+        self.end(&mut written);
         Ok(written)
     }
 
-    /// Writes the dead letters of events that their topic doesn't take.
+    /// Writes the dead letters of events that their topic doesn't take, and of what no dead letter took.
     fn bury(
         &self,
-        too_large: &HashMap<usize, Vec<Ids>>,
+        events: &HashMap<usize, Vec<Ids>>,
+        smaller: Vec<(Rest, Form)>,
         mut written: Written,
         ended: Arc<AtomicBool>,
     ) -> Result<Written, Refusal> {
-        let mut budget = self.each(ended, |record, _, budget| {
-            for ids in too_large.get(&record.at).into_iter().flatten() {
-                let detail = "event: larger than the topic of the events takes".to_owned();
-                self.dead(&mut written, &record, (Reason::TooLarge, detail), Some(ids), budget);
-            }
-        })?;
-        self.end(&mut written, &mut budget);
+        if !events.is_empty() {
+            self.each(ended, |record, _, budget| {
+                for ids in events.get(&record.at).into_iter().flatten() {
+                    let detail = "event: larger than the topic of the events takes".to_owned();
+                    self.dead(&mut written, &record, (Reason::TooLarge, detail), Some(ids), budget);
+                }
+            })?;
+        }
+        self.end(&mut written);
+        let smaller = smaller.into_iter().map(|(rest, form)| self.write_rest(rest, form));
+        written.sent.extend(smaller);
         Ok(written)
     }
 
@@ -319,44 +379,40 @@ impl Intake {
                 content_type: record.content_type(),
                 elements: None,
             };
-            written.sent.push(self.write_letter(record.at, &letter));
+            let ack = self.write_letter(&letter, Form::Whole);
+            let what = What::Letter(record.at, (reason, detail));
+            written.sent.push(Sent { ack, what });
         } else {
-            written.rest.push(record.at);
-            written.rest_count += 1;
-            written.rest_first.get_or_insert((reason, detail));
+            written.leave(record.at, (reason, detail));
         }
     }
 
-    /// Writes the dead letter of the rest, and tells the log once.
-    fn end(&self, written: &mut Written, budget: &mut Budget) {
-        if let Some((reason, why)) = written.rest_first.take() {
-            let count = std::mem::take(&mut written.rest_count);
-            let rest = std::mem::take(&mut written.rest);
-            let detail =
-                format!("{count} records of the request that have no dead letter of their own; the first: {why}");
-            let body = self.inlet.without_secrets(&self.received());
+    /// Writes the dead letter of the rest.
+    fn end(&self, written: &mut Written) {
+        if let Some(rest) = written.rest.take() {
+            written.sent.push(self.write_rest(rest, Form::Whole));
+        }
+    }
+
+    fn write_rest(&self, rest: Rest, form: Form) -> Sent {
+        let (reason, why) = &rest.first;
+        let detail = format!(
+            "{} records of the request that have no dead letter of their own; the first: {why}",
+            rest.count
+        );
+        let body = self.inlet.without_secrets(&self.received());
+        let letter = Letter {
+            reason: *reason,
+            detail: &detail,
+            event: None,
             // It is written whatever it costs: the body is here already.
-            budget.release(body.len());
-            let letter = Letter {
-                reason,
-                detail: &detail,
-                event: None,
-                value: &body,
-                content_type: Some(self.content_type.as_deref().unwrap_or_default()),
-                elements: Some(&rest),
-            };
-            written.sent.push(self.write_letter(0, &letter));
-        }
-        if let Some((index, detail)) = written.taken.errors.first() {
-            let (inlet, dead) = (&self.inlet.name, written.taken.dead);
-            tracing::warn!(
-                inlet,
-                dead,
-                index,
-                detail,
-                "dead letters of a request; this is the first"
-            );
-        }
+            value: &body,
+            content_type: Some(self.inlet.content_type(&self.received())),
+            elements: Some(&rest.elements),
+        };
+        let ack = self.write_letter(&letter, form);
+        let what = What::Rest(rest, form);
+        Sent { ack, what }
     }
 
     fn challenge(&self, record: &Record<'_>) -> Option<String> {
@@ -374,59 +430,63 @@ impl Intake {
             partition: None,
             key: event.lead_id.as_bytes(),
             value: Some(&event.json),
-            headers: crate::kafka::headers(ids),
+            headers: kafka::headers(ids),
         });
-        Sent {
-            ack,
-            record: event.record,
-            event: Some(Ids {
-                event_id: event.event_id,
-                lead_id: event.lead_id,
-            }),
-        }
+        let ids = Ids {
+            event_id: event.event_id,
+            lead_id: event.lead_id,
+        };
+        let what = What::Event(event.record, ids);
+        Sent { ack, what }
     }
 
-    fn write_letter(&self, record: usize, letter: &Letter<'_>) -> Sent {
-        let (inlet, reason) = (&self.inlet.name, letter.reason);
-        self.metrics.dead_letter(reason);
-        let source = format!("inlet:{inlet}");
-        let failure = Failure {
-            reason: reason.as_str(),
-            detail: letter.detail,
-            source: &source,
-            place: None,
-            at: self.now,
-        };
-        let known = [("inlet", inlet.as_str()), ("traceparent", &self.trace)];
-        // What the mapping was told beside the record, so that a replay is told the same.
-        let route = Some(("route", self.route.as_str())).filter(|(_, route)| !route.is_empty());
-        let content_type = letter.content_type.map(|text| ("content-type", text));
+    fn write_letter(&self, letter: &Letter<'_>, form: Form) -> Ack {
+        let source = format!("inlet:{}", self.inlet.name);
         let elements = letter.elements.map(Elements::to_string);
-        let elements = elements.as_deref().map(|text| ("elements", text));
-        let event_id = letter.event.map(|ids| ("event-id", ids.event_id.as_str()));
         let lead_id = letter.event.map(|ids| ids.lead_id.as_str());
         let key = lead_id.filter(|id| id.len() <= KEY_MAX).unwrap_or_default();
-        let told = route.into_iter().chain(content_type).chain(elements).chain(event_id);
-        let ack = self.offer(&producer::Record {
-            topic: &self.config.topics.dead_letters,
-            partition: None,
+        let known = [
+            ("inlet", Some(self.inlet.name.as_str())),
+            ("traceparent", Some(self.trace.as_str())),
+            // What the mapping was told beside the record, so that a replay is told the same.
+            ("route", Some(self.route.as_str()).filter(|route| !route.is_empty())),
+            ("content-type", letter.content_type),
+            ("elements", elements.as_deref()),
+            ("event-id", letter.event.map(|ids| ids.event_id.as_str())),
+        ];
+        let whole = kafka::Letter {
             key: key.as_bytes(),
             value: Some(letter.value),
-            headers: failure.headers(known.into_iter().chain(told)),
-        });
-        Sent {
-            ack,
-            record,
-            event: None,
-        }
+            failure: Failure {
+                reason: letter.reason.as_str(),
+                detail: letter.detail,
+                source: &source,
+                place: None,
+                at: self.now,
+            },
+            known: &known,
+        };
+        let (key, value, headers) = whole.in_form(form);
+        self.offer(&producer::Record {
+            topic: &self.config.topics.dead_letters,
+            partition: None,
+            key,
+            value,
+            headers,
+        })
     }
 
-    fn offer(&self, record: &producer::Record<'_>) -> oneshot::Receiver<Result<(i32, i64), Unwritten>> {
+    fn offer(&self, record: &producer::Record<'_>) -> Ack {
         let (acked, ack) = oneshot::channel();
         // Nobody may be waiting any more.
         self.producer.offer(record, move |result| drop(acked.send(result)));
         ack
     }
+}
+
+fn later() -> Refusal {
+    let said = "Kafka doesn't take it now; send it again";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said)
 }
 
 /// Who acted, in what Slack sends.
@@ -435,13 +495,7 @@ fn user(record: &Value) -> Option<&str> {
 }
 
 /// Whether Kafka has it; false where it is too large.
-async fn acked(ack: oneshot::Receiver<Result<(i32, i64), Unwritten>>, deadline: Instant) -> Result<bool, Refusal> {
-    let later = || {
-        Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Kafka doesn't take it now; send it again",
-        )
-    };
+async fn acked(ack: Ack, deadline: Instant) -> Result<bool, Refusal> {
     match tokio::time::timeout_at(deadline, ack).await {
         Ok(Ok(Ok(_))) => Ok(true),
         Ok(Ok(Err(Unwritten::TooLarge))) => Ok(false),

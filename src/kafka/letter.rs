@@ -7,6 +7,7 @@
 use rdkafka::message::OwnedHeaders;
 
 use super::headers::headers;
+use crate::text;
 
 /// A longer `detail` is cut, in bytes.
 const DETAIL_MAX: usize = 2048;
@@ -88,10 +89,6 @@ impl<'l> Letter<'l> {
 
 impl Failure<'_> {
     /// The headers of the dead letter, `known` after those that each has.
-    pub(crate) fn headers<'a>(&self, known: impl IntoIterator<Item = (&'a str, &'a str)>) -> OwnedHeaders {
-        self.told(DETAIL_MAX, &[], known)
-    }
-
     fn told<'a>(
         &self,
         detail_max: usize,
@@ -109,8 +106,8 @@ impl Failure<'_> {
         let (partition, offset) = (partition.to_string(), offset.to_string());
         let told = [
             ("reason", Some(self.reason)),
-            ("detail", Some(cut(self.detail, detail_max))),
-            ("source-topic", Some(cut(self.source, HEADER_MAX))),
+            ("detail", Some(text::within(self.detail, detail_max))),
+            ("source-topic", Some(text::within(self.source, HEADER_MAX))),
             ("source-partition", self.place.map(|_| partition.as_str())),
             ("source-offset", self.place.map(|_| offset.as_str())),
             ("failed-at", Some(failed_at.as_str())),
@@ -119,13 +116,6 @@ impl Failure<'_> {
         let told = told.into_iter().filter_map(|(name, text)| Some((name, text?)));
         headers(told.chain(known))
     }
-}
-
-/// At most so many bytes of a text.
-fn cut(text: &str, max: usize) -> &str {
-    let fits = |end: &usize| text.is_char_boundary(*end);
-    let end = (0..=max.min(text.len())).rev().find(fits);
-    &text[..end.unwrap_or_default()]
 }
 
 #[cfg(test)]
@@ -184,13 +174,11 @@ mod tests {
 
     #[test]
     fn what_is_whole_leaves_nothing_out() {
-        let headers = FAILURE.headers([("event-id", "e-1")]);
-        assert_eq!(header(Some(&headers), "left-out"), None);
         let empty = Letter {
             key: b"",
             value: None,
             failure: FAILURE,
-            known: &[],
+            known: &[("event-id", Some("e-1"))],
         };
         let (_, _, headers) = empty.in_form(Form::WithoutKey);
         assert_eq!(

@@ -1,14 +1,14 @@
 //! Writing records one by one, each acknowledged by all in-sync replicas.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rdkafka::Message;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::topics::Limits;
@@ -53,6 +53,10 @@ impl From<KafkaError> for Unwritten {
     }
 }
 
+/// Kafka refuses batches, not records: a small record goes down with a large one, and small ones that are too many
+/// together after their topic was made to take less. So what is refused is written once more, alone, and only that
+/// is an answer.
+///
 /// A client whose idempotence failed takes no record any more (a broker that comes back without its last seconds
 /// knows less of it than it does itself), and one that knew a topic may not find its successor (new leader epochs
 /// begin at 0 again, and it takes them for outdated ones). A new one takes its place.
@@ -60,14 +64,59 @@ impl From<KafkaError> for Unwritten {
 pub struct Producer {
     words: Words,
     client: ClientConfig,
+    alone: Option<Alone>,
     producer: Arc<Mutex<Arc<ThreadedProducer<Acks>>>>,
     lost: Arc<AtomicBool>,
 }
 
 type OnAck = Box<dyn FnOnce(Ack) + Send + Sync>;
 
+/// Writes each record in a batch of its own; the client is made once it is needed.
+#[derive(Clone)]
+struct Alone {
+    words: Words,
+    client: ClientConfig,
+    made: Arc<OnceLock<Producer>>,
+}
+
+impl Alone {
+    fn of(words: &Words, client: &ClientConfig) -> Self {
+        let mut client = client.clone();
+        client.set("batch.num.messages", "1");
+        Self {
+            words: words.clone(),
+            client,
+            made: Arc::default(),
+        }
+    }
+
+    fn producer(&self) -> Result<&Producer, KafkaError> {
+        if let Some(made) = self.made.get() {
+            return Ok(made);
+        }
+        let made = Producer::of(&self.words, self.client.clone(), None)?;
+        Ok(self.made.get_or_init(|| made))
+    }
+
+    fn write(&self, refused: &BorrowedMessage<'_>, on_ack: OnAck) {
+        let record = Record {
+            topic: refused.topic(),
+            partition: Some(refused.partition()),
+            key: refused.key().unwrap_or_default(),
+            value: refused.payload(),
+            headers: refused.headers().map(BorrowedHeaders::detach).unwrap_or_default(),
+        };
+        match self.producer() {
+            Ok(producer) => producer.offer(&record, on_ack),
+            Err(error) => on_ack(Err(error.into())),
+        }
+    }
+}
+
 struct Acks {
     words: Words,
+    /// `None` for a client that writes each record alone already.
+    alone: Option<Alone>,
     /// A record did not find its topic in time.
     lost: Arc<AtomicBool>,
 }
@@ -82,7 +131,7 @@ impl ProducerContext for Acks {
     type DeliveryOpaque = Box<OnAck>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, on_ack: Self::DeliveryOpaque) {
-        on_ack(match result {
+        let ack = match result {
             Ok(message) => Ok((message.partition(), message.offset())),
             Err((error, _)) => {
                 let lost = matches!(
@@ -97,17 +146,24 @@ impl ProducerContext for Acks {
                 self.lost.fetch_or(lost, Ordering::Relaxed);
                 Err(error.clone().into())
             }
-        });
+        };
+        match (ack, result, &self.alone) {
+            (Err(Unwritten::TooLarge), Err((_, refused)), Some(alone)) => alone.write(refused, *on_ack),
+            (ack, ..) => on_ack(ack),
+        }
     }
 }
 
+/// In bytes, what Java's clients begin with; no topic that takes lead events takes less at once.
+const SMALL_BATCH: &str = "16384";
 /// The default is five minutes. Whoever writes without somebody waiting tries again.
 const GIVEN_UP: (&str, &str) = ("message.timeout.ms", "30000");
 
 impl Producer {
-    /// What Kafka hasn't taken within half a minute is given up, and whoever wrote it is told.
+    /// For who doesn't know what the topics take. What Kafka hasn't taken within half a minute is given up, and whoever
+    /// wrote it is told.
     pub fn new(config: &Config, record_max: usize) -> Result<Self, KafkaError> {
-        Self::with(config, record_max, &[GIVEN_UP])
+        Self::with(config, record_max, &[("batch.size", SMALL_BATCH), GIVEN_UP])
     }
 
     /// For records whose topics say themselves what they take, counted as it is compressed.
@@ -121,17 +177,19 @@ impl Producer {
     /// more than `waiting_max` bytes wait for it.
     pub fn of_requests(
         config: &Config,
-        record_max: usize,
+        limits: &Limits,
         timeout: Duration,
         waiting_max: usize,
     ) -> Result<Self, KafkaError> {
+        let batch = limits.batch_max().to_string();
         let timeout = timeout.as_millis().to_string();
         let waiting = (waiting_max / 1024).to_string();
         let own = [
+            ("batch.size", batch.as_str()),
             ("message.timeout.ms", timeout.as_str()),
             ("queue.buffering.max.kbytes", &waiting),
         ];
-        Self::with(config, record_max, &own)
+        Self::with(config, limits.record_max, &own)
     }
 
     fn with(config: &Config, record_max: usize, own: &[(&str, &str)]) -> Result<Self, KafkaError> {
@@ -141,11 +199,17 @@ impl Producer {
         for (name, value) in own {
             client.set(*name, *value);
         }
+        let alone = Alone::of(&words, &client);
+        Self::of(&words, client, Some(alone))
+    }
+
+    fn of(words: &Words, client: ClientConfig, alone: Option<Alone>) -> Result<Self, KafkaError> {
         let lost = Arc::new(AtomicBool::new(false));
-        let producer = connect(&words, &client, &lost)?;
+        let producer = connect(words, &client, alone.as_ref(), &lost)?;
         Ok(Self {
-            words,
+            words: words.clone(),
             client,
+            alone,
             producer: Arc::new(Mutex::new(producer)),
             lost,
         })
@@ -205,7 +269,7 @@ impl Producer {
         if !Arc::ptr_eq(&producer, failed) {
             return;
         }
-        match connect(&self.words, &self.client, &self.lost) {
+        match connect(&self.words, &self.client, self.alone.as_ref(), &self.lost) {
             Ok(renewed) => {
                 tracing::warn!(why, "a new producer takes the place of one that came to nothing");
                 *producer = renewed;
@@ -224,17 +288,21 @@ impl Producer {
 
     /// Waits until all that was written is acknowledged.
     pub fn flush(&self, timeout: Duration) -> bool {
-        self.producer().flush(timeout).is_ok()
+        let flushed = self.producer().flush(timeout).is_ok();
+        let alone = self.alone.as_ref().and_then(|alone| alone.made.get());
+        flushed && alone.is_none_or(|alone| alone.flush(timeout))
     }
 }
 
 fn connect(
     words: &Words,
     client: &ClientConfig,
+    alone: Option<&Alone>,
     lost: &Arc<AtomicBool>,
 ) -> Result<Arc<ThreadedProducer<Acks>>, KafkaError> {
     let acks = Acks {
         words: words.clone(),
+        alone: alone.cloned(),
         lost: Arc::clone(lost),
     };
     Ok(Arc::new(words.create(client, acks)?))
@@ -243,5 +311,25 @@ fn connect(
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Producer").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_batch_is_larger_than_a_topic_takes() {
+        let config = Config::parse("test", "kafka: {brokers: 'localhost:1'}", []).unwrap();
+        let limits = Limits {
+            event_max: 256_000,
+            ..Limits::default()
+        };
+        let of_requests = Producer::of_requests(&config, &limits, Duration::from_secs(1), 1 << 20).unwrap();
+        let within = Producer::within(&config, &limits).unwrap();
+        let small = Producer::new(&config, 1 << 20).unwrap();
+        for (producer, most) in [(of_requests, "256000"), (within, "256000"), (small, "16384")] {
+            assert_eq!(producer.client.get("batch.size"), Some(most));
+        }
     }
 }

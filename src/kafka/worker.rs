@@ -266,16 +266,24 @@ impl Worker {
             .collect()
     }
 
-    /// The client says that a topic is gone, but not which. It says so for each partition and fetch; we say it once.
+    /// The client says that a topic is gone, but not which, and says it with each fetch. It is asked once a second, which
+    /// also has it look for the topic, and is told once.
     fn tell_missing(&self) {
-        for (number, topic) in self.transaction.topics.iter().enumerate() {
-            if self.transaction.state().missing.contains(&number) {
-                continue;
+        {
+            let mut state = self.transaction.state();
+            if state
+                .asked_at
+                .is_some_and(|asked_at| asked_at.elapsed() < Duration::from_secs(1))
+            {
+                return;
             }
+            state.asked_at = Some(Instant::now());
+        }
+        for (number, topic) in self.transaction.topics.iter().enumerate() {
             let metadata = self.consumer.fetch_metadata(Some(topic), Duration::from_secs(1));
             let Ok(metadata) = metadata else { continue };
-            if metadata.topics().iter().any(|topic| topic.error().is_some()) {
-                self.transaction.state().missing.insert(number);
+            let is_missing = metadata.topics().iter().any(|topic| topic.error().is_some());
+            if is_missing && self.transaction.state().missing.insert(number) {
                 tracing::warn!(
                     kafka.topic = topic,
                     "the topic is missing; it is read once it is there again"

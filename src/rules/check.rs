@@ -394,7 +394,9 @@ fn destination(action: &ActionKind, warn: &mut impl FnMut(&str, String)) {
 
 /// A path whose value is no text and no number, so that every record would be a dead letter.
 fn never_an_id(field: &str, template: &Template, warn: &mut impl FnMut(&str, String)) {
-    let mut paths = template.paths().filter(|_| template.is_one_placeholder());
+    // `json` makes a text of anything, and is asked for.
+    let is_judged = template.is_one_placeholder() && !template.is_written_as_json();
+    let mut paths = template.paths().filter(|_| is_judged);
     if let Some(path) = paths.find(|path| matches!(kind(path), Some(Kind::Bool | Kind::Record))) {
         warn(
             field,

@@ -84,6 +84,9 @@ const USAGES: [(&str, &str); 13] = [
 ];
 
 const DECIMALS_MAX: usize = 20;
+/// Bytes of a currency. Its codes have three letters (ISO 4217).
+const CURRENCY_MAX: usize = 16;
+const NO_CURRENCY: &str = "currency is no text of at most 16 bytes; write a code such as USD, or use `number: 2`";
 /// All that isn't unreserved in a URI (RFC 3986, section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -165,7 +168,7 @@ impl Filter {
             }
             Filter::Money(currency) => {
                 let currency = event.lookup(currency);
-                text(money(number(&value)?, currency.as_ref().map(Value::to_text).as_deref()))
+                text(money(number(&value)?, currency_of(currency.as_ref())?))
             }
             Filter::Date(None) => match instant(&value)? {
                 time if platform_dates => text(format!("$D_{}", dates::epoch_seconds(time))),
@@ -199,16 +202,25 @@ impl Filter {
         Ok(Found { value, is_cut })
     }
 
-    /// What a filter writes of a value that may be long, and whether something is left out. It reads or writes at most
-    /// `room` bytes.
+    /// What a filter writes of a value that may be long, and whether something is left out. It reads and writes at most
+    /// `room` bytes, or looks at so many elements: what writes nothing costs something, too.
     fn write(&self, value: &Value<'_>, event: &dyn Lookup, room: usize) -> (String, bool) {
         let mut into = Bounded::new(room);
         match (self, value) {
             (Filter::Plain(user), Value::Text(markup)) => {
-                text::slack::plain(markup, |id| member_name(event.lookup(user)?, id), &mut into);
+                let (part, is_cut) = text::slack::within(markup, room);
+                text::slack::plain(part, |id| member_name(event.lookup(user)?, id), &mut into);
+                if is_cut {
+                    into.end();
+                }
             }
             (Filter::Join(separator), Value::Json(json)) if json.is_array() => {
-                join(json.as_array().map_or(&[][..], Vec::as_slice), separator, &mut into);
+                join(
+                    json.as_array().map_or(&[][..], Vec::as_slice),
+                    separator,
+                    room,
+                    &mut into,
+                );
             }
             _ => {
                 let (whole, is_cut) = written(value, room);
@@ -217,7 +229,7 @@ impl Filter {
                     (Filter::Lower, _) => whole.to_lowercase(),
                     (Filter::Url, _) => utf8_percent_encode(&whole, RESERVED).to_string(),
                     (Filter::Json, Value::Text(_)) => serde_json::Value::from(whole).to_string(),
-                    (Filter::Json, value) if !matches!(value, Value::Json(_)) => value.to_json().to_string(),
+                    (Filter::Json, value) if !matches!(value, Value::Json(_)) && !is_cut => value.to_json().to_string(),
                     // A list or an object is JSON as text, too, and what is no list joins as it is.
                     _ => whole.into_owned(),
                 };
@@ -348,9 +360,20 @@ fn grouped(number: Decimal, decimals: u8) -> (&'static str, String) {
     (sign, written)
 }
 
-fn money(number: Decimal, currency: Option<&str>) -> String {
+/// The event's currency; empty where it names none.
+fn currency_of<'v>(value: Option<&'v Value<'_>>) -> Result<&'v str, String> {
+    let text = match value {
+        None => "",
+        Some(Value::Text(text)) => text.trim(),
+        Some(_) => return Err(NO_CURRENCY.to_owned()),
+    };
+    let is_one = text.len() <= CURRENCY_MAX;
+    is_one.then_some(text).ok_or_else(|| NO_CURRENCY.to_owned())
+}
+
+fn money(number: Decimal, currency: &str) -> String {
     let (sign, digits) = grouped(number, 2);
-    match currency.map_or("", str::trim).to_ascii_uppercase().as_str() {
+    match currency.to_ascii_uppercase().as_str() {
         "" | "USD" => format!("{sign}${digits}"),
         "EUR" => format!("{sign}€{digits}"),
         "GBP" => format!("{sign}£{digits}"),
@@ -358,9 +381,9 @@ fn money(number: Decimal, currency: Option<&str>) -> String {
     }
 }
 
-/// A list's elements as text, without the null ones.
-fn join(list: &[serde_json::Value], separator: &str, into: &mut Bounded) {
-    for (nth, element) in list.iter().filter_map(Value::of_json).enumerate() {
+/// A list's elements as text, without the null ones. Of more than `max` elements the rest is left out.
+fn join(list: &[serde_json::Value], separator: &str, max: usize, into: &mut Bounded) {
+    for (nth, element) in list.iter().take(max).filter_map(Value::of_json).enumerate() {
         if nth > 0 {
             into.push(separator);
         }
@@ -373,13 +396,16 @@ fn join(list: &[serde_json::Value], separator: &str, into: &mut Bounded) {
             return;
         }
     }
+    if list.len() > max {
+        into.end();
+    }
 }
 
-/// Whether `join` makes a text of a list without writing lists or objects into it.
-pub(super) fn is_flat_list(value: &Value<'_>) -> bool {
+/// Whether `join` makes a text of a list's first `max` elements without writing lists or objects into it.
+pub(super) fn is_flat_list(value: &Value<'_>, max: usize) -> bool {
     let Value::Json(json) = value else { return false };
     let flat = |element: &serde_json::Value| !element.is_array() && !element.is_object();
-    json.as_array().is_some_and(|list| list.iter().all(flat))
+    json.as_array().is_some_and(|list| list.iter().take(max).all(flat))
 }
 
 /// The name of the member `id`, if this is whom `user` describes.

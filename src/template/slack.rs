@@ -238,7 +238,9 @@ pub(super) fn as_it_is(text: &str, into: &mut Bounded) {
 
 /// Writes a value in a way.
 pub(super) fn write_found(found: Option<&Found<'_>>, way: fn(&str, &mut Bounded), into: &mut Bounded) {
-    let Some(found) = found else { return };
+    let Some(found) = found.filter(|_| !into.is_cut()) else {
+        return;
+    };
     let (text, is_cut) = found.text(into.room());
     way(&text, into);
     if is_cut {
@@ -304,7 +306,9 @@ impl Span {
             let begin = whole.as_str().len();
             values.write_value(placeholder, as_it_is, &mut whole)?;
             let (before, text) = whole.as_str().split_at(begin);
-            let text = if before.trim().is_empty() { text.trim() } else { text };
+            // Blanks at a URL's beginning or around an id are no part of it.
+            let is_alone = before.trim().is_empty() || self.kind == Kind::Mention;
+            let text = if is_alone { text.trim() } else { text };
             is_filled |= !text.trim().is_empty();
             are_words &= is_word(text);
             escape(text, &mut shown);

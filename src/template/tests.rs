@@ -205,6 +205,27 @@ fn money_names_the_events_currency() {
 }
 
 #[test]
+fn what_is_no_currency_stands_in_no_message() {
+    let template = Template::parse("{{$.price | money}}").unwrap();
+    for currency in [
+        json!(["USD"]),
+        json!({"code": "USD"}),
+        json!(true),
+        json!(840),
+        json!("US Dollars and Cents"),
+    ] {
+        let event = LeadEvent {
+            inlet: text("shop"),
+            ..event(&json!({ "currency": currency }))
+        };
+        let failed = template.render(&event, Target::Plain, OnMissing::Empty);
+        let detail = "`money` of $.price: currency is no text of at most 16 bytes; write a code such as USD, or use \
+                      `number: 2`";
+        assert_eq!(failed, Err(Stop::Fail { detail: detail.into() }), "{currency}");
+    }
+}
+
+#[test]
 fn slack_text_escapes_values_only() {
     for (template, expected) in [
         ("<!here> & {{$.buyer.name}}", "<!here> & Safe &amp; &lt;Drive&gt;"),
@@ -258,6 +279,10 @@ const FILLED: &[(&str, &str)] = &[
         "<@U0123ANA> <#U0123ANA|!channel>",
     ),
     (
+        "<@{{$.blank_behind}}> <#{{$.blank_behind}}|c>",
+        "<@U0123ANA> <#U0123ANA|c>",
+    ),
+    (
         "<@{{$.ping}}> <@{{$.absent}}|Ana> <@{{$.bad_url}}|Bo>",
         "!channel Ana Bo (https://x|y&gt; &lt;!here&gt; z)",
     ),
@@ -291,7 +316,7 @@ fn a_value_fills_a_link_and_makes_none() {
     let event = event(&json!({
         "url": " https://x.example/a?b=1&c=2\n", "ping": "!channel", "bad_url": "https://x|y> <!here> z", "user": "U0123ANA",
         "lines": "one\ntwo", "bang": "!", "channel_word": "channel", "tail": "!channel", "when": 1_520_263_000, "score": 7,
-        "amp": "",
+        "amp": "", "blank_behind": "U0123ANA ",
     }));
     for (template, expected) in FILLED {
         assert_eq!(render_slack(template, &event), *expected, "{template}");

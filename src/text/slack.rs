@@ -102,6 +102,21 @@ pub fn is_url(text: &str) -> bool {
         .is_some_and(|scheme| text.len() > scheme.len())
 }
 
+/// As much of a text as `room` bytes hold, without what it opens and doesn't close at its end, and whether that is less
+/// than the whole.
+pub fn within(text: &str, room: usize) -> (&str, bool) {
+    let part = super::within(text, room);
+    if part.len() == text.len() {
+        return (text, false);
+    }
+    let is_open = |at: &usize| match &part[*at..] {
+        tail if tail.starts_with('<') => !tail.contains('>'),
+        tail => "&amp;".starts_with(tail) || "&lt;".starts_with(tail) || "&gt;".starts_with(tail),
+    };
+    let opened = part.rfind(['<', '&']).filter(is_open);
+    (&part[..opened.unwrap_or(part.len())], true)
+}
+
 /// A text as a person reads it in Slack: links as `label (URL)`, mentions by name, escapes undone. `name` gives a
 /// member's name by the id, where it is known.
 pub fn plain(text: &str, name: impl Fn(&str) -> Option<String>, into: &mut Bounded) {
@@ -273,6 +288,21 @@ mod tests {
             (":wave: *bold* `<code>`", ":wave: *bold* `code`"),
         ] {
             assert_eq!(read(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_part_of_a_text_opens_nothing() {
+        for (text, room, expected) in [
+            ("abc", 3, ("abc", false)),
+            ("abcd", 3, ("abc", true)),
+            ("a &amp; b", 4, ("a ", true)),
+            ("a &b; c", 6, ("a &b; ", true)),
+            ("a &amp; b", 8, ("a &amp; ", true)),
+            ("a <http://x|y> b", 10, ("a ", true)),
+            ("a <http://x|y> b", 15, ("a <http://x|y> ", true)),
+        ] {
+            assert_eq!(within(text, room), expected, "{text} {room}");
         }
     }
 

@@ -45,11 +45,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
-    ("kafka", &["clock", "config", "dates", "trail"]),
+    ("kafka", &["clock", "config", "dates", "text", "trail"]),
     ("registry", &["config", "http_client", "lead"]),
     (
         "destination",
-        &["config", "delivery", "http_client", "reason", "sealed", "secrets"],
+        &[
+            "config",
+            "delivery",
+            "http_client",
+            "reason",
+            "sealed",
+            "secrets",
+            "text",
+        ],
     ),
     ("sandbox", &[]),
     // What loops run on.
@@ -124,7 +132,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "app", "config", "dates", "delivery", "demo", "inlet", "kafka", "lead", "metrics", "parts", "reason",
-            "registry", "rules", "sandbox", "secrets", "yaml",
+            "registry", "rules", "sandbox", "secrets", "text", "yaml",
         ],
     ),
     ("main", &["cli"]),

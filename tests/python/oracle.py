@@ -680,7 +680,8 @@ def same_scope(refused, arrival):
 
 
 def doubt(path):
-    """What the oracle does not see of the corruptions of a kept run that broke no promise."""
+    """What the oracle does not see of the corruptions of a kept run that broke no promise. One that finds nothing to
+    corrupt says False."""
     unseen = []
     for corruption in (drop_new_job, drop_new_outcome, drop_event, repeat_arrival, unknown_letter, drop_letter, drop_old_outcome):
         run = Run.load(path)
@@ -690,7 +691,8 @@ def doubt(path):
 
 
 def final_of(run, of_life):
-    """A job that was sent in a life that `of_life` takes, and its final outcomes."""
+    """A job that was sent in a life that `of_life` takes, of which nothing may be missing, and its final outcomes."""
+    verdict = Verdict(run)
     lives = run.topics.lives.get(JOBS, 0)
     finals = defaultdict(list)
     for outcome in run.topics.records[OUTCOMES]:
@@ -700,29 +702,35 @@ def final_of(run, of_life):
     # The latest: of one that was there at a deletion less is asked.
     for job in sorted(run.topics.records[JOBS], key=lambda job: -job["at"]):
         found = finals[(job["partition"], job["offset"], job["job_id"])]
-        if of_life(job, lives) and found and known[job["job_id"]] == 1:
+        if of_life(job, lives) and found and known[job["job_id"]] == 1 and not (
+                verdict.unseen[job["event_id"]] or verdict.lost_events[job["event_id"]]):
             return job, found
     return None, []
 
 
 def drop_new_job(run):
-    job, _ = final_of(run, lambda job, last: job["life"] == last)
-    run.topics.records[JOBS].remove(job)
+    """With all that came of it: as if its event had been passed by."""
+    job, finals = final_of(run, lambda job, last: job["life"] == last)
+    if job:
+        target = Verdict(run).lane(job)
+        run.topics.records[JOBS].remove(job)
+        run.topics.records[OUTCOMES] = [one for one in run.topics.records[OUTCOMES] if one not in finals]
+        run.arrivals = [one for one in run.arrivals if one["target"] != target or said(one) != job["event_id"]]
+    return bool(job)
 
 
 def drop_new_outcome(run):
-    _, finals = final_of(run, lambda job, last: job["life"] == last)
+    job, finals = final_of(run, lambda job, last: job["life"] == last)
     run.topics.records[OUTCOMES] = [one for one in run.topics.records[OUTCOMES] if one not in finals]
+    return bool(job)
 
 
 def drop_old_outcome(run):
     """Of a job below what was committed when its topic was deleted."""
     ends = [dict(one["jobs_before"]) for one in run.topics.deletions if JOBS in one["topics"]]
     job, finals = final_of(run, lambda job, last: job["life"] < last and job["offset"] < ends[job["life"]].get(job["partition"], 0))
-    if not job:
-        return False
     run.topics.records[OUTCOMES] = [one for one in run.topics.records[OUTCOMES] if one not in finals]
-    return None
+    return bool(job)
 
 
 def drop_event(run):
@@ -742,8 +750,14 @@ def unknown_letter(run):
 
 
 def drop_letter(run):
+    """Of an event that was read while no topic was made anew."""
+    near = [(one["start"] - 15, one["end"] + 15) for one in run.topics.deletions]
     letters = run.topics.records[LETTERS]
-    letters.remove(next(one for one in reversed(letters) if one["headers"]["source-topic"] == EVENTS))
+    for letter in letters:
+        if letter["headers"]["source-topic"] == EVENTS and not any(start < letter["at"] < end for start, end in near):
+            letters.remove(letter)
+            return True
+    return False
 
 
 if __name__ == "__main__":

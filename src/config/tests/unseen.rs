@@ -236,6 +236,13 @@ fn what_loads_code_runs_commands_or_writes_files_is_refused() {
             ("offset.store.path: /tmp/x", "no file is written"),
             ("auto.commit.enable: true", "offsets are committed with"),
             ("delivery.report.only.error: true", "acknowledgement is waited for"),
+            ("topic.partitioner: random", "as Java clients do"),
+            ("topic.auto.offset.reset: latest", "set processor.start"),
+            ("topic.acks: 0", "all in-sync replicas"),
+            ("topic.request.required.acks: 0", "all in-sync replicas"),
+            ("topic.offset.store.path: /tmp/x", "no file is written"),
+            ("topic.offset.store.method: file", "no file is written"),
+            ("topic.auto.commit.enable: true", "offsets are committed with"),
         ] {
             let said = refusal(&format!("kafka: {{{list}: {{{property}}}}}"));
             let (name, _) = property.split_once(':').unwrap();

@@ -3,7 +3,8 @@
 //! All that one record is made of is under one budget of bytes, so that a rule that asks for much of a large payload often
 //! costs no more than a record may weigh.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
 
 use serde_json::{Map, Value, json};
 
@@ -106,7 +107,8 @@ fn spread(
 
 /// What becomes of an object's names.
 struct Names<'w> {
-    rename: HashMap<&'w str, &'w str>,
+    /// By name, so that those below a member stand together.
+    rename: BTreeMap<&'w str, &'w str>,
     drop: HashSet<&'w str>,
 }
 
@@ -133,9 +135,12 @@ fn insert(
         let value = match value {
             Value::Null if whole.nulls == Nulls::Delete && form == Form::Profile => {
                 // Of an object that is null as a whole, the members are known by the names they are renamed from.
-                let within = |old: &str| old.strip_prefix(&own).is_some_and(|rest| rest.starts_with(' '));
-                let members = whole.rename.iter().filter(|(old, _)| within(old));
-                into.extend(members.map(|(_, new)| (new.clone(), json!({"$delete": true}))));
+                let within = format!("{own} ");
+                let below = names
+                    .rename
+                    .range::<str, _>((Bound::Included(&*within), Bound::Unbounded));
+                let members = below.take_while(|(old, _)| old.starts_with(&within));
+                into.extend(members.map(|(_, new)| ((*new).to_owned(), json!({"$delete": true}))));
                 json!({"$delete": true})
             }
             Value::Null => continue,

@@ -477,9 +477,9 @@ fn operators_and_lists_get_what_they_take_or_fail_by_name() {
             r#"{"Email":{"$delete":true},"a b":{"$delete":true},"a c":1}"#,
         ),
         (
-            "{from: $.payload, nulls: delete, rename: {Home City: City, Homepage: Page}}",
+            "{from: $.payload, nulls: delete, rename: {Home City: City, Homepage: Page, Home-Old: Old, Home Zip Code: Zip, A b: Ab}}",
             r#"{"Home":null,"Homepage":"x"}"#,
-            r#"{"City":{"$delete":true},"Home":{"$delete":true},"Page":"x"}"#,
+            r#"{"City":{"$delete":true},"Home":{"$delete":true},"Page":"x","Zip":{"$delete":true}}"#,
         ),
     ] {
         assert_eq!(of(properties, payload), Ok(json(sent)), "{properties}");
@@ -727,10 +727,14 @@ proptest! {
     }
 }
 
-/// What becomes of an action on an event with a text `t` of 1 MB and a `list` of 400,000 numbers.
+/// What becomes of an action on an event with a text `t` of 1 MB, a `list` of 400,000 numbers, 490,000 `nulls`, `markup`
+/// that reads as nothing, and a `currency` that is a list.
 fn heavy(action: &str) -> Planned {
     let text = "ab<\\\"".repeat(200_000);
-    let payload = format!(r#"{{"t":"{text}","list":[{}1]}}"#, "1,".repeat(400_000));
+    let (list, nulls, markup) = ("1,".repeat(400_000), "null,".repeat(490_000), "<>".repeat(450_000));
+    let payload = format!(
+        r#"{{"t":"{text}","list":[{list}1],"nulls":[{nulls}null],"markup":"{markup}","n":12.5,"currency":[{list}1]}}"#
+    );
     let event = format!(
         r#"{{"event_id":"e","trigger":"t","occurred_at":1772723760000,"lead_id":"L","inlet":"n","payload":{payload}}}"#
     );
@@ -754,6 +758,9 @@ fn a_message_is_rendered_as_far_as_slack_takes_it() {
         "{{t|json|upper}}",
         "{{t|url}}",
         "{{list|join:','}}",
+        "{{nulls|join:''}}",
+        "{{markup|plain}}",
+        "{{t}}{{nulls|join:''}}{{markup|plain}}{{t|plain}}",
         "<https://x/{{t}}|{{list}}>",
     ] {
         let long = placeholder.repeat(120_000 / placeholder.len());
@@ -774,6 +781,20 @@ fn a_message_is_rendered_as_far_as_slack_takes_it() {
             assert_eq!(detail, "rule r: text: is longer than 4000 characters");
         }
     }
+}
+
+#[test]
+fn a_currency_is_looked_at_as_far_as_one_goes() {
+    let long = "{{n|money}}".repeat(10_000);
+    let action =
+        format!(r#"{{"type":"slack_message","token":{{"secret":"bot"}},"to":{{"channel":"C1"}},"text":"{long}"}}"#);
+    let Planned::Failed { detail, .. } = heavy(&action) else {
+        panic!("a list is no currency")
+    };
+    assert!(
+        detail.starts_with("rule r: `money` of n: currency is no text"),
+        "{detail}"
+    );
 }
 
 #[test]

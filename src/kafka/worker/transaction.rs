@@ -78,6 +78,8 @@ pub(super) struct State {
     pub(super) was_assigned: bool,
     /// Topics that aren't there, by number.
     pub(super) missing: BTreeSet<usize>,
+    /// When the client was asked for those last.
+    pub(super) asked_at: Option<Instant>,
     pub(super) one_by_one: Option<OneByOne>,
     /// Partitions that went away, by topic and number.
     pub(super) revoked: Vec<(String, i32)>,

@@ -327,6 +327,10 @@ fn destinations_that_look_wrong() {
             "action.identity",
         ),
         (
+            "type: clevertap_profile, account: acme, identity: '{{$.consumer | json}}'",
+            "",
+        ),
+        (
             "type: clevertap_event, account: acme, identity: '{{$.buyer.id}}', event_name: '{{$.is_test}}'",
             "action.event_name",
         ),

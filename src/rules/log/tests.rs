@@ -263,14 +263,12 @@ fn a_junk_record_is_told_in_a_few_words_and_costs_what_it_weighs() {
             json("a", "active").replace("{{$.lead_id}}", &format!("{{{{$.{long} | nofilter}}}}")),
         ),
     ] {
-        let started = std::time::Instant::now();
+        // The work is bounded by what is told at most; paths copied for each value show as a test without an end.
         let mut log = RuleLog::default();
         let Applied::Rejected(rejection) = apply(&mut log, 0, "a", &junk) else {
             panic!("{what} is rejected")
         };
         assert!(rejection.detail.len() < 16_000, "{what}: {}", rejection.detail.len());
-        // Far above what it takes, and far below what paths copied for each value would.
-        assert!(started.elapsed().as_secs() < 10, "{what}: {:?}", started.elapsed());
     }
 }
 

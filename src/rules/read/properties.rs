@@ -1,5 +1,7 @@
 //! CleverTap's properties: named one by one, as one JSON value, or a whole object sent on.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::WHOLE_FIELDS;
@@ -70,7 +72,7 @@ impl Reader {
             .into_iter()
             .filter_map(|(field, value)| self.id(&field, value))
             .collect();
-        let rename = self.rename(&object, &drop);
+        let rename = self.rename(&object, &drop.iter().map(String::as_str).collect());
         let nulls = self.choice(&object, "nulls", NULLS).unwrap_or_default();
         if nulls == Nulls::Delete && of == Of::Event {
             self.refuse::<()>(
@@ -94,7 +96,7 @@ impl Reader {
         })
     }
 
-    fn rename(&mut self, whole: &Object<'_>, drop: &[String]) -> Vec<(String, String)> {
+    fn rename(&mut self, whole: &Object<'_>, drop: &HashSet<&str>) -> Vec<(String, String)> {
         let field = whole.at("rename");
         let Some(value) = whole.get("rename") else {
             return Vec::new();
@@ -110,7 +112,7 @@ impl Reader {
         for (old, new) in members {
             let at = member(&field, old);
             match new.as_str().filter(|new| !new.trim().is_empty()) {
-                Some(_) if drop.contains(old) => {
+                Some(_) if drop.contains(old.as_str()) => {
                     self.refuse::<()>(at, "is in drop, too; take it out of one of them");
                 }
                 Some(new) => rename.push((old.clone(), new.to_owned())),

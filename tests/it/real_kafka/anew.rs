@@ -11,8 +11,15 @@ use rdkafka::client::DefaultClientContext;
 use super::sender::{RULES, leadlane, open_sandbox, outcomes, prepared, send};
 use crate::support::{Destinations, Kafka, Leadlane, Process};
 
+mod load;
+
 /// Deletes topics and makes them again.
 fn make_anew(leadlane: &Leadlane, topics: &[&String]) {
+    delete(leadlane, topics);
+    make(leadlane, topics);
+}
+
+fn delete(leadlane: &Leadlane, topics: &[&String]) {
     let names: Vec<&str> = topics.iter().map(|topic| topic.as_str()).collect();
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", &leadlane.config.kafka.brokers)
@@ -26,8 +33,12 @@ fn make_anew(leadlane: &Leadlane, topics: &[&String]) {
         .block_on(admin.delete_topics(&names, &AdminOptions::new()))
         .unwrap();
     assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+}
+
+/// Makes topics that were deleted, once the broker has let go of them.
+fn make(leadlane: &Leadlane, topics: &[&String]) {
     let until = Instant::now() + Duration::from_secs(30);
-    let mut left = names;
+    let mut left = topics.to_vec();
     loop {
         let made = leadlane.run(&["topics", "create", "--partitions", "3"]);
         let said = String::from_utf8_lossy(&made.stdout) + String::from_utf8_lossy(&made.stderr);
@@ -232,6 +243,13 @@ fn rules_that_come_back_empty_stop_the_processor_until_one_is_written() {
     process.log_until(10, |log| log.contains("came back empty"));
     leadlane.apply(&rules);
     until_arrived(&destinations, &process, 100..120);
+    let log = process.log();
+    let (_, came_back) = log.rsplit_once("came back empty").unwrap();
+    let first = came_back.lines().find(|line| line.contains("rules in force")).unwrap();
+    assert!(
+        first.contains("rules.active=4"),
+        "what waited meets all of the rules: {log}"
+    );
     assert_eq!(leadlane.get("/readyz").unwrap().0, 200);
     // A pause counts, though its version is lower than those of before.
     leadlane.ok(&["rules", "pause", "to-webhook"]);
@@ -271,9 +289,20 @@ fn a_broker_that_lost_its_last_seconds_and_then_everything() {
     std::fs::remove_dir_all(&data).unwrap();
     kafka.tell("start");
     leadlane.ok(&["topics", "create", "--partitions", "3"]);
+    let wiped = Instant::now();
     send(&leadlane, 200..220, "lms.lead_rejected");
+    // It may say before that it has lost its group.
+    process.log_until(15, |log| log.contains("came back empty"));
+    let (status, not_ready) = leadlane.get("/readyz").unwrap();
+    assert!(
+        status == 503 && not_ready.contains("one to be written there"),
+        "{not_ready}"
+    );
     leadlane.apply(RULES);
     until_arrived(&destinations, &process, 200..220);
+    let took = wiped.elapsed();
+    assert!(took < Duration::from_secs(37), "it took {took:?}\n{}", process.log());
+    assert_eq!(leadlane.get("/readyz").unwrap().0, 200, "what it said was right");
     process.stop();
 }
 

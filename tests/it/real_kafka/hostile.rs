@@ -163,6 +163,84 @@ const ROWS: &[Row] = &[
         Dead("too_large", None),
     ),
     (
+        "a lead's id that is an object",
+        Into::Events,
+        || with("\"lead-666\"", r#"{"a":1}"#),
+        Dead("invalid_event", None),
+    ),
+    (
+        "a sheet's day number as the time",
+        Into::Events,
+        || with_field("occurred_at", "45123.5"),
+        Dead("invalid_event", None),
+    ),
+    (
+        "an event's id that is no text",
+        Into::Events,
+        || with("\"e-666\"", "true"),
+        Dead("invalid_event", None),
+    ),
+    (
+        "half of a surrogate pair in a name",
+        Into::Events,
+        || with("Ana", r"An\ud83d"),
+        Sent,
+    ),
+    (
+        "half of a surrogate pair in a lead's id",
+        Into::Events,
+        || with("lead-666", r"lead-\ud83d"),
+        Dead("invalid_event", None),
+    ),
+    (
+        "a schema that nobody has",
+        Into::Events,
+        || valued(b"\x00\xff\xff\xff\xff\x02a"),
+        Dead("unknown_schema", None),
+    ),
+    (
+        "a schema that nobody has, by its GUID",
+        Into::Events,
+        || valued(&[&[1][..], &[0xab; 16], b"\x02a"].concat()),
+        Dead("unknown_schema", None),
+    ),
+    (
+        "a schema that nobody has, for an inlet",
+        Into::Foreign,
+        || valued(b"\x00\xff\xff\xff\xff\x02a"),
+        Dead("unknown_schema", None),
+    ),
+    (
+        "an Avro array of 2^62 nulls",
+        Into::Foreign,
+        || valued(&[&[0][..], &nulls().to_be_bytes(), &varint(1 << 62), &[0]].concat()),
+        Dead("not_decodable", None),
+    ),
+    (
+        "a list of 500,000 zeros",
+        Into::Foreign,
+        || valued(format!("[0{}]", ",0".repeat(499_999)).as_bytes()),
+        Dead("invalid_event", None),
+    ),
+    (
+        "an element of 150 levels",
+        Into::Foreign,
+        || valued(format!("[{}{}]", "[".repeat(150), "]".repeat(150)).as_bytes()),
+        Dead("not_decodable", None),
+    ),
+    (
+        "an identity that is a list",
+        Into::Events,
+        || scored(r#"{"ids":["a","b"],"tags":["x"]}"#),
+        Dead("template_failed", None),
+    ),
+    (
+        "a text that is added where a list belongs",
+        Into::Events,
+        || scored(r#"{"ids":"a","tags":"x"}"#),
+        Dead("template_failed", None),
+    ),
+    (
         "a trace of 1 MB",
         Into::Events,
         || beside("traceparent", &vec![b'0'; 1_048_000]),
@@ -219,6 +297,51 @@ fn good() -> Raw {
     valued(event(HOSTILE, "lms.lead_sold", "12", "42.50").as_bytes())
 }
 
+/// A good event with something else in place of one text.
+fn with(from: &str, to: &str) -> Raw {
+    let text = String::from_utf8(good().value.unwrap()).unwrap();
+    assert!(text.contains(from), "{text}");
+    valued(text.replace(from, to).as_bytes())
+}
+
+/// A good event with another JSON value in a field.
+fn with_field(name: &str, json: &str) -> Raw {
+    let mut event: serde_json::Value = serde_json::from_slice(&good().value.unwrap()).unwrap();
+    event[name] = serde_json::from_str(json).unwrap();
+    valued(event.to_string().as_bytes())
+}
+
+/// An inlet's event for a profile.
+fn scored(payload: &str) -> Raw {
+    let Raw { value, .. } = with_field("payload", payload);
+    let mut event: serde_json::Value = serde_json::from_slice(&value.unwrap()).unwrap();
+    (event["trigger"], event["inlet"]) = ("survey.scored".into(), "survey".into());
+    valued(event.to_string().as_bytes())
+}
+
+/// The id of a registered schema: a record with a list of nulls, which take no byte each.
+fn nulls() -> u32 {
+    static ID: std::sync::LazyLock<u32> = std::sync::LazyLock::new(|| {
+        let list = r#"{"type":"array","items":"null"}"#;
+        let schema = format!(r#"{{"type":"record","name":"Nulls","fields":[{{"name":"list","type":{list}}}]}}"#);
+        let subject = format!("nulls-{}", std::process::id());
+        super::inlet_topics::register(&part("LEADLANE_TEST_REGISTRY"), &subject, &schema)
+    });
+    *ID
+}
+
+/// A long as Avro writes it.
+fn varint(number: i64) -> Vec<u8> {
+    let mut zigzag = ((number << 1) ^ (number >> 63)).cast_unsigned();
+    let mut bytes = Vec::new();
+    while zigzag > 0x7f {
+        bytes.push((zigzag & 0x7f) as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    bytes.push(zigzag as u8);
+    bytes
+}
+
 /// A good event with a header.
 fn beside(name: &'static str, value: &[u8]) -> Raw {
     Raw {
@@ -254,6 +377,11 @@ fn noise(length: usize) -> Vec<u8> {
     noise
 }
 
+/// Letters that no compression makes fewer.
+fn letters(length: usize) -> String {
+    noise(length).iter().map(|byte| char::from(b'a' + byte % 26)).collect()
+}
+
 const RULES: &str = r#"
 - id: sold
   trigger: lms.lead_sold
@@ -263,6 +391,10 @@ const RULES: &str = r#"
   trigger: survey.answered
   scope: {level: inlet, id: survey}
   action: {type: slack_message, token: {secret: sales-bot}, to: {channel: C0SURVEY}, text: "answered {{$.event_id}}"}
+- id: scored
+  trigger: survey.scored
+  scope: {level: inlet, id: survey}
+  action: {type: clevertap_profile, account: acme, identity: "{{$.payload.ids}}", properties: {Tags: {$add: "{{$.payload.tags}}"}}}
 "#;
 
 /// Good records before and behind the hostile one.
@@ -385,11 +517,13 @@ fn start() -> (World, Process, crate::support::Destinations) {
     let destinations = open_sandbox();
     let foreign = foreign_topic();
     let inlet = format!(
-        "{}\ninlets: [{{name: survey, kind: topic, topic: {foreign}, decode: json, event: {{event_id: '{{{{$.id}}}}', \
+        "{}\nschema_registry: {{url: '{}'}}\ninlets: [{{name: survey, kind: topic, topic: {foreign}, decode: [avro, json], event: {{event_id: '{{{{$.id}}}}', \
          trigger: survey.answered, occurred_at: '{{{{$.at | date}}}}', lead_id: '{{{{$.email}}}}'}}}}]",
-        destinations.yaml("1000/s")
+        destinations.yaml("1000/s"),
+        part("LEADLANE_TEST_REGISTRY")
     );
     let leadlane = Leadlane::new("hostile", &inlet);
+    leadlane.secret("acme-passcode", "hunter2-passcode");
     leadlane.secret("sales-bot", "xoxb-hunter2-token");
     leadlane.ok(&["topics", "create", "--partitions", "1"]);
     leadlane.apply(RULES);
@@ -620,6 +754,11 @@ const REPLIES: &[Reply] = &[
         ("dead", |words| words.len() == 500, None),
     ),
     (
+        "an error that no compression helps",
+        || format!(r#"{{"ok":false,"error":"{}"}}"#, letters(900_000)),
+        ("dead", |words| words.len() == 500, None),
+    ),
+    (
         "words that repeat the token and the lead",
         || {
             r#"{"ok":false,"error":"invalid_arguments","errors":["xoxb-hunter2-token", "eG94Yi1odW50ZXIyLXRva2Vu", "xoxb%2dhunter2%2dtoken", "ana@example.com +1 512 555 0123 84512377"]}"#.to_owned()
@@ -713,13 +852,72 @@ fn whatever_a_provider_answers_is_kept_cut_and_masked_and_stops_no_sending() {
         .iter()
         .map(|letter| letter.header("detail").unwrap().to_owned())
         .collect();
-    assert_eq!(told.len(), 2 * rounds);
+    assert_eq!(told.len(), 3 * rounds);
     for text in told.iter().chain([&log]) {
         assert!(
             !text.contains("hunter2") && !text.contains("aHVudGVy") && !text.contains("84512377"),
             "{text}"
         );
     }
+}
+
+#[test]
+fn an_outcome_has_a_form_that_its_topic_takes_however_little_that_is() {
+    let (address, asked, _runtime) = provider();
+    let yaml = format!("slack: {{api_url: 'http://{address}/api', channel_rate: 1000/s, workspace_rate: 1000/s}}");
+    let leadlane = Leadlane::new("outcomes", &yaml);
+    let topics = &leadlane.config.topics;
+    leadlane.secret("sales-bot", "xoxb-hunter2-token");
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    // The processor writes an outcome of its own for each event, the sender another.
+    let shadow = "- {id: shadow, status: shadow, trigger: lms.lead_sold, scope: {level: product, id: '*'}, \
+                  action: {type: slack_message, token: {secret: sales-bot}, to: {channel: C0SALES}, text: hi}}";
+    let rules = RULES.replace("sold {{$.event_id}}", "sold {{$.event_id}} to a buyer");
+    leadlane.apply(&format!("{rules}{shadow}\n"));
+    let process = leadlane.start(&[]);
+    // What every event holds that an outcome repeats is longer than what the topic takes from now on.
+    let lead = letters(900);
+    let send = |numbers: std::ops::Range<usize>| {
+        let events: Vec<String> = numbers
+            .map(|number| event(number as u64, "lms.lead_sold", "12", "42.50").replace("lead-", &lead))
+            .collect();
+        leadlane.write(&topics.events, events.iter().map(|text| ("k", Some(text.as_bytes()))));
+    };
+    let once = |count: usize| {
+        let asked = asked.lock().unwrap();
+        assert!(
+            asked.len() == count && asked.values().all(|times| *times == 1),
+            "{asked:?}"
+        );
+    };
+    let all = REPLIES.len();
+    send(0..all);
+    super::sender::until_final(&leadlane, 2 * all);
+    record_max(&topics.outcomes, "700");
+    send(all..2 * all);
+    super::sender::until_final(&leadlane, 4 * all);
+    // It goes on, and whoever comes next reads what the short ones say.
+    once(2 * all);
+    process.stop();
+    let mut process = leadlane.start(&[]);
+    send(2 * all..3 * all);
+    super::sender::until_final(&leadlane, 6 * all);
+    once(3 * all);
+    assert_eq!(process.ended(0), None, "{}", process.log());
+    process.stop();
+    let mut short = 0;
+    for outcome in super::sender::outcomes(&leadlane) {
+        let number: usize = outcome.event_id.strip_prefix("e-").unwrap().parse().unwrap();
+        let wanted = match outcome.rule_id.as_str() {
+            "shadow" => "shadowed",
+            _ => REPLIES[number % all].2.0,
+        };
+        assert_eq!(outcome.result.as_str(), wanted, "{number}");
+        assert_eq!(outcome.lead_id.len() < 100, number >= all, "{number}");
+        short += usize::from(number >= all);
+    }
+    assert_eq!(short, 4 * all, "one for each match");
+    assert!(leadlane.read(&topics.dead_letters).len() == 3 * 3, "of no outcome");
 }
 
 #[test]

@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use crate::support::{Leadlane, free_port, part};
 
 /// A topic of somebody else's, and an administrator who looks after it.
-struct Foreign {
-    name: String,
+pub(super) struct Foreign {
+    pub(super) name: String,
     admin: AdminClient<DefaultClientContext>,
 }
 
 impl Foreign {
-    fn new(name: &str, partitions: i32) -> Self {
+    pub(super) fn new(name: &str, partitions: i32) -> Self {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", part("LEADLANE_TEST_KAFKA"));
         let foreign = Self {
@@ -37,10 +37,14 @@ impl Foreign {
     }
 
     fn make(&self, partitions: i32) {
+        assert!(self.try_make(partitions));
+    }
+
+    fn try_make(&self, partitions: i32) -> bool {
         let topic =
             NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", "3000000");
         let made = Self::wait(self.admin.create_topics([&topic], &AdminOptions::new()));
-        made.unwrap().remove(0).unwrap();
+        made.unwrap().remove(0).is_ok()
     }
 
     fn delete(&self) {
@@ -59,6 +63,14 @@ impl Foreign {
         altered.unwrap().remove(0).unwrap();
     }
 
+    /// Deletes the topic and makes it again, once the broker has let go of it.
+    pub(super) fn make_anew(&self, partitions: i32) {
+        self.delete();
+        while !self.try_make(partitions) {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
     /// Retention takes what is before an offset of partition 0.
     fn lose_before(&self, offset: i64) {
         let mut list = TopicPartitionList::new();
@@ -68,7 +80,7 @@ impl Foreign {
     }
 
     /// The inlet `crm`, with more to its entry.
-    fn crm(&self, more: &str) -> String {
+    pub(super) fn crm(&self, more: &str) -> String {
         format!(
             "inlets: [{{name: crm, preset: salesforce, kind: topic, topic: {}{more}}}]",
             self.name
@@ -76,7 +88,7 @@ impl Foreign {
     }
 }
 
-fn change(kind: &str, ids: &[&str], number: u64) -> Value {
+pub(super) fn change(kind: &str, ids: &[&str], number: u64) -> Value {
     json!({"ChangeEventHeader": {"entityName": "Contact", "recordIds": ids, "changeType": kind, "transactionKey": format!("k{number}"),
            "sequenceNumber": 1, "commitTimestamp": 1_521_611_063_000_i64, "changedFields": ["Email"]},
            "Email": format!("ana{number}@example.com")})
@@ -87,7 +99,7 @@ fn json(record: &Record) -> Value {
 }
 
 /// The committed lead events by id, with how often each is there.
-fn events(leadlane: &Leadlane) -> BTreeMap<String, usize> {
+pub(super) fn events(leadlane: &Leadlane) -> BTreeMap<String, usize> {
     let mut events = BTreeMap::new();
     for record in leadlane.read(&leadlane.config.topics.events) {
         let id = json(&record)["event_id"].as_str().unwrap().to_owned();
@@ -262,8 +274,8 @@ fn framed(id: u32, kind: (u32, &str), ids: &[&str]) -> Vec<u8> {
 }
 
 /// Registers the schema, and gives its id.
-fn register(url: &str, subject: &str) -> u32 {
-    let body = json!({"schema": CONTACT}).to_string();
+pub(super) fn register(url: &str, subject: &str, schema: &str) -> u32 {
+    let body = json!({"schema": schema}).to_string();
     let sending = async {
         let request = reqwest::Client::new().post(format!("{url}/subjects/{subject}/versions"));
         let request = request.header("content-type", "application/vnd.schemaregistry.v1+json");
@@ -277,7 +289,7 @@ fn register(url: &str, subject: &str) -> u32 {
 fn avro_is_read_by_the_registry() {
     let registry = part("LEADLANE_TEST_REGISTRY");
     let foreign = Foreign::new("Avro", 1);
-    let id = register(&registry, &foreign.name);
+    let id = register(&registry, &foreign.name, CONTACT);
     let yaml = format!(
         "schema_registry: {{url: '{registry}'}}\n{}",
         foreign.crm(", decode: avro")

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use leadlane::delivery::{Outcome, OutcomeResult};
 
+use super::owned::longest_record;
 use super::sender::open_sandbox;
 use crate::docs::{Metric, metrics_in};
 use crate::support::{Destinations, Leadlane, free_port, full};
@@ -122,6 +123,24 @@ fn finals_until(leadlane: &Leadlane, seconds: u64, count: usize) -> BTreeMap<Str
         assert!(Instant::now() < until, "{ended} of {count} have ended");
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+#[test]
+fn many_events_at_once_fit_into_a_topic_of_small_records() {
+    let destinations = open_sandbox();
+    let (leadlane, listen) = leadlane("inlet-small", &destinations);
+    longest_record(&leadlane, &leadlane.config.topics.events, "256000");
+    let process = leadlane.start(&[]);
+    let mut client = Client::connect(&listen).unwrap();
+    // 5 KB each; together twice what the topic takes at once.
+    let record =
+        |at: usize| serde_json::json!({"id": format!("e{at}"), "email": "ana@example.com", "text": "x".repeat(5_000)});
+    let body = serde_json::Value::Array((0..100).map(record).collect());
+    assert_eq!(client.post_with("hunter2-survey", &body).unwrap(), 200);
+    let events = events(&leadlane);
+    assert!(events.len() == 100 && events.values().all(|count| *count == 1));
+    assert_eq!(leadlane.read(&leadlane.config.topics.dead_letters).len(), 0);
+    process.stop();
 }
 
 #[test]

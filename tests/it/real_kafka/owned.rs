@@ -319,7 +319,7 @@ fn broker_restart() {
 }
 
 /// Sets a topic's longest record, beside what has to be as it is.
-fn longest_record(leadlane: &Leadlane, topic: &str, bytes: &str) {
+pub(super) fn longest_record(leadlane: &Leadlane, topic: &str, bytes: &str) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", &leadlane.config.kafka.brokers)
         .create()
