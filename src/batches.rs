@@ -103,28 +103,32 @@ impl Batches<'_> {
 
 impl<'b> Loop<'b> {
     fn run(mut self, schemas: &mut Schemas, step: &mut impl Step) -> Result<(), Fault> {
-        loop {
+        // What was aborted when a stop is asked for is the successor's.
+        let mut aborted = false;
+        while !(aborted && self.stops()) {
             self.wait_until_it_may_go(step)?;
             schemas.at(Instant::now());
             let batch = self
                 .batch(schemas, step)
                 .and_then(|lacks| self.at.worker.commit().map(|()| lacks));
             self.report();
+            aborted = batch.is_err();
             if batch.is_ok() {
                 self.recovery.committed(&self.batch);
             }
             match batch {
-                Ok(_) if *self.at.stop.borrow() => return Ok(()),
+                Ok(_) if self.stops() => return Ok(()),
                 Ok(false) => self.look()?,
                 Ok(true) => self.look_up(schemas)?,
                 Err(Fault::Abort(message)) => {
                     tracing::warn!(message, "the transaction is aborted and its records are read again");
                     self.let_go()?;
                     self.at.worker.abort()?;
-                    self.wait()?;
+                    let wait = self.recovery.in_vain();
+                    self.wait(wait)?;
                 }
                 Err(Fault::Refused { message, write }) => {
-                    self.recovery.refused(&self.batch, write);
+                    let wait = self.recovery.refused(&self.batch, write);
                     let next = self.recovery.batch_max(self.batch.len());
                     tracing::warn!(
                         message,
@@ -134,10 +138,16 @@ impl<'b> Loop<'b> {
                     );
                     self.let_go()?;
                     self.at.worker.abort()?;
+                    self.wait(wait.unwrap_or_default())?;
                 }
                 Err(fault) => return Err(fault),
             }
         }
+        Ok(())
+    }
+
+    fn stops(&self) -> bool {
+        *self.at.stop.borrow()
     }
 
     /// Reads nothing as long as that is so; rebalances go on.
@@ -145,16 +155,16 @@ impl<'b> Loop<'b> {
         if step.may_go() {
             return Ok(());
         }
-        while !*self.at.stop.borrow() && !step.may_go() {
+        while !self.stops() && !step.may_go() {
             self.idle(STOP_SEEN_WITHIN)?;
         }
         self.at.worker.pause(false)
     }
 
-    /// Waits before what no record is to blame for is tried again.
-    fn wait(&mut self) -> Result<(), Fault> {
-        let until = Instant::now() + self.recovery.in_vain();
-        while !*self.at.stop.borrow() && Instant::now() < until {
+    /// Waits for so long before what was aborted is tried again.
+    fn wait(&mut self, wait: Duration) -> Result<(), Fault> {
+        let until = Instant::now() + wait;
+        while !self.stops() && Instant::now() < until {
             self.idle(until.saturating_duration_since(Instant::now()).min(STOP_SEEN_WITHIN))?;
         }
         self.at.worker.pause(false)
@@ -224,6 +234,11 @@ impl<'b> Loop<'b> {
                 gone.any(|(topic, partition)| held.topic() == topic && held.partition() == *partition)
             };
             self.held.retain(|held| !is_gone(held));
+            let numbers: Vec<(usize, i32)> = (revoked.iter())
+                .map(|(topic, partition)| (worker.number_of(topic), *partition))
+                .collect();
+            self.recovery
+                .revoked(|place| numbers.contains(&(place.topic, place.partition)));
         }
         Ok(polled)
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::reason::Reason;
-use crate::rules::one_spelling;
+use crate::rules::{is_rule_id, one_spelling};
 
 pub mod backlog;
 pub mod clevertap;
@@ -157,6 +157,9 @@ pub enum CodecError {
     UnknownSchema,
     #[error("the bytes do not fit the schema")]
     Malformed,
+    /// One that no job of ours has, so that nothing bounds it.
+    #[error("{0}")]
+    Id(&'static str),
 }
 
 impl ActionType {
@@ -247,10 +250,25 @@ impl DeliveryJob {
 
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut job: Self = JOB.decode(bytes)?;
+        job.check_ids().map_err(CodecError::Id)?;
         if let Cow::Owned(credential) = one_spelling(&job.credential) {
             job.credential = credential;
         }
         Ok(job)
+    }
+
+    /// Its ids stand whole in whatever is told of it.
+    fn check_ids(&self) -> Result<(), &'static str> {
+        if Uuid::try_parse(&self.job_id).is_err() {
+            return Err("job_id must be a UUID");
+        }
+        if !is_rule_id(&self.rule_id) {
+            return Err("rule_id must be 1 to 64 of a-z, 0-9 and -, not starting with -");
+        }
+        if !(1..=256).contains(&self.event_id.len()) {
+            return Err("event_id must have 1 to 256 bytes");
+        }
+        Ok(())
     }
 
     /// An outcome of this job; attempt and provider's answer are the caller's to add.
@@ -433,6 +451,31 @@ pub(crate) mod tests {
             outcome.job_offset = Some(1 << 40);
             assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
         }
+    }
+
+    #[test]
+    fn a_job_with_an_id_that_none_of_ours_has_is_no_job() {
+        let long = "é".repeat(200_000);
+        let spoilt: [fn(&mut DeliveryJob, &str); 3] = [
+            |job, text| job.job_id = text.to_owned(),
+            |job, text| job.rule_id = text.to_owned(),
+            |job, text| job.event_id = text.to_owned(),
+        ];
+        for spoil in spoilt {
+            for text in [&long, ""] {
+                let mut job = job();
+                spoil(&mut job, text);
+                let read = DeliveryJob::decode(&job.encode());
+                assert!(matches!(read, Err(CodecError::Id(_))), "{read:?}");
+            }
+        }
+        // What is left bounds the least that is told of it.
+        let mut job = job();
+        (job.event_id, job.rule_id) = ("e".repeat(256), "r".repeat(64));
+        (job.lead_id, job.destination) = (long.clone(), long);
+        let job = DeliveryJob::decode(&job.encode()).unwrap();
+        let outcome = job.outcome(OutcomeResult::Dead, 5);
+        assert!(outcome.cut(Cut::Ids).encode().len() < 1_000);
     }
 
     #[test]

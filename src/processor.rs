@@ -1,8 +1,8 @@
 //! The processor: events in, jobs out, in one transaction with the offsets.
 //!
 //! [`evaluate`] is pure: it turns one record into what has to be written. [`run`] is a worker around
-//! it: [`crate::batches`] polls and commits, and here is written between. A fatal Kafka error rebuilds the worker from
-//! the committed offsets; three within a minute end the process.
+//! it: [`crate::batches`] polls and commits, and what is written between is here. A fatal Kafka error rebuilds the worker from
+//! the committed offsets; only a twin that fences it three times within a minute ends the process.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub struct Dead {
     pub rule_id: Option<String>,
 }
 
-/// Evaluates one record against the rules. `None` when its schema has to be looked up first.
+/// Evaluates one record against the rules. The error is the id of a schema that has to be looked up first.
 pub fn evaluate(
     value: Option<&[u8]>,
     only_rule: Option<&str>,

@@ -33,6 +33,12 @@ pub mod index;
 pub mod log;
 pub mod read;
 
+/// Whether a text can be a rule's id: 1 to 64 of a-z, 0-9 and -, not starting with -.
+pub fn is_rule_id(text: &str) -> bool {
+    let is_known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=64).contains(&text.len()) && text.chars().all(is_known) && !text.starts_with('-')
+}
+
 /// One tracking rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {

@@ -75,9 +75,10 @@ struct Loop {
     jobs: Jobs,
     loads: std::sync::mpsc::Sender<Load>,
     partitions: HashMap<i32, Partition>,
-    /// `None` while it is used.
-    places: Option<Places>,
+    places: Arc<Places>,
     look_at: Instant,
+    /// A look is under way.
+    looks: bool,
     back: mpsc::UnboundedSender<Back>,
     leaving: Vec<Leaving>,
     /// What was read last of partitions that went away.
@@ -111,8 +112,9 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         loads: reload::start(&at.config, back.clone())?,
         jobs,
         partitions: HashMap::new(),
-        places: Some(Places::new(&at.config)?),
+        places: Arc::new(Places::new(&at.config)?),
         look_at: Instant::now(),
+        looks: false,
         back,
         leaving: Vec::new(),
         left: HashMap::new(),
@@ -325,8 +327,9 @@ impl Loop {
             offset: raw.offset,
         };
         let payload = payload(&raw);
-        let id = raw.job_id.as_deref();
-        let id = id.or(payload.as_ref().ok().map(|payload| payload.job.job_id.as_str()));
+        // Anybody may write a header; the job itself knows better.
+        let own = payload.as_ref().ok().map(|payload| payload.job.job_id.as_str());
+        let id = own.or(raw.job_id.as_deref());
         let read = self.dispatch.read(at, id.map(tag), raw.timestamp);
         if read == Read::Back {
             return self.start_over(at.partition);
@@ -375,14 +378,10 @@ impl Loop {
             Back::Loaded { load, jobs } => self.loaded(load, jobs),
             Back::Outcome(settled, cut, generation) => self.write_outcome(settled, cut, generation),
             Back::OutcomeRefused(settled, cut, generation) => self.outcome_refused(settled, cut, generation),
-            Back::Looked { places, looked } => self.looked(places, looked),
+            Back::Looked(looked) => self.looked(looked),
             Back::DeadLetter(letter, form) => self.write_dead_letter(letter, form),
             Back::DeadLetterRefused(letter, form) => self.dead_letter_refused(letter, form),
-            Back::DeadLetterFailed(letter, form) => {
-                // A letter that is never taken holds its own job up, and nobody else.
-                self.acknowledged(letter.attempt());
-                self.later(AGAIN_AFTER, Back::DeadLetter(letter, form));
-            }
+            Back::DeadLetterFailed(letter, form) => self.letter_waits(letter, form, AGAIN_AFTER),
             Back::Acked {
                 at,
                 generation,

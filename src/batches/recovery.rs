@@ -12,11 +12,14 @@ use crate::kafka::worker::{RecordPlace, Write};
 const WAIT_FIRST: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// So many refused writes a record may have before it is slowed down: each costs an abort.
+const REFUSED_MAX: usize = 1000;
+
 /// What is known of the aborts so far.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
-    /// One of so many records that come next is at fault; 0 while none is.
-    among: usize,
+    /// The records of the last refused batch that aren't committed yet: one of them is at fault.
+    among: BTreeSet<RecordPlace>,
     /// The writes that Kafka refused, of records that were read alone.
     refused: BTreeMap<RecordPlace, BTreeSet<Write>>,
     /// Aborts in a row that no record caused.
@@ -26,7 +29,7 @@ pub(super) struct Recovery {
 impl Recovery {
     /// How many records the next batch may have, of `usual` ones.
     pub(super) fn batch_max(&self, usual: usize) -> usize {
-        match self.among {
+        match self.among.len() {
             0 => usual,
             among => among.div_ceil(2).min(usual),
         }
@@ -34,7 +37,7 @@ impl Recovery {
 
     /// Whether the next batch is one record, so that its refused writes can be told.
     pub(super) fn is_single(&self) -> bool {
-        matches!(self.among, 1 | 2)
+        matches!(self.among.len(), 1 | 2)
     }
 
     /// The writes of a record that Kafka is known to refuse.
@@ -45,18 +48,36 @@ impl Recovery {
     /// A batch was committed.
     pub(super) fn committed(&mut self, batch: &[RecordPlace]) {
         self.in_vain = 0;
-        self.among = self.among.saturating_sub(batch.len());
+        // Up to where each partition is done; retention may have taken some of them meanwhile.
+        let done: BTreeMap<(usize, i32), i64> = (batch.iter())
+            .map(|place| ((place.topic, place.partition), place.offset))
+            .collect();
+        let is_done = |place: &RecordPlace| {
+            let done = done.get(&(place.topic, place.partition));
+            done.is_some_and(|done| place.offset <= *done)
+        };
+        self.among.retain(|place| !is_done(place));
         if !self.refused.is_empty() {
             batch.iter().for_each(|place| drop(self.refused.remove(place)));
         }
     }
 
-    /// A batch was aborted because Kafka refused a record of it: `write`, where each was waited for.
-    pub(super) fn refused(&mut self, batch: &[RecordPlace], write: Option<Write>) {
-        self.among = batch.len().max(1);
-        if let ([place], Some(write)) = (batch, write) {
-            self.refused.entry(*place).or_default().insert(write);
-        }
+    /// A batch was aborted because Kafka refused a record of it: `write`, where each was waited for. Gives how long to
+    /// wait, where that brings it no further.
+    pub(super) fn refused(&mut self, batch: &[RecordPlace], write: Option<Write>) -> Option<Duration> {
+        self.among = batch.iter().copied().collect();
+        let ([place], Some(write)) = (batch, write) else {
+            return batch.is_empty().then(|| self.in_vain());
+        };
+        let refused = self.refused.entry(*place).or_default();
+        let is_news = refused.insert(write);
+        (!is_news || refused.len() > REFUSED_MAX).then(|| self.in_vain())
+    }
+
+    /// A partition has another owner, who finds out about its records.
+    pub(super) fn revoked(&mut self, is_gone: impl Fn(&RecordPlace) -> bool) {
+        self.among.retain(|place| !is_gone(place));
+        self.refused.retain(|place, _| !is_gone(place));
     }
 
     /// A batch was aborted for what no record is to blame for. Gives how long to wait.
@@ -84,24 +105,48 @@ mod tests {
     /// Reads `count` records of which Kafka refuses what is written of some, until all are committed. Gives how often
     /// it was aborted, and which records got their dead letter.
     fn worked(count: usize, bad: &BTreeSet<usize>) -> (usize, Vec<usize>) {
-        let (mut recovery, mut next, mut aborts, mut dead) = (Recovery::default(), 0, 0, Vec::new());
-        while next < count {
-            let until = (next + recovery.batch_max(count)).min(count);
-            let batch: Vec<RecordPlace> = (next..until).map(place).collect();
-            let known = |offset: &usize| !recovery.refused_of(place(*offset)).is_empty();
-            let hit = (next..until).find(|offset| bad.contains(offset) && !known(offset));
-            if hit.is_some() {
+        let bad = bad.iter().map(|offset| place(*offset)).collect();
+        let (aborts, dead) = worked_on(&[(0..count).map(place).collect()], &bad, || 0);
+        (
+            aborts,
+            dead.iter()
+                .map(|place| usize::try_from(place.offset).unwrap())
+                .collect(),
+        )
+    }
+
+    /// The same with several partitions; `next` says which of them the next record comes from.
+    fn worked_on(
+        partitions: &[Vec<RecordPlace>],
+        bad: &BTreeSet<RecordPlace>,
+        mut next: impl FnMut() -> usize,
+    ) -> (usize, Vec<RecordPlace>) {
+        let count: usize = partitions.iter().map(Vec::len).sum();
+        let mut left: Vec<&[RecordPlace]> = partitions.iter().map(Vec::as_slice).collect();
+        let (mut recovery, mut aborts, mut dead) = (Recovery::default(), 0, Vec::new());
+        while left.iter().any(|left| !left.is_empty()) {
+            let (mut batch, before) = (Vec::new(), left.clone());
+            while batch.len() < recovery.batch_max(count) && left.iter().any(|left| !left.is_empty()) {
+                let from = next() % left.len();
+                if let Some((first, rest)) = left[from].split_first() {
+                    batch.push(*first);
+                    left[from] = rest;
+                }
+            }
+            let known = |place: &RecordPlace| !recovery.refused_of(*place).is_empty();
+            if batch.iter().any(|place| bad.contains(place) && !known(place)) {
                 assert!(aborts < 10_000, "it comes to an end");
                 aborts += 1;
                 let write = (recovery.is_single() && batch.len() == 1).then(|| Write::nth(0));
-                recovery.refused(&batch, write);
+                assert_eq!(recovery.refused(&batch, write), None);
+                left = before;
             } else {
-                dead.extend((next..until).filter(known));
+                dead.extend(batch.iter().copied().filter(known));
                 recovery.committed(&batch);
-                next = until;
             }
         }
         assert!(recovery.refused.is_empty(), "nothing is kept of what is done");
+        assert!(recovery.among.is_empty());
         (aborts, dead)
     }
 
@@ -129,7 +174,64 @@ mod tests {
         assert_eq!(recovery.in_vain().as_millis(), 100);
     }
 
+    #[test]
+    fn a_record_that_is_refused_again_and_again_is_tried_ever_more_slowly() {
+        let mut recovery = Recovery::default();
+        let batch = [place(7)];
+        assert_eq!(recovery.refused(&batch, Some(Write::nth(0))), None);
+        assert!(
+            recovery.refused(&batch, Some(Write::nth(0))).is_some(),
+            "that was known"
+        );
+        assert!(recovery.refused(&[], None).is_some());
+        let mut recovery = Recovery::default();
+        let waits: Vec<_> = (0..REFUSED_MAX + 3)
+            .map(|number| recovery.refused(&batch, Some(Write::nth(number))))
+            .collect();
+        assert!(waits[..REFUSED_MAX].iter().all(Option::is_none));
+        assert!(waits[REFUSED_MAX] < waits[REFUSED_MAX + 1] && waits[REFUSED_MAX + 1] < waits[REFUSED_MAX + 2]);
+    }
+
+    #[test]
+    fn what_went_to_another_owner_or_to_retention_slows_nobody_down() {
+        let batch: Vec<RecordPlace> = (0..100).map(place).collect();
+        let mut recovery = Recovery::default();
+        recovery.refused(&batch, None);
+        recovery.committed(&[RecordPlace {
+            partition: 1,
+            ..place(500)
+        }]);
+        assert_eq!(recovery.batch_max(1000), 50, "that says nothing of them");
+        recovery.revoked(|place| place.partition == 0);
+        assert_eq!(recovery.batch_max(1000), 1000);
+        recovery.refused(&batch, None);
+        recovery.committed(&[place(200)]);
+        assert_eq!(recovery.batch_max(1000), 1000);
+    }
+
     proptest! {
+        /// However the records of two partitions come, each abort but a record's last halves what is left.
+        #[test]
+        fn others_between_them_use_nothing_up(count in 1..200_usize, bad in 0..200_usize, seed: u64) {
+            let other = |offset| RecordPlace { partition: 1, ..place(offset) };
+            let bad = place(bad % count);
+            let partitions = [(0..count).map(place).collect(), (0..2_000).map(other).collect()];
+            let mut rng = fastrand::Rng::with_seed(seed);
+            // Another partition's records come as a flood in between.
+            let mut left = 0;
+            let mut number = 0;
+            let next = || {
+                if left == 0 {
+                    (number, left) = (rng.usize(..2), rng.usize(1..50));
+                }
+                left -= 1;
+                number
+            };
+            let (aborts, dead) = worked_on(&partitions, &BTreeSet::from([bad]), next);
+            prop_assert_eq!(dead, vec![bad]);
+            prop_assert!(aborts <= 13, "{}", aborts);
+        }
+
         #[test]
         fn each_refused_record_is_found_and_no_other(count in 1..300_usize, picked in proptest::collection::btree_set(0..300_usize, 0..6)) {
             let bad: BTreeSet<usize> = picked.into_iter().filter(|at| *at < count).collect();

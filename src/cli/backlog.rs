@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::CliError;
 use super::look::Look;
 use crate::config::Config;
-use crate::delivery::recall::tag;
+use crate::delivery::recall::{credential_of, tag};
 use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::place;
 use crate::kafka::reader::{Isolation, Record};
@@ -193,11 +193,6 @@ pub(super) fn waiting(
     Ok(told)
 }
 
-/// The credential that a lane is of: what stands before its channel or account.
-pub(super) fn credential_of(lane: &str) -> &str {
-    lane.split_once('/').map_or(lane, |(credential, _)| credential)
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -287,16 +282,5 @@ pub(super) mod tests {
         assert_eq!(until(&told.credentials, "slack:a"), Some(900), "nobody tried");
         told.take(0, 0, outcome("slack:a/C2", 7, Dead, None));
         assert_eq!(until(&told.credentials, "slack:a"), None);
-    }
-
-    #[test]
-    fn a_credential_is_what_stands_before_the_channel() {
-        for (lane, credential) in [
-            ("slack:bot/C1", "slack:bot"),
-            ("webhook:alerts", "webhook:alerts"),
-            ("clevertap:sealed-0011/ACME", "clevertap:sealed-0011"),
-        ] {
-            assert_eq!(credential_of(lane), credential);
-        }
     }
 }

@@ -18,7 +18,7 @@ use super::{CliError, print};
 use crate::config::Config;
 use crate::delivery::DeliveryJob;
 use crate::kafka::reader::{Isolation, Record};
-use crate::kafka::scan::{Run, Topic};
+use crate::kafka::scan::{CLOCKS_DIFFER, Run, Topic};
 use crate::lead::decode::decode;
 use crate::lead::schemas::Schemas;
 use crate::reason::Reason;
@@ -189,9 +189,6 @@ enum Mark {
     Before(i64),
 }
 
-/// The clocks of who replays and of who writes dead letters may differ by so much, in milliseconds.
-const SKEW: i64 = 10 * 60 * 1000;
-
 impl Replayed {
     /// What the audit says.
     fn read(look: Look<'_>) -> Result<Self, CliError> {
@@ -213,7 +210,10 @@ impl Replayed {
                 continue;
             };
             let written_at = times.and_then(|times| times.get(number)?.as_i64());
-            self.0.insert(id, written_at.map_or(Mark::Before(at + SKEW), Mark::Of));
+            self.0.insert(
+                id,
+                written_at.map_or(Mark::Before(at.saturating_add(CLOCKS_DIFFER)), Mark::Of),
+            );
         }
     }
 

@@ -6,9 +6,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::backlog::{Places, credential_of};
+use super::backlog::Places;
 use super::look::{Look, Period, plain, time_json, time_text};
 use super::{CliError, print};
+use crate::delivery::recall::credential_of;
 use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
 use crate::kafka::scan::{Run, Topic};
@@ -168,7 +169,7 @@ fn attempt_text(outcome: &Outcome) -> String {
         outcome.attempt
     );
     if let Some(started_at) = outcome.started_at {
-        text.push_str(&format!(" took {} ms", outcome.ended_at - started_at));
+        text.push_str(&format!(" took {} ms", outcome.ended_at.saturating_sub(started_at)));
     }
     for part in [
         outcome.reason.clone(),

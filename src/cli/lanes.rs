@@ -115,14 +115,14 @@ fn row(lane: &str, waiting: &Waiting, told: &Told, now: i64, json: bool) -> Stri
         let until = frozen.filter(|_| is_known).map(|frozen| frozen.until);
         return json!({
             "id": lane, "credential": waiting.credential, "waiting": waiting.count,
-            "oldest_at": time_text(waiting.oldest_at), "oldest_age_seconds": (now - waiting.oldest_at).max(0) / 1000,
+            "oldest_at": time_text(waiting.oldest_at), "oldest_age_seconds": now.saturating_sub(waiting.oldest_at).max(0) / 1000,
             "next_at": time_json(is_known.then_some(next_at)), "frozen_until": time_json(until),
             "frozen_why": frozen.map(|frozen| frozen.why.as_str()), "limit": waiting.limit.lane.map(|rate| rate.to_string()),
             "credential_limit": waiting.limit.credential.map(|rate| rate.to_string()), "in_flight_max": waiting.limit.in_flight,
         })
         .to_string();
     }
-    let next = match next_at - now {
+    let next = match next_at.saturating_sub(now) {
         _ if !is_known => "?".to_owned(),
         ..=0 => "now".to_owned(),
         // Half a second from now is not now.
@@ -132,7 +132,7 @@ fn row(lane: &str, waiting: &Waiting, told: &Told, now: i64, json: bool) -> Stri
         "{:<48} {:>9} {:>8} {next:>8}  {}",
         plain(lane),
         waiting.count,
-        span_text(now - waiting.oldest_at),
+        span_text(now.saturating_sub(waiting.oldest_at)),
         waiting.limit.text(&waiting.credential)
     );
     if let Some(frozen) = frozen {
@@ -160,7 +160,7 @@ fn frozen<'s>(lane: &'s Scope, credential: &'s Scope, now: i64) -> Option<&'s Fr
 
 /// When the lane's next request may start at the earliest.
 fn next_at(waiting: &Waiting, lane: &Scope, credential: &Scope, now: i64) -> i64 {
-    let spaced = |scope: &Scope, rate: Option<Rate>| Some(scope.started_at? + rate?.spacing() / 1000);
+    let spaced = |scope: &Scope, rate: Option<Rate>| Some(scope.started_at?.saturating_add(rate?.spacing() / 1000));
     [
         spaced(lane, waiting.limit.lane),
         spaced(credential, waiting.limit.credential),

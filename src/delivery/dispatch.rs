@@ -106,6 +106,7 @@ impl Scope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub verdict: Verdict,
+    /// `None` where no provider answered.
     pub status: Option<u16>,
     /// The provider's words, masked and cut.
     pub words: String,
@@ -121,6 +122,11 @@ impl Answer {
             verdict: Verdict::Ambiguous,
             ..Self::unsent("no answer: the task that sent it has died, and the log says where")
         }
+    }
+
+    /// Whether it tells of its own job alone: that one was refused here, and no provider was asked.
+    fn is_of_one(&self) -> bool {
+        matches!(self.verdict, Verdict::Rejected(_)) && self.status.is_none()
     }
 
     /// What is said of a request that was not made after all.

@@ -75,7 +75,7 @@ impl Offsets {
         }
         let due = self.marks.back().is_none_or(|last| {
             outcomes_from != last.outcomes_from && offset - last.offset >= MARK_OFFSETS
-                || written_at - last.written_at >= MARK_MILLIS
+                || written_at.saturating_sub(last.written_at) >= MARK_MILLIS
         });
         if due {
             self.marks.push_back(Mark {
@@ -136,7 +136,7 @@ impl Offsets {
         let young = self.marks.partition_point(|mark| mark.written_at < time);
         let Some(last) = young.checked_sub(1) else { return 0 };
         // The jobs of a mark may be a second younger than it.
-        if self.marks[last].written_at + MARK_MILLIS < time {
+        if self.marks[last].written_at.saturating_add(MARK_MILLIS) < time {
             self.marks.get(young).map_or(self.next, |next| next.offset)
         } else {
             self.marks[last].offset

@@ -71,6 +71,11 @@ pub fn tag(job_id: &str) -> u32 {
 /// An outcome that ended so much later than it is now was written by a clock that has been put back since.
 const TO_COME: Micros = 60_000_000;
 
+/// Epoch milliseconds of whoever wrote the outcome, who may have written anything.
+fn in_micros(millis: i64) -> Micros {
+    millis.saturating_mul(1000)
+}
+
 /// A lane's id begins with its credential's.
 pub fn credential_of(lane: &str) -> &str {
     lane.split('/').next().unwrap_or(lane)
@@ -79,7 +84,7 @@ pub fn credential_of(lane: &str) -> &str {
 impl Recalled {
     /// Takes in the next outcome. `now` is when the reading began.
     pub fn take(&mut self, mut outcome: Outcome, now: Micros) {
-        let to_come = outcome.ended_at.saturating_mul(1000).saturating_sub(now);
+        let to_come = in_micros(outcome.ended_at).saturating_sub(now);
         if to_come > TO_COME {
             // What it asks to wait for lasts as long as it did then, and no longer.
             let times = [
@@ -87,11 +92,14 @@ impl Recalled {
                 outcome.started_at.as_mut(),
                 outcome.next_at.as_mut(),
             ];
-            times.into_iter().flatten().for_each(|time| *time -= to_come / 1000);
+            times
+                .into_iter()
+                .flatten()
+                .for_each(|time| *time = time.saturating_sub(to_come / 1000));
         }
         // The processor's own outcomes have no job.
         let Some(offset) = outcome.job_offset else { return };
-        let ended = outcome.ended_at * 1000;
+        let ended = in_micros(outcome.ended_at);
         let sent = matches!(outcome.result, OutcomeResult::Sent | OutcomeResult::Digested);
         if sent {
             self.sent.extend(id_bytes(&outcome.job_id).map(|id| (id, ended)));
@@ -102,7 +110,7 @@ impl Recalled {
         if offset < self.committed {
             return;
         }
-        self.tried_below = self.tried_below.max(offset + 1);
+        self.tried_below = self.tried_below.max(offset.saturating_add(1));
         let job = tag(&outcome.job_id);
         if self.jobs.insert(offset, job).is_some_and(|before| before != job) {
             // Another job stood there, in a topic that was made anew since.
@@ -115,13 +123,13 @@ impl Recalled {
         } else if outcome.attempt > 0 && !self.settled.contains(&offset) {
             // Without an attempt it tells of a freeze that came before the message.
             let tried = self.tried.entry(offset).or_insert_with(|| Tried {
-                failing_since: outcome.started_at.map_or(ended, |at| at * 1000),
+                failing_since: outcome.started_at.map_or(ended, in_micros),
                 ..Tried::default()
             });
             tried.attempts = tried.attempts.max(outcome.attempt);
-            let next = outcome.next_at.map_or(ended, |at| at * 1000);
+            let next = outcome.next_at.map_or(ended, in_micros);
             if outcome.scope.is_some() {
-                tried.failing_since += (next - ended).max(0);
+                tried.failing_since = tried.failing_since.saturating_add(next.saturating_sub(ended).max(0));
             } else {
                 tried.not_before = next;
             }
@@ -162,7 +170,7 @@ impl Recalled {
                 lane: outcome.lane.clone(),
                 lead_id: outcome.lead_id.clone(),
                 ts: ts.clone(),
-                began: outcome.started_at.map_or(0, |at| at * 1000),
+                began: outcome.started_at.map_or(0, in_micros),
             });
         }
     }
@@ -173,7 +181,7 @@ impl Recalled {
             return;
         };
         // It was cut to milliseconds, and must not be counted as earlier than it was.
-        let started = (at + 1) * 1000;
+        let started = in_micros(at.saturating_add(1));
         if started > now - PERIOD_MAX {
             let messages = self.started.entry(outcome.rule_id.clone()).or_default();
             // Jobs of one digest were one message: a rule has one lane, and that one at a time.
@@ -199,8 +207,8 @@ impl Recalled {
         };
         let known = self.frozen.entry(id.to_owned()).or_default();
         match outcome.result {
-            OutcomeResult::Throttled => known.until = known.until.max(next * 1000),
-            _ => known.probe_at = Some(next * 1000),
+            OutcomeResult::Throttled => known.until = known.until.max(in_micros(next)),
+            _ => known.probe_at = Some(in_micros(next)),
         }
     }
 }
@@ -243,6 +251,33 @@ mod tests {
         assert_eq!(recalled.sent.len(), 2, "ids below the committed offset count too");
         recalled.take(outcome(7, OutcomeResult::Dead), NOW);
         assert!(recalled.tried.is_empty() && recalled.settled.contains(&7));
+    }
+
+    #[test]
+    fn a_credential_is_what_stands_before_the_channel() {
+        for (lane, credential) in [
+            ("slack:bot/C1", "slack:bot"),
+            ("webhook:alerts", "webhook:alerts"),
+            ("clevertap:sealed-0011/ACME", "clevertap:sealed-0011"),
+        ] {
+            assert_eq!(credential_of(lane), credential);
+        }
+    }
+
+    #[test]
+    fn times_that_are_none_end_nothing() {
+        for time in [i64::MIN, -1, i64::MAX] {
+            for result in [OutcomeResult::Sent, OutcomeResult::Retry, OutcomeResult::Throttled] {
+                let mut odd = outcome(i64::MAX, result);
+                (odd.ended_at, odd.started_at, odd.next_at) = (time, Some(time), Some(time));
+                (odd.scope, odd.thread_ts) = (Some("lane".to_owned()), Some("1.5".to_owned()));
+                let mut recalled = Recalled::default();
+                recalled.take(odd.clone(), NOW);
+                odd.ended_at = NOW / 1000;
+                recalled.take(odd, NOW);
+                assert_eq!(recalled.in_steady_time(NOW).tried_below, i64::MAX);
+            }
+        }
     }
 
     #[test]

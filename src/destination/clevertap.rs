@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::words::Hidden;
@@ -14,27 +13,64 @@ use crate::delivery::dispatch::{Answer, Scope, Verdict};
 use crate::sealed::Sealed;
 use crate::secrets::{Secret, SecretError, SecretRef};
 
-#[derive(Debug, Deserialize)]
+/// What an answer says, as far as it can be read. What a field holds that its documentation doesn't know costs that
+/// field alone: of an answer that isn't read, all records are uploaded again.
+#[derive(Debug)]
 struct Body {
     status: Option<String>,
     processed: Option<usize>,
-    #[serde(default)]
     unprocessed: Vec<Unprocessed>,
     error: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 struct Unprocessed {
-    #[serde(default, deserialize_with = "code")]
     code: Option<i64>,
     error: Option<String>,
     record: Option<Value>,
 }
 
-/// A record's code, a number or its text; what is neither is none.
-fn code<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    Ok(value.as_i64().or_else(|| value.as_str()?.parse().ok()))
+impl Body {
+    /// `None` for what is no JSON object.
+    fn read(text: &str) -> Option<Self> {
+        let body: Value = serde_json::from_str(text).ok()?;
+        let unprocessed = match body.as_object()?.get("unprocessed") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(elements)) => elements.iter().map(Unprocessed::read).collect(),
+            Some(one) => vec![Unprocessed::read(one)],
+        };
+        Some(Self {
+            status: text_of(body.get("status")),
+            processed: number(body.get("processed")).and_then(|count| usize::try_from(count).ok()),
+            unprocessed,
+            error: text_of(body.get("error")),
+        })
+    }
+}
+
+impl Unprocessed {
+    fn read(element: &Value) -> Self {
+        Self {
+            code: number(element.get("code")),
+            error: text_of(element.get("error")),
+            record: element.get("record").cloned(),
+        }
+    }
+}
+
+/// A number, or its text.
+fn number(value: Option<&Value>) -> Option<i64> {
+    let value = value?;
+    value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+/// A text, or what else stands there as JSON.
+fn text_of(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
 }
 
 /// The jobs whose records CleverTap may take, and the answers of the others.
@@ -81,7 +117,7 @@ pub(super) fn own_account(job: &DeliveryJob) -> Result<Option<Account>, Failure>
 /// What an upload's answer means for each of its records.
 pub(super) fn upload_answers(reply: &Reply, jobs: &[Arc<DeliveryJob>], secrets: &[Secret]) -> Vec<Answer> {
     let all = |verdict, words: &str| of_all(reply, verdict, words, jobs, secrets);
-    let body = serde_json::from_str::<Body>(&reply.body).ok();
+    let body = Body::read(&reply.body);
     let words = body
         .as_ref()
         .and_then(|body| body.error.as_deref())

@@ -218,6 +218,43 @@ fn what_clevertap_answers_means_record_by_record() {
 }
 
 #[test]
+fn a_field_that_clevertap_writes_otherwise_costs_itself_alone() {
+    let jobs = [record("a"), record("2"), record("c")];
+    let ok = Verdict::Delivered;
+    let all = |verdict: Verdict| [verdict.clone(), verdict.clone(), verdict];
+    for (body, wanted) in [
+        (
+            r#"{"status":"success","processed":"3","unprocessed":null}"#,
+            all(ok.clone()),
+        ),
+        (
+            r#"{"status":"success","processed":{},"unprocessed":[],"error":{"code":0}}"#,
+            all(ok.clone()),
+        ),
+        (
+            r#"{"status":"partial","processed":"1","unprocessed":[{"code":{},"error":{"a":1},"record":{"type":"event","identity":2,"ts":"1","evtName":"Sold"}},{"code":"555","error":"Skipped record number : 1"}]}"#,
+            [Verdict::Retry, REJECTED, ok.clone()],
+        ),
+        (
+            r#"{"status":"partial","processed":2,"unprocessed":{"code":515,"error":"Skipped record number : 3"}}"#,
+            [ok.clone(), ok.clone(), REJECTED],
+        ),
+        (
+            r#"{"status":"partial","processed":2,"unprocessed":["which one?"]}"#,
+            all(Verdict::BatchRefused),
+        ),
+        (
+            r#"{"status":["fail"],"processed":0,"error":["no"]}"#,
+            all(Verdict::Ambiguous),
+        ),
+    ] {
+        let answers = clevertap::upload_answers(&reply(200, body), &jobs, &[]);
+        let verdicts: Vec<Verdict> = answers.into_iter().map(|answer| answer.verdict).collect();
+        assert_eq!(verdicts, wanted, "{body}");
+    }
+}
+
+#[test]
 fn nothing_without_a_bound_is_kept_of_an_answer() {
     let long = "1".repeat(1_000_000);
     let of = |body: String| slack::message_answer(&reply(200, &body), "C1", Hidden::default());

@@ -14,8 +14,8 @@ use super::words::Words;
 use super::{ANSWER_WAIT, Context};
 use crate::config::Config;
 
-/// Clocks that write one partition may differ by so much, in milliseconds.
-const SKEW: i64 = 10 * 60 * 1000;
+/// The clocks of those that write to topics, and of who reads them, may differ by so much, in milliseconds.
+pub const CLOCKS_DIFFER: i64 = 10 * 60 * 1000;
 
 /// Neighbouring records of one partition: `from` is the first, `until` is behind the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Topic {
             }
         }
         if let Some(until) = until {
-            let behind = self.at(until.saturating_add(SKEW))?;
+            let behind = self.at(until.saturating_add(CLOCKS_DIFFER))?;
             for run in &mut runs {
                 run.until = behind.get(&run.partition).copied().unwrap_or(run.until).min(run.until);
             }

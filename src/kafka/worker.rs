@@ -179,7 +179,8 @@ impl Worker {
         self.transaction.state().reads((topic, partition), offset).last = Some(Crumb { offset, sum });
     }
 
-    fn number_of(&self, topic: &str) -> usize {
+    /// The topic's number among those that the worker reads.
+    pub fn number_of(&self, topic: &str) -> usize {
         let number = self.transaction.number(topic);
         number.unwrap_or_else(|| unreachable!("only what was subscribed to is read"))
     }

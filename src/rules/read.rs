@@ -177,11 +177,7 @@ impl Reader {
     }
 
     fn rule_id(&mut self, value: &Value) -> Option<Arc<str>> {
-        let fits = |id: &&str| {
-            let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            (1..=64).contains(&id.len()) && id.chars().all(known) && !id.starts_with('-')
-        };
-        match value.as_str().filter(fits) {
+        match value.as_str().filter(|id| super::is_rule_id(id)) {
             Some(id) => Some(id.into()),
             None => self.refuse("id", "needs 1 to 64 of a-z, 0-9 and -, as text and not starting with -"),
         }

@@ -12,7 +12,6 @@ use crate::delivery::dispatch::{Answer, Payload, Settled};
 use crate::delivery::lane::JobAt;
 use crate::delivery::{Cut, Provider};
 use crate::kafka::Form;
-use crate::kafka::place::Places;
 
 /// What comes back to the loop.
 pub(super) enum Back {
@@ -51,7 +50,7 @@ pub(super) enum Back {
         recalled: Result<Box<Left>, String>,
     },
     /// Partitions were looked at; those of which Kafka said nothing are left out.
-    Looked { places: Places, looked: Vec<Looked> },
+    Looked(Vec<Looked>),
 }
 
 /// What comes back from a task or thread whatever becomes of it: a panic mustn't leave a request in flight for

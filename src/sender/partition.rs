@@ -234,7 +234,9 @@ impl Loop {
 
     /// Looks beside the loop whether what was read is still there.
     pub(super) fn look(&mut self) {
-        let Some(places) = self.places.take() else { return };
+        if std::mem::replace(&mut self.looks, true) {
+            return;
+        }
         let owned = self.partitions.iter().filter(|(_, partition)| partition.recalled);
         let looks: Vec<(Crumb, Looked)> = owned
             .filter_map(|(number, partition)| {
@@ -247,7 +249,9 @@ impl Loop {
                 Some((partition.look.at()?, looked))
             })
             .collect();
-        let (topic, back) = (self.at.config.topics.jobs.clone(), self.back.clone());
+        let (topic, places) = (self.at.config.topics.jobs.clone(), Arc::clone(&self.places));
+        // Whose thread died has seen nothing; the next look is another's.
+        let promise = Promise::new(&self.back, Back::Looked(Vec::new()));
         tokio::task::spawn_blocking(move || {
             let look = |(crumb, looked): (Crumb, Looked)| {
                 let found = places.check(&topic, looked.partition, crumb.offset + 1, &Trail::of(crumb));
@@ -256,12 +260,12 @@ impl Loop {
                 Some(Looked { gone, ..looked })
             };
             let looked = looks.into_iter().filter_map(look).collect();
-            drop(back.send(Back::Looked { places, looked }));
+            promise.keep(Back::Looked(looked));
         });
     }
 
-    pub(super) fn looked(&mut self, places: Places, looked: Vec<Looked>) {
-        self.places = Some(places);
+    pub(super) fn looked(&mut self, looked: Vec<Looked>) {
+        self.looks = false;
         for of in looked {
             let ours = self.partitions.get_mut(&of.partition);
             match ours.filter(|partition| partition.generation == of.generation) {
@@ -411,7 +415,7 @@ fn read_back(
             Next::Record(record) => {
                 heard = Instant::now();
                 if record.offset == known && counted == known {
-                    recalled.known_since = record.timestamp * 1000;
+                    recalled.known_since = record.timestamp.saturating_mul(1000);
                 }
                 let last = record.offset + 1 >= end;
                 if let Some(outcome) = record.value.as_deref().and_then(|value| Outcome::decode(value).ok()) {

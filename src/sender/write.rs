@@ -13,7 +13,7 @@ use crate::kafka::{Failure, Form, Letter};
 use crate::reason::Reason;
 
 /// A dead letter on its way. Its job settles only once Kafka has it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct DeadLetter {
     at: JobAt,
     generation: u64,
@@ -27,7 +27,7 @@ pub(super) struct DeadLetter {
 }
 
 impl DeadLetter {
-    pub(super) fn attempt(&self) -> Option<u64> {
+    fn attempt(&self) -> Option<u64> {
         self.settled.as_ref()?.attempt
     }
 }
@@ -64,7 +64,7 @@ impl Loop {
         let (metrics, provider, outcome) = (&self.at.metrics, settled.job.action.provider(), &settled.outcome);
         metrics.settled(provider, outcome.result);
         if outcome.result == OutcomeResult::Sent {
-            let age = outcome.ended_at - settled.job.occurred_at;
+            let age = outcome.ended_at.saturating_sub(settled.job.occurred_at);
             metrics.delivered(provider, Duration::from_millis(u64::try_from(age).unwrap_or_default()));
         }
         tracing::debug!(
@@ -114,11 +114,15 @@ impl Loop {
         self.write_dead_letter(Arc::new(letter), Form::Whole);
     }
 
+    fn is_ours(&self, partition: i32, generation: Generation) -> bool {
+        let ours = self.partitions.get(&partition);
+        ours.is_some_and(|partition| partition.generation == generation)
+    }
+
     /// Writes what a `generation` of the partition came to. Of a former one it would be about a job that
     /// another owner has by now, or that isn't there any more.
     pub(super) fn write_outcome(&mut self, settled: Arc<Settled>, cut: Cut, generation: Generation) {
-        let ours = self.partitions.get(&settled.at.partition);
-        if ours.is_none_or(|partition| partition.generation != generation) {
+        if !self.is_ours(settled.at.partition, generation) {
             return self.acknowledged(settled.attempt);
         }
         let (back, at) = (self.back.clone(), settled.at);
@@ -159,7 +163,7 @@ impl Loop {
     }
 
     /// Its topic doesn't take an outcome: a shorter one has to do. That is an answer, so that Kafka isn't silent.
-    pub(super) fn outcome_refused(&mut self, settled: Arc<Settled>, cut: Cut, generation: Generation) {
+    pub(super) fn outcome_refused(&mut self, mut settled: Arc<Settled>, cut: Cut, generation: Generation) {
         self.acknowledged_at = Instant::now();
         match cut.shorter() {
             Some(shorter) => self.write_outcome(settled, shorter, generation),
@@ -169,12 +173,31 @@ impl Loop {
                     job.id = settled.outcome.job_id,
                     "{topic} doesn't take an outcome of a few hundred bytes; raise its max.message.bytes"
                 );
+                self.waits_alone(&mut settled);
                 self.later(REFUSED_AGAIN_AFTER, Back::Outcome(settled, cut, generation));
             }
         }
     }
 
-    pub(super) fn write_dead_letter(&self, letter: Arc<DeadLetter>, form: Form) {
+    /// What Kafka doesn't take holds its own job up, and nobody else: its attempt is no longer waited for.
+    fn waits_alone(&mut self, settled: &mut Arc<Settled>) {
+        let attempt = Arc::make_mut(settled).attempt.take();
+        self.acknowledged(attempt);
+    }
+
+    /// The same of a dead letter, which is tried again later.
+    pub(super) fn letter_waits(&mut self, mut letter: Arc<DeadLetter>, form: Form, after: Duration) {
+        if let Some(settled) = &mut Arc::make_mut(&mut letter).settled {
+            self.waits_alone(settled);
+        }
+        self.later(after, Back::DeadLetter(letter, form));
+    }
+
+    /// Writes the dead letter of what a `generation` of the partition came to; not of a former one, as with outcomes.
+    pub(super) fn write_dead_letter(&mut self, letter: Arc<DeadLetter>, form: Form) {
+        if !self.is_ours(letter.at.partition, letter.generation) {
+            return self.acknowledged(letter.attempt());
+        }
         let topics = &self.at.config.topics;
         let outcome = letter.settled.as_ref().map(|settled| &settled.outcome);
         let known = [
@@ -240,8 +263,7 @@ impl Loop {
                     kafka.offset = letter.at.offset,
                     "{topic} doesn't take a dead letter of a few hundred bytes; raise its max.message.bytes"
                 );
-                self.acknowledged(letter.attempt());
-                self.later(REFUSED_AGAIN_AFTER, Back::DeadLetter(letter, form));
+                self.letter_waits(letter, form, REFUSED_AGAIN_AFTER);
             }
         }
     }

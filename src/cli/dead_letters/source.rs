@@ -4,7 +4,7 @@ use super::Letter;
 use crate::cli::CliError;
 use crate::cli::look::Look;
 use crate::kafka::reader::{Isolation, Record};
-use crate::kafka::scan::{Run, Topic};
+use crate::kafka::scan::{CLOCKS_DIFFER, Run, Topic};
 use crate::reason::Reason;
 
 impl Letter {
@@ -100,6 +100,3 @@ impl Letter {
         named.map(|name| format!("it leaves out {name}, without which it isn't the same; send it again at its source"))
     }
 }
-
-/// By so much may the clock of a producer be ahead of ours, in milliseconds.
-const CLOCKS_DIFFER: i64 = 10 * 60 * 1000;

@@ -216,13 +216,15 @@ impl Dispatch {
     fn react(&mut self, flight: &InFlight, answers: &[Answer], now: Micros) -> Option<Freeze> {
         let (lane, number) = (flight.lane, self.lanes[flight.lane].credential);
         let failed = |answer: &Answer| matches!(answer.verdict, Verdict::Retry | Verdict::Ambiguous);
+        let mut told = answers.iter().filter(|answer| !answer.is_of_one()).peekable();
+        told.peek()?;
         let credential = &mut self.credentials[number];
-        if answers.iter().all(failed) {
+        if told.clone().all(failed) {
             credential.failed = credential.failed.saturating_add(1);
             return None;
         }
         credential.failed = 0;
-        match &answers.first()?.verdict {
+        match &told.next()?.verdict {
             Verdict::Throttled { scope, retry_after } => Some(Freeze {
                 scope: *scope,
                 until: self.throttle(lane, *scope, *retry_after, flight.started, now),

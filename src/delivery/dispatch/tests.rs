@@ -862,6 +862,54 @@ fn an_identity_that_fails_holds_back_its_own_records_only() {
 }
 
 #[test]
+fn a_record_that_is_refused_here_says_nothing_of_its_account() {
+    let throttled = Verdict::Throttled {
+        scope: Scope::Credential,
+        retry_after: Some(Duration::from_secs(60)),
+    };
+    let here = Answer {
+        status: None,
+        ..answer(Verdict::Rejected(Reason::MessageRejected))
+    };
+    let event = |number: i64| {
+        job(
+            number,
+            ActionType::ClevertapEvent,
+            "clevertap:acme",
+            &format!("id-{number}"),
+        )
+    };
+    for (verdict, result) in [
+        (throttled, OutcomeResult::Throttled),
+        (Verdict::CredentialRefused, OutcomeResult::Retry),
+    ] {
+        let mut bench = Bench::new(settings());
+        (0..3).for_each(|number| bench.accept(event(number)));
+        let batch = bench.next(START + 10 * SECOND).unwrap();
+        assert_eq!(batch.jobs.len(), 3);
+        let answers = vec![here.clone(), answer(verdict.clone()), answer(verdict)];
+        let settled = bench.dispatch.answered(batch.id, answers, bench.now);
+        bench.take_in(settled);
+        assert_eq!(bench.results(), [OutcomeResult::Dead, result, result]);
+        assert!(bench.settled[1].outcome.scope.is_some(), "the account is frozen");
+    }
+    // Nor do failures pass for a success because one was refused here.
+    let mut bench = Bench::new(settings());
+    (0..3).for_each(|number| bench.accept(event(number)));
+    let batch = bench.next(START + 10 * SECOND).unwrap();
+    let answers = vec![here, answer(Verdict::Retry), answer(Verdict::Retry)];
+    let settled = bench.dispatch.answered(batch.id, answers, bench.now);
+    bench.take_in(settled);
+    assert!(
+        bench
+            .dispatch
+            .credentials
+            .iter()
+            .any(|credential| credential.failed == 1)
+    );
+}
+
+#[test]
 fn late_ack_after_revoke() {
     let mut bench = Bench::new(settings());
     bench.accept(slack(0, "C1"));

@@ -9,7 +9,8 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 
 use super::Worker;
-use crate::kafka::{Fault, Form, Letter, headers};
+use crate::kafka::headers::{self, header};
+use crate::kafka::{Fault, Form, Letter};
 
 /// A record to write in the transaction.
 #[derive(Debug)]
@@ -28,11 +29,12 @@ pub enum WriteError {
     Fault(Fault),
 }
 
-/// One write among those of a record that was read: which of them it was, where to, and how long.
+/// One write among those of a record that was read: which of them it was, and of what. Not the value, which may hold
+/// the time, so that the same write is known when it comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Write {
     number: usize,
-    record: u64,
+    of: u64,
 }
 
 /// Writes that are waited for, each before the next.
@@ -46,17 +48,17 @@ pub(super) struct OneByOne {
 impl Write {
     fn of(number: usize, record: &Record<'_>) -> Self {
         let mut hasher = DefaultHasher::new();
-        // Not what stands in it: an outcome and a dead letter tell the time, which is another at the next reading.
-        (record.topic, record.key, record.value.map(<[u8]>::len)).hash(&mut hasher);
+        let job = header(Some(&record.headers), "job-id");
+        (record.topic, record.key, job).hash(&mut hasher);
         Self {
             number,
-            record: hasher.finish(),
+            of: hasher.finish(),
         }
     }
 
     #[cfg(test)]
     pub(crate) fn nth(number: usize) -> Self {
-        Self { number, record: 0 }
+        Self { number, of: 0 }
     }
 }
 
@@ -140,27 +142,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_is_known_again_at_another_time() {
-        let of = |number, topic, value: &[u8]| {
-            let value = Some(value);
-            let headers = OwnedHeaders::new();
+    fn a_write_that_comes_again_is_known_whatever_the_time_is_by_then() {
+        let (key, job) = (b"k".as_slice(), "7fb2cd34-f4da-5f5f-911b-265780569f3b");
+        let of = |number, topic, value: &str, job: &str| {
+            let headers = headers::headers([("job-id", job), ("failed-at", value)]);
+            let (key, value) = (key, Some(value.as_bytes()));
             Write::of(
                 number,
                 &Record {
                     topic,
-                    key: b"k",
+                    key,
                     value,
                     headers,
                 },
             )
         };
-        assert_eq!(of(1, "outcomes", b"ended 1"), of(1, "outcomes", b"ended 2"));
+        let first = of(0, "outcomes", "12:00", job);
+        assert_eq!(first, of(0, "outcomes", "12:01", job));
         for other in [
-            of(2, "outcomes", b"ended 1"),
-            of(1, "jobs", b"ended 1"),
-            of(1, "outcomes", b"1"),
+            of(1, "outcomes", "12:00", job),
+            of(0, "jobs", "12:00", job),
+            of(0, "outcomes", "12:00", "0190f3c2-6f7b-5c11-9a55-3f0a7be1c001"),
         ] {
-            assert_ne!(of(1, "outcomes", b"ended 1"), other);
+            assert_ne!(first, other);
         }
     }
 }

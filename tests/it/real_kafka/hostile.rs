@@ -97,6 +97,24 @@ const ROWS: &[Row] = &[
         Dead("not_decodable", None),
     ),
     (
+        "a job whose own id is 400 KB",
+        Into::Jobs,
+        || job_with(|job, long| job.job_id = long),
+        Dead("not_decodable", None),
+    ),
+    (
+        "a job whose rule's id is 400 KB",
+        Into::Jobs,
+        || job_with(|job, long| job.rule_id = long),
+        Dead("not_decodable", None),
+    ),
+    (
+        "a job whose event's id is 400 KB",
+        Into::Jobs,
+        || job_with(|job, long| job.event_id = long),
+        Dead("not_decodable", None),
+    ),
+    (
         "3 MB that compress",
         Into::Events,
         || valued(&vec![b'x'; 3_000_000]),
@@ -340,6 +358,16 @@ fn with_a_long_lead() -> Raw {
         .collect();
     let text = String::from_utf8(good().value.unwrap()).unwrap();
     valued(text.replace(&format!("lead-{HOSTILE}"), &lead).as_bytes())
+}
+
+/// A good job with a long text in one of its fields.
+fn job_with(spoil: fn(&mut DeliveryJob, String)) -> Raw {
+    let mut job = super::tools::job(HOSTILE.cast_signed(), "sold", "slack:sales-bot", "C0SALES");
+    spoil(
+        &mut job,
+        noise(400_000).iter().map(|byte| char::from(b'a' + byte % 16)).collect(),
+    );
+    valued(&job.encode())
 }
 
 /// Bytes that no compression makes fewer.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use apache_avro::writer::datum::GenericDatumWriter;
 use leadlane::kafka::reader::Record;
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use serde_json::{Value, json};
@@ -50,6 +50,17 @@ impl Foreign {
     fn delete(&self) {
         let deleted = Self::wait(self.admin.delete_topics(&[&self.name], &AdminOptions::new()));
         deleted.unwrap().remove(0).unwrap();
+    }
+
+    /// From now on only the last record of each key is kept, as soon as the broker comes to it.
+    fn compact(&self) {
+        let topic = AlterConfig::new(ResourceSpecifier::Topic(&self.name))
+            .set("cleanup.policy", "compact")
+            .set("segment.ms", "1000")
+            .set("min.cleanable.dirty.ratio", "0.001")
+            .set("max.message.bytes", "3000000");
+        let altered = Self::wait(self.admin.alter_configs([&topic], &AdminOptions::new()));
+        altered.unwrap().remove(0).unwrap();
     }
 
     /// Deletes the topic and makes it again, once the broker has let go of it.
@@ -539,6 +550,43 @@ fn what_retention_took_is_counted_and_passed() {
     assert!(metrics.contains("leadlane_events_lost_total 3\n"), "{metrics}");
     assert!(process.log().contains("lost to retention"));
     process.stop();
+}
+
+#[test]
+fn what_compaction_took_is_not_read_again() {
+    let foreign = Foreign::new("compacted", 1);
+    foreign.compact();
+    let leadlane = Leadlane::new("compacted", &foreign.crm(""));
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    let put = |key: &str, numbers: std::ops::Range<u64>| {
+        let records: Vec<String> = numbers
+            .map(|number| change("UPDATE", &["1"], number).to_string())
+            .collect();
+        leadlane.write(
+            &foreign.name,
+            records.iter().map(|record| (key, Some(record.as_bytes()))),
+        );
+    };
+    put("a", 0..20);
+    let process = leadlane.start(&["--role", "inlets"]);
+    leadlane.read_until(&leadlane.config.topics.events, 30, |records| records.len() == 20);
+    process.stop();
+    // The segment that holds them all is closed by the next, and is left with nothing.
+    std::thread::sleep(Duration::from_secs(2));
+    put("a", 20..21);
+    std::thread::sleep(Duration::from_secs(2));
+    put("b", 21..22);
+    let left = || leadlane.read(&foreign.name).len();
+    let until = std::time::Instant::now() + Duration::from_secs(90);
+    while left() > 3 {
+        assert!(std::time::Instant::now() < until, "{} records are left", left());
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let process = leadlane.start(&["--role", "inlets"]);
+    leadlane.read_until(&leadlane.config.topics.events, 30, |records| records.len() >= 22);
+    assert!(!process.log().contains("made anew"), "{}", process.log());
+    process.stop();
+    assert_eq!(leadlane.read(&leadlane.config.topics.events).len(), 22);
 }
 
 #[test]

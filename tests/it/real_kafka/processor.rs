@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use leadlane::delivery::DeliveryJob;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 
 use crate::support::{Leadlane, event, free_port, part, python};
 
@@ -77,6 +80,39 @@ fn killed_ten_times_each_match_is_there_once() {
     });
     process.stop();
     assert_eq!(jobs(&leadlane), wanted);
+}
+
+#[test]
+fn a_stop_is_obeyed_while_kafka_takes_nothing_that_is_written() {
+    let leadlane = Leadlane::new("stop-in-vain", "");
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    leadlane.apply(RULES);
+    let process = leadlane.start(&["--role", "processor"]);
+    let topics = &leadlane.config.topics;
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", part("LEADLANE_TEST_KAFKA"))
+        .create()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let deleted = runtime.block_on(admin.delete_topics(&[topics.jobs.as_str()], &AdminOptions::new()));
+    deleted.unwrap().remove(0).unwrap();
+    let (events, wanted) = events(200);
+    leadlane.write(&topics.events, pairs(&events));
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while !process.log().contains("the transaction is aborted") {
+        assert!(std::time::Instant::now() < until, "{}", process.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // Clean, so that nothing had to be given up.
+    process.stop();
+    leadlane.ok(&["topics", "create", "--partitions", "1"]);
+    let process = leadlane.start(&["--role", "processor"]);
+    leadlane.read_until(&topics.jobs, 60, |records| records.len() >= wanted.len());
+    process.stop();
+    assert_eq!(jobs(&leadlane), wanted, "the successor has it all");
 }
 
 #[test]
