@@ -139,28 +139,26 @@ enum Stands {
     Nothing,
 }
 
-/// The newest crumb that is there speaks for all before it. `gaps_tell` where nothing but retention takes records away,
-/// so that one that was there is missed.
+/// All crumbs are looked at, oldest first: newer ones may be of a topic that was made anew, and had grown past the old place
+/// before anybody saw it. `gaps_tell` where nothing but retention takes records away, so that one that was there is missed.
 fn check(log: &impl Log, gaps_tell: bool, next: i64, trail: &Trail) -> Result<Option<Anew>, KafkaError> {
     let (mut low, end) = log.ends()?;
-    let (mut last, mut gone) = (None, false);
-    for crumb in trail.crumbs().iter().rev() {
+    let mut behind = None;
+    for crumb in trail.crumbs() {
         if crumb.offset < low {
-            break;
+            continue;
         }
         let stands = stands(log, *crumb, end)?;
         if stands == Stands::TheSame {
-            last = Some(crumb.offset);
-            break;
+            behind = Some(crumb.offset + 1);
+        } else if stands == Stands::Another || gaps_tell {
+            low = log.ends()?.0;
+            let taken_by_retention = crumb.offset < low;
+            if !taken_by_retention {
+                let from = behind.unwrap_or(low).max(low);
+                return Ok(Some(Anew { from, low, end }));
+            }
         }
-        low = log.ends()?.0;
-        let taken_by_retention = crumb.offset < low;
-        gone |= !taken_by_retention && (stands == Stands::Another || gaps_tell);
-    }
-    let behind = last.map(|last| last + 1);
-    if gone {
-        let from = behind.unwrap_or(low).max(low);
-        return Ok(Some(Anew { from, low, end }));
     }
     Ok((next > end).then_some(Anew {
         // With a trail that holds nothing but the end is gone; without one nothing is known.
@@ -267,6 +265,16 @@ mod tests {
         assert_eq!(from(&other, false, &trail), Some(0));
         let (shorter, _) = written(90, 7);
         assert!(from(&shorter, false, &trail).is_some_and(|from| (1..=90).contains(&from)));
+    }
+
+    #[test]
+    fn records_of_another_topic_behind_the_old_place_do_not_speak_for_those_before() {
+        let (_, mut trail) = written(10, 7);
+        let (anew, _) = written(40, 8);
+        (10..40).for_each(|offset| trail.take(Crumb { offset, sum: 8 }));
+        for gaps_tell in [true, false] {
+            assert_eq!(from(&anew, gaps_tell, &trail), Some(0));
+        }
     }
 
     proptest! {
