@@ -130,7 +130,7 @@ fn refused(rule: &str, outcomes: &[Outcome]) -> Option<String> {
 /// Somebody writes jobs by hand, to get round the limits of the credential. Gives all outcomes.
 fn check_forged(leadlane: &Leadlane, of_token: &DeliveryJob) -> Vec<Outcome> {
     let forged = DeliveryJob {
-        job_id: "0".repeat(36),
+        job_id: "00000000-0000-5000-8000-000000000000".to_owned(),
         rule_id: "forged".to_owned(),
         credential: "slack:sealed-0123456789abcdef".to_owned(),
         ..of_token.clone()
