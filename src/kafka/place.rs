@@ -139,28 +139,29 @@ enum Stands {
     Nothing,
 }
 
-/// The newest crumb that is there speaks for all before it. `gaps_tell` where nothing but retention takes records away,
-/// so that one that was there is missed.
+/// Each crumb is looked at, from the oldest on: who reads on in a topic that was made anew, unaware, leaves good crumbs
+/// behind those that are gone. `gaps_tell` where nothing but retention takes records away, so that one that was there is
+/// missed.
 fn check(log: &impl Log, gaps_tell: bool, next: i64, trail: &Trail) -> Result<Option<Anew>, KafkaError> {
     let (mut low, end) = log.ends()?;
-    let (mut last, mut gone) = (None, false);
-    for crumb in trail.crumbs().iter().rev() {
+    // Behind the last record that is still there.
+    let mut behind = None;
+    for crumb in trail.crumbs() {
         if crumb.offset < low {
-            break;
+            continue;
         }
-        let stands = stands(log, *crumb, end)?;
-        if stands == Stands::TheSame {
-            last = Some(crumb.offset);
-            break;
+        match stands(log, *crumb, end)? {
+            Stands::TheSame => behind = Some(crumb.offset + 1),
+            Stands::Nothing if !gaps_tell => {}
+            Stands::Nothing | Stands::Another => {
+                low = log.ends()?.0;
+                // Unless retention took it just now.
+                if crumb.offset >= low {
+                    let from = behind.unwrap_or(low).max(low);
+                    return Ok(Some(Anew { from, low, end }));
+                }
+            }
         }
-        low = log.ends()?.0;
-        let taken_by_retention = crumb.offset < low;
-        gone |= !taken_by_retention && (stands == Stands::Another || gaps_tell);
-    }
-    let behind = last.map(|last| last + 1);
-    if gone {
-        let from = behind.unwrap_or(low).max(low);
-        return Ok(Some(Anew { from, low, end }));
     }
     Ok((next > end).then_some(Anew {
         // With a trail that holds nothing but the end is gone; without one nothing is known.
@@ -177,7 +178,8 @@ fn stands(log: &impl Log, crumb: Crumb, end: i64) -> Result<Stands, KafkaError> 
     }
     Ok(match log.first(crumb.offset)? {
         Some(found) if found == crumb => Stands::TheSame,
-        Some(found) if found.offset == crumb.offset => Stands::Another,
+        // One before it is the topic's first: the place is out of range by now.
+        Some(found) if found.offset <= crumb.offset => Stands::Another,
         _ => Stands::Nothing,
     })
 }
@@ -267,6 +269,16 @@ mod tests {
         assert_eq!(from(&other, false, &trail), Some(0));
         let (shorter, _) = written(90, 7);
         assert!(from(&shorter, false, &trail).is_some_and(|from| (1..=90).contains(&from)));
+    }
+
+    #[test]
+    fn who_read_on_in_the_new_topic_unaware_starts_it_over() {
+        let (_, mut trail) = written(50, 7);
+        let (records, _) = written(100, 8);
+        (50..100).for_each(|offset| trail.take(Crumb { offset, sum: 8 }));
+        for gaps_tell in [true, false] {
+            assert_eq!(from(&records, gaps_tell, &trail), Some(0));
+        }
     }
 
     proptest! {
