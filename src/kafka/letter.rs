@@ -8,6 +8,7 @@ use rdkafka::message::OwnedHeaders;
 
 use super::headers::headers;
 use crate::text;
+use crate::trail;
 
 /// A longer `detail` is cut, in bytes.
 const DETAIL_MAX: usize = 2048;
@@ -15,6 +16,14 @@ const DETAIL_MAX: usize = 2048;
 const DETAIL_LEAST: usize = 256;
 /// A longer header is left out, and named, in bytes: those that are ids or places are far shorter.
 const HEADER_MAX: usize = 4096;
+
+/// The header that tells whether a record is the one whose key or value a dead letter leaves out.
+pub(crate) const LEFT_OUT_SUM: &str = "left-out-sum";
+
+/// The checksum of what a dead letter leaves out of a record, in its header in hexadecimal.
+pub(crate) fn left_out_sum(without_key: bool, key: &[u8], without_value: bool, value: Option<&[u8]>) -> u32 {
+    trail::sum(0, Some(key).filter(|_| without_key), value.filter(|_| without_value))
+}
 
 /// How much of a record its dead letter holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +85,17 @@ impl<'l> Letter<'l> {
         if value.is_none() && self.value.is_some() {
             left_out.push("value");
         }
+        let sum = format!(
+            "{:x}",
+            left_out_sum(key.len() < self.key.len(), self.key, value.is_none(), self.value)
+        );
+        let sum = Some((LEFT_OUT_SUM, sum.as_str())).filter(|_| !left_out.is_empty());
         let headers = match form {
             Form::Headers => {
                 left_out.push("headers");
-                self.failure.told(DETAIL_LEAST, &left_out, [])
+                self.failure.told(DETAIL_LEAST, &left_out, sum)
             }
-            _ => self.failure.told(DETAIL_MAX, &left_out, known),
+            _ => self.failure.told(DETAIL_MAX, &left_out, known.chain(sum)),
         };
         (key, value, headers)
     }
@@ -153,6 +167,9 @@ mod tests {
                 (Some("lead-events"), Some("3"), Some("42"))
             );
             assert!(size(&headers) < 3 * 1024, "{}", size(&headers));
+            let sum = left_out_sum(key.is_empty(), b"key", value.is_none(), Some(b"value"));
+            let told = of("left-out-sum").map(str::to_owned);
+            assert_eq!(told, (now != Form::Whole).then(|| format!("{sum:x}")));
             found.push((
                 key,
                 value,

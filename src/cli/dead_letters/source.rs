@@ -5,6 +5,7 @@ use crate::cli::CliError;
 use crate::cli::look::Look;
 use crate::kafka::reader::{Isolation, Record};
 use crate::kafka::scan::{CLOCKS_DIFFER, Run, Topic};
+use crate::kafka::{LEFT_OUT_SUM, left_out_sum};
 use crate::reason::Reason;
 
 impl Letter {
@@ -68,7 +69,7 @@ impl Letter {
     }
 
     /// Whether a record at its place is the one that it is about: a topic that was made anew has others there.
-    fn is_of(&self, record: &Record) -> bool {
+    pub(super) fn is_of(&self, record: &Record) -> bool {
         let failed_at = self
             .header("failed-at")
             .and_then(|text| text.parse::<jiff::Timestamp>().ok());
@@ -76,7 +77,14 @@ impl Letter {
         let key = record.key.as_deref().unwrap_or_default();
         let same = |ours: &Option<Vec<u8>>, theirs: &[u8]| ours.as_deref().unwrap_or_default() == theirs;
         let same_value = |record: &Record| same(&self.record.value, record.value.as_deref().unwrap_or_default());
-        is_older
+        let value = record.value.as_deref();
+        let sum = left_out_sum(self.leaves_out("key"), key, self.leaves_out("value"), value);
+        let told = self
+            .header(LEFT_OUT_SUM)
+            .and_then(|told| u32::from_str_radix(told, 16).ok());
+        // An older letter doesn't tell.
+        told.is_none_or(|told| told == sum)
+            && is_older
             && (self.leaves_out("key") || same(&self.record.key, key))
             && (self.leaves_out("value") || same_value(record))
     }

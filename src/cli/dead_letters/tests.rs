@@ -58,6 +58,15 @@ fn ids_read_back_and_nothing_else_is_one() {
 }
 
 #[test]
+fn what_is_left_out_is_taken_from_the_same_record_alone() {
+    let sum = format!("{:x}", crate::kafka::left_out_sum(true, b"key", true, Some(b"mine")));
+    let told = [("left-out", "key,value"), ("left-out-sum", sum.as_str())];
+    let of = |headers, value: &[u8]| letter(headers, b"").is_of(&letter(&[], value).record);
+    assert!(of(&told[..], b"mine") && !of(&told[..], b"another's"));
+    assert!(of(&told[..1], b"another's"), "an older letter doesn't tell");
+}
+
+#[test]
 fn every_condition_must_hold() {
     let job = job("slack:bot").encode();
     let headers = [
