@@ -139,27 +139,24 @@ enum Stands {
     Nothing,
 }
 
-/// Each crumb is looked at, from the oldest on: who reads on in a topic that was made anew, unaware, leaves good crumbs
-/// behind those that are gone. `gaps_tell` where nothing but retention takes records away, so that one that was there is
-/// missed.
+/// All crumbs are looked at, oldest first: newer ones may be of a topic that was made anew, and had grown past the old place
+/// before anybody saw it. `gaps_tell` where nothing but retention takes records away, so that one that was there is missed.
 fn check(log: &impl Log, gaps_tell: bool, next: i64, trail: &Trail) -> Result<Option<Anew>, KafkaError> {
     let (mut low, end) = log.ends()?;
-    // Behind the last record that is still there.
     let mut behind = None;
     for crumb in trail.crumbs() {
         if crumb.offset < low {
             continue;
         }
-        match stands(log, *crumb, end)? {
-            Stands::TheSame => behind = Some(crumb.offset + 1),
-            Stands::Nothing if !gaps_tell => {}
-            Stands::Nothing | Stands::Another => {
-                low = log.ends()?.0;
-                // Unless retention took it just now.
-                if crumb.offset >= low {
-                    let from = behind.unwrap_or(low).max(low);
-                    return Ok(Some(Anew { from, low, end }));
-                }
+        let stands = stands(log, *crumb, end)?;
+        if stands == Stands::TheSame {
+            behind = Some(crumb.offset + 1);
+        } else if stands == Stands::Another || gaps_tell {
+            low = log.ends()?.0;
+            let taken_by_retention = crumb.offset < low;
+            if !taken_by_retention {
+                let from = behind.unwrap_or(low).max(low);
+                return Ok(Some(Anew { from, low, end }));
             }
         }
     }
@@ -272,12 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn who_read_on_in_the_new_topic_unaware_starts_it_over() {
-        let (_, mut trail) = written(50, 7);
-        let (records, _) = written(100, 8);
-        (50..100).for_each(|offset| trail.take(Crumb { offset, sum: 8 }));
+    fn records_of_another_topic_behind_the_old_place_do_not_speak_for_those_before() {
+        let (_, mut trail) = written(10, 7);
+        let (anew, _) = written(40, 8);
+        (10..40).for_each(|offset| trail.take(Crumb { offset, sum: 8 }));
         for gaps_tell in [true, false] {
-            assert_eq!(from(&records, gaps_tell, &trail), Some(0));
+            assert_eq!(from(&anew, gaps_tell, &trail), Some(0));
         }
     }
 

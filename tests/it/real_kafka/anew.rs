@@ -302,12 +302,7 @@ fn a_broker_that_lost_its_last_seconds_and_then_everything() {
     until_arrived(&destinations, &process, 200..220);
     let took = wiped.elapsed();
     assert!(took < Duration::from_secs(37), "it took {took:?}\n{}", process.log());
-    // Events may have met the old rules; the new ones come into force together, a little later.
-    let until = Instant::now() + Duration::from_secs(15);
-    while leadlane.get("/readyz").unwrap().0 != 200 {
-        assert!(Instant::now() < until, "what it said wasn't right\n{}", process.log());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    load::until_readyz(&leadlane, &process, 200);
     process.stop();
 }
 
