@@ -91,6 +91,8 @@ class World:
         self.breaches = []
         # Topics that were made anew, each with who was there.
         self.to_tell = []
+        # When topics were missing.
+        self.missing = []
         self.seats = {}
 
     # ---- parts
@@ -165,6 +167,8 @@ log: {{level: "info,leadlane=debug"}}
     def make_anew(self, names):
         """Deletes topics and makes them again. Whoever had read of them has to say so."""
         admin, start, pids = AdminClient({"bootstrap.servers": self.direct, "log_level": 0}), time.time(), self.pids()
+        missing = {"start": start, "end": None}
+        self.missing.append(missing)
         for deleted in admin.delete_topics(names, operation_timeout=30).values():
             deleted.result()
         left = set(names)
@@ -175,6 +179,7 @@ log: {{level: "info,leadlane=debug"}}
             return not left
 
         self.until(made, 30, f"{names} are made again")
+        missing["end"] = time.time()
         self.to_tell += [(name, start, pids) for name in names if name in TELLERS]
 
     def pids(self):
@@ -245,17 +250,17 @@ log: {{level: "info,leadlane=debug"}}
         process = found["process"]
         process.send_signal(signal.SIGTERM)
         try:
-            if process.wait(60) and not self.found_no_broker(found):
+            if process.wait(60) and not self.could_not_begin(found):
                 self.breaches.append(f"sender {seat}, pid {process.pid}, ended with {process.returncode} after SIGTERM")
         except subprocess.TimeoutExpired:
             self.breaches.append(f"sender {seat}, pid {process.pid}, did not end within 60 s of SIGTERM")
             process.kill()
             process.wait()
 
-    def found_no_broker(self, found):
-        """Whether the broker, or the way to it, was away while a sender began, which is a reason not to begin."""
-        return any(found["began"] - 1 < (one["end"] or time.time()) + 1 and one["start"] < found["began"] + 15
-                   for one in self.disruptions if one["kind"] in ("broker", "cut-kafka"))
+    def could_not_begin(self, found):
+        """Whether the broker, the way to it or a topic was away while a sender began, which is a reason not to begin."""
+        away = [one for one in self.disruptions if one["kind"] in ("broker", "cut-kafka")] + self.missing
+        return any(found["began"] - 1 < (one["end"] or time.time()) + 1 and one["start"] < found["began"] + 15 for one in away)
 
     def stop(self, seat):
         found = self.seats[seat]
@@ -270,14 +275,14 @@ log: {{level: "info,leadlane=debug"}}
         found["stopped"] = False
 
     def look_after(self):
-        """A process that ends by itself is a breach, but for one that finds no broker at its start."""
+        """A process that ends by itself is a breach, but for one that finds no broker, or not all topics, at its start."""
         for seat, found in list(self.seats.items()):
             code = found["process"].poll()
             if code is None:
                 continue
             del self.seats[seat]
             self.say(f"sender {seat} ended by itself with {code}")
-            if not self.found_no_broker(found):
+            if not self.could_not_begin(found):
                 self.breaches.append(f"sender {seat} ended by itself with {code}; see {self.folder}/sender-{seat}.log")
             self.join(seat, found["through"])
         if self.processor.poll() is not None:
