@@ -175,7 +175,8 @@ fn stands(log: &impl Log, crumb: Crumb, end: i64) -> Result<Stands, KafkaError> 
     }
     Ok(match log.first(crumb.offset)? {
         Some(found) if found == crumb => Stands::TheSame,
-        Some(found) if found.offset == crumb.offset => Stands::Another,
+        // One before it is the topic's first: the place is out of range by now.
+        Some(found) if found.offset <= crumb.offset => Stands::Another,
         _ => Stands::Nothing,
     })
 }
