@@ -5,6 +5,8 @@
 
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 
+use crate::rules::is_rule_id;
+
 /// A header's text, if it is there and is what its name says.
 pub(crate) fn header<'m, H: Headers>(headers: Option<&'m H>, name: &str) -> Option<&'m str> {
     let headers = headers?;
@@ -39,14 +41,6 @@ pub(crate) fn is_traceparent(text: &str) -> bool {
     let (version, trace, span, flags) = (hex(2), hex(32), hex(16), hex(2));
     let told = |part: Option<&str>| part.is_some_and(|part| part.bytes().any(|byte| byte != b'0'));
     version == Some("00") && told(trace) && told(span) && flags.is_some() && parts.next().is_none()
-}
-
-/// `[a-z0-9][a-z0-9-]{0,63}`
-fn is_rule_id(text: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    (1..=64).contains(&text.len())
-        && text.bytes().all(|byte| is_plain(byte) || byte == b'-')
-        && text.bytes().next().is_some_and(is_plain)
 }
 
 /// A dead letter's id, `PARTITION-OFFSET`.

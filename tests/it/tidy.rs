@@ -45,7 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
-    ("kafka", &["clock", "config", "dates", "text", "trail"]),
+    ("kafka", &["clock", "config", "dates", "rules", "text", "trail"]),
     ("registry", &["config", "http_client", "lead"]),
     (
         "destination",

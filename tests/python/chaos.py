@@ -6,9 +6,8 @@ First a calm time with work waiting in every lane, by which the use of the limit
 while they are frozen. Then senders are killed, stopped for longer than their session, leave and join; the broker is
 killed and comes back with its data; the ways to the broker and to the destinations are cut; destinations answer 429 with
 Retry-After, 5xx, resets and silence; hostile records (hostile.py) come among the good ones; topics are deleted and made
-anew. Then all is well again, the
-lanes drain, and the oracle (oracle.py) says whether every promise was kept. Exit code 1 where not, and the seed; the
-folder with the logs and with all that the oracle saw is kept then.
+anew. Then all is well again, the lanes drain, and the oracle (oracle.py) says whether every promise was kept. Exit code 1
+where not, and the seed; the folder with the logs and with all that the oracle saw is kept then.
 """
 
 import argparse
