@@ -36,6 +36,7 @@
 //!   which sees threads and tasks end.
 //! - [`batches`], which reads and commits for the loops that write in transactions.
 //! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`], [`inlets`].
+//! - [`desk`], the services that people's commands and pages call.
 //! - [`app`], the only place that knows them all; above it [`demo`] and [`cli`].
 //!
 //! # The way of one lead event
@@ -74,6 +75,7 @@ pub mod config;
 pub mod dates;
 pub mod delivery;
 pub mod demo;
+pub mod desk;
 pub mod destination;
 pub mod feed;
 pub mod http_client;

@@ -62,6 +62,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sandbox", &[]),
     // What loops run on.
     ("batches", &["config", "kafka", "lead", "metrics", "registry", "trail"]),
+    // What people's commands, the demo and the API call.
+    ("desk", &[]),
     // Loops.
     ("feed", &["config", "kafka", "metrics", "rules", "trail"]),
     (
