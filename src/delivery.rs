@@ -22,10 +22,12 @@ pub mod clevertap;
 pub mod digest;
 pub mod dispatch;
 pub mod lane;
+pub mod ledger;
 pub mod limit;
 pub mod offsets;
 pub mod plan;
 pub mod recall;
+pub mod sending;
 pub mod sent;
 
 const JOB_SCHEMA: &str = include_str!("../schemas/delivery_job.avsc");

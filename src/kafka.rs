@@ -31,7 +31,7 @@ mod words;
 pub mod worker;
 
 pub(crate) use headers::{header, headers, is_traceparent};
-pub(crate) use letter::{Failure, Form, LEFT_OUT_SUM, Letter, left_out_sum};
+pub(crate) use letter::{Failure, LEFT_OUT_SUM, Letter, left_out_sum};
 use words::Words;
 
 /// How long a question to the brokers may take.

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
 use super::lane::{Class, JobAt, Lane};
+use super::ledger::{Ledger, Ownership};
 use super::limit::{Cap, Micros, Rate, Spacer};
 use super::recall::{Frozen, Tried};
 use super::sent::{SentIds, Threads};
@@ -33,8 +34,6 @@ mod turn;
 mod view;
 
 pub use load::{Load, Payload};
-use own::Owned;
-pub use own::Read;
 pub use view::LaneView;
 
 /// The limits and delays in force.
@@ -61,6 +60,10 @@ pub struct Settings {
     pub dedup_ids_max: usize,
     pub payload_bytes_max: usize,
     pub join: bool,
+    /// A partition is handed over within this time, whatever is in flight.
+    pub hand_over_max: Duration,
+    /// After so long without a poll a member of the group may own nothing any more.
+    pub silence_max: Duration,
 }
 
 /// What a destination's answer means; each adapter says it once, and nobody looks behind it.
@@ -195,9 +198,8 @@ pub struct Dispatch {
     /// longest ago.
     ready: BTreeSet<(Micros, u64, usize)>,
     attempts: HashMap<u64, InFlight>,
-    partitions: HashMap<i32, Owned>,
-    /// Counts ownerships: an answer to a former one changes nothing.
-    epoch: u64,
+    /// Which partitions are ours, and which jobs are settled.
+    pub ledger: Ledger,
     classes: Vec<Class>,
     class_by_value: HashMap<Class, u32>,
     rules: HashMap<String, u32>,
@@ -305,7 +307,8 @@ struct InFlight {
     entries: Vec<Entry>,
     started: Micros,
     thread_ts: Option<String>,
-    epoch: u64,
+    /// The latest ownership when it began.
+    latest: Ownership,
 }
 
 impl Dispatch {
@@ -323,8 +326,7 @@ impl Dispatch {
             host_by_name: HashMap::new(),
             ready: BTreeSet::new(),
             attempts: HashMap::new(),
-            partitions: HashMap::new(),
-            epoch: 0,
+            ledger: Ledger::default(),
             classes: Vec::new(),
             class_by_value: HashMap::new(),
             rules: HashMap::new(),
@@ -390,14 +392,15 @@ impl Dispatch {
         self.queue(lane, now);
     }
 
-    pub fn in_flight(&self) -> usize {
-        self.in_flight
+    /// Whether as many requests are in flight as may be. One whose outcome Kafka doesn't have yet is still in flight.
+    fn is_full(&self) -> bool {
+        self.in_flight + self.ledger.waiting_attempts() >= self.settings.in_flight_max
     }
 
     /// When [`Self::next`] is worth another call, if nothing comes in before.
     pub fn wake_at(&self) -> Micros {
         match self.ready.first() {
-            Some((at, ..)) if self.in_flight < self.settings.in_flight_max => (*at).min(self.next_sweep),
+            Some((at, ..)) if !self.is_full() => (*at).min(self.next_sweep),
             _ => self.next_sweep,
         }
     }
@@ -469,7 +472,7 @@ fn key(job: &DeliveryJob) -> u32 {
     }
 }
 
-fn micros(duration: Duration) -> Micros {
+pub(super) fn micros(duration: Duration) -> Micros {
     Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX / 4)
 }
 

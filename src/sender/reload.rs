@@ -1,10 +1,10 @@
-//! Jobs whose turn is near, read again from Kafka: in runs of neighbours, on a thread of its own
-//! that needs no group.
+//! Records of the jobs topic: decoded as the group's thread brings them, and read again when their turn is near, in runs of
+//! neighbours, on a thread of its own that needs no group.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -12,37 +12,49 @@ use super::{Back, Loop};
 use crate::config::Config;
 use crate::delivery::dispatch::{Load, Payload};
 use crate::delivery::lane::JobAt;
+use crate::delivery::ledger::Ownership;
+use crate::delivery::sending::{Event, JobRecord, NoJob};
 use crate::delivery::{CodecError, DeliveryJob};
 use crate::kafka::KafkaError;
 use crate::kafka::jobs::RawJob;
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
+use crate::trail;
 
 /// Records between two wanted ones that are read rather than skipped.
 const GAP: i64 = 2_000;
 
 impl Loop {
-    /// Jobs of a load came; `None` for those that Kafka has no more.
-    pub(super) fn loaded(&mut self, load: u64, jobs: Vec<(JobAt, Option<Payload>)>) {
-        let mut settled = Vec::new();
-        let lost = self.dispatch.loaded(load, jobs, (self.at.steady)(), &mut settled);
-        if !lost.is_empty() {
-            // Retention took them, or the topic was made anew.
-            self.look_at = Instant::now();
+    /// A record of the jobs topic, decoded.
+    pub(super) fn job_record(&self, raw: RawJob) -> JobRecord {
+        let content = match payload(&raw) {
+            Ok(payload) => {
+                let host = self.at.destinations.host(&payload.job);
+                Ok((payload, host))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        JobRecord {
+            at: JobAt {
+                partition: raw.partition,
+                offset: raw.offset,
+            },
+            ownership: Ownership(raw.ownership),
+            written_at: raw.timestamp,
+            sum: trail::sum(raw.timestamp, Some(&raw.key), Some(&raw.value)),
+            job_id: raw.job_id,
+            replayed: raw.replayed,
+            content: content.map_err(|detail| NoJob {
+                key: raw.key,
+                value: raw.value,
+                trace: raw.traceparent.as_deref().map(Arc::from),
+                detail,
+            }),
         }
-        for at in lost {
-            tracing::error!(
-                kafka.partition = at.partition,
-                kafka.offset = at.offset,
-                "a waiting job is gone from Kafka before it was sent: is the topic's retention long enough?"
-            );
-            self.at.metrics.events_lost(1);
-        }
-        self.settle_all(settled);
     }
 }
 
 /// A job as it is held in memory.
-pub(super) fn payload(raw: &RawJob) -> Result<Payload, CodecError> {
+fn payload(raw: &RawJob) -> Result<Payload, CodecError> {
     let job = DeliveryJob::decode(&raw.value)?;
     Ok(Payload {
         job: Arc::new(job),
@@ -111,7 +123,7 @@ fn serve(topic: &mut Jobs, wanted: &Receiver<Load>, back: &UnboundedSender<Back>
         }
         for load in loads {
             let jobs = load.jobs.into_iter().map(|at| (at, found.get(&at).cloned())).collect();
-            if back.send(Back::Loaded { load: load.id, jobs }).is_err() {
+            if back.send(Back::Event(Event::Loaded { load: load.id, jobs })).is_err() {
                 return;
             }
         }
@@ -199,7 +211,7 @@ fn of_record(record: Record) -> Option<Payload> {
         traceparent,
         job_id: None,
         replayed: false,
-        generation: 0,
+        ownership: 0,
     };
     payload(&raw).ok()
 }

@@ -28,7 +28,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "delivery",
-        &["amounts", "dates", "ids", "lead", "reason", "rules", "template", "text"],
+        &[
+            "amounts", "dates", "ids", "lead", "reason", "rules", "template", "text", "trail",
+        ],
     ),
     (
         "inlet",
@@ -45,7 +47,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
-    ("kafka", &["clock", "config", "dates", "rules", "text", "trail"]),
+    (
+        "kafka",
+        &["clock", "config", "dates", "reason", "rules", "text", "trail"],
+    ),
     ("registry", &["config", "http_client", "lead"]),
     (
         "destination",
@@ -194,11 +199,10 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["SystemTime", "Timestamp::now"], &["sandbox"]),
 ];
 
-/// rdkafka is `kafka`'s own. The demo starts its mock broker, and the sender names a commit's mode.
-const RDKAFKA: [(&str, &str); 3] = [
+/// rdkafka is `kafka`'s own. The demo starts its mock broker.
+const RDKAFKA: [(&str, &str); 2] = [
     ("src/demo.rs", "rdkafka::client::ClientContext"),
     ("src/demo.rs", "rdkafka::mocking::MockCluster"),
-    ("src/sender.rs", "rdkafka::consumer::CommitMode"),
 ];
 
 /// The repository's folder.

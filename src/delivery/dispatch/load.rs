@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DeliveryJob, Dispatch, Entry, JobAt, Micros, Provider, Settled};
+use super::{DeliveryJob, Dispatch, Entry, JobAt, Micros, Ownership, Provider, Settled};
 
 /// A job in memory.
 #[derive(Debug, Clone)]
@@ -29,8 +29,8 @@ pub(super) struct Loading {
     pub(super) lane: Option<usize>,
     /// What it will take.
     expected: usize,
-    /// What a partition that was owned since holds at the same places may be other jobs.
-    epoch: u64,
+    /// The latest ownership when it began: a partition that is taken over later may hold other jobs at the same places.
+    latest: Ownership,
 }
 
 /// Payloads that are worth holding of a Slack lane; of a CleverTap lane so many batches beyond
@@ -57,16 +57,13 @@ impl Dispatch {
         now: Micros,
         settled: &mut Vec<Settled>,
     ) -> Vec<JobAt> {
-        let Some(Loading { lane, expected, epoch }) = self.loading.remove(&load) else {
+        let Some(Loading { lane, expected, latest }) = self.loading.remove(&load) else {
             return Vec::new();
         };
         self.expected -= expected;
         let mut lost = Vec::new();
         for (at, payload) in jobs {
-            let Some(owned) = self.partitions.get(&at.partition) else {
-                continue;
-            };
-            if owned.epoch > epoch || owned.offsets.is_settled(at.offset) || at.offset >= owned.offsets.next() {
+            if !self.ledger.awaits(at, latest) {
                 continue;
             }
             // In a topic that was made anew another lane's job may stand there.
@@ -80,7 +77,7 @@ impl Dispatch {
             if let Some(lane) = lane {
                 self.lanes[lane].lane.remove(|entry| entry.at() == *at);
             }
-            self.acked(*at);
+            self.ledger.settle(*at);
         }
         match lane {
             Some(lane) => {
@@ -120,7 +117,7 @@ impl Dispatch {
         let loading = Loading {
             lane,
             expected,
-            epoch: self.epoch,
+            latest: self.ledger.latest(),
         };
         self.loading.insert(self.next_id, loading);
         self.loads.push(Load { id: self.next_id, jobs });

@@ -23,7 +23,7 @@ impl Dispatch {
             return lane;
         }
         // A limit counts from when we took over, not from when a lane was first seen.
-        let since = self.partitions.values().map(|owned| owned.since).max().unwrap_or(now);
+        let since = self.ledger.youngest_since().unwrap_or(now);
         let credential = self.credential_of(job, host, since);
         let settings = &self.settings;
         let spacer = match job.action {
