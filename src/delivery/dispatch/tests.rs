@@ -17,7 +17,7 @@ mod simulation;
 const SECOND: Micros = 1_000_000;
 const START: Micros = 1_000_000 * SECOND;
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         in_flight_max: 16,
         channel_rate: Rate::per_second(1),
@@ -69,7 +69,7 @@ fn job(number: i64, action: ActionType, credential: &str, destination: &str) -> 
     }
 }
 
-fn slack(number: i64, channel: &str) -> DeliveryJob {
+pub(crate) fn slack(number: i64, channel: &str) -> DeliveryJob {
     job(number, ActionType::SlackMessage, "slack:bot", channel)
 }
 
@@ -102,7 +102,7 @@ fn tag_of(payload: &Payload) -> Option<u32> {
     Some(super::super::recall::tag(&payload.job.job_id))
 }
 
-fn payload(job: DeliveryJob, now: Micros) -> Payload {
+pub(crate) fn payload(job: DeliveryJob, now: Micros) -> Payload {
     Payload {
         job: Arc::new(job),
         traceparent: None,
