@@ -114,23 +114,25 @@ pub enum Notice {
     JobGone(JobAt),
     /// Outcomes could not be read back; they are read again.
     NotRecalled { partition: i32, message: String },
-    /// The jobs that were read aren't there any more.
-    StartedOver {
-        partition: i32,
-        from: i64,
-        end: i64,
-        lost: u64,
-    },
-    /// Retention took so many jobs before they were settled.
-    Passed { partition: i32, lost: u64 },
-    /// The outcomes that were read aren't there any more. They end here now.
-    OutcomesAnew { partition: i32, end: i64 },
-    /// An outcome that was just written stands here, before the end that the outcomes had.
-    OutcomeWentBack { partition: i32, offset: i64 },
-    /// An outcome is about another job than the one that stands at its place.
-    AnotherJob { partition: i32 },
+    /// Jobs or outcomes of a partition are gone that were there.
+    Gone { partition: i32, what: Gone },
     /// A topic doesn't take the smallest form of this.
     Refused(Writing),
+}
+
+/// What is gone from a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// The jobs that were read, `lost` of them unsettled. They are read from here on, to this end.
+    StartedOver { from: i64, end: i64, lost: u64 },
+    /// Jobs that retention took before they were settled.
+    Passed { lost: u64 },
+    /// The outcomes that were read. They end here now.
+    OutcomesAnew { end: i64 },
+    /// The outcomes before the one that was just written here.
+    OutcomeWentBack { offset: i64 },
+    /// The job that an outcome is about: another one stands there.
+    AnotherJob,
 }
 
 /// A record of the jobs topic.
@@ -324,6 +326,10 @@ impl Sending {
         self.effects.push(Effect::Say(notice));
     }
 
+    fn gone(&mut self, partition: i32, what: Gone) {
+        self.say(Notice::Gone { partition, what });
+    }
+
     fn read(&mut self, job: JobRecord, now: Micros) {
         let JobRecord { at, written_at, .. } = job;
         // Records that were read before the partition was begun, or begun again, come again.
@@ -343,9 +349,7 @@ impl Sending {
         };
         self.dispatch.ledger.trace(at.partition, crumb);
         if read == Read::Another && self.dispatch.ledger.says_another(at.partition) {
-            self.say(Notice::AnotherJob {
-                partition: at.partition,
-            });
+            self.gone(at.partition, Gone::AnotherJob);
         }
         if !read.is_accepted() {
             return;

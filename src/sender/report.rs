@@ -6,14 +6,13 @@ use std::time::Duration;
 use super::Loop;
 use crate::delivery::dispatch::Settled;
 use crate::delivery::limit::Micros;
-use crate::delivery::sending::{Notice, What, Writing};
+use crate::delivery::sending::{Gone, Notice, What, Writing};
 use crate::delivery::{OutcomeResult, Provider};
 use crate::metrics::{FROZEN, StartedOver};
 
 impl Loop {
     /// Says what the sending has to say, in the log and in metrics.
     pub(super) fn say(&self, notice: Notice) {
-        let (topics, metrics) = (&self.at.config.topics, &self.at.metrics);
         match notice {
             Notice::Settled(settled) => self.settled(&settled),
             Notice::NoJob { at, detail } => tracing::warn!(
@@ -23,7 +22,7 @@ impl Loop {
                 "a record is no delivery job; dead letter"
             ),
             Notice::JobGone(at) => {
-                metrics.events_lost(1);
+                self.at.metrics.events_lost(1);
                 tracing::error!(
                     kafka.partition = at.partition,
                     kafka.offset = at.offset,
@@ -35,12 +34,16 @@ impl Loop {
                 message,
                 "outcomes could not be read back; trying again"
             ),
-            Notice::StartedOver {
-                partition,
-                from,
-                end,
-                lost,
-            } => {
+            Notice::Refused(writing) => self.refused(&writing),
+            Notice::Gone { partition, what } => self.gone(partition, what),
+        }
+    }
+
+    /// Jobs or outcomes that were there are gone from Kafka.
+    fn gone(&self, partition: i32, what: Gone) {
+        let (topics, metrics) = (&self.at.config.topics, &self.at.metrics);
+        match what {
+            Gone::StartedOver { from, end, lost } => {
                 metrics.started_over(StartedOver::Jobs);
                 metrics.events_lost(lost);
                 tracing::error!(
@@ -53,7 +56,7 @@ impl Loop {
                      it is started over, and everything that is in it is sent"
                 );
             }
-            Notice::Passed { partition, lost } => {
+            Gone::Passed { lost } => {
                 metrics.events_lost(lost);
                 tracing::error!(
                     kafka.topic = topics.jobs,
@@ -62,7 +65,7 @@ impl Loop {
                     "jobs were lost to retention before they were sent: is the topic's retention long enough?"
                 );
             }
-            Notice::OutcomesAnew { partition, end } => {
+            Gone::OutcomesAnew { end } => {
                 metrics.started_over(StartedOver::Outcomes);
                 tracing::error!(
                     kafka.topic = topics.outcomes,
@@ -72,7 +75,7 @@ impl Loop {
                      it is read from its beginning, and jobs whose outcomes are gone are sent again"
                 );
             }
-            Notice::OutcomeWentBack { partition, offset } => {
+            Gone::OutcomeWentBack { offset } => {
                 metrics.started_over(StartedOver::Outcomes);
                 tracing::error!(
                     kafka.topic = topics.outcomes,
@@ -82,7 +85,7 @@ impl Loop {
                      whoever takes over reads it from its beginning, and may send again what it doesn't tell of"
                 );
             }
-            Notice::AnotherJob { partition } => {
+            Gone::AnotherJob => {
                 metrics.started_over(StartedOver::Jobs);
                 tracing::error!(
                     kafka.topic = topics.jobs,
@@ -91,7 +94,6 @@ impl Loop {
                      everything that is in it is sent"
                 );
             }
-            Notice::Refused(writing) => self.refused(&writing),
         }
     }
 

@@ -101,9 +101,10 @@ impl Dispatch {
         self.tried.retain(|at, _| at.partition != partition);
     }
 
-    /// Whether requests with jobs of `partition` are in flight.
+    /// Whether requests with jobs of `partition` are in flight, those of a former ownership aside.
     pub fn is_busy(&self, partition: i32) -> bool {
         let of_it = |entry: &Entry| entry.at().partition == partition;
-        self.attempts.values().any(|attempt| attempt.entries.iter().any(of_it))
+        let mut attempts = self.attempts.values();
+        attempts.any(|attempt| !self.ledger.is_former(partition, attempt.latest) && attempt.entries.iter().any(of_it))
     }
 }

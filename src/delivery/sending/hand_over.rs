@@ -1,11 +1,12 @@
 //! Partitions that come, go and are started over.
 
-use super::{AGAIN_AFTER, Effect, Notice, Sending};
+use std::time::Duration;
+
+use super::{AGAIN_AFTER, Effect, Gone, Notice, Sending};
 use crate::delivery::ledger::Ownership;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
 use crate::trail::{Crumb, Trail};
-use std::time::Duration;
 
 /// What a predecessor left of a partition is to be read back, not before the delay is over.
 #[derive(Debug, Clone, Copy)]
@@ -111,24 +112,15 @@ impl Sending {
         let started_over = ledger.starts_over(partition) || past.anew.is_some();
         let lost = ledger.unsettled_before(partition, past.anew.unwrap_or(past.end));
         if started_over {
-            self.say(Notice::StartedOver {
-                partition,
-                from: past.recalled.committed,
-                end: past.end,
-                lost,
-            });
+            let (from, end) = (past.recalled.committed, past.end);
+            self.gone(partition, Gone::StartedOver { from, end, lost });
         }
         if past.passed > 0 {
-            self.say(Notice::Passed {
-                partition,
-                lost: past.passed,
-            });
+            self.gone(partition, Gone::Passed { lost: past.passed });
         }
         if past.outcomes_anew {
-            self.say(Notice::OutcomesAnew {
-                partition,
-                end: past.recalled.outcomes_end,
-            });
+            let end = past.recalled.outcomes_end;
+            self.gone(partition, Gone::OutcomesAnew { end });
         }
         started_over
     }

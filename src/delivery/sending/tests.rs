@@ -395,7 +395,7 @@ fn a_partition_that_comes_again_unannounced_is_another_owners_past() {
     bench.on(Event::Assigned(vec![0]));
     let recall = bench.recall();
     bench.recalled(recall, Ok(past()));
-    assert!(!bench.has(|effect| matches!(effect, Effect::Say(Notice::StartedOver { .. }))));
+    assert!(!bench.has(|effect| matches!(effect, Effect::Say(Notice::Gone { .. }))));
     bench.on(Event::Written(outcome, Ack::Taken(0)));
     assert_eq!(bench.sending.dispatch.ledger.place(0).unwrap().offset, 0);
     assert_eq!(bench.sending.dispatch.ledger.posted(), 0);
@@ -440,7 +440,10 @@ fn an_answer_that_comes_while_a_partition_is_started_over_is_about_a_job_that_is
     bench.on(Event::Written(outcome, Ack::Taken(0)));
     bench.recalled(recall, Ok(past()));
     let lost = bench.take(|effect| match effect {
-        Effect::Say(Notice::StartedOver { lost, .. }) => Some(*lost),
+        Effect::Say(Notice::Gone {
+            what: Gone::StartedOver { lost, .. },
+            ..
+        }) => Some(*lost),
         _ => None,
     });
     assert_eq!(lost, Some(3));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AGAIN_AFTER, Effect, NoJob, Notice, REFUSED_AGAIN_AFTER, Sending};
+use super::{AGAIN_AFTER, Effect, Gone, NoJob, Notice, REFUSED_AGAIN_AFTER, Sending};
 use crate::delivery::Cut;
 use crate::delivery::dispatch::Settled;
 use crate::delivery::lane::JobAt;
@@ -178,7 +178,7 @@ impl Sending {
                 }
                 let partition = posting.at.partition;
                 if !self.dispatch.ledger.outcome_stands(partition, offset) {
-                    self.say(Notice::OutcomeWentBack { partition, offset });
+                    self.gone(partition, Gone::OutcomeWentBack { offset });
                 }
             }
         }

@@ -136,7 +136,7 @@ fn storm_settings(seed: u64) -> Settings {
     settings.payload_bytes_max = 20_000;
     // Whoever stands still does so for longer.
     settings.silence_max = Duration::from_millis(500);
-    settings.hand_over_max = Duration::from_secs(if seed % 3 == 0 { 1 } else { 60 });
+    settings.hand_over_max = Duration::from_secs(if seed.is_multiple_of(3) { 1 } else { 60 });
     let patient = Duration::from_secs(100_000);
     (settings.step_aside, settings.give_up_after) = match seed % 4 {
         0 => (Duration::from_secs(20), Duration::from_secs(40)),
