@@ -63,7 +63,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What loops run on.
     ("batches", &["config", "kafka", "lead", "metrics", "registry", "trail"]),
     // What people's commands, the demo and the API call.
-    ("desk", &[]),
+    (
+        "desk",
+        &["config", "delivery", "inlet", "kafka", "lead", "reason", "rules"],
+    ),
     // Loops.
     ("feed", &["config", "kafka", "metrics", "rules", "trail"]),
     (
@@ -127,14 +130,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "demo",
         &[
-            "app", "config", "delivery", "inlet", "kafka", "lead", "metrics", "rules", "sandbox", "secrets", "yaml",
+            "app", "config", "delivery", "desk", "inlet", "kafka", "lead", "metrics", "rules", "sandbox", "secrets",
+            "yaml",
         ],
     ),
     (
         "cli",
         &[
-            "app", "config", "dates", "delivery", "demo", "inlet", "kafka", "lead", "metrics", "parts", "reason",
-            "registry", "rules", "sandbox", "secrets", "text", "yaml",
+            "app", "config", "dates", "delivery", "demo", "desk", "inlet", "kafka", "lead", "metrics", "parts",
+            "reason", "registry", "rules", "sandbox", "secrets", "text", "yaml",
         ],
     ),
     ("main", &["cli"]),
