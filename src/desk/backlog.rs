@@ -131,6 +131,10 @@ impl Backlog {
         }
         let recalled = self.partitions.entry(partition).or_default();
         recalled.take(outcome, now.saturating_mul(1000));
+        // What only a sender has to know isn't kept.
+        recalled.sent.clear();
+        recalled.threads.clear();
+        recalled.started.clear();
     }
 
     /// Takes in a job, if it waits. Jobs of a lane come in the order they were written in.

@@ -9,8 +9,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::Error;
 use super::dead_letters::{self, Filter, Id, Letter, Replayed};
 use super::scan::{Period, Scanner};
@@ -18,13 +16,13 @@ use crate::config::Config;
 use crate::delivery::limit::Rate;
 use crate::delivery::plan::readdress;
 use crate::kafka::Fault;
-use crate::kafka::producer::Record;
 use crate::kafka::together::Together;
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::reason::Reason;
 use crate::rules::log::{RuleLog, Rules};
 
 mod inlets;
+mod write;
 
 /// The most that goes into one transaction.
 const BATCH_MAX: usize = 500;
@@ -300,9 +298,7 @@ impl<'r> Replay<'r> {
             whole => whole?,
         };
         match whole.inlet_names(self.scanner.config) {
-            names if names.is_empty() => back(&whole, self.scanner.config, self.rules.as_ref())
-                .map(|back| vec![back])
-                .map_err(Halt::Refused),
+            names if names.is_empty() => Ok(vec![back(&whole, self.scanner.config, self.rules.as_ref())?]),
             names => self.map_again(&whole, &names, now),
         }
     }
@@ -318,8 +314,8 @@ impl<'r> Replay<'r> {
         self.bytes = 0;
         if let Some(together) = &mut self.together {
             let mut refused = Vec::new();
-            let audit = Audit { who: &self.who, now };
-            write_parts(together, self.scanner.config, audit, &batch, &mut refused).map_err(failed)?;
+            let audit = write::Audit { who: &self.who, now };
+            write::write(together, self.scanner.config, audit, &batch, &mut refused).map_err(failed)?;
             for (id, why) in refused {
                 batch.retain(|going| going.id != id);
                 self.refuse(id, why);
@@ -364,74 +360,14 @@ fn rules_in_force(scanner: Scanner<'_>) -> Result<Rules, Error> {
     Ok(log.snapshot())
 }
 
-/// Who replays, and when, in epoch milliseconds.
-#[derive(Debug, Clone, Copy)]
-struct Audit<'a> {
-    who: &'a str,
-    now: i64,
-}
-
 /// How many go at once, so that their rate is even to a tenth of a second.
 fn batch_max(rate: Option<Rate>) -> usize {
     let at_once = rate.map_or(BATCH_MAX as i64, |rate| BATCH_TIME / rate.spacing().max(1));
     usize::try_from(at_once).unwrap_or(1).clamp(1, BATCH_MAX)
 }
 
-/// Writes a batch. What Kafka refuses for its size or its content is found by halving and left, each with why.
-fn write_parts(
-    together: &mut Together,
-    config: &Config,
-    audit: Audit<'_>,
-    batch: &[Going],
-    refused: &mut Vec<(Id, String)>,
-) -> Result<(), Fault> {
-    match (write(together, config, audit, batch), batch) {
-        (Err(Fault::Refused { message, .. }), [going]) => {
-            together.abort()?;
-            refused.push((going.id, format!("{message}; raise its max.message.bytes")));
-            Ok(())
-        }
-        (Err(Fault::Refused { .. }), _) => {
-            together.abort()?;
-            let (first, second) = batch.split_at(batch.len() / 2);
-            write_parts(together, config, audit, first, refused)?;
-            write_parts(together, config, audit, second, refused)
-        }
-        (done, _) => done,
-    }
-}
-
-fn write(together: &mut Together, config: &Config, audit: Audit<'_>, batch: &[Going]) -> Result<(), Fault> {
-    for back in batch.iter().flat_map(|going| &going.back) {
-        let headers = back.headers.iter().map(|(name, text)| (*name, text.as_str()));
-        together.write(&Record {
-            topic: &back.topic,
-            partition: None,
-            key: &back.key,
-            value: back.value.as_deref(),
-            headers: crate::kafka::headers(headers),
-        })?;
-    }
-    let (ids, times): (Vec<String>, Vec<i64>) = batch
-        .iter()
-        .map(|going| (going.id.to_string(), going.written_at))
-        .unzip();
-    let when = jiff::Timestamp::from_millisecond(audit.now).unwrap_or_default();
-    let audit = json!({"who": audit.who, "when": when.to_string(), "replayed": ids, "written_at": times});
-    let audit = audit.to_string();
-    together.write(&Record {
-        topic: &config.topics.audit,
-        partition: None,
-        // A rule's id is never empty.
-        key: b"",
-        value: Some(audit.as_bytes()),
-        headers: crate::kafka::headers([]),
-    })?;
-    together.commit()
-}
-
 /// What a dead letter becomes again. `rules` are those in force, for a credential that was refused.
-fn back(letter: &Letter, config: &Config, rules: Option<&Rules>) -> Result<Back, String> {
+fn back(letter: &Letter, config: &Config, rules: Option<&Rules>) -> Result<Back, Halt> {
     let source = letter.header("source-topic").unwrap_or_default();
     let kept = ["event-id", "rule-id", "job-id", "traceparent"].into_iter();
     let kept = kept.filter_map(|name| Some((name, letter.header(name)?.to_owned())));
@@ -454,11 +390,11 @@ fn back(letter: &Letter, config: &Config, rules: Option<&Rules>) -> Result<Back,
         return Ok(back);
     }
     if source != config.topics.jobs {
-        return Err(format!(
+        return Err(Halt::Refused(format!(
             "it came from {source:?}, and only what came from {}, {} or an inlet of the configuration can be put back; \
              send it again at its source",
             config.topics.events, config.topics.jobs
-        ));
+        )));
     }
     let refused = letter.reason() == Some(Reason::CredentialRefused);
     if let (Some(job), Some(rules), true) = (&letter.job, rules, refused) {
