@@ -38,7 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["amounts", "dates", "ids", "lead", "reason", "rules", "template", "text"],
     ),
     (
-        "inlet",
+        "mapping",
         &["dates", "json", "lead", "path", "reason", "rules", "template", "yaml"],
     ),
     // What reads the clock, takes in connections, and sees threads and tasks end.
@@ -48,7 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What adapters are set up with.
     ("http_client", &[]),
     ("secrets", &["rules", "sealed"]),
-    ("config", &["dates", "delivery", "inlet", "rules", "secrets", "yaml"]),
+    ("config", &["dates", "delivery", "mapping", "rules", "secrets", "yaml"]),
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
@@ -72,7 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What people's commands, the demo and the API call.
     (
         "desk",
-        &["config", "delivery", "inlet", "kafka", "lead", "reason", "rules"],
+        &["config", "delivery", "kafka", "lead", "mapping", "reason", "rules"],
     ),
     // Loops.
     ("feed", &["config", "kafka", "metrics", "rules", "trail"]),
@@ -101,7 +101,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "batches",
             "config",
             "http_client",
-            "inlet",
+            "mapping",
             "kafka",
             "lead",
             "listen",
@@ -137,14 +137,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "demo",
         &[
-            "app", "config", "delivery", "desk", "inlet", "kafka", "lead", "metrics", "rules", "sandbox", "secrets",
+            "app", "config", "delivery", "desk", "mapping", "kafka", "lead", "metrics", "rules", "sandbox", "secrets",
             "yaml",
         ],
     ),
     (
         "cli",
         &[
-            "app", "config", "dates", "delivery", "demo", "desk", "inlet", "kafka", "lead", "metrics", "parts",
+            "app", "config", "dates", "delivery", "demo", "desk", "mapping", "kafka", "lead", "metrics", "parts",
             "reason", "registry", "rules", "sandbox", "secrets", "text", "yaml",
         ],
     ),
@@ -154,7 +154,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 const PURE: &[&str] = &[
     "reason", "trail", "yaml", "json", "path", "text", "amounts", "dates", "ids", "lead", "template", "sealed",
-    "rules", "delivery", "inlet",
+    "rules", "delivery", "mapping",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.
@@ -179,10 +179,10 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["subtle", "flate2"], &["inlets"]),
     // The demo signs as Slack does.
     (&["hmac"], &["demo", "inlets"]),
-    (&["quick_xml", "csv", "sha1_smol"], &["inlet"]),
+    (&["quick_xml", "csv", "sha1_smol"], &["mapping"]),
     (
         &["percent_encoding"],
-        &["destination", "inlet", "inlets", "template", "text"],
+        &["destination", "mapping", "inlets", "template", "text"],
     ),
     (&["unicode_segmentation"], &["text"]),
     (&["rustix"], &["cli", "clock", "listen", "secrets"]),

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{Back, Halt, Letter, Progress, Replay};
-use crate::inlet::{Elements, Inlet, Received, Taken};
 use crate::lead::schemas::Schemas;
+use crate::mapping::{Elements, Inlet, Received, Taken};
 
 impl Replay<'_> {
     /// The events that the inlets make of the record now, all or none.
