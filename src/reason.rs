@@ -1,5 +1,5 @@
-//! Why a record becomes a dead letter: the closed set that headers, metrics and the desk share. And how much of a record
-//! its dead letter holds.
+//! Why a record becomes a dead letter: the closed set that headers and metrics share. And how much of a record its dead
+//! letter holds.
 
 use std::fmt;
 use std::str::FromStr;
