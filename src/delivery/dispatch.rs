@@ -381,7 +381,8 @@ impl Dispatch {
         if near && self.bytes < self.settings.payload_bytes_max {
             self.keep(at, payload);
         }
-        let tried = self.tried.get(&at).copied().filter(|tried| tried.not_before > now);
+        // One that was tried goes before those behind it, whenever each of them may be tried again.
+        let tried = self.tried.get(&at).copied();
         let state = &mut self.lanes[lane];
         match tried {
             Some(tried) if tried.aside => state.lane.step_aside(vec![entry], tried.not_before),
