@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::delivery::Provider;
+use crate::action::Provider;
 use crate::delivery::dispatch::Answer;
 use crate::delivery::sending::Event;
 

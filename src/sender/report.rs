@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::Loop;
+use crate::action::Provider;
+use crate::delivery::OutcomeResult;
 use crate::delivery::dispatch::Settled;
 use crate::delivery::limit::Micros;
 use crate::delivery::sending::{Gone, Notice, What, Writing};
-use crate::delivery::{OutcomeResult, Provider};
 use crate::metrics::{FROZEN, StartedOver};
 
 impl Loop {
