@@ -338,8 +338,8 @@ fn a_record_that_is_no_job_is_settled_by_its_dead_letter() {
 fn a_partition_goes_once_all_of_it_is_settled_or_its_time_is_up() {
     let mut bench = Bench::owner();
     bench.reads(0);
-    bench.reads(1);
     let attempt = bench.attempt();
+    bench.reads(1);
     bench.revoke(1, false);
     bench.pass(1);
     assert!(
