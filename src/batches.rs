@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::kafka::worker::{RecordPlace, Worker};
 use crate::kafka::{BorrowedMessage, Fault, Message};
-use crate::lead::schemas::{SchemaId, Schemas};
+use crate::lead::schemas::Schemas;
 use crate::metrics::{Lags, Metrics, StartedOver};
 use crate::registry::Registry;
 use crate::registry::doubts::Doubts;
@@ -39,11 +39,17 @@ pub trait Step {
         true
     }
 
-    /// Writes what becomes of a record. The id of a schema that has to be looked up first is given
-    /// before anything is written, which can't be taken back; the record then comes again.
-    ///
-    /// Only a framing that [`crate::lead::decode::lacks`] sees may need a schema.
-    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault>;
+    /// Writes what becomes of a record. Only a framing that [`crate::lead::decode::lacks`] sees may need a schema.
+    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Done, Fault>;
+}
+
+/// What a [`Step`] did with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    Written,
+    /// Nothing is written, because that can't be taken back: a schema has to be looked up first, and then the record
+    /// comes again.
+    NeedsSchema,
 }
 
 /// A connected worker, and what it needs from the outside.
@@ -204,7 +210,7 @@ impl<'b> Loop<'b> {
                 worker.one_by_one(self.recovery.refused_of(place));
             }
             self.batch.push(place);
-            if step.take(&message, schemas)?.is_err() {
+            if step.take(&message, schemas)? == Done::NeedsSchema {
                 self.batch.pop();
                 self.held.push_front(message);
                 return Ok(true);

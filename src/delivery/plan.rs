@@ -5,10 +5,12 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, job_id};
-use crate::lead::LeadEvent;
+use crate::lead::{EventId, LeadEvent};
 use crate::reason::Reason;
 use crate::rules::clevertap::is_charged;
-use crate::rules::{self, Account, Action, ActionKind, OverLong, Properties, Rule, Status, To, User, Versioned};
+use crate::rules::{
+    self, Account, Action, ActionKind, OverLong, Properties, Rule, RuleId, Status, To, User, Versioned,
+};
 use crate::template::{OnMissing, Stop, Template};
 use crate::{dates, ids};
 
@@ -116,7 +118,7 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
     let expires_after = rule.action.expires_after.map(millis);
     let pace = rule.action.kind.pace().cloned().unwrap_or_default();
     let mut job = DeliveryJob {
-        job_id: job_id(&event.event_id, &rule.id).to_string(),
+        job_id: job_id(EventId(&event.event_id), RuleId(&rule.id)).to_string(),
         event_id: event.event_id.to_string(),
         rule_id: rule.id.to_string(),
         rule_version: matched.version,

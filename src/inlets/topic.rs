@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::batches::{Batches, Step};
+use crate::batches::{Batches, Done, Step};
 use crate::config::Config;
 use crate::inlet::{Event, Inlet, Taken};
 use crate::kafka::topics::Limits;
@@ -84,7 +84,7 @@ struct Refusal<'r> {
 }
 
 impl Step for Records<'_> {
-    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault> {
+    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Done, Fault> {
         let now = Timestamp::from_millisecond((self.at.now)()).unwrap_or_default();
         let inlets = self.inlets.get(message.topic()).map_or(&[][..], Vec::as_slice);
         let taken = inlets
@@ -96,9 +96,9 @@ impl Step for Records<'_> {
                 for (inlet, taken) in taken {
                     self.write(message, inlet, taken)?;
                 }
-                Ok(Ok(()))
+                Ok(Done::Written)
             }
-            Err(id) => Ok(Err(id)),
+            Err(_) => Ok(Done::NeedsSchema),
         }
     }
 }
