@@ -97,6 +97,7 @@ pub mod sandbox;
 pub mod sealed;
 pub mod secrets;
 pub mod sender;
+pub mod slack;
 pub mod template;
 pub mod text;
 pub mod trail;

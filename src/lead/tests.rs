@@ -167,8 +167,7 @@ fn json_is_read_as_producers_write_it() {
             |event| event.buyer == Some(Entity::default()),
         ),
         (r#","payload":{"a":{"b":[1,2.50]}},"inlet":"crm""#, |event| {
-            event.payload.as_ref().unwrap().json().to_string() == r#"{"a":{"b":[1,2.50]}}"#
-                && event.inlet.as_deref() == Some("crm")
+            event.payload == Payload::read(r#"{"a":{"b":[1,2.50]}}"#).ok() && event.inlet.as_deref() == Some("crm")
         }),
         (
             r#","payload":null,"price":null,"product":null,"is_test":null"#,
