@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::batches::{Batches, Done, Step};
+use crate::batches::{Batches, Done, Work};
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::delivery::{ActionType, Cut, DeliveryJob, Outcome, OutcomeResult};
@@ -142,7 +142,7 @@ struct Events<'l> {
     rules: Arc<Rules>,
 }
 
-impl Step for Events<'_> {
+impl Work for Events<'_> {
     fn begin(&mut self) {
         if let Some(rules) = &*self.at.rules.borrow() {
             self.rules = Arc::clone(rules);

@@ -8,9 +8,9 @@ use super::{Back, Letter};
 use crate::app::now_millis;
 use crate::cli::{CliError, look_up, wait_for};
 use crate::config::Config;
-use crate::inlet::{Inlet, Received, Taken};
 use crate::kafka::topics;
 use crate::lead::schemas::Schemas;
+use crate::mapping::{Inlet, Received, Taken};
 
 /// The inlets of the configuration, with what was asked of the registry and of Kafka so far.
 pub(super) struct Inlets<'i> {
