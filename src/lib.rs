@@ -30,7 +30,7 @@
 //! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`]
 //!   and [`text`], what values are ([`dates`], [`ids`], [`amounts`]), [`delivery`], [`mapping`], [`sealed`], [`reason`],
 //!   [`trail`], [`yaml`].
-//! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
+//! - What adapters are set up with: [`config`], [`secrets`], [`http_client`]; and [`slack`], the API that two of them call.
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - What they stand on: [`clock`], which reads the time, [`listen`], which takes in connections, and [`parts`],
 //!   which sees threads and tasks end.
