@@ -29,7 +29,6 @@ fn settings() -> Settings {
         batch_wait: Duration::from_millis(200),
         retry_initial: Duration::from_secs(1),
         retry_max: Duration::from_secs(8),
-        probe_first: Duration::from_secs(30),
         step_aside: Duration::from_secs(600),
         give_up_after: Duration::from_secs(3600),
         job_age_max: Duration::from_secs(72 * 3600),
