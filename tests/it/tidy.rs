@@ -72,7 +72,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What loops run on.
     ("batches", &["config", "kafka", "lead", "metrics", "registry", "trail"]),
     // What people's commands, the demo and the API call.
-    ("desk", &[]),
+    (
+        "desk",
+        &["config", "delivery", "kafka", "lead", "mapping", "reason", "rules"],
+    ),
     // Loops.
     ("feed", &["config", "kafka", "metrics", "rules", "trail"]),
     (
@@ -137,14 +140,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "demo",
         &[
-            "app", "config", "delivery", "mapping", "kafka", "lead", "metrics", "rules", "sandbox", "secrets", "yaml",
+            "app", "config", "delivery", "desk", "mapping", "kafka", "lead", "metrics", "rules", "sandbox", "secrets",
+            "yaml",
         ],
     ),
     (
         "cli",
         &[
-            "app", "config", "dates", "delivery", "demo", "mapping", "kafka", "lead", "metrics", "parts", "reason",
-            "registry", "rules", "sandbox", "secrets", "text", "yaml",
+            "app", "config", "dates", "delivery", "demo", "desk", "mapping", "kafka", "lead", "metrics", "parts",
+            "reason", "registry", "rules", "sandbox", "secrets", "text", "yaml",
         ],
     ),
     ("main", &["cli"]),
