@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use reqwest::{Client, Url};
 
+use crate::action::ActionType;
 use crate::config::{self, Config};
+use crate::delivery::DeliveryJob;
 use crate::delivery::dispatch::{Answer, Attempt, Request, Verdict};
-use crate::delivery::{ActionType, DeliveryJob};
 use crate::http_client::{self, ClientError, Reply, Unanswered};
 use crate::reason::Reason;
 use crate::secrets::{Secret, SecretError, Secrets};

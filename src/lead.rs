@@ -11,6 +11,7 @@ pub mod encode;
 mod fields;
 mod found;
 mod json;
+pub mod kind;
 pub mod schemas;
 mod table;
 

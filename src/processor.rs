@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use crate::action::ActionType;
 use crate::batches::{Batches, Done, Work};
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
-use crate::delivery::{ActionType, Cut, DeliveryJob, Outcome, OutcomeResult};
+use crate::delivery::{Cut, DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running, takes_nothing};
 use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
@@ -20,7 +21,7 @@ use crate::metrics::{Metrics, StartedOver};
 use crate::reason::Reason;
 use crate::registry::Registry;
 use crate::rules::log::Rules;
-use crate::rules::{ActionKind, RuleId, Status, Versioned};
+use crate::rules::{RuleId, Status, Versioned};
 
 /// A record to evaluate.
 #[derive(Debug, Clone, Copy)]
@@ -81,15 +82,6 @@ pub fn evaluate<'r>(
     });
     let matches = matches.collect();
     Ok(Evaluation::Event { event, matches })
-}
-
-fn action_type(kind: &ActionKind) -> ActionType {
-    match kind {
-        ActionKind::SlackMessage { .. } => ActionType::SlackMessage,
-        ActionKind::SlackWebhook { .. } => ActionType::SlackWebhook,
-        ActionKind::ClevertapProfile { .. } => ActionType::ClevertapProfile,
-        ActionKind::ClevertapEvent { .. } => ActionType::ClevertapEvent,
-    }
 }
 
 /// What a worker needs from the outside.
@@ -187,7 +179,7 @@ impl<'l> Events<'l> {
         let metrics = &self.at.metrics;
         metrics.event_decoded(&event.trigger);
         for Match { rule, planned } in matches {
-            let (id, action) = (&*rule.rule.id, action_type(&rule.rule.action.kind));
+            let (id, action) = (&*rule.rule.id, rule.rule.action.kind.action());
             metrics.matched(&event.trigger, action, RuleId(id));
             if rule.rule.status == Status::Shadow {
                 tracing::info!(event.id = &*event.event_id, rule.id = id, "shadow rule matched");

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::credential::SecretName;
 use crate::http_client::{self, ClientError};
-use crate::rules::SecretName;
 use crate::secrets::Secrets;
 use crate::slack::{Body, Pace, WebApi, limit_met};
 

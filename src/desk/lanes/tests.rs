@@ -3,11 +3,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::action::ActionType;
 use crate::delivery::dispatch::{Dispatch, Payload};
 use crate::delivery::lane::JobAt;
 use crate::delivery::recall::{Recalled, tag};
 use crate::delivery::tests::job;
-use crate::delivery::{ActionType, DeliveryJob, Outcome, OutcomeResult, job_id};
+use crate::delivery::{DeliveryJob, Outcome, OutcomeResult, job_id};
 use crate::kafka::reader::Record;
 use crate::lead::EventId;
 use crate::rules::RuleId;
