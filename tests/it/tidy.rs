@@ -85,7 +85,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What adapters are set up with.
     ("http_client", &[]),
     ("secrets", &["credential", "sealed"]),
-    ("config", &["dates", "delivery", "mapping", "reader", "secrets", "yaml"]),
+    (
+        "config",
+        &["action", "credential", "dates", "mapping", "reader", "secrets", "yaml"],
+    ),
     // Adapters.
     ("metrics", &["action", "delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
@@ -94,6 +97,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["clock", "config", "dates", "reason", "rules", "text", "trail"],
     ),
     ("registry", &["config", "http_client", "lead"]),
+    ("slack", &["http_client", "secrets"]),
     (
         "destination",
         &[
@@ -104,6 +108,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reason",
             "sealed",
             "secrets",
+            "slack",
             "text",
         ],
     ),
@@ -114,7 +119,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "desk",
         &[
-            "action", "config", "delivery", "kafka", "lead", "mapping", "reason", "rules",
+            "action", "config", "dates", "delivery", "kafka", "lead", "mapping", "reason", "rules",
         ],
     ),
     // Loops.
@@ -130,7 +135,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "action",
             "config",
-            "credential",
             "delivery",
             "destination",
             "kafka",
@@ -155,6 +159,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reason",
             "registry",
             "secrets",
+            "slack",
         ],
     ),
     // The composition root, and what stands above it.
@@ -233,7 +238,7 @@ const PURE: &[&str] = &[
 const BELONGS: &[(&[&str], &[&str])] = &[
     (
         &["reqwest"],
-        &["config", "destination", "http_client", "inlets", "registry", "sandbox"],
+        &["config", "destination", "http_client", "registry", "sandbox", "slack"],
     ),
     // A client of one's own would take its proxy from HTTP_PROXY.
     (&["Client::builder", "Client::new", "ClientBuilder"], &["http_client"]),
