@@ -17,10 +17,11 @@ use tokio::sync::watch;
 
 use crate::app::{self, Role};
 use crate::config::{Account, Config};
+use crate::credential::SecretName;
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
-use crate::rules::{Rule, SecretName};
+use crate::rules::Rule;
 use crate::sandbox::{Sandbox, Settings};
 use crate::secrets::SecretRef;
 

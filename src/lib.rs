@@ -27,9 +27,9 @@
 //!
 //! # The modules, in reading order
 //!
-//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`]
-//!   and [`text`], what values are ([`dates`], [`ids`], [`amounts`]), [`delivery`], [`mapping`], [`sealed`], [`reason`],
-//!   [`trail`], [`yaml`].
+//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`] and the
+//!   [`action`]s in them, [`template`] and [`text`], what values are ([`dates`], [`ids`], [`amounts`]), [`delivery`],
+//!   [`mapping`], [`reader`], [`credential`], [`sealed`], [`reason`], [`trail`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - What they stand on: [`clock`], which reads the time, [`listen`], which takes in connections, and [`parts`],
@@ -42,29 +42,30 @@
 //! # The way of one lead event
 //!
 //! 1. [`kafka::worker::Worker::poll`] gives a worker the next record.
-//! 2. [`lead::decode::decode`] makes a [`lead::LeadEvent`] of it, or says why it can't.
+//! 2. [`lead::decode::decode`] makes a [`lead::LeadEvent`] of it, or gives the reason why not.
 //! 3. [`rules::index::RuleIndex::matches`] finds the rules that hold.
 //! 4. [`delivery::plan::plan`] renders each match into a [`delivery::DeliveryJob`].
 //! 5. [`kafka::worker::Worker::write`] and [`kafka::worker::Worker::commit`] make jobs, dead letters and consumed
 //!    offsets visible in one transaction. Steps 2 to 4 are [`processor::evaluate`].
 //! 6. [`kafka::jobs::Jobs`] brings the job to [`sender::run`], which puts it into its lane.
-//! 7. [`delivery::dispatch::Dispatch::next`] says when it may start, and [`destination::Destinations::attempt`] makes
+//! 7. [`delivery::dispatch::Dispatch::next`] decides when it may start, and [`destination::Destinations::attempt`] makes
 //!    the request and classifies the answer.
-//! 8. [`delivery::dispatch::Dispatch::answered`] says what becomes of it, and the sender settles it with one final
+//! 8. [`delivery::dispatch::Dispatch::answered`] decides what follows, and the sender settles the job with one final
 //!    [`delivery::Outcome`].
 //!
 //! # Invariants
 //!
-//! - What is written for a batch and the offsets that it consumed commit together, or not at all.
+//! - The writes of a batch and the offsets that it consumed commit together, or not at all.
 //! - The committed offset of `delivery-jobs` never passes a job without an acknowledged final outcome.
 //! - A job's id comes from its event's id and its rule's id alone.
 //! - Rules are an immutable snapshot, swapped whole and taken once for a batch.
-//! - Input never ends a process: what can't be read is a dead letter, what passes waits.
+//! - Input never ends a process: an unreadable record is a dead letter, and a passing trouble is waited out.
 //! - Secrets are looked up at the moment of sending, and no type that holds one prints it.
 //!
 //! Deliberately absent: a database, a shared store of rates, an async runtime inside the processor's loop, and traits
 //! for what has one implementation.
 
+pub mod action;
 pub mod admin;
 pub mod amounts;
 pub mod app;
@@ -72,6 +73,7 @@ pub mod batches;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod credential;
 pub mod dates;
 pub mod delivery;
 pub mod demo;
@@ -90,6 +92,7 @@ pub mod metrics;
 pub mod parts;
 pub mod path;
 pub mod processor;
+pub mod reader;
 pub mod reason;
 pub mod registry;
 pub mod rules;

@@ -12,7 +12,8 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-use crate::delivery::{ActionType, OutcomeResult, Provider};
+use crate::action::{ActionType, Provider};
+use crate::delivery::OutcomeResult;
 use crate::lead::{TRIGGERS, trigger_label};
 use crate::reason::Reason;
 
@@ -25,7 +26,7 @@ pub use gone::StartedOver;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// By the trigger's place, because every event passes here; `other` stands last.
+    /// Counters by the index of the trigger, because every event passes here; `other` stands last.
     events_decoded: Vec<IntCounter>,
     events_dead: IntCounterVec,
     gone: Gone,
@@ -109,7 +110,7 @@ impl Process {
 /// Why a lane is frozen; a closed set.
 pub const FROZEN: [&str; 2] = ["throttled", "credential_refused"];
 
-/// What becomes of what an inlet takes in; a closed set.
+/// The results of records that an inlet takes in; a closed set.
 const INLET_RESULTS: [&str; 3] = ["accepted", "dead", "left_out"];
 
 impl Metrics {
@@ -402,7 +403,7 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// What an inlet took in is in Kafka, or left out: so many lead events, dead letters and records.
+    /// An inlet took records in: so many lead events and dead letters are in Kafka, so many records are left out.
     pub fn inlet_took(&self, inlet: &str, [accepted, dead, left_out]: [u64; 3]) {
         for (result, count) in INLET_RESULTS.into_iter().zip([accepted, dead, left_out]) {
             self.inlets.events.with_label_values(&[inlet, result]).inc_by(count);
@@ -415,33 +416,33 @@ impl Metrics {
     }
 }
 
-/// The lags that one reader tells. A lag that nobody can tell any more is none: its partition is
-/// another's now, or Kafka is silent.
+/// The lags that one reader reports. A lag that nobody reports any more is removed: its partition has another
+/// owner now, or Kafka is silent.
 #[derive(Debug)]
 pub struct Lags {
     metrics: Arc<Metrics>,
-    told: Vec<(String, i32)>,
+    reported: Vec<(String, i32)>,
 }
 
 impl Lags {
     pub fn new(metrics: &Arc<Metrics>) -> Self {
         Self {
             metrics: Arc::clone(metrics),
-            told: Vec::new(),
+            reported: Vec::new(),
         }
     }
 
-    /// By topic and partition; these in place of those before.
-    pub fn tell(&mut self, lags: Vec<(String, i32, i64)>) {
+    /// Reports lags by topic and partition, in place of those before.
+    pub fn report(&mut self, lags: Vec<(String, i32, i64)>) {
         self.forget();
         for (topic, partition, lag) in lags {
             self.metrics.lag(&topic, partition, Some(lag));
-            self.told.push((topic, partition));
+            self.reported.push((topic, partition));
         }
     }
 
     fn forget(&mut self) {
-        for (topic, partition) in self.told.drain(..) {
+        for (topic, partition) in self.reported.drain(..) {
             self.metrics.lag(&topic, partition, None);
         }
     }

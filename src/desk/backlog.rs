@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Error;
 use super::scan::Scanner;
+use crate::action::ActionType;
 use crate::config::Config;
 use crate::delivery::limit::{Micros, Rate};
 use crate::delivery::recall::{Frozen, Recalled, credential_of, tag};
-use crate::delivery::{ActionType, DeliveryJob, Outcome};
+use crate::delivery::{DeliveryJob, Outcome};
 use crate::kafka::place;
 use crate::kafka::reader::{Isolation, Record};
 use crate::kafka::scan::{Run, Topic};

@@ -740,7 +740,7 @@ async fn a_channel_takes_one_message_a_second() {
         200
     );
 
-    // The rate would allow it at 1.0 s, but the client was told to wait until 1.4 s.
+    // The rate would allow it at 1.0 s, but the client has to wait until 1.4 s.
     advance(Duration::from_millis(800)).await;
     assert_eq!(served.post("C1", "inside").await.status(), 429);
     advance(Duration::from_millis(999)).await;
@@ -1092,7 +1092,7 @@ async fn what_leadlane_refuses_for_its_size_and_what_the_sandbox_does_is_the_sam
     for (index, record) in records.iter().enumerate() {
         let number = format!(" {}", index + 1);
         let by_sandbox = refused.iter().any(|error| error.ends_with(&number));
-        let by_leadlane = crate::delivery::clevertap::refusal(&record.to_string());
+        let by_leadlane = crate::action::ActionType::ClevertapEvent.refusal(&record.to_string());
         assert_eq!(by_leadlane.is_some(), by_sandbox, "{by_leadlane:?} {record}");
     }
 }

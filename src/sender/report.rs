@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::Loop;
-use crate::delivery::Provider;
+use crate::action::Provider;
 use crate::delivery::limit::Micros;
 use crate::kafka::jobs::{CommitMode, Place};
 use crate::metrics::FROZEN;
