@@ -12,7 +12,7 @@ use super::{Back, Loop};
 use crate::config::Config;
 use crate::delivery::dispatch::{Load, Payload};
 use crate::delivery::lane::JobAt;
-use crate::delivery::{CodecError, DeliveryJob};
+use crate::delivery::{DeliveryJob, Unreadable};
 use crate::kafka::KafkaError;
 use crate::kafka::jobs::RawJob;
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
@@ -42,7 +42,7 @@ impl Loop {
 }
 
 /// A job as it is held in memory.
-pub(super) fn payload(raw: &RawJob) -> Result<Payload, CodecError> {
+pub(super) fn payload(raw: &RawJob) -> Result<Payload, Unreadable> {
     let job = DeliveryJob::decode(&raw.value)?;
     Ok(Payload {
         job: Arc::new(job),
