@@ -13,6 +13,7 @@ use crate::admin::{self, Admin, Readiness};
 pub use crate::clock::wall_millis as now_millis;
 use crate::clock::{Jumps, steady_micros, wall_micros, wall_millis};
 use crate::config::Config;
+use crate::delivery::Codec;
 use crate::destination::Destinations;
 use crate::kafka::producer::Producer;
 use crate::kafka::topics::Limits;
@@ -52,6 +53,7 @@ const RULES: &str = "the rules to be read, or, where their topic was made anew, 
 /// A listener or a client can't be set up, a part failed, or some didn't end in time.
 pub async fn run(
     config: Arc<Config>,
+    codec: &'static Codec,
     roles: &[Role],
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -94,6 +96,7 @@ pub async fn run(
     let within = config.sender.shutdown_timeout + STOP_MARGIN;
     let shared = Shared {
         config,
+        codec,
         secrets,
         limits,
         metrics,
@@ -190,6 +193,7 @@ const FILES_OF_KAFKA: u64 = 128;
 #[derive(Debug, Clone)]
 struct Shared {
     config: Arc<Config>,
+    codec: &'static Codec,
     secrets: Secrets,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -203,6 +207,7 @@ struct Shared {
 struct SenderFlags {
     joined: Flag,
     acknowledges: Flag,
+    unreadable: watch::Sender<Vec<String>>,
 }
 
 impl SenderFlags {
@@ -210,6 +215,7 @@ impl SenderFlags {
         Self {
             joined: readiness.wait_for("the sender to join the group of the jobs"),
             acknowledges: readiness.wait_for("Kafka to acknowledge the sender's outcomes"),
+            unreadable: readiness.held_up(),
         }
     }
 }
@@ -268,6 +274,7 @@ impl Shared {
     ) -> anyhow::Result<()> {
         let surroundings = processor::Surroundings {
             config: Arc::clone(&self.config),
+            codec: self.codec,
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
             rules,
@@ -311,11 +318,13 @@ impl Shared {
             destinations,
             producer: Producer::within(&self.config, &self.limits)?,
             config: Arc::clone(&self.config),
+            codec: self.codec,
             metrics: Arc::clone(&self.metrics),
             rules,
             stop: self.stop.clone(),
             ready: ready.joined,
             acknowledges: ready.acknowledges,
+            unreadable: ready.unreadable,
             steady: steady_micros,
             wall: wall_micros,
         };

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::app::{self, Role};
 use crate::config::Config;
+use crate::delivery::Codec;
 use crate::kafka::topics;
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::Metrics;
@@ -198,7 +199,7 @@ async fn serve(config: Config, roles: &[Role], stop: watch::Receiver<bool>) -> R
     }
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
     crate::parts::log_panics(&metrics);
-    app::run(Arc::new(config), roles, limits, metrics, stop)
+    app::run(Arc::new(config), Codec::shipped(), roles, limits, metrics, stop)
         .await
         .map_err(CliError::from)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::batches::{Batches, Step};
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
-use crate::delivery::{ActionType, Cut, DeliveryJob, Outcome, job_id};
+use crate::delivery::{ActionType, Codec, Cut, DeliveryJob, Outcome, job_id};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running, takes_nothing};
 use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
@@ -120,6 +120,8 @@ fn action_type(kind: &ActionKind) -> ActionType {
 #[derive(Debug, Clone)]
 pub struct Surroundings {
     pub config: Arc<Config>,
+    /// Writes jobs and outcomes.
+    pub codec: &'static Codec,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
     /// The rules in force; taken once per batch. Without any state of them nothing is read.
@@ -254,17 +256,12 @@ impl<'l> Events<'l> {
         traceparent: Option<&str>,
     ) -> Result<(), Fault> {
         let topics = &self.at.config.topics;
-        let ids = [
-            ("event-id", job.event_id.as_str()),
-            ("rule-id", &job.rule_id),
-            ("job-id", &job.job_id),
-        ];
-        let value = job.encode();
+        let value = self.at.codec.write_job(job);
         let record = Record {
             topic: &topics.jobs,
             key: job.credential.as_bytes(),
             value: Some(&value),
-            headers: kafka::headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace)))),
+            headers: kafka::of_job(&job.event_id, &job.rule_id, &job.job_id, traceparent),
         };
         match self.worker.write(&record) {
             Ok(()) => {
@@ -292,20 +289,15 @@ impl<'l> Events<'l> {
     }
 
     fn outcome(&self, outcome: &Outcome, action: ActionType, traceparent: Option<&str>) -> Result<(), Fault> {
-        let ids = [
-            ("event-id", outcome.event_id.as_str()),
-            ("rule-id", &outcome.rule_id),
-            ("job-id", &outcome.job_id),
-        ];
         self.at.metrics.settled(action.provider(), outcome.result);
         let topic = &self.at.config.topics.outcomes;
         for cut in Cut::ALL {
-            let value = outcome.cut(cut).encode();
+            let value = self.at.codec.write_outcome(&outcome.cut(cut));
             let written = self.worker.write(&Record {
                 topic,
                 key: outcome.job_id.as_bytes(),
                 value: Some(&value),
-                headers: kafka::headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace)))),
+                headers: kafka::of_job(&outcome.event_id, &outcome.rule_id, &outcome.job_id, traceparent),
             });
             match written {
                 Ok(()) => return Ok(()),

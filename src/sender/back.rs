@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Generation;
-use super::partition::{Left, Looked};
+use super::partition::{Left, Looked, NotRecalled};
 use super::write::DeadLetter;
 use crate::delivery::dispatch::{Answer, Payload, Settled};
 use crate::delivery::lane::JobAt;
@@ -47,7 +47,7 @@ pub(super) enum Back {
     Recalled {
         partition: i32,
         generation: u64,
-        recalled: Result<Box<Left>, String>,
+        recalled: Result<Box<Left>, NotRecalled>,
     },
     /// Partitions were looked at; those of which Kafka said nothing are left out.
     Looked(Vec<Looked>),

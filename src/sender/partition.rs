@@ -7,14 +7,17 @@ use tokio::sync::mpsc;
 
 use super::{AGAIN_AFTER, Back, Loop, Promise};
 use crate::config::Config;
-use crate::delivery::Outcome;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
+use crate::delivery::{Codec, Needs, Unreadable};
 use crate::kafka::jobs::{CommitMode, Committed, Event, Jobs};
 use crate::kafka::place::{Anew, Places};
-use crate::kafka::reader::{Isolation, Next, Reader};
+use crate::kafka::reader::{Isolation, Next, Reader, Record};
 use crate::metrics::StartedOver;
 use crate::trail::{Crumb, Look, Trail};
+
+/// A newer version reads what this one can't, and has the partition soon; it is looked at again all the same.
+const NEWER_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// A partition that is ours.
 #[derive(Debug)]
@@ -34,6 +37,30 @@ pub(super) struct Partition {
     pub(super) unacknowledged: usize,
     /// The offset that was committed last.
     pub(super) committed: i64,
+    /// Outcomes of a newer version, for which it isn't taken over yet.
+    pub(super) newer: Option<NewerOutcomes>,
+}
+
+/// Outcomes of a partition that a newer version wrote: how many, and what the first of them needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NewerOutcomes {
+    pub(super) outcomes: usize,
+    pub(super) needs: Needs,
+}
+
+/// Why a partition isn't taken over yet.
+#[derive(Debug)]
+pub(super) enum NotRecalled {
+    /// Kafka didn't say.
+    Failed(String),
+    /// Who doesn't know what was sent would send it again.
+    Newer(NewerOutcomes),
+}
+
+impl From<String> for NotRecalled {
+    fn from(message: String) -> Self {
+        Self::Failed(message)
+    }
 }
 
 /// What a predecessor left of a partition, by what is there now.
@@ -88,6 +115,7 @@ impl Loop {
                 told: false,
                 unacknowledged: 0,
                 committed: -1,
+                newer: None,
             },
         );
         self.recall(partition, generation, Duration::ZERO);
@@ -110,31 +138,41 @@ impl Loop {
     fn recall(&self, partition: i32, generation: u64, delay: Duration) {
         let left = self.jobs.committed(partition);
         let ours = self.left.get(&partition).copied();
-        let (config, now) = (Arc::clone(&self.at.config), (self.at.wall)());
+        let (config, codec, now) = (Arc::clone(&self.at.config), self.at.codec, (self.at.wall)());
         let read = move |recalled| Back::Recalled {
             partition,
             generation,
             recalled,
         };
-        let promise = Promise::new(&self.back, read(Err("the thread that reads them has died".to_owned())));
-        tokio::task::spawn_blocking(move || {
-            std::thread::sleep(delay);
+        let promise = Promise::new(
+            &self.back,
+            read(Err("the thread that reads them has died".to_owned().into())),
+        );
+        let recall = move || {
             let recalled = left()
-                .map_err(|error| error.to_string())
-                .and_then(|left| recall(&config, partition, left, ours, now))
+                .map_err(|error| error.to_string().into())
+                .and_then(|left| recall(&config, codec, partition, left, ours, now))
                 .map(Box::new);
             promise.keep(read(recalled));
+        };
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            tokio::task::spawn_blocking(recall);
         });
     }
 
-    pub(super) fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Box<Left>, String>) {
+    pub(super) fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Box<Left>, NotRecalled>) {
         let ours = self.partitions.get_mut(&number);
         let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
             return;
         };
         let left = match recalled {
             Ok(left) => *left,
-            Err(message) => {
+            Err(NotRecalled::Newer(newer)) => {
+                partition.newer = Some(newer);
+                return self.recall(number, generation, NEWER_AGAIN_AFTER);
+            }
+            Err(NotRecalled::Failed(message)) => {
                 tracing::warn!(
                     kafka.partition = number,
                     message,
@@ -143,7 +181,7 @@ impl Loop {
                 return self.recall(number, generation, AGAIN_AFTER);
             }
         };
-        partition.recalled = true;
+        (partition.recalled, partition.newer) = (true, None);
         self.left.remove(&number);
         partition.look = Look::of(&left.trail);
         partition.trail = left.trail.clone();
@@ -328,7 +366,14 @@ pub(super) fn join(config: &Config) -> anyhow::Result<(Jobs, mpsc::Receiver<Even
 
 /// What a predecessor left of `partition`: whether it is still there, and its outcomes. `ours` is what we read of
 /// it ourselves, when we had it before.
-fn recall(config: &Config, partition: i32, left: Committed, ours: Option<Crumb>, now: Micros) -> Result<Left, String> {
+fn recall(
+    config: &Config,
+    codec: &Codec,
+    partition: i32,
+    left: Committed,
+    ours: Option<Crumb>,
+    now: Micros,
+) -> Result<Left, NotRecalled> {
     let topic = &config.topics.jobs;
     let places = Places::new(config).map_err(|error| error.to_string())?;
     let failed = |error| format!("{topic}: {error}");
@@ -357,7 +402,7 @@ fn recall(config: &Config, partition: i32, left: Committed, ours: Option<Crumb>,
             .map_err(failed)?,
         None => anew,
     };
-    let recalled = read_back(config, partition, (committed, outcomes_from), now)?;
+    let recalled = read_back(config, codec, partition, (committed, outcomes_from), now)?;
     let settled = recalled.settled.iter().filter(|offset| **offset < low).count() as u64;
     Ok(Left {
         trail,
@@ -375,11 +420,12 @@ fn recall(config: &Config, partition: i32, left: Committed, ours: Option<Crumb>,
 /// for its `committed` jobs, and as far back as sent job ids are to be known.
 fn read_back(
     config: &Config,
+    codec: &Codec,
     partition: i32,
     (committed, outcomes_from): (i64, Option<i64>),
     // By the wall clock.
     now: Micros,
-) -> Result<Recalled, String> {
+) -> Result<Recalled, NotRecalled> {
     let topic = &config.topics.outcomes;
     let failed = |error| format!("{error}");
     // The processor writes here in transactions; an open one would hide what the predecessor wrote.
@@ -409,7 +455,7 @@ fn read_back(
         return Ok(recalled);
     }
     reader.go_to(topic, partition, from).map_err(failed)?;
-    let mut heard = Instant::now();
+    let (mut heard, mut unread) = (Instant::now(), Unread::default());
     loop {
         match reader.next(Duration::from_millis(100)) {
             Next::Record(record) => {
@@ -418,16 +464,53 @@ fn read_back(
                     recalled.known_since = record.timestamp.saturating_mul(1000);
                 }
                 let last = record.offset + 1 >= end;
-                if let Some(outcome) = record.value.as_deref().and_then(|value| Outcome::decode(value).ok()) {
-                    recalled.take(outcome, now);
+                match codec.read_outcome(record.value.as_deref().unwrap_or_default()) {
+                    Ok(outcome) => recalled.take(outcome, now),
+                    Err(why) => unread.take(&record, why),
                 }
                 if last {
-                    return Ok(recalled);
+                    break;
                 }
             }
-            Next::End(_) => return Ok(recalled),
-            Next::Nothing if heard.elapsed() > SILENCE => return Err("the broker is silent".to_owned()),
+            Next::End(_) => break,
+            Next::Nothing if heard.elapsed() > SILENCE => return Err("the broker is silent".to_owned().into()),
             Next::Nothing => {}
+        }
+    }
+    unread.end(recalled, partition)
+}
+
+/// Records among the outcomes that this version can't read.
+#[derive(Debug, Default)]
+struct Unread {
+    newer: Option<NewerOutcomes>,
+    /// What somebody else wrote, which is left aside.
+    foreign: usize,
+}
+
+impl Unread {
+    fn take(&mut self, record: &Record, why: Unreadable) {
+        let (Unreadable::UnknownSchema(fingerprint), Some(ours)) = (why, record.ours()) else {
+            self.foreign += 1;
+            return;
+        };
+        let version = ours.version;
+        let needs = Needs { fingerprint, version };
+        self.newer.get_or_insert(NewerOutcomes { outcomes: 0, needs }).outcomes += 1;
+    }
+
+    /// Whether what was recalled is all that there is to know.
+    fn end(self, recalled: Recalled, partition: i32) -> Result<Recalled, NotRecalled> {
+        if self.foreign > 0 {
+            tracing::warn!(
+                kafka.partition = partition,
+                records = self.foreign,
+                "records among the outcomes are not of Leadlane, and are left aside"
+            );
+        }
+        match self.newer {
+            None => Ok(recalled),
+            Some(newer) => Err(NotRecalled::Newer(newer)),
         }
     }
 }

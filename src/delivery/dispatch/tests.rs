@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::delivery::job_id;
 use crate::delivery::recall::Recalled;
+use crate::delivery::{Needs, Unreadable, job_id};
 use crate::rules::log::{Cancel, RuleLog};
 
 mod anew;
 mod clock;
+mod held;
 mod owned;
 mod simulation;
 
@@ -98,6 +99,7 @@ fn payload(job: DeliveryJob, now: Micros) -> Payload {
         traceparent: None,
         written_at: now / 1000,
         bytes: 1000,
+        newer: None,
     }
 }
 
