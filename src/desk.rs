@@ -4,19 +4,81 @@
 //! same words. A function of the desk prints nothing, ends no process and waits on no runtime. Who asks and what time
 //! it is are arguments. It blocks while Kafka answers; async code calls it on a thread that may block.
 
+use std::fmt;
+
 /// Why the desk doesn't do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Nothing has the id that was asked for.
     #[error("{0}")]
     NotFound(String),
-    /// Someone else changed the same thing meanwhile.
-    #[error("{0}")]
-    Conflict(String),
-    /// The request itself is wrong; each problem names its place and the cure.
-    #[error("{}", .0.join("\n"))]
-    Invalid(Vec<String>),
+    /// Someone else changed or took over the same thing meanwhile. Nothing was done.
+    #[error("{}", lines(.0))]
+    Conflict(Vec<Conflict>),
+    /// The request itself is wrong.
+    #[error("{}", lines(.0))]
+    Invalid(Vec<Problem>),
     /// Kafka, or another part that is asked, doesn't answer.
     #[error("{0}")]
     Unavailable(String),
+}
+
+/// What someone else did meanwhile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conflict {
+    /// The whole story in words, with the cure.
+    pub message: String,
+    /// The version that is in force now; none where nothing is.
+    pub version: Option<i64>,
+    /// Who made the change, as far as the audit knows.
+    pub who: Option<String>,
+    /// When it was made, epoch milliseconds.
+    pub when: Option<i64>,
+}
+
+/// What is wrong or doubtful about a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The field that is meant, such as `filters.price.between`; empty for the request as a whole.
+    pub place: String,
+    /// The reason and the cure.
+    pub message: String,
+}
+
+impl Error {
+    /// One problem of the request as a whole.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(vec![Problem {
+            place: String::new(),
+            message: message.into(),
+        }])
+    }
+
+    /// A conflict of which nothing more is known than its words.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::Conflict(vec![Conflict {
+            message: message.into(),
+            ..Conflict::default()
+        }])
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place.as_str() {
+            "" => f.write_str(&self.message),
+            place => write!(f, "{place}: {}", self.message),
+        }
+    }
+}
+
+fn lines(items: &[impl ToString]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    items.join("\n")
 }

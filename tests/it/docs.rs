@@ -74,10 +74,10 @@ pub(crate) fn metrics_in(text: &str) -> Vec<Metric> {
     text.lines().filter_map(metric).collect()
 }
 
-/// The rows of README's table whose head begins with `head`, each as its cells.
-fn table(head: &str) -> Vec<Vec<String>> {
-    let readme = text("README.md");
-    let lines = readme.lines().skip_while(|line| !line.starts_with(head)).skip(2);
+/// The rows of the page's table whose head begins with `head`, each as its cells.
+fn table(page: &str, head: &str) -> Vec<Vec<String>> {
+    let page_text = text(page);
+    let lines = page_text.lines().skip_while(|line| !line.starts_with(head)).skip(2);
     let cells = |line: &str| {
         line.trim_matches('|')
             .split('|')
@@ -85,7 +85,7 @@ fn table(head: &str) -> Vec<Vec<String>> {
             .collect()
     };
     let rows: Vec<Vec<String>> = lines.take_while(|line| line.starts_with('|')).map(cells).collect();
-    assert!(!rows.is_empty(), "README has no table {head}");
+    assert!(!rows.is_empty(), "{page} has no table {head}");
     rows
 }
 
@@ -97,8 +97,8 @@ fn code(cell: &str) -> &str {
 }
 
 #[test]
-fn readme_has_every_filter() {
-    let rows = table("| filter |");
+fn every_filter_is_documented() {
+    let rows = table("docs/rules.md", "| filter |");
     let named: BTreeSet<&str> = rows
         .iter()
         .flat_map(|row| row[0].split("`, `"))
@@ -107,17 +107,17 @@ fn readme_has_every_filter() {
     assert_eq!(named, leadlane::template::filter_names().collect());
 }
 
-/// The code blocks of README in `language`.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = text("README.md");
+/// The code blocks of the page in `language`.
+fn blocks(page: &str, language: &str) -> Vec<String> {
     let start = format!("```{language}\n");
-    let parts = readme.split(&start).skip(1);
-    parts
+    text(page)
+        .split(&start)
+        .skip(1)
         .map(|part| part.split("```").next().unwrap_or_default().to_owned())
         .collect()
 }
 
-/// Every key of the configuration with its default, as README writes it.
+/// Every key of the configuration with its default, as the documentation writes it.
 fn keys(prefix: &str, value: &Value, found: &mut Vec<(String, String)>) {
     match value {
         Value::Object(map) if !map.is_empty() => {
@@ -143,11 +143,11 @@ fn written(value: &Value) -> String {
 }
 
 #[test]
-fn readme_states_every_key_and_its_default() {
+fn every_key_is_documented_with_its_default() {
     let documents = leadlane::yaml::documents(&text("config/leadlane.yaml")).unwrap();
     let mut wanted = Vec::new();
     keys("", &documents[0].value, &mut wanted);
-    let stated: Vec<(String, String)> = table("| key | default |")
+    let stated: Vec<(String, String)> = table("docs/configuration.md", "| key | default |")
         .iter()
         .map(|row| (code(&row[0]).to_owned(), code(&row[1]).to_owned()))
         .collect();
@@ -161,8 +161,8 @@ fn readme_states_every_key_and_its_default() {
 }
 
 #[test]
-fn readme_states_every_metric() {
-    let rows = table("| metric | type | labels |");
+fn every_metric_is_documented() {
+    let rows = table("docs/metrics.md", "| metric | type | labels |");
     let labels = |cell: &str| {
         cell.split(", ")
             .map(code)
@@ -201,10 +201,10 @@ fn commands(command: &clap::Command, words: &str, found: &mut Vec<(String, Vec<S
 }
 
 #[test]
-fn readme_states_every_command_and_flag() {
+fn every_command_and_flag_is_documented() {
     let mut wanted = Vec::new();
     commands(&leadlane::cli::Cli::command(), "leadlane", &mut wanted);
-    let rows = table("| command | what it does |");
+    let rows = table("docs/commands.md", "| command | what it does |");
     let is_plain = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
     let stated: Vec<(String, Vec<String>)> = rows
         .iter()
@@ -226,23 +226,60 @@ fn readme_states_every_command_and_flag() {
     }
 }
 
+/// The anchor that a title has on GitHub.
+fn anchor(title: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+    let title = title.trim_start_matches('#').trim().to_lowercase();
+    title.chars().filter(kept).collect::<String>().replace(' ', "-")
+}
+
+/// Whether the page has a title with this anchor.
+fn has_anchor(page: &str, wanted: &str) -> bool {
+    let mut titles = page.lines().filter(|line| line.starts_with('#'));
+    titles.any(|title| anchor(title) == wanted)
+}
+
 #[test]
 fn links_lead_somewhere() {
     let documents = [
         files("docs", ".md"),
         files("config", ".md"),
+        files("benches", ".md"),
         ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
             .map(String::from)
             .to_vec(),
     ];
     for path in documents.concat() {
-        for link in text(&path).split("](").skip(1) {
-            let target = link.split([')', '#']).next().unwrap_or_default();
-            if !target.is_empty() && !target.contains("://") {
-                let folder = root().join(&path).parent().unwrap().to_owned();
-                assert!(folder.join(target).exists(), "{path}: {target} is not there");
+        let page = text(&path);
+        for link in page.split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            if link.contains("://") {
+                continue;
+            }
+            let (file, section) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => root().join(&path),
+                file => root().join(&path).parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{path}: {link} is not there");
+            let is_page = target.extension().is_some_and(|ending| ending == "md");
+            if is_page && !section.is_empty() {
+                let target = std::fs::read_to_string(target).unwrap();
+                assert!(has_anchor(&target, section), "{path}: {link} has no such section");
             }
         }
+    }
+}
+
+#[test]
+fn every_page_is_listed() {
+    for path in files("docs", ".md") {
+        // Pages about one inlet are listed by the page about inlets.
+        let (index, link) = match path.strip_prefix("docs/inlets/") {
+            Some(name) => ("docs/inlets.md", format!("](inlets/{name})")),
+            None => ("README.md", format!("]({path})")),
+        };
+        assert!(text(index).contains(&link), "{index} doesn't list {path}");
     }
 }
 
@@ -323,17 +360,17 @@ fn the_first_rule_works_as_readme_says() {
         std::fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let named = |name: &str| {
-        let found = blocks("yaml")
+    let named = |page: &str, name: &str| {
+        let found = blocks(page, "yaml")
             .into_iter()
             .find(|block| block.starts_with(&format!("# {name}\n")));
-        put(name, &found.unwrap_or_else(|| panic!("README has no {name}")))
+        put(name, &found.unwrap_or_else(|| panic!("{page} has no {name}")))
     };
     let (config, inlets, rule, event) = (
-        named("my.yaml"),
-        named("my-inlets.yaml"),
-        named("my-rule.yaml"),
-        put("my-event.json", &blocks("json")[0]),
+        named("README.md", "my.yaml"),
+        named("docs/inlets.md", "my-inlets.yaml"),
+        named("README.md", "my-rule.yaml"),
+        put("my-event.json", &blocks("README.md", "json")[0]),
     );
     for arguments in [
         vec!["--config", &config, "config", "check"],

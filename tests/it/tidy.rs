@@ -1,9 +1,16 @@
 //! What the sources must keep to: who may use whom, how long a file may be, what may not stay in it.
+//!
+//! Every table fails on a row that nobody needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-/// The most lines of a file, its `#[cfg(test)]` part not counted.
+mod source;
+
+use source::Source;
+
+/// The most lines of a file, its `#[cfg(test)]` items not counted.
 const LINES_MAX: usize = 500;
 
 /// Modules of the crate, each with those that it may use; what is below may not look up.
@@ -178,28 +185,26 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["rustix"], &["cli", "clock", "listen", "secrets"]),
     (
         &["anyhow"],
-        &[
-            "app",
-            "cli",
-            "demo",
-            "feed",
-            "inlets",
-            "main",
-            "parts",
-            "processor",
-            "sender",
-        ],
+        &["app", "cli", "demo", "feed", "inlets", "parts", "processor", "sender"],
     ),
     (&["steady_micros"], &["app", "clock", "kafka"]),
     // Everyone else is handed the time; the sandbox plays another company, with a clock of its own.
     (&["SystemTime", "Timestamp::now"], &["sandbox"]),
 ];
 
-/// rdkafka is `kafka`'s own. The demo starts its mock broker, and the sender names a commit's mode.
-const RDKAFKA: [(&str, &str); 3] = [
+/// rdkafka is `kafka`'s own. The demo starts its mock broker.
+const RDKAFKA: &[(&str, &str)] = &[
     ("src/demo.rs", "rdkafka::client::ClientContext"),
     ("src/demo.rs", "rdkafka::mocking::MockCluster"),
-    ("src/sender.rs", "rdkafka::consumer::CommitMode"),
+];
+
+/// What a module hands on of another one or of another crate: whoever names it there uses that as well, unseen.
+const HANDED_ON: &[(&str, &str)] = &[
+    ("src/app.rs", "crate::clock::wall_millis"),
+    ("src/kafka.rs", "rdkafka::Message"),
+    ("src/kafka.rs", "rdkafka::error::KafkaError"),
+    ("src/kafka.rs", "rdkafka::message::BorrowedMessage"),
+    ("src/kafka/jobs.rs", "rdkafka::consumer::CommitMode"),
 ];
 
 /// The repository's folder.
@@ -234,89 +239,20 @@ pub(crate) fn files(folder: &str, ending: &str) -> Vec<String> {
     found
 }
 
-/// A source file without its tests and comments.
-struct Source {
-    path: String,
-    module: String,
-    lines: usize,
-    code: String,
+static COMPILED: LazyLock<Vec<Source>> = LazyLock::new(source::compiled);
+
+/// The sources of the crate, without tests.
+fn sources() -> impl Iterator<Item = &'static Source> {
+    COMPILED.iter().filter(|source| !source.is_test)
 }
 
-fn sources() -> Vec<Source> {
-    let is_test = |path: &str| path.ends_with("/tests.rs") || path.contains("/tests/");
-    let of = |path: String| {
-        let text = text(&path);
-        let own = text.split("\n#[cfg(test)]").next().unwrap_or_default();
-        let code = own.lines().filter(|line| !line.trim_start().starts_with("//"));
-        let name = path.trim_start_matches("src/");
-        Source {
-            module: name.split(['/', '.']).next().unwrap_or_default().to_owned(),
-            lines: own.lines().count(),
-            code: code.collect::<Vec<_>>().join("\n"),
-            path,
-        }
-    };
-    files("src", ".rs")
-        .into_iter()
-        .filter(|path| !is_test(path))
-        .map(of)
-        .collect()
-}
-
-/// Whether `code` has `word` standing alone.
-fn has_word(code: &str, word: &str) -> bool {
+/// Whether `text` has `word` standing alone.
+fn has_word(text: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
-    code.match_indices(word).any(|(at, _)| {
-        let (before, after) = (&code[..at], &code[at + word.len()..]);
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + word.len()..]);
         !before.ends_with(part) && !after.starts_with(part)
     })
-}
-
-/// The modules that `code` names behind `crate::` or `leadlane::`, in a list or alone.
-fn used(code: &str) -> BTreeSet<String> {
-    let mut used = BTreeSet::new();
-    for start in ["crate::", "leadlane::"] {
-        for (at, _) in code.match_indices(start) {
-            let rest = &code[at + start.len()..];
-            let list = match rest.strip_prefix('{') {
-                None => vec![rest],
-                Some(list) => top_level(list),
-            };
-            let name = |item: &str| {
-                let end = item
-                    .find(|c: char| !(c.is_ascii_lowercase() || c == '_'))
-                    .unwrap_or(item.len());
-                item[..end].to_owned()
-            };
-            used.extend(
-                list.into_iter()
-                    .map(|item| name(item.trim()))
-                    .filter(|name| !name.is_empty()),
-            );
-        }
-    }
-    used
-}
-
-/// The items of a list in braces, up to its end: `a, b::{c, d}}…` has `a` and `b::{c, d}`.
-fn top_level(list: &str) -> Vec<&str> {
-    let (mut items, mut depth, mut begin) = (Vec::new(), 0, 0);
-    for (at, c) in list.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => {
-                items.push(&list[begin..at]);
-                break;
-            }
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                items.push(&list[begin..at]);
-                begin = at + 1;
-            }
-            _ => {}
-        }
-    }
-    items
 }
 
 /// All that is wrong, at once.
@@ -324,47 +260,181 @@ fn none(wrong: &[String]) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// What a file `src/rules/read.rs` with this text is.
+fn read(text: &str) -> Source {
+    Source::read("src/rules/read.rs", &["rules", "read"], text)
+}
+
 #[test]
 fn uses_are_found_in_every_form() {
-    let list = "use crate::{feed, kafka::{self, Fault}};";
-    let found = used(&format!(
-        "{list}\nuse crate::path::Path;\nuse leadlane::cli::{{Cli}};\ncrate::yaml::read()"
-    ));
+    let modules = |text| read(text).modules().into_iter().collect::<Vec<_>>().join(" ");
+    for (text, found) in [
+        ("use crate::{feed, kafka::{self, Fault}};", "feed kafka"),
+        ("use crate::path::Path; use leadlane::cli::{Cli};", "cli path"),
+        ("fn f() { crate::yaml::read() }", "yaml"),
+        ("use super::super::app; use super::write; use self::field;", "app rules"),
+        ("mod inner { fn f() -> super::super::super::feed::Feed {} }", "feed"),
+        ("use crate as root; fn f() { root::sender::run() }", "sender"),
+        ("use crate::{self as root}; use root::sender;", "sender"),
+        ("macro_rules! m { () => { $crate::admin::serve() } }", "admin"),
+        (
+            "fn f() { assert!(crate::listen::up(), \"{}\", crate::parts::X) }",
+            "listen parts",
+        ),
+        ("fn f() { g::<crate::clock::Jumps>() } // crate::demo", "clock"),
+        (
+            "fn f() { x /* crate::demo /* */ crate::cli */ } #[doc = \"crate::demo\"] mod read;",
+            "",
+        ),
+        (
+            "fn f() { \"crate::demo // \"; 'c'; crate::feed::X } fn g<'c>() {}",
+            "feed",
+        ),
+    ] {
+        assert_eq!(modules(text), found, "{text}");
+    }
+}
+
+#[test]
+fn a_name_stands_for_what_was_imported() {
+    for (text, words) in [
+        ("use std::{fmt, fs}; fn f() { fs::read() }", "std::fs"),
+        ("use std::fs::read; fn f() { read() }", "std::fs"),
+        ("fn f() { use std as s; s::fs::read() }", "std::fs"),
+        ("use s::fs; use std as s;", "std::fs"),
+        ("use jiff::Timestamp as T; fn f() { T::now() }", "Timestamp::now"),
+        ("fn f() { jiff::Timestamp::now() }", "Timestamp::now"),
+        ("use reqwest::Client; fn f() { Client::builder() }", "Client::builder"),
+        ("fn f() { config.create_with_context(c) }", "create_with_context"),
+        ("fn f() { ::rdkafka::x() }", "rdkafka"),
+        ("extern crate rdkafka as k;", "rdkafka"),
+        ("fn f() { println!(\"\") }", "println"),
+    ] {
+        assert!(read(text).names(words), "{text}");
+    }
+    for text in [
+        "fn tokio_block_on() {}",
+        "// tokio",
+        "const T: &str = \"tokio\";",
+        "fn f<'tokio>() {}",
+    ] {
+        assert!(!read(text).names("tokio"), "{text}");
+    }
+    assert!(!read("use std::fmt; fn fs() {}").names("std::fs"));
+}
+
+#[test]
+fn what_is_handed_on_and_what_hides_is_seen() {
+    let handed_on = |text| read(text).handed_on.into_iter().collect::<Vec<_>>().join(" ");
+    assert_eq!(handed_on("pub use rdkafka::Message; use std::fmt;"), "rdkafka::Message");
     assert_eq!(
-        found.into_iter().collect::<Vec<_>>(),
-        ["cli", "feed", "kafka", "path", "yaml"]
+        handed_on("pub(crate) use crate::clock::{a, b as c};"),
+        "crate::clock::a crate::clock::b"
     );
-    assert!(has_word("use tokio::sync", "tokio") && !has_word("fn tokio_block_on()", "tokio"));
+    assert_eq!(
+        handed_on("mod field; pub(super) use field::Field;"),
+        "crate::rules::read::field::Field"
+    );
+    assert_eq!(
+        handed_on("pub(self) use a::B; impl A { fn f() -> impl B + use<> {} }"),
+        ""
+    );
+    assert_eq!(
+        read("use std::*; mod a { use super::*; }").globs().collect::<Vec<_>>(),
+        ["std"]
+    );
+}
+
+#[test]
+fn tests_alone_are_left_out() {
+    let text = "\
+use crate::feed;
+#[cfg(test)]
+mod tests {
+    use crate::demo;
+}
+#[cfg(test)]
+use std::{fs, env};
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct A<B, C>(demo::B, C);
+impl A {
+    /// For tests.
+    #[cfg(test)]
+    pub(crate) fn f<A, B>() -> [u8; 2] {
+        std::net::f();
+    }
+    fn g() {}
+}
+#[cfg(test)]
+pub(crate) mod any;
+#[cfg(not(test))]
+fn f() { crate::kafka::f() }
+fn last() { crate::sender::run(\"#[cfg(test)]\"); }
+";
+    let source = read(text);
+    assert_eq!(
+        source.modules().into_iter().collect::<Vec<_>>(),
+        ["feed", "kafka", "sender"]
+    );
+    assert!(!source.names("std::fs") && !source.names("std::net") && source.names("g"));
+    assert_eq!(source.lines, text.lines().count() - 4 - 2 - 3 - 4 - 2);
 }
 
 #[test]
 fn modules_use_only_what_is_below_them() {
     let may: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
     let mut wrong = Vec::new();
-    let sources = sources();
-    for Source { path, module, code, .. } in &sources {
+    for source in sources() {
+        let Source { path, module, .. } = source;
         let Some(below) = may.get(module.as_str()) else {
             wrong.push(format!("{path}: give the module {module} a row in MAY_USE"));
             continue;
         };
-        for name in used(code) {
-            if name != *module && !below.contains(&name.as_str()) {
+        for name in source.modules() {
+            if name != module && !below.contains(&name) {
                 wrong.push(format!("{path}: {module} may not use {name}"));
             }
         }
     }
     // A table that grants what nobody uses would guard less than it seems to.
     for (module, below) in MAY_USE.iter().copied() {
-        let own = || sources.iter().filter(|source| source.module == module);
+        let own = || sources().filter(|source| source.module == module);
         assert!(own().next().is_some(), "MAY_USE names {module}, which is not there");
         for name in below {
-            if !own().any(|source| used(&source.code).contains(*name)) {
+            if !own().any(|source| source.modules().contains(name)) {
                 wrong.push(format!("MAY_USE: {module} doesn't use {name}; take it out"));
             }
         }
         if PURE.contains(&module) {
             let impure = below.iter().filter(|name| !PURE.contains(name));
             wrong.extend(impure.map(|name| format!("MAY_USE: {module} is pure and may not use {name}")));
+        }
+    }
+    let unknown = PURE.iter().filter(|module| !may.contains_key(*module));
+    wrong.extend(unknown.map(|module| format!("PURE names {module}, which is not there")));
+    none(&wrong);
+}
+
+#[test]
+fn nothing_is_used_by_another_name() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let path = &source.path;
+        wrong.extend(
+            source
+                .globs()
+                .map(|from| format!("{path}: name what is used of {from}")),
+        );
+        let own = format!("crate::{}::", source.module);
+        let foreign = source.handed_on.iter().filter(|name| !name.starts_with(&own));
+        let foreign = foreign.filter(|name| !HANDED_ON.contains(&(path, name)));
+        wrong.extend(foreign.map(|name| format!("{path}: {name} is handed on; let others name it where it is")));
+    }
+    for (file, name) in HANDED_ON {
+        let is_there = |source: &Source| source.path == *file && source.handed_on.contains(*name);
+        if !sources().any(is_there) {
+            wrong.push(format!("HANDED_ON: {file} doesn't hand {name} on; take it out"));
         }
     }
     none(&wrong);
@@ -379,20 +449,24 @@ fn the_core_is_pure() {
         "std::fs",
         "std::env",
         "std::net",
+        "std::process",
         "std::thread",
         "SystemTime",
         "Instant::now",
         "Timestamp::now",
         "Zoned::now",
+        "new_v4",
+        "print",
+        "eprint",
         "println",
         "eprintln",
         "tracing",
     ];
     let pure = |source: &&Source| PURE.contains(&source.module.as_str());
     let mut wrong = Vec::new();
-    for Source { path, code, .. } in sources().iter().filter(pure) {
-        let found = words.iter().filter(|word| has_word(code, word));
-        wrong.extend(found.map(|word| format!("{path}: {word} has no place in the pure core")));
+    for source in sources().filter(pure) {
+        let found = words.iter().filter(|word| source.names(word));
+        wrong.extend(found.map(|word| format!("{}: {word} has no place in the pure core", source.path)));
     }
     none(&wrong);
 }
@@ -400,18 +474,37 @@ fn the_core_is_pure() {
 #[test]
 fn foreign_crates_stay_where_they_belong() {
     let mut wrong = Vec::new();
-    for Source { path, module, code, .. } in &sources() {
-        for (words, owners) in BELONGS {
-            let found = words.iter().filter(|word| has_word(code, word));
-            let found = found.filter(|_| !owners.contains(&module.as_str()));
-            wrong.extend(found.map(|word| format!("{path}: {word} belongs to {}", owners.join(", "))));
+    for (words, owners) in BELONGS {
+        for source in sources().filter(|source| !owners.contains(&source.module.as_str())) {
+            let found = words.iter().filter(|word| source.names(word));
+            wrong.extend(found.map(|word| format!("{}: {word} belongs to {}", source.path, owners.join(", "))));
         }
-        if module != "kafka" {
-            let granted = RDKAFKA.iter().filter(|(file, _)| file == path);
-            let rest = granted.fold(code.clone(), |code, (_, name)| code.replace(name, ""));
-            if has_word(&rest, "rdkafka") {
-                wrong.push(format!("{path}: rdkafka belongs to kafka"));
+        for owner in *owners {
+            let mut own = sources().filter(|source| source.module == *owner);
+            if !own.any(|source| words.iter().any(|word| source.names(word))) {
+                wrong.push(format!(
+                    "BELONGS: {owner} uses none of {}; take it out",
+                    words.join(", ")
+                ));
             }
+        }
+    }
+    for Source { path, paths, .. } in sources().filter(|source| source.module != "kafka") {
+        let is_granted = |name: &&String| {
+            let mut granted = RDKAFKA.iter().filter(|(file, _)| file == path);
+            granted.any(|(_, granted)| name.starts_with(granted) || granted.starts_with(name.as_str()))
+        };
+        let names = paths.iter().filter(|name| source::has(name, "rdkafka"));
+        wrong.extend(
+            names
+                .filter(|name| !is_granted(name))
+                .map(|name| format!("{path}: {name} belongs to kafka")),
+        );
+    }
+    for (file, name) in RDKAFKA {
+        let is_there = |source: &Source| source.path == *file && source.names(name);
+        if !sources().any(is_there) {
+            wrong.push(format!("RDKAFKA: {file} doesn't use {name}; take it out"));
         }
     }
     none(&wrong);
@@ -419,19 +512,21 @@ fn foreign_crates_stay_where_they_belong() {
 
 #[test]
 fn the_steady_clock_is_for_spacing_alone() {
-    let code = sources()
-        .into_iter()
-        .find(|source| source.path == "src/app.rs")
-        .unwrap()
-        .code;
-    assert!(code.contains("steady: steady_micros"), "the sender spaces by it");
+    let app = sources().find(|source| source.path == "src/app.rs").expect("the app");
     // Signatures, expiry and times are of the wall clock, in the sender as well; a jump is what both say.
     let granted = [
         "Jumps, steady_micros",
         "steady: steady_micros",
         "wall_micros(), steady_micros()",
     ];
-    let rest = granted.into_iter().fold(code, |code, name| code.replace(name, ""));
+    let mut rest = app.code.clone();
+    for granted in granted {
+        assert!(
+            rest.contains(&source::code(granted)),
+            "src/app.rs has no {granted}; take it out"
+        );
+        rest = rest.replace(&source::code(granted), "");
+    }
     assert!(
         !rest.contains("steady_micros"),
         "src/app.rs hands the steady clock out for more than spacing"
@@ -439,8 +534,19 @@ fn the_steady_clock_is_for_spacing_alone() {
 }
 
 #[test]
+fn every_source_is_compiled() {
+    let is_compiled = |path: &String| COMPILED.iter().any(|source| source.path == *path);
+    let orphans = files("src", ".rs").into_iter().filter(|path| !is_compiled(path));
+    none(
+        &orphans
+            .map(|path| format!("{path}: no module declares it"))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
 fn files_are_of_a_readable_length() {
-    let long = sources().into_iter().filter(|source| source.lines > LINES_MAX);
+    let long = sources().filter(|source| source.lines > LINES_MAX);
     let wrong: Vec<String> = long
         .map(|Source { path, lines, .. }| format!("{path}: {lines} lines; split it by a noun below {LINES_MAX}"))
         .collect();
@@ -464,7 +570,9 @@ fn nothing_unfinished_or_of_one_machine_stays() {
     let mut wrong = Vec::new();
     let all = [
         ("src", ".rs"),
-        ("tests/it", ".rs"),
+        ("tests", ".rs"),
+        ("tests", ".py"),
+        ("benches", ""),
         ("config", "yaml"),
         ("schemas", ""),
         ("docs", ".md"),
@@ -494,7 +602,10 @@ fn nothing_unfinished_or_of_one_machine_stays() {
 #[test]
 fn modules_are_files_beside_their_folders() {
     let name = |path: &String| path.ends_with("/mod.rs");
-    none(&files("src", ".rs").into_iter().filter(name).collect::<Vec<_>>());
+    let all = ["src", "tests", "benches"]
+        .into_iter()
+        .flat_map(|folder| files(folder, ".rs"));
+    none(&all.filter(name).collect::<Vec<_>>());
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn the_runbook_has_a_section_for_each_alert() {
 
 #[test]
 fn what_people_are_told_to_look_at_is_there() {
-    let (metrics, metrics_text, readme) = (metrics(), metrics_text(), text("README.md"));
+    let (metrics, metrics_text, keys) = (metrics(), metrics_text(), text("docs/configuration.md"));
     let config = serde_json::to_value(leadlane::config::Config::default()).unwrap();
     let dashboard: Value = serde_json::from_str(&text("config/grafana/dashboards/leadlane.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap().iter();
@@ -99,7 +99,7 @@ fn what_people_are_told_to_look_at_is_there() {
             let section = code.split_once('.').map_or("", |(section, _)| section);
             if config.get(section).is_some() {
                 assert!(
-                    readme.contains(&format!("| `{code}` |")),
+                    keys.contains(&format!("| `{code}` |")),
                     "{path}: there is no key {code}"
                 );
             }

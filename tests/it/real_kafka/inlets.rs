@@ -226,7 +226,7 @@ fn posted_twice_is_sent_once() {
     assert_eq!(
         of_inlets(metrics_in(&metrics)),
         of_inlets(crate::docs::metrics()),
-        "as README says"
+        "as docs/metrics.md lists them"
     );
     let log = process.log();
     assert!(!log.contains("hunter2"), "{log}");

@@ -18,7 +18,7 @@
 //! | throttled yet still reading | only where a job is gets read; payloads are fetched as the limit lets them go | `delivery::dispatch::tests::owned::throttled_yet_still_reading`, `delivery::dispatch::tests::what_was_not_kept_is_read_again_in_time_and_in_order` |
 //! | park produce fails | the offset is held until Kafka has the dead letter, others go on, it shows, nothing is lost | `real_kafka::owned::park_produce_fails` |
 //! | bad rule record, tombstone and out-of-order version | the last good version stays in force, it is counted, others are live, after a restart too | `real_kafka::owned::bad_rule_record_tombstone_and_out_of_order_version`, `rules::log::tests::what_was_read_before_changes_nothing`, `rules::log::tests::any_history_ends_where_its_last_records_say` |
-//! | metric renamed by a flag | names, types and labels are those of the README, whatever a process is started with | `real_kafka::owned::metric_renamed_by_a_flag`, `docs::readme_states_every_metric` |
+//! | metric renamed by a flag | names, types and labels are those of docs/metrics.md, whatever a process is started with | `real_kafka::owned::metric_renamed_by_a_flag`, `docs::every_metric_is_documented` |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -438,7 +438,10 @@ fn metric_renamed_by_a_flag() {
         let process = leadlane.start_as(command);
         let known = known(&leadlane).into_iter();
         for metric in known.filter(|metric| !metric.name.starts_with("leadlane_inlet_")) {
-            assert!(wanted.contains(&metric), "{flags:?}: {metric:?} is not in the README");
+            assert!(
+                wanted.contains(&metric),
+                "{flags:?}: {metric:?} is not in docs/metrics.md"
+            );
         }
         process.stop();
     }
