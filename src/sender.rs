@@ -34,6 +34,7 @@ use crate::trail::{self, Crumb};
 
 mod back;
 mod partition;
+mod read_back;
 mod reload;
 mod report;
 mod write;

@@ -7,7 +7,7 @@
 //! [`Unreadable::UnknownSchema`]: another version's, or nobody's of ours, which only the headers of the record tell.
 //!
 //! `schemas/delivery_job.avsc` and `schemas/delivery_outcome.avsc` are the schemas that are written, and
-//! `schemas/released/` keeps every schema that was, each with a record of it. `docs/upgrades.md` says how one changes.
+//! `schemas/released/` keeps every schema that was, each with a record of it. ARCHITECTURE.md says how one changes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

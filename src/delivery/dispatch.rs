@@ -404,7 +404,7 @@ impl Dispatch {
     /// When [`Self::next`] is worth another call, if nothing comes in before.
     pub fn wake_at(&self) -> Micros {
         match self.ready.first() {
-            _ if self.held.has_freed() => Micros::MIN,
+            _ if self.held.has_freed() => 0,
             Some((at, ..)) if self.in_flight < self.settings.in_flight_max => (*at).min(self.next_sweep),
             _ => self.next_sweep,
         }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Generation;
-use super::partition::{Left, Looked, NotRecalled};
+use super::partition::{Left, Looked};
+use super::read_back::NotRecalled;
 use super::write::DeadLetter;
 use crate::delivery::dispatch::{Answer, Payload, Settled};
 use crate::delivery::lane::JobAt;

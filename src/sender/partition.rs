@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::read_back::{NewerOutcomes, NotRecalled, read_back};
 use super::{AGAIN_AFTER, Back, Loop, Promise};
 use crate::config::Config;
+use crate::delivery::Codec;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
-use crate::delivery::{Codec, Needs, Unreadable};
 use crate::kafka::jobs::{CommitMode, Committed, Event, Jobs};
 use crate::kafka::place::{Anew, Places};
-use crate::kafka::reader::{Isolation, Next, Reader, Record};
 use crate::metrics::StartedOver;
 use crate::trail::{Crumb, Look, Trail};
 
@@ -39,28 +39,6 @@ pub(super) struct Partition {
     pub(super) committed: i64,
     /// Outcomes of a newer version, for which it isn't taken over yet.
     pub(super) newer: Option<NewerOutcomes>,
-}
-
-/// Outcomes of a partition that a newer version wrote: how many, and what the first of them needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NewerOutcomes {
-    pub(super) outcomes: usize,
-    pub(super) needs: Needs,
-}
-
-/// Why a partition isn't taken over yet.
-#[derive(Debug)]
-pub(super) enum NotRecalled {
-    /// Kafka didn't say.
-    Failed(String),
-    /// Who doesn't know what was sent would send it again.
-    Newer(NewerOutcomes),
-}
-
-impl From<String> for NotRecalled {
-    fn from(message: String) -> Self {
-        Self::Failed(message)
-    }
 }
 
 /// What a predecessor left of a partition, by what is there now.
@@ -415,105 +393,3 @@ fn recall(
         recalled,
     })
 }
-
-/// Reads the outcomes of `partition` to the end that they have now: from the place that the predecessor left
-/// for its `committed` jobs, and as far back as sent job ids are to be known.
-fn read_back(
-    config: &Config,
-    codec: &Codec,
-    partition: i32,
-    (committed, outcomes_from): (i64, Option<i64>),
-    // By the wall clock.
-    now: Micros,
-) -> Result<Recalled, NotRecalled> {
-    let topic = &config.topics.outcomes;
-    let failed = |error| format!("{error}");
-    // The processor writes here in transactions; an open one would hide what the predecessor wrote.
-    let reader = Reader::assign(config, topic, &[], Isolation::Uncommitted).map_err(failed)?;
-    let end = reader.end(topic, partition).map_err(failed)?;
-    let window = Micros::try_from(config.sender.dedup_window.as_micros()).unwrap_or(now);
-    let of_window = reader
-        .offset_at(topic, partition, (now - window) / 1000)
-        .map_err(failed)?;
-    let counted = end - i64::try_from(config.sender.dedup_ids_max).unwrap_or(end);
-    let known = of_window.unwrap_or(end).max(counted).max(0);
-    // A rule's `max_rate` looks back for an hour.
-    let hour = reader
-        .offset_at(topic, partition, (now - HOUR) / 1000)
-        .map_err(failed)?;
-    // A place behind the end is one of a topic that was made anew since.
-    let outcomes_from = outcomes_from.filter(|from| *from <= end).unwrap_or(0);
-    let mut recalled = Recalled {
-        committed,
-        outcomes_from,
-        outcomes_end: end,
-        known_since: now - window,
-        ..Recalled::default()
-    };
-    let from = known.min(outcomes_from).min(hour.unwrap_or(end).max(counted).max(0));
-    if from >= end {
-        return Ok(recalled);
-    }
-    reader.go_to(topic, partition, from).map_err(failed)?;
-    let (mut heard, mut unread) = (Instant::now(), Unread::default());
-    loop {
-        match reader.next(Duration::from_millis(100)) {
-            Next::Record(record) => {
-                heard = Instant::now();
-                if record.offset == known && counted == known {
-                    recalled.known_since = record.timestamp.saturating_mul(1000);
-                }
-                let last = record.offset + 1 >= end;
-                match codec.read_outcome(record.value.as_deref().unwrap_or_default()) {
-                    Ok(outcome) => recalled.take(outcome, now),
-                    Err(why) => unread.take(&record, why),
-                }
-                if last {
-                    break;
-                }
-            }
-            Next::End(_) => break,
-            Next::Nothing if heard.elapsed() > SILENCE => return Err("the broker is silent".to_owned().into()),
-            Next::Nothing => {}
-        }
-    }
-    unread.end(recalled, partition)
-}
-
-/// Records among the outcomes that this version can't read.
-#[derive(Debug, Default)]
-struct Unread {
-    newer: Option<NewerOutcomes>,
-    /// What somebody else wrote, which is left aside.
-    foreign: usize,
-}
-
-impl Unread {
-    fn take(&mut self, record: &Record, why: Unreadable) {
-        let (Unreadable::UnknownSchema(fingerprint), Some(ours)) = (why, record.ours()) else {
-            self.foreign += 1;
-            return;
-        };
-        let version = ours.version;
-        let needs = Needs { fingerprint, version };
-        self.newer.get_or_insert(NewerOutcomes { outcomes: 0, needs }).outcomes += 1;
-    }
-
-    /// Whether what was recalled is all that there is to know.
-    fn end(self, recalled: Recalled, partition: i32) -> Result<Recalled, NotRecalled> {
-        if self.foreign > 0 {
-            tracing::warn!(
-                kafka.partition = partition,
-                records = self.foreign,
-                "records among the outcomes are not of Leadlane, and are left aside"
-            );
-        }
-        match self.newer {
-            None => Ok(recalled),
-            Some(newer) => Err(NotRecalled::Newer(newer)),
-        }
-    }
-}
-
-const HOUR: Micros = 3_600_000_000;
-const SILENCE: Duration = Duration::from_secs(30);

@@ -231,6 +231,58 @@ fn of_record(record: Record, codec: &Codec) -> Option<Payload> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::codec::tests::newer;
+    use crate::delivery::tests::job;
+    use crate::kafka::Ours;
+
+    fn raw(key: &[u8], value: Vec<u8>, ours: Option<Ours>) -> RawJob {
+        RawJob {
+            partition: 0,
+            offset: 7,
+            timestamp: 5,
+            key: key.to_vec(),
+            value,
+            traceparent: None,
+            ours,
+            replayed: false,
+            generation: 1,
+        }
+    }
+
+    #[test]
+    fn of_a_newer_version_is_what_has_our_headers_and_a_credential() {
+        let (codec, job) = (Codec::shipped(), job());
+        let ours = Ours {
+            event_id: job.event_id.clone(),
+            rule_id: job.rule_id.clone(),
+            job_id: job.job_id.clone(),
+            version: Some("9.1.0".into()),
+        };
+        let (own, next) = (job.encode(), newer().write_job(&job));
+        let read = payload(&raw(b"slack:sales-bot", own.clone(), None), codec).unwrap();
+        assert!(*read.job == job && read.newer.is_none());
+        let held = payload(&raw(b"slack:sales-bot", next.clone(), Some(ours.clone())), codec).unwrap();
+        let of_it = held.newer.expect("a newer version wrote it");
+        assert_eq!(*of_it.value, *next);
+        assert_eq!(of_it.needs.version.as_deref(), Some("9.1.0"));
+        assert_eq!(
+            (&held.job.job_id, held.job.lane()),
+            (&job.job_id, "slack:sales-bot".to_owned())
+        );
+        let refused = |key: &[u8], value: &[u8], ours: &Option<Ours>| {
+            payload(&raw(key, value.to_vec(), ours.clone()), codec).unwrap_err()
+        };
+        let (ours, long) = (Some(ours), format!("slack:{}", "b".repeat(300)));
+        assert!(matches!(
+            refused(b"slack:b", &next, &None),
+            Unreadable::UnknownSchema(_)
+        ));
+        for key in [&b""[..], b"slack", b"slack:\n", b"\xff:", long.as_bytes()] {
+            assert!(matches!(refused(key, &next, &ours), Unreadable::UnknownSchema(_)));
+        }
+        assert_eq!(refused(b"slack:b", b"{}", &ours), Unreadable::NotSingleObject);
+        assert_eq!(refused(b"slack:b", &own[..40], &ours), Unreadable::Malformed);
+    }
 
     #[test]
     fn neighbours_are_one_run() {

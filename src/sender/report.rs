@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::Loop;
-use super::partition::NewerOutcomes;
+use super::read_back::NewerOutcomes;
 use crate::delivery::Provider;
 use crate::delivery::limit::Micros;
 use crate::kafka::jobs::{CommitMode, Place};
@@ -121,7 +121,11 @@ impl Loop {
         for held in self.unreadable.difference(&now) {
             tracing::info!("no longer: {held}");
         }
-        self.at.unreadable.send_replace(now.iter().cloned().collect());
+        let mut lines: Vec<String> = now.iter().take(LINES_MAX).cloned().collect();
+        if now.len() > LINES_MAX {
+            lines.push(format!("and {} more", now.len() - LINES_MAX));
+        }
+        self.at.unreadable.send_replace(lines);
         self.unreadable = now;
     }
 
@@ -151,6 +155,9 @@ impl Loop {
         self.failing = failing;
     }
 }
+
+/// The most lines of what is held up that are shown; the log has all of them.
+const LINES_MAX: usize = 20;
 
 /// How many jobs were answered for in the last minute, second by second.
 #[derive(Debug, Default)]

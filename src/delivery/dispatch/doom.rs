@@ -264,15 +264,15 @@ impl Dispatch {
                 // Another job stands there, in a topic that was made anew.
                 continue;
             }
-            let outcome = self.outcome(at, &payload.job, OutcomeResult::Cancelled, now);
             let (reason, words) = match why {
                 Doom::Cancelled => (None, String::new()),
                 Doom::TooOld(reason) => (Some(reason), too_old(&payload)),
                 Doom::Replaced => (Some(Reason::CredentialRefused), REPLACED.to_owned()),
             };
+            let outcome = |result| self.outcome(at, &payload.job, result, now);
             let outcome = match reason {
-                Some(reason) => outcome.because(reason, words),
-                None => outcome,
+                Some(reason) => outcome(OutcomeResult::Dead).because(reason, words),
+                None => outcome(OutcomeResult::Cancelled),
             };
             settled.push(self.end(at, &payload, outcome, reason));
         }

@@ -356,18 +356,9 @@ impl World {
     fn check_start(&mut self, process: &Process, attempt: &Attempt, members: &[JobAt]) {
         let now = self.now;
         let job = self.job(members[0]).0.clone();
-        let unread = |(job, _): &(DeliveryJob, Micros)| !process.upgraded && job.trigger == NEWER;
-        let read = process.reads[&members[0].partition] as usize;
-        let mut read = self.jobs[&members[0].partition][..read].iter().zip(0..);
-        let held = read.find(|(of, offset)| {
-            let settled = self.finals.contains(&(members[0].partition, *offset));
-            unread(of) && of.0.credential == job.credential && !settled
-        });
-        assert!(
-            held.is_none(),
-            "held: {:?} goes, though {held:?} can't be read",
-            members[0]
-        );
+        if !process.upgraded {
+            self.check_held(process, &job);
+        }
         let leaves = members.iter().any(|at| process.leaving.contains(&at.partition));
         assert!(!leaves, "hand-over: a job of a partition that goes away is started");
         for scope in [job.lane(), job.credential.clone()] {
@@ -396,6 +387,20 @@ impl World {
             self.check_members(members);
         } else {
             self.seen.add("request before the message");
+        }
+    }
+
+    /// A job that this version can't read holds its credential.
+    fn check_held(&self, process: &Process, going: &DeliveryJob) {
+        for (partition, next) in &process.reads {
+            let read = self.jobs[partition][..*next as usize].iter().zip(0..);
+            let mut of_newer = read.filter(|((job, _), _)| job.trigger == NEWER && job.credential == going.credential);
+            let held = of_newer.find(|(_, offset)| !self.finals.contains(&(*partition, *offset)));
+            assert!(
+                held.is_none(),
+                "held: {} goes, though {held:?} can't be read",
+                going.job_id
+            );
         }
     }
 
