@@ -21,6 +21,7 @@ pub mod digest;
 pub mod dispatch;
 pub mod lane;
 pub mod limit;
+pub mod number;
 pub mod offsets;
 pub mod plan;
 pub mod recall;

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::lane::JobAt;
+use super::lane::{Class, JobAt};
+use super::number::Number;
 
 /// A waiting job: where it is, which jobs it keeps its order with, and which rule it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,14 +12,13 @@ pub struct Entry {
     at: u64,
     /// Jobs of one key keep their order. Keys are hashes: two that fall together are ordered too.
     pub key: u32,
-    /// The number of the rule's version, as the dispatch counts them.
-    pub class: u32,
+    pub class: Number<Class>,
 }
 
 const _: () = assert!(size_of::<Entry>() == 16);
 
 impl Entry {
-    pub fn new(at: JobAt, key: u32, class: u32) -> Self {
+    pub fn new(at: JobAt, key: u32, class: Number<Class>) -> Self {
         debug_assert!(at.offset >> 48 == 0 && i32::from(at.partition as u16) == at.partition);
         Self {
             at: (at.partition as u64) << 48 | at.offset as u64,
@@ -140,14 +140,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(offset: i64) -> Entry {
-        Entry::new(JobAt { partition: 7, offset }, 1, 2)
+        Entry::new(JobAt { partition: 7, offset }, 1, Number::nth(2))
     }
 
     #[test]
     fn an_entry_keeps_where_its_job_is() {
         for (partition, offset) in [(0, 0), (65_535, (1 << 48) - 1), (3, 1 << 40)] {
             let at = JobAt { partition, offset };
-            assert_eq!(Entry::new(at, 0, 0).at(), at);
+            assert_eq!(Entry::new(at, 0, Number::nth(0)).at(), at);
         }
     }
 

@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
-use super::lane::{Class, JobAt, Lane};
+use super::lane::{Class, JobAt, Lane, Origin};
 use super::limit::{Cap, Micros, Rate, Spacer};
+use super::number::{Number, Numbered};
 use super::recall::{Frozen, Tried};
 use super::sent::{SentIds, Threads};
 use super::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, Provider};
@@ -190,29 +191,28 @@ const SWEEP_EVERY: Micros = 10_000_000;
 pub struct Dispatch {
     settings: Settings,
     rng: fastrand::Rng,
-    lanes: Vec<LaneState>,
-    by_id: HashMap<String, usize>,
-    credentials: Vec<Credential>,
-    credential_by_id: HashMap<String, usize>,
-    hosts: Vec<Host>,
-    host_by_name: HashMap<Arc<str>, usize>,
+    lanes: Numbered<LaneState>,
+    by_id: HashMap<String, Number<LaneState>>,
+    credentials: Numbered<Credential>,
+    credential_by_id: HashMap<String, Number<Credential>>,
+    hosts: Numbered<Host>,
+    host_by_name: HashMap<Arc<str>, Number<Host>>,
     /// Credentials with work by the time one of their lanes may be ready, then by who was served
     /// longest ago.
-    ready: BTreeSet<(Micros, u64, usize)>,
+    ready: BTreeSet<(Micros, u64, Number<Credential>)>,
     attempts: HashMap<u64, InFlight>,
     partitions: HashMap<i32, Owned>,
     /// Counts ownerships: an answer to a former one changes nothing.
     epoch: u64,
-    classes: Vec<Class>,
-    class_by_value: HashMap<Class, u32>,
-    rules: HashMap<String, u32>,
-    rule_ids: Vec<String>,
-    caps: HashMap<u32, Cap>,
+    classes: Numbered<Class>,
+    class_by_value: HashMap<Class, Number<Class>>,
+    origins: Numbered<Origin>,
+    origin_by_rule: HashMap<String, Number<Origin>>,
     in_force: Arc<Rules>,
     /// Classes of a version that the rules topic hasn't shown yet, and until when it is waited for.
-    unread: HashMap<u32, Micros>,
+    unread: HashMap<Number<Class>, Micros>,
     /// Those for which it was waited in vain: their versions are of a topic that is gone.
-    of_another_topic: HashSet<u32>,
+    of_another_topic: HashSet<Number<Class>>,
     payloads: HashMap<JobAt, Payload>,
     bytes: usize,
     tried: HashMap<JobAt, Tried>,
@@ -240,7 +240,7 @@ pub struct Dispatch {
 #[derive(Debug)]
 struct LaneState {
     id: String,
-    credential: usize,
+    credential: Number<Credential>,
     lane: Lane,
     spacer: Option<Spacer>,
     frozen_until: Micros,
@@ -264,7 +264,7 @@ enum Step {
 #[derive(Debug)]
 struct Credential {
     id: String,
-    host: usize,
+    host: Number<Host>,
     provider: Provider,
     spacer: Option<Spacer>,
     frozen_until: Micros,
@@ -280,7 +280,7 @@ struct Credential {
     failed: u32,
     served: u64,
     /// Its lanes with work.
-    lanes: BTreeSet<(Micros, u64, usize)>,
+    lanes: BTreeSet<(Micros, u64, Number<LaneState>)>,
     queued: Option<(Micros, u64)>,
     /// It found its host full, and waits for a place there.
     parked: bool,
@@ -299,12 +299,12 @@ struct Refused {
 struct Host {
     in_flight: usize,
     /// Credentials that found it full.
-    parked: VecDeque<usize>,
+    parked: VecDeque<Number<Credential>>,
 }
 
 #[derive(Debug)]
 struct InFlight {
-    lane: usize,
+    lane: Number<LaneState>,
     request: Request,
     /// One for each entry, whatever stands at its place by now.
     jobs: Vec<Arc<DeliveryJob>>,
@@ -321,21 +321,20 @@ impl Dispatch {
         Self {
             settings,
             rng,
-            lanes: Vec::new(),
+            lanes: Numbered::default(),
             by_id: HashMap::new(),
-            credentials: Vec::new(),
+            credentials: Numbered::default(),
             credential_by_id: HashMap::new(),
-            hosts: Vec::new(),
+            hosts: Numbered::default(),
             host_by_name: HashMap::new(),
             ready: BTreeSet::new(),
             attempts: HashMap::new(),
             partitions: HashMap::new(),
             epoch: 0,
-            classes: Vec::new(),
+            classes: Numbered::default(),
             class_by_value: HashMap::new(),
-            rules: HashMap::new(),
-            rule_ids: Vec::new(),
-            caps: HashMap::new(),
+            origins: Numbered::default(),
+            origin_by_rule: HashMap::new(),
             in_force: Arc::default(),
             unread: HashMap::new(),
             of_another_topic: HashSet::new(),
@@ -410,17 +409,17 @@ impl Dispatch {
         }
     }
 
-    fn class_of(&mut self, job: &DeliveryJob, replayed: bool) -> u32 {
-        let known = self.rules.get(&job.rule_id).copied();
-        let rule = known.unwrap_or_else(|| {
-            let number = u32::try_from(self.rule_ids.len()).expect("rules are far fewer");
-            self.rule_ids.push(job.rule_id.clone());
-            self.rules.insert(job.rule_id.clone(), number);
+    fn class_of(&mut self, job: &DeliveryJob, replayed: bool) -> Number<Class> {
+        let known = self.origin_by_rule.get(&job.rule_id).copied();
+        let origin = known.unwrap_or_else(|| {
+            let rule_id = job.rule_id.clone();
+            let number = self.origins.push(Origin { rule_id, cap: None });
+            self.origin_by_rule.insert(job.rule_id.clone(), number);
             number
         });
         let max_rate = job.max_rate.as_deref().and_then(|rate| Rate::parse(rate).ok());
         let class = Class {
-            rule,
+            origin,
             version: job.rule_version,
             digest_after: job.digest_after.map(|after| after.saturating_mul(1000)),
             max_rate,
@@ -430,13 +429,12 @@ impl Dispatch {
             return *number;
         }
         if let Some(rate) = max_rate {
-            let known = self.caps.remove(&rule).map(Cap::into_starts);
+            let known = self.origins[origin].cap.take().map(Cap::into_starts);
             let mut cap = Cap::new(rate, known.unwrap_or_default());
             cap.recall(&self.started.remove(&job.rule_id).unwrap_or_default());
-            self.caps.insert(rule, cap);
+            self.origins[origin].cap = Some(cap);
         }
-        let number = u32::try_from(self.classes.len()).expect("versions of rules are far fewer");
-        self.classes.push(class.clone());
+        let number = self.classes.push(class.clone());
         self.class_by_value.insert(class, number);
         number
     }

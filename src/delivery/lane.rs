@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
 use super::limit::{Cap, Micros, Rate};
+use super::number::{Number, Numbered};
 
 mod batch;
 
@@ -23,11 +24,25 @@ pub struct JobAt {
     pub offset: i64,
 }
 
+/// A rule that jobs came from.
+#[derive(Debug)]
+pub struct Origin {
+    pub rule_id: String,
+    /// What holds its messages to its `max_rate`.
+    pub cap: Option<Cap>,
+}
+
+impl Origin {
+    fn open_at(&self) -> Micros {
+        self.cap.as_ref().map_or(Micros::MIN, Cap::ready_at)
+    }
+}
+
 /// What jobs of one version of a rule have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Class {
-    /// The rule's number, the same for all its versions.
-    pub rule: u32,
+    /// The same for all versions of the rule.
+    pub origin: Number<Origin>,
     pub version: i64,
     pub digest_after: Option<Micros>,
     pub max_rate: Option<Rate>,
@@ -39,9 +54,8 @@ pub struct Class {
 #[derive(Clone, Copy)]
 pub struct Surroundings<'s> {
     pub now: Micros,
-    pub classes: &'s [Class],
-    /// By the rule's number.
-    pub caps: &'s HashMap<u32, Cap>,
+    pub classes: &'s Numbered<Class>,
+    pub origins: &'s Numbered<Origin>,
     pub loaded: &'s dyn Fn(JobAt) -> bool,
     /// The time from one start to the next.
     pub spacing: Micros,
@@ -83,7 +97,7 @@ pub struct Lane {
     /// Jobs that let others pass, by the time they are tried again.
     aside: BTreeMap<(Micros, JobAt), Vec<Entry>>,
     /// Jobs beyond their rule's `max_rate`.
-    capped: BTreeMap<u32, Backlog>,
+    capped: BTreeMap<Number<Origin>, Backlog>,
     count: usize,
     /// Jobs are on their way into memory.
     pub loading: bool,
@@ -157,13 +171,13 @@ impl Lane {
     }
 
     /// Jobs that were taken and not sent stand again where they stood.
-    pub fn put_back(&mut self, entries: impl IntoIterator<Item = Entry>, classes: &[Class]) {
+    pub fn put_back(&mut self, entries: impl IntoIterator<Item = Entry>, classes: &Numbered<Class>) {
         for entry in entries {
             self.count += 1;
             if let Some(held) = self.held.get_mut(&entry.key) {
                 let at = held.queue.partition_point(|other| other.at() < entry.at());
                 held.queue.insert(at, entry);
-            } else if let Some(queue) = self.capped.get_mut(&classes[entry.class as usize].rule) {
+            } else if let Some(queue) = self.capped.get_mut(&classes[entry.class].origin) {
                 queue.put_back(entry);
             } else {
                 self.main.put_back(entry);
@@ -202,7 +216,7 @@ impl Lane {
 
     /// When something may be taken next, limits aside; `None` while all of it waits for an answer
     /// or for payloads.
-    pub fn ready_at(&self, caps: &HashMap<u32, Cap>, batch_max: usize) -> Option<Micros> {
+    pub fn ready_at(&self, origins: &Numbered<Origin>, batch_max: usize) -> Option<Micros> {
         if self.starved || (self.single && !self.busy.is_empty()) {
             return None;
         }
@@ -213,8 +227,8 @@ impl Lane {
         if self.single && !self.held.is_empty() {
             return ready;
         }
-        for rule in self.capped.keys() {
-            may(caps.get(rule).map_or(Micros::MIN, Cap::ready_at));
+        for origin in self.capped.keys() {
+            may(origins[*origin].open_at());
         }
         if !self.main.is_empty() {
             let full = self.single || self.main.len() >= batch_max;
@@ -296,28 +310,28 @@ impl Lane {
         if !self.held.is_empty() {
             return Take::Nothing;
         }
-        let open = |rule: &u32| at.caps.get(rule).is_none_or(|cap| cap.ready_at() <= at.now);
-        if let Some(rule) = self.capped.keys().copied().find(open) {
-            let queue = self.capped.get_mut(&rule).expect("just found");
+        let open = |origin: &Number<Origin>| at.origins[*origin].open_at() <= at.now;
+        if let Some(origin) = self.capped.keys().copied().find(open) {
+            let queue = self.capped.get_mut(&origin).expect("just found");
             let taken = take_loaded(queue, at, |_| true);
             if queue.is_empty() {
-                self.capped.remove(&rule);
+                self.capped.remove(&origin);
             }
             return taken;
         }
         while let Some(first) = self.main.front() {
-            let class = &at.classes[first.class as usize];
-            if class.max_rate.is_some() && (self.capped.contains_key(&class.rule) || !open(&class.rule)) {
+            let class = &at.classes[first.class];
+            if class.max_rate.is_some() && (self.capped.contains_key(&class.origin) || !open(&class.origin)) {
                 self.main.pop_front();
                 self.put_off.push(first.at());
-                self.capped.entry(class.rule).or_default().put_back(first);
+                self.capped.entry(class.origin).or_default().put_back(first);
                 continue;
             }
             let wait = at.spacing.saturating_mul(self.main.len() as Micros);
             if class.digest_after.is_some_and(|after| wait > after) {
                 return take_loaded(&mut self.main, at, |entry| {
-                    let other = &at.classes[entry.class as usize];
-                    other.rule == class.rule && other.digest_after.is_some()
+                    let other = &at.classes[entry.class];
+                    other.origin == class.origin && other.digest_after.is_some()
                 });
             }
             if !loaded(&first) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::doom::Doom;
 use super::{
-    Answer, DeliveryJob, Dispatch, Entry, InFlight, Micros, OnAmbiguous, Outcome, OutcomeResult, Provider, Reason,
-    Request, Scope, Settled, Step, Tried, Verdict, ceil_millis, micros,
+    Answer, DeliveryJob, Dispatch, Entry, InFlight, LaneState, Micros, Number, OnAmbiguous, Outcome, OutcomeResult,
+    Provider, Reason, Request, Scope, Settled, Step, Tried, Verdict, ceil_millis, micros,
 };
 use crate::delivery::sent::id_bytes;
 
@@ -55,7 +55,7 @@ impl Dispatch {
     }
 
     /// Jobs go back to where they were, not before the time given.
-    fn back(&mut self, lane: usize, entries: Vec<Entry>, epoch: u64, not_before: Micros) {
+    fn back(&mut self, lane: Number<LaneState>, entries: Vec<Entry>, epoch: u64, not_before: Micros) {
         let entries = self.still_ours(lane, entries, epoch);
         let (aside, held): (Vec<Entry>, Vec<Entry>) =
             (entries.into_iter()).partition(|entry| self.tried.get(&entry.at()).is_some_and(|tried| tried.aside));
@@ -65,7 +65,7 @@ impl Dispatch {
 
     /// Those that are to be sent still: whose partitions neither went away nor are about to, and whose
     /// rules and credential have not ended them.
-    fn still_ours(&mut self, lane: usize, mut entries: Vec<Entry>, epoch: u64) -> Vec<Entry> {
+    fn still_ours(&mut self, lane: Number<LaneState>, mut entries: Vec<Entry>, epoch: u64) -> Vec<Entry> {
         let retired = |entry: &Entry| {
             self.partitions
                 .get(&entry.at().partition)
@@ -315,7 +315,7 @@ impl Dispatch {
     }
 
     /// What an answer means for this job: what was tried in vain is final.
-    fn last_word(&self, lane: usize, job: &DeliveryJob, verdict: Verdict, failing_for: Micros) -> Verdict {
+    fn last_word(&self, lane: Number<LaneState>, job: &DeliveryJob, verdict: Verdict, failing_for: Micros) -> Verdict {
         let state = &self.lanes[lane];
         let give_up = failing_for >= micros(self.settings.give_up_after);
         match verdict {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::load::DOOMED_CHUNK;
 use super::{
-    Backlog, Dispatch, Entry, JobAt, LaneState, Micros, OutcomeResult, Payload, Reason, Rules, SWEEP_EVERY, Settled,
-    micros,
+    Backlog, Class, Credential, Dispatch, Entry, JobAt, LaneState, Micros, Number, Origin, OutcomeResult, Payload,
+    Reason, Rules, SWEEP_EVERY, Settled, micros,
 };
 
 /// How long a version is waited for that the rules topic hasn't shown. The feed shows what it reads within a second.
@@ -35,35 +35,39 @@ impl Dispatch {
             .cancelled
             .iter()
             .filter(|(rule, mark)| before.cancelled.get(*rule) != Some(mark));
-        let rules: HashSet<u32> = newly.filter_map(|(rule, _)| self.rules.get(&**rule)).copied().collect();
-        let classes = (0..).zip(&self.classes);
-        let marked = classes.filter(|(_, class)| rules.contains(&class.rule));
-        let marked = marked.map(|(number, _)| number).collect();
+        let origins: HashSet<Number<Origin>> = newly
+            .filter_map(|(rule, _)| self.origin_by_rule.get(&**rule))
+            .copied()
+            .collect();
+        let classes = self.classes.numbers();
+        let marked = classes
+            .filter(|class| origins.contains(&self.classes[*class].origin))
+            .collect();
         self.cancel(&marked, now);
-        for credential in 0..self.credentials.len() {
+        for credential in self.credentials.numbers() {
             self.doom_replaced(credential);
         }
         self.end_doomed(now, settled);
-        for lane in 0..self.lanes.len() {
+        for lane in self.lanes.numbers() {
             self.queue(lane, now);
         }
     }
 
     /// Ends the jobs of some classes that wait and are cancelled. Those of a version that isn't read yet wait for it.
-    fn cancel(&mut self, of: &HashSet<u32>, now: Micros) {
+    fn cancel(&mut self, of: &HashSet<Number<Class>>, now: Micros) {
         if of.is_empty() {
             return;
         }
         of.iter().for_each(|class| self.await_version(*class, now));
         let (mut doomed, mut undecided) = (Vec::new(), Vec::new());
         let mut lanes = std::mem::take(&mut self.lanes);
-        for (number, LaneState { lane, .. }) in lanes.iter_mut().enumerate() {
-            doomed.extend(lane.remove(|entry| {
+        for number in lanes.numbers() {
+            doomed.extend(lanes[number].lane.remove(|entry| {
                 if !of.contains(&entry.class) {
                     return false;
                 }
                 // A replay that waits now was written before the mark; one that comes later is looked at then.
-                if self.classes[entry.class as usize].replayed {
+                if self.classes[entry.class].replayed {
                     return true;
                 }
                 let written_at = self.written_at(entry.at());
@@ -81,27 +85,27 @@ impl Dispatch {
     }
 
     /// Waits for the version of a class, if the rules topic hasn't shown it.
-    pub(super) fn await_version(&mut self, class: u32, now: Micros) {
+    pub(super) fn await_version(&mut self, class: Number<Class>, now: Micros) {
         if self.is_unread(class) && !self.of_another_topic.contains(&class) {
             self.unread.entry(class).or_insert(now + VERSION_WAIT);
         }
     }
 
-    fn is_unread(&self, class: u32) -> bool {
-        let class = &self.classes[class as usize];
-        let rule = &self.rule_ids[class.rule as usize];
+    fn is_unread(&self, class: Number<Class>) -> bool {
+        let class = &self.classes[class];
+        let rule = &self.origins[class.origin].rule_id;
         !class.replayed && self.in_force.is_unread(rule, class.version)
     }
 
     /// Until when a job's lane stands still, since only its version's record would tell whether the job is cancelled.
-    pub(super) fn undecided_until(&self, class: u32, written_at: Option<i64>) -> Option<Micros> {
+    pub(super) fn undecided_until(&self, class: Number<Class>, written_at: Option<i64>) -> Option<Micros> {
         let until = self.unread.get(&class).copied()?;
         self.is_cancelled(class, written_at).then_some(until)
     }
 
     /// Decides about jobs whose version was waited for.
     fn decide(&mut self, now: Micros) {
-        let due: HashSet<u32> = (self.unread.iter())
+        let due: HashSet<Number<Class>> = (self.unread.iter())
             .filter(|(_, until)| **until <= now)
             .map(|(class, _)| *class)
             .collect();
@@ -109,10 +113,10 @@ impl Dispatch {
             return;
         }
         self.unread.retain(|class, _| !due.contains(class));
-        let still_unread: Vec<u32> = due.iter().copied().filter(|class| self.is_unread(*class)).collect();
+        let still_unread: Vec<Number<Class>> = due.iter().copied().filter(|class| self.is_unread(*class)).collect();
         self.of_another_topic.extend(still_unread);
         self.cancel(&due, now);
-        for lane in 0..self.lanes.len() {
+        for lane in self.lanes.numbers() {
             self.queue(lane, now);
         }
     }
@@ -125,7 +129,7 @@ impl Dispatch {
     }
 
     /// How a job of a lane ends that isn't to be sent any more, as the rules are now.
-    pub(super) fn fate(&self, lane: usize, class: u32, payload: &Payload) -> Option<Doom> {
+    pub(super) fn fate(&self, lane: Number<LaneState>, class: Number<Class>, payload: &Payload) -> Option<Doom> {
         if !self.unread.contains_key(&class) && self.is_cancelled(class, Some(payload.written_at)) {
             Some(Doom::Cancelled)
         } else {
@@ -133,9 +137,9 @@ impl Dispatch {
         }
     }
 
-    fn is_cancelled(&self, class: u32, written_at: Option<i64>) -> bool {
-        let class = &self.classes[class as usize];
-        let rule = self.rule_ids[class.rule as usize].as_str();
+    fn is_cancelled(&self, class: Number<Class>, written_at: Option<i64>) -> bool {
+        let class = &self.classes[class];
+        let rule = self.origins[class.origin].rule_id.as_str();
         if class.replayed {
             // A person asked for it, after or before another one cancelled.
             let mark = self.in_force.cancelled.get(rule);
@@ -146,25 +150,25 @@ impl Dispatch {
     }
 
     /// Whether jobs of a class can't be sent under the lane's credential any more.
-    fn is_replaced(&self, lane: usize, class: u32) -> bool {
+    fn is_replaced(&self, lane: Number<LaneState>, class: Number<Class>) -> bool {
         let credential = &self.credentials[self.lanes[lane].credential];
-        let rule = &self.rule_ids[self.classes[class as usize].rule as usize];
+        let rule = &self.origins[self.classes[class].origin].rule_id;
         let named = || self.in_force.credential(rule);
         credential.refused.is_some() && named().is_some_and(|named| named != credential.id)
     }
 
     /// Dooms the jobs of a refused credential whose rules name another one by now.
-    pub(super) fn doom_replaced(&mut self, credential: usize) {
+    pub(super) fn doom_replaced(&mut self, credential: Number<Credential>) {
         if self.credentials[credential].refused.is_none() {
             return;
         }
-        for lane in 0..self.lanes.len() {
+        for lane in self.lanes.numbers() {
             if self.lanes[lane].credential != credential || self.lanes[lane].lane.is_empty() {
                 continue;
             }
-            let count = u32::try_from(self.classes.len()).unwrap_or(u32::MAX);
-            let replaced: Vec<bool> = (0..count).map(|class| self.is_replaced(lane, class)).collect();
-            let doomed = (self.lanes[lane].lane).remove(|entry| replaced[entry.class as usize]);
+            let replaced = self.classes.numbers().filter(|class| self.is_replaced(lane, *class));
+            let replaced: HashSet<Number<Class>> = replaced.collect();
+            let doomed = (self.lanes[lane].lane).remove(|entry| replaced.contains(&entry.class));
             self.doom(Doom::Replaced, doomed);
         }
     }
@@ -192,7 +196,7 @@ impl Dispatch {
             let at = entry.at();
             old.get(&at.partition).is_some_and(|below| at.offset < *below)
         };
-        for lane in 0..self.lanes.len() {
+        for lane in self.lanes.numbers() {
             let doomed = self.lanes[lane].lane.remove(is_old);
             let refused = self.credentials[self.lanes[lane].credential].refused.is_some();
             let reason = if refused {
@@ -259,8 +263,8 @@ impl Dispatch {
                 missing.push(entry);
                 continue;
             };
-            let class = &self.classes[entry.class as usize];
-            if self.rule_ids[class.rule as usize] != payload.job.rule_id || class.version != payload.job.rule_version {
+            let class = &self.classes[entry.class];
+            if self.origins[class.origin].rule_id != payload.job.rule_id || class.version != payload.job.rule_version {
                 // Another job stands there, in a topic that was made anew.
                 continue;
             }

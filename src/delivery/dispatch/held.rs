@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Backlog, Dispatch, Entry, JobAt, Micros, Payload};
+use super::{Backlog, Credential, Dispatch, Entry, JobAt, Micros, Number, Payload};
 use crate::delivery::codec::Needs;
 
 /// A job of a newer version, beside what [`Payload::job`] knows of it.
@@ -30,7 +30,7 @@ struct Holding {
 pub(super) struct Held {
     by_credential: HashMap<String, Holding>,
     /// Credentials that nothing holds any more, to be queued again.
-    freed: Vec<usize>,
+    freed: Vec<Number<Credential>>,
 }
 
 impl Held {

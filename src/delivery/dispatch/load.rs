@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DeliveryJob, Dispatch, Entry, JobAt, Micros, Newer, Provider, Settled};
+use super::{DeliveryJob, Dispatch, Entry, JobAt, LaneState, Micros, Newer, Number, Provider, Settled};
 
 /// A job in memory.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct Load {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Loading {
     /// The lane that it is for; none for jobs that end.
-    pub(super) lane: Option<usize>,
+    pub(super) lane: Option<Number<LaneState>>,
     /// What it will take.
     expected: usize,
     /// What a partition that was owned since holds at the same places may be other jobs.
@@ -113,7 +113,7 @@ impl Dispatch {
         }
     }
 
-    pub(super) fn load(&mut self, lane: Option<usize>, entries: Vec<Entry>) {
+    pub(super) fn load(&mut self, lane: Option<Number<LaneState>>, entries: Vec<Entry>) {
         let mut jobs: Vec<JobAt> = entries.iter().map(Entry::at).collect();
         jobs.sort_unstable();
         self.next_id += 1;
@@ -129,7 +129,7 @@ impl Dispatch {
     }
 
     /// How many payloads a lane may hold: many while there is room, the next request's else.
-    pub(super) fn chunk(&self, lane: usize) -> usize {
+    pub(super) fn chunk(&self, lane: Number<LaneState>) -> usize {
         let state = &self.lanes[lane];
         let credential = &self.credentials[state.credential];
         let (one, many) = match credential.provider {
@@ -158,7 +158,7 @@ impl Dispatch {
     }
 
     /// A lane that has to wait for long gives its room to others.
-    pub(super) fn put_off(&mut self, lane: usize) {
+    pub(super) fn put_off(&mut self, lane: Number<LaneState>) {
         if self.bytes > self.settings.payload_bytes_max / 2 {
             let near = self.lanes[lane].lane.entries().take(NEAR_MAX);
             let near: Vec<JobAt> = near.map(|entry| entry.at()).collect();

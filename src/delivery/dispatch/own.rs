@@ -50,7 +50,8 @@ impl Dispatch {
                 .insert(&thread.lane, &thread.lead_id, &thread.ts, thread.began, now);
         }
         for (rule, starts) in std::mem::take(&mut recalled.started) {
-            match self.rules.get(&rule).and_then(|number| self.caps.get_mut(number)) {
+            let origin = self.origin_by_rule.get(&rule);
+            match origin.and_then(|origin| self.origins[*origin].cap.as_mut()) {
                 Some(cap) => cap.recall(&starts),
                 None => self.started.entry(rule).or_default().extend(starts),
             }
@@ -62,13 +63,13 @@ impl Dispatch {
             tried.aside = now - tried.failing_since >= micros(self.settings.step_aside);
             self.tried.insert(JobAt { partition, offset }, tried);
         }
-        for credential in &mut self.credentials {
+        for credential in self.credentials.iter_mut() {
             // Its last owner may have started a request just before.
             if let Some(spacer) = &mut credential.spacer {
                 spacer.take_over(since);
             }
         }
-        for lane in &mut self.lanes {
+        for lane in self.lanes.iter_mut() {
             if let Some(spacer) = &mut lane.spacer {
                 spacer.take_over(since);
             }
@@ -81,8 +82,8 @@ impl Dispatch {
             recalled,
         };
         self.partitions.insert(partition, owned);
-        (0..self.lanes.len()).for_each(|lane| self.queue(lane, now));
-        (0..self.credentials.len()).for_each(|credential| self.queue_credential(credential, now));
+        self.lanes.numbers().for_each(|lane| self.queue(lane, now));
+        (self.credentials.numbers()).for_each(|credential| self.queue_credential(credential, now));
     }
 
     /// A record of the jobs topic was read: `job` by its [`tag`](crate::delivery::recall::tag), or what is none.
@@ -168,7 +169,7 @@ impl Dispatch {
         owned.retired = true;
         let of_it = |entry: &Entry| entry.at().partition == partition;
         let mut dropped = Vec::new();
-        for lane in &mut self.lanes {
+        for lane in self.lanes.iter_mut() {
             dropped.extend(lane.lane.remove(of_it));
         }
         for (_, backlog) in &mut self.doomed {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    ActionType, Credential, DeliveryJob, Dispatch, Entry, Frozen, Host, Lane, LaneState, Micros, Provider, Refused,
-    Scope, Spacer, Step, micros,
+    ActionType, Credential, DeliveryJob, Dispatch, Entry, Frozen, Host, Lane, LaneState, Micros, Number, Provider,
+    Refused, Scope, Spacer, Step, micros,
 };
 use crate::delivery::recall::credential_of;
 
@@ -16,7 +16,7 @@ const PROBE_MAX: Micros = 600_000_000;
 pub(super) const FAILED_MAX: u32 = 3;
 
 impl Dispatch {
-    pub(super) fn lane_of(&mut self, job: &DeliveryJob, host: &Arc<str>, now: Micros) -> usize {
+    pub(super) fn lane_of(&mut self, job: &DeliveryJob, host: &Arc<str>, now: Micros) -> Number<LaneState> {
         let id = job.lane();
         if let Some(lane) = self.by_id.get(&id).copied() {
             self.rehost(self.lanes[lane].credential, host);
@@ -32,7 +32,7 @@ impl Dispatch {
             ActionType::ClevertapProfile | ActionType::ClevertapEvent => None,
         };
         let single = job.action.provider() == Provider::Slack;
-        self.lanes.push(LaneState {
+        let lane = self.lanes.push(LaneState {
             id: id.clone(),
             credential,
             lane: Lane::new(single, settings.batch_wait),
@@ -44,7 +44,6 @@ impl Dispatch {
             open: Step::Unasked,
             channel: None,
         });
-        let lane = self.lanes.len() - 1;
         self.by_id.insert(id.clone(), lane);
         if let Some(frozen) = self.frozen.remove(&id) {
             self.recall_freeze(id, frozen, now);
@@ -57,27 +56,27 @@ impl Dispatch {
         self.settings.rates.get(&key).copied()
     }
 
-    fn host(&mut self, name: &Arc<str>) -> usize {
+    fn host(&mut self, name: &Arc<str>) -> Number<Host> {
         if let Some(host) = self.host_by_name.get(name) {
             return *host;
         }
-        self.hosts.push(Host {
+        let host = self.hosts.push(Host {
             in_flight: 0,
             parked: VecDeque::new(),
         });
-        self.host_by_name.insert(Arc::clone(name), self.hosts.len() - 1);
-        self.hosts.len() - 1
+        self.host_by_name.insert(Arc::clone(name), host);
+        host
     }
 
     /// A webhook's host shows with its first request, and may be another after its secret was changed. What is under
     /// way or waits at a host is counted there to its end.
-    fn rehost(&mut self, credential: usize, name: &Arc<str>) {
+    fn rehost(&mut self, credential: Number<Credential>, name: &Arc<str>) {
         if self.credentials[credential].in_flight == 0 && !self.credentials[credential].parked {
             self.credentials[credential].host = self.host(name);
         }
     }
 
-    fn credential_of(&mut self, job: &DeliveryJob, host: &Arc<str>, since: Micros) -> usize {
+    fn credential_of(&mut self, job: &DeliveryJob, host: &Arc<str>, since: Micros) -> Number<Credential> {
         if let Some(credential) = self.credential_by_id.get(&job.credential).copied() {
             return credential;
         }
@@ -93,7 +92,7 @@ impl Dispatch {
         };
         let host = self.host(host);
         let id = job.credential.clone();
-        self.credentials.push(Credential {
+        let credential = self.credentials.push(Credential {
             id: id.clone(),
             host,
             provider,
@@ -115,7 +114,6 @@ impl Dispatch {
             queued: None,
             parked: false,
         });
-        let credential = self.credentials.len() - 1;
         self.credential_by_id.insert(id.clone(), credential);
         if let Some(frozen) = self.frozen.remove(&id) {
             self.recall_freeze(id, frozen, since);
@@ -147,7 +145,7 @@ impl Dispatch {
     }
 
     /// How many requests of a credential may be in flight.
-    pub(super) fn allowed(&self, credential: usize) -> usize {
+    pub(super) fn allowed(&self, credential: Number<Credential>) -> usize {
         let credential = &self.credentials[credential];
         if credential.refused.is_some() || credential.failed >= FAILED_MAX {
             return 1;
@@ -159,7 +157,7 @@ impl Dispatch {
     /// Requests that were in flight together count once.
     pub(super) fn throttle(
         &mut self,
-        lane: usize,
+        lane: Number<LaneState>,
         scope: Scope,
         retry_after: Option<Duration>,
         started: Micros,
@@ -184,14 +182,14 @@ impl Dispatch {
     }
 
     /// One request more for each round of them that went well.
-    pub(super) fn widen(&mut self, credential: usize) {
+    pub(super) fn widen(&mut self, credential: Number<Credential>) {
         let credential = &mut self.credentials[credential];
         let widest = credential.in_flight_max as f64;
         credential.window = (credential.window + 1.0 / credential.window).min(widest);
     }
 
     /// The credential is refused: it is probed after an interval, which grows.
-    pub(super) fn refuse(&mut self, number: usize, started: Micros, now: Micros) -> Micros {
+    pub(super) fn refuse(&mut self, number: Number<Credential>, started: Micros, now: Micros) -> Micros {
         let credential = &mut self.credentials[number];
         let interval = match credential.refused {
             // Requests that were in flight together count once.
@@ -209,7 +207,7 @@ impl Dispatch {
         now + interval
     }
 
-    pub(super) fn freeze_lane(&mut self, lane: usize, until: Micros, now: Micros) {
+    pub(super) fn freeze_lane(&mut self, lane: Number<LaneState>, until: Micros, now: Micros) {
         let state = &mut self.lanes[lane];
         let longer = until - state.frozen_until.max(now);
         state.frozen_until = state.frozen_until.max(until);
@@ -218,11 +216,11 @@ impl Dispatch {
         self.queue(lane, now);
     }
 
-    fn freeze_credential(&mut self, credential: usize, until: Micros, now: Micros) {
+    fn freeze_credential(&mut self, credential: Number<Credential>, until: Micros, now: Micros) {
         let state = &mut self.credentials[credential];
         let longer = until - state.frozen_until.max(now);
         state.frozen_until = state.frozen_until.max(until);
-        for lane in 0..self.lanes.len() {
+        for lane in self.lanes.numbers() {
             if self.lanes[lane].credential == credential {
                 self.forgive(lane, longer);
                 self.put_off(lane);
@@ -232,7 +230,7 @@ impl Dispatch {
     }
 
     /// Time during which the destination was frozen doesn't count as failing.
-    fn forgive(&mut self, lane: usize, frozen: Micros) {
+    fn forgive(&mut self, lane: Number<LaneState>, frozen: Micros) {
         if frozen <= 0 {
             return;
         }
@@ -252,7 +250,7 @@ impl Dispatch {
     }
 
     /// How long from now on nothing of a lane may start.
-    pub(super) fn frozen_for(&self, lane: usize, now: Micros) -> Micros {
+    pub(super) fn frozen_for(&self, lane: Number<LaneState>, now: Micros) -> Micros {
         let state = &self.lanes[lane];
         let until = state.frozen_until.max(self.credentials[state.credential].frozen_until);
         until.max(now) - now

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::scope::FAILED_MAX;
 use super::{
-    Attempt, DeliveryJob, Dispatch, Entry, InFlight, JobAt, Micros, OutcomeResult, Provider, Request, Settled, Step,
+    Attempt, Credential, DeliveryJob, Dispatch, Entry, Host, InFlight, JobAt, LaneState, Micros, Number, OutcomeResult,
+    Provider, Request, Settled, Step,
 };
 use crate::delivery::digest;
 use crate::delivery::lane::{Surroundings, Take};
@@ -54,17 +55,17 @@ impl Dispatch {
     }
 
     /// When a request of a lane may start, its credential's limits aside.
-    fn lane_ready(&self, lane: usize, now: Micros) -> Option<Micros> {
+    fn lane_ready(&self, lane: Number<LaneState>, now: Micros) -> Option<Micros> {
         let state = &self.lanes[lane];
         let counted = self.request(lane) == Request::Send;
         let spacer = state.spacer.as_ref().filter(|_| counted);
         let spaced = spacer.map_or(Micros::MIN, |spacer| spacer.ready_at());
-        let ready = state.lane.ready_at(&self.caps, self.settings.batch_max)?;
+        let ready = state.lane.ready_at(&self.origins, self.settings.batch_max)?;
         Some(ready.max(state.frozen_until).max(spaced).max(now))
     }
 
     /// When a request of a credential may start; `None` while it waits for an answer, or is held.
-    fn credential_ready(&self, credential: usize, now: Micros) -> Option<Micros> {
+    fn credential_ready(&self, credential: Number<Credential>, now: Micros) -> Option<Micros> {
         let state = &self.credentials[credential];
         if self.held.holds(&state.id) || state.parked || state.in_flight >= self.allowed(credential) {
             return None;
@@ -75,7 +76,7 @@ impl Dispatch {
     }
 
     /// Gives a lane its place, and its credential.
-    pub(super) fn queue(&mut self, lane: usize, now: Micros) {
+    pub(super) fn queue(&mut self, lane: Number<LaneState>, now: Micros) {
         let ready = self.lane_ready(lane, now);
         let state = &self.lanes[lane];
         let (number, queued) = (state.credential, state.queued);
@@ -98,7 +99,7 @@ impl Dispatch {
         self.queue_credential(number, now);
     }
 
-    pub(super) fn queue_credential(&mut self, credential: usize, now: Micros) {
+    pub(super) fn queue_credential(&mut self, credential: Number<Credential>, now: Micros) {
         let ready = self.credential_ready(credential, now);
         let state = &self.credentials[credential];
         if state.queued.is_some_and(|(at, _)| at <= now) && ready == Some(now) {
@@ -118,7 +119,7 @@ impl Dispatch {
     }
 
     /// An answer freed a place at a host: the credential that waited longest looks again.
-    pub(super) fn unpark(&mut self, host: usize, now: Micros) {
+    pub(super) fn unpark(&mut self, host: Number<Host>, now: Micros) {
         while let Some(credential) = self.hosts[host].parked.pop_front() {
             self.credentials[credential].parked = false;
             self.queue_credential(credential, now);
@@ -128,14 +129,14 @@ impl Dispatch {
         }
     }
 
-    fn take(&mut self, lane: usize, now: Micros) -> Take {
+    fn take(&mut self, lane: Number<LaneState>, now: Micros) -> Take {
         let (chunk, digest_max) = (self.chunk(lane), self.digest_max());
         let spacing = self.spacing(lane);
         let (payloads, state) = (&self.payloads, &mut self.lanes[lane]);
         let surroundings = Surroundings {
             now,
             classes: &self.classes,
-            caps: &self.caps,
+            origins: &self.origins,
             loaded: &|at: JobAt| payloads.contains_key(&at),
             spacing,
             batch_max: self.settings.batch_max,
@@ -158,14 +159,14 @@ impl Dispatch {
     }
 
     /// The time from one start of a lane to the next, by its limits.
-    pub(super) fn spacing(&self, lane: usize) -> Micros {
+    pub(super) fn spacing(&self, lane: Number<LaneState>) -> Micros {
         let state = &self.lanes[lane];
         let spacers = [&state.spacer, &self.credentials[state.credential].spacer];
         let spacings = spacers.into_iter().flatten().map(|spacer| spacer.spacing());
         spacings.max().unwrap_or(0)
     }
 
-    fn start(&mut self, lane: usize, now: Micros, settled: &mut Vec<Settled>) -> Option<Attempt> {
+    fn start(&mut self, lane: Number<LaneState>, now: Micros, settled: &mut Vec<Settled>) -> Option<Attempt> {
         let entries = match self.take(lane, now) {
             Take::Jobs(entries) => entries,
             Take::Nothing => return None,
@@ -209,7 +210,7 @@ impl Dispatch {
     /// Settles what was sent before or comes too late, at the moment of sending.
     fn worth_sending(
         &mut self,
-        lane: usize,
+        lane: Number<LaneState>,
         entries: Vec<Entry>,
         now: Micros,
         settled: &mut Vec<Settled>,
@@ -252,7 +253,7 @@ impl Dispatch {
     }
 
     /// What comes first: a probe of a refused credential, a channel to join, a conversation to open.
-    fn request(&self, lane: usize) -> Request {
+    fn request(&self, lane: Number<LaneState>) -> Request {
         let state = &self.lanes[lane];
         let credential = &self.credentials[state.credential];
         let refused = credential.refused.is_some_and(|refused| !refused.probed);
@@ -266,7 +267,7 @@ impl Dispatch {
         }
     }
 
-    fn count_start(&mut self, lane: usize, request: Request, entries: &[Entry], now: Micros) {
+    fn count_start(&mut self, lane: Number<LaneState>, request: Request, entries: &[Entry], now: Micros) {
         let state = &mut self.lanes[lane];
         state.served = self.next_id + 1;
         let credential = &mut self.credentials[state.credential];
@@ -280,17 +281,17 @@ impl Dispatch {
         credential.in_flight += 1;
         self.hosts[credential.host].in_flight += 1;
         self.in_flight += 1;
-        let first = &self.classes[entries[0].class as usize];
+        let first = &self.classes[entries[0].class];
         let again = self.tried.contains_key(&entries[0].at());
         if request == Request::Send && !again && first.max_rate.is_some() {
             // Retries of a message don't make it two.
-            if let Some(cap) = self.caps.get_mut(&first.rule) {
+            if let Some(cap) = &mut self.origins[first.origin].cap {
                 cap.start(now);
             }
         }
     }
 
-    fn attempt(&mut self, lane: usize, request: Request, entries: &[Entry], now: Micros) -> Attempt {
+    fn attempt(&mut self, lane: Number<LaneState>, request: Request, entries: &[Entry], now: Micros) -> Attempt {
         let jobs = entries.iter().map(|entry| Arc::clone(&self.payloads[&entry.at()].job));
         let mut jobs: Vec<Arc<DeliveryJob>> = jobs.collect();
         let state = &self.lanes[lane];
@@ -318,7 +319,7 @@ impl Dispatch {
     }
 
     /// Whether a destination is asked one request at a time until it works.
-    pub(super) fn is_failing(&self, credential: usize) -> bool {
+    pub(super) fn is_failing(&self, credential: Number<Credential>) -> bool {
         self.credentials[credential].failed >= FAILED_MAX
     }
 }

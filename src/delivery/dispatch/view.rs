@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::{Dispatch, Micros, Provider};
+use super::{Credential, Dispatch, Micros, Number, Provider};
 use crate::delivery::limit::Spacer;
 
 /// A lane as metrics and people see it.
@@ -51,16 +51,17 @@ impl Dispatch {
             0 => 0,
             waiting => frozen_until.max(now) - now + spacing.saturating_mul(waiting as Micros),
         };
-        let mut under: Vec<usize> = vec![0; self.credentials.len()];
+        let mut under: HashMap<Number<Credential>, usize> = HashMap::new();
         let mut longest = 0;
-        for lane in &self.lanes {
+        for lane in self.lanes.iter() {
             let waiting = lane.lane.len();
-            under[lane.credential] += waiting;
+            *under.entry(lane.credential).or_default() += waiting;
             longest = longest.max(wait(waiting, spacing(&lane.spacer), lane.frozen_until));
         }
-        let credentials = self.credentials.iter().zip(under);
-        let waits = credentials
-            .map(|(credential, waiting)| wait(waiting, spacing(&credential.spacer), credential.frozen_until));
+        let waits = under.into_iter().map(|(credential, waiting)| {
+            let credential = &self.credentials[credential];
+            wait(waiting, spacing(&credential.spacer), credential.frozen_until)
+        });
         waits.fold(longest, Micros::max)
     }
 
@@ -75,7 +76,8 @@ impl Dispatch {
 
     /// Destinations that answer nothing but failures, by credential.
     pub fn failing(&self) -> HashSet<&str> {
-        let failing = (0..self.credentials.len()).filter(|credential| self.is_failing(*credential));
+        let credentials = self.credentials.numbers();
+        let failing = credentials.filter(|credential| self.is_failing(*credential));
         failing
             .map(|credential| self.credentials[credential].id.as_str())
             .collect()
@@ -83,7 +85,7 @@ impl Dispatch {
 
     pub fn in_flight_by_provider(&self) -> HashMap<Provider, usize> {
         let mut counts = HashMap::new();
-        for credential in &self.credentials {
+        for credential in self.credentials.iter() {
             *counts.entry(credential.provider).or_default() += credential.in_flight;
         }
         counts

@@ -155,5 +155,5 @@ fn a_million_jobs_of_a_newer_version_cost_sixteen_bytes_each() {
         (bench.held(), bench.dispatch.bytes()),
         (vec![("slack:bot", 100_000)], 0)
     );
-    assert!(bench.dispatch.payloads.is_empty() && bench.dispatch.classes.len() == 1);
+    assert!(bench.dispatch.payloads.is_empty() && bench.dispatch.class_by_value.len() == 1);
 }

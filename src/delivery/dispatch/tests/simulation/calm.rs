@@ -57,7 +57,8 @@ impl Calm {
 
     /// As many jobs more of the last one's lane, without their payloads.
     fn flood(&mut self, count: i64) {
-        let (lane, class) = (self.dispatch.lanes.len() - 1, self.dispatch.classes.len() as u32 - 1);
+        let lane = self.dispatch.lanes.numbers().next_back().expect("a job was read");
+        let class = self.dispatch.classes.numbers().next_back().expect("a job was read");
         let first = JobAt {
             partition: 0,
             offset: self.next_offset - 1,
