@@ -63,9 +63,7 @@ pub async fn run(
         .await
         .with_context(|| format!("admin.listen: {} can't be listened on", config.admin.listen))?;
     tracing::info!(listen = %listener.local_addr()?, roles = ?roles, "leadlane {} starts", env!("CARGO_PKG_VERSION"));
-    for name in http_client::unused_variables() {
-        tracing::warn!("{name} is not used: plain http goes without a proxy; set HTTPS_PROXY for https");
-    }
+    warn_of_unused_variables();
     let connections_max = connections_max(&config);
     let mut readiness = Readiness::default();
     let has = |role| roles.contains(&role);
@@ -131,6 +129,12 @@ pub async fn run(
     failure.map_or(ended, Err)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn warn_of_unused_variables() {
+    for name in http_client::unused_variables() {
+        tracing::warn!("{name} is not used: plain http goes without a proxy; set HTTPS_PROXY for https");
+    }
 }
 
 /// Says why the process stops: a part failed, or somebody asked for it.

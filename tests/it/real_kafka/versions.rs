@@ -385,6 +385,36 @@ fn a_job_of_a_newer_version_is_a_dead_letter_at_its_age_and_replays() {
     assert_eq!(destinations.texts()[1], "sold e-0");
 }
 
+/// Writes an outcome of a newer version for the first job of partition 0, whose event it gives, and one of nobody's to
+/// partition 1.
+fn put_outcomes(leadlane: &Leadlane, newer: &Codec) -> String {
+    let records = leadlane.read(&leadlane.config.topics.jobs);
+    let settled = records.iter().find(|record| record.partition == 0).unwrap();
+    let settled = DeliveryJob::decode(settled.value.as_deref().unwrap()).unwrap();
+    let mut outcome = settled.outcome(OutcomeResult::Sent, now_millis());
+    (outcome.job_partition, outcome.job_offset) = (Some(0), Some(0));
+    let value = newer.write_outcome(&outcome);
+    let headers = [
+        ("event-id", outcome.event_id.as_str()),
+        ("rule-id", &outcome.rule_id),
+        ("job-id", &outcome.job_id),
+    ];
+    let own = Put {
+        key: &outcome.job_id,
+        value: Some(&value),
+        headers: &headers,
+        partition: Some(0),
+        timestamp: None,
+    };
+    let foreign = Put {
+        partition: Some(1),
+        headers: &[],
+        ..own
+    };
+    put(leadlane, &leadlane.config.topics.outcomes, &[own, foreign]);
+    settled.event_id
+}
+
 #[test]
 fn an_outcome_of_a_newer_version_delays_its_partition_alone() {
     let (destinations, leadlane) = prepared("newer-outcome", "", "2");
@@ -413,36 +443,14 @@ fn an_outcome_of_a_newer_version_delays_its_partition_alone() {
     };
     let (first, second) = (of_partition(0), of_partition(1));
     assert!(!first.is_empty() && !second.is_empty());
-    // An outcome of the first partition's first job, and something of nobody's in the other.
-    let records = leadlane.read(&leadlane.config.topics.jobs);
-    let settled = records.iter().find(|record| record.partition == 0).unwrap();
-    let settled = DeliveryJob::decode(settled.value.as_deref().unwrap()).unwrap();
-    let mut outcome = settled.outcome(OutcomeResult::Sent, now_millis());
-    (outcome.job_partition, outcome.job_offset) = (Some(0), Some(0));
-    let value = newer.write_outcome(&outcome);
-    let headers = [
-        ("event-id", outcome.event_id.as_str()),
-        ("rule-id", &outcome.rule_id),
-        ("job-id", &outcome.job_id),
-    ];
-    let own = Put {
-        key: &outcome.job_id,
-        value: Some(&value),
-        headers: &headers,
-        partition: Some(0),
-        timestamp: None,
-    };
-    let foreign = Put {
-        partition: Some(1),
-        headers: &[],
-        ..own
-    };
-    put(&leadlane, &leadlane.config.topics.outcomes, &[own, foreign]);
+    let settled = put_outcomes(&leadlane, newer);
     let sender = released(&leadlane);
     until(30, "the other partition's jobs", || {
         destinations.texts().len() >= second.len()
     });
-    let says = held_up(&leadlane.admin).unwrap();
+    let held_up = || held_up(&leadlane.admin).unwrap_or_default();
+    until(10, "it is said", || !held_up().is_empty());
+    let says = held_up();
     let topic = &leadlane.config.topics.outcomes;
     assert!(
         says.starts_with(&format!("partition 0 of {topic} has outcomes of a newer version")),
@@ -460,7 +468,7 @@ fn an_outcome_of_a_newer_version_delays_its_partition_alone() {
     });
     upgraded.stop();
     let mut all: BTreeSet<String> = first.union(&second).cloned().collect();
-    assert!(all.remove(&format!("sold {}", settled.event_id)));
+    assert!(all.remove(&format!("sold {settled}")));
     assert_eq!(
         destinations.texts().into_iter().collect::<BTreeSet<_>>(),
         all,
