@@ -1,4 +1,4 @@
-//! Health and metrics, which every process serves whatever its roles.
+//! Health and metrics, which every process serves, whatever its roles.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,7 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 
-use crate::listen::{self, Line};
+use crate::listen::{self, Connection};
 use crate::metrics::Metrics;
 
 /// How long a stop waits for what is in flight: pages are made at once.
@@ -88,10 +88,10 @@ struct Pages(TowerToHyperService<Router>);
 impl listen::Answer for Pages {
     type Body = Body;
 
-    async fn answer(&self, request: hyper::Request<Incoming>, line: Arc<Line>) -> Response {
-        line.request_began();
+    async fn answer(&self, request: hyper::Request<Incoming>, connection: Arc<Connection>) -> Response {
+        connection.request_began();
         let Ok(response) = self.0.call(request).await;
-        line.request_ended();
+        connection.request_ended();
         response
     }
 }

@@ -1,8 +1,8 @@
 //! Amounts: which text is a number, exactly, and which number is money.
 //!
-//! Numbers are decimals and never floats, and nothing is rounded on the way in: what has more digits than fit is
-//! no number here. A text with separators of thousands, a currency, blanks, `NaN` or `Infinity` is none either:
-//! `12,500` is twelve and a half in one country and many thousands in another.
+//! Numbers are decimals and never floats, and nothing is rounded when it is read: a number with more digits than fit
+//! is refused. So is a text with separators of thousands, a currency, blanks, `NaN` or `Infinity`: `12,500` is twelve
+//! and a half in one country and many thousands in another.
 
 use rust_decimal::Decimal;
 

@@ -1,4 +1,5 @@
-//! The composition root: the only place that knows everyone. Wires, starts, stops.
+//! The composition root, the only module that knows all others: it builds the parts of a process, starts and stops
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -300,7 +301,7 @@ impl Shared {
 
     /// The thread that reads the inlets' topics.
     fn start_topic_inlets(&self, ready: Flag) -> anyhow::Result<()> {
-        let surroundings = inlets::topic::Surroundings {
+        let wiring = inlets::topic::TopicWiring {
             config: Arc::clone(&self.config),
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
@@ -310,7 +311,7 @@ impl Shared {
             runtime: tokio::runtime::Handle::current(),
         };
         let instance = self.instance();
-        let work = move || inlets::topic::run(&surroundings, &instance);
+        let work = move || inlets::topic::run(&wiring, &instance);
         self.parts.thread("inlet-topics", work)
     }
 
@@ -343,7 +344,7 @@ impl Shared {
     }
 
     fn start_inlets(&self, ready: Flag) -> anyhow::Result<()> {
-        let surroundings = inlets::Surroundings {
+        let wiring = inlets::InletsWiring {
             secrets: self.secrets.clone(),
             config: Arc::clone(&self.config),
             limits: self.limits,
@@ -353,7 +354,7 @@ impl Shared {
             now: wall_micros,
             connections_max: self.connections_max,
         };
-        self.parts.task("the inlets", inlets::run(surroundings));
+        self.parts.task("the inlets", inlets::run(wiring));
         Ok(())
     }
 

@@ -1,6 +1,5 @@
-//! The loop of those who read topics and write in transactions: batches of records, each committed with its offsets.
-//!
-//! What becomes of a record is for a [`Step`] to say. The processor's workers and the inlets' run on this.
+//! The loop that the processor's workers and the inlets' worker share: it reads a batch of records, hands each to a
+//! [`Work`], and commits what the work wrote together with the offsets of the batch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,7 +29,7 @@ const STOP_SEEN_WITHIN: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What becomes of records.
-pub trait Step {
+pub trait Work {
     /// A batch begins.
     fn begin(&mut self) {}
 
@@ -64,7 +63,7 @@ pub struct Batches<'b> {
 }
 
 struct Loop<'b> {
-    at: Batches<'b>,
+    batches: Batches<'b>,
     /// Records that were read and not taken: one whose schema is looked up, and what was read ahead of it.
     held: VecDeque<BorrowedMessage<'b>>,
     doubts: Doubts,
@@ -78,13 +77,13 @@ struct Loop<'b> {
 
 impl Batches<'_> {
     /// Reads, writes and commits until it is told to stop.
-    pub fn run(self, schemas: &mut Schemas, step: &mut impl Step) -> Result<(), Fault> {
+    pub fn run(self, schemas: &mut Schemas, work: &mut impl Work) -> Result<(), Fault> {
         if self.registry.is_none() {
             schemas.without_registry();
         }
         let lags = Lags::new(self.metrics);
-        let work = Loop {
-            at: self,
+        let batch_loop = Loop {
+            batches: self,
             held: VecDeque::new(),
             doubts: Doubts::default(),
             lag_at: Instant::now(),
@@ -93,8 +92,8 @@ impl Batches<'_> {
             recovery: Recovery::default(),
             batch: Vec::new(),
         };
-        let ready = work.at.ready;
-        let done = work.run(schemas, step);
+        let ready = batch_loop.batches.ready;
+        let done = batch_loop.run(schemas, work);
         // Whoever is built anew waits for its partitions again.
         ready.store(false, Ordering::Relaxed);
         done
@@ -102,15 +101,15 @@ impl Batches<'_> {
 }
 
 impl<'b> Loop<'b> {
-    fn run(mut self, schemas: &mut Schemas, step: &mut impl Step) -> Result<(), Fault> {
+    fn run(mut self, schemas: &mut Schemas, work: &mut impl Work) -> Result<(), Fault> {
         // What was aborted when a stop is asked for is the successor's.
         let mut aborted = false;
         while !(aborted && self.stops()) {
-            self.wait_until_it_may_go(step)?;
+            self.wait_until_it_may_go(work)?;
             schemas.at(Instant::now());
             let batch = self
-                .batch(schemas, step)
-                .and_then(|lacks| self.at.worker.commit().map(|()| lacks));
+                .batch(schemas, work)
+                .and_then(|lacks| self.batches.worker.commit().map(|()| lacks));
             self.report();
             aborted = batch.is_err();
             if batch.is_ok() {
@@ -123,7 +122,7 @@ impl<'b> Loop<'b> {
                 Err(Fault::Abort(message)) => {
                     tracing::warn!(message, "the transaction is aborted and its records are read again");
                     self.let_go()?;
-                    self.at.worker.abort()?;
+                    self.batches.worker.abort()?;
                     let wait = self.recovery.in_vain();
                     self.wait(wait)?;
                 }
@@ -137,7 +136,7 @@ impl<'b> Loop<'b> {
                         "the transaction is aborted and fewer of its records are read again"
                     );
                     self.let_go()?;
-                    self.at.worker.abort()?;
+                    self.batches.worker.abort()?;
                     self.wait(wait.unwrap_or_default())?;
                 }
                 Err(fault) => return Err(fault),
@@ -147,18 +146,18 @@ impl<'b> Loop<'b> {
     }
 
     fn stops(&self) -> bool {
-        *self.at.stop.borrow()
+        *self.batches.stop.borrow()
     }
 
     /// Reads nothing as long as that is so; rebalances go on.
-    fn wait_until_it_may_go(&mut self, step: &impl Step) -> Result<(), Fault> {
-        if step.may_go() {
+    fn wait_until_it_may_go(&mut self, work: &impl Work) -> Result<(), Fault> {
+        if work.may_go() {
             return Ok(());
         }
-        while !self.stops() && !step.may_go() {
+        while !self.stops() && !work.may_go() {
             self.idle(STOP_SEEN_WITHIN)?;
         }
-        self.at.worker.pause(false)
+        self.batches.worker.pause(false)
     }
 
     /// Waits for so long before what was aborted is tried again.
@@ -167,13 +166,13 @@ impl<'b> Loop<'b> {
         while !self.stops() && Instant::now() < until {
             self.idle(until.saturating_duration_since(Instant::now()).min(STOP_SEEN_WITHIN))?;
         }
-        self.at.worker.pause(false)
+        self.batches.worker.pause(false)
     }
 
     /// Fetches nothing for so long, and polls to stay in the group. What was fetched already is held.
     fn idle(&mut self, wait: Duration) -> Result<(), Fault> {
         // Each time anew: a rebalance may have brought partitions that aren't paused.
-        self.at.worker.pause(true)?;
+        self.batches.worker.pause(true)?;
         if let Some(message) = self.poll(wait)? {
             self.held.push_back(message);
         }
@@ -181,9 +180,9 @@ impl<'b> Loop<'b> {
     }
 
     /// Reads and writes until the commit is due. Ends early, with true, at a record whose schema is not known.
-    fn batch(&mut self, schemas: &Schemas, step: &mut impl Step) -> Result<bool, Fault> {
-        let (worker, settings) = (self.at.worker, &self.at.config.processor);
-        step.begin();
+    fn batch(&mut self, schemas: &Schemas, work: &mut impl Work) -> Result<bool, Fault> {
+        let (worker, settings) = (self.batches.worker, &self.batches.config.processor);
+        work.begin();
         self.batch.clear();
         let mut due: Option<Instant> = None;
         for _ in 0..self.recovery.batch_max(settings.batch_events_max) {
@@ -195,7 +194,7 @@ impl<'b> Loop<'b> {
                 break;
             }
             let Some(message) = self.next(wait)? else {
-                self.at.ready.store(worker.is_assigned(), Ordering::Relaxed);
+                self.batches.ready.store(worker.is_assigned(), Ordering::Relaxed);
                 break;
             };
             due.get_or_insert_with(|| Instant::now() + settings.commit_interval);
@@ -204,7 +203,7 @@ impl<'b> Loop<'b> {
                 worker.one_by_one(self.recovery.refused_of(place));
             }
             self.batch.push(place);
-            if step.take(&message, schemas)?.is_err() {
+            if work.take(&message, schemas)?.is_err() {
                 self.batch.pop();
                 self.held.push_front(message);
                 return Ok(true);
@@ -225,7 +224,7 @@ impl<'b> Loop<'b> {
 
     /// Reads one record more. Those held of a partition that went away are dropped: they are read again.
     fn poll(&mut self, wait: Duration) -> Result<Option<BorrowedMessage<'b>>, Fault> {
-        let worker = self.at.worker;
+        let worker = self.batches.worker;
         let polled = worker.poll(wait)?;
         let revoked = worker.take_revoked();
         if !revoked.is_empty() {
@@ -250,7 +249,9 @@ impl<'b> Loop<'b> {
             let partition = (held.topic(), held.partition());
             // The first of a partition is its lowest.
             if !sought.contains(&partition) {
-                self.at.worker.rewind(held.topic(), held.partition(), held.offset())?;
+                self.batches
+                    .worker
+                    .rewind(held.topic(), held.partition(), held.offset())?;
                 sought.push(partition);
             }
         }
@@ -264,20 +265,20 @@ impl<'b> Loop<'b> {
         if began < self.look_at {
             return Ok(());
         }
-        let looked = self.at.worker.look();
+        let looked = self.batches.worker.look();
         // Many partitions, or a slow broker: it takes a fiftieth of our time at the most.
         self.look_at = began + LOOK_EVERY.max(began.elapsed() * 50);
         looked
     }
 
     fn report(&mut self) {
-        let (worker, metrics) = (self.at.worker, self.at.metrics);
+        let (worker, metrics) = (self.batches.worker, self.batches.metrics);
         let happened = worker.happened();
         metrics.committed(happened.jobs, &happened.commits);
         metrics.aborted(happened.aborts);
         metrics.events_lost(happened.lost);
         for _ in 0..happened.started_over {
-            metrics.started_over(self.at.topics);
+            metrics.started_over(self.batches.topics);
         }
         if self.lag_at.elapsed() >= Duration::from_secs(5) {
             self.lag_at = Instant::now();

@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use crate::app::{self, Role};
 use crate::config::Config;
 use crate::delivery::Codec;
+use crate::desk;
 use crate::kafka::topics;
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::Metrics;
 use crate::registry::{Lookup, Registry};
 
-mod backlog;
 mod dead_letters;
 mod deliveries;
 mod events;
@@ -121,6 +121,15 @@ pub enum CliError {
     /// Exit code 1.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
+}
+
+impl From<desk::Error> for CliError {
+    fn from(error: desk::Error) -> Self {
+        match error {
+            desk::Error::Invalid(_) => Self::Invalid(error.to_string()),
+            _ => Self::failed(error.to_string()),
+        }
+    }
 }
 
 impl CliError {

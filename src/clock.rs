@@ -1,9 +1,11 @@
-//! The two clocks of a machine, which alone are read here; everyone else is handed the time.
+//! The two clocks of the machine. This module alone reads them; everyone else gets the time as an argument.
 //!
-//! [`wall_micros`] is what other machines mean by the time: for signatures, expiry, and times that people or
-//! other programs read. It jumps when somebody puts the clock right.
-//! [`steady_micros`] never jumps, and counts on while the machine sleeps: for spacing alone, such as limits,
-//! delays and sessions. [`Jumps`] tells when the two have drifted apart.
+//! - [`wall_micros`] is the time that other machines mean: for signatures, expiry, and times that people or other
+//!   programs read. It jumps when somebody sets the clock.
+//! - [`steady_micros`] never jumps, and goes on while the machine sleeps: for spacing alone, such as limits, delays
+//!   and sessions.
+//!
+//! [`Jumps`] reports when the two have drifted apart.
 
 use std::sync::LazyLock;
 

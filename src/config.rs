@@ -1,8 +1,7 @@
-//! The configuration: built-in defaults, then the file, then `LEADLANE__A__B=value`.
+//! The configuration: built-in defaults, over them the file, over both the variables `LEADLANE__A__B=value`.
 //!
-//! Everything is read into types that cannot be invalid, so that nobody downstream checks again.
-//! Every refusal names the file or variable, the key and the cure. The shipped
-//! `config/leadlane.yaml` states each default; a test holds the two together.
+//! Its types can't hold an invalid value, so nobody downstream checks again. Every refusal names the file or variable,
+//! the key and the cure. The shipped `config/leadlane.yaml` holds each default; a test compares the two.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::delivery::limit::Rate;
-use crate::inlet::{Inlet, Source};
+use crate::mapping::{Entrance, Inlet};
 use crate::secrets::keys::PublicKey;
 use crate::secrets::{Secret, SecretRef};
 
@@ -342,7 +341,7 @@ impl Config {
     pub fn foreign_topics(&self) -> BTreeMap<&str, Vec<&Inlet>> {
         let mut topics: BTreeMap<&str, Vec<&Inlet>> = BTreeMap::new();
         for inlet in &self.inlets {
-            if let Source::Topic { topic } = &inlet.source {
+            if let Entrance::Topic { topic } = &inlet.entrance {
                 topics.entry(topic).or_default().push(inlet);
             }
         }
@@ -351,7 +350,7 @@ impl Config {
 
     /// Whether an inlet takes requests.
     pub fn takes_requests(&self) -> bool {
-        let over_http = |inlet: &Inlet| matches!(inlet.source, Source::Http { .. });
+        let over_http = |inlet: &Inlet| matches!(inlet.entrance, Entrance::Http { .. });
         self.inlets.iter().any(over_http)
     }
 

@@ -1,14 +1,13 @@
 //! Dates, durations and rates as people write them.
 //!
-//! Producers, spreadsheets and marketing tools write dates in many forms; [`parse`] reads each of
-//! the forms that tell themselves apart, in one pass and without guessing: a text is either one of
-//! them or an error. A [`Form`] reads what could be two things, since somebody says which it is. What
-//! no zone says is UTC, and what no time says is midnight. Errors never quote the text, since it may
-//! be a lead's.
+//! Producers, spreadsheets and marketing tools write dates in many forms. [`parse`] reads each form that can't be
+//! mistaken for another, in one pass and without guessing; any other text is an error. A [`Form`] reads a text that
+//! could be two things, because somebody has named its form. Without a zone a date is UTC, without a time it is
+//! midnight. Errors never quote the text, since it may be a lead's.
 //!
-//! A number is an epoch whose size says its unit: 9 to 11 digits before the point are seconds, 12 to
-//! 14 milliseconds, 15 to 17 microseconds. Everything that counts in another way (a sheet's day, a
-//! day written as `19901332`) falls outside of these or is told apart, and is refused.
+//! A number is an epoch whose size gives its unit: 9 to 11 digits before the point are seconds, 12 to 14 milliseconds,
+//! 15 to 17 microseconds. Numbers of other sizes count in some other way (a sheet's days, a day written as
+//! `19901332`), and are refused.
 
 use std::time::Duration;
 

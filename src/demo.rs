@@ -1,7 +1,7 @@
 //! The demo: everything in one process, to see the main job run.
 //!
 //! librdkafka's mock broker stands in for Kafka, the sandbox for Slack and CleverTap; the inlets, the processor
-//! and the sender are the real ones, and so is the command that replays a dead letter. Believable
+//! and the sender are the real ones, and so is the replay of a dead letter. Believable
 //! events come at a steady rate with a few bad ones among them, and on the way a few things go wrong
 //! (`acts`). The mock proves nothing about promises: it forgets transactional offsets and shows
 //! aborted records.
@@ -74,7 +74,6 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
         &folder,
     )?);
     create_topics(&cluster, &config)?;
-    acts::write_config(&config, &folder.config_file())?;
 
     let (stop, stopped) = watch::channel(false);
     let mut served = stopped.clone();
@@ -106,7 +105,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
             perform(played, &config, &producer, &view);
         }
         if let Some(letter) = acts.replay(view.died()) {
-            replay(letter, folder.config_file(), &view);
+            replay(letter, Arc::clone(&config), &view);
         }
         let more = ends.is_none_or(|ends| Instant::now() + TAIL < ends);
         while more && next_event <= Instant::now() {
@@ -171,14 +170,13 @@ fn write_event(config: &Config, producer: &Producer, key: &str, value: &str, vie
 }
 
 /// Replays a dead letter beside what goes on.
-fn replay(letter: String, config: PathBuf, view: &View) {
+fn replay(letter: String, config: Arc<Config>, view: &View) {
     view.tell("meanwhile the channel is back, and somebody replays what died of it:");
     let teller = view.clone();
     tokio::task::spawn_blocking(move || {
         teller.tell(&format!("$ leadlane dead-letters replay {letter}"));
-        match acts::run_replay(&letter, &config) {
-            Ok(printed) => printed.lines().for_each(|line| teller.tell(line)),
-            Err(error) => teller.tell(&format!("it could not be replayed: {error:#}")),
+        if let Err(error) = acts::replay(&letter, &config, |line| teller.tell(line)) {
+            teller.tell(&format!("it could not be replayed: {error}"));
         }
     });
 }
@@ -250,10 +248,6 @@ impl Folder {
             std::fs::write(folder.0.join(name), value)?;
         }
         Ok(folder)
-    }
-
-    fn config_file(&self) -> PathBuf {
-        self.0.join("leadlane.yaml")
     }
 }
 

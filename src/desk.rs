@@ -6,6 +6,13 @@
 
 use std::fmt;
 
+pub mod backlog;
+pub mod dead_letters;
+pub mod deliveries;
+pub mod lanes;
+pub mod replay;
+pub mod scan;
+
 /// Why the desk doesn't do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -21,6 +28,9 @@ pub enum Error {
     /// Kafka, or another part that is asked, doesn't answer.
     #[error("{0}")]
     Unavailable(String),
+    /// The caller asked to stop before the end of this topic.
+    #[error("stopped before the end of {0}")]
+    Stopped(String),
 }
 
 /// What someone else did meanwhile.

@@ -1,11 +1,11 @@
-//! The feed of rules: follows the compacted topic and hands out each state as a whole.
+//! The feed of rules: it follows the compacted topic of rules, and hands out each state of them as a whole.
 //!
-//! A thread of its own reads without a group. The first state is handed out when the topic was
-//! read to the end it had at start; until then the processor waits.
+//! It reads on a thread of its own, without a group. It hands out the first state once it has read the topic to the
+//! end that the topic had at the start; until then the processor waits.
 //!
-//! A topic that was made anew is read from its beginning, and what it says counts. Where it comes back empty
-//! there is no state until a rule is written: rules that were lost must not pass for rules that were deleted.
-//! Rules come back one after the other, so that a state is handed out once no more have come for a moment.
+//! When the topic is made anew, the feed reads it from its beginning, and the new topic counts. A topic that comes
+//! back empty gives no state until somebody writes a rule: lost rules must not pass for deleted ones. Rules come back
+//! one after the other, so the feed waits until none has come for a moment before it hands out a state.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
-//! Every HTTP client of Leadlane is made here, so that all of them keep to the same rules.
+//! Makes every HTTP client of Leadlane, so that all of them keep the same rules:
 //!
-//! - A redirect is not followed: it could carry a token to another host.
-//! - A proxy is used for `https` alone, where it sees a host's name and nothing else. `HTTPS_PROXY` names it and
-//!   `NO_PROXY` names the hosts that are reached without it (both also in lower case, as elsewhere). Plain `http` goes
-//!   straight to its host, because a proxy would read the token in it: `HTTP_PROXY` and `ALL_PROXY` are not used.
+//! - A client follows no redirect, which could carry a token to another host.
+//! - A proxy serves `https` alone, where it sees a host's name and nothing else. `HTTPS_PROXY` names it, and
+//!   `NO_PROXY` names the hosts that clients reach without it (both also in lower case). Plain `http` goes straight to
+//!   its host, because a proxy would read the token in it: clients ignore `HTTP_PROXY` and `ALL_PROXY`.
 //! - TLS is 1.2 or later.
 
 use std::ffi::OsString;

@@ -1,8 +1,8 @@
-//! Ids: which values name an event, a lead or a person, and which text each becomes.
+//! Ids: which values may name an event, a lead or a person, and the text that each becomes.
 //!
-//! An id is a text or a number. A list, an object or a boolean isn't one: its text would look like one, and what is
-//! kept under it could never be taken apart again. Two ways to write one number are one id; two ids never become
-//! one, so that a number or a text that has lost a part of itself on its way is refused. No error quotes the id.
+//! An id is a text or a number. A list, an object or a boolean is none: its text would look like an id, and records
+//! kept under it could never be taken apart again. Two ways to write one number are one id. Two ids never become one,
+//! so a number or a text that has lost a part of itself on its way is refused. No error quotes the id.
 
 use std::borrow::Cow;
 

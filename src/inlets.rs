@@ -1,14 +1,16 @@
-//! The inlets' loops: what other systems send comes in here, and goes to the topic of lead events.
+//! The inlets' loops: they take in what other systems send, and write it to the topic of lead events.
 //!
-//! - `http`: the listener; which inlet a request is for, and what it is answered.
-//! - `auth`: whether a request may come in.
-//! - `body`: what a request carries, read within its limits.
-//! - `refusals`: what the log says of requests that show no valid secret.
-//! - `intake`: records become events and dead letters, and Kafka has them before anyone hears so.
-//! - `threads`: where bodies are inflated, decoded and mapped.
-//! - `slots`: what one inlet may have in flight.
-//! - `users`: who a Slack user is.
-//! - `topic`: what comes from other systems' topics.
+//! - `http`: the listener; finds the inlet of a request, and answers it.
+//! - `auth`: decides whether a request may come in.
+//! - `body`: reads a request's body within its limits.
+//! - `refusals`: logs requests that show no valid secret, once a minute.
+//! - `intake`: makes events and dead letters of records, and answers once Kafka has them.
+//! - `threads`: runs inflating, decoding and mapping apart from everything else.
+//! - `slots`: bounds the requests in flight at one inlet.
+//! - `users`: looks up who a Slack user is.
+//! - `topic`: reads other systems' topics.
+//!
+//! The mapping itself is pure, in [`crate::mapping`].
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,7 +42,7 @@ const WAITING_MAX: usize = 128 << 20;
 
 /// What the inlets are started with.
 #[derive(Debug)]
-pub struct Surroundings {
+pub struct InletsWiring {
     pub config: Arc<Config>,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
@@ -58,21 +60,21 @@ pub struct Surroundings {
 ///
 /// # Errors
 /// `inlet.listen` can't be listened on, or the Kafka client can't be made.
-pub async fn run(at: Surroundings) -> anyhow::Result<()> {
-    let names = at.config.inlets.iter().map(|inlet| inlet.name.as_str());
-    at.metrics.inlets(names);
-    let (stop, ready) = (at.stop.clone(), Arc::clone(&at.ready));
-    let server = match at.config.takes_requests() {
+pub async fn run(wiring: InletsWiring) -> anyhow::Result<()> {
+    let names = wiring.config.inlets.iter().map(|inlet| inlet.name.as_str());
+    wiring.metrics.inlets(names);
+    let (stop, ready) = (wiring.stop.clone(), Arc::clone(&wiring.ready));
+    let server = match wiring.config.takes_requests() {
         false => None,
         true => {
-            let listen = at.config.inlet.listen;
+            let listen = wiring.config.inlet.listen;
             let listener = tokio::net::TcpListener::bind(listen)
                 .await
                 .with_context(|| format!("inlet.listen: {listen} can't be listened on"))?;
             tracing::info!(listen = %listener.local_addr()?, "inlets are open");
-            let producer = Producer::of_requests(&at.config, &at.limits, WRITE_TIMEOUT, WAITING_MAX)
+            let producer = Producer::of_requests(&wiring.config, &wiring.limits, WRITE_TIMEOUT, WAITING_MAX)
                 .context("the Kafka client can't be made; check kafka.properties")?;
-            Some((listener, http::Server::new(at, producer)?))
+            Some((listener, http::Server::new(wiring, producer)?))
         }
     };
     ready.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -1,12 +1,12 @@
-//! JSON as producers write it: one bad piece costs its neighbours nothing.
+//! JSON as producers write it: one bad element of a list costs its neighbours nothing.
 //!
-//! - [`list`] splits a list by its brackets and texts alone, without recursion, so that each element is parsed alone.
-//! - [`parse`] reads one value, and says in plain words why it can't.
+//! - [`list`] splits a list by its brackets and quotes alone, without recursion, so that each element is parsed alone.
+//! - [`parse`] reads one value, or explains in plain words why it can't.
 //! - [`mend`] reads half of a surrogate pair as U+FFFD. Programs that cut a text in the middle of an emoji write such
 //!   halves, and no parser takes them.
 //! - [`weight`] bounds the memory that a value takes once it is parsed.
 //!
-//! Nothing here quotes what it reads.
+//! No message here quotes the text.
 
 use std::borrow::Cow;
 use std::ops::Range;

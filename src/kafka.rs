@@ -1,4 +1,4 @@
-//! Everything that touches rdkafka. Errors are classified here, once, into what to do next.
+//! All of rdkafka. This module classifies Kafka's errors, once, by what the caller has to do next.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -28,7 +28,7 @@
 //! # The modules, in reading order
 //!
 //! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`]
-//!   and [`text`], what values are ([`dates`], [`ids`], [`amounts`]), [`delivery`], [`inlet`], [`sealed`], [`reason`],
+//!   and [`text`], what values are ([`dates`], [`ids`], [`amounts`]), [`delivery`], [`mapping`], [`sealed`], [`reason`],
 //!   [`trail`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
@@ -80,12 +80,12 @@ pub mod destination;
 pub mod feed;
 pub mod http_client;
 pub mod ids;
-pub mod inlet;
 pub mod inlets;
 pub mod json;
 pub mod kafka;
 pub mod lead;
 pub mod listen;
+pub mod mapping;
 pub mod metrics;
 pub mod parts;
 pub mod path;

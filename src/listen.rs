@@ -1,8 +1,8 @@
-//! Connections of our listeners, the inlets' and the admin's alike: how many, how long, and a clean end.
+//! Takes in connections for both listeners, the inlets' and the admin's: how many, for how long, and a clean end.
 //!
-//! Who shows nothing gets nothing: a listener holds so many connections that the sending keeps its descriptors,
-//! and one that is full closes the connection that has stood longest without credentials. Heads, requests,
-//! answers and idle connections have their time. [`Answer`] is who answers the requests.
+//! A listener holds a quarter of the open files at most, so that sending keeps the rest. A full listener closes the
+//! connection that has stood longest without credentials: a client that shows nothing gets nothing. Heads, requests,
+//! answers and idle connections have time-outs. An [`Answer`] answers the requests.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -68,8 +68,13 @@ pub fn connections_max(open_files: u64) -> usize {
 pub trait Answer: Send + Sync + 'static {
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static;
 
-    /// Answers one request. The line is told when the request begins and ends, and who is behind it.
-    fn answer(&self, request: Request<Incoming>, line: Arc<Line>) -> impl Future<Output = Response<Self::Body>> + Send;
+    /// Answers one request. It marks on the connection when the request begins
+    /// and ends, and whether its sender is known.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        connection: Arc<Connection>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// A request that never became one, because its head was slow or malformed; when its first byte came.
     fn broken(&self, _: StatusCode, _: Instant) {}
@@ -132,14 +137,16 @@ pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
-    open: HashMap<Id, (Arc<Line>, AbortHandle)>,
+    open: HashMap<Id, (Arc<Connection>, AbortHandle)>,
 }
 
 impl Connections {
     fn open<A: Answer>(&mut self, stream: TcpStream, answers: Arc<A>, stop: watch::Receiver<bool>) {
-        let line = Arc::new(Line::new());
-        let task = self.tasks.spawn(connection(stream, answers, Arc::clone(&line), stop));
-        self.open.insert(task.id(), (line, task));
+        let connection = Arc::new(Connection::new());
+        let task = self
+            .tasks
+            .spawn(serve_one(stream, answers, Arc::clone(&connection), stop));
+        self.open.insert(task.id(), (connection, task));
     }
 
     /// Waits until one is over.
@@ -154,10 +161,13 @@ impl Connections {
 
     /// Closes the one that has stood longest without credentials; nobody when all have some and are being answered.
     fn close_one(&mut self) {
-        let places = self.open.values().map(|(line, task)| (line.place(), task));
-        let first = places
-            .filter(|(place, _)| *place < Place::BUSY)
-            .min_by_key(|(place, _)| *place);
+        let orders = self
+            .open
+            .values()
+            .map(|(connection, task)| (connection.close_order(), task));
+        let first = orders
+            .filter(|(order, _)| *order < CloseOrder::BUSY)
+            .min_by_key(|(order, _)| *order);
         if let Some((_, task)) = first {
             task.abort();
         }
@@ -166,13 +176,13 @@ impl Connections {
 
 /// Whose turn it is to be closed, first those that are least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct CloseOrder {
     known: bool,
     asking: bool,
     since: Option<Instant>,
 }
 
-impl Place {
+impl CloseOrder {
     /// From here on nobody is closed: a known sender's request is being answered.
     const BUSY: Self = Self {
         known: true,
@@ -183,7 +193,7 @@ impl Place {
 
 /// What is known of a connection.
 #[derive(Debug)]
-pub struct Line(Mutex<State>);
+pub struct Connection(Mutex<State>);
 
 #[derive(Debug, Clone, Copy)]
 struct State {
@@ -204,7 +214,7 @@ enum Phase {
     Request { began: Instant },
 }
 
-impl Line {
+impl Connection {
     fn new() -> Self {
         Self(Mutex::new(State {
             phase: Phase::Idle,
@@ -253,9 +263,9 @@ impl Line {
         state.blocked = blocked.then(|| state.blocked.unwrap_or_else(Instant::now));
     }
 
-    fn place(&self) -> Place {
+    fn close_order(&self) -> CloseOrder {
         let state = self.state();
-        Place {
+        CloseOrder {
             known: state.known,
             asking: matches!(state.phase, Phase::Request { .. }),
             since: Some(state.since),
@@ -283,19 +293,24 @@ enum Overdue {
 }
 
 /// Serves a connection until it ends, is too slow, or everything stops.
-async fn connection<A: Answer>(stream: TcpStream, answers: Arc<A>, line: Arc<Line>, stop: watch::Receiver<bool>) {
+async fn serve_one<A: Answer>(
+    stream: TcpStream,
+    answers: Arc<A>,
+    connection: Arc<Connection>,
+    stop: watch::Receiver<bool>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection's delay can't be turned off");
     }
     let io = TokioIo::new(Watched {
         stream,
-        line: Arc::clone(&line),
+        connection: Arc::clone(&connection),
     });
     let service = service_fn(|request| {
-        let (answers, line) = (Arc::clone(&answers), Arc::clone(&line));
-        Box::pin(async move { Ok::<_, Infallible>(answers.answer(request, line).await) })
+        let (answers, connection) = (Arc::clone(&answers), Arc::clone(&connection));
+        Box::pin(async move { Ok::<_, Infallible>(answers.answer(request, connection).await) })
     });
-    let mut connection = http1::Builder::new()
+    let mut http = http1::Builder::new()
         .header_read_timeout(None)
         // Who has said all may close that side and still read the answer.
         .half_close(true)
@@ -305,14 +320,14 @@ async fn connection<A: Answer>(stream: TcpStream, answers: Arc<A>, line: Arc<Lin
     let (mut stopped, mut stopping) = (std::pin::pin!(stopped(stop)), false);
     let overdue = loop {
         tokio::select! {
-            ended = &mut connection => {
+            ended = &mut http => {
                 // What is no HTTP is answered below us, and counted here.
                 let status = match ended {
                     Err(error) if error.is_parse_too_large() => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                     Err(error) if error.is_parse() => StatusCode::BAD_REQUEST,
                     _ => return,
                 };
-                let phase = line.state().phase;
+                let phase = connection.state().phase;
                 if let Phase::Head { began } = phase {
                     answers.broken(status, began);
                 }
@@ -320,14 +335,14 @@ async fn connection<A: Answer>(stream: TcpStream, answers: Arc<A>, line: Arc<Lin
             }
             () = &mut stopped, if !stopping => {
                 stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                Pin::new(&mut http).graceful_shutdown();
             }
-            _ = ticks.tick() => if let Some(overdue) = line.overdue(stopping) { break overdue },
+            _ = ticks.tick() => if let Some(overdue) = connection.overdue(stopping) { break overdue },
         }
     };
     if let Overdue::Head { began } = overdue {
         answers.broken(StatusCode::REQUEST_TIMEOUT, began);
-        let mut stream = connection.into_parts().io.into_inner().stream;
+        let mut stream = http.into_parts().io.into_inner().stream;
         let answer = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         // Who is too slow may well be gone.
         drop(tokio::time::timeout(TICK, stream.write_all(answer)).await);
@@ -337,12 +352,12 @@ async fn connection<A: Answer>(stream: TcpStream, answers: Arc<A>, line: Arc<Lin
 /// A stream that tells when bytes come in, and when none go out.
 struct Watched {
     stream: TcpStream,
-    line: Arc<Line>,
+    connection: Arc<Connection>,
 }
 
 impl Watched {
     fn wrote(&self, written: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
-        self.line.blocked(written.is_pending());
+        self.connection.blocked(written.is_pending());
         Poll::Ready(ready!(written))
     }
 }
@@ -356,7 +371,7 @@ impl AsyncRead for Watched {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.line.bytes_came();
+            self.connection.bytes_came();
         }
         read
     }

@@ -1,6 +1,6 @@
-//! Every metric: its name, its help, its labels. Methods are named after the facts they count.
+//! Every metric: its name, its help, its labels. A method is named after the fact that it counts.
 //!
-//! Label sets are closed: no lead id, no text and no URL ever becomes one.
+//! Label sets are closed: no lead id, no text and no URL ever becomes a label.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

@@ -1,8 +1,8 @@
 //! The parts of a process, each a thread or a task with a name: workers, the sender, the inlets, the rules.
 //!
-//! A part ends when it is told to. One that fails, panics or ends by itself is a failure that
-//! [`Watch::failed`] gives, so that the process never goes on without it. [`log_panics`] makes every panic of the
-//! process seen, those of small tasks too.
+//! A part ends once the process stops. A part that fails, panics or ends by itself is a failure, which
+//! [`Watch::failed`] gives, so that the process never goes on without it. [`log_panics`] logs every panic of the
+//! process, those of small tasks too.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,8 @@
 //! Paths into an event: `$.buyer.name`, `consumer.state`, `$['First Name']`, `$.items[0].sku`.
 //!
-//! This is the singular subset of JSONPath that people write in rules: steps are `.name`,
-//! `['any name']` (or with double quotes) and `[0]`; the leading `$.` may be left out. `$item`, as
-//! mappings that explode a list write it, is `$.item`.
+//! This is the part of JSONPath that people write in rules, where a path leads to one value: steps are `.name`, `['any
+//! name']` (or with double quotes) and `[0]`, and the leading `$.` may be left out. `$item`, the element of a list
+//! that a mapping explodes, is short for `$.item`.
 
 use std::fmt;
 

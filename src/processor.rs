@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::batches::{Batches, Step};
+use crate::batches::{Batches, Work};
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::delivery::{ActionType, Codec, Cut, DeliveryJob, Outcome, job_id};
@@ -169,7 +169,7 @@ struct Events<'l> {
     evaluated: Evaluated,
 }
 
-impl Step for Events<'_> {
+impl Work for Events<'_> {
     fn begin(&mut self) {
         if let Some(rules) = &*self.at.rules.borrow() {
             self.rules = Arc::clone(rules);

@@ -1,4 +1,4 @@
-//! Why a record became a dead letter: the closed set that headers, metrics and the desk share.
+//! Why a record becomes a dead letter: the closed set that headers and metrics share.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,11 +1,11 @@
-//! The schema registry (Confluent's API): what schema an id stands for.
+//! The schema registry (Confluent's API): which schema an id stands for.
 //!
-//! The answer is one of three kinds. A schema, with those it refers to; a denial, which makes the events under that id
-//! dead letters; or an error, which is the registry's trouble and not the event's: the caller waits and asks again.
-//! [`doubts`] says when an error is about the id after all.
+//! An answer is one of three kinds: a schema, with those it refers to; a denial, which makes dead letters of the
+//! events under that id; or an error, which is the registry's trouble and not the event's, so that the caller waits
+//! and asks again. [`doubts`] decides when an error is about the id after all.
 //!
-//! The registry is as foreign as what it is asked for. A look-up has one deadline for all of its requests, their heads
-//! and bodies, reads no more than 1 MiB, and follows no redirect.
+//! Nobody vouches for the registry's answers. A look-up has one deadline for all of its requests, heads and bodies
+//! included; it reads no more than 1 MiB and follows no redirect.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -75,7 +75,7 @@ use tokio::time::Instant;
 pub use fault::{FaultError, FaultOrder, Fingerprint, Kind as FaultKind};
 pub use limit::{Rate, RateError};
 pub use log::{Arrival, ArrivalKind, Counts};
-use serve::Line;
+use serve::Wire;
 use state::State;
 
 /// The limits that the sandbox starts with, and returns to on reset.
@@ -182,7 +182,7 @@ impl Sandbox {
     }
 
     /// Decides a request at once, then answers in the way and at the time that was decided.
-    async fn play(&self, line: &Line, decide: impl FnOnce(&mut State, Instant) -> Decision) -> Response {
+    async fn play(&self, wire: &Wire, decide: impl FnOnce(&mut State, Instant) -> Decision) -> Response {
         let decision = decide(&mut self.state(), Instant::now());
         let _flight = Flight {
             sandbox: self,
@@ -191,10 +191,10 @@ impl Sandbox {
         let complete = self.delay(decision.delay).await;
         match decision.ending {
             Ending::Answer if complete => {}
-            Ending::Answer | Ending::Cut => line.cut(),
+            Ending::Answer | Ending::Cut => wire.cut(),
             Ending::Hang(fault) => {
                 self.hang(fault).await;
-                line.cut();
+                wire.cut();
             }
         }
         decision.reply.into_response()

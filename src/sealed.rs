@@ -1,8 +1,8 @@
 //! Sealed values: secrets in a form that may stand in the open, in a rule or the configuration.
 //!
-//! The text is `FINGERPRINT.BASE64`: 16 lower-case hexadecimal digits that two sealings of one
-//! value have in common, and a ciphertext that only the holder of the private key can open. What
-//! is here reads that form; `secrets` seals and opens.
+//! The text is `FINGERPRINT.BASE64`: 16 lower-case hexadecimal digits, the same for every sealing of one value, and a
+//! ciphertext that only the holder of the private key can open. This module reads that form; `secrets` seals and
+//! opens.
 
 use std::fmt;
 

@@ -1,11 +1,11 @@
-//! Secrets: what a rule or the configuration refers to by name, and a value that never shows.
+//! Secrets: a rule or the configuration refers to one by name, and its value never shows.
 //!
-//! `{secret: NAME}` is the file `secrets.dir/NAME`, or the variable `LEADLANE_SECRET_<NAME>` (upper
-//! case, `-` as `_`). `{sealed: "..."}` is opened with the private keys of a file ([`keys`]). A
-//! [`Secret`] prints as `***` wherever it is printed, and its memory is wiped when it is dropped.
+//! `{secret: NAME}` is the file `secrets.dir/NAME`, or the variable `LEADLANE_SECRET_<NAME>` (upper case, `_` for
+//! `-`). `{sealed: "..."}` is opened with the private keys of a file ([`keys`]). A [`Secret`] prints as `***`, and its
+//! memory is wiped when it is dropped.
 //!
-//! Values are read anew each time, so that a rotated file is taken up by itself, on threads of their own: the volume
-//! that they are on may hang, which must hold up nobody but who needs the secret.
+//! Each use reads the value anew, so that a rotated file counts at once. Reading happens on threads of its own: the
+//! volume may hang, and must then hold up nobody but those who need the secret.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,14 +1,14 @@
-//! Templates: texts with `{{$.path | filter}}` placeholders, parsed once when a rule is read and
-//! rendered for each match.
+//! Templates: texts with `{{$.path | filter}}` placeholders, parsed once with their rule and rendered for each match.
 //!
-//! `parser` reads the text, `filters` turns a value into another, `slack` knows which placeholders stand within a link or
-//! a mention, and this module joins what they give. Everything that does not depend on the event (filters, arguments, time
-//! zones, strftime formats) is refused at parse time, so that rendering stops only for what the event holds or lacks.
+//! `parser` reads the text, `filters` turns a value into another, `slack` knows which placeholders stand within a link
+//! or a mention, and this module puts the pieces together. All that does not depend on the event (filters, arguments,
+//! time zones, strftime formats) is refused at parse time, so that rendering fails only for what the event holds or
+//! lacks.
 //!
-//! - What a placeholder writes into Slack text is escaped for its place, whatever its filters, unless the last of them is
-//!   `raw`. The template's own text alone makes links and mentions.
-//! - Rendering stops at what the destination takes: a value is written only as far as there is room for it.
-//! - Details of what went wrong name the path, never the value.
+//! - A value in Slack text is escaped for its place, whatever its filters, unless the last of them is `raw`. The
+//!   template's own text alone makes links and mentions.
+//! - Rendering stops at the destination's limit: it writes a value only as far as there is room.
+//! - An error names the path, never the value.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! How long a text is and how it is cut, in the unit of whoever receives it: Slack counts characters, CleverTap bytes.
+//! The length of a text and how to cut it, in the receiver's unit: Slack counts characters, CleverTap bytes.
 //!
 //! A cut never falls within a character that people see as one, which may be several code points (an extended grapheme
 //! cluster, UAX #29). [`slack`] knows Slack's markup, which a cut must not tear either.

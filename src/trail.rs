@@ -1,13 +1,12 @@
-//! The trail that a reader leaves in a partition: of some of the records that it read, where each stood
-//! and what it was.
+//! The trail that a reader leaves in a partition: the offsets of some records that it read, and a checksum of each.
 //!
-//! An offset alone says nothing about the topic that it is an offset of. A topic may be deleted and made
-//! again, and a broker may come back without its last seconds; the same offset is then another record, or
-//! none. A trail beside the remembered offset tells: as long as each of its records is still there, so is
-//! everything that was read. Where one isn't, reading goes on behind the last one that is.
+//! An offset alone says nothing about its topic. Somebody may delete the topic and make it again, and a broker may
+//! come back without its last seconds; the same offset is then another record, or none. A trail beside the remembered
+//! offset shows it: as long as each of its records is still there, so is everything that was read. Where one is gone,
+//! reading goes on behind the last one that is there.
 //!
-//! Crumbs lie the closer the newer they are: some twenty cover a billion records, and a lost end costs a
-//! multiple of itself to read again.
+//! Crumbs lie the closer the newer they are: some twenty cover a billion records, and after a lost end the reader
+//! reads again a few times as many records as were lost.
 
 use std::fmt;
 

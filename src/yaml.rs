@@ -1,12 +1,11 @@
-//! YAML text as JSON values whose scalars keep their own text.
+//! Turns YAML text into JSON values whose scalars keep their own text.
 //!
-//! Rules and the configuration are read through here. People write ids such as `0012` without
-//! quotes and prices such as `42.5000`, so a plain scalar becomes a number only where JSON would
-//! take it for one, and then with every digit it was written with; `0012`, `0x1F`, `yes` and
-//! `12:30` stay text. JSON is accepted as the subset of YAML that it is.
+//! Rules and the configuration are read through here. People write ids such as `0012` without quotes and prices such
+//! as `42.5000`. So a plain scalar becomes a number only where JSON would take it for one, and then with every digit
+//! it was written with; `0012`, `0x1F`, `yes` and `12:30` stay text. JSON is a subset of YAML, and is read too.
 //!
-//! Invariants: no key stands twice in an object; what aliases expand to, and how deep values
-//! nest, is bounded, so that a small text cannot become a huge value; no error quotes a value.
+//! Invariants: no key stands twice in an object; the expansion of aliases and the depth of nesting are bounded, so
+//! that a small text cannot become a huge value; no error quotes a value.
 
 use std::collections::HashMap;
 

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use leadlane::inlet::{Budget, Inlet, Received};
 use leadlane::lead::schemas::{SchemaId, Schemas};
+use leadlane::mapping::{Budget, Inlet, Received};
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -1,8 +1,9 @@
-//! A record needs a schema that isn't known: the registry is asked, and nothing is read twice for it.
+//! Asks the schema registry about a record whose schema isn't known, without reading any record twice.
 //!
-//! The record is held, and so is what Kafka has ready behind it, so that all schemas these need are asked for at once.
-//! Nothing is written meanwhile, and no transaction is open. A registry that is down makes the worker wait, in its group;
-//! one that fails for a single id doesn't do so for good, see [`crate::registry::doubts`].
+//! The loop holds that record and the records that Kafka has ready behind it, so that it asks for all of their schemas
+//! at once. Meanwhile it writes nothing, and no transaction is open. While the registry is down the worker waits and
+//! stays in its group. A registry that fails for a single id doesn't hold the worker for ever: see
+//! [`crate::registry::doubts`].
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 impl Loop<'_> {
     /// Asks until the first of the held records can be decided, or until the stop.
     pub(super) fn look_up(&mut self, schemas: &mut Schemas) -> Result<(), Fault> {
-        let Some(registry) = self.at.registry else {
+        let Some(registry) = self.batches.registry else {
             return Ok(());
         };
         self.read_ahead()?;
@@ -39,7 +40,7 @@ impl Loop<'_> {
             }
             let first = self.held.front();
             let lacks = first.is_some_and(|first| lacks(first.payload().unwrap_or_default(), schemas).is_some());
-            if !lacks || *self.at.stop.borrow() {
+            if !lacks || *self.batches.stop.borrow() {
                 break;
             }
             paused = true;
@@ -47,7 +48,7 @@ impl Loop<'_> {
             wait = (wait * 2).min(WAIT_MAX);
         }
         if paused {
-            self.at.worker.pause(false)?;
+            self.batches.worker.pause(false)?;
         }
         Ok(())
     }
@@ -95,8 +96,8 @@ impl Loop<'_> {
             }
             Err(error) => failed.push((id, error)),
         };
-        let mut stop = self.at.stop.clone();
-        self.at.runtime.block_on(async {
+        let mut stop = self.batches.stop.clone();
+        self.batches.runtime.block_on(async {
             tokio::select! {
                 () = registry.schemas(ids, &mut take) => {}
                 Ok(_) = stop.wait_for(|stop| *stop) => {}
@@ -106,9 +107,9 @@ impl Loop<'_> {
         let failing: Vec<SchemaId> = failed.iter().map(|(id, _)| *id).collect();
         if !works {
             let witness = self.doubts.witness(&failing);
-            works = self.at.runtime.block_on(registry.schema(witness)).is_ok();
+            works = self.batches.runtime.block_on(registry.schema(witness)).is_ok();
         }
-        tracing::warn!(schema = %id, schemas = failed.len(), %error, "{} wait for the schema registry", self.at.what);
+        tracing::warn!(schema = %id, schemas = failed.len(), %error, "{} wait for the schema registry", self.batches.what);
         for id in self.doubts.failed(&failing, works, Instant::now()) {
             let error = failed.iter().find(|(failed, _)| *failed == id);
             let error = error.map(|(_, error)| error.to_string()).unwrap_or_default();

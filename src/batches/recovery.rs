@@ -1,8 +1,8 @@
-//! What follows an aborted batch: how much is read again at once, and how soon.
+//! Decides what follows an aborted batch: how many of its records are read again at once, and how soon.
 //!
-//! Kafka says which topic refuses a record, but not for which of the records that we read. So what comes again is
-//! halved until it is one record, whose writes are then waited for one by one. An abort that no record causes is
-//! tried again as it was, ever more slowly.
+//! Kafka names the topic that refuses a record, but not the record that we read. So the loop reads half as many
+//! records again, then half of those, until a single record is left; it then waits for each write of that record. An
+//! abort that no record causes is tried again with the same batch, ever more slowly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

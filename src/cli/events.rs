@@ -13,12 +13,12 @@ use serde_json::json;
 use super::{CliError, print};
 use crate::app::now_millis;
 use crate::config::Config;
-use crate::inlet::{Event, Inlet, Rows, Taken};
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::topics;
 use crate::lead::decode::decode;
 use crate::lead::encode;
 use crate::lead::schemas::Schemas;
+use crate::mapping::{Event, Inlet, Rows, Taken};
 use crate::reason::Reason;
 
 #[derive(Debug, Subcommand)]

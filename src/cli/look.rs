@@ -1,5 +1,6 @@
 //! What the commands that look through topics share: periods, progress, and how things are printed.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -9,8 +10,7 @@ use super::CliError;
 use crate::app::now_millis;
 use crate::config::Config;
 use crate::dates;
-use crate::kafka::reader::{Isolation, Record};
-use crate::kafka::scan::{Run, Scan, Topic};
+use crate::desk::scan::{Passed, Period, Scanner};
 
 /// What every command that looks through topics is given.
 #[derive(Debug, Clone, Copy)]
@@ -23,23 +23,21 @@ pub(super) struct Look<'l> {
 
 /// A stretch of time, by when records were written.
 #[derive(Debug, Clone, Copy, Default, Args)]
-pub(super) struct Period {
+pub(super) struct Span {
     /// Only what was written from then on: a date such as 2026-03-05T15:16:00Z, or how long ago: 2h, 3d
     #[arg(long, value_name = "TIME", value_parser = time)]
-    pub(super) since: Option<i64>,
+    since: Option<i64>,
     /// Only what was written before then, in the same forms
     #[arg(long, value_name = "TIME", value_parser = time)]
-    pub(super) until: Option<i64>,
+    until: Option<i64>,
 }
 
-impl Period {
-    /// Whether a record of this time, in epoch milliseconds, belongs to it.
-    pub(super) fn holds(self, written_at: i64) -> bool {
-        self.since.is_none_or(|since| since <= written_at) && self.until.is_none_or(|until| written_at < until)
-    }
-
-    pub(super) fn is_whole(self) -> bool {
-        self.since.is_none() && self.until.is_none()
+impl Span {
+    pub(super) fn period(self) -> Period {
+        Period {
+            since: self.since,
+            until: self.until,
+        }
     }
 }
 
@@ -60,77 +58,23 @@ fn time_at(text: &str, now: i64) -> Result<i64, String> {
 }
 
 impl Look<'_> {
-    /// Every committed record of `runs` that `each` asks for, until it says to stop.
-    pub(super) fn through(
-        &self,
-        topic: &str,
-        runs: &[Run],
-        isolation: Isolation,
-        mut each: impl FnMut(Record) -> Result<bool, CliError>,
-    ) -> Result<(), CliError> {
-        let mut progress = Progress::new(topic, runs);
-        for record in Scan::begin(self.config, topic, runs, isolation).map_err(CliError::failed)? {
-            if *self.stop.borrow() {
-                return Err(CliError::failed(format!("stopped before the end of {topic}")));
+    /// Calls a service that reads topics. Says on stderr every few seconds how far a long reading has come, and ends
+    /// it when the process is asked to end.
+    pub(super) fn scan<T>(&self, ask: impl FnOnce(Scanner<'_>) -> Result<T, CliError>) -> Result<T, CliError> {
+        let said_at = Cell::new(Instant::now());
+        let go_on = |passed: Passed<'_>| {
+            if said_at.get().elapsed() >= SAY_EVERY {
+                said_at.set(Instant::now());
+                let Passed { topic, records, total } = passed;
+                eprintln!("{topic}: {records} of about {total} records read");
             }
-            let record = record.map_err(CliError::failed)?;
-            progress.passed();
-            if !each(record)? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// The committed records of a period.
-    pub(super) fn through_period(
-        &self,
-        topic: &str,
-        period: Period,
-        mut each: impl FnMut(Record) -> Result<bool, CliError>,
-    ) -> Result<(), CliError> {
-        let runs = Topic::open(self.config, topic).and_then(|asked| asked.between(period.since, period.until));
-        let runs = runs.map_err(CliError::failed)?;
-        self.through(topic, &runs, Isolation::Committed, |record| {
-            if period.holds(record.timestamp) {
-                each(record)
-            } else {
-                Ok(true)
-            }
-        })
+            !*self.stop.borrow()
+        };
+        ask(Scanner::new(self.config, &go_on))
     }
 }
 
-/// Tells on stderr how far a long look has come, every few seconds.
-struct Progress<'p> {
-    topic: &'p str,
-    records: i64,
-    /// Offsets in all, some of which may be no records.
-    total: i64,
-    told_at: Instant,
-}
-
-const TELL_EVERY: Duration = Duration::from_secs(5);
-
-impl<'p> Progress<'p> {
-    fn new(topic: &'p str, runs: &[Run]) -> Self {
-        Self {
-            topic,
-            records: 0,
-            total: runs.iter().map(|run| (run.until - run.from).max(0)).sum(),
-            told_at: Instant::now(),
-        }
-    }
-
-    fn passed(&mut self) {
-        self.records += 1;
-        if self.told_at.elapsed() >= TELL_EVERY {
-            self.told_at = Instant::now();
-            let (topic, records, total) = (self.topic, self.records, self.total);
-            eprintln!("{topic}: {records} of about {total} records read");
-        }
-    }
-}
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// A time as RFC 3339.
 pub(super) fn time_text(millis: i64) -> String {
@@ -177,16 +121,6 @@ mod tests {
             let error = time_at(text, now).unwrap_err();
             assert!(error.contains("2h"), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn a_period_holds_its_beginning_and_not_its_end() {
-        let period = Period {
-            since: Some(10),
-            until: Some(20),
-        };
-        assert_eq!([9, 10, 19, 20].map(|at| period.holds(at)), [false, true, true, false]);
-        assert!(Period::default().holds(i64::MIN) && Period::default().is_whole());
     }
 
     #[test]

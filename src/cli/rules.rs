@@ -7,11 +7,11 @@ use std::sync::Arc;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::backlog::{Places, waiting};
 use super::look::{Look, time_text};
 use super::{CliError, print, read_input, who};
 use crate::app::now_millis;
 use crate::config::Config;
+use crate::desk::backlog::{Backlog, Places};
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::reader;
 use crate::rules::log::{CANCEL_WAITING, InForce, RuleLog};
@@ -267,13 +267,9 @@ fn stop(
     // Asked for before the change, so that what it ends is still counted. The change itself waits for nothing.
     let places = Places::of(look.config);
     let version = change(look.config, &store, id, before, after, cancel_waiting)?;
-    let counted = places.map_err(CliError::failed).and_then(|places| {
-        let mut count = 0_u64;
-        waiting(look, &places, |_, job, _| {
-            // All of them were there before the change.
-            count += u64::from(job.rule_id == id);
-        })?;
-        Ok(count)
+    let counted = places.map_err(CliError::from).and_then(|places| {
+        let backlog = look.scan(|scanner| Ok(Backlog::read_at(scanner, &places, now_millis())?))?;
+        Ok(backlog.of_rule(id))
     });
     let status = status_text(after);
     match (&counted, cancel_waiting) {

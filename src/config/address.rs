@@ -1,4 +1,4 @@
-//! URLs of the configuration. They are shown without what in them can be a secret.
+//! URLs of the configuration, and how they are shown: without any part that may be a secret.
 
 use std::fmt;
 use std::ops::Deref;

@@ -1,4 +1,5 @@
-//! What a configuration must hold beyond its types. Each refusal is a key and a message that names the cure.
+//! Checks that a type alone can't make, such as two keys that contradict each other. A refusal is a key and a message
+//! that names the cure.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use super::address::{base_url, is_loopback, plain_url};
 use super::properties::refused;
 use super::{Config, Properties, Sender, plain_key, unknown_key};
 use crate::dates;
-use crate::inlet::Source;
+use crate::mapping::Entrance;
 use crate::rules::is_open_secret;
 
 type Refusal = (String, String);
@@ -50,14 +51,14 @@ fn inlets(config: &Config) -> Result<(), Refusal> {
         if !names.insert(&inlet.name) {
             return refuse(&format!("{key}.name"), format!("{} is given twice", inlet.name));
         }
-        match &inlet.source {
-            Source::Topic { topic } if ours.contains(&topic) => {
+        match &inlet.entrance {
+            Entrance::Topic { topic } if ours.contains(&topic) => {
                 return refuse(
                     &format!("{key}.topic"),
                     "is a topic of Leadlane's own; name another system's",
                 );
             }
-            Source::Http { keys, .. } if keys.is_empty() && !config.inlet.listen.ip().is_loopback() => {
+            Entrance::Http { keys, .. } if keys.is_empty() && !config.inlet.listen.ip().is_loopback() => {
                 let message = format!(
                     "inlet.listen, {}, is not a loopback address, so the inlet needs a secret",
                     config.inlet.listen

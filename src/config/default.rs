@@ -1,4 +1,4 @@
-//! The built-in defaults; `config/leadlane.yaml` states each of them.
+//! The built-in defaults. `config/leadlane.yaml` holds each of them too.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! How values are written: addresses, durations, sizes, inlets.
+//! How values are written in the configuration: addresses, durations, sizes, inlets.
 
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ pub(super) mod bytes {
 
 pub(super) mod inlets {
     use super::*;
-    use crate::inlet::Inlet;
+    use crate::mapping::Inlet;
 
     pub(in crate::config) fn serialize<S: Serializer>(inlets: &[Inlet], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(inlets.iter().map(Inlet::entry))

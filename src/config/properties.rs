@@ -1,8 +1,8 @@
-//! librdkafka's properties: which may be set, which are shown, and what is warned of.
+//! librdkafka's properties: which of them may be set, which are shown, and which cause a warning.
 //!
-//! What may be set is everything but a short list: what Leadlane's promises rest on, and what loads code, runs commands or
-//! writes files, because a configuration is data. What is shown is a list too, of properties whose value is never a
-//! secret; a property that is new to librdkafka is hidden until it is added.
+//! Every property may be set but for a short list: those that Leadlane's promises rest on, and those that load code,
+//! run commands or write files, because a configuration is data. A second list names the properties that are shown,
+//! since their values are never secrets; a property that librdkafka adds stays hidden until it is on that list.
 
 use std::collections::BTreeMap;
 

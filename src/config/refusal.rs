@@ -1,7 +1,7 @@
-//! How a refusal is worded: key, place and expected form, and nothing of what was written.
+//! The wording of a refusal: the key, its place and the expected form, and never the value.
 //!
-//! serde quotes the value that it can't read, which may be a secret in the wrong place. Its words are taken apart, and
-//! what it expected is all that is passed on. Our own readers quote no value.
+//! serde quotes a value that it can't read, and that value may be a secret in the wrong place. This module takes
+//! serde's message apart and passes on what serde expected. Our own readers quote no value.
 
 /// The key and the message of an error at `path`.
 pub(super) fn told(path: &str, said: &str) -> (String, String) {

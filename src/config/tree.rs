@@ -1,4 +1,4 @@
-//! What the file and the variables say, as one tree of values, before it is read into the configuration's types.
+//! The file and the variables as one tree of values, before the configuration's types read it.
 
 use serde_json::Value;
 

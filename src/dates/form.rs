@@ -1,4 +1,4 @@
-//! Forms of dates that can't be told from another by looking, so that somebody names them.
+//! Forms of dates that somebody has to name, because a text in one of them could be read in two ways.
 
 use std::fmt;
 

@@ -1,13 +1,17 @@
-//! What the outcomes of a partition say to its new owner. Their times are the wall clock's, until
-//! [`Recalled::in_steady_time`] makes them the owner's.
+//! What the outcomes of a partition say: which jobs are settled, when the others may be tried again, and which lanes
+//! and credentials are frozen.
+//!
+//! The sender that takes a partition over reads its outcomes so, and so does the desk that shows what waits. Times are
+//! the wall clock's, until [`Recalled::in_steady_time`] makes them the sender's.
 
 use std::collections::{HashMap, HashSet};
 
 use super::limit::Micros;
 use super::sent::id_bytes;
 use super::{Outcome, OutcomeResult};
+use crate::reason::Reason;
 
-/// Read back from the outcomes, oldest first, before anything of the partition is sent.
+/// One partition's outcomes, taken in oldest first.
 #[derive(Debug, Default)]
 pub struct Recalled {
     /// Where the predecessor's jobs begin: the committed offset.
@@ -44,12 +48,15 @@ pub struct Tried {
     pub aside: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// A lane or a credential of which nothing starts for a while.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frozen {
-    /// The destination asked for nothing before this.
+    /// The longest that any answer asked for. What is sent meanwhile was on its way before, and shortens nothing.
     pub until: Micros,
-    /// The credential was refused, and is to be probed then.
-    pub probe_at: Option<Micros>,
+    /// The credential was refused, and no answer since says that it works.
+    pub refused: bool,
+    /// What happened, with the provider's words.
+    pub why: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +113,7 @@ impl Recalled {
             self.thread(&outcome);
         }
         self.message(&outcome, now);
-        self.freeze(&outcome, sent);
+        self.freeze(&outcome);
         if offset < self.committed {
             return;
         }
@@ -145,6 +152,17 @@ impl Recalled {
         same
     }
 
+    /// Whether the job at `offset` waits, by its [`tag`]: an outcome of another job at this place says nothing.
+    pub fn waits(&self, offset: i64, job: u32) -> bool {
+        !(self.settled.contains(&offset) && self.jobs.get(&offset) == Some(&job))
+    }
+
+    /// When the job at `offset`, which failed, may be tried again.
+    pub fn again(&self, offset: i64, job: u32) -> Option<Micros> {
+        let tried = self.tried.get(&offset)?;
+        (self.jobs.get(&offset) == Some(&job)).then_some(tried.not_before)
+    }
+
     /// The same in times of the steady clock, which the wall clock is `ahead` of.
     #[must_use]
     pub fn in_steady_time(mut self, ahead: Micros) -> Self {
@@ -155,10 +173,7 @@ impl Recalled {
             steady(&mut tried.not_before);
         });
         self.sent.iter_mut().for_each(|(_, at)| steady(at));
-        self.frozen.values_mut().for_each(|frozen| {
-            steady(&mut frozen.until);
-            frozen.probe_at.iter_mut().for_each(steady);
-        });
+        self.frozen.values_mut().for_each(|frozen| steady(&mut frozen.until));
         self.threads.iter_mut().for_each(|thread| steady(&mut thread.began));
         self.started.values_mut().flatten().for_each(steady);
         self
@@ -191,11 +206,12 @@ impl Recalled {
         }
     }
 
-    fn freeze(&mut self, outcome: &Outcome, sent: bool) {
+    fn freeze(&mut self, outcome: &Outcome) {
         let credential = credential_of(&outcome.lane);
-        if sent && let Some(frozen) = self.frozen.get_mut(credential) {
-            // Whatever refused the credential is mended.
-            frozen.probe_at = None;
+        if is_taken(outcome)
+            && let Some(frozen) = self.frozen.get_mut(credential)
+        {
+            frozen.refused = false;
         }
         let (Some(scope), Some(next)) = (&outcome.scope, outcome.next_at) else {
             return;
@@ -205,11 +221,36 @@ impl Recalled {
         } else {
             &outcome.lane
         };
-        let known = self.frozen.entry(id.to_owned()).or_default();
-        match outcome.result {
-            OutcomeResult::Throttled => known.until = known.until.max(in_micros(next)),
-            _ => known.probe_at = Some(in_micros(next)),
+        let (what, refused) = match outcome.result {
+            OutcomeResult::Throttled => ("throttled", false),
+            OutcomeResult::Retry => ("credential refused", true),
+            _ => return,
+        };
+        let frozen = self.frozen.entry(id.to_owned()).or_default();
+        frozen.refused |= refused;
+        let until = in_micros(next);
+        if until >= frozen.until {
+            let words = outcome.words.as_deref().filter(|words| !words.is_empty());
+            frozen.until = until;
+            frozen.why = words.map_or(what.to_owned(), |words| format!("{what}: {words}"));
         }
+    }
+}
+
+/// Whether the provider took the request as one of a credential that works, whatever it said of the message.
+fn is_taken(outcome: &Outcome) -> bool {
+    let of_message = [Reason::MessageRejected, Reason::DestinationGone].map(Reason::as_str);
+    match outcome.result {
+        OutcomeResult::Sent | OutcomeResult::Digested => true,
+        // Without a status nobody was asked.
+        OutcomeResult::Dead => {
+            outcome.status.is_some()
+                && outcome
+                    .reason
+                    .as_deref()
+                    .is_some_and(|reason| of_message.contains(&reason))
+        }
+        _ => false,
     }
 }
 
@@ -300,30 +341,89 @@ mod tests {
     }
 
     #[test]
-    fn freezes_are_known_by_their_scope_until_the_credential_works() {
+    fn a_freeze_lasts_as_long_as_the_answer_asked_whatever_is_sent_meanwhile() {
         let mut recalled = Recalled::default();
         let mut throttled = outcome(0, OutcomeResult::Throttled);
         (throttled.scope, throttled.next_at) = (Some("lane".into()), Some(NOW / 1000 + 30_000));
-        recalled.take(throttled, NOW);
+        recalled.take(throttled.clone(), NOW);
         assert_eq!(recalled.tried[&0].failing_since, NOW - 10_000 + 30_000_000);
         let mut refused = outcome(1, OutcomeResult::Retry);
         (refused.scope, refused.next_at) = (Some("credential".into()), Some(NOW / 1000 + 60_000));
+        refused.words = Some("invalid_auth".into());
         recalled.take(refused, NOW);
-        let lane = Frozen {
-            until: NOW + 30_000_000,
-            probe_at: None,
+        let frozen = |until, refused, why: &str| Frozen {
+            until,
+            refused,
+            why: why.to_owned(),
         };
-        let credential = Frozen {
-            until: 0,
-            probe_at: Some(NOW + 60_000_000),
-        };
-        let both = HashMap::from([
-            ("slack:sales-bot/C0123SALES".to_owned(), lane),
-            ("slack:sales-bot".to_owned(), credential),
+        let mut both = HashMap::from([
+            (
+                "slack:sales-bot/C0123SALES".to_owned(),
+                frozen(NOW + 30_000_000, false, "throttled"),
+            ),
+            (
+                "slack:sales-bot".to_owned(),
+                frozen(NOW + 60_000_000, true, "credential refused: invalid_auth"),
+            ),
         ]);
         assert_eq!(recalled.frozen, both);
+        // A shorter one that comes later ends nothing, nor does what was on its way when the answer came.
+        throttled.next_at = Some(NOW / 1000 + 10_000);
+        recalled.take(throttled, NOW);
+        assert_eq!(recalled.frozen, both);
         recalled.take(outcome(1, OutcomeResult::Sent), NOW);
-        assert_eq!(recalled.frozen["slack:sales-bot"].probe_at, None);
+        both.get_mut("slack:sales-bot").unwrap().refused = false;
+        assert_eq!(recalled.frozen, both);
+    }
+
+    #[test]
+    fn a_credential_works_once_a_provider_answered_to_the_message_itself() {
+        for (result, reason, status, refused) in [
+            (OutcomeResult::Sent, None, Some(200), false),
+            (OutcomeResult::Digested, None, Some(200), false),
+            (OutcomeResult::Dead, Some("message_rejected"), Some(200), false),
+            (OutcomeResult::Dead, Some("destination_gone"), Some(404), false),
+            // Nobody was asked, or nobody answered.
+            (OutcomeResult::Dead, Some("message_rejected"), None, true),
+            (OutcomeResult::Dead, Some("gave_up"), Some(500), true),
+            (OutcomeResult::Dead, Some("credential_refused"), None, true),
+            (OutcomeResult::Expired, None, None, true),
+            (OutcomeResult::Retry, None, Some(500), true),
+        ] {
+            let mut recalled = Recalled::default();
+            let mut first = outcome(0, OutcomeResult::Retry);
+            (first.scope, first.next_at) = (Some("credential".into()), Some(NOW / 1000 + 60_000));
+            recalled.take(first, NOW);
+            let mut next = outcome(1, result);
+            (next.reason, next.status) = (reason.map(str::to_owned), status);
+            recalled.take(next, NOW);
+            let frozen = &recalled.frozen["slack:sales-bot"];
+            assert_eq!(frozen.refused, refused, "{result:?} {reason:?} {status:?}");
+            assert_eq!(frozen.until, NOW + 60_000_000);
+        }
+    }
+
+    #[test]
+    fn a_job_waits_until_a_final_outcome_of_its_own() {
+        use OutcomeResult::{Dead, Retry, Sent};
+        let mut recalled = Recalled {
+            committed: 5,
+            ..Recalled::default()
+        };
+        for (offset, result) in [(5, Retry), (6, Sent), (7, Retry), (7, Dead), (2, Sent)] {
+            let mut one = outcome(offset, result);
+            one.next_at = Some(NOW / 1000 + 90);
+            recalled.take(one, NOW);
+        }
+        let (mine, other) = (tag(&job().job_id), tag("another"));
+        let waits: Vec<i64> = (5..10).filter(|offset| recalled.waits(*offset, mine)).collect();
+        assert_eq!(waits, [5, 8, 9]);
+        assert!(recalled.waits(6, other), "another job stands there by now");
+        let again = [(5, mine), (5, other), (7, mine), (9, mine)];
+        assert_eq!(
+            again.map(|(offset, job)| recalled.again(offset, job)),
+            [Some(NOW + 90_000), None, None, None]
+        );
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! What goes wrong on the way, each at its moment after the first job was settled: a flood, a token
 //! that is revoked for a while, an archived channel, a 429; and between them, what others post to inlets. What comes of it is [`super::story`]'s.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::events::Source;
 use super::inlets::{self, Post};
 use crate::config::Config;
+use crate::desk;
+use crate::desk::replay::{self, Progress, Request, Which};
+use crate::desk::scan::Scanner;
 use crate::sandbox::Sandbox;
 
 #[derive(Debug, Clone, Copy)]
@@ -129,28 +129,25 @@ impl Act {
     }
 }
 
-/// A configuration that the commands find the demo's broker with.
-pub(super) fn write_config(config: &Config, file: &Path) -> anyhow::Result<()> {
-    let text = json!({"kafka": {"brokers": config.kafka.brokers}, "topics": config.topics}).to_string();
-    std::fs::write(file, text).with_context(|| file.display().to_string())
-}
-
-/// Runs `leadlane dead-letters replay LETTER`, as a person would, and gives what it printed.
-pub(super) fn run_replay(letter: &str, config: &Path) -> anyhow::Result<String> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--config").arg(config);
-    command.args(["dead-letters", "replay", letter]);
-    // They are about another Kafka.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("LEADLANE__") {
-            command.env_remove(name);
+/// Does what `leadlane dead-letters replay LETTER` does, and tells what came of it.
+pub(super) fn replay(letter: &str, config: &Config, tell: impl Fn(&str)) -> Result<(), desk::Error> {
+    let request = Request {
+        which: Which::Ids(vec![letter.parse()?]),
+        dry_run: false,
+        rate: None,
+        who: "demo".to_owned(),
+    };
+    let mut replay = replay::begin(Scanner::new(config, &|_| true), &request)?;
+    while let Some(progress) = replay.next(crate::app::now_millis()) {
+        match progress? {
+            Progress::Back(went) => tell(&format!("{letter}: replayed to {}", went.topic)),
+            Progress::Refused { why, .. } => tell(&format!("{letter}: not replayed: {why}")),
+            Progress::Wait(_) | Progress::NeedsSchema(_) | Progress::NeedsEventMax => {
+                return Err(desk::Error::invalid(
+                    "it holds no job, and the demo replays nothing else",
+                ));
+            }
         }
     }
-    let output = command.output().context("leadlane can't be run a second time")?;
-    let printed = if output.status.success() {
-        output.stdout
-    } else {
-        output.stderr
-    };
-    Ok(String::from_utf8_lossy(&printed).trim().to_owned())
+    replay.end().1
 }

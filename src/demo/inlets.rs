@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::view::View;
 use crate::config::Config;
-use crate::inlet::Inlet;
+use crate::mapping::Inlet;
 use crate::sandbox::Arrival;
 
 const ENTRIES: &str = "

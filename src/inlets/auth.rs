@@ -1,4 +1,4 @@
-//! Whether a request may come in. Every comparison takes as long for a wrong secret as for the right one.
+//! Decides whether a request may come in. A comparison takes as long for a wrong secret as for the right one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use hyper::header::AUTHORIZATION;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::inlet::{Key, Place};
+use crate::mapping::{Key, KeyPlace};
 use crate::secrets::{Secret, SecretError, Secrets};
 
 /// How many seconds Slack's clock and ours may be apart; what is older may be a replay.
@@ -57,7 +57,7 @@ impl Keyring {
 
     /// Whether a secret may stand in the path.
     pub(super) fn has_path(&self) -> bool {
-        self.keys.iter().any(|key| key.place == Place::Path)
+        self.keys.iter().any(|key| key.place == KeyPlace::Path)
     }
 
     /// What the head alone says at `now`, in epoch seconds. An inlet without keys is open; it listens on a loopback
@@ -73,7 +73,7 @@ impl Keyring {
         });
         match opened {
             true => Verdict::Open,
-            false if !self.with(&values).any(|(place, _)| place == Place::Signature) => Verdict::Closed,
+            false if !self.with(&values).any(|(place, _)| place == KeyPlace::Signature) => Verdict::Closed,
             false if Signature::of(shown.headers, now).is_none() => Verdict::Closed,
             false => Verdict::Signed,
         }
@@ -82,7 +82,7 @@ impl Keyring {
     /// Whether Slack signed `body`; `now` is in epoch seconds.
     pub(super) fn signed(&self, headers: &HeaderMap, body: &[u8], now: i64) -> bool {
         let values = self.values();
-        let signing = self.with(&values).filter(|(place, _)| *place == Place::Signature);
+        let signing = self.with(&values).filter(|(place, _)| *place == KeyPlace::Signature);
         let Some(signature) = Signature::of(headers, now) else {
             return false;
         };
@@ -125,7 +125,7 @@ impl Keyring {
         Arc::clone(&self.lock().found)
     }
 
-    fn with<'v>(&self, values: &'v [Option<Secret>]) -> impl Iterator<Item = (Place, &'v Secret)> {
+    fn with<'v>(&self, values: &'v [Option<Secret>]) -> impl Iterator<Item = (KeyPlace, &'v Secret)> {
         let keys = self.keys.iter().map(|key| key.place).zip(values);
         keys.filter_map(|(place, secret)| Some((place, secret.as_ref()?)))
     }
@@ -135,12 +135,12 @@ impl Keyring {
     }
 }
 
-fn shows(shown: &Shown<'_>, place: Place, secret: &[u8]) -> bool {
+fn shows(shown: &Shown<'_>, place: KeyPlace, secret: &[u8]) -> bool {
     match place {
-        Place::Signature => false,
-        Place::Path => shown.path.is_some_and(|path| same(path, secret)),
-        Place::Bearer => credentials(shown.headers, "bearer").is_some_and(|token| same(token.as_bytes(), secret)),
-        Place::Basic => {
+        KeyPlace::Signature => false,
+        KeyPlace::Path => shown.path.is_some_and(|path| same(path, secret)),
+        KeyPlace::Bearer => credentials(shown.headers, "bearer").is_some_and(|token| same(token.as_bytes(), secret)),
+        KeyPlace::Basic => {
             let decoded = credentials(shown.headers, "basic")
                 .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
             let Some(pair) = decoded else { return false };

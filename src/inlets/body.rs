@@ -1,4 +1,4 @@
-//! What a request carries, read within its limits.
+//! Reads the body of a request within its limits of size and time.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{CONTENT_ENCODING, EXPECT, HeaderMap};
 use tokio::time::Instant;
 
-use crate::listen::Line;
+use crate::listen::Connection;
 
 /// A request that is refused: the status, and what is wrong with it, which quotes nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,12 +105,12 @@ fn too_large(max: usize) -> Refusal {
 }
 
 /// Reads what is left of a body that isn't wanted, within bounds, and then lets it go.
-pub(super) fn drain(mut body: Incoming, headers: &HeaderMap, line: &Arc<Line>) {
+pub(super) fn drain(mut body: Incoming, headers: &HeaderMap, connection: &Arc<Connection>) {
     // Who asks first sends nothing after a refusal.
     if body.is_end_stream() || headers.contains_key(EXPECT) {
-        return line.request_ended();
+        return connection.request_ended();
     }
-    let line = Arc::clone(line);
+    let connection = Arc::clone(connection);
     tokio::spawn(async move {
         let draining = async {
             let mut left = DRAINED_MAX;
@@ -122,7 +122,7 @@ pub(super) fn drain(mut body: Incoming, headers: &HeaderMap, line: &Arc<Line>) {
             }
         };
         drop(tokio::time::timeout(DRAINED_FOR, draining).await);
-        line.request_ended();
+        connection.request_ended();
     });
 }
 

@@ -1,4 +1,4 @@
-//! The listener: which inlet a request is for, its limits and time-outs, and what it is answered.
+//! The listener: it finds the inlet of a request, keeps its limits and time-outs, and answers it.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Surroundings;
+use super::InletsWiring;
 use super::auth::{Keyring, Shown, Verdict};
 use super::body::{self, Refusal};
 use super::intake::{Intake, Taken, trace};
@@ -27,9 +27,9 @@ use super::refusals::Refusals;
 use super::slots::Unproven;
 use super::threads::Threads;
 use super::users::Users;
-use crate::inlet::{Inlet, Preset, Source};
 use crate::kafka::producer::Producer;
-use crate::listen::{self, BODY_TIMEOUT, Line};
+use crate::listen::{self, BODY_TIMEOUT, Connection};
+use crate::mapping::{Entrance, Inlet, Preset};
 
 /// So long values of the secret store are kept, so that no request waits for files.
 const SECRETS_FRESH: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ const NO_ROUTE: &[&str] = &[""];
 /// Everything that requests are answered with.
 #[derive(Debug)]
 pub(super) struct Server {
-    at: Surroundings,
+    wiring: InletsWiring,
     producer: Producer,
     doors: HashMap<String, Door>,
     /// As many requests are decoded and mapped at a time as there are cores.
@@ -81,11 +81,11 @@ struct Answer {
 }
 
 impl Server {
-    pub(super) fn new(at: Surroundings, producer: Producer) -> anyhow::Result<Self> {
+    pub(super) fn new(wiring: InletsWiring, producer: Producer) -> anyhow::Result<Self> {
         let mut doors = HashMap::new();
         let mut tokens: HashMap<String, Arc<Users>> = HashMap::new();
-        for inlet in &at.config.inlets {
-            let Source::Http { keys, users } = &inlet.source else {
+        for inlet in &wiring.config.inlets {
+            let Entrance::Http { keys, users } = &inlet.entrance else {
                 continue;
             };
             let keys = Arc::new(Keyring::new(&inlet.name, keys));
@@ -95,7 +95,7 @@ impl Server {
                 Some(token) => Some(match tokens.get(token.as_str()) {
                     Some(users) => Arc::clone(users),
                     None => {
-                        let users = Arc::new(Users::new(&at.config.slack.api_url, token, &at.secrets)?);
+                        let users = Arc::new(Users::new(&wiring.config.slack.api_url, token, &wiring.secrets)?);
                         tokens.insert(token.as_str().to_owned(), Arc::clone(&users));
                         users
                     }
@@ -104,8 +104,8 @@ impl Server {
             let door = Door {
                 users,
                 keys,
-                in_flight: Semaphore::new(at.config.inlet.in_flight_max.min(Semaphore::MAX_PERMITS)),
-                unproven: Unproven::new(at.config.inlet.body_max),
+                in_flight: Semaphore::new(wiring.config.inlet.in_flight_max.min(Semaphore::MAX_PERMITS)),
+                unproven: Unproven::new(wiring.config.inlet.body_max),
                 inlet: Arc::new(inlet.clone()),
             };
             doors.insert(inlet.name.clone(), door);
@@ -114,7 +114,7 @@ impl Server {
         Ok(Self {
             work: Arc::new(Semaphore::new(cores)),
             unauthorized: Refusals::default(),
-            at,
+            wiring,
             producer,
             doors,
         })
@@ -124,7 +124,7 @@ impl Server {
     async fn refresh(&self) {
         let mut reading = JoinSet::new();
         for door in self.doors.values() {
-            let (keys, secrets) = (Arc::clone(&door.keys), self.at.secrets.clone());
+            let (keys, secrets) = (Arc::clone(&door.keys), self.wiring.secrets.clone());
             reading.spawn(async move { keys.refresh(&secrets).await });
         }
         reading.join_all().await;
@@ -140,7 +140,10 @@ impl Server {
     /// Answers until `stop`, then finishes what is in flight.
     pub(super) async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let server = Arc::new(self);
-        let (connections_max, grace) = (server.at.connections_max, server.at.config.sender.shutdown_timeout);
+        let (connections_max, grace) = (
+            server.wiring.connections_max,
+            server.wiring.config.sender.shutdown_timeout,
+        );
         // A secret that is missing is said now rather than with the first request.
         server.refresh().await;
         tokio::select! {
@@ -152,7 +155,9 @@ impl Server {
     }
 
     fn count(&self, label: &str, status: StatusCode, began: Instant) {
-        self.at.metrics.inlet_answered(label, status.as_u16(), began.elapsed());
+        self.wiring
+            .metrics
+            .inlet_answered(label, status.as_u16(), began.elapsed());
     }
 
     async fn route<'s>(
@@ -160,10 +165,13 @@ impl Server {
         head: &'s Parts,
         body: &mut Incoming,
         began: Instant,
-        line: &Line,
+        connection: &Connection,
     ) -> (&'s str, Result<Answer, Refusal>) {
         match self.way(head) {
-            Ok(way) => (&way.door.inlet.name, self.enter(&way, head, body, began, line).await),
+            Ok(way) => (
+                &way.door.inlet.name,
+                self.enter(&way, head, body, began, connection).await,
+            ),
             Err((label, refusal)) => (label, Err(refusal)),
         }
     }
@@ -234,10 +242,10 @@ impl Server {
         head: &Parts,
         body: &mut Incoming,
         began: Instant,
-        line: &Line,
+        connection: &Connection,
     ) -> Result<(Bytes, SemaphorePermit<'d>), Refusal> {
         let (door, headers) = (way.door, &head.headers);
-        let max = self.at.config.inlet.body_max;
+        let max = self.wiring.config.inlet.body_max;
         let now = self.now();
         let shown = Shown {
             headers,
@@ -251,7 +259,7 @@ impl Server {
         match door.keys.head(&shown, now) {
             Verdict::Open => {
                 // Before the body: the connection of a known sender isn't the one that a full listener closes.
-                line.known(true);
+                connection.known(true);
                 let slot = slot()?;
                 Ok((body::read(body, max, began, BODY_TIMEOUT).await?, slot))
             }
@@ -268,7 +276,7 @@ impl Server {
                 if !door.keys.signed(headers, &raw, now) {
                     return Err(unauthorized());
                 }
-                line.known(true);
+                connection.known(true);
                 Ok((raw, slot()?))
             }
         }
@@ -276,7 +284,7 @@ impl Server {
 
     /// Epoch seconds.
     fn now(&self) -> i64 {
-        (self.at.now)().div_euclid(1_000_000)
+        (self.wiring.now)().div_euclid(1_000_000)
     }
 
     async fn enter(
@@ -285,13 +293,13 @@ impl Server {
         head: &Parts,
         body: &mut Incoming,
         began: Instant,
-        line: &Line,
+        connection: &Connection,
     ) -> Result<Answer, Refusal> {
         let (door, headers) = (way.door, &head.headers);
         if head.method != Method::POST {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "inlets take POST alone"));
         }
-        let (raw, _slot) = self.admit(way, head, body, began, line).await?;
+        let (raw, _slot) = self.admit(way, head, body, began, connection).await?;
         let deadline = match door.inlet.preset {
             Some(Preset::Slack) => began + SLACK_ANSWER,
             _ => Instant::now() + ANSWER,
@@ -300,22 +308,22 @@ impl Server {
             free: &self.work,
             deadline,
         };
-        let max = self.at.config.inlet.body_max;
+        let max = self.wiring.config.inlet.body_max;
         let raw = match body::is_gzip(headers)? {
             true => threads.run(move |_| body::inflate(&raw, max)).await?,
             false => raw,
         };
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let intake = Arc::new(Intake {
-            config: Arc::clone(&self.at.config),
-            metrics: Arc::clone(&self.at.metrics),
+            config: Arc::clone(&self.wiring.config),
+            metrics: Arc::clone(&self.wiring.metrics),
             producer: self.producer.clone(),
             inlet: Arc::clone(&door.inlet),
             body: raw,
             content_type: content_type.map(str::to_owned),
             route: way.route.to_owned(),
             trace: trace(headers),
-            now: Timestamp::from_microsecond((self.at.now)()).unwrap_or_default(),
+            now: Timestamp::from_microsecond((self.wiring.now)()).unwrap_or_default(),
         });
         let taken = intake.take(threads, door.users.as_ref()).await?;
         Ok(Answer::of(&door.inlet, &taken))
@@ -325,12 +333,12 @@ impl Server {
 impl listen::Answer for Server {
     type Body = Full<Bytes>;
 
-    async fn answer(&self, request: Request<Incoming>, line: Arc<Line>) -> Response<Full<Bytes>> {
-        let began = line.request_began();
+    async fn answer(&self, request: Request<Incoming>, connection: Arc<Connection>) -> Response<Full<Bytes>> {
+        let began = connection.request_began();
         // Who was known has to show it again.
-        line.known(false);
+        connection.known(false);
         let (head, mut body) = request.into_parts();
-        let (label, answer) = self.route(&head, &mut body, began, &line).await;
+        let (label, answer) = self.route(&head, &mut body, began, &connection).await;
         if answer
             .as_ref()
             .is_err_and(|refusal| refusal.status == StatusCode::UNAUTHORIZED)
@@ -344,7 +352,7 @@ impl listen::Answer for Server {
         match response.status() {
             // It had its time.
             StatusCode::REQUEST_TIMEOUT => drop(body),
-            _ => body::drain(body, &head.headers, &line),
+            _ => body::drain(body, &head.headers, &connection),
         }
         self.count(label, response.status(), began);
         response
@@ -370,7 +378,7 @@ impl Answer {
             ),
             Some(Preset::Salesforce) => (
                 "text/xml; charset=utf-8",
-                Bytes::from_static(crate::inlet::ACKNOWLEDGEMENT.as_bytes()),
+                Bytes::from_static(crate::mapping::ACKNOWLEDGEMENT.as_bytes()),
             ),
             preset => {
                 let mut said = Map::new();

@@ -1,4 +1,5 @@
-//! Records become lead events and dead letters. Nobody hears that a request is accepted before Kafka has all of it.
+//! Turns the records of one request into lead events and dead letters. The request is accepted only once Kafka has all
+//! of them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use super::body::Refusal;
 use super::threads::{Threads, late};
 use super::users::Users;
 use crate::config::Config;
-use crate::inlet::{Budget, Elements, Event, Inlet, Preset, Received, Record, Refused};
 use crate::kafka::producer::{self, Producer, Unwritten};
 use crate::kafka::{self, Failure, Form, is_traceparent};
+use crate::mapping::{BatchRecord, Budget, Elements, Event, Inlet, Preset, Received, Refused};
 use crate::metrics::Metrics;
 use crate::reason::Reason;
 
@@ -115,13 +116,13 @@ struct Written {
 
 impl Written {
     /// Leaves a dead record to the letter of the rest.
-    fn leave(&mut self, at: usize, refused: Refused) {
+    fn leave(&mut self, index: usize, refused: Refused) {
         let rest = self.rest.get_or_insert_with(|| Rest {
             elements: Elements::default(),
             count: 0,
             first: refused,
         });
-        rest.elements.push(at);
+        rest.elements.push(index);
         rest.count += 1;
     }
 }
@@ -152,8 +153,8 @@ impl Intake {
                     (true, What::Letter(_, (reason, _)) | What::Rest(Rest { first: (reason, _), .. }, _)) => {
                         self.metrics.dead_letter(reason);
                     }
-                    (false, What::Event(at, ids)) => events.entry(at).or_default().push(ids),
-                    (false, What::Letter(at, refused)) => written.leave(at, refused),
+                    (false, What::Event(index, ids)) => events.entry(index).or_default().push(ids),
+                    (false, What::Letter(index, refused)) => written.leave(index, refused),
                     (false, What::Rest(rest, form)) => smaller.push((rest, self.smaller(form)?)),
                 }
             }
@@ -212,7 +213,7 @@ impl Intake {
     fn each(
         &self,
         ended: Arc<AtomicBool>,
-        mut each: impl FnMut(Record<'_>, &serde_json::Map<String, Value>, &mut Budget),
+        mut each: impl FnMut(BatchRecord<'_>, &serde_json::Map<String, Value>, &mut Budget),
     ) -> Result<(), Refusal> {
         let mut budget = Budget::of(self.body.len()).until(ended);
         let undecodable = |why| Refusal::new(StatusCode::BAD_REQUEST, why);
@@ -287,7 +288,7 @@ impl Intake {
     ) -> Result<Written, Refusal> {
         if !events.is_empty() {
             self.each(ended, |record, _, budget| {
-                for ids in events.get(&record.at).into_iter().flatten() {
+                for ids in events.get(&record.index).into_iter().flatten() {
                     let detail = "event: larger than the topic of the events takes".to_owned();
                     self.dead(&mut written, &record, (Reason::TooLarge, detail), Some(ids), budget);
                 }
@@ -304,14 +305,14 @@ impl Intake {
     fn dead(
         &self,
         written: &mut Written,
-        record: &Record<'_>,
+        record: &BatchRecord<'_>,
         (reason, detail): Refused,
         event: Option<&Ids>,
         budget: &mut Budget,
     ) {
         written.taken.dead += 1;
         if written.taken.errors.len() < ERRORS_MAX {
-            written.taken.errors.push((record.at, detail.clone()));
+            written.taken.errors.push((record.index, detail.clone()));
         }
         let text = record.text();
         let fits = !text.is_empty() && text.len() <= self.config.inlet.body_max;
@@ -326,10 +327,10 @@ impl Intake {
                 elements: None,
             };
             let ack = self.write_letter(&letter, Form::Whole);
-            let what = What::Letter(record.at, (reason, detail));
+            let what = What::Letter(record.index, (reason, detail));
             written.sent.push(Sent { ack, what });
         } else {
-            written.leave(record.at, (reason, detail));
+            written.leave(record.index, (reason, detail));
         }
     }
 
@@ -361,7 +362,7 @@ impl Intake {
         Sent { ack, what }
     }
 
-    fn challenge(&self, record: &Record<'_>) -> Option<String> {
+    fn challenge(&self, record: &BatchRecord<'_>) -> Option<String> {
         let value = record.value()?;
         if self.inlet.preset != Some(Preset::Slack) || value["type"] != "url_verification" {
             return None;

@@ -1,5 +1,5 @@
-//! What the log says of requests that show no valid secret or signature: at most a line a minute and inlet, so that
-//! whoever knocks can't fill it.
+//! Logs requests that show no valid secret or signature: at most one line a minute for each inlet, so that nobody can
+//! fill the log from outside.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,12 +12,12 @@ const SPACING: Duration = Duration::from_secs(60);
 
 /// The requests that were refused since the log last said so, by inlet.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<HashMap<String, Told>>);
+pub(super) struct Refusals(Mutex<HashMap<String, Logged>>);
 
 #[derive(Debug, Default)]
-struct Told {
+struct Logged {
     last: Option<Instant>,
-    since: u64,
+    not_logged: u64,
 }
 
 impl Refusals {
@@ -36,15 +36,15 @@ impl Refusals {
     fn due(&self, inlet: &str, now: Instant) -> Option<u64> {
         let mut inlets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !inlets.contains_key(inlet) {
-            inlets.insert(inlet.to_owned(), Told::default());
+            inlets.insert(inlet.to_owned(), Logged::default());
         }
-        let told = inlets.get_mut(inlet)?;
-        told.since += 1;
-        if told.last.is_some_and(|last| now.duration_since(last) < SPACING) {
+        let logged = inlets.get_mut(inlet)?;
+        logged.not_logged += 1;
+        if logged.last.is_some_and(|last| now.duration_since(last) < SPACING) {
             return None;
         }
-        told.last = Some(now);
-        Some(std::mem::take(&mut told.since))
+        logged.last = Some(now);
+        Some(std::mem::take(&mut logged.not_logged))
     }
 }
 

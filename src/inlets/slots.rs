@@ -1,5 +1,5 @@
-//! What one inlet may have in flight, so that no inlet takes another's slots, and nobody unknown takes those of
-//! senders who are known.
+//! Bounds the requests in flight at one inlet. No inlet takes another's slots, and unknown senders take none of those
+//! for known ones.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};

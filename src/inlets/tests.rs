@@ -81,7 +81,7 @@ async fn open_with(name: &str, inlet: &str, more: &str) -> Open {
     }
     let metrics = Arc::new(Metrics::new(1));
     let (stop, stopped) = watch::channel(false);
-    let at = Surroundings {
+    let wiring = InletsWiring {
         config: Arc::clone(&config),
         limits: Limits::default(),
         metrics: Arc::clone(&metrics),
@@ -93,8 +93,8 @@ async fn open_with(name: &str, inlet: &str, more: &str) -> Open {
     };
     let listener = tokio::net::TcpListener::bind(config.inlet.listen).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let producer = Producer::of_requests(&config, &at.limits, WRITE_TIMEOUT, WAITING_MAX).unwrap();
-    let server = http::Server::new(at, producer).unwrap();
+    let producer = Producer::of_requests(&config, &wiring.limits, WRITE_TIMEOUT, WAITING_MAX).unwrap();
+    let server = http::Server::new(wiring, producer).unwrap();
     let served = tokio::spawn(server.serve(listener, stopped));
     Open {
         address,

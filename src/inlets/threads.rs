@@ -1,7 +1,7 @@
-//! Threads for what a request's body makes long: inflating, decoding and mapping it.
+//! Threads for the work that grows with a request's body: inflating, decoding and mapping it.
 //!
-//! These take as long as a body makes them, within its budget. So they run on threads of their own, no more of them than
-//! cores, and end with the request.
+//! That work takes as long as the body demands, within its budget. So it runs on threads of its own, no more of them
+//! than cores, and it ends with the request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

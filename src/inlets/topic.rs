@@ -1,8 +1,9 @@
 //! Inlets of kind topic: foreign topics in, lead events out, in one transaction with the offsets.
 //!
-//! One worker reads all of them, in the group `<group>-inlets`. Every inlet of a topic gets each of its
-//! records and stands alone: what one can't take is that inlet's dead letter, which holds the record as
-//! it was read. Of a record that is a list, its header `elements` says which elements are dead; a replay maps those.
+//! One worker reads all of these topics, in the group `<group>-inlets`. Every inlet of a topic gets each of its
+//! records. A record that one inlet can't map is that inlet's dead letter, as the record was read, and doesn't concern
+//! the others. When the record is a list, the header `elements` names the dead elements, and a replay maps those
+//! alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,20 +12,20 @@ use std::sync::atomic::AtomicBool;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::batches::{Batches, Step};
+use crate::batches::{Batches, Work};
 use crate::config::Config;
-use crate::inlet::{Event, Inlet, Taken};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running};
 use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
+use crate::mapping::{Event, Inlet, Taken};
 use crate::metrics::{Metrics, StartedOver};
 use crate::reason::Reason;
 use crate::registry::Registry;
 
 /// What the worker needs from the outside.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct TopicWiring {
     pub config: Arc<Config>,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
@@ -37,29 +38,29 @@ pub struct Surroundings {
 }
 
 /// Reads the foreign topics until it is told to stop. The error ends the process.
-pub fn run(surroundings: &Surroundings, instance: &str) -> anyhow::Result<()> {
-    let registry = Registry::of(&surroundings.config.schema_registry)?;
-    let share = Share::of_inlets(&surroundings.config, instance);
+pub fn run(wiring: &TopicWiring, instance: &str) -> anyhow::Result<()> {
+    let registry = Registry::of(&wiring.config.schema_registry)?;
+    let share = Share::of_inlets(&wiring.config, instance);
     let mut schemas = Schemas::foreign();
-    let stop = || *surroundings.stop.borrow();
+    let stop = || *wiring.stop.borrow();
     let memory = Memory::default();
     let work = || {
-        let worker = Worker::connect(&surroundings.config, &share, &surroundings.limits, &memory)?;
+        let worker = Worker::connect(&wiring.config, &share, &wiring.limits, &memory)?;
         let batches = Batches {
-            config: &surroundings.config,
-            metrics: &surroundings.metrics,
-            stop: &surroundings.stop,
-            ready: &surroundings.ready,
-            runtime: &surroundings.runtime,
+            config: &wiring.config,
+            metrics: &wiring.metrics,
+            stop: &wiring.stop,
+            ready: &wiring.ready,
+            runtime: &wiring.runtime,
             registry: registry.as_ref(),
             worker: &worker,
             what: "the inlets' topics",
             topics: StartedOver::Inlets,
         };
         let mut records = Records {
-            at: surroundings,
+            wiring,
             worker: &worker,
-            inlets: surroundings.config.foreign_topics(),
+            inlets: wiring.config.foreign_topics(),
         };
         batches.run(&mut schemas, &mut records)
     };
@@ -68,7 +69,7 @@ pub fn run(surroundings: &Surroundings, instance: &str) -> anyhow::Result<()> {
 
 /// Records become lead events and dead letters.
 struct Records<'l> {
-    at: &'l Surroundings,
+    wiring: &'l TopicWiring,
     worker: &'l Worker,
     /// By the topic that they read.
     inlets: BTreeMap<&'l str, Vec<&'l Inlet>>,
@@ -83,9 +84,9 @@ struct Refusal<'r> {
     elements: Option<&'r str>,
 }
 
-impl Step for Records<'_> {
+impl Work for Records<'_> {
     fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault> {
-        let now = Timestamp::from_millisecond((self.at.now)()).unwrap_or_default();
+        let now = Timestamp::from_millisecond((self.wiring.now)()).unwrap_or_default();
         let inlets = self.inlets.get(message.topic()).map_or(&[][..], Vec::as_slice);
         let taken = inlets
             .iter()
@@ -115,7 +116,7 @@ impl Records<'_> {
             } else {
                 let detail = format!(
                     "a lead event made of it is larger than {} takes",
-                    self.at.config.topics.events
+                    self.wiring.config.topics.events
                 );
                 refused.get_or_insert((Reason::TooLarge, detail));
                 if let Some(dead) = &mut dead {
@@ -123,7 +124,7 @@ impl Records<'_> {
                 }
             }
         }
-        let metrics = &self.at.metrics;
+        let metrics = &self.wiring.metrics;
         metrics.inlet_took(&inlet.name, [accepted, u64::from(refused.is_some()), taken.left_out]);
         match refused {
             None => Ok(()),
@@ -148,7 +149,7 @@ impl Records<'_> {
             ("traceparent", traceparent),
         ];
         let written = self.worker.write(&Record {
-            topic: &self.at.config.topics.events,
+            topic: &self.wiring.config.topics.events,
             key: event.lead_id.as_bytes(),
             value: Some(&event.json),
             headers: kafka::headers(headers.into_iter().filter_map(|(name, value)| Some((name, value?)))),
@@ -184,7 +185,7 @@ impl Records<'_> {
                 detail,
                 source: message.topic(),
                 place: Some((message.partition(), message.offset())),
-                at: Timestamp::from_millisecond((self.at.now)()).unwrap_or_default(),
+                at: Timestamp::from_millisecond((self.wiring.now)()).unwrap_or_default(),
             },
             known: &known,
         })

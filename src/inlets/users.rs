@@ -1,5 +1,5 @@
-//! Who a Slack user is: `users.info`, kept for an hour. Nobody waits for it longer than a second, and an
-//! event whose user can't be looked up goes on without.
+//! Looks up who a Slack user is (`users.info`), and keeps the answer for an hour. Nobody waits longer than a second
+//! for it; an event whose user can't be looked up goes on without.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

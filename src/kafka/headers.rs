@@ -1,7 +1,7 @@
-//! Headers of records: which are taken for what their names say, and which are written.
+//! Headers of records: which ones Leadlane takes from a record, and how it writes its own.
 //!
-//! Anybody may write any header to a topic that we read. One that doesn't look as its name says is as good as none, so
-//! that nothing without a bound is passed on.
+//! Anybody may write any header to a topic that we read. A header whose text doesn't fit its name counts as missing,
+//! so that nothing of unbounded size is passed on.
 
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 

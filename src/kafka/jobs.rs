@@ -4,6 +4,7 @@
 //! when the sender's loop has said that it is done with it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -67,7 +68,25 @@ pub struct Committed {
 }
 
 impl Committed {
-    pub(super) fn of(element: &TopicPartitionListElem<'_>) -> Self {
+    /// What the group of `consumer` has committed of partitions of `topic`, in their order.
+    pub(super) fn read<C: ConsumerContext>(
+        consumer: &BaseConsumer<C>,
+        topic: &str,
+        partitions: Range<i32>,
+    ) -> Result<Vec<Self>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions.clone() {
+            list.add_partition(topic, partition);
+        }
+        let list = consumer.committed_offsets(list, ANSWER_WAIT)?;
+        let of = |partition| {
+            let element = list.find_partition(topic, partition);
+            element.map(|element| Self::of(&element)).unwrap_or_default()
+        };
+        Ok(partitions.map(of).collect())
+    }
+
+    fn of(element: &TopicPartitionListElem<'_>) -> Self {
         let (outcomes_from, trail) = match element.metadata().split_once(' ') {
             Some((from, trail)) => (from, Trail::parse(trail)),
             None => (element.metadata(), Trail::default()),
@@ -188,11 +207,8 @@ impl Jobs {
     pub fn committed(&self, partition: i32) -> impl FnOnce() -> Result<Committed, KafkaError> + Send + use<> {
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
         move || {
-            let mut list = TopicPartitionList::new();
-            list.add_partition(&topic, partition);
-            let list = consumer.committed_offsets(list, ANSWER_WAIT)?;
-            let element = list.find_partition(&topic, partition);
-            Ok(element.map(|element| Committed::of(&element)).unwrap_or_default())
+            let committed = Committed::read(&consumer, &topic, partition..partition + 1)?;
+            Ok(committed.into_iter().next().unwrap_or_default())
         }
     }
 

@@ -1,8 +1,8 @@
-//! Dead letters: a record that can go no further, with why, and where it is from.
+//! Dead letters: a record that can go no further, with the reason and its source.
 //!
-//! A dead letter holds the record as it was read. Where its topic doesn't take that, it has a smaller [`Form`], down to
-//! a few headers, which always fits. The header `left-out` then names what is missing, and a replay reads it at its
-//! source.
+//! A dead letter holds the record as it was read. Where the dead letters' topic refuses that size, the letter takes a
+//! smaller [`Form`], down to a few headers, which always fit. The header `left-out` then names the missing parts, and
+//! a replay reads them at their source.
 
 use rdkafka::message::OwnedHeaders;
 

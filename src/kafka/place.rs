@@ -1,8 +1,8 @@
-//! Whether a remembered place is still what it was: the records of its trail are read again.
+//! Checks whether a remembered place still means what it meant, by reading the records of its trail again.
 //!
-//! Kafka's own signs don't do. An offset beyond the end tells only until a topic that was made anew has grown
-//! past it; leader epochs begin at 0 again with each topic; and topic ids, which the client doesn't give,
-//! stay the same when a broker comes back without its last seconds. The records themselves tell all of it.
+//! Kafka itself can't tell. An offset beyond the end shows a new topic only until that topic has grown past the
+//! offset; leader epochs begin at 0 again with each topic; and topic ids, which the client doesn't give, stay the same
+//! when a broker comes back without its last seconds. The records themselves show all of it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Reading a topic without a group: from a place to its end, and on from there.
+//! Reads a topic without a group: from a place to the topic's end, and on from there.
 
 use std::time::Duration;
 

@@ -75,17 +75,7 @@ impl Topic {
 
     /// What the senders have committed for each partition.
     pub fn committed(&self) -> Result<Vec<Committed>, String> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_range(&self.name, 0, self.partitions - 1);
-        let found = self
-            .consumer
-            .committed_offsets(list, ANSWER_WAIT)
-            .map_err(|error| self.silent(&error))?;
-        let of = |partition| {
-            let element = found.find_partition(&self.name, partition);
-            element.map(|element| Committed::of(&element)).unwrap_or_default()
-        };
-        Ok((0..self.partitions).map(of).collect())
+        Committed::read(&self.consumer, &self.name, 0..self.partitions).map_err(|error| self.silent(&error))
     }
 
     fn run(&self, partition: i32) -> Result<Run, String> {

@@ -1,4 +1,4 @@
-//! The topics: made by `topics create`, checked by `topics check` and before `run`.
+//! The topics: `topics create` makes them; `topics check` and `run` compare them with what Leadlane needs.
 
 use std::time::Duration;
 

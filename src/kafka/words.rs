@@ -1,7 +1,7 @@
-//! librdkafka's own words, for our log and our errors.
+//! librdkafka's own messages, made safe for our log and our errors.
 //!
-//! It quotes values of its properties, and some of these are passwords and keys. So every word of it comes through here,
-//! where the values that aren't known to be harmless are taken out.
+//! librdkafka quotes values of its properties, and some of these are passwords and keys. So each of its messages
+//! passes through here, and loses every value that isn't known to be harmless.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,9 +1,8 @@
-//! A worker's Kafka: its consumer, and the transaction that carries what it writes together with
-//! the offsets it consumed. The processor's workers read the events, the inlets' foreign topics.
+//! A worker's side of Kafka: its consumer, and the transaction that carries its writes together with the offsets that
+//! it consumed. The processor's workers read lead events, the inlets' worker foreign topics.
 //!
-//! All transactional calls block, so a worker is a thread of its own. A rebalance runs inside
-//! [`Worker::poll`]: partitions that go away are committed first, or, when they are lost already,
-//! the transaction is aborted.
+//! All transactional calls block, so a worker is a thread of its own. A rebalance runs inside [`Worker::poll`]: the
+//! worker commits partitions before they go, or, where it has lost them already, aborts the transaction.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

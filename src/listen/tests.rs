@@ -15,15 +15,15 @@ struct Echo {
 impl Answer for Echo {
     type Body = Full<Bytes>;
 
-    async fn answer(&self, request: Request<Incoming>, line: Arc<Line>) -> Response<Full<Bytes>> {
-        line.request_began();
-        line.known(request.headers().contains_key(AUTHORIZATION));
+    async fn answer(&self, request: Request<Incoming>, connection: Arc<Connection>) -> Response<Full<Bytes>> {
+        connection.request_began();
+        connection.known(request.headers().contains_key(AUTHORIZATION));
         let size = match request.uri().path() {
             "/never" => std::future::pending().await,
             "/large" => 64 << 20,
             _ => 2,
         };
-        line.request_ended();
+        connection.request_ended();
         Response::new(Full::new(vec![b'x'; size].into()))
     }
 

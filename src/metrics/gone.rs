@@ -1,4 +1,4 @@
-//! Metrics of what was in Kafka and is gone from there.
+//! Metrics about records that Kafka had and has no more.
 
 use prometheus::{IntCounter, IntCounterVec};
 

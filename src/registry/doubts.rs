@@ -1,8 +1,8 @@
-//! Whether a look-up that fails is the registry's trouble or the id's own.
+//! Decides whether a failed look-up is the registry's trouble or the id's own.
 //!
-//! A registry that is down fails for every id, and whoever needs one waits. One that answers about other ids and fails
-//! for a single one, each time and for a minute, will fail for it for ever: that id is then as good as denied, so that
-//! its records hold up nobody else's for good.
+//! A registry that is down fails for every id, and whoever needs one waits. A registry that answers for other ids and
+//! fails for a single one, each time and for a minute, will fail for it for ever. That id then counts as denied, so
+//! that its records don't hold up all others for good.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

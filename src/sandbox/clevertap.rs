@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::fault::{Fingerprint, Kind};
 use super::log::{Arrival, ArrivalKind};
-use super::serve::Line;
+use super::serve::Wire;
 use super::slack::message::form_fields;
 use super::state::{Met, State, Verdict};
 use super::{Decision, Reply, Sandbox, header_text};
@@ -22,13 +22,13 @@ const RECORDS_MAX: usize = 1_000;
 
 pub(super) async fn upload(
     Shared(sandbox): Shared<Sandbox>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    ConnectInfo(wire): ConnectInfo<Wire>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let upload = Upload::read(query.as_deref(), &headers, &body);
-    sandbox.play(&line, |state, now| upload.decide(state, now)).await
+    sandbox.play(&wire, |state, now| upload.decide(state, now)).await
 }
 
 struct Upload {

@@ -1,4 +1,4 @@
-//! The control API under `/_sandbox/`: faults, limits, channels and credentials on order, and what arrived.
+//! The control API under `/_sandbox/`: it orders faults, limits, channels and credentials, and gives what arrived.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::fault::{Fault, FaultOrder, Fingerprint};
 use super::limit::{Rate, duration};
 use super::log::Counts;
 use super::slack::resolved;
-use super::state::{Channel, ScopeKind};
+use super::state::{Channel, LimitKind};
 use super::webhook::last_element;
 use super::{Reply, Sandbox};
 
@@ -161,10 +161,10 @@ struct LimitOrder {
 async fn order_limit(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Result<Reply, Reply> {
     let order: LimitOrder = read(&body)?;
     let named = [
-        (ScopeKind::Channel, order.channel),
-        (ScopeKind::Webhook, order.webhook),
-        (ScopeKind::Workspace, order.workspace),
-        (ScopeKind::Method, order.method),
+        (LimitKind::Channel, order.channel),
+        (LimitKind::Webhook, order.webhook),
+        (LimitKind::Workspace, order.workspace),
+        (LimitKind::Method, order.method),
     ];
     let named: Vec<_> = named
         .into_iter()
@@ -186,11 +186,11 @@ async fn order_limit(Shared(sandbox): Shared<Sandbox>, body: Bytes) -> Result<Re
             };
             let settings = &mut limits.settings;
             match (kind, name.as_str()) {
-                (ScopeKind::Channel, "*") => settings.channel_rate = rate,
-                (ScopeKind::Webhook, "*") => settings.webhook_rate = rate,
-                (ScopeKind::Workspace, "*") => settings.workspace_rate = rate,
-                (ScopeKind::Method, "*") => settings.method_rate = rate,
-                (ScopeKind::Channel, name) => {
+                (LimitKind::Channel, "*") => settings.channel_rate = rate,
+                (LimitKind::Webhook, "*") => settings.webhook_rate = rate,
+                (LimitKind::Workspace, "*") => settings.workspace_rate = rate,
+                (LimitKind::Method, "*") => settings.method_rate = rate,
+                (LimitKind::Channel, name) => {
                     limits.rates.insert((*kind, resolved(name).into_owned()), rate);
                 }
                 (_, name) => {

@@ -1,4 +1,4 @@
-//! Faults on order: who meets which, for how long and how many times.
+//! Faults on order: which request meets which fault, for how long and how many times.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -85,7 +85,7 @@ fn parse_duration(text: &str) -> Result<Duration, RateError> {
     Ok(Duration::from_millis(u64::from(milliseconds) * factor))
 }
 
-/// What one scope (a channel, a webhook, a workspace, a method) has admitted and until when it is shut.
+/// What one limited thing (a channel, a webhook, a workspace, a method) has admitted, and until when it is shut.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     admitted: VecDeque<Instant>,

@@ -1,4 +1,4 @@
-//! The log of what arrived, and the counts of each target.
+//! The log of arrivals, and the counts of each target.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;

@@ -1,7 +1,7 @@
-//! The sandbox's way to the network: its routes, and sockets that can be cut without an answer.
+//! The sandbox's network: its routes, and sockets that can end without an answer.
 //!
-//! A reset has to happen below HTTP: the line of a request is cut, and the socket then refuses to write the answer and
-//! closes with a TCP reset.
+//! A reset has to happen below HTTP. The sandbox cuts the wire of a request; the socket then refuses to write the
+//! answer and closes with a TCP reset.
 
 use std::io;
 use std::pin::Pin;
@@ -37,7 +37,7 @@ impl Sandbox {
         let mut changed = shared.changed.subscribe();
         let serving = axum::serve(
             Listener(listener),
-            self.router().into_make_service_with_connect_info::<Line>(),
+            self.router().into_make_service_with_connect_info::<Wire>(),
         )
         .with_graceful_shutdown(async move {
             shutdown.await;
@@ -67,9 +67,9 @@ impl Sandbox {
 
 /// The connection that a request came by.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Line(Arc<AtomicBool>);
+pub(super) struct Wire(Arc<AtomicBool>);
 
-impl Line {
+impl Wire {
     /// From now on nothing is written, and the connection ends with a reset.
     pub(super) fn cut(&self) {
         self.0.store(true, Ordering::Release);
@@ -84,31 +84,31 @@ struct Listener(TcpListener);
 
 impl axum::serve::Listener for Listener {
     type Io = Socket;
-    type Addr = Line;
+    type Addr = Wire;
 
-    async fn accept(&mut self) -> (Socket, Line) {
+    async fn accept(&mut self) -> (Socket, Wire) {
         loop {
             let (stream, _) = axum::serve::Listener::accept(&mut self.0).await;
             // A socket without its options is one whose client has gone.
             if stream.set_nodelay(true).is_ok() {
-                let line = Line::default();
+                let wire = Wire::default();
                 return (
                     Socket {
                         stream,
-                        line: line.clone(),
+                        wire: wire.clone(),
                     },
-                    line,
+                    wire,
                 );
             }
         }
     }
 
-    fn local_addr(&self) -> io::Result<Line> {
-        Ok(Line::default())
+    fn local_addr(&self) -> io::Result<Wire> {
+        Ok(Wire::default())
     }
 }
 
-impl Connected<IncomingStream<'_, Listener>> for Line {
+impl Connected<IncomingStream<'_, Listener>> for Wire {
     fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
         stream.remote_addr().clone()
     }
@@ -116,13 +116,13 @@ impl Connected<IncomingStream<'_, Listener>> for Line {
 
 struct Socket {
     stream: TcpStream,
-    line: Line,
+    wire: Wire,
 }
 
 impl Socket {
-    /// An error when the line is cut; closing then sends a reset, because the socket doesn't linger.
+    /// An error when the wire is cut; closing then sends a reset, because the socket doesn't linger.
     fn check(&self) -> io::Result<()> {
-        if self.line.is_cut() {
+        if self.wire.is_cut() {
             self.stream.set_zero_linger()?;
             return Err(io::ErrorKind::ConnectionReset.into());
         }

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::fault::{Fault, Fingerprint, Kind};
 use super::log::{Arrival, ArrivalKind};
-use super::serve::Line;
-use super::state::{Met, Scope, ScopeKind, State, Verdict, written_ts};
+use super::serve::Wire;
+use super::state::{LimitKind, Limited, Met, State, Verdict, written_ts};
 use super::{Decision, Reply, Sandbox, header_text};
 use message::{BOT, BOT_USER, check_content, kept_text, mentions, message, parts, read_arguments, stored, wrong_block};
 
@@ -37,14 +37,14 @@ const HISTORY_MAX: usize = 999;
 
 pub(super) async fn call(
     Shared(sandbox): Shared<Sandbox>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    ConnectInfo(wire): ConnectInfo<Wire>,
     Path(method): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let call = Call::read(&method, query.as_deref(), &headers, &body);
-    sandbox.play(&line, |state, now| call.decide(state, now)).await
+    sandbox.play(&wire, |state, now| call.decide(state, now)).await
 }
 
 /// The direct channel of a member, by the member's id; any other id stays as it is.
@@ -126,17 +126,17 @@ impl Call {
             arrival.text = Some(kept_text(&text).into());
             arrival.arguments = self.other_arguments();
         }
-        let scopes = self.scopes(&channel);
-        arrival.inside_retry_after = state.is_told_to_wait(&scopes, now);
+        let limited = self.limited(&channel);
+        arrival.inside_retry_after = state.must_wait(&limited, now);
         let verdict = match met.intercept() {
             Some(verdict) => verdict,
-            None => self.evaluate(state, &met, &scopes, &mut arrival),
+            None => self.evaluate(state, &met, &limited, &mut arrival),
         };
         state.settle(arrival, &met, verdict, Vec::new())
     }
 
     /// What has a limit here, the narrow one first; nothing before the token is known.
-    fn scopes(&self, channel: &str) -> Vec<Scope> {
+    fn limited(&self, channel: &str) -> Vec<Limited> {
         let (Some((method, _)), Some(token)) = (self.method, &self.token) else {
             return Vec::new();
         };
@@ -144,14 +144,14 @@ impl Call {
         match method {
             "auth.test" => Vec::new(),
             "chat.postMessage" => vec![
-                Scope::new(ScopeKind::Channel, format!("{workspace}:{channel}"), channel),
-                Scope::new(ScopeKind::Workspace, workspace.clone(), workspace),
+                Limited::new(LimitKind::Channel, format!("{workspace}:{channel}"), channel),
+                Limited::new(LimitKind::Workspace, workspace.clone(), workspace),
             ],
-            _ => vec![Scope::new(ScopeKind::Method, format!("{workspace}:{method}"), method)],
+            _ => vec![Limited::new(LimitKind::Method, format!("{workspace}:{method}"), method)],
         }
     }
 
-    fn evaluate(&self, state: &mut State, met: &Met, scopes: &[Scope], arrival: &mut Arrival) -> Verdict {
+    fn evaluate(&self, state: &mut State, met: &Met, limited: &[Limited], arrival: &mut Arrival) -> Verdict {
         let Some((method, scope)) = self.method else {
             return self.refusal("unknown_method", GRANTED.into());
         };
@@ -160,16 +160,16 @@ impl Call {
             return self.refusal(&code, granted);
         }
         if let Some(fault) = met.fault(Kind::RateLimit) {
-            return ordered_limit(state, met, fault, scopes);
+            return ordered_limit(state, met, fault, limited);
         }
-        if let Err((scope, seconds)) = state.admit(scopes, met) {
+        if let Err((one, seconds)) = state.admit(limited, met) {
             // The narrow limit of posting has a word of its own.
-            let code = if scope.kind == ScopeKind::Channel {
+            let code = if one.kind == LimitKind::Channel {
                 "rate_limited"
             } else {
                 "ratelimited"
             };
-            return limited(code, Some(seconds));
+            return too_many(code, Some(seconds));
         }
         if let Some(Fault { order, .. }) = met.fault(Kind::Error) {
             let mut verdict = self.refusal(order.error.as_deref().unwrap_or_default(), granted);
@@ -447,29 +447,29 @@ pub(super) fn workspace(token: &str) -> String {
     }
 }
 
-fn ordered_limit(state: &mut State, met: &Met, fault: &Fault, scopes: &[Scope]) -> Verdict {
+fn ordered_limit(state: &mut State, met: &Met, fault: &Fault, limited: &[Limited]) -> Verdict {
     // A channel's own limit, unless the order says or aims at something else.
-    let is_of_channel = scopes
+    let is_of_channel = limited
         .first()
-        .is_some_and(|scope| scope.kind == ScopeKind::Channel && resolved(&fault.order.target) == scope.name.as_str());
+        .is_some_and(|one| one.kind == LimitKind::Channel && resolved(&fault.order.target) == one.name.as_str());
     let code = fault
         .order
         .error
         .as_deref()
         .unwrap_or(if is_of_channel { "rate_limited" } else { "ratelimited" });
     let retry_after = fault.retry_after(met.now);
-    let scope = if code == "rate_limited" {
-        scopes.first()
+    let one = if code == "rate_limited" {
+        limited.first()
     } else {
-        scopes.last()
+        limited.last()
     };
-    if let (Some(scope), Some(seconds)) = (scope, retry_after) {
-        state.shut(scope, met, seconds);
+    if let (Some(one), Some(seconds)) = (one, retry_after) {
+        state.shut(one, met, seconds);
     }
-    limited(code, retry_after)
+    too_many(code, retry_after)
 }
 
-fn limited(code: &str, retry_after: Option<u32>) -> Verdict {
+fn too_many(code: &str, retry_after: Option<u32>) -> Verdict {
     Verdict {
         reply: Reply::json(429, &json!({"ok": false, "error": code})).retry_after(retry_after),
         accepted: false,

@@ -1,4 +1,4 @@
-//! What the sandbox remembers, and the steps that all its services share: meet faults, keep limits, note the arrival.
+//! The sandbox's memory, and the steps that all of its services share: meet faults, keep limits, note the arrival.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ pub(super) struct State {
     /// What a token has been granted, where that isn't everything.
     pub(super) granted: HashMap<Fingerprint, String>,
     pub(super) limits: Limits,
-    gates: HashMap<(ScopeKind, String), Gate>,
+    gates: HashMap<(LimitKind, String), Gate>,
     settings: Settings,
     started: Instant,
     started_at: Timestamp,
@@ -54,12 +54,12 @@ impl Default for Channel {
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
     pub(super) settings: Settings,
-    pub(super) rates: HashMap<(ScopeKind, String), Rate>,
+    pub(super) rates: HashMap<(LimitKind, String), Rate>,
     pub(super) concurrency: HashMap<String, usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum ScopeKind {
+pub(super) enum LimitKind {
     Channel,
     Webhook,
     Workspace,
@@ -68,8 +68,8 @@ pub(super) enum ScopeKind {
 
 /// Something that has a limit.
 #[derive(Debug, Clone)]
-pub(super) struct Scope {
-    pub(super) kind: ScopeKind,
+pub(super) struct Limited {
+    pub(super) kind: LimitKind,
     /// What has a gate of its own, such as a channel in a workspace.
     pub(super) key: String,
     /// What a limit is ordered for, such as the channel.
@@ -146,36 +146,36 @@ impl State {
         }
     }
 
-    /// Whether the client was told to wait by one of the scopes.
-    pub(super) fn is_told_to_wait(&self, scopes: &[Scope], now: Instant) -> bool {
-        scopes.iter().any(|scope| {
+    /// Whether the client still has to wait for one of these.
+    pub(super) fn must_wait(&self, limited: &[Limited], now: Instant) -> bool {
+        limited.iter().any(|one| {
             self.gates
-                .get(&(scope.kind, scope.key.clone()))
+                .get(&(one.kind, one.key.clone()))
                 .is_some_and(|gate| gate.is_broken_by(now))
         })
     }
 
-    /// Admits the request to all the scopes, or says which refuses it and for how many seconds; that one then stays
+    /// Admits the request to all of these, or says which refuses it and for how many seconds; that one then stays
     /// shut so long.
-    pub(super) fn admit<'a>(&mut self, scopes: &'a [Scope], met: &Met) -> Result<(), (&'a Scope, u32)> {
-        for scope in scopes {
-            let rate = self.limits.rate(scope);
-            if let Some(wait) = self.gate(scope).wait(rate, met.now) {
+    pub(super) fn admit<'a>(&mut self, limited: &'a [Limited], met: &Met) -> Result<(), (&'a Limited, u32)> {
+        for one in limited {
+            let rate = self.limits.rate(one);
+            if let Some(wait) = self.gate(one).wait(rate, met.now) {
                 let seconds = whole_seconds(wait);
-                self.gate(scope).shut(met.answered, seconds);
-                return Err((scope, seconds));
+                self.gate(one).shut(met.answered, seconds);
+                return Err((one, seconds));
             }
         }
-        for scope in scopes {
-            let rate = self.limits.rate(scope);
-            self.gate(scope).admit(rate, met.now);
+        for one in limited {
+            let rate = self.limits.rate(one);
+            self.gate(one).admit(rate, met.now);
         }
         Ok(())
     }
 
-    /// Shuts a scope for as long as an ordered 429 says.
-    pub(super) fn shut(&mut self, scope: &Scope, met: &Met, seconds: u32) {
-        self.gate(scope).shut(met.answered, seconds);
+    /// Shuts one for as long as an ordered 429 says.
+    pub(super) fn shut(&mut self, one: &Limited, met: &Met, seconds: u32) {
+        self.gate(one).shut(met.answered, seconds);
     }
 
     /// The keys of so many new messages: microseconds of the wall clock, each greater than any before.
@@ -229,8 +229,8 @@ impl State {
             .unwrap_or(Timestamp::MAX);
     }
 
-    fn gate(&mut self, scope: &Scope) -> &mut Gate {
-        self.gates.entry((scope.kind, scope.key.clone())).or_default()
+    fn gate(&mut self, one: &Limited) -> &mut Gate {
+        self.gates.entry((one.kind, one.key.clone())).or_default()
     }
 }
 
@@ -242,13 +242,13 @@ impl Limits {
             .unwrap_or(self.settings.clevertap_concurrency)
     }
 
-    fn rate(&self, scope: &Scope) -> Rate {
-        let ordered = self.rates.get(&(scope.kind, scope.name.clone())).copied();
-        ordered.unwrap_or(match scope.kind {
-            ScopeKind::Channel => self.settings.channel_rate,
-            ScopeKind::Webhook => self.settings.webhook_rate,
-            ScopeKind::Workspace => self.settings.workspace_rate,
-            ScopeKind::Method => self.settings.method_rate,
+    fn rate(&self, one: &Limited) -> Rate {
+        let ordered = self.rates.get(&(one.kind, one.name.clone())).copied();
+        ordered.unwrap_or(match one.kind {
+            LimitKind::Channel => self.settings.channel_rate,
+            LimitKind::Webhook => self.settings.webhook_rate,
+            LimitKind::Workspace => self.settings.workspace_rate,
+            LimitKind::Method => self.settings.method_rate,
         })
     }
 }
@@ -292,8 +292,8 @@ impl Met {
     }
 }
 
-impl Scope {
-    pub(super) fn new(kind: ScopeKind, key: impl Into<String>, name: impl Into<String>) -> Self {
+impl Limited {
+    pub(super) fn new(kind: LimitKind, key: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             kind,
             key: key.into(),

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::fault::{Fingerprint, Kind};
 use super::log::{Arrival, ArrivalKind};
-use super::serve::Line;
+use super::serve::Wire;
 use super::slack::message::{check_content, form_fields, kept_text, mentions};
-use super::state::{Met, Scope, ScopeKind, State, Verdict};
+use super::state::{LimitKind, Limited, Met, State, Verdict};
 use super::{Decision, Reply, Sandbox, header_text};
 
 /// The last element of a real webhook is a secret of 24 characters; one that is so short is a test's name for it.
@@ -41,13 +41,13 @@ const ERRORS: [(&str, u16); 17] = [
 
 pub(super) async fn post(
     Shared(sandbox): Shared<Sandbox>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    ConnectInfo(wire): ConnectInfo<Wire>,
     Path(path): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let post = Post::read(&path, &headers, &body);
-    sandbox.play(&line, |state, now| post.decide(state, now)).await
+    sandbox.play(&wire, |state, now| post.decide(state, now)).await
 }
 
 /// The last element of a webhook's URL or path: what it goes by in orders.
@@ -99,20 +99,20 @@ impl Post {
             let others = (!others.is_empty()).then(|| Value::Object(others).to_string());
             arrival.arguments = others.and_then(|others| RawValue::from_string(others).ok());
         }
-        let scopes = [Scope::new(
-            ScopeKind::Webhook,
+        let limited = [Limited::new(
+            LimitKind::Webhook,
             self.fingerprint.to_string(),
             self.label.as_str(),
         )];
-        arrival.inside_retry_after = state.is_told_to_wait(&scopes, now);
+        arrival.inside_retry_after = state.must_wait(&limited, now);
         let verdict = match met.intercept() {
             Some(verdict) => verdict,
-            None => self.evaluate(state, &met, &scopes),
+            None => self.evaluate(state, &met, &limited),
         };
         state.settle(arrival, &met, verdict, Vec::new())
     }
 
-    fn evaluate(&self, state: &mut State, met: &Met, scopes: &[Scope; 1]) -> Verdict {
+    fn evaluate(&self, state: &mut State, met: &Met, limited: &[Limited; 1]) -> Verdict {
         if !self.is_service {
             return refusal("no_service", None);
         }
@@ -122,12 +122,12 @@ impl Post {
         if let Some(fault) = met.fault(Kind::RateLimit) {
             let retry_after = fault.retry_after(met.now);
             if let Some(seconds) = retry_after {
-                state.shut(&scopes[0], met, seconds);
+                state.shut(&limited[0], met, seconds);
             }
-            return limited(fault.order.error.as_deref().unwrap_or("rate_limited"), retry_after);
+            return too_many(fault.order.error.as_deref().unwrap_or("rate_limited"), retry_after);
         }
-        if let Err((_, seconds)) = state.admit(scopes, met) {
-            return limited("rate_limited", Some(seconds));
+        if let Err((_, seconds)) = state.admit(limited, met) {
+            return too_many("rate_limited", Some(seconds));
         }
         if let Some(fault) = met.fault(Kind::Error) {
             return refusal(fault.order.error.as_deref().unwrap_or_default(), fault.order.status);
@@ -160,7 +160,7 @@ fn refusal(words: &str, status: Option<u16>) -> Verdict {
     }
 }
 
-fn limited(words: &str, retry_after: Option<u32>) -> Verdict {
+fn too_many(words: &str, retry_after: Option<u32>) -> Verdict {
     let mut verdict = refusal(words, Some(429));
     verdict.reply.retry_after = retry_after;
     verdict

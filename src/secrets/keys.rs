@@ -1,8 +1,8 @@
-//! Keys: who seals has the public one, who opens the file of private ones.
+//! Keys: everyone who seals has the public one; a sender has a file of private ones and opens.
 //!
-//! The cryptography is NaCl's sealed box (X25519, XSalsa20-Poly1305), by the crate `crypto_box`.
-//! The fingerprint is a BLAKE2b of the value, keyed with the public key: it tells that two sealed
-//! values are the same, and lets a guess be tried, which is no help against a random token.
+//! The cryptography is NaCl's sealed box (X25519, XSalsa20-Poly1305), by the crate `crypto_box`. The fingerprint is a
+//! BLAKE2b of the value, keyed with the public key. It shows that two sealed values are the same. It also lets
+//! somebody test a guess, which is no help against a random token.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,7 +1,8 @@
-//! Where a secret's value is looked up: a file of `secrets.dir`, else a variable.
+//! Looks up a secret's value: in a file of `secrets.dir`, else in a variable.
 //!
-//! What is here waits for the disk, and the volume may hang, so that no async thread may call it. A file is opened
-//! without waiting for whoever writes to it, has to be a regular one behind all links, and is read up to a bound.
+//! The functions here wait for the disk, and the volume may hang, so no async thread may call them. They open a file
+//! without waiting for whoever writes to it; behind all links it must be a regular one, and they read it up to a
+//! bound.
 
 use std::ffi::OsString;
 use std::fs::File;

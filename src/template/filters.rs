@@ -1,7 +1,7 @@
 //! The filters of templates: each takes a value that is there and gives another.
 //!
-//! [`Filter::new`] checks all that can be known without an event; what [`Filter::apply`] still
-//! refuses depends on the value, and its reasons never quote it.
+//! [`Filter::new`] checks all that can be checked without an event. [`Filter::apply`] refuses only for the value, and
+//! its messages never quote it.
 
 use std::borrow::Cow;
 

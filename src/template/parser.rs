@@ -1,7 +1,7 @@
 //! Reads a template's text into parts.
 //!
-//! Only `{{` starts a placeholder. Whatever else looks like one (`{name}`, `#name#`, a lone `}}`)
-//! is text, since people's messages hold such things.
+//! Only `{{` begins a placeholder. Anything else that looks like one (`{name}`, `#name#`, a lone `}}`) is text, since
+//! people's messages hold such things.
 
 use super::filters::{Argument, Filter};
 use super::{Head, Part, Placeholder, TemplateError};

@@ -1,9 +1,9 @@
-//! A template as Slack reads it: which of its placeholders stand within a link or a mention, and how a value is written
-//! there.
+//! A template as Slack reads it: which of its placeholders stand within a link or a mention, and how a value is
+//! written there.
 //!
-//! Only the template's own text begins and ends a link or a mention, and says which of them it is. A value fills in a
-//! URL, an id or a label. A value that doesn't fit its place, such as `!channel` where a URL belongs, is shown as text:
-//! `Recording (!channel)`. What a placeholder with `raw` writes is excepted.
+//! Only the template's own text begins and ends a link or a mention, and decides which of the two it is. A value fills
+//! in a URL, an id or a label. A value that doesn't fit its place, such as `!channel` in place of a URL, appears as
+//! text: `Recording (!channel)`. A placeholder with `raw` is the exception.
 
 use super::{Found, OnMissing, Part, Placeholder, Stop, room};
 use crate::lead::Lookup;

@@ -1,7 +1,7 @@
-//! Slack's markup (`mrkdwn`): how a value is written into it, how it reads, and where it may be cut.
+//! Slack's markup (`mrkdwn`): how to write a value into it, how it reads, and where it may be cut.
 //!
-//! In a Slack text `<…>` is a link or a mention, and `&amp;`, `&lt;` and `&gt;` stand for the three characters that can't
-//! stand for themselves. Slack decodes those three alone. Bold and the like can't be escaped, and ping nobody.
+//! In a Slack text `<…>` is a link or a mention, and `&amp;`, `&lt;` and `&gt;` stand for the three characters that
+//! can't stand for themselves. Slack decodes those three alone. Bold and the like can't be escaped, and ping nobody.
 //! Source: docs.slack.dev, "Formatting message text".
 
 use std::borrow::Cow;

@@ -7,9 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use leadlane::delivery::plan::{Planned, Source, plan};
 use leadlane::delivery::{ActionType, DeliveryJob};
-use leadlane::inlet::{Inlet, Received};
 use leadlane::lead::decode::decode;
 use leadlane::lead::schemas::Schemas;
+use leadlane::mapping::{Inlet, Received};
 use leadlane::rules::{Rule, Versioned, check};
 use serde_json::{Value, json};
 

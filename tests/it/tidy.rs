@@ -38,7 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["amounts", "dates", "ids", "lead", "reason", "rules", "template", "text"],
     ),
     (
-        "inlet",
+        "mapping",
         &["dates", "json", "lead", "path", "reason", "rules", "template", "yaml"],
     ),
     // What reads the clock, takes in connections, and sees threads and tasks end.
@@ -48,7 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What adapters are set up with.
     ("http_client", &[]),
     ("secrets", &["rules", "sealed"]),
-    ("config", &["dates", "delivery", "inlet", "rules", "secrets", "yaml"]),
+    ("config", &["dates", "delivery", "mapping", "rules", "secrets", "yaml"]),
     // Adapters.
     ("metrics", &["delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
@@ -70,7 +70,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What loops run on.
     ("batches", &["config", "kafka", "lead", "metrics", "registry", "trail"]),
     // What people's commands, the demo and the API call.
-    ("desk", &[]),
+    (
+        "desk",
+        &["config", "delivery", "kafka", "lead", "mapping", "reason", "rules"],
+    ),
     // Loops.
     ("feed", &["config", "kafka", "metrics", "rules", "trail"]),
     (
@@ -98,7 +101,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "batches",
             "config",
             "http_client",
-            "inlet",
+            "mapping",
             "kafka",
             "lead",
             "listen",
@@ -135,14 +138,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "demo",
         &[
-            "app", "config", "delivery", "inlet", "kafka", "lead", "metrics", "rules", "sandbox", "secrets", "yaml",
+            "app", "config", "delivery", "desk", "mapping", "kafka", "lead", "metrics", "rules", "sandbox", "secrets",
+            "yaml",
         ],
     ),
     (
         "cli",
         &[
-            "app", "config", "dates", "delivery", "demo", "inlet", "kafka", "lead", "metrics", "parts", "reason",
-            "registry", "rules", "sandbox", "secrets", "text", "yaml",
+            "app", "config", "dates", "delivery", "demo", "desk", "mapping", "kafka", "lead", "metrics", "parts",
+            "reason", "registry", "rules", "sandbox", "secrets", "text", "yaml",
         ],
     ),
     ("main", &["cli"]),
@@ -151,7 +155,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 const PURE: &[&str] = &[
     "reason", "trail", "yaml", "json", "path", "text", "amounts", "dates", "ids", "lead", "template", "sealed",
-    "rules", "delivery", "inlet",
+    "rules", "delivery", "mapping",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.
@@ -176,10 +180,10 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["subtle", "flate2"], &["inlets"]),
     // The demo signs as Slack does.
     (&["hmac"], &["demo", "inlets"]),
-    (&["quick_xml", "csv", "sha1_smol"], &["inlet"]),
+    (&["quick_xml", "csv", "sha1_smol"], &["mapping"]),
     (
         &["percent_encoding"],
-        &["destination", "inlet", "inlets", "template", "text"],
+        &["destination", "mapping", "inlets", "template", "text"],
     ),
     (&["unicode_segmentation"], &["text"]),
     (&["rustix"], &["cli", "clock", "listen", "secrets"]),

@@ -125,15 +125,14 @@ impl Dispatch {
     pub(super) fn recall_freeze(&mut self, id: String, frozen: Frozen, now: Micros) {
         // A webhook's or account's lane has its credential's id.
         if let Some(credential) = self.credential_by_id.get(&id).copied() {
-            if frozen.probe_at.is_some() {
+            if frozen.refused {
                 self.credentials[credential].refused = Some(Refused {
                     since: now,
                     interval: micros(self.settings.probe_first),
                     probed: false,
                 });
             }
-            let until = frozen.until.max(frozen.probe_at.unwrap_or(0));
-            self.freeze_credential(credential, until, now);
+            self.freeze_credential(credential, frozen.until, now);
         }
         match self.by_id.get(&id) {
             Some(lane) if credential_of(&id) != id => self.freeze_lane(*lane, frozen.until, now),

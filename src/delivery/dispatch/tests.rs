@@ -9,6 +9,7 @@ use crate::rules::log::{Cancel, RuleLog};
 
 mod anew;
 mod clock;
+mod freezes;
 mod held;
 mod owned;
 mod simulation;
@@ -952,7 +953,10 @@ fn a_partition_on_its_way_out_settles_what_is_in_flight_and_starts_nothing() {
 fn a_successor_knows_freezes_attempts_and_what_was_sent() {
     let mut bench = Bench::new(settings());
     let until = START + 50 * SECOND;
-    let frozen = Frozen { until, probe_at: None };
+    let frozen = Frozen {
+        until,
+        ..Frozen::default()
+    };
     let tried = Tried {
         attempts: 3,
         failing_since: START - SECOND,

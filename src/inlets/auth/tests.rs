@@ -67,7 +67,7 @@ fn store(name: &str, secrets: &[(&str, &str)]) -> (std::path::PathBuf, Secrets) 
     (dir.clone(), Secrets::new(Some(dir)))
 }
 
-fn key(place: Place, secret: &str) -> Key {
+fn key(place: KeyPlace, secret: &str) -> Key {
     Key {
         place,
         secret: SecretName::new(secret).unwrap(),
@@ -94,7 +94,7 @@ async fn any_of_several_secrets_opens_where_it_is_meant_to_stand() {
     let (dir, secrets) = store("places", &[("old", "s3cret\n"), ("new", "n3w"), ("empty", "")]);
     let verdict =
         async |keys: &[Key], headers: &HeaderMap, path: Option<&str>| verdict(&secrets, keys, headers, path).await;
-    let bearer = [key(Place::Bearer, "old"), key(Place::Bearer, "new")];
+    let bearer = [key(KeyPlace::Bearer, "old"), key(KeyPlace::Bearer, "new")];
     for (text, expected) in [
         ("Bearer s3cret", Verdict::Open),
         ("bearer n3w", Verdict::Open),
@@ -110,7 +110,7 @@ async fn any_of_several_secrets_opens_where_it_is_meant_to_stand() {
             "{text}"
         );
     }
-    let write_key = [key(Place::Basic, "old")];
+    let write_key = [key(KeyPlace::Basic, "old")];
     for (pair, expected) in [
         ("s3cret:", Verdict::Open),
         ("s3cret", Verdict::Open),
@@ -125,7 +125,7 @@ async fn any_of_several_secrets_opens_where_it_is_meant_to_stand() {
         verdict(&write_key, &authorization("Basic !"), None).await,
         Verdict::Closed
     );
-    let path = [key(Place::Path, "new")];
+    let path = [key(KeyPlace::Path, "new")];
     let none = HeaderMap::new();
     assert_eq!(verdict(&path, &none, Some("n3w")).await, Verdict::Open);
     assert_eq!(verdict(&path, &none, Some("n3")).await, Verdict::Closed);
@@ -133,7 +133,7 @@ async fn any_of_several_secrets_opens_where_it_is_meant_to_stand() {
         verdict(&path, &authorization("Bearer n3w"), None).await,
         Verdict::Closed
     );
-    let signing = [key(Place::Signature, "old")];
+    let signing = [key(KeyPlace::Signature, "old")];
     let shown = slack(&TIME.to_string(), SIGNATURE);
     assert_eq!(verdict(&signing, &shown, None).await, Verdict::Signed);
     let stale = slack(&(TIME - 301).to_string(), SIGNATURE);
@@ -152,15 +152,15 @@ async fn a_secret_that_is_empty_or_missing_opens_nothing() {
     let none = HeaderMap::new();
     for name in ["empty", "nobody"] {
         assert_eq!(
-            verdict(&[key(Place::Bearer, name)], &authorization("Bearer "), None).await,
+            verdict(&[key(KeyPlace::Bearer, name)], &authorization("Bearer "), None).await,
             Verdict::Closed
         );
         assert_eq!(
-            verdict(&[key(Place::Path, name)], &none, Some("")).await,
+            verdict(&[key(KeyPlace::Path, name)], &none, Some("")).await,
             Verdict::Closed
         );
         assert_eq!(
-            verdict(&[key(Place::Basic, name)], &basic(":"), None).await,
+            verdict(&[key(KeyPlace::Basic, name)], &basic(":"), None).await,
             Verdict::Closed
         );
     }
@@ -175,7 +175,7 @@ async fn what_a_silent_store_said_last_holds_and_what_is_gone_does_not() {
         1 => Err(SecretError::Silent(name.to_string())),
         _ => Err(SecretError::NoName),
     });
-    let keyring = Keyring::new("x", &[key(Place::Bearer, "a")]);
+    let keyring = Keyring::new("x", &[key(KeyPlace::Bearer, "a")]);
     for (says, wanted) in [
         (0, Verdict::Open),
         (1, Verdict::Open),

@@ -1,4 +1,4 @@
-//! Partitions that come and go, and from where each is read.
+//! A worker's partitions as they come and go, and the place from which it reads each of them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a worker writes in its transaction, and what of it Kafka refuses.
+//! A worker's writes within its transaction, and those that Kafka refuses.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,10 +1,10 @@
-//! Reads an entry of `inlets`, over its preset where it names one.
+//! Reads one entry of `inlets` in the configuration. Where the entry names a preset, its keys lie over the preset's.
 
 use serde_json::{Map, Value};
 
 use super::fields::{EventFields, EventId, First, LeadId, PayloadFields, Shape, Time, Trigger};
 use super::preset::{NAMES, Preset};
-use super::{Format, Inlet, Key, Mapping, Place, Source, Unwrap};
+use super::{Entrance, Format, Inlet, Key, KeyPlace, Mapping, Unwrap};
 use crate::dates::Form;
 use crate::lead;
 use crate::path::Path;
@@ -69,20 +69,20 @@ impl Reader {
         if object.get("preset").is_some() && preset.is_none() {
             return None;
         }
-        let source = self.source(&object, preset, topic);
+        let entrance = self.entrance(&object, preset, topic);
         let merged = self.merged(&object, preset, topic)?;
         let mapping = self.mapping(&Object {
             field: field.to_owned(),
             members: &merged,
         });
-        let (source, mapping) = (source?, mapping?);
+        let (entrance, mapping) = (entrance?, mapping?);
         if mapping.decode.contains(&Format::Avro) && !topic {
             return self.refuse(object.at("decode"), "avro is read from topics only");
         }
         Some(Inlet {
             name,
             preset,
-            source,
+            entrance,
             mapping,
             entry: entry.clone(),
         })
@@ -113,7 +113,7 @@ impl Reader {
         Some(merged)
     }
 
-    fn source(&mut self, entry: &Object<'_>, preset: Option<Preset>, topic: bool) -> Option<Source> {
+    fn entrance(&mut self, entry: &Object<'_>, preset: Option<Preset>, topic: bool) -> Option<Entrance> {
         if topic {
             for name in ["secrets", "users"] {
                 if entry.get(name).is_some() {
@@ -122,7 +122,7 @@ impl Reader {
             }
             self.required(entry, "topic", "name the topic that is read")?;
             let topic = self.text(entry, "topic")?;
-            return Some(Source::Topic { topic });
+            return Some(Entrance::Topic { topic });
         }
         if entry.get("topic").is_some() {
             return self.refuse(entry.at("topic"), "is for inlets of kind topic");
@@ -142,7 +142,7 @@ impl Reader {
             }
             Some(value) => Some(self.users(&entry.at("users"), value)?),
         };
-        Some(Source::Http {
+        Some(Entrance::Http {
             keys: keys.into_iter().collect::<Option<_>>()?,
             users,
         })
@@ -152,10 +152,10 @@ impl Reader {
         let object = self.secret_object(field, value, PLACES)?;
         let name = self.exactly_one(&object, PLACES)?;
         let place = match name {
-            "bearer" => Place::Bearer,
-            "basic" => Place::Basic,
-            "path" => Place::Path,
-            _ => preset.map_or(Place::Bearer, Preset::place),
+            "bearer" => KeyPlace::Bearer,
+            "basic" => KeyPlace::Basic,
+            "path" => KeyPlace::Path,
+            _ => preset.map_or(KeyPlace::Bearer, Preset::place),
         };
         let value = object.get(name)?;
         let secret = match name {

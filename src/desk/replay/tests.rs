@@ -1,4 +1,6 @@
-use super::super::tests::{job, letter};
+use serde_json::json;
+
+use super::super::dead_letters::tests::{job, letter};
 use super::*;
 use crate::delivery::DeliveryJob;
 use crate::rules::log::RuleLog;
@@ -91,7 +93,9 @@ fn a_job_keeps_its_bytes_unless_its_credential_was_refused() {
 fn only_what_came_from_our_own_topics_goes_back() {
     for source in ["inlet:survey", "salesforce.Contact", "dead-letters", ""] {
         let letter = letter(&[("reason", "not_decodable"), ("source-topic", source)], b"{}");
-        let why = back(&letter, &Config::default(), None).unwrap_err();
+        let Err(Halt::Refused(why)) = back(&letter, &Config::default(), None) else {
+            panic!("{source:?} is no topic of ours");
+        };
         assert!(
             why.contains(&format!("{source:?}")) && why.contains("lead-events"),
             "{why}"
@@ -120,11 +124,8 @@ fn what_an_inlet_maps_again_was_received_when_it_failed() {
             ("failed-at", "2026-03-05T15:16:00Z"),
             ("route", "v1/track"),
         ];
-        let mut inlets = Inlets::new(&config);
-        let taken = inlets
-            .take(&letter(&headers, value), config.inlet(name).unwrap())
-            .unwrap()
-            .unwrap();
+        let inlet = config.inlet(name).unwrap();
+        let taken = inlets::take(&letter(&headers, value), inlet, &Schemas::foreign(), 0).unwrap();
         let event: serde_json::Value = serde_json::from_slice(&taken.events[0].json).unwrap();
         event["occurred_at"].as_str().unwrap().to_owned()
     };
@@ -132,4 +133,69 @@ fn what_an_inlet_maps_again_was_received_when_it_failed() {
     // The library's clock was an hour behind then, whatever the time is now.
     let call = br#"{"messageId":"m","userId":"u","timestamp":"2026-03-05T14:15:50Z","sentAt":"2026-03-05T14:16:00Z"}"#;
     assert_eq!(occurred_at("product", call), "2026-03-05T15:15:50Z");
+}
+
+#[test]
+fn a_replay_asks_for_what_it_needs_and_tells_what_becomes_of_each() {
+    let config = Config::parse("c", "inlets: [{name: leads, preset: sheet}]", []).unwrap();
+    let with = |offset, headers: &[(&str, &str)], value: &[u8]| {
+        let mut letter = letter(headers, value);
+        (letter.id.offset, letter.record.offset) = (offset, offset);
+        letter
+    };
+    let posted = with(1, &[("source-topic", "inlet:leads")], br#"{"id":"7"}"#);
+    let event = with(2, &[("source-topic", "lead-events")], b"{}");
+    let elsewhere = with(3, &[("source-topic", "dead-letters")], b"{}");
+    let before = with(4, &[("source-topic", "lead-events")], b"{}");
+    let ids: Vec<Id> = [1, 2, 3, 4, 9].map(|offset| Id { partition: 2, offset }).to_vec();
+    let request = Request {
+        which: Which::Ids(ids.clone()),
+        dry_run: true,
+        rate: Some(Rate::per_minute(1)),
+        who: "ann".to_owned(),
+    };
+    let mut replayed = Replayed::default();
+    replayed.insert(&before);
+    let go_on = |_: crate::desk::scan::Passed<'_>| true;
+    let letters = [posted, event.clone(), elsewhere, before, event].map(Ok);
+    let mut replay = Replay::over(
+        Scanner::new(&config, &go_on),
+        &request,
+        None,
+        replayed,
+        Box::new(letters.into_iter()),
+    );
+    let mut came = Vec::new();
+    while let Some(progress) = replay.next(0) {
+        let progress = progress.unwrap();
+        if progress == Progress::NeedsEventMax {
+            replay.event_max(1_000_000);
+        }
+        came.push(progress);
+    }
+    let went = |offset: usize, change: Option<&str>| {
+        let key: &[u8] = if offset == 0 { b"7" } else { b"key" };
+        Progress::Back(Went {
+            id: ids[offset],
+            topic: "lead-events".to_owned(),
+            key: key.to_vec(),
+            change: change.map(str::to_owned),
+        })
+    };
+    let Some(Progress::Refused { id, why }) = came.iter().find(|one| matches!(one, Progress::Refused { .. })) else {
+        panic!("{came:?}");
+    };
+    assert!(*id == ids[2] && why.contains("dead-letters"), "{why}");
+    came.retain(|one| !matches!(one, Progress::Refused { .. }));
+    // What is only said needs no waiting for a rate.
+    let mapped = went(0, Some("mapped again by inlet leads"));
+    assert_eq!(came, [Progress::NeedsEventMax, mapped, went(1, None)]);
+    let (summary, all) = replay.end();
+    let wanted = Summary {
+        replayed: 2,
+        left: 2,
+        refused: 1,
+    };
+    assert_eq!(summary, wanted, "an id given twice is one replay");
+    assert!(matches!(all, Err(Error::NotFound(why)) if why.contains("2-9")));
 }

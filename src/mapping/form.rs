@@ -1,4 +1,4 @@
-//! A form becomes a record, of which a name that is given twice has a list.
+//! Turns a form (`a=1&b=2`) into a record. A name that comes twice gets a list.
 
 use std::borrow::Cow;
 

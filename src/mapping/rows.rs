@@ -1,7 +1,7 @@
-//! The rows of a CSV text, each a record by the titles in its first line.
+//! The rows of a CSV text. Each row is a record by the titles in the first line.
 //!
-//! Written for what people export: commas, semicolons or tabs, Excel's `sep=` line, UTF-8 and UTF-16, rows whose empty
-//! cells are left out or go on behind the titles. A row that can't be read leaves those behind it be.
+//! It reads what people export: commas, semicolons or tabs, Excel's `sep=` line, UTF-8 and UTF-16, and rows that leave
+//! empty cells out at the end or have further ones. A row that can't be read costs the rows behind it nothing.
 
 use std::borrow::Cow;
 use std::io::Cursor;

@@ -1,8 +1,6 @@
 //! What a dead letter leaves out is read again where the record came from.
 
-use super::Letter;
-use crate::cli::CliError;
-use crate::cli::look::Look;
+use super::{Error, Letter, Scanner};
 use crate::kafka::reader::{Isolation, Record};
 use crate::kafka::scan::{CLOCKS_DIFFER, Run, Topic};
 use crate::kafka::{LEFT_OUT_SUM, left_out_sum};
@@ -10,62 +8,51 @@ use crate::reason::Reason;
 
 impl Letter {
     /// The names of what was too large to be kept with it: `key`, `value`, headers.
-    pub(super) fn left_out(&self) -> impl Iterator<Item = &str> {
+    pub fn left_out(&self) -> impl Iterator<Item = &str> {
         let named = self.header("left-out").unwrap_or_default();
         named.split(',').map(str::trim).filter(|name| !name.is_empty())
     }
 
-    pub(super) fn leaves_out(&self, name: &str) -> bool {
+    fn leaves_out(&self, name: &str) -> bool {
         self.left_out().any(|left_out| left_out == name)
     }
 
-    /// The letter with its key and value, from its source where it leaves them out. The inner error says why that
-    /// can't be.
-    pub(super) fn whole(&self, look: Look<'_>) -> Result<Result<Self, String>, CliError> {
+    /// The letter with its key and value, from its source where it leaves them out. What isn't there any more is
+    /// not found.
+    pub fn whole(&self, scanner: Scanner<'_>) -> Result<Self, Error> {
         if !self.leaves_out("key") && !self.leaves_out("value") {
-            return Ok(Ok(Self::of(self.record.clone(), look.config)));
+            return Ok(self.clone());
         }
         let Some((topic, partition, offset)) = self.place() else {
-            return Ok(Err(
-                "what it leaves out was in no topic; send it again at its source".to_owned()
-            ));
+            let why = "what it leaves out was in no topic; send it again at its source";
+            return Err(Error::NotFound(why.to_owned()));
         };
         let gone = || {
-            Ok(Err(format!(
+            Error::NotFound(format!(
                 "what it leaves out is no longer in {topic} at {partition}-{offset}; send it again at its source"
-            )))
+            ))
         };
-        let runs = match Topic::open(look.config, topic).and_then(|asked| asked.all()) {
-            Ok(runs) => runs,
-            Err(why) => return Ok(Err(why)),
-        };
-        let Some(run) = runs
+        // A topic that is gone is no fault of Kafka's.
+        let runs = Topic::open(scanner.config, topic).and_then(|asked| asked.all());
+        let run = runs
+            .map_err(Error::NotFound)?
             .into_iter()
             .find(|run| run.partition == partition && (run.from..run.until).contains(&offset))
-        else {
-            return gone();
-        };
-        let mut found = None;
+            .ok_or_else(gone)?;
         let run = Run {
             from: offset,
             until: offset + 1,
             ..run
         };
-        look.through(topic, &[run], Isolation::Committed, |record| {
-            found = Some(record).filter(|record| record.offset == offset);
-            Ok(false)
-        })?;
-        match found.filter(|record| self.is_of(record)) {
-            None => gone(),
-            Some(source) => {
-                let record = Record {
-                    key: source.key,
-                    value: source.value,
-                    ..self.record.clone()
-                };
-                Ok(Ok(Self::of(record, look.config)))
-            }
-        }
+        let first = scanner.runs(topic, &[run], Isolation::Committed)?.next().transpose()?;
+        let source = first.filter(|record| record.offset == offset && self.is_of(record));
+        let source = source.ok_or_else(gone)?;
+        let record = Record {
+            key: source.key,
+            value: source.value,
+            ..self.record.clone()
+        };
+        Ok(Self::of(record, scanner.config))
     }
 
     /// Whether a record at its place is the one that it is about: a topic that was made anew has others there.
@@ -99,7 +86,7 @@ impl Letter {
     }
 
     /// What a replay would need of its headers, and was left out.
-    pub(super) fn needs_header(&self) -> Option<String> {
+    pub(in crate::desk) fn needs_header(&self) -> Option<String> {
         let by_match = matches!(self.reason(), Some(Reason::TemplateFailed | Reason::TooLarge));
         let named = self
             .left_out()

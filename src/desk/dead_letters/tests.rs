@@ -1,9 +1,11 @@
+use serde_json::json;
+
 use super::*;
 use crate::delivery::ActionType;
 use crate::delivery::OnAmbiguous;
 
 /// A job of rule `r` for channel C1, sent with `credential`.
-pub(super) fn job(credential: &str) -> DeliveryJob {
+pub(crate) fn job(credential: &str) -> DeliveryJob {
     DeliveryJob {
         job_id: crate::delivery::job_id("e-1", "r").to_string(),
         event_id: "e-1".into(),
@@ -31,7 +33,7 @@ pub(super) fn job(credential: &str) -> DeliveryJob {
 }
 
 /// A dead letter at 2-17 with these headers.
-pub(super) fn letter(headers: &[(&str, &str)], value: &[u8]) -> Letter {
+pub(crate) fn letter(headers: &[(&str, &str)], value: &[u8]) -> Letter {
     let headers = headers
         .iter()
         .map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
@@ -52,7 +54,7 @@ fn ids_read_back_and_nothing_else_is_one() {
         assert_eq!(text.parse::<Id>().unwrap().to_string(), text);
     }
     for text in ["", "2", "2-", "-17", "2--17", "a-1", "2-17-3", "+2-17", "99999999999-1"] {
-        let error = text.parse::<Id>().unwrap_err();
+        let error = text.parse::<Id>().unwrap_err().to_string();
         assert!(error.contains("PARTITION-OFFSET"), "{text}");
     }
 }
@@ -140,44 +142,13 @@ fn the_audit_says_which_dead_letters_were_replayed() {
 
 #[test]
 fn what_is_held_is_shown_as_far_as_it_can_be_read() {
-    let held_in = |value: &[u8]| held(&letter(&[("source-topic", "lead-events")], value));
+    let held_in = |value: &[u8]| letter(&[("source-topic", "lead-events")], value).held();
     assert_eq!(held_in(br#"{"a":1}"#), json!({"a": 1}));
     assert_eq!(held_in(b"plain"), json!("plain"));
     assert_eq!(held_in(&[0xFF, 0xFE]), json!("2 bytes that are no text"));
-    let job = held(&letter(
-        &[("source-topic", "delivery-jobs")],
-        &job("slack:bot").encode(),
-    ));
+    let job = letter(&[("source-topic", "delivery-jobs")], &job("slack:bot").encode()).held();
     assert_eq!(
         (&job["credential"], &job["body"]["text"]),
         (&json!("slack:bot"), &json!("hi"))
-    );
-}
-
-#[test]
-fn a_line_has_the_ids_and_cannot_steer_a_terminal() {
-    let headers = [
-        ("reason", "gave_up"),
-        ("detail", "no\u{1b}[2J answer"),
-        ("source-topic", "delivery-jobs"),
-        ("source-partition", "0"),
-        ("source-offset", "5"),
-        ("failed-at", "2026-03-05T15:16:00.123Z"),
-        ("rule-id", "r"),
-    ];
-    let letter = letter(&headers, &job("slack:bot").encode());
-    let text = line(&letter, true);
-    assert!(
-        text.starts_with("2-17") && text.contains("gave_up") && text.contains("from delivery-jobs 0-5"),
-        "{text}"
-    );
-    assert!(
-        text.contains("rule r  lane slack:bot/C1: no [2J answer") && text.ends_with("(replayed)"),
-        "{text}"
-    );
-    let object = object(&letter, false);
-    assert_eq!(
-        (&object["id"], &object["source_offset"], &object["replayed"]),
-        (&json!("2-17"), &json!(5), &json!(false))
     );
 }

@@ -1,9 +1,9 @@
-//! The fields of a lead event, each made of a record as the mapping says.
+//! Makes the fields of a lead event from a record, as the mapping asks.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::Scope;
+use super::MappingInput;
 use crate::lead::{self, Lookup};
 use crate::path::Path;
 use crate::template::{OnMissing, Stop, Target, Template};
@@ -67,9 +67,9 @@ pub(super) struct PayloadFields {
 
 impl First {
     /// `None` where something is missing in each of them.
-    pub(super) fn render(&self, field: &str, scope: &Scope<'_>) -> Result<Option<String>, String> {
+    pub(super) fn render(&self, field: &str, input: &MappingInput<'_>) -> Result<Option<String>, String> {
         for template in &self.0 {
-            match template.render(scope, Target::Plain, OnMissing::Skip) {
+            match template.render(input, Target::Plain, OnMissing::Skip) {
                 Ok(text) if text.trim().is_empty() => {}
                 Ok(text) => return Ok(Some(text)),
                 Err(Stop::Skip { .. }) => {}
@@ -81,10 +81,10 @@ impl First {
 
     /// The first that gives an id: what is missing, blank or of the wrong kind is passed over. Where none does,
     /// the first wrong one is told.
-    pub(super) fn id(&self, field: &str, scope: &Scope<'_>) -> Result<String, String> {
+    pub(super) fn id(&self, field: &str, input: &MappingInput<'_>) -> Result<String, String> {
         let mut wrong = None;
         for template in &self.0 {
-            match template.render_id(scope, OnMissing::Skip) {
+            match template.render_id(input, OnMissing::Skip) {
                 Ok(text) if text.trim().is_empty() => {}
                 Ok(text) => return Ok(text),
                 Err(Stop::Skip { .. }) => {}
@@ -100,11 +100,11 @@ impl First {
 }
 
 impl Trigger {
-    pub(super) fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
+    pub(super) fn render(&self, input: &MappingInput<'_>) -> Result<String, String> {
         match self {
-            Trigger::Text(text) => text.id("trigger", scope),
+            Trigger::Text(text) => text.id("trigger", input),
             Trigger::Map(path, map) => {
-                let value = scope.lookup(path).map(|value| value.to_text().into_owned());
+                let value = input.lookup(path).map(|value| value.to_text().into_owned());
                 let found = map.iter().find(|(from, _)| Some(from) == value.as_ref());
                 let to = found.map(|(_, to)| to.clone());
                 to.ok_or_else(|| format!("event.trigger: what stands at {path} has no trigger"))
@@ -114,14 +114,14 @@ impl Trigger {
 }
 
 impl LeadId {
-    pub(super) fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
+    pub(super) fn render(&self, input: &MappingInput<'_>) -> Result<String, String> {
         let columns = match self {
-            LeadId::Text(text) => return text.id("lead_id", scope),
+            LeadId::Text(text) => return text.id("lead_id", input),
             LeadId::Column(columns) => columns,
         };
         let mut wrong = None;
         for column in columns {
-            let members = scope.record.as_object().into_iter().flatten();
+            let members = input.record.as_object().into_iter().flatten();
             let named = members.filter(|(name, _)| name.trim().eq_ignore_ascii_case(column));
             for value in named.filter_map(|(_, value)| lead::Value::of_json(value)) {
                 match value.to_id() {
@@ -138,13 +138,13 @@ impl LeadId {
 
 impl Time {
     /// The time by the sender's clock, put right by when that clock said it was sent.
-    pub(super) fn render(&self, scope: &Scope<'_>, now: Timestamp) -> Result<Timestamp, String> {
-        let Some(text) = self.time.render("occurred_at", scope)? else {
+    pub(super) fn render(&self, input: &MappingInput<'_>, now: Timestamp) -> Result<Timestamp, String> {
+        let Some(text) = self.time.render("occurred_at", input)? else {
             return Ok(now);
         };
         let time = crate::dates::parse(&text).map_err(|error| format!("event.occurred_at: {error}"))?;
         let sent_at = match &self.sent_at {
-            Some(sent_at) => sent_at.render("occurred_at", scope)?,
+            Some(sent_at) => sent_at.render("occurred_at", input)?,
             None => None,
         };
         let Some(sent_at) = sent_at else { return Ok(time) };
@@ -156,15 +156,15 @@ impl Time {
 }
 
 impl Shape {
-    pub(super) fn render(&self, field: &str, scope: &Scope<'_>) -> Result<Option<Value>, String> {
+    pub(super) fn render(&self, field: &str, input: &MappingInput<'_>) -> Result<Option<Value>, String> {
         match self {
             Shape::One(template) => template
-                .render_json(scope, Target::Plain, OnMissing::Empty)
+                .render_json(input, Target::Plain, OnMissing::Empty)
                 .map_err(|stop| format!("{field}: {stop}")),
             Shape::Members(members) => {
                 let mut object = Map::new();
                 for (name, shape) in members {
-                    if let Some(value) = shape.render(&format!("{field}.{name}"), scope)? {
+                    if let Some(value) = shape.render(&format!("{field}.{name}"), input)? {
                         object.insert(name.clone(), value);
                     }
                 }
@@ -183,10 +183,10 @@ pub(super) struct Payload<'r> {
 }
 
 impl PayloadFields {
-    pub(super) fn of<'r>(&'r self, scope: &'r Scope<'_>) -> Result<Payload<'r>, String> {
+    pub(super) fn of<'r>(&'r self, input: &'r MappingInput<'_>) -> Result<Payload<'r>, String> {
         let from = match &self.from {
-            None => Some(scope.record),
-            Some(path) => scope.follow(path),
+            None => Some(input.record),
+            Some(path) => input.follow(path),
         };
         let Some(members) = from.and_then(Value::as_object) else {
             let path = self.from.as_ref().map_or("$", Path::as_str);
@@ -195,8 +195,8 @@ impl PayloadFields {
         let with = self
             .with
             .iter()
-            .filter_map(|(name, path)| Some((name.as_str(), scope.follow(path)?)));
-        let item = scope.item.map(|item| ("item", item));
+            .filter_map(|(name, path)| Some((name.as_str(), input.follow(path)?)));
+        let item = input.item.map(|item| ("item", item));
         Ok(Payload {
             members,
             with: with.chain(item).collect(),

@@ -1,4 +1,5 @@
-//! An id for what has none: the same record at the same inlet has the same, in whatever order its members came.
+//! Makes an event id from the content of a record that has none: the same record at the same inlet gets the same id,
+//! whatever the order of its members.
 
 use serde_json::Value;
 use sha1_smol::Sha1;

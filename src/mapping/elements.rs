@@ -1,4 +1,5 @@
-//! Which records of a batch, as dead letters say it in the header `elements`: `100-4899,5000`, the first being 0.
+//! Names some records of a batch by their indices, as the header `elements` of a dead letter does: `100-4899,5000`;
+//! the first record is 0.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,11 +25,11 @@ pub struct NoElements;
 impl Elements {
     /// Adds a place. Where there are too many ranges, those that stand close become one: a record that
     /// is mapped again gives the same event again, which is sent once.
-    pub fn push(&mut self, at: usize) {
-        let behind = self.ranges.partition_point(|(first, _)| *first <= at);
+    pub fn push(&mut self, index: usize) {
+        let behind = self.ranges.partition_point(|(first, _)| *first <= index);
         match self.ranges[..behind].last_mut() {
-            Some((_, last)) if at <= last.saturating_add(1 + self.gap) => *last = at.max(*last),
-            _ => self.ranges.insert(behind, (at, at)),
+            Some((_, last)) if index <= last.saturating_add(1 + self.gap) => *last = index.max(*last),
+            _ => self.ranges.insert(behind, (index, index)),
         }
         while self.ranges.len() > RANGES_MAX {
             self.gap = self.gap * 2 + 1;
@@ -46,9 +47,9 @@ impl Elements {
         self.ranges.is_empty()
     }
 
-    pub fn contains(&self, at: usize) -> bool {
-        let behind = self.ranges.partition_point(|(first, _)| *first <= at);
-        behind > 0 && at <= self.ranges[behind - 1].1
+    pub fn contains(&self, index: usize) -> bool {
+        let behind = self.ranges.partition_point(|(first, _)| *first <= index);
+        behind > 0 && index <= self.ranges[behind - 1].1
     }
 }
 

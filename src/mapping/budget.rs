@@ -1,5 +1,5 @@
-//! What one request or one record of a topic may cost: bytes kept at a time, and steps of work. Both are linear in its
-//! size, so that nothing that comes in costs more than it weighs.
+//! What one request, or one record of a topic, may cost: bytes kept at a time, and steps of work. Both limits are
+//! linear in its size, so that nobody can send little and cost much.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

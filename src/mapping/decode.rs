@@ -1,7 +1,7 @@
 //! Bytes become the records of a batch, one by one: JSON, a form, rows, an Outbound Message, Avro.
 //!
-//! A body that can't be read as a whole is refused before the first record is taken. What is wrong with one record
-//! costs the others nothing. At any time one record is in memory as values, and the budget bounds it.
+//! A body that can't be read as a whole is refused before its first record. A fault in one record costs the others
+//! nothing. One record at a time is in memory as values, and the budget bounds it.
 
 use std::borrow::Cow;
 
@@ -37,8 +37,8 @@ pub struct Batch<'b> {
     /// What paths find beside a record: `_batch`, the object that a list of records stood in, and
     /// `_route`, the last step of the URL's path where that says what the record is.
     around: Map<String, Value>,
-    /// The place of the next record, and what is kept of the last one.
-    at: usize,
+    /// The index of the next record, and how many bytes of the budget the last one holds.
+    next_index: usize,
     held: usize,
     /// How many bytes the whole batch came in.
     size: usize,
@@ -60,9 +60,9 @@ enum Records<'b> {
 
 /// One record of a batch.
 #[derive(Debug)]
-pub struct Record<'b> {
-    /// Which of the batch it is, from 0.
-    pub at: usize,
+pub struct BatchRecord<'b> {
+    /// Its place in the batch, from 0.
+    pub index: usize,
     /// How many bytes it came in, about.
     pub(super) size: usize,
     pub(super) value: Result<Value, Refused>,
@@ -74,10 +74,10 @@ pub struct Record<'b> {
     content_type: Option<&'static str>,
 }
 
-impl Record<'_> {
-    fn new(at: usize, value: Result<Value, Refused>) -> Self {
+impl BatchRecord<'_> {
+    fn new(index: usize, value: Result<Value, Refused>) -> Self {
         Self {
-            at,
+            index,
             size: 0,
             value,
             raw: None,
@@ -140,7 +140,7 @@ impl<'b> Batch<'b> {
         Self {
             records,
             around,
-            at: 0,
+            next_index: 0,
             held: 0,
             size,
             copies: inlet.mapping.copies(),
@@ -175,17 +175,17 @@ impl<'b> Batch<'b> {
     }
 
     /// The next record; the one before is gone by then.
-    pub fn next(&mut self, budget: &mut Budget) -> Option<Record<'b>> {
+    pub fn next(&mut self, budget: &mut Budget) -> Option<BatchRecord<'b>> {
         budget.release(std::mem::take(&mut self.held));
-        let (at, copies) = (self.at, self.copies);
-        self.at += 1;
+        let (index, copies) = (self.next_index, self.copies);
+        self.next_index += 1;
         let mut afford = |steps: usize, bytes: usize| -> Result<(), Refused> {
             let bytes = if copies { bytes + bytes / 2 } else { bytes };
             budget.spend(steps).and_then(|()| budget.keep(bytes)).map_err(spent)?;
             self.held = bytes;
             Ok(())
         };
-        let mut record = Record::new(at, Ok(Value::Null));
+        let mut record = BatchRecord::new(index, Ok(Value::Null));
         match &mut self.records {
             Records::One(one) => {
                 let (value, raw, mended) = one.take()?;

@@ -1,6 +1,6 @@
-//! Presets: what an inlet of a known system brings, as files that people can read and copy.
+//! Presets: ready mappings for known systems, kept as files that people can read and copy.
 
-use super::Place;
+use super::KeyPlace;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
@@ -83,13 +83,13 @@ impl Preset {
     }
 
     /// Where `{secret: NAME}` stands in a request.
-    pub(super) fn place(self) -> Place {
+    pub(super) fn place(self) -> KeyPlace {
         match self {
-            Preset::Slack => Place::Signature,
-            Preset::Track => Place::Basic,
+            Preset::Slack => KeyPlace::Signature,
+            Preset::Track => KeyPlace::Basic,
             // Salesforce sends neither a header nor a password of ours.
-            Preset::Salesforce => Place::Path,
-            Preset::Sheet | Preset::Clevertap | Preset::Json => Place::Bearer,
+            Preset::Salesforce => KeyPlace::Path,
+            Preset::Sheet | Preset::Clevertap | Preset::Json => KeyPlace::Bearer,
         }
     }
 

@@ -1,11 +1,10 @@
-//! What a change event of Salesforce says of its fields beside their values: which hold a diff in place of the text,
-//! and which were cleared.
+//! Salesforce's change events: the header names fields whose value is a diff, and fields that were cleared.
 //!
-//! The header's `diffFields` and `nulledFields` name fields in one of two forms. In CometD's they are names, and a null
-//! in the record is a field that was cleared. In the Pub/Sub API's they are bitmaps over the fields in the order of the
-//! record's schema (`0x06`, and `4-0x06` for those of the object that is the fourth), and every field that didn't
-//! change is null as well. Here both come to one form: a diff is left out and named under `diff_fields`, and a null is a
-//! field that was cleared. Where a record doesn't let that be told, it is refused.
+//! The header's `diffFields` and `nulledFields` name fields in one of two forms. In CometD's form they are names, and
+//! a null in the record is a cleared field. In the Pub/Sub API's form they are bitmaps over the fields in the order of
+//! the record's schema (`0x06`, and `4-0x06` for fields of the object that is the fourth field), and every unchanged
+//! field is null as well. This module brings both to one form: it leaves a diff out and names it under `diff_fields`,
+//! and a null is a cleared field. It refuses a record that leaves this open.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

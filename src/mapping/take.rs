@@ -1,5 +1,5 @@
-//! What an inlet makes of a record of a topic, of a line of a file, or of what a dead letter holds: events, and at most
-//! one refusal.
+//! What an inlet makes of one input outside of a request: a topic's record, a line of a file, or the content of a dead
+//! letter. The result is events, and at most one refusal.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -101,7 +101,7 @@ impl Inlet {
         let is_list = batch.is_list();
         while let Some(record) = batch.next(budget) {
             of += 1;
-            if only.is_some_and(|only| !only.contains(record.at)) {
+            if only.is_some_and(|only| !only.contains(record.index)) {
                 continue;
             }
             let mapped = self.map(&record, batch.around(), now, budget);
@@ -109,7 +109,7 @@ impl Inlet {
             taken.events.extend(mapped.events);
             if let Some(refused) = mapped.refused {
                 count += 1;
-                dead.push(record.at);
+                dead.push(record.index);
                 taken.refused.get_or_insert(refused);
             }
         }

@@ -1,9 +1,11 @@
-//! Inlets: what other systems send becomes lead events, by one mapping language.
+//! The mapping of an inlet: records of other systems become lead events, by one small language.
 //!
-//! `read` turns an entry of the configuration (over its preset, a file of `config/inlets`) into an [`Inlet`],
-//! [`Inlet::decode`] bytes into records, one by one, and [`Inlet::map`] a record into events. Records stand
-//! alone: one that can't be mapped says at which step, and leaves the others be. What it says never
-//! quotes a value. All that becomes of one request is under one [`Budget`].
+//! `read` turns an entry of the configuration into an [`Inlet`], over its preset (a file of `config/inlets`).
+//! [`Inlet::decode`] turns bytes into records, one by one, and [`Inlet::map`] turns a record into events. Records
+//! stand alone: one that can't be mapped names the step that failed, and the others go on. The message never quotes a
+//! value. All that one request makes is under one [`Budget`].
+//!
+//! The loops that take records in, over HTTP and from topics, are in [`crate::inlets`].
 
 use std::borrow::Cow;
 
@@ -33,7 +35,7 @@ mod take;
 pub use budget::Budget;
 use canonical::Hash;
 use decode::spent;
-pub use decode::{Batch, Received, Record, Refused};
+pub use decode::{Batch, BatchRecord, Received, Refused};
 pub use elements::Elements;
 use fields::{EventFields, EventId, LeadId, PayloadFields};
 pub(crate) use outbound::ACKNOWLEDGEMENT;
@@ -52,7 +54,7 @@ pub struct Inlet {
     pub name: String,
     /// What the inlet brings besides its mapping.
     pub preset: Option<Preset>,
-    pub source: Source,
+    pub entrance: Entrance,
     mapping: Mapping,
     /// The entry as it was written, for people to see.
     entry: Value,
@@ -60,7 +62,7 @@ pub struct Inlet {
 
 /// Where records come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum Entrance {
     /// `POST /inlets/NAME`; any of the keys opens it.
     Http {
         keys: Vec<Key>,
@@ -74,12 +76,12 @@ pub enum Source {
 /// What a request shows that it may come in: a name in the secret store, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    pub place: Place,
+    pub place: KeyPlace,
     pub secret: SecretName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum KeyPlace {
     /// Slack's signature over the body.
     Signature,
     /// `Authorization: Bearer SECRET`.
@@ -161,21 +163,20 @@ pub struct Mapped {
     pub refused: Option<Refused>,
 }
 
-/// What a mapping's paths are followed on: the record, the element it is exploded by, and what came
-/// around it.
-struct Scope<'a> {
+/// What a mapping reads: the record, the element of it that becomes an event, and the values around the record.
+struct MappingInput<'a> {
     record: &'a Value,
     item: Option<&'a Value>,
     around: &'a Map<String, Value>,
 }
 
-impl Lookup for Scope<'_> {
+impl Lookup for MappingInput<'_> {
     fn lookup(&self, path: &Path) -> Option<lead::Value<'_>> {
         lead::Value::of_json(self.follow(path)?)
     }
 }
 
-impl Scope<'_> {
+impl MappingInput<'_> {
     fn follow(&self, path: &Path) -> Option<&Value> {
         let (root, rest) = (path.root(), &path.steps()[1..]);
         match self.item {
@@ -205,7 +206,13 @@ impl Inlet {
     }
 
     /// What becomes of one record of a batch, received at `now`. `around` is what paths find beside it.
-    pub fn map(&self, record: &Record<'_>, around: &Map<String, Value>, now: Timestamp, budget: &mut Budget) -> Mapped {
+    pub fn map(
+        &self,
+        record: &BatchRecord<'_>,
+        around: &Map<String, Value>,
+        now: Timestamp,
+        budget: &mut Budget,
+    ) -> Mapped {
         self.mapped(record, around, now, budget)
             .unwrap_or_else(|refused| Mapped {
                 events: Vec::new(),
@@ -215,41 +222,41 @@ impl Inlet {
 
     fn mapped(
         &self,
-        record: &Record<'_>,
+        record: &BatchRecord<'_>,
         around: &Map<String, Value>,
         now: Timestamp,
         budget: &mut Budget,
     ) -> Result<Mapped, Refused> {
         let mapping = &self.mapping;
-        let (at, size, lost) = (record.at, record.size, record.lost());
+        let (index, size, lost) = (record.index, record.size, record.lost());
         let record = record.value.as_ref().map_err(Clone::clone)?;
         if mapping.copies() {
             budget.spend(size).map_err(spent)?;
         }
         let record = mapping.unwrapped(record).and_then(|record| mapping.tidied(record));
         let record = record.map_err(invalid)?;
-        let scope = Scope {
+        let input = MappingInput {
             record: &record,
             item: None,
             around,
         };
-        if !holds(&scope, &mapping.when) || mapping.unless.iter().any(|all| holds(&scope, all)) {
+        if !holds(&input, &mapping.when) || mapping.unless.iter().any(|all| holds(&input, all)) {
             return Ok(Mapped::default());
         }
         // What doesn't depend on an element is refused before there is a list, which may be none, or empty.
-        if let Some(why) = mapping.refusal(&scope, false) {
+        if let Some(why) = mapping.refusal(&input, false) {
             return Err(invalid(why));
         }
         let items = match &mapping.explode {
             None => Items::None(std::iter::once(())),
-            Some(path) => match scope.follow(path) {
+            Some(path) => match input.follow(path) {
                 Some(Value::Array(items)) => Items::Of(items.iter()),
                 _ => return Err(invalid(format!("explode: {path} is no list"))),
             },
         };
         let hash = matches!(mapping.event.event_id, EventId::Hash).then(|| Hash::of(&self.name, &record, lost));
         let column = match &mapping.event.lead_id {
-            LeadId::Column(_) => Some(mapping.event.lead_id.render(&scope).map_err(invalid)),
+            LeadId::Column(_) => Some(mapping.event.lead_id.render(&input).map_err(invalid)),
             LeadId::Text(_) => None,
         };
         let whole = Whole { hash, column };
@@ -258,11 +265,11 @@ impl Inlet {
         let mut mapped = Mapped::default();
         let mut kept = 0;
         for item in items {
-            let scope = Scope { item, ..scope };
+            let input = MappingInput { item, ..input };
             // An element is seen at least, even where it is refused.
             let event = budget.spend(steps).map_err(spent).and_then(|()| {
-                let refusal = mapping.refusal(&scope, true).map(invalid);
-                refusal.map_or_else(|| self.event(&scope, &whole, now, budget), Err)
+                let refusal = mapping.refusal(&input, true).map(invalid);
+                refusal.map_or_else(|| self.event(&input, &whole, now, budget), Err)
             });
             match event {
                 Ok(event) => {
@@ -272,7 +279,7 @@ impl Inlet {
                         return Err(spent(error));
                     }
                     kept += bytes;
-                    mapped.events.push(Event { record: at, ..event });
+                    mapped.events.push(Event { record: index, ..event });
                 }
                 // The elements behind it would cost as much.
                 Err(refused) if refused.0 == Reason::TooLarge => {
@@ -287,21 +294,27 @@ impl Inlet {
         Ok(mapped)
     }
 
-    fn event(&self, scope: &Scope<'_>, whole: &Whole, now: Timestamp, budget: &mut Budget) -> Result<Event, Refused> {
+    fn event(
+        &self,
+        input: &MappingInput<'_>,
+        whole: &Whole,
+        now: Timestamp,
+        budget: &mut Budget,
+    ) -> Result<Event, Refused> {
         let fields = &self.mapping.event;
         let event_id = match (&fields.event_id, &whole.hash) {
-            (EventId::Text(text), _) => text.id("event_id", scope).map_err(invalid)?,
-            (EventId::Hash, Some(hash)) => hash.id(scope.item),
-            (EventId::Hash, None) => Hash::of(&self.name, scope.record, None).id(scope.item),
+            (EventId::Text(text), _) => text.id("event_id", input).map_err(invalid)?,
+            (EventId::Hash, Some(hash)) => hash.id(input.item),
+            (EventId::Hash, None) => Hash::of(&self.name, input.record, None).id(input.item),
         };
-        let trigger = fields.trigger.render(scope).map_err(invalid)?;
+        let trigger = fields.trigger.render(input).map_err(invalid)?;
         let occurred_at = match &fields.occurred_at {
-            Some(time) => time.render(scope, now).map_err(invalid)?,
+            Some(time) => time.render(input, now).map_err(invalid)?,
             None => now,
         };
         let lead_id = match &whole.column {
             Some(column) => column.clone()?,
-            None => fields.lead_id.render(scope).map_err(invalid)?,
+            None => fields.lead_id.render(input).map_err(invalid)?,
         };
         let mut event = Map::new();
         event.insert("event_id".to_owned(), event_id.as_str().into());
@@ -309,7 +322,7 @@ impl Inlet {
         event.insert("occurred_at".to_owned(), occurred_at.to_string().into());
         event.insert("lead_id".to_owned(), lead_id.as_str().into());
         for (name, shape) in &fields.others {
-            if let Some(value) = shape.render(&format!("event.{name}"), scope).map_err(invalid)? {
+            if let Some(value) = shape.render(&format!("event.{name}"), input).map_err(invalid)? {
                 event.insert(name.clone(), value);
             }
         }
@@ -320,7 +333,7 @@ impl Inlet {
         if let Err(error) = lead::decode::decode_json(&json) {
             return Err(invalid(format!("event: {}", error.detail())));
         }
-        let payload = self.mapping.payload.of(scope).map_err(invalid)?;
+        let payload = self.mapping.payload.of(input).map_err(invalid)?;
         json.pop();
         json.extend_from_slice(b",\"payload\":");
         payload.write(&mut json);
@@ -339,8 +352,8 @@ fn invalid(why: String) -> Refused {
     (Reason::InvalidEvent, why)
 }
 
-fn holds(scope: &Scope<'_>, all: &[Condition]) -> bool {
-    all.iter().all(|condition| condition.holds(scope))
+fn holds(input: &MappingInput<'_>, all: &[Condition]) -> bool {
+    all.iter().all(|condition| condition.holds(input))
 }
 
 /// What an event takes of its whole record, whichever element it is of.
@@ -369,10 +382,10 @@ impl<'r> Iterator for Items<'r> {
 
 impl Mapping {
     /// Why the record can't be mapped; `item` asks for what depends on the element.
-    fn refusal(&self, scope: &Scope<'_>, item: bool) -> Option<String> {
+    fn refusal(&self, input: &MappingInput<'_>, item: bool) -> Option<String> {
         let of_item = |when: &[Condition]| self.explode.is_some() && when.iter().any(|one| one.path.root() == "item");
         let mut refuse = self.refuse.iter();
-        let found = refuse.find(|(when, _)| of_item(when) == item && holds(scope, when));
+        let found = refuse.find(|(when, _)| of_item(when) == item && holds(input, when));
         found.map(|(_, because)| format!("refuse: {because}"))
     }
 

@@ -1,0 +1,273 @@
+//! Deliveries: what became of the matches, and the life of one job.
+
+use std::time::Duration;
+
+use super::Error;
+use super::backlog::Places;
+use super::scan::{Period, Records, Scanner};
+use crate::config::Config;
+use crate::delivery::recall::credential_of;
+use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
+use crate::kafka::reader::{Isolation, Next, Reader, Record};
+use crate::kafka::scan::{Run, Topic};
+
+/// Which outcomes are asked for: all conditions must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub rule: Option<String>,
+    pub lead: Option<String>,
+    pub event: Option<String>,
+    /// In this lane, or in any lane of this credential.
+    pub lane: Option<String>,
+    /// With one of these results; none: with any.
+    pub results: Vec<OutcomeResult>,
+}
+
+impl Filter {
+    pub fn holds(&self, outcome: &Outcome) -> bool {
+        let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        is(&self.rule, &outcome.rule_id)
+            && is(&self.lead, &outcome.lead_id)
+            && is(&self.event, &outcome.event_id)
+            && (is(&self.lane, &outcome.lane) || is(&self.lane, credential_of(&outcome.lane)))
+            && (self.results.is_empty() || self.results.contains(&outcome.result))
+    }
+}
+
+/// An outcome of the topic; a record that is none is left aside.
+pub(super) fn outcome(record: &Record) -> Option<Outcome> {
+    Outcome::decode(record.value.as_deref()?).ok()
+}
+
+/// A job of the topic; a record that is none is left aside.
+pub(super) fn job(record: &Record) -> Option<DeliveryJob> {
+    DeliveryJob::decode(record.value.as_deref()?).ok()
+}
+
+/// The outcomes that were written in a period, oldest first within a partition.
+pub fn list<'s>(
+    scanner: Scanner<'s>,
+    period: Period,
+    filter: &'s Filter,
+) -> Result<impl Iterator<Item = Result<Outcome, Error>> + use<'s>, Error> {
+    let records = scanner.period(&scanner.config.topics.outcomes, period)?;
+    Ok(outcomes(records, filter))
+}
+
+fn outcomes<'s>(records: Records<'s>, filter: &'s Filter) -> impl Iterator<Item = Result<Outcome, Error>> + use<'s> {
+    let one = |record| match record {
+        Ok(record) => outcome(&record).filter(|outcome| filter.holds(outcome)).map(Ok),
+        Err(error) => Some(Err(error)),
+    };
+    records.filter_map(one)
+}
+
+/// Outcomes as they come.
+pub struct Coming {
+    reader: Reader,
+    filter: Filter,
+}
+
+/// Follows the outcomes that are written from now on, or from a time on.
+pub fn follow(config: &Config, filter: Filter, since: Option<i64>) -> Result<Coming, Error> {
+    let topic = &config.topics.outcomes;
+    let runs = Topic::open(config, topic).and_then(|asked| asked.between(since, None));
+    let from = |run: &Run| (run.partition, Some(if since.is_some() { run.from } else { run.until }));
+    let places: Vec<_> = runs.map_err(Error::Unavailable)?.iter().map(from).collect();
+    let reader = Reader::assign(config, topic, &places, Isolation::Committed);
+    Ok(Coming {
+        reader: reader.map_err(|error| Error::Unavailable(error.to_string()))?,
+        filter,
+    })
+}
+
+impl Coming {
+    /// The next outcome that is asked for, if the next record is one and comes within `wait`.
+    pub fn next(&mut self, wait: Duration) -> Option<Outcome> {
+        match self.reader.next(wait) {
+            Next::Record(record) => outcome(&record).filter(|outcome| self.filter.holds(outcome)),
+            Next::End(_) | Next::Nothing => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Coming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coming")
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life {
+    pub id: String,
+    /// Oldest first.
+    pub outcomes: Vec<Outcome>,
+    /// The job itself, as long as its topic has it, and its record.
+    pub job: Option<(DeliveryJob, Record)>,
+    pub stands: Stands,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stands {
+    /// It waits for its first attempt, or as the replay of one that ended.
+    Waiting,
+    Is(OutcomeResult),
+}
+
+impl Stands {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Is(result) => result.as_str(),
+        }
+    }
+
+    /// A repeat that was left out says nothing about the job that was sent.
+    fn by(outcomes: &[Outcome]) -> Option<Self> {
+        let mut results = outcomes.iter().rev().map(|outcome| outcome.result);
+        let last = results.clone().next();
+        let own = results.find(|result| *result != OutcomeResult::Duplicate);
+        own.or(last).map(Self::Is)
+    }
+}
+
+/// The life of one job: itself, and every attempt.
+pub fn find(scanner: Scanner<'_>, id: &str) -> Result<Life, Error> {
+    let topics = &scanner.config.topics;
+    let mut outcomes = Vec::new();
+    for record in scanner.all(&topics.outcomes)? {
+        let record = record?;
+        if record.key.as_deref() == Some(id.as_bytes()) {
+            outcomes.extend(outcome(&record));
+        }
+    }
+    // A repeated event's job has outcomes in more than one partition.
+    outcomes.sort_by_key(|outcome| outcome.ended_at);
+    let waiting = waiting(scanner, id, &outcomes)?;
+    let stands = match &waiting {
+        Some(_) => Some(Stands::Waiting),
+        None => Stands::by(&outcomes),
+    };
+    let job = match waiting {
+        Some(job) => Some(job),
+        None => last_read(scanner, id, outcomes.last())?,
+    };
+    let stands = stands.ok_or_else(|| {
+        Error::NotFound(format!(
+            "there is no job {id}: no outcome of it is left in {}, and none such waits in {}",
+            topics.outcomes, topics.jobs
+        ))
+    })?;
+    Ok(Life {
+        id: id.to_owned(),
+        outcomes,
+        job,
+        stands,
+    })
+}
+
+/// The job among those that no sender has come to yet: without any outcome, or replayed since.
+fn waiting(scanner: Scanner<'_>, id: &str, outcomes: &[Outcome]) -> Result<Option<(DeliveryJob, Record)>, Error> {
+    use OutcomeResult::{Cancelled, Dead, Expired};
+    let last = outcomes.last().map(|outcome| outcome.result);
+    if !matches!(last, None | Some(Cancelled | Dead | Expired)) {
+        return Ok(None);
+    }
+    let tried = |record: &Record| {
+        let at = (Some(record.partition), Some(record.offset));
+        outcomes
+            .iter()
+            .any(|outcome| (outcome.job_partition, outcome.job_offset) == at)
+    };
+    read(scanner, id, &Places::of(scanner.config)?.jobs, |record| !tried(record))
+}
+
+/// The job where its last outcome says it is.
+fn last_read(scanner: Scanner<'_>, id: &str, last: Option<&Outcome>) -> Result<Option<(DeliveryJob, Record)>, Error> {
+    let place = last.and_then(|outcome| outcome.job_partition.zip(outcome.job_offset));
+    // The processor may have settled the match without a job.
+    let Some((partition, from)) = place else {
+        return Ok(None);
+    };
+    let until = from.saturating_add(1);
+    read(scanner, id, &[Run { partition, from, until }], |_| true)
+}
+
+fn read(
+    scanner: Scanner<'_>,
+    id: &str,
+    runs: &[Run],
+    may: impl Fn(&Record) -> bool,
+) -> Result<Option<(DeliveryJob, Record)>, Error> {
+    for record in scanner.runs(&scanner.config.topics.jobs, runs, Isolation::Committed)? {
+        let record = record?;
+        if record.header("job-id").is_none_or(|job_id| job_id == id)
+            && may(&record)
+            && let Some(job) = job(&record).filter(|job| job.job_id == id)
+        {
+            return Ok(Some((job, record)));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(result: OutcomeResult) -> Outcome {
+        let mut outcome = crate::delivery::tests::job().outcome(result, 0);
+        (outcome.rule_id, outcome.lead_id, outcome.event_id) = ("r".into(), "l".into(), "e".into());
+        outcome.lane = "slack:bot/C1".into();
+        outcome
+    }
+
+    #[test]
+    fn every_condition_of_a_filter_must_hold() {
+        let sent = outcome(OutcomeResult::Sent);
+        assert!(Filter::default().holds(&sent));
+        let filter = |name: &str, text: &str, results: &[OutcomeResult]| {
+            let field = |of: &str| (of == name).then(|| text.to_owned());
+            Filter {
+                rule: field("rule"),
+                lead: field("lead"),
+                event: field("event"),
+                lane: field("lane"),
+                results: results.to_vec(),
+            }
+        };
+        for (name, text, results, holds) in [
+            ("rule", "r", &[][..], true),
+            ("rule", "x", &[], false),
+            ("lead", "x", &[], false),
+            ("event", "x", &[], false),
+            ("lane", "slack:bot/C1", &[], true),
+            ("lane", "slack:bot", &[], true),
+            ("lane", "slack:bo", &[], false),
+            ("", "", &[OutcomeResult::Dead, OutcomeResult::Sent], true),
+            ("rule", "r", &[OutcomeResult::Dead], false),
+        ] {
+            let filter = filter(name, text, results);
+            assert_eq!(filter.holds(&sent), holds, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_stands_where_its_last_outcome_says_repeats_aside() {
+        use OutcomeResult::{Dead, Duplicate, Retry, Sent};
+        for (results, stands) in [
+            (&[][..], None),
+            (&[Retry], Some(Retry)),
+            (&[Retry, Sent, Duplicate], Some(Sent)),
+            (&[Duplicate], Some(Duplicate)),
+            (&[Dead, Sent], Some(Sent)),
+        ] {
+            let outcomes: Vec<Outcome> = results.iter().map(|result| outcome(*result)).collect();
+            assert_eq!(Stands::by(&outcomes), stands.map(Stands::Is));
+        }
+    }
+}

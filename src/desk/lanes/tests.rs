@@ -1,0 +1,193 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::delivery::dispatch::{Dispatch, Payload};
+use crate::delivery::lane::JobAt;
+use crate::delivery::recall::{Recalled, tag};
+use crate::delivery::tests::job;
+use crate::delivery::{ActionType, DeliveryJob, Outcome, OutcomeResult};
+use crate::kafka::reader::Record;
+
+const NOW: i64 = 1_772_723_760_000;
+
+/// What an outcome of the job at this offset says.
+fn outcome(lane: &str, offset: i64, result: OutcomeResult, next_at: Option<i64>) -> Outcome {
+    let mut outcome = job().outcome(result, NOW - 1000);
+    outcome.lane = lane.to_owned();
+    outcome.job_id = format!("j-{offset}");
+    (outcome.job_partition, outcome.job_offset) = (Some(0), Some(offset));
+    (outcome.attempt, outcome.next_at) = (1, next_at);
+    outcome
+}
+
+/// A backlog with one job in slack:a/C1 at offset 100.
+fn backlog(outcomes: impl IntoIterator<Item = Outcome>, limit: Limit) -> Backlog {
+    let mut backlog = Backlog::default();
+    for outcome in outcomes {
+        backlog.outcome(0, outcome, NOW);
+    }
+    let waiting = DeliveryJob {
+        job_id: "j-100".into(),
+        credential: "slack:a".into(),
+        destination: "C1".into(),
+        ..job()
+    };
+    let record = Record {
+        offset: 100,
+        timestamp: NOW - 70_000,
+        ..Record::default()
+    };
+    backlog.job(&record, &waiting, limit);
+    backlog
+}
+
+#[test]
+fn the_next_request_waits_for_every_limit_freeze_and_retry() {
+    let limit = Limit {
+        lane: Some(Rate::per_second(1)),
+        credential: Some(Rate::per_minute(300)),
+        in_flight: None,
+    };
+    let started = |lane: &str, ago: i64| {
+        let mut started = outcome(lane, 1, OutcomeResult::Sent, None);
+        started.started_at = Some(NOW - ago);
+        started
+    };
+    let scoped = |scope: &str, result, next_at| {
+        let mut scoped = outcome("slack:a/C1", 2, result, Some(NOW + next_at));
+        scoped.scope = Some(scope.to_owned());
+        scoped
+    };
+    use OutcomeResult::{Retry, Throttled};
+    for (limit, outcomes, wanted) in [
+        (limit, vec![], 0),
+        (limit, vec![started("slack:a/C1", 500)], 520),
+        (
+            limit,
+            vec![started("slack:a/C1", 9_000), started("slack:a/C2", 10)],
+            194,
+        ),
+        (
+            limit,
+            vec![scoped("lane", Throttled, 2_000), scoped("credential", Throttled, 5_000)],
+            5_000,
+        ),
+        (limit, vec![scoped("lane", Throttled, -1_000)], 0),
+        (
+            Limit::default(),
+            vec![
+                started("slack:a/C1", 1),
+                outcome("slack:a/C1", 100, Retry, Some(NOW + 1_000)),
+            ],
+            1_000,
+        ),
+    ] {
+        let lanes = list(&backlog(outcomes.clone(), limit), NOW);
+        assert_eq!(lanes[0].next_at, Some(NOW + wanted), "{outcomes:?}");
+    }
+}
+
+#[test]
+fn a_lane_is_frozen_as_long_as_any_answer_asked_and_a_refused_credential_until_it_works() {
+    use OutcomeResult::{Retry, Sent, Throttled};
+    let scoped = |scope: &str, result, next_at, words: &str| {
+        let mut scoped = outcome("slack:a/C1", 2, result, Some(NOW + next_at));
+        (scoped.scope, scoped.words) = (Some(scope.to_owned()), Some(words.to_owned()));
+        scoped
+    };
+    let throttled = scoped("lane", Throttled, 30_000, "");
+    let refused = scoped("credential", Retry, 20_000, "invalid_auth");
+    let sent = outcome("slack:a/C2", 3, Sent, None);
+    let frozen = |until: Option<i64>, why: &str, refused| {
+        Some(Frozen {
+            until: until.map(|until| NOW + until),
+            why: why.to_owned(),
+            refused,
+        })
+    };
+    let refusal = "credential refused: invalid_auth";
+    for (outcomes, at, wanted) in [
+        (vec![], 0, None),
+        (vec![throttled.clone()], 0, frozen(Some(30_000), "throttled", false)),
+        // What was on its way when the answer came ends no freeze.
+        (
+            vec![throttled.clone(), sent.clone()],
+            0,
+            frozen(Some(30_000), "throttled", false),
+        ),
+        (vec![throttled.clone()], 30_000, None),
+        (vec![refused.clone()], 0, frozen(Some(20_000), refusal, true)),
+        (vec![refused.clone()], 20_000, frozen(None, refusal, true)),
+        (vec![refused.clone(), sent], 20_000, None),
+        // The longer one counts.
+        (vec![throttled, refused], 0, frozen(Some(30_000), "throttled", false)),
+    ] {
+        let lanes = list(&backlog(outcomes.clone(), Limit::default()), NOW + at);
+        let next_at = match &wanted {
+            Some(frozen) => frozen.until,
+            None => Some(NOW + at),
+        };
+        assert_eq!((&lanes[0].frozen, lanes[0].next_at), (&wanted, next_at), "{outcomes:?}");
+    }
+}
+
+const LANES: [(ActionType, &str, &str); 4] = [
+    (ActionType::SlackMessage, "slack:a", "C1"),
+    (ActionType::SlackMessage, "slack:a", "C2"),
+    (ActionType::SlackWebhook, "webhook:alerts", ""),
+    (ActionType::ClevertapEvent, "clevertap:acme", "id-1"),
+];
+
+fn of_lane((action, credential, destination): (ActionType, &str, &str), number: i64) -> DeliveryJob {
+    DeliveryJob {
+        job_id: crate::delivery::job_id(&number.to_string(), "r-1").to_string(),
+        action,
+        credential: credential.into(),
+        destination: destination.into(),
+        max_rate: None,
+        ..job()
+    }
+}
+
+proptest! {
+    /// Whatever stands in the outcomes: what people are shown is what a sender that takes over keeps to.
+    #[test]
+    fn people_see_the_freezes_that_a_new_owner_keeps_to(
+        told in prop::collection::vec((0..LANES.len(), 0..OutcomeResult::ALL.len(), 0..3u8, -60_000..60_000i64), 0..30),
+        ahead in prop::sample::select(vec![0, 5_000_000]),
+    ) {
+        let (mut backlog, mut recalled) = (Backlog::default(), Recalled::default());
+        for (offset, (lane, result, scope, next)) in (0..).zip(told) {
+            let mut outcome = of_lane(LANES[lane], offset).outcome(OutcomeResult::ALL[result], NOW - 100 + offset);
+            (outcome.job_partition, outcome.job_offset, outcome.attempt) = (Some(0), Some(offset), 1);
+            outcome.scope = ["lane", "credential"].get(usize::from(scope)).map(|scope| (*scope).to_owned());
+            outcome.next_at = Some(NOW + next);
+            outcome.started_at = Some(NOW - 200 + offset);
+            backlog.outcome(0, outcome.clone(), NOW);
+            recalled.take(outcome, NOW * 1000);
+        }
+        let steady = NOW * 1000 - ahead;
+        let mut dispatch = Dispatch::new(crate::sender::settings(&crate::config::Config::default()), fastrand::Rng::with_seed(1));
+        dispatch.wall_clock(ahead);
+        dispatch.own(0, steady, recalled, steady);
+        for (offset, lane) in (1000..).zip(LANES) {
+            let job = of_lane(lane, offset);
+            let record = Record { offset, timestamp: NOW, ..Record::default() };
+            backlog.job(&record, &job, Limit::default());
+            let at = JobAt { partition: 0, offset };
+            prop_assert!(dispatch.read(at, Some(tag(&job.job_id)), NOW).is_accepted());
+            let host: Arc<str> = job.credential.as_str().into();
+            let payload = Payload { job: Arc::new(job), traceparent: None, written_at: NOW, bytes: 1000 };
+            dispatch.accept(at, payload, &host, false, steady);
+        }
+        // The sender numbers lanes as it meets them.
+        for (lane, kept) in LANES.into_iter().zip(dispatch.lanes(steady)) {
+            let id = of_lane(lane, 0).lane();
+            let shown = list(&backlog, NOW).into_iter().find(|shown| shown.id == id).unwrap();
+            let until = shown.frozen.as_ref().and_then(|frozen| frozen.until);
+            prop_assert_eq!(until.map(|until| until * 1000), kept.frozen_until.map(|until| until + ahead), "{}", &id);
+        }
+    }
+}

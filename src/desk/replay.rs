@@ -1,0 +1,414 @@
+//! Replay: dead letters go back where they came from.
+//!
+//! What goes back and the audit that says so are one transaction, so that a crash neither replays twice nor forgets.
+//! One replay runs at a time: the next one ends it before it reads the audit.
+//!
+//! The caller pulls: [`Replay::next`] says what became of the next dead letter, or what the replay needs before it goes
+//! on. What the schema registry or Kafka's administration knows, and the waiting for a rate, are the caller's.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::Error;
+use super::dead_letters::{self, Filter, Id, Letter, Replayed};
+use super::scan::{Period, Scanner};
+use crate::config::Config;
+use crate::delivery::limit::Rate;
+use crate::delivery::plan::readdress;
+use crate::kafka::Fault;
+use crate::kafka::together::Together;
+use crate::lead::schemas::{SchemaId, Schemas};
+use crate::reason::Reason;
+use crate::rules::log::{RuleLog, Rules};
+
+mod inlets;
+mod write;
+
+/// The most that goes into one transaction.
+const BATCH_MAX: usize = 500;
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How much of a rate's time one transaction may stand for, in microseconds.
+const BATCH_TIME: i64 = 100_000;
+/// No topic that we read holds larger records.
+const RECORD_MAX: usize = 100_000_000;
+
+/// What is to be replayed, and how.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub which: Which,
+    /// Says what would go where, and changes nothing.
+    pub dry_run: bool,
+    /// At most so many.
+    pub rate: Option<Rate>,
+    /// Who asks, for the audit.
+    pub who: String,
+}
+
+/// Which dead letters are to be replayed.
+#[derive(Debug, Clone)]
+pub enum Which {
+    Ids(Vec<Id>),
+    Matching(Filter, Period),
+}
+
+/// What comes next of a replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// It went back, or would in a dry run.
+    Back(Went),
+    /// It can't be put back.
+    Refused { id: Id, why: String },
+    /// The rate lets nothing go before so much time has passed.
+    Wait(Duration),
+    /// The schema is to be looked up, and its answer put into [`Replay::schemas`].
+    NeedsSchema(SchemaId),
+    /// The largest record that the events' topic takes is to be handed to [`Replay::event_max`].
+    NeedsEventMax,
+}
+
+/// Where a dead letter went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Went {
+    pub id: Id,
+    pub topic: String,
+    pub key: Vec<u8>,
+    /// What is other than it was.
+    pub change: Option<String>,
+}
+
+/// What a replay came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub replayed: usize,
+    /// Those that were replayed before.
+    pub left: usize,
+    pub refused: usize,
+}
+
+/// What goes back to a topic.
+#[derive(Debug, PartialEq, Eq)]
+struct Back {
+    topic: String,
+    key: Vec<u8>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(&'static str, String)>,
+    change: Option<String>,
+}
+
+/// A dead letter that goes back.
+#[derive(Debug)]
+struct Going {
+    id: Id,
+    /// With the id no other dead letter's; epoch milliseconds.
+    written_at: i64,
+    /// Several where an inlet makes more than one event of it, all of one topic.
+    back: Vec<Back>,
+}
+
+/// Why a dead letter doesn't go back, now or at all.
+#[derive(Debug)]
+enum Halt {
+    Refused(String),
+    Needs(Progress),
+    Failed(Error),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+type Letters<'r> = Box<dyn Iterator<Item = Result<Letter, Error>> + 'r>;
+
+pub struct Replay<'r> {
+    scanner: Scanner<'r>,
+    who: String,
+    rate: Option<Rate>,
+    /// `None` for a dry run.
+    together: Option<Together>,
+    letters: Letters<'r>,
+    /// One that waits for what it needs.
+    held: Option<Letter>,
+    ended: bool,
+    replayed: Replayed,
+    /// The rules in force, once they are needed.
+    rules: Option<Rules>,
+    schemas: Schemas,
+    event_max: Option<usize>,
+    batch: Vec<Going>,
+    bytes: usize,
+    /// What the rate asks for before the next transaction.
+    owed: Duration,
+    progress: VecDeque<Progress>,
+    absent: BTreeSet<Id>,
+    summary: Summary,
+}
+
+/// Begins a replay, which ends one that is under way.
+pub fn begin<'r>(scanner: Scanner<'r>, request: &'r Request) -> Result<Replay<'r>, Error> {
+    let open = (!request.dry_run).then(|| Together::open(scanner.config, "replay", RECORD_MAX));
+    let together = open.transpose().map_err(failed)?;
+    // Only now, when no other replay can write any more.
+    let replayed = Replayed::read(scanner)?;
+    let letters: Letters<'r> = match &request.which {
+        Which::Ids(ids) => Box::new(dead_letters::by_ids(scanner, ids)?),
+        Which::Matching(filter, period) => Box::new(dead_letters::list(scanner, *period, filter)?),
+    };
+    Ok(Replay::over(scanner, request, together, replayed, letters))
+}
+
+fn failed(fault: Fault) -> Error {
+    match fault {
+        Fault::Fatal { fenced: true, .. } => {
+            Error::conflict("another replay has begun and took over; what this one printed as replayed is")
+        }
+        fault => Error::Unavailable(format!(
+            "the rest was not replayed: {fault}; run the command again, which leaves out what was"
+        )),
+    }
+}
+
+impl<'r> Replay<'r> {
+    fn over(
+        scanner: Scanner<'r>,
+        request: &Request,
+        together: Option<Together>,
+        replayed: Replayed,
+        letters: Letters<'r>,
+    ) -> Self {
+        let asked: &[Id] = match &request.which {
+            Which::Ids(ids) => ids,
+            Which::Matching(..) => &[],
+        };
+        Self {
+            scanner,
+            who: request.who.clone(),
+            rate: request.rate,
+            together,
+            letters,
+            held: None,
+            ended: false,
+            replayed,
+            rules: None,
+            schemas: Schemas::foreign(),
+            event_max: None,
+            batch: Vec::new(),
+            bytes: 0,
+            owed: Duration::ZERO,
+            progress: VecDeque::new(),
+            absent: asked.iter().copied().collect(),
+            summary: Summary::default(),
+        }
+    }
+
+    /// What comes next; `None` is the end. `now` is the wall clock's, in epoch milliseconds. An error ends the
+    /// replay: what was told to have gone back did, and nothing else.
+    pub fn next(&mut self, now: i64) -> Option<Result<Progress, Error>> {
+        loop {
+            if let Some(progress) = self.progress.pop_front() {
+                return Some(Ok(progress));
+            }
+            match self.go_on(now) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.ended = true;
+                    self.batch.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+
+    /// What the registry says of schemas.
+    pub fn schemas(&mut self) -> &mut Schemas {
+        &mut self.schemas
+    }
+
+    /// The events' topic takes records of so many bytes.
+    pub fn event_max(&mut self, bytes: usize) {
+        self.event_max = Some(bytes);
+    }
+
+    /// What it came to; ids that were asked for and aren't there are not found.
+    pub fn end(self) -> (Summary, Result<(), Error>) {
+        let absent: Vec<Id> = self.absent.into_iter().collect();
+        let all = match absent.is_empty() {
+            true => Ok(()),
+            false => Err(dead_letters::missing(self.scanner.config, &absent)),
+        };
+        (self.summary, all)
+    }
+
+    /// Takes in the next dead letter, or writes those that were gathered; says whether there may be more.
+    fn go_on(&mut self, now: i64) -> Result<bool, Error> {
+        let full = self.batch.len() >= batch_max(self.rate) || self.bytes >= BATCH_BYTES_MAX;
+        if full || (self.ended && !self.batch.is_empty()) {
+            match std::mem::take(&mut self.owed) {
+                Duration::ZERO => self.commit(now)?,
+                wait => self.progress.push_back(Progress::Wait(wait)),
+            }
+            return Ok(true);
+        }
+        if self.ended {
+            return Ok(false);
+        }
+        let Some(letter) = self.held.take().map(Ok).or_else(|| self.letters.next()) else {
+            self.ended = true;
+            return Ok(true);
+        };
+        let letter = letter?;
+        self.absent.remove(&letter.id);
+        if self.replayed.contains(&letter) {
+            self.summary.left += 1;
+            return Ok(true);
+        }
+        match self.back(&letter, now) {
+            Ok(back) => {
+                // One id given twice is one replay.
+                self.replayed.insert(&letter);
+                self.bytes += back.iter().map(Back::size).sum::<usize>();
+                self.batch.push(Going {
+                    id: letter.id,
+                    written_at: letter.record.timestamp,
+                    back,
+                });
+            }
+            Err(Halt::Refused(why)) => self.refuse(letter.id, why),
+            Err(Halt::Needs(need)) => {
+                self.held = Some(letter);
+                self.progress.push_back(need);
+            }
+            Err(Halt::Failed(error)) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// What a dead letter becomes again.
+    fn back(&mut self, letter: &Letter, now: i64) -> Result<Vec<Back>, Halt> {
+        if let Some(why) = letter.needs_header() {
+            return Err(Halt::Refused(why));
+        }
+        if letter.reason() == Some(Reason::CredentialRefused) && self.rules.is_none() {
+            self.rules = Some(rules_in_force(self.scanner)?);
+        }
+        let whole = match letter.whole(self.scanner) {
+            Err(Error::NotFound(why)) => return Err(Halt::Refused(why)),
+            whole => whole?,
+        };
+        match whole.inlet_names(self.scanner.config) {
+            names if names.is_empty() => Ok(vec![back(&whole, self.scanner.config, self.rules.as_ref())?]),
+            names => self.map_again(&whole, &names, now),
+        }
+    }
+
+    fn refuse(&mut self, id: Id, why: String) {
+        self.summary.refused += 1;
+        self.progress.push_back(Progress::Refused { id, why });
+    }
+
+    /// Writes what was gathered, and tells of it once Kafka has it.
+    fn commit(&mut self, now: i64) -> Result<(), Error> {
+        let mut batch = std::mem::take(&mut self.batch);
+        self.bytes = 0;
+        if let Some(together) = &mut self.together {
+            let mut refused = Vec::new();
+            let audit = write::Audit { who: &self.who, now };
+            write::write(together, self.scanner.config, audit, &batch, &mut refused).map_err(failed)?;
+            for (id, why) in refused {
+                batch.retain(|going| going.id != id);
+                self.refuse(id, why);
+            }
+            let spacing = self.rate.map_or(0, |rate| rate.spacing().unsigned_abs());
+            self.owed = Duration::from_micros(spacing) * u32::try_from(batch.len()).unwrap_or(1);
+        }
+        self.summary.replayed += batch.len();
+        self.progress.extend(batch.into_iter().filter_map(|going| {
+            let back = going.back.into_iter().next()?;
+            Some(Progress::Back(Went {
+                id: going.id,
+                topic: back.topic,
+                key: back.key,
+                change: back.change,
+            }))
+        }));
+        Ok(())
+    }
+}
+
+impl Back {
+    fn size(&self) -> usize {
+        self.value.as_ref().map_or(0, Vec::len)
+    }
+}
+
+impl std::fmt::Debug for Replay<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replay")
+            .field("summary", &self.summary)
+            .finish_non_exhaustive()
+    }
+}
+
+fn rules_in_force(scanner: Scanner<'_>) -> Result<Rules, Error> {
+    let mut log = RuleLog::default();
+    for record in scanner.all(&scanner.config.topics.rules)? {
+        let record = record?;
+        log.apply(record.offset, record.key.as_deref(), record.value.as_deref());
+    }
+    Ok(log.snapshot())
+}
+
+/// How many go at once, so that their rate is even to a tenth of a second.
+fn batch_max(rate: Option<Rate>) -> usize {
+    let at_once = rate.map_or(BATCH_MAX as i64, |rate| BATCH_TIME / rate.spacing().max(1));
+    usize::try_from(at_once).unwrap_or(1).clamp(1, BATCH_MAX)
+}
+
+/// What a dead letter becomes again. `rules` are those in force, for a credential that was refused.
+fn back(letter: &Letter, config: &Config, rules: Option<&Rules>) -> Result<Back, Halt> {
+    let source = letter.header("source-topic").unwrap_or_default();
+    let kept = ["event-id", "rule-id", "job-id", "traceparent"].into_iter();
+    let kept = kept.filter_map(|name| Some((name, letter.header(name)?.to_owned())));
+    let mut headers: Vec<(&'static str, String)> = kept.collect();
+    headers.push(("replay-of", letter.id.to_string()));
+    let record = &letter.record;
+    let mut back = Back {
+        topic: source.to_owned(),
+        key: record.key.clone().unwrap_or_default(),
+        value: record.value.clone(),
+        headers,
+        change: None,
+    };
+    if source == config.topics.events {
+        // Other rules had their jobs from the event.
+        if let Some(rule) = letter.header("rule-id") {
+            back.headers.push(("only-rule", rule.to_owned()));
+            back.change = Some(format!("for rule {rule} alone"));
+        }
+        return Ok(back);
+    }
+    if source != config.topics.jobs {
+        return Err(Halt::Refused(format!(
+            "it came from {source:?}, and only what came from {}, {} or an inlet of the configuration can be put back; \
+             send it again at its source",
+            config.topics.events, config.topics.jobs
+        )));
+    }
+    let refused = letter.reason() == Some(Reason::CredentialRefused);
+    if let (Some(job), Some(rules), true) = (&letter.job, rules, refused) {
+        let now = rules
+            .get(&job.rule_id)
+            .and_then(|versioned| readdress(job, &versioned.rule));
+        if let Some(now) = now {
+            back.change = Some(format!("with {} in place of {}", now.credential, job.credential));
+            back.key = now.credential.clone().into_bytes();
+            back.value = Some(now.encode());
+        }
+    }
+    Ok(back)
+}
+
+#[cfg(test)]
+mod tests;
