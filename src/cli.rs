@@ -273,6 +273,13 @@ fn print(line: &str) -> Result<(), CliError> {
     }
 }
 
+/// Says on stderr how many records of a newer version were passed over.
+fn say_newer(newer: desk::newer::Newer) {
+    if newer.records > 0 {
+        eprintln!("{newer}");
+    }
+}
+
 /// Waits for what a command asks that otherwise needs no runtime.
 fn wait_for<T>(asked: impl Future<Output = T>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -320,6 +320,9 @@ fn a_job_of_a_newer_version_holds_its_credential_until_the_sender_is_upgraded() 
     let other: BTreeSet<String> = (5..10).map(|number| format!("sold e-{number}")).collect();
     assert_eq!(destinations.texts().into_iter().collect::<BTreeSet<_>>(), other);
     sender.stop();
+    let said = leadlane.run(&["lanes"]).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("2 records are of a newer version of Leadlane"), "{said}");
     assert_eq!(leadlane.read(&leadlane.config.topics.dead_letters), []);
     let upgraded = App::start(&leadlane, newer, Role::Sender);
     until(30, "all of it", || destinations.texts().len() >= 10);
@@ -462,6 +465,9 @@ fn an_outcome_of_a_newer_version_delays_its_partition_alone() {
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(destinations.texts().into_iter().collect::<BTreeSet<_>>(), second);
     sender.stop();
+    let said = leadlane.run(&["deliveries", "list"]).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("1 record is of a newer version of Leadlane"), "{said}");
     let upgraded = App::start(&leadlane, newer, Role::Sender);
     until(30, "all but what was sent", || {
         destinations.texts().len() >= jobs.len() - 1
