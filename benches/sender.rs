@@ -17,8 +17,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use leadlane::action::{ActionType, OnAmbiguous};
 use leadlane::config::Config;
-use leadlane::delivery::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, job_id};
+use leadlane::delivery::{DeliveryJob, Outcome, OutcomeResult, job_id};
 use leadlane::kafka::producer::{Producer, Record};
 use leadlane::kafka::reader;
 use tokio::net::TcpListener;

@@ -390,7 +390,8 @@ impl Shared {
 async fn introduce(destinations: Arc<Destinations>, rules: RulesInForce) {
     let actions = rules.sending().map(|rule| &rule.action.kind);
     let credentials: BTreeMap<_, _> = actions
-        .map(|action| (action.credential(), action.sealed().map(Sealed::as_str)))
+        .map(|action| action.address())
+        .map(|address| (address.credential, address.sealed.map(Sealed::as_str)))
         .collect();
     for (credential, sealed) in credentials {
         destinations.introduce(&credential, sealed).await;

@@ -6,18 +6,18 @@
 //! [`dispatch`] puts the two together. All of it is pure: `now` is an argument.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::action::{ActionType, LaneOf, OnAmbiguous};
+use crate::credential::one_spelling;
 use crate::reason::Reason;
-use crate::rules::{is_rule_id, one_spelling};
+use crate::rules::is_rule_id;
 
 pub mod backlog;
-pub mod clevertap;
 pub mod codec;
-pub mod digest;
 pub mod dispatch;
 pub mod lane;
 pub mod limit;
@@ -44,32 +44,6 @@ pub fn job_id(event_id: &str, rule_id: &str) -> Uuid {
     name.push('\n');
     name.push_str(rule_id);
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
-}
-
-/// The four actions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ActionType {
-    SlackMessage,
-    SlackWebhook,
-    ClevertapProfile,
-    ClevertapEvent,
-}
-
-/// Whose API an action calls; a metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Provider {
-    Slack,
-    Clevertap,
-}
-
-/// What to do when an answer leaves open whether the request took effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnAmbiguous {
-    #[default]
-    Retry,
-    Dead,
 }
 
 /// One match, rendered and addressed. See `schemas/delivery_job.avsc` for the fields.
@@ -144,42 +118,6 @@ pub enum OutcomeResult {
     Throttled,
 }
 
-impl ActionType {
-    pub const ALL: [Self; 4] = [
-        Self::SlackMessage,
-        Self::SlackWebhook,
-        Self::ClevertapProfile,
-        Self::ClevertapEvent,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SlackMessage => "slack_message",
-            Self::SlackWebhook => "slack_webhook",
-            Self::ClevertapProfile => "clevertap_profile",
-            Self::ClevertapEvent => "clevertap_event",
-        }
-    }
-
-    pub fn provider(self) -> Provider {
-        match self {
-            Self::SlackMessage | Self::SlackWebhook => Provider::Slack,
-            Self::ClevertapProfile | Self::ClevertapEvent => Provider::Clevertap,
-        }
-    }
-}
-
-impl Provider {
-    pub const ALL: [Self; 2] = [Self::Slack, Self::Clevertap];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Slack => "slack",
-            Self::Clevertap => "clevertap",
-        }
-    }
-}
-
 impl OutcomeResult {
     pub const ALL: [Self; 10] = [
         Self::Sent,
@@ -216,13 +154,16 @@ impl OutcomeResult {
 }
 
 impl DeliveryJob {
-    /// The lane's id: (credential, channel) for a Slack message, else the credential; with the
-    /// account's id where the rule itself describes a CleverTap account.
+    /// The lane's id: the credential's, and behind it the destination where each has a lane of its own, or the id of an
+    /// account that the rule itself describes.
     pub fn lane(&self) -> String {
-        match (self.action, &self.account_id) {
-            (ActionType::SlackMessage, _) => format!("{}/{}", self.credential, self.destination),
-            (_, Some(account_id)) => format!("{}/{account_id}", self.credential),
-            _ => self.credential.clone(),
+        let apart = match self.action.lane() {
+            LaneOf::Destination => Some(&self.destination),
+            LaneOf::Credential => self.account_id.as_ref(),
+        };
+        match apart {
+            Some(apart) => format!("{}/{apart}", self.credential),
+            None => self.credential.clone(),
         }
     }
 
@@ -257,6 +198,17 @@ impl DeliveryJob {
             max_rate: None,
             thread: false,
         }
+    }
+
+    /// The one job that stands for many of a rule and a lane, oldest first: the first of them with a body for all.
+    /// `None` where the action has no such message.
+    pub fn digest(jobs: &[Arc<Self>]) -> Option<Self> {
+        let first = jobs.first()?;
+        let messages: Vec<(i64, &str)> = jobs.iter().map(|job| (job.occurred_at, job.body.as_str())).collect();
+        Some(Self {
+            body: first.action.digest(&first.rule_id, &messages)?,
+            ..Self::clone(first)
+        })
     }
 
     pub fn encode(&self) -> Vec<u8> {

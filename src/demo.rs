@@ -17,11 +17,12 @@ use tokio::sync::watch;
 
 use crate::app::{self, Role};
 use crate::config::{Account, Config};
+use crate::credential::SecretName;
 use crate::delivery::Codec;
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
-use crate::rules::{Rule, SecretName};
+use crate::rules::Rule;
 use crate::sandbox::{Sandbox, Settings};
 use crate::secrets::SecretRef;
 

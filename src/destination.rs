@@ -13,9 +13,10 @@ use jiff::fmt::rfc2822;
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Client, Response, Url};
 
+use crate::action::ActionType;
 use crate::config::{self, Config};
+use crate::delivery::DeliveryJob;
 use crate::delivery::dispatch::{Answer, Attempt, Request, Verdict};
-use crate::delivery::{ActionType, DeliveryJob};
 use crate::http_client::{self, ClientError};
 use crate::reason::Reason;
 use crate::secrets::{Secret, SecretError, Secrets};

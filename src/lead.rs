@@ -10,6 +10,7 @@ pub mod decode;
 pub mod encode;
 mod fields;
 mod json;
+pub mod kind;
 mod record;
 pub mod schemas;
 

@@ -27,9 +27,9 @@
 //!
 //! # The modules, in reading order
 //!
-//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`], [`template`]
-//!   and [`text`], what values are ([`dates`], [`ids`], [`amounts`]), [`delivery`], [`mapping`], [`sealed`], [`reason`],
-//!   [`trail`], [`yaml`].
+//! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`] and the
+//!   [`action`]s in them, [`template`] and [`text`], what values are ([`dates`], [`ids`], [`amounts`]), [`delivery`],
+//!   [`mapping`], [`reader`], [`credential`], [`sealed`], [`reason`], [`trail`], [`yaml`].
 //! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - What they stand on: [`clock`], which reads the time, [`listen`], which takes in connections, and [`parts`],
@@ -65,6 +65,7 @@
 //! Deliberately absent: a database, a shared store of rates, an async runtime inside the processor's loop, and traits
 //! for what has one implementation.
 
+pub mod action;
 pub mod admin;
 pub mod amounts;
 pub mod app;
@@ -72,6 +73,7 @@ pub mod batches;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod credential;
 pub mod dates;
 pub mod delivery;
 pub mod demo;
@@ -90,6 +92,7 @@ pub mod metrics;
 pub mod parts;
 pub mod path;
 pub mod processor;
+pub mod reader;
 pub mod reason;
 pub mod registry;
 pub mod rules;

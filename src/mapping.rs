@@ -12,11 +12,11 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::credential::SecretName;
 use crate::dates::Form;
 use crate::lead::{self, Lookup};
 use crate::path::Path;
 use crate::reason::Reason;
-use crate::rules::SecretName;
 use crate::rules::condition::Condition;
 
 mod budget;

@@ -12,7 +12,8 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-use crate::delivery::{ActionType, OutcomeResult, Provider};
+use crate::action::{ActionType, Provider};
+use crate::delivery::OutcomeResult;
 use crate::lead::{TRIGGERS, trigger_label};
 use crate::reason::Reason;
 

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use crate::action::ActionType;
 use crate::batches::{Batches, Work};
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
-use crate::delivery::{ActionType, Codec, Cut, DeliveryJob, Outcome, job_id};
+use crate::delivery::{Codec, Cut, DeliveryJob, Outcome, job_id};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running, takes_nothing};
 use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
@@ -18,8 +19,8 @@ use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::{Metrics, StartedOver};
 use crate::reason::Reason;
 use crate::registry::Registry;
+use crate::rules::Versioned;
 use crate::rules::log::Rules;
-use crate::rules::{ActionKind, Versioned};
 
 /// What one event comes to.
 #[derive(Debug, Default)]
@@ -78,7 +79,7 @@ pub fn evaluate(
     for matched in found {
         evaluated
             .matches
-            .push((action_type(&matched.rule.action.kind), Arc::clone(matched)));
+            .push((matched.rule.action.kind.action(), Arc::clone(matched)));
         match plan(&event, matched, source, now) {
             Planned::Job(job) => evaluated.jobs.push(job),
             Planned::Settled(outcome) => evaluated.outcomes.push(outcome),
@@ -104,15 +105,6 @@ impl Evaluated {
         self.matches.clear();
         self.event_id.clear();
         self.trigger.clear();
-    }
-}
-
-fn action_type(kind: &ActionKind) -> ActionType {
-    match kind {
-        ActionKind::SlackMessage { .. } => ActionType::SlackMessage,
-        ActionKind::SlackWebhook { .. } => ActionType::SlackWebhook,
-        ActionKind::ClevertapProfile { .. } => ActionType::ClevertapProfile,
-        ActionKind::ClevertapEvent { .. } => ActionType::ClevertapEvent,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tracking rules: trigger + scope + filters + one action, as people write them.
+//! Tracking rules: trigger + scope + filters + one [`Action`], as people write them.
 //!
 //! A [`Rule`] is read from the JSON of its YAML by [`Rule::from_json`], which finds every problem
 //! at once; what reads well but looks like a mistake is for [`check`] to warn about. The rules in
@@ -14,21 +14,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rust_decimal::Decimal;
 
+use crate::action::Action;
 use crate::lead::{Entity, LeadEvent, Lookup};
-use crate::template::{OnMissing, Template};
 use condition::{Comparison, Condition};
-pub(crate) use read::field::is_open_secret;
-
-pub use credential::{Account, Secret, SecretName, one_spelling};
 
 pub mod check;
-pub mod clevertap;
 pub mod condition;
-mod credential;
 pub mod index;
 pub mod log;
 pub mod read;
@@ -118,141 +112,6 @@ pub enum PriceFilter {
     Compare(Comparison, Decimal),
     /// Both ends included; the first is not above the second.
     Between(Decimal, Decimal),
-}
-
-/// What a match becomes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Action {
-    pub kind: ActionKind,
-    pub on_missing: OnMissing,
-    pub on_ambiguous: OnAmbiguous,
-    /// Counted from the event's `occurred_at`.
-    pub expires_after: Option<Duration>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum ActionKind {
-    SlackMessage {
-        token: Secret,
-        to: To,
-        text: Template,
-        unfurl: Option<bool>,
-        over_long: OverLong,
-        /// Whether it goes into the lead's own thread, and begins it where there is none.
-        thread: bool,
-        pace: Pace,
-    },
-    SlackWebhook {
-        url: Secret,
-        text: Template,
-        channel: Option<String>,
-        username: Option<String>,
-        icon_url: Option<String>,
-        over_long: OverLong,
-        pace: Pace,
-    },
-    ClevertapProfile {
-        account: Account,
-        user: User,
-        created_at: Option<Template>,
-        properties: Properties,
-    },
-    ClevertapEvent {
-        account: Account,
-        user: User,
-        created_at: Option<Template>,
-        event_name: Template,
-        properties: Properties,
-    },
-}
-
-/// How a rule's messages come when there are many.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pace {
-    /// `when_busy`: when the lane's wait is longer, those that wait go as one message.
-    pub digest_after: Option<Duration>,
-    /// At most so many messages of the rule, as written: `20/h`.
-    pub max_rate: Option<String>,
-}
-
-/// Where a Slack message goes, by id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum To {
-    Channel(String),
-    Member(String),
-}
-
-/// Whose profile or event CleverTap is told about.
-#[derive(Debug, Clone, PartialEq)]
-pub enum User {
-    Identity(Template),
-    ObjectId(Template),
-}
-
-/// What CleverTap is told of a user or an event.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Properties {
-    /// An object that is sent on whole.
-    pub whole: Option<Whole>,
-    /// Those that the rule names itself; they come in place of the object's own.
-    pub named: Vec<(String, Property)>,
-}
-
-/// An object of the event whose members become properties, without each being named.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Whole {
-    /// Gives the object, or the JSON text of one.
-    pub from: Template,
-    /// The object's names, and what CleverTap is told instead.
-    pub rename: Vec<(String, String)>,
-    /// The object's names that are left out.
-    pub drop: Vec<String>,
-    pub nulls: Nulls,
-}
-
-/// What becomes of an object's members that are null.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Nulls {
-    #[default]
-    LeaveOut,
-    /// The profile's property is deleted.
-    Delete,
-}
-
-/// The value of a CleverTap property.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Property {
-    Template(Template),
-    /// A number, a boolean or null, as written.
-    Constant(serde_json::Value),
-    List(Vec<Property>),
-    /// An object, such as one of the platform's operators: `{$add: [...]}`.
-    Object(Vec<(String, Property)>),
-}
-
-/// What to do when it can't be known whether an attempt arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnAmbiguous {
-    #[default]
-    Retry,
-    Dead,
-}
-
-/// What to do with a text that is longer than Slack takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OverLong {
-    #[default]
-    Truncate,
-    Fail,
-}
-
-/// What is wrong or doubtful about a rule, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The path to the field, such as `filters.price.between`.
-    pub field: String,
-    /// The reason and the cure.
-    pub message: String,
 }
 
 /// A condition of a rule that an event does not meet.
@@ -433,38 +292,12 @@ impl Status {
     }
 }
 
-impl ActionKind {
-    /// The action's `type`, as rules write it and metrics label it.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            ActionKind::SlackMessage { .. } => "slack_message",
-            ActionKind::SlackWebhook { .. } => "slack_webhook",
-            ActionKind::ClevertapProfile { .. } => "clevertap_profile",
-            ActionKind::ClevertapEvent { .. } => "clevertap_event",
-        }
-    }
-
-    /// How Slack's messages come when there are many.
-    pub fn pace(&self) -> Option<&Pace> {
-        match self {
-            ActionKind::SlackMessage { pace, .. } | ActionKind::SlackWebhook { pace, .. } => Some(pace),
-            ActionKind::ClevertapProfile { .. } | ActionKind::ClevertapEvent { .. } => None,
-        }
-    }
-}
-
 impl fmt::Display for PriceFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PriceFilter::Compare(comparison, bound) => write!(f, "{} {bound}", comparison.as_str()),
             PriceFilter::Between(low, high) => write!(f, "between {low} and {high}"),
         }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
     }
 }
 

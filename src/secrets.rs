@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::rules::SecretName;
+use crate::credential::SecretName;
 use crate::sealed::{Sealed, SealedError};
 use keys::{Keys, OpenError};
 

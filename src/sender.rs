@@ -29,7 +29,6 @@ use crate::kafka::place::Places;
 use crate::kafka::producer::Producer;
 use crate::metrics::Metrics;
 use crate::rules::log::Rules;
-use crate::rules::one_spelling;
 use crate::trail::{self, Crumb};
 
 mod back;
@@ -202,7 +201,7 @@ pub fn settings(config: &Config) -> Settings {
         webhook_rate: config.slack.webhook_rate,
         rates: limits
             .map(|limit| {
-                let credential = one_spelling(&limit.credential).into_owned();
+                let credential = crate::credential::one_spelling(&limit.credential).into_owned();
                 ((credential, limit.channel.clone()), limit.rate)
             })
             .collect(),

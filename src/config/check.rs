@@ -11,7 +11,7 @@ use super::properties::refused;
 use super::{Config, Properties, Sender, plain_key, unknown_key};
 use crate::dates;
 use crate::mapping::Entrance;
-use crate::rules::is_open_secret;
+use crate::reader::is_open_secret;
 
 type Refusal = (String, String);
 

@@ -209,7 +209,7 @@ fn regions_have_their_hosts() {
     let account = |region: &str, api_url: Option<&str>| Account {
         region: region.into(),
         account_id: "A".into(),
-        passcode: SecretRef::Secret(crate::rules::SecretName::new("p").unwrap()),
+        passcode: SecretRef::Secret(crate::credential::SecretName::new("p").unwrap()),
         concurrency: 15,
         api_url: api_url.map(Address::from),
     };

@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{DeliveryJob, Outcome};
-use crate::rules::one_spelling;
+use crate::credential::one_spelling;
 
 /// The schema that jobs are written with, and every one that they were ever written with.
 pub(super) const JOB: &str = include_str!("../../schemas/delivery_job.avsc");

@@ -21,7 +21,8 @@ use super::limit::{Cap, Micros, Rate, Spacer};
 use super::number::{Number, Numbered};
 use super::recall::{Frozen, Tried};
 use super::sent::{SentIds, Threads};
-use super::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, Provider};
+use super::{DeliveryJob, OnAmbiguous, Outcome, OutcomeResult};
+use crate::action::{ActionType, Provider};
 use crate::reason::Reason;
 use crate::rules::log::Rules;
 

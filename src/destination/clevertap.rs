@@ -8,7 +8,6 @@ use super::words::Hidden;
 use super::{Failure, REJECTED, Reply, hidden};
 use crate::config::Account;
 use crate::delivery::DeliveryJob;
-use crate::delivery::clevertap::refusal;
 use crate::delivery::dispatch::{Answer, Scope, Verdict};
 use crate::sealed::Sealed;
 use crate::secrets::{Secret, SecretError, SecretRef};
@@ -75,7 +74,7 @@ fn text_of(value: Option<&Value>) -> Option<String> {
 
 /// The jobs whose records CleverTap may take, and the answers of the others.
 pub(super) fn checked(jobs: &[Arc<DeliveryJob>]) -> (Vec<Arc<DeliveryJob>>, Vec<Option<Answer>>) {
-    let refused = |job: &Arc<DeliveryJob>| Some(Failure::Rejected(refusal(&job.body)?).into());
+    let refused = |job: &Arc<DeliveryJob>| Some(Failure::Rejected(job.action.refusal(&job.body)?).into());
     let refused: Vec<Option<Answer>> = jobs.iter().map(refused).collect();
     let taken = jobs.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
     (taken.map(|(job, _)| Arc::clone(job)).collect(), refused)

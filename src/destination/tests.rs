@@ -1,6 +1,7 @@
 use super::*;
+use crate::action::OnAmbiguous;
 use crate::delivery::dispatch::Scope;
-use crate::delivery::{OnAmbiguous, job_id};
+use crate::delivery::job_id;
 
 mod codes;
 mod sealed;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+use crate::credential::SecretName;
 use crate::http_client::{self, ClientError};
-use crate::rules::SecretName;
 use crate::secrets::Secrets;
 
 /// So long a request waits for a profile.

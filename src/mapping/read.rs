@@ -5,11 +5,11 @@ use serde_json::{Map, Value};
 use super::fields::{EventFields, EventId, First, LeadId, PayloadFields, Shape, Time, Trigger};
 use super::preset::{NAMES, Preset};
 use super::{Entrance, Format, Inlet, Key, KeyPlace, Mapping, Unwrap};
+use crate::credential::SecretName;
 use crate::dates::Form;
 use crate::lead;
 use crate::path::Path;
-use crate::rules::read::field::{Object, Reader, member};
-use crate::rules::{Problem, SecretName};
+use crate::reader::{Object, Problem, Reader, member};
 use crate::yaml;
 
 /// What an entry may hold beside its mapping.

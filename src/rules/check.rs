@@ -7,13 +7,15 @@
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use super::clevertap::{is_charged, wrong_event_name, wrong_event_property_name, wrong_profile_property_name};
 use super::condition::{Comparison, Condition, Operand, Test};
-use super::read::field::{closest, distance, member};
-use super::{Account, ActionKind, Level, Party, Problem, Properties, Property, Rule, SecretName, To, User};
+use super::{Level, Party, Rule};
+use crate::action::Action;
+use crate::action::clevertap::Account;
+use crate::credential::SecretName;
 use crate::lead;
+use crate::lead::kind::{Kind, kind};
 use crate::path::{Path, Step};
-use crate::template::Template;
+use crate::reader::{Problem, closest, distance};
 
 /// The bytes of JSON that a rule has at most, so that all that is kept about it fits into a record: its change, with what
 /// was before and after.
@@ -55,22 +57,20 @@ pub fn warnings(rule: &Rule) -> Vec<Problem> {
             warn(&field, message.to_owned());
         }
     }
-    let templates = templates(&rule.action.kind);
     if rule.scope.level != Level::Inlet {
-        for (field, template) in &templates {
+        for (field, template) in rule.action.kind.templates() {
             for message in template.paths().filter_map(unknown_path) {
-                warn(field, message);
+                warn(&field, message);
             }
         }
     }
-    destination(&rule.action.kind, &mut warn);
+    rule.action.kind.check(&mut warn);
     warnings
 }
 
 /// What may not be written any more. A rule of the topic that has it stays in force.
 pub fn refusals(written: &Value) -> Vec<Problem> {
-    let spelt = |place: &str| {
-        let name = written.get("action")?.get(place)?.get("secret")?.as_str()?;
+    let spelt = |(field, name): (String, &str)| {
         let secret = SecretName::new(name)?;
         let message = match secret.looks_sealed() {
             true => {
@@ -83,19 +83,19 @@ pub fn refusals(written: &Value) -> Vec<Problem> {
                 secret.variable()
             ),
         };
-        let field = format!("action.{place}.secret");
         Some(Problem { field, message })
     };
+    let named = written.get("action").map(Action::named_secrets).unwrap_or_default();
     size(written)
         .into_iter()
-        .chain(["token", "url"].into_iter().filter_map(spelt))
+        .chain(named.into_iter().filter_map(spelt))
         .collect()
 }
 
 /// Whether the config has the account that a rule names: `Err` refuses the rule, `Ok(Some(_))`
 /// warns, as there is nothing to hold the name against when the config has no account at all.
 pub fn account(rule: &Rule, known: &[&str]) -> Result<Option<Problem>, Problem> {
-    let account = match rule.action.kind.account() {
+    let account = match rule.action.kind.address().account {
         Some(Account::Named(name)) if !known.contains(&name.as_str()) => name,
         _ => return Ok(None),
     };
@@ -174,34 +174,6 @@ fn unknown_path(path: &Path) -> Option<String> {
     ))
 }
 
-/// What a field of a lead event can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Text,
-    Number,
-    Bool,
-    Time,
-    Record,
-}
-
-/// `None` for what can be anything or is nothing.
-fn kind(path: &Path) -> Option<Kind> {
-    let inner = match &path.steps()[1..] {
-        [] => None,
-        [Step::Name(name)] => Some(&**name),
-        _ => return None,
-    };
-    Some(match (path.root(), inner) {
-        ("payload", _) => return None,
-        ("price" | "payout" | "revenue" | "attempt", None) | ("call", Some("billable_seconds")) => Kind::Number,
-        ("is_test", None) | ("call", Some("answered")) => Kind::Bool,
-        ("occurred_at", None) | ("call", Some("started_at" | "answered_at" | "ended_at")) => Kind::Time,
-        (root, None) if root == "fields" || lead::members(root).is_some() => Kind::Record,
-        (root, _) if lead::FIELDS.contains(&root) => Kind::Text,
-        _ => return None,
-    })
-}
-
 fn wrong_kind(field: &str, condition: &Condition, warn: &mut impl FnMut(&str, String)) {
     let Some(kind) = kind(&condition.path) else { return };
     for test in condition.tests.iter().filter(|test| !can_hold(test, kind)) {
@@ -268,189 +240,6 @@ fn crossed(tests: &[Test]) -> bool {
     };
     bounds([Comparison::Gt, Comparison::Gte])
         .any(|low| bounds([Comparison::Lt, Comparison::Lte]).any(|high| empty(low, high)))
-}
-
-/// Every template of an action, with its field.
-fn templates(action: &ActionKind) -> Vec<(String, &Template)> {
-    let mut found = Vec::new();
-    match action {
-        ActionKind::SlackMessage { text, .. } | ActionKind::SlackWebhook { text, .. } => {
-            found.push(("action.text".into(), text));
-        }
-        ActionKind::ClevertapProfile {
-            user,
-            created_at,
-            properties,
-            ..
-        } => {
-            of_clevertap(user, created_at.as_ref(), properties, &mut found);
-        }
-        ActionKind::ClevertapEvent {
-            user,
-            created_at,
-            event_name,
-            properties,
-            ..
-        } => {
-            found.push(("action.event_name".into(), event_name));
-            of_clevertap(user, created_at.as_ref(), properties, &mut found);
-        }
-    }
-    found
-}
-
-fn of_clevertap<'r>(
-    user: &'r User,
-    created_at: Option<&'r Template>,
-    properties: &'r Properties,
-    found: &mut Vec<(String, &'r Template)>,
-) {
-    let (name, template) = who(user);
-    found.push((format!("action.{name}"), template));
-    found.extend(created_at.map(|template| ("action.created_at".into(), template)));
-    if let Some(whole) = &properties.whole {
-        found.push(("action.properties".into(), &whole.from));
-    }
-    for (name, property) in &properties.named {
-        of_property(named(properties, name), property, found);
-    }
-}
-
-fn of_property<'r>(field: String, property: &'r Property, found: &mut Vec<(String, &'r Template)>) {
-    match property {
-        Property::Template(template) => found.push((field, template)),
-        Property::Constant(_) => {}
-        Property::List(list) => {
-            for (at, property) in list.iter().enumerate() {
-                of_property(format!("{field}[{at}]"), property, found);
-            }
-        }
-        Property::Object(members) => {
-            for (name, property) in members {
-                of_property(member(&field, name), property, found);
-            }
-        }
-    }
-}
-
-/// The field of a property that the rule names itself.
-fn named(properties: &Properties, name: &str) -> String {
-    match properties.whole {
-        Some(_) => member("action.properties.with", name),
-        None => member("action.properties", name),
-    }
-}
-
-fn who(user: &User) -> (&'static str, &Template) {
-    match user {
-        User::Identity(template) => ("identity", template),
-        User::ObjectId(template) => ("object_id", template),
-    }
-}
-
-/// Destinations that look like something else, and what they take otherwise than it is written.
-fn destination(action: &ActionKind, warn: &mut impl FnMut(&str, String)) {
-    if let ActionKind::SlackMessage { text, .. } | ActionKind::SlackWebhook { text, .. } = action
-        && text.mentions_by_value()
-    {
-        let message = "a value can't say whom <!…> mentions and is shown as text; write <!here>, <@{{$.user}}> or \
-                       <!subteam^{{$.group}}>";
-        warn("action.text", message.into());
-    }
-    match action {
-        ActionKind::SlackMessage {
-            to: To::Channel(id), ..
-        } if looks_like_id(id, "UW") => {
-            warn(
-                "action.to.channel",
-                "looks like a member's id; write it as member".into(),
-            );
-        }
-        ActionKind::SlackMessage {
-            to: To::Channel(id), ..
-        } if !looks_like_id(id, "CGD") => {
-            let message = "doesn't look like a channel's id, such as C0123ABCD; copy it from the channel's details";
-            warn("action.to.channel", message.into());
-        }
-        ActionKind::SlackMessage { to: To::Member(id), .. } if !looks_like_id(id, "UW") => {
-            let message = "doesn't look like a member's id, such as U0123ABCD; copy it from the member's profile";
-            warn("action.to.member", message.into());
-        }
-        ActionKind::ClevertapProfile { user, properties, .. } | ActionKind::ClevertapEvent { user, properties, .. } => {
-            names(action, properties, warn);
-            let (name, template) = who(user);
-            if template.is_literal() {
-                let message = "is the same for every event; write a placeholder, such as {{$.consumer.email}}";
-                warn(&format!("action.{name}"), message.into());
-            }
-            never_an_id(&format!("action.{name}"), template, warn);
-            if let ActionKind::ClevertapEvent { event_name, .. } = action {
-                never_an_id("action.event_name", event_name, warn);
-            }
-        }
-        ActionKind::SlackMessage { .. } | ActionKind::SlackWebhook { .. } => {}
-    }
-}
-
-/// A path whose value is no text and no number, so that every record would be a dead letter.
-fn never_an_id(field: &str, template: &Template, warn: &mut impl FnMut(&str, String)) {
-    // `json` makes a text of anything, and is asked for.
-    let is_judged = template.is_one_placeholder() && !template.is_written_as_json();
-    let mut paths = template.paths().filter(|_| is_judged);
-    if let Some(path) = paths.find(|path| matches!(kind(path), Some(Kind::Bool | Kind::Record))) {
-        warn(
-            field,
-            format!("{path} is a boolean or a record and names nobody; name a text, such as $.lead_id"),
-        );
-    }
-}
-
-/// What CleverTap takes in no record, so that every one of them would be a dead letter.
-fn names(action: &ActionKind, properties: &Properties, warn: &mut impl FnMut(&str, String)) {
-    let event_name = match action {
-        ActionKind::ClevertapEvent { event_name, .. } => Some(event_name),
-        _ => None,
-    };
-    let event_name = event_name.map(|template| template.is_literal().then(|| template.as_str()));
-    if let Some(why) = event_name.flatten().and_then(wrong_event_name) {
-        warn("action.event_name", why);
-    }
-    let wrong_name = match event_name {
-        Some(_) => wrong_event_property_name,
-        None => wrong_profile_property_name,
-    };
-    let renamed = properties.whole.iter().flat_map(|whole| &whole.rename);
-    for (old, new) in renamed {
-        if let Some(why) = wrong_name(new) {
-            warn(&member("action.properties.rename", old), why);
-        }
-    }
-    for (name, value) in &properties.named {
-        let field = named(properties, name);
-        if let Some(why) = wrong_name(name) {
-            warn(&field, why);
-        }
-        if let Property::Template(template) = value
-            && template.is_written_number()
-        {
-            let message = "goes to CleverTap as a text such as \"12,500.00\", which it can't count with; write the placeholder \
-                           without number and money, and make the value a price of the event where it is a text";
-            warn(&field, message.to_owned());
-        }
-        let is_nested = matches!(value, Property::List(_) | Property::Object(_));
-        // An event's name that a template makes may be Charged.
-        let is_item = name == "Items" && event_name.flatten().is_none_or(is_charged);
-        if event_name.is_some() && is_nested && !is_item {
-            let message = "CleverTap takes a list or an object in no event but as Items of Charged; write its parts as \
-                           properties of their own";
-            warn(&field, message.to_owned());
-        }
-    }
-}
-
-fn looks_like_id(id: &str, first: &str) -> bool {
-    let known = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
-    id.len() >= 3 && id.starts_with(|c| first.contains(c)) && id.chars().all(known)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{ActionKind, Level, Rule, Status, Versioned};
+use super::{Level, Rule, Status, Versioned};
 use crate::lead::LeadEvent;
 
 /// An immutable set of rules; paused ones are left out.
@@ -64,8 +64,7 @@ impl RuleIndex {
 }
 
 fn turn(rule: &Rule) -> (bool, &str) {
-    let profile = matches!(rule.action.kind, ActionKind::ClevertapProfile { .. });
-    (!profile, &rule.id)
+    (!rule.action.kind.action().goes_first(), &rule.id)
 }
 
 #[cfg(test)]

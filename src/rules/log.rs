@@ -14,7 +14,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::index::RuleIndex;
-use super::{Problem, Rule, Status, Versioned};
+use super::{Rule, Status, Versioned};
+use crate::reader::Problem;
 
 /// The header by which a record of the topic is a cancel mark; its value is then `true`.
 pub const CANCEL_WAITING: &str = "cancel-waiting";
@@ -232,7 +233,7 @@ impl Rules {
 
     /// The id of the credential that the rule in force names; `None` where no such rule is.
     pub fn credential(&self, rule_id: &str) -> Option<String> {
-        Some(self.get(rule_id)?.rule.action.kind.credential())
+        Some(self.get(rule_id)?.rule.action.kind.address().credential)
     }
 }
 

@@ -1,21 +1,15 @@
-//! Reads a rule from JSON values, finding every problem at once.
-//!
-//! Written by hand rather than derived, so that each refusal names the field, says what is wrong
-//! and how to mend it, and never quotes a value: a token may stand where it shouldn't. A null
-//! field counts as left out.
+//! Reads a rule from JSON values, finding every problem at once. [`Reader`] reads one field; what an action has of its
+//! own, [`Action::read`] reads.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::condition::{Comparison, Condition, Operand, Test};
-use super::{Filters, IdFilter, Level, Party, PriceFilter, Problem, Rule, Scope, Status};
+use super::{Filters, IdFilter, Level, Party, PriceFilter, Rule, Scope, Status};
+use crate::action::Action;
 use crate::path::Path;
-use field::{Object, Reader};
-
-mod action;
-pub mod field;
-mod properties;
+use crate::reader::{Object, Problem, Reader};
 
 pub const RULE_FIELDS: &[&str] = &[
     "id",
@@ -54,59 +48,6 @@ pub const CONDITION_FIELDS: &[&str] = &[
     "lte",
     "exists",
 ];
-pub const ACTION_FIELDS: &[&str] = &["type", "on_missing", "on_ambiguous", "expires_after"];
-/// What each action takes besides [`ACTION_FIELDS`].
-pub const ACTIONS: &[(&str, &[&str])] = &[
-    (
-        "slack_message",
-        &[
-            "token",
-            "to",
-            "text",
-            "unfurl",
-            "over_long",
-            "thread",
-            "when_busy",
-            "max_rate",
-        ],
-    ),
-    (
-        "slack_webhook",
-        &[
-            "url",
-            "text",
-            "channel",
-            "username",
-            "icon_url",
-            "over_long",
-            "when_busy",
-            "max_rate",
-        ],
-    ),
-    (
-        "clevertap_profile",
-        &["account", "identity", "object_id", "created_at", "properties"],
-    ),
-    (
-        "clevertap_event",
-        &[
-            "account",
-            "identity",
-            "object_id",
-            "event_name",
-            "created_at",
-            "properties",
-        ],
-    ),
-];
-/// What `properties` takes where a whole object is sent on.
-pub const WHOLE_FIELDS: &[&str] = &["from", "rename", "drop", "nulls", "with"];
-pub const TO_FIELDS: &[&str] = &["channel", "member"];
-pub const WHEN_BUSY_FIELDS: &[&str] = &["digest_after"];
-pub const SECRET_FIELDS: &[&str] = &["secret", "sealed"];
-pub const ACCOUNT_FIELDS: &[&str] = &["account_id", "region", "passcode"];
-pub const PASSCODE_FIELDS: &[&str] = &["sealed"];
-
 const STATUSES: &[(&str, Status)] = &[
     ("active", Status::Active),
     ("paused", Status::Paused),
@@ -160,7 +101,7 @@ impl Reader {
         }
         let filters = filters.map(|filters| self.filters(&filters)).unwrap_or_default();
         let action = self.required(&rule, "action", "say what a match becomes")?;
-        let action = self.action(action);
+        let action = Action::read(self, action);
         Some(Rule {
             id: id?,
             name,

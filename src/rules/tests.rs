@@ -5,9 +5,17 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::action::clevertap::{self, Nulls, Properties, Property, Upload, User, Whole};
+use crate::action::slack::{OverLong, Pace, WHEN_BUSY_FIELDS};
+use crate::action::slack_message::{SlackMessage, TO_FIELDS, To};
+use crate::action::{self, ActionKind, ActionType, OnAmbiguous};
+use crate::credential::{SecretName, one_spelling};
 use crate::lead::{Call, Consumer, Entity, Payload};
+use crate::reader::SECRET_FIELDS;
 use crate::sealed::Sealed;
+use crate::template::{OnMissing, Template};
 use crate::yaml;
+use std::time::Duration;
 
 /// The lead event of the design, sold at 42.5000.
 pub(super) fn sold() -> LeadEvent<'static> {
@@ -119,15 +127,14 @@ fn a_rule_reads_as_it_is_written() {
         (slack.action.on_missing, slack.action.on_ambiguous),
         (OnMissing::Empty, OnAmbiguous::Retry)
     );
-    let ActionKind::SlackMessage {
+    let ActionKind::SlackMessage(SlackMessage {
         token,
         to,
         text,
         unfurl,
         over_long,
-        thread,
         pace,
-    } = slack.action.kind
+    }) = slack.action.kind
     else {
         panic!()
     };
@@ -139,7 +146,7 @@ fn a_rule_reads_as_it_is_written() {
         (text.as_str(), unfurl, over_long),
         ("Lead {{$.lead_id}}", None, OverLong::Truncate)
     );
-    assert_eq!((thread, pace), (false, Pace::default()));
+    assert_eq!(pace, Pace::default());
     assert_eq!(rule(EVENT).scope.id, None, "* is every one");
     for (field, new, expected) in [
         ("scope.id", "12", "12"),
@@ -159,23 +166,16 @@ fn a_rule_reads_as_it_is_written() {
 
 #[test]
 fn slack_rules_say_how_they_come_when_there_are_many() {
-    let pace = |when_busy: &str| {
-        let kind = Rule::from_json(&with(SLACK, "action.when_busy", when_busy))
-            .unwrap()
-            .action
-            .kind;
-        kind.pace().cloned().unwrap().digest_after
+    let pace = |field: &str, new: &str| {
+        let rule = Rule::from_json(&with(SLACK, field, new)).unwrap();
+        rule.action.kind.address().pace
     };
-    assert_eq!(pace("{digest_after: 1m30s}"), Some(Duration::from_secs(90)));
-    assert_eq!((pace("each"), pace("~")), (None, None));
-    let capped = Rule::from_json(&with(SLACK, "action.max_rate", "20/h")).unwrap();
-    assert_eq!(capped.action.kind.pace().unwrap().max_rate.as_deref(), Some("20/h"));
-    let threaded = Rule::from_json(&with(SLACK, "action.thread", "lead")).unwrap();
-    assert!(matches!(
-        threaded.action.kind,
-        ActionKind::SlackMessage { thread: true, .. }
-    ));
-    assert_eq!(rule(EVENT).action.kind.pace(), None);
+    let digest_after = |new: &str| pace("action.when_busy", new).digest_after;
+    assert_eq!(digest_after("{digest_after: 1m30s}"), Some(Duration::from_secs(90)));
+    assert_eq!((digest_after("each"), digest_after("~")), (None, None));
+    assert_eq!(pace("action.max_rate", "20/h").max_rate.as_deref(), Some("20/h"));
+    assert!(pace("action.thread", "lead").thread);
+    assert_eq!(rule(EVENT).action.kind.address().pace, Pace::default());
 }
 
 #[test]
@@ -184,12 +184,12 @@ fn rules_carry_credentials_sealed() {
     let written = format!("{{sealed: '{sealed}'}}");
     let kind = |text: &str, field: &str, new: &str| Rule::from_json(&with(text, field, new)).unwrap().action.kind;
     let token = kind(SLACK, "action.token", &written);
-    assert_eq!(token.credential(), "slack:sealed-abababababababab");
-    assert_eq!(token.sealed(), Some(&sealed));
+    assert_eq!(token.address().credential, "slack:sealed-abababababababab");
+    assert_eq!(token.address().sealed, Some(&sealed));
     let own = format!("{{account_id: W8W-6ZZ-9Z5Z, region: in1, passcode: {written}}}");
     let account = kind(EVENT, "action.account", &own);
-    assert_eq!(account.credential(), "clevertap:sealed-abababababababab");
-    assert_eq!(account.sealed(), Some(&sealed));
+    assert_eq!(account.address().credential, "clevertap:sealed-abababababababab");
+    assert_eq!(account.address().sealed, Some(&sealed));
     let own = Rule::from_json(&with(EVENT, "action.account", &own)).unwrap();
     assert_eq!(
         check::account(&own, &["acme"]),
@@ -197,7 +197,10 @@ fn rules_carry_credentials_sealed() {
         "it needs none of the config's"
     );
     assert_eq!(
-        (rule(SLACK).action.kind.sealed(), rule(EVENT).action.kind.sealed()),
+        (
+            rule(SLACK).action.kind.address().sealed,
+            rule(EVENT).action.kind.address().sealed
+        ),
         (None, None)
     );
 }
@@ -209,7 +212,7 @@ fn properties_keep_their_kinds() {
         "action.properties",
         "{A: 5.50, B: true, C: ~, D: '{{$.price}}', E: {$add: ['{{$.lead_id}}', x]}, from: x}",
     );
-    let ActionKind::ClevertapProfile { properties, user, .. } = Rule::from_json(&written).unwrap().action.kind else {
+    let ActionKind::Clevertap(Upload { properties, user, .. }) = Rule::from_json(&written).unwrap().action.kind else {
         panic!()
     };
     assert!(matches!(user, User::Identity(template) if template.as_str() == "{{$.consumer.email}}"));
@@ -235,7 +238,7 @@ fn properties_keep_their_kinds() {
 fn properties_can_be_a_whole_object() {
     let of = |new: &str| match Rule::from_json(&with(EVENT, "action.properties", new)) {
         Ok(Rule { action, .. }) => match action.kind {
-            ActionKind::ClevertapEvent { properties, .. } => properties,
+            ActionKind::Clevertap(Upload { properties, .. }) => properties,
             _ => panic!(),
         },
         Err(problems) => panic!("{new}: {problems:?}"),
@@ -1079,14 +1082,24 @@ fn the_schema_knows_what_the_reader_knows() {
         (&schema["$defs"]["filters"], read::FILTER_FIELDS.to_vec()),
         (&schema["$defs"]["price"], read::PRICE_FIELDS.to_vec()),
         (&schema["$defs"]["condition"], read::CONDITION_FIELDS.to_vec()),
-        (&schema["$defs"]["whole"], read::WHOLE_FIELDS.to_vec()),
-        (&schema["$defs"]["to"], read::TO_FIELDS.to_vec()),
-        (&schema["$defs"]["digest"], read::WHEN_BUSY_FIELDS.to_vec()),
-        (&schema["$defs"]["secret"], read::SECRET_FIELDS.to_vec()),
-        (&schema["$defs"]["own_account"], read::ACCOUNT_FIELDS.to_vec()),
-        (&schema["$defs"]["passcode"], read::PASSCODE_FIELDS.to_vec()),
+        (&schema["$defs"]["whole"], clevertap::WHOLE_FIELDS.to_vec()),
+        (&schema["$defs"]["to"], TO_FIELDS.to_vec()),
+        (&schema["$defs"]["digest"], WHEN_BUSY_FIELDS.to_vec()),
+        (&schema["$defs"]["secret"], SECRET_FIELDS.to_vec()),
+        (&schema["$defs"]["own_account"], clevertap::ACCOUNT_FIELDS.to_vec()),
+        (&schema["$defs"]["passcode"], clevertap::PASSCODE_FIELDS.to_vec()),
     ];
-    for (name, own) in read::ACTIONS {
+    let job: Value = serde_json::from_str(include_str!("../../schemas/delivery_job.avsc")).unwrap();
+    let action = job["fields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|field| field["name"] == "action");
+    let names = ActionType::ALL.map(ActionType::as_str);
+    assert_eq!(action.unwrap()["type"]["symbols"], json!(names));
+    for action in ActionType::ALL {
+        let name = action.as_str();
+        assert_eq!(serde_json::to_value(action).unwrap(), name);
         let reference = json!({"$ref": format!("#/$defs/{name}")});
         assert!(
             schema["$defs"]["action"]["oneOf"]
@@ -1095,7 +1108,7 @@ fn the_schema_knows_what_the_reader_knows() {
                 .contains(&reference),
             "{name}"
         );
-        expected.push((&schema["$defs"][name], [read::ACTION_FIELDS, own].concat()));
+        expected.push((&schema["$defs"][name], [action::FIELDS, action.fields()].concat()));
     }
     for (object, fields) in expected {
         let described: BTreeSet<&str> = object["properties"]
@@ -1125,7 +1138,7 @@ fn spellings_of_a_secret_are_one_credential_and_one_of_them_is_written() {
             );
             let written = crate::yaml::documents(&yaml).unwrap().remove(0).value;
             // What is in the topic stays in force, with the one limit.
-            let credential = Rule::from_json(&written).unwrap().action.kind.credential();
+            let credential = Rule::from_json(&written).unwrap().action.kind.address().credential;
             let wanted = if place == "token" {
                 "slack:sales-bot"
             } else {
@@ -1147,7 +1160,10 @@ fn spellings_of_a_secret_are_one_credential_and_one_of_them_is_written() {
         let mut written = value(SLACK);
         written["action"]["token"] = json!({"secret": name});
         let rule = Rule::from_json(&written).expect("what is in the topic stays in force");
-        assert!(rule.action.kind.credential().starts_with("slack:sealed_"), "{name}");
+        assert!(
+            rule.action.kind.address().credential.starts_with("slack:sealed_"),
+            "{name}"
+        );
         let refused = check::refusals(&written).remove(0).to_string();
         assert!(
             refused.starts_with("action.token.secret: name the secret otherwise"),

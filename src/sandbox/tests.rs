@@ -1092,7 +1092,7 @@ async fn what_leadlane_refuses_for_its_size_and_what_the_sandbox_does_is_the_sam
     for (index, record) in records.iter().enumerate() {
         let number = format!(" {}", index + 1);
         let by_sandbox = refused.iter().any(|error| error.ends_with(&number));
-        let by_leadlane = crate::delivery::clevertap::refusal(&record.to_string());
+        let by_leadlane = crate::action::ActionType::ClevertapEvent.refusal(&record.to_string());
         assert_eq!(by_leadlane.is_some(), by_sandbox, "{by_leadlane:?} {record}");
     }
 }

@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 use super::{Secret, SecretError};
-use crate::rules::SecretName;
+use crate::credential::SecretName;
 
 /// More than this no secret and no file of keys has, in bytes.
 const SIZE_MAX: usize = 64 * 1024;

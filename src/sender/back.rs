@@ -9,9 +9,10 @@ use super::Generation;
 use super::partition::{Left, Looked};
 use super::read_back::NotRecalled;
 use super::write::DeadLetter;
+use crate::action::Provider;
+use crate::delivery::Cut;
 use crate::delivery::dispatch::{Answer, Payload, Settled};
 use crate::delivery::lane::JobAt;
-use crate::delivery::{Cut, Provider};
 use crate::kafka::Form;
 
 /// What comes back to the loop.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::Loop;
 use super::read_back::NewerOutcomes;
-use crate::delivery::Provider;
+use crate::action::Provider;
 use crate::delivery::limit::Micros;
 use crate::kafka::jobs::{CommitMode, Place};
 use crate::metrics::FROZEN;

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use clap::CommandFactory;
-use leadlane::delivery::ActionType;
+use leadlane::action::ActionType;
 use leadlane::metrics::Metrics;
 use serde_json::Value;
 

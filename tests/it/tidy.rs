@@ -29,17 +29,45 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lead", &["amounts", "dates", "ids", "json", "path", "reason"]),
     ("template", &["dates", "lead", "path", "text"]),
     ("sealed", &[]),
+    ("credential", &["sealed"]),
     (
-        "rules",
-        &["amounts", "dates", "lead", "path", "sealed", "template", "text"],
+        "reader",
+        &["amounts", "credential", "dates", "sealed", "template", "text"],
     ),
     (
+        "action",
+        &[
+            "amounts",
+            "credential",
+            "dates",
+            "ids",
+            "lead",
+            "path",
+            "reader",
+            "sealed",
+            "template",
+            "text",
+        ],
+    ),
+    ("rules", &["action", "credential", "lead", "path", "reader"]),
+    (
         "delivery",
-        &["amounts", "dates", "ids", "lead", "reason", "rules", "template", "text"],
+        &["action", "credential", "dates", "lead", "reason", "rules", "template"],
     ),
     (
         "mapping",
-        &["dates", "json", "lead", "path", "reason", "rules", "template", "yaml"],
+        &[
+            "credential",
+            "dates",
+            "json",
+            "lead",
+            "path",
+            "reader",
+            "reason",
+            "rules",
+            "template",
+            "yaml",
+        ],
     ),
     // What reads the clock, takes in connections, and sees threads and tasks end.
     ("clock", &[]),
@@ -47,16 +75,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("parts", &["metrics"]),
     // What adapters are set up with.
     ("http_client", &[]),
-    ("secrets", &["rules", "sealed"]),
-    ("config", &["dates", "delivery", "mapping", "rules", "secrets", "yaml"]),
+    ("secrets", &["credential", "sealed"]),
+    ("config", &["dates", "delivery", "mapping", "reader", "secrets", "yaml"]),
     // Adapters.
-    ("metrics", &["delivery", "lead", "reason", "rules"]),
+    ("metrics", &["action", "delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
     ("kafka", &["clock", "config", "dates", "rules", "text", "trail"]),
     ("registry", &["config", "http_client", "lead"]),
     (
         "destination",
         &[
+            "action",
             "config",
             "delivery",
             "http_client",
@@ -72,20 +101,24 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What people's commands, the demo and the API call.
     (
         "desk",
-        &["config", "delivery", "kafka", "lead", "mapping", "reason", "rules"],
+        &[
+            "action", "config", "delivery", "kafka", "lead", "mapping", "reason", "rules",
+        ],
     ),
     // Loops.
     ("feed", &["config", "kafka", "metrics", "rules", "trail"]),
     (
         "processor",
         &[
-            "batches", "config", "delivery", "kafka", "lead", "metrics", "reason", "registry", "rules",
+            "action", "batches", "config", "delivery", "kafka", "lead", "metrics", "reason", "registry", "rules",
         ],
     ),
     (
         "sender",
         &[
+            "action",
             "config",
+            "credential",
             "delivery",
             "destination",
             "kafka",
@@ -100,6 +133,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "batches",
             "config",
+            "credential",
             "http_client",
             "mapping",
             "kafka",
@@ -108,7 +142,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics",
             "reason",
             "registry",
-            "rules",
             "secrets",
         ],
     ),
@@ -138,7 +171,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "demo",
         &[
-            "app", "config", "delivery", "desk", "mapping", "kafka", "lead", "metrics", "rules", "sandbox", "secrets",
+            "app",
+            "config",
+            "credential",
+            "delivery",
+            "desk",
+            "mapping",
+            "kafka",
+            "lead",
+            "metrics",
+            "rules",
+            "sandbox",
+            "secrets",
             "yaml",
         ],
     ),
@@ -154,8 +198,24 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 const PURE: &[&str] = &[
-    "reason", "trail", "yaml", "json", "path", "text", "amounts", "dates", "ids", "lead", "template", "sealed",
-    "rules", "delivery", "mapping",
+    "reason",
+    "trail",
+    "yaml",
+    "json",
+    "path",
+    "text",
+    "amounts",
+    "dates",
+    "ids",
+    "lead",
+    "template",
+    "sealed",
+    "credential",
+    "reader",
+    "action",
+    "rules",
+    "delivery",
+    "mapping",
 ];
 
 /// What belongs to some modules alone: the words, and whose they are.

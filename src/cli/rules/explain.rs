@@ -11,7 +11,6 @@ use crate::app::now_millis;
 use crate::cli::{CliError, look_up, print, read_input};
 use crate::config::Config;
 use crate::dates;
-use crate::delivery::clevertap::refusal;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::lead::decode::{DecodeError, decode};
 use crate::lead::schemas::Schemas;
@@ -84,7 +83,7 @@ fn explained_json(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
             explained["digest_after"] = job.digest_after.map(duration_text).into();
             explained["max_rate"] = job.max_rate.as_deref().into();
             explained["thread"] = job.thread.then_some("lead").into();
-            if let Some(why) = refusal(&job.body) {
+            if let Some(why) = job.action.refusal(&job.body) {
                 explained["would"] = "dead".into();
                 explained["reason"] = "message_rejected".into();
                 explained["detail"] = why.into();
@@ -135,7 +134,7 @@ fn explained_text(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
                     duration_text(after)
                 ));
             }
-            if let Some(why) = refusal(&job.body) {
+            if let Some(why) = job.action.refusal(&job.body) {
                 text.push_str(&format!(", where it becomes a dead letter: {why}"));
             }
             for line in format!("{body:#}").lines() {

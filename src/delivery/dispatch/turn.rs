@@ -12,7 +12,6 @@ use super::{
     Attempt, Credential, DeliveryJob, Dispatch, Entry, Host, InFlight, JobAt, LaneState, Micros, Number, OutcomeResult,
     Provider, Request, Settled, Step,
 };
-use crate::delivery::digest;
 use crate::delivery::lane::{Surroundings, Take};
 use crate::delivery::sent::id_bytes;
 
@@ -303,9 +302,9 @@ impl Dispatch {
                 thread_ts = root.map(|ts| ts.to_string());
             }
             if jobs.len() > 1
-                && let Some(merged) = digest::merge(jobs.iter().map(|job| &**job))
+                && let Some(digest) = DeliveryJob::digest(&jobs)
             {
-                jobs = vec![Arc::new(merged)];
+                jobs = vec![Arc::new(digest)];
             }
             jobs.truncate(1);
         }

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use serde_json::Value;
+
 use super::*;
 use crate::lead::any::{NESTED, json as any_json, put};
 use crate::lead::decode::decode;
@@ -209,7 +211,7 @@ fn sent(action: &str, payload: &str) -> Result<Value, String> {
     };
     match plan(&event, &Versioned { rule, version: 1 }, source, 1) {
         Planned::Job(job) => {
-            assert_eq!(crate::delivery::clevertap::refusal(&job.body), None, "{}", job.body);
+            assert_eq!(job.action.refusal(&job.body), None, "{}", job.body);
             let body: Value = serde_json::from_str(&job.body).unwrap();
             Ok(body.get("profileData").or(body.get("evtData")).unwrap().clone())
         }
@@ -826,7 +828,7 @@ fn a_record_is_rendered_as_far_as_clevertap_takes_it() {
         let Planned::Job(job) = heavy(&action) else {
             panic!("{cured}")
         };
-        assert_eq!(crate::delivery::clevertap::refusal(&job.body), None, "{cured}");
+        assert_eq!(job.action.refusal(&job.body), None, "{cured}");
     }
 }
 

@@ -1,8 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::delivery::ActionType;
-use crate::delivery::OnAmbiguous;
+use crate::action::{ActionType, OnAmbiguous};
 
 /// A job of rule `r` for channel C1, sent with `credential`.
 pub(crate) fn job(credential: &str) -> DeliveryJob {

@@ -3,11 +3,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::action::ActionType;
 use crate::delivery::dispatch::{Dispatch, Payload};
 use crate::delivery::lane::JobAt;
 use crate::delivery::recall::{Recalled, tag};
 use crate::delivery::tests::job;
-use crate::delivery::{ActionType, DeliveryJob, Outcome, OutcomeResult};
+use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::reader::Record;
 
 const NOW: i64 = 1_772_723_760_000;

@@ -106,7 +106,7 @@ proptest! {
             let mut expected: Vec<&Arc<Versioned>> =
                 rules.iter().filter(|versioned| versioned.rule.matches(event)).collect();
             expected.sort_by_key(|versioned| {
-                let turn = if versioned.rule.action.kind.as_str() == "clevertap_profile" { 0 } else { 1 };
+                let turn = if versioned.rule.action.kind.action().as_str() == "clevertap_profile" { 0 } else { 1 };
                 (turn, versioned.rule.id.to_string())
             });
             prop_assert_eq!(&found, &expected);

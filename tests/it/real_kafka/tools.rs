@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use leadlane::delivery::{ActionType, DeliveryJob, OnAmbiguous, Outcome, OutcomeResult, job_id};
+use leadlane::action::{ActionType, OnAmbiguous};
+use leadlane::delivery::{DeliveryJob, Outcome, OutcomeResult, job_id};
 use leadlane::kafka::reader::Record;
 use leadlane::kafka::scan::Topic;
 use leadlane::reason::Reason;

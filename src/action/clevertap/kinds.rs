@@ -1,13 +1,13 @@
 //! Of which kind a CleverTap property's value is. What an event brings is put into the form that CleverTap takes
 //! where that says the same, such as `"5"` for `$incr`; anything else fails with its place, since a profile that was
-//! told a wrong value can't be taken apart again. Names and sizes are judged by `delivery::clevertap`.
+//! told a wrong value can't be taken apart again. [`record`](super::record) judges names and sizes.
 
 use serde_json::{Map, Value};
 
-use super::properties::Form;
+use super::names::OPERATORS;
+use super::render::Form;
 use crate::amounts;
 use crate::lead;
-use crate::rules::clevertap::OPERATORS;
 use crate::template::Stop;
 use crate::text::truncate;
 

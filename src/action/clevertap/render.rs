@@ -8,10 +8,9 @@ use std::ops::Bound;
 
 use serde_json::{Map, Value, json};
 
-use super::kinds;
+use super::names::OPERATORS;
+use super::{Nulls, Properties, Property, Whole, kinds};
 use crate::lead::{self, LeadEvent};
-use crate::rules::clevertap::OPERATORS;
-use crate::rules::{Nulls, Properties, Property, Whole};
 use crate::template::{OnMissing, Stop, Target};
 
 /// Bytes of the names and values of one record. With 256 properties of the longest names and values it has 160 KiB.
@@ -28,7 +27,7 @@ pub(super) enum Form {
     Purchase,
 }
 
-pub(super) fn render(
+pub(super) fn properties(
     event: &LeadEvent<'_>,
     properties: &Properties,
     form: Form,

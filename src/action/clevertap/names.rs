@@ -1,10 +1,10 @@
 //! What CleverTap takes for names, as far as its documentation is plain about it.
 //!
-//! A rule's own names are warned about when it is written ([`super::check`]); those that an event
-//! brings are judged before the upload.
+//! [`check`](super::check) warns about a rule's own names when it is written; [`record`](super::record) judges those
+//! that an event brings before the upload.
 
 /// What changes a profile's property rather than sets it.
-pub const OPERATORS: [&str; 6] = ["$set", "$add", "$remove", "$delete", "$incr", "$decr"];
+pub(super) const OPERATORS: [&str; 6] = ["$set", "$add", "$remove", "$delete", "$incr", "$decr"];
 
 /// Bytes of a name. CleverTap's pages say characters in one place and bytes in another, so that the stricter counts.
 const NAME_MAX: usize = 120;
@@ -41,7 +41,7 @@ const RESERVED: [&str; 24] = [
 ];
 
 /// Why CleverTap takes no event of this name.
-pub fn wrong_event_name(name: &str) -> Option<String> {
+pub(super) fn wrong_event_name(name: &str) -> Option<String> {
     let plain = compared(name);
     if RESERVED.contains(&plain.as_str()) || plain.starts_with("wzrk_") {
         return Some("is one of CleverTap's own events; choose another".to_owned());
@@ -50,17 +50,17 @@ pub fn wrong_event_name(name: &str) -> Option<String> {
 }
 
 /// Why CleverTap takes no event with a property of this name.
-pub fn wrong_event_property_name(name: &str) -> Option<String> {
+pub(super) fn wrong_event_property_name(name: &str) -> Option<String> {
     wrong_name(name, "")
 }
 
 /// Why CleverTap takes no profile with a property of this name.
-pub fn wrong_profile_property_name(name: &str) -> Option<String> {
+pub(super) fn wrong_profile_property_name(name: &str) -> Option<String> {
     wrong_name(name, FORBIDDEN_IN_PROFILES)
 }
 
 /// Whether an event of this name is a purchase, the only one whose `Items` may be a list.
-pub fn is_charged(event_name: &str) -> bool {
+pub(super) fn is_charged(event_name: &str) -> bool {
     compared(event_name) == "charged"
 }
 

@@ -1,11 +1,13 @@
-//! What a rule's action authenticates with: a secret by its name or sealed, an account.
+//! Credentials by their names: secrets that a rule names or carries sealed.
+//!
+//! A credential's id is `KIND:NAME`, such as `slack:sales-bot`. The name is its secret's, `sealed-FINGERPRINT` for a
+//! sealed value, or that of a CleverTap account. The secrets themselves are in `secrets`.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::ActionKind;
 use crate::sealed::Sealed;
 
 /// Where a secret is: in the secret store by its name, or in the rule itself, sealed.
@@ -13,17 +15,6 @@ use crate::sealed::Sealed;
 pub enum Secret {
     Named(SecretName),
     Sealed(Sealed),
-}
-
-/// A CleverTap account: of the config by its name, or described by the rule itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Account {
-    Named(String),
-    Own {
-        account_id: String,
-        region: String,
-        passcode: Sealed,
-    },
 }
 
 /// The name of a secret in the secret store, in lower case and with `-` for `_`. A secret's variable can't tell the
@@ -36,59 +27,19 @@ pub struct SecretName(String);
 const SEALED: &str = "sealed-";
 const SEALED_OTHERWISE: &str = "sealed_";
 
-impl ActionKind {
-    /// The id of the credential that the action's jobs are sent with.
-    pub fn credential(&self) -> String {
-        match self {
-            ActionKind::SlackMessage { token, .. } => format!("slack:{}", token.name()),
-            ActionKind::SlackWebhook { url, .. } => format!("webhook:{}", url.name()),
-            ActionKind::ClevertapProfile { account, .. } | ActionKind::ClevertapEvent { account, .. } => {
-                match account {
-                    Account::Named(name) => format!("clevertap:{name}"),
-                    Account::Own { passcode, .. } => format!("clevertap:{}", passcode.name()),
-                }
-            }
-        }
-    }
-
-    /// What the credential is made of, where the rule carries it sealed.
-    pub fn sealed(&self) -> Option<&Sealed> {
-        match self {
-            ActionKind::SlackMessage {
-                token: Secret::Sealed(sealed),
-                ..
-            }
-            | ActionKind::SlackWebhook {
-                url: Secret::Sealed(sealed),
-                ..
-            }
-            | ActionKind::ClevertapProfile {
-                account: Account::Own { passcode: sealed, .. },
-                ..
-            }
-            | ActionKind::ClevertapEvent {
-                account: Account::Own { passcode: sealed, .. },
-                ..
-            } => Some(sealed),
-            _ => None,
-        }
-    }
-
-    /// The action's CleverTap account.
-    pub fn account(&self) -> Option<&Account> {
-        match self {
-            ActionKind::ClevertapProfile { account, .. } | ActionKind::ClevertapEvent { account, .. } => Some(account),
-            ActionKind::SlackMessage { .. } | ActionKind::SlackWebhook { .. } => None,
-        }
-    }
-}
-
 impl Secret {
     /// The name in the secret store, or what stands for it in a credential's id.
     pub fn name(&self) -> String {
         match self {
             Secret::Named(name) => name.as_str().to_owned(),
             Secret::Sealed(sealed) => sealed.name(),
+        }
+    }
+
+    pub fn sealed(&self) -> Option<&Sealed> {
+        match self {
+            Secret::Named(_) => None,
+            Secret::Sealed(sealed) => Some(sealed),
         }
     }
 }
@@ -103,7 +54,7 @@ impl SecretName {
             Some(rest) => format!("{SEALED_OTHERWISE}{rest}"),
             None => name,
         };
-        (is_name(written) && !written.starts_with(SEALED)).then_some(Self(name))
+        is_name(written).then_some(Self(name))
     }
 
     pub fn as_str(&self) -> &str {
@@ -127,12 +78,9 @@ impl fmt::Display for SecretName {
     }
 }
 
-impl Account {
-    /// An account of the configuration. It is named as a secret is, because both stand in a credential's id, but for
-    /// what the spelling means.
-    pub fn named(name: &str) -> Option<Self> {
-        (is_name(name) && !name.starts_with(SEALED)).then(|| Self::Named(name.to_owned()))
-    }
+/// The kind of a credential, by its id.
+pub fn kind(credential: &str) -> &str {
+    credential.split(':').next().unwrap_or_default()
 }
 
 /// A credential's id with its secret's name in the one spelling. What older versions wrote may have another.
@@ -147,7 +95,10 @@ pub fn one_spelling(credential: &str) -> Cow<'_, str> {
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether a text can be the name in a credential's id: 1 to 64 letters, digits, `_` and `-`, the first a letter or
+/// digit, and not as a sealed value's begins.
+pub fn is_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    text.len() <= 64 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(plain)
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !text.starts_with(SEALED);
+    text.len() <= 64 && starts_well && text.chars().all(plain)
 }

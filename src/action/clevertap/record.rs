@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::rules::clevertap::{is_charged, wrong_event_name, wrong_event_property_name, wrong_profile_property_name};
+use super::names::{is_charged, wrong_event_name, wrong_event_property_name, wrong_profile_property_name};
 use crate::text::truncate;
 
 /// Bytes of a text. CleverTap's pages say characters in one place and bytes in another, so that the stricter counts.
@@ -44,7 +44,7 @@ struct Properties<'r>(Vec<(Name<'r>, &'r RawValue)>);
 struct Name<'r>(#[serde(borrow)] Cow<'r, str>);
 
 /// Why CleverTap would not take the record; `None` for one that it may take.
-pub fn refusal(body: &str) -> Option<String> {
+pub(super) fn refusal(body: &str) -> Option<String> {
     let record: Record<'_> = serde_json::from_str(body).ok()?;
     if let Some(name) = &record.event_name {
         if let Some(why) = wrong_event_name(name) {

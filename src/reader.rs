@@ -1,15 +1,16 @@
-//! One field at a time: its path, its kind of value, and what is said when it isn't that.
+//! Reads what people write (rules, inlets) from JSON values, one field at a time, and finds every problem at once.
 //!
-//! The reader gathers the problems. Its methods answer `None` for what is wrong as for what is
-//! left out, so that reading goes on and finds the rest.
+//! A [`Reader`] gathers the problems: each names its field, says what is wrong and how to mend it, and never quotes a
+//! value, since a token may stand where it shouldn't. A method of the reader answers `None` for a field that is wrong as for
+//! one that is left out, so that reading goes on and finds the rest. A null field counts as left out.
 
+use std::fmt;
 use std::time::Duration;
 
 use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
-use super::SECRET_FIELDS;
-use crate::rules::{Problem, Secret, SecretName};
+use crate::credential::{Secret, SecretName};
 use crate::sealed::Sealed;
 use crate::template::Template;
 use crate::text::truncate;
@@ -20,6 +21,22 @@ const PROBLEMS_MAX: usize = 100;
 /// The characters of a problem's path that are told, and of its message: names in both are the writer's.
 const FIELD_SHOWN: usize = 300;
 const MESSAGE_SHOWN: usize = 1000;
+pub const SECRET_FIELDS: &[&str] = &["secret", "sealed"];
+
+/// What is wrong or doubtful about what is written, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The path to the field, such as `filters.price.between`.
+    pub field: String,
+    /// The reason and the cure.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct Reader {

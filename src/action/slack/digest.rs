@@ -6,8 +6,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::DeliveryJob;
-use super::plan::SLACK_TEXT_MAX;
+use super::TEXT_MAX;
 use crate::text::slack::{cut, first_line};
 
 /// A line of a digest is cut to so many characters, its markup counted.
@@ -15,19 +14,19 @@ const LINE_MAX: usize = 300;
 /// Room for `and N more`.
 const TAIL_MAX: usize = 40;
 
-/// Merges jobs of one rule and lane, oldest first, into the first of them.
-pub fn merge<'j>(jobs: impl ExactSizeIterator<Item = &'j DeliveryJob> + Clone) -> Option<DeliveryJob> {
-    let mut merged = jobs.clone().next()?.clone();
-    let times = jobs.clone().map(|job| job.occurred_at);
+/// Merges the messages of one rule, oldest first, into the body of the first. Each comes with the time of its event.
+pub(in crate::action) fn merge(rule_id: &str, messages: &[(i64, &str)]) -> Option<String> {
+    let (_, first) = messages.first()?;
+    let times = messages.iter().map(|(occurred_at, _)| *occurred_at);
     let (from, to) = (times.clone().min()?, times.max()?);
-    let count = jobs.len();
-    let mut text = format!("*{count} messages of {}*, {}:", merged.rule_id, span(from, to));
+    let count = messages.len();
+    let mut text = format!("*{count} messages of {rule_id}*, {}:", span(from, to));
     let mut length = text.chars().count();
     let mut shown = 0;
-    for job in jobs {
-        let line = line(&job.body);
+    for (_, body) in messages {
+        let line = line(body);
         length += line.chars().count() + 3;
-        if length + TAIL_MAX > SLACK_TEXT_MAX {
+        if length + TAIL_MAX > TEXT_MAX {
             break;
         }
         text.push_str("\n• ");
@@ -38,13 +37,12 @@ pub fn merge<'j>(jobs: impl ExactSizeIterator<Item = &'j DeliveryJob> + Clone) -
         // Writing to a String can't fail.
         let _always = write!(text, "\n… and {} more", count - shown);
     }
-    let mut body: Value = serde_json::from_str(&merged.body).ok()?;
+    let mut body: Value = serde_json::from_str(first).ok()?;
     body["text"] = text.into();
-    merged.body = body.to_string();
-    Some(merged)
+    Some(body.to_string())
 }
 
-/// What a job's message begins with.
+/// What a message begins with.
 fn line(body: &str) -> String {
     let body: Value = serde_json::from_str(body).unwrap_or_default();
     let line = first_line(body["text"].as_str().unwrap_or_default().trim());
@@ -67,21 +65,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::delivery::tests::job;
 
-    fn jobs(count: i64, text: impl Fn(i64) -> String) -> Vec<DeliveryJob> {
-        let mut jobs = vec![job(); count as usize];
-        for (number, job) in jobs.iter_mut().enumerate() {
-            let body = serde_json::json!({"channel": "C1", "unfurl_links": false, "text": text(number as i64)});
-            job.body = body.to_string();
-            job.occurred_at += number as i64 * 60_000;
-        }
-        jobs
+    /// Messages that came a minute apart.
+    fn messages(count: i64, text: impl Fn(i64) -> String) -> Vec<(i64, String)> {
+        let message = |number| {
+            let body = serde_json::json!({"channel": "C1", "unfurl_links": false, "text": text(number)});
+            (1_772_723_760_123 + number * 60_000, body.to_string())
+        };
+        (0..count).map(message).collect()
     }
 
-    fn text(jobs: &[DeliveryJob]) -> String {
-        let merged = merge(jobs.iter()).unwrap();
-        let body: Value = serde_json::from_str(&merged.body).unwrap();
+    fn text(messages: &[(i64, String)]) -> String {
+        let messages: Vec<(i64, &str)> = messages.iter().map(|(at, body)| (*at, body.as_str())).collect();
+        let body: Value = serde_json::from_str(&merge("r-1", &messages).unwrap()).unwrap();
         assert_eq!(body["channel"], "C1");
         assert_eq!(body["unfurl_links"], false);
         body["text"].as_str().unwrap().to_owned()
@@ -89,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_digest_says_how_many_from_when_and_what() {
-        let text = text(&jobs(3, |number| format!("Lead {number} &amp; co\nmore of it")));
+        let text = text(&messages(3, |number| format!("Lead {number} &amp; co\nmore of it")));
         assert_eq!(
             text,
             "*3 messages of r-1*, 5 Mar 15:16 to 15:18 UTC:\n• Lead 0 &amp; co\n• Lead 1 &amp; co\n• Lead 2 &amp; co"
@@ -99,7 +95,7 @@ mod tests {
     #[test]
     fn a_line_tears_no_link_escape_or_character_and_opens_nothing() {
         let long = "x".repeat(280);
-        let of = |end: &str| text(&jobs(2, |_| format!("{long}{end}")));
+        let of = |end: &str| text(&messages(2, |_| format!("{long}{end}")));
         let lines = |end: &str| format!("\n• {long}{end}\n• {long}{end}");
         for (end, expected) in [
             (" <https://x.example/recording|Recording>", " …"),
@@ -114,8 +110,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_counted() {
-        let text = text(&jobs(5000, |number| format!("Lead {number} {}", "x".repeat(90))));
-        assert!(text.chars().count() <= SLACK_TEXT_MAX);
+        let text = text(&messages(5000, |number| format!("Lead {number} {}", "x".repeat(90))));
+        assert!(text.chars().count() <= TEXT_MAX);
         assert!(text.starts_with("*5000 messages of r-1*, 5 Mar 15:16 to 9 Mar 02:35 UTC:\n• Lead 0 x"));
         let shown = text.matches("\n• ").count();
         assert!(shown > 30);
@@ -133,7 +129,7 @@ mod tests {
         fn a_digest_makes_no_link_that_its_messages_do_not_have(
             texts in prop::collection::vec("(<https://x\\|a>|<!here>|<@U1|<|>|&lt;|!channel|\n|a{100}|é){0,10}", 1..4),
         ) {
-            let merged = text(&jobs(texts.len() as i64, |number| texts[number as usize].clone()));
+            let merged = text(&messages(texts.len() as i64, |number| texts[number as usize].clone()));
             let own: Vec<String> = texts.iter().flat_map(|text| spans(text)).collect();
             for span in spans(&merged) {
                 prop_assert!(own.contains(&span), "{:?} in {:?}", span, merged);

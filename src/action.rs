@@ -1,0 +1,288 @@
+//! Actions: what a match becomes. Each action has one room, which holds all that the action is.
+//!
+//! A room says which fields a rule gives the action, reads them and warns about them; which credential the action's
+//! jobs are sent with; which request an event makes of it. `rules` reads and checks actions here, `delivery` plans
+//! them here, and `destination` makes the requests.
+//!
+//! ```text
+//! rule's JSON ── Action::read ──► Action ── render(event) ──► body of one DeliveryJob
+//! ```
+//!
+//! A new action is a new room, named in [`ActionType`] and [`ActionKind`]; [`ActionType::definition`] and
+//! [`ActionKind::act`] are the only places that tell actions apart, and the compiler asks for what is missing.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::lead::LeadEvent;
+use crate::reader::{Object, Reader};
+use crate::sealed::Sealed;
+use crate::template::{OnMissing, Stop, Template};
+use clevertap::{Account, Upload};
+use slack::Pace;
+use slack_message::SlackMessage;
+use slack_webhook::SlackWebhook;
+
+pub mod clevertap;
+pub mod slack;
+pub mod slack_message;
+pub mod slack_webhook;
+
+/// What every action may have.
+pub const FIELDS: &[&str] = &["type", "on_missing", "on_ambiguous", "expires_after"];
+
+const ON_MISSING: &[(&str, OnMissing)] = &[
+    ("empty", OnMissing::Empty),
+    ("skip", OnMissing::Skip),
+    ("fail", OnMissing::Fail),
+];
+const ON_AMBIGUOUS: &[(&str, OnAmbiguous)] = &[("retry", OnAmbiguous::Retry), ("dead", OnAmbiguous::Dead)];
+const AT_ONCE: &str = "everything would expire at once; write a longer time or leave it out";
+
+/// The actions, by the `type` that rules and jobs give them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionType {
+    SlackMessage,
+    SlackWebhook,
+    ClevertapProfile,
+    ClevertapEvent,
+}
+
+/// Whose API an action calls; a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Provider {
+    Slack,
+    Clevertap,
+}
+
+/// The action of a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Action {
+    pub kind: ActionKind,
+    pub on_missing: OnMissing,
+    pub on_ambiguous: OnAmbiguous,
+    /// Counted from the event's `occurred_at`.
+    pub expires_after: Option<Duration>,
+}
+
+/// What one action has of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ActionKind {
+    SlackMessage(SlackMessage),
+    SlackWebhook(SlackWebhook),
+    /// A profile or an event.
+    Clevertap(Upload),
+}
+
+/// What to do when an answer leaves open whether the request took effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAmbiguous {
+    #[default]
+    Retry,
+    Dead,
+}
+
+/// What an action is, whatever a rule says.
+struct Definition {
+    name: &'static str,
+    provider: Provider,
+    /// What a rule may give it beside [`FIELDS`].
+    fields: &'static [&'static str],
+    /// Those of its fields that are secrets.
+    secrets: &'static [&'static str],
+    read: fn(&mut Reader, &Object<'_>) -> Option<ActionKind>,
+    lane: LaneOf,
+    /// Whether its jobs are written before those that other actions make of an event.
+    goes_first: bool,
+    /// Why the provider would not take a body that was rendered; `None` for one that it may take.
+    refusal: fn(&str) -> Option<String>,
+    digest: Option<Digest>,
+}
+
+/// The one body that stands for many: of a rule's id, and of the messages, each with when its event occurred.
+type Digest = fn(&str, &[(i64, &str)]) -> Option<String>;
+
+/// Whose jobs go through one lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneOf {
+    /// All jobs of a credential, or of one account of it.
+    Credential,
+    /// A credential's jobs to one destination.
+    Destination,
+}
+
+/// What an action does with what its rule gave it.
+trait Act {
+    fn action(&self) -> ActionType;
+
+    fn address(&self) -> Address<'_>;
+
+    /// Every template, with its field.
+    fn templates(&self) -> Vec<(String, &Template)>;
+
+    /// Says of each field what looks like a mistake.
+    fn check(&self, warn: &mut dyn FnMut(&str, String));
+
+    fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop>;
+}
+
+/// What the jobs of a rule have in common, whatever the event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Address<'a> {
+    /// The id of the credential that the jobs are sent with.
+    pub credential: String,
+    /// What the credential is made of, where the rule carries it sealed.
+    pub sealed: Option<&'a Sealed>,
+    /// The CleverTap account.
+    pub account: Option<&'a Account>,
+    /// The channel or member; empty where only an event says it, and where nothing does.
+    pub destination: &'a str,
+    pub pace: Pace,
+}
+
+/// What an event makes of an action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The request's body.
+    pub body: String,
+    /// The destination, where the event says it.
+    pub destination: Option<String>,
+}
+
+impl ActionType {
+    pub const ALL: [Self; 4] = [
+        Self::SlackMessage,
+        Self::SlackWebhook,
+        Self::ClevertapProfile,
+        Self::ClevertapEvent,
+    ];
+
+    fn definition(self) -> &'static Definition {
+        match self {
+            Self::SlackMessage => &slack_message::DEFINITION,
+            Self::SlackWebhook => &slack_webhook::DEFINITION,
+            Self::ClevertapProfile => &clevertap::PROFILE,
+            Self::ClevertapEvent => &clevertap::EVENT,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        self.definition().name
+    }
+
+    pub fn provider(self) -> Provider {
+        self.definition().provider
+    }
+
+    /// What a rule may give the action beside [`FIELDS`].
+    pub fn fields(self) -> &'static [&'static str] {
+        self.definition().fields
+    }
+
+    pub fn lane(self) -> LaneOf {
+        self.definition().lane
+    }
+
+    /// Whether its jobs are written before those that other actions make of an event.
+    pub fn goes_first(self) -> bool {
+        self.definition().goes_first
+    }
+
+    /// Why the provider would not take a body that was rendered; `None` for one that it may take.
+    pub fn refusal(self, body: &str) -> Option<String> {
+        (self.definition().refusal)(body)
+    }
+
+    /// The body of the one message that stands for many of a rule, oldest first, each with when its event occurred.
+    pub fn digest(self, rule_id: &str, messages: &[(i64, &str)]) -> Option<String> {
+        self.definition().digest?(rule_id, messages)
+    }
+}
+
+impl Provider {
+    pub const ALL: [Self; 2] = [Self::Slack, Self::Clevertap];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slack => "slack",
+            Self::Clevertap => "clevertap",
+        }
+    }
+}
+
+impl Action {
+    pub(crate) fn read(reader: &mut Reader, value: &Value) -> Option<Self> {
+        let types = ActionType::ALL.map(|action| (action.as_str(), action));
+        let Some(members) = value.as_object() else {
+            return reader.refuse("action", "needs an object with the action's type and fields");
+        };
+        let action = Object {
+            field: "action".into(),
+            members,
+        };
+        let names = types.map(|(name, _)| name).join(", ");
+        reader.required(&action, "type", &format!("one of {names}"))?;
+        let definition = reader.choice(&action, "type", &types)?.definition();
+        reader.unknown_fields(&action, &[FIELDS, definition.fields].concat());
+        let on_missing = reader.choice(&action, "on_missing", ON_MISSING).unwrap_or_default();
+        let on_ambiguous = reader.choice(&action, "on_ambiguous", ON_AMBIGUOUS).unwrap_or_default();
+        let expires_after = action
+            .get("expires_after")
+            .and_then(|value| reader.duration("action.expires_after", value, AT_ONCE));
+        let kind = (definition.read)(reader, &action);
+        Some(Self {
+            kind: kind?,
+            on_missing,
+            on_ambiguous,
+            expires_after,
+        })
+    }
+
+    /// The names of secrets in an action as it is written, each with its field.
+    pub fn named_secrets(written: &Value) -> Vec<(String, &str)> {
+        let name = written.get("type").and_then(Value::as_str);
+        let action = ActionType::ALL.into_iter().find(|action| Some(action.as_str()) == name);
+        let fields = action.map_or(&[][..], |action| action.definition().secrets);
+        let named = |field: &&str| {
+            let name = written.get(field)?.get("secret")?.as_str()?;
+            Some((format!("action.{field}.secret"), name))
+        };
+        fields.iter().filter_map(named).collect()
+    }
+}
+
+impl ActionKind {
+    fn act(&self) -> &dyn Act {
+        match self {
+            Self::SlackMessage(message) => message,
+            Self::SlackWebhook(webhook) => webhook,
+            Self::Clevertap(upload) => upload,
+        }
+    }
+
+    pub fn action(&self) -> ActionType {
+        self.act().action()
+    }
+
+    pub fn address(&self) -> Address<'_> {
+        self.act().address()
+    }
+
+    /// Every template of the action, with its field.
+    pub fn templates(&self) -> Vec<(String, &Template)> {
+        self.act().templates()
+    }
+
+    /// Says of each field what looks like a mistake.
+    pub fn check(&self, warn: &mut dyn FnMut(&str, String)) {
+        self.act().check(warn);
+    }
+
+    pub fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop> {
+        self.act().render(event, on_missing)
+    }
+}

@@ -1,0 +1,251 @@
+//! `clevertap_profile` and `clevertap_event`: one record of CleverTap's upload, about one user.
+//!
+//! A record is judged three times, each time by what is known then: `check` warns about what a rule writes, `kinds`
+//! refuses values that an event brings, and `record` refuses the body that came of both, just before it is sent.
+
+use serde_json::{Map, Value};
+
+use super::slack::Pace;
+use super::{Act, ActionKind, ActionType, Address, Definition, LaneOf, Provider, Rendered};
+use crate::lead::LeadEvent;
+use crate::reader::{Object, Reader, member};
+use crate::template::{OnMissing, Stop, Template};
+use crate::{dates, ids};
+use names::is_charged;
+use render::Form;
+
+pub use account::{ACCOUNT_FIELDS, Account, PASSCODE_FIELDS};
+pub use properties::{Nulls, Properties, Property, WHOLE_FIELDS, Whole};
+
+mod account;
+mod check;
+mod kinds;
+mod names;
+mod properties;
+mod record;
+mod render;
+
+pub(super) const PROFILE: Definition = Definition {
+    name: "clevertap_profile",
+    provider: Provider::Clevertap,
+    fields: &["account", "identity", "object_id", "created_at", "properties"],
+    secrets: &[],
+    read: read_profile,
+    lane: LaneOf::Credential,
+    // The events of a user come after what makes the user known.
+    goes_first: true,
+    refusal: record::refusal,
+    digest: None,
+};
+pub(super) const EVENT: Definition = Definition {
+    name: "clevertap_event",
+    fields: &[
+        "account",
+        "identity",
+        "object_id",
+        "event_name",
+        "created_at",
+        "properties",
+    ],
+    read: read_event,
+    goes_first: false,
+    ..PROFILE
+};
+
+/// The start of the years 2000 and 2100 in epoch seconds.
+const TS_MIN: i64 = 946_684_800;
+const TS_MAX: i64 = 4_102_444_800;
+
+/// What CleverTap is told of a user.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upload {
+    pub account: Account,
+    pub user: User,
+    pub created_at: Option<Template>,
+    /// The event that the user had; none where the user's profile changes.
+    pub event_name: Option<Template>,
+    pub properties: Properties,
+}
+
+/// Whose profile or event CleverTap is told about.
+#[derive(Debug, Clone, PartialEq)]
+pub enum User {
+    Identity(Template),
+    ObjectId(Template),
+}
+
+fn read_profile(reader: &mut Reader, action: &Object<'_>) -> Option<ActionKind> {
+    let account = Account::read(reader, action);
+    let user = User::read(reader, action);
+    let created_at = reader.template(action, "created_at");
+    let properties = Properties::read(reader, action, properties::Of::Profile);
+    Some(ActionKind::Clevertap(Upload {
+        account: account?,
+        user: user?,
+        created_at,
+        event_name: None,
+        properties: properties?,
+    }))
+}
+
+fn read_event(reader: &mut Reader, action: &Object<'_>) -> Option<ActionKind> {
+    let account = Account::read(reader, action);
+    let user = User::read(reader, action);
+    let event_name = reader.required_template(action, "event_name", "name the event, such as Charged");
+    let created_at = reader.template(action, "created_at");
+    let properties = Properties::read(reader, action, properties::Of::Event);
+    Some(ActionKind::Clevertap(Upload {
+        account: account?,
+        user: user?,
+        created_at,
+        event_name: Some(event_name?),
+        properties: properties?,
+    }))
+}
+
+impl User {
+    fn read(reader: &mut Reader, action: &Object<'_>) -> Option<Self> {
+        let name = reader.exactly_one(action, &["identity", "object_id"])?;
+        let template = reader.template(action, name)?;
+        Some(if name == "identity" {
+            Self::Identity(template)
+        } else {
+            Self::ObjectId(template)
+        })
+    }
+
+    /// The field that a rule writes it in, and what stands there.
+    fn field(&self) -> (&'static str, &Template) {
+        match self {
+            Self::Identity(template) => ("identity", template),
+            Self::ObjectId(template) => ("object_id", template),
+        }
+    }
+}
+
+impl Act for Upload {
+    fn action(&self) -> ActionType {
+        match self.event_name {
+            Some(_) => ActionType::ClevertapEvent,
+            None => ActionType::ClevertapProfile,
+        }
+    }
+
+    fn address(&self) -> Address<'_> {
+        let (name, sealed) = match &self.account {
+            Account::Named(name) => (name.clone(), None),
+            Account::Own { passcode, .. } => (passcode.name(), Some(passcode)),
+        };
+        Address {
+            credential: format!("clevertap:{name}"),
+            sealed,
+            account: Some(&self.account),
+            destination: "",
+            pace: Pace::default(),
+        }
+    }
+
+    fn templates(&self) -> Vec<(String, &Template)> {
+        let mut found = Vec::new();
+        found.extend(self.event_name.as_ref().map(|name| ("action.event_name".into(), name)));
+        let (name, user) = self.user.field();
+        found.push((format!("action.{name}"), user));
+        found.extend(self.created_at.as_ref().map(|at| ("action.created_at".into(), at)));
+        if let Some(whole) = &self.properties.whole {
+            found.push(("action.properties".into(), &whole.from));
+        }
+        for (name, property) in &self.properties.named {
+            templates_of(self.properties.field(name), property, &mut found);
+        }
+        found
+    }
+
+    fn check(&self, warn: &mut dyn FnMut(&str, String)) {
+        check::names(self, warn);
+        check::users(self, warn);
+    }
+
+    fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop> {
+        let needed = |name: &str, template: &Template| {
+            let text = template.render_id(event, on_missing).map_err(|stop| stop.at(name))?;
+            match text.trim() {
+                "" => Err(Stop::Fail {
+                    detail: format!("{name}: {} is missing", template.as_str()),
+                }),
+                text => Ok(text.to_owned()),
+            }
+        };
+        let (field, template) = self.user.field();
+        let user = needed(field, template)?;
+        if let Some(why) = ids::wrong_identity(&user) {
+            return Err(Stop::Fail {
+                detail: format!("{field}: {} {why}", template.as_str()),
+            });
+        }
+        let ts = timestamp(event, self.created_at.as_ref())?;
+        let key = match self.user {
+            User::Identity(_) => "identity",
+            User::ObjectId(_) => "objectId",
+        };
+        let (kind, properties_key) = match self.event_name {
+            Some(_) => ("event", "evtData"),
+            None => ("profile", "profileData"),
+        };
+        let mut record = Map::new();
+        record.insert("type".into(), kind.into());
+        record.insert(key.into(), user.as_str().into());
+        record.insert("ts".into(), ts.into());
+        // Items of a purchase are the only list that an event may have.
+        let form = match &self.event_name {
+            None => Form::Profile,
+            Some(name) => {
+                let name = needed("event_name", name)?;
+                let form = if is_charged(&name) { Form::Purchase } else { Form::Event };
+                record.insert("evtName".into(), name.into());
+                form
+            }
+        };
+        let properties = render::properties(event, &self.properties, form, on_missing)?;
+        record.insert(properties_key.into(), properties);
+        Ok(Rendered {
+            body: Value::Object(record).to_string(),
+            destination: Some(user),
+        })
+    }
+}
+
+fn templates_of<'r>(field: String, property: &'r Property, found: &mut Vec<(String, &'r Template)>) {
+    match property {
+        Property::Template(template) => found.push((field, template)),
+        Property::Constant(_) => {}
+        Property::List(list) => {
+            for (index, property) in list.iter().enumerate() {
+                templates_of(format!("{field}[{index}]"), property, found);
+            }
+        }
+        Property::Object(members) => {
+            for (name, property) in members {
+                templates_of(member(&field, name), property, found);
+            }
+        }
+    }
+}
+
+/// When it happened, in epoch seconds. CleverTap takes years of which nobody sends an event: they come from numbers
+/// that count something else, and what is kept under a wrong time stays.
+fn timestamp(event: &LeadEvent<'_>, created_at: Option<&Template>) -> Result<i64, Stop> {
+    let (place, created) = match created_at {
+        Some(template) => (
+            format!("created_at: {}", template.as_str()),
+            template.render_time(event)?,
+        ),
+        None => ("occurred_at".to_owned(), event.occurred_at),
+    };
+    let ts = dates::epoch_seconds(created);
+    if (TS_MIN..=TS_MAX).contains(&ts) {
+        return Ok(ts);
+    }
+    Err(Stop::Fail {
+        detail: format!("{place} is not between the years 2000 and 2100; look at the unit and the form of the date"),
+    })
+}

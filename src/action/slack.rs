@@ -1,0 +1,112 @@
+//! What Slack's two actions share: the text of a message, and how messages come when there are many.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::dates;
+use crate::lead::LeadEvent;
+use crate::reader::{Object, Reader};
+use crate::template::{OnMissing, Stop, Template};
+
+pub(super) mod digest;
+
+/// Characters of a Slack text. Slack splits a longer one into several messages, or cuts it without a word. We send
+/// neither `parse` nor `link_names`, with which Slack would read mentions out of plain text.
+pub const TEXT_MAX: usize = 4000;
+
+pub const WHEN_BUSY_FIELDS: &[&str] = &["digest_after"];
+pub(super) const OVER_LONG: &[(&str, OverLong)] = &[("truncate", OverLong::Truncate), ("fail", OverLong::Fail)];
+
+/// What to do with a text that is longer than Slack takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OverLong {
+    #[default]
+    Truncate,
+    Fail,
+}
+
+/// How a rule's messages come when there are many.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pace {
+    /// `when_busy`: when the lane's wait is longer, those that wait go as one message.
+    pub digest_after: Option<Duration>,
+    /// At most so many messages of the rule, as written: `20/h`.
+    pub max_rate: Option<String>,
+    /// Whether a message goes into its lead's own thread, and begins it where there is none.
+    pub thread: bool,
+}
+
+impl Pace {
+    pub(super) fn read(reader: &mut Reader, action: &Object<'_>) -> Self {
+        let digest_after = action
+            .get("when_busy")
+            .and_then(|value| when_busy(reader, action, value));
+        let max_rate = action.get("max_rate").and_then(|value| {
+            let text = value.as_str().unwrap_or_default();
+            match dates::rate(text) {
+                Ok(_) => Some(text.to_owned()),
+                Err(error) => reader.refuse(action.at("max_rate"), error.to_string()),
+            }
+        });
+        Self {
+            digest_after,
+            max_rate,
+            thread: false,
+        }
+    }
+}
+
+/// `each`, or how long a wait makes a digest.
+fn when_busy(reader: &mut Reader, action: &Object<'_>, value: &Value) -> Option<Duration> {
+    let field = action.at("when_busy");
+    if value.as_str() == Some("each") {
+        return None;
+    }
+    if !value.is_object() {
+        return reader.refuse(
+            field,
+            "needs each, or {digest_after: 60s} to send one message for many that wait",
+        );
+    }
+    let when_busy = reader.object(&field, value, WHEN_BUSY_FIELDS)?;
+    let after = reader.required(
+        &when_busy,
+        "digest_after",
+        "write how long a wait is too long, such as 60s",
+    )?;
+    reader.duration(
+        &when_busy.at("digest_after"),
+        after,
+        "every message would be a digest; write a time such as 60s",
+    )
+}
+
+pub(super) fn check_text(text: &Template, warn: &mut dyn FnMut(&str, String)) {
+    if text.mentions_by_value() {
+        let message = "a value can't say whom <!…> mentions and is shown as text; write <!here>, <@{{$.user}}> or \
+                       <!subteam^{{$.group}}>";
+        warn("action.text", message.into());
+    }
+}
+
+pub(super) fn render_text(
+    text: &Template,
+    event: &LeadEvent<'_>,
+    on_missing: OnMissing,
+    over_long: OverLong,
+) -> Result<String, Stop> {
+    let rendered = text.render_slack(event, on_missing, TEXT_MAX)?;
+    if rendered.text.trim().is_empty() {
+        // Slack would refuse it with no_text.
+        return Err(Stop::Skip {
+            path: "the text came out blank".to_owned(),
+        });
+    }
+    if rendered.is_cut && over_long == OverLong::Fail {
+        return Err(Stop::Fail {
+            detail: format!("text: is longer than {TEXT_MAX} characters"),
+        });
+    }
+    Ok(rendered.text)
+}

@@ -1,0 +1,104 @@
+//! `slack_webhook`: a message that an incoming webhook posts to the channel it was made for.
+
+use serde_json::{Map, Value};
+
+use super::slack::{self, OVER_LONG, OverLong, Pace};
+use super::{Act, ActionKind, ActionType, Address, Definition, LaneOf, Provider, Rendered};
+use crate::credential::Secret;
+use crate::lead::LeadEvent;
+use crate::reader::{Object, Reader};
+use crate::template::{OnMissing, Stop, Template};
+
+pub(super) const DEFINITION: Definition = Definition {
+    name: "slack_webhook",
+    provider: Provider::Slack,
+    fields: &[
+        "url",
+        "text",
+        "channel",
+        "username",
+        "icon_url",
+        "over_long",
+        "when_busy",
+        "max_rate",
+    ],
+    secrets: &["url"],
+    read,
+    lane: LaneOf::Credential,
+    goes_first: false,
+    refusal: |_| None,
+    digest: Some(slack::digest::merge),
+};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlackWebhook {
+    pub url: Secret,
+    pub text: Template,
+    pub channel: Option<String>,
+    pub username: Option<String>,
+    pub icon_url: Option<String>,
+    pub over_long: OverLong,
+    pub pace: Pace,
+}
+
+fn read(reader: &mut Reader, action: &Object<'_>) -> Option<ActionKind> {
+    let url = reader.secret(action, "url");
+    let text = reader.required_template(action, "text", "write the message");
+    let channel = reader.text(action, "channel");
+    let username = reader.text(action, "username");
+    let icon_url = reader.text(action, "icon_url");
+    let over_long = reader.choice(action, "over_long", OVER_LONG).unwrap_or_default();
+    let pace = Pace::read(reader, action);
+    Some(ActionKind::SlackWebhook(SlackWebhook {
+        url: url?,
+        text: text?,
+        channel,
+        username,
+        icon_url,
+        over_long,
+        pace,
+    }))
+}
+
+impl Act for SlackWebhook {
+    fn action(&self) -> ActionType {
+        ActionType::SlackWebhook
+    }
+
+    fn address(&self) -> Address<'_> {
+        Address {
+            credential: format!("webhook:{}", self.url.name()),
+            sealed: self.url.sealed(),
+            account: None,
+            destination: "",
+            pace: self.pace.clone(),
+        }
+    }
+
+    fn templates(&self) -> Vec<(String, &Template)> {
+        vec![("action.text".into(), &self.text)]
+    }
+
+    fn check(&self, warn: &mut dyn FnMut(&str, String)) {
+        slack::check_text(&self.text, warn);
+    }
+
+    fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop> {
+        let mut body = Map::new();
+        let text = slack::render_text(&self.text, event, on_missing, self.over_long)?;
+        body.insert("text".into(), text.into());
+        for (name, value) in [
+            ("channel", &self.channel),
+            ("username", &self.username),
+            ("icon_url", &self.icon_url),
+        ] {
+            if let Some(value) = value {
+                body.insert(name.into(), value.as_str().into());
+            }
+        }
+        Ok(Rendered {
+            body: Value::Object(body).to_string(),
+            destination: None,
+        })
+    }
+}
