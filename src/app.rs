@@ -44,7 +44,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(10);
 /// How often the clocks are compared.
 const CLOCK_LOOK: Duration = Duration::from_secs(1);
 
-/// What is waited for of the rules.
+/// What `/readyz` calls the wait for the rules.
 const RULES: &str = "the rules to be read, or, where their topic was made anew, for one to be written there";
 
 /// Runs `roles` until `stop` becomes true or a part fails, then stops in order: no new work, what is in flight is
@@ -83,7 +83,7 @@ pub async fn run(
         metrics: Arc::clone(&metrics),
         readiness,
     });
-    // Health is told until everything else has ended.
+    // The admin listener answers until everything else has ended.
     let (close, closed) = watch::channel(false);
     let mut serving = tokio::spawn(admin::serve(listener, Arc::clone(&admin), connections_max, closed));
     let secrets = match has(Role::Sender) || has(Role::Inlets) {
@@ -208,7 +208,7 @@ struct Shared {
     connections_max: usize,
 }
 
-/// What the sender tells of itself.
+/// The readiness of the sender.
 struct SenderFlags {
     joined: Flag,
     acknowledges: Flag,
@@ -245,7 +245,7 @@ impl Shared {
             let Some(first) = first else { return Ok(()) };
             rules_ready.store(true, Ordering::Relaxed);
             let of_workers = rules.clone();
-            // What was ordered while there were rules holds for the sender; the processor stops without them.
+            // For the sender, orders from the time when there were rules still hold; the processor stops without rules.
             let (in_force, rules_in_force) = watch::channel(first);
             if let Some(ready) = sender_ready {
                 shared.start_sender(ready, rules_in_force.clone())?;
@@ -256,7 +256,7 @@ impl Shared {
             }
             drop(shared);
             drop(of_workers);
-            // The feed's thread ends when it is told to; one that ends before is seen here.
+            // The feed's thread ends with the process; a thread that ends before is a failure.
             while rules.changed().await.is_ok() {
                 let rules = rules.borrow_and_update().clone();
                 rules_ready.store(rules.is_some(), Ordering::Relaxed);
@@ -294,7 +294,7 @@ impl Shared {
         self.parts.thread(&format!("worker-{number}"), work)
     }
 
-    /// What names this process in its transactional ids.
+    /// The name of this process in its transactional ids.
     fn instance(&self) -> String {
         self.config.processor.instance.clone().unwrap_or_else(hostname)
     }
@@ -363,7 +363,7 @@ impl Shared {
         let (metrics, mut stop) = (Arc::clone(&self.metrics), self.stop.clone());
         self.parts.task("the watch of the clock", async move {
             let mut jumps = Jumps::since(wall_micros(), steady_micros());
-            let told = async {
+            let watched = async {
                 loop {
                     tokio::time::sleep(CLOCK_LOOK).await;
                     if let Some(jumped) = jumps.look(wall_micros(), steady_micros()) {
@@ -377,7 +377,7 @@ impl Shared {
                 }
             };
             tokio::select! {
-                () = told => {}
+                () = watched => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
             Ok(())

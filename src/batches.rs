@@ -25,10 +25,10 @@ use recovery::Recovery;
 
 /// A stop is seen so soon while a batch waits.
 const STOP_SEEN_WITHIN: Duration = Duration::from_millis(200);
-/// How often it is looked whether what was read is still there.
+/// How often the loop checks that the records it read are still there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What becomes of records.
+/// The work on each record: it writes the record's results.
 pub trait Work {
     /// A batch begins.
     fn begin(&mut self) {}
@@ -38,8 +38,8 @@ pub trait Work {
         true
     }
 
-    /// Writes what becomes of a record. The id of a schema that has to be looked up first is given
-    /// before anything is written, which can't be taken back; the record then comes again.
+    /// Writes the results of a record. Where a schema has to be looked up first, this gives the schema's id and
+    /// has written nothing, since a write can't be taken back; the record then comes again.
     ///
     /// Only a framing that [`crate::lead::decode::lacks`] sees may need a schema.
     fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault>;
@@ -56,7 +56,7 @@ pub struct Batches<'b> {
     pub runtime: &'b Handle,
     pub registry: Option<&'b Registry>,
     pub worker: &'b Worker,
-    /// What waits while the registry is away, for the log.
+    /// Names the records that wait while the registry is away, for the log.
     pub what: &'static str,
     /// Whose topics are read.
     pub topics: StartedOver,
@@ -64,7 +64,7 @@ pub struct Batches<'b> {
 
 struct Loop<'b> {
     batches: Batches<'b>,
-    /// Records that were read and not taken: one whose schema is looked up, and what was read ahead of it.
+    /// Records that were read and not taken: one whose schema is looked up, and those read ahead of it.
     held: VecDeque<BorrowedMessage<'b>>,
     doubts: Doubts,
     lag_at: Instant,
@@ -76,7 +76,7 @@ struct Loop<'b> {
 }
 
 impl Batches<'_> {
-    /// Reads, writes and commits until it is told to stop.
+    /// Reads, writes and commits until `stop` is set.
     pub fn run(self, schemas: &mut Schemas, work: &mut impl Work) -> Result<(), Fault> {
         if self.registry.is_none() {
             schemas.without_registry();
@@ -94,7 +94,7 @@ impl Batches<'_> {
         };
         let ready = batch_loop.batches.ready;
         let done = batch_loop.run(schemas, work);
-        // Whoever is built anew waits for its partitions again.
+        // A worker that is built anew waits for its partitions again.
         ready.store(false, Ordering::Relaxed);
         done
     }
@@ -102,7 +102,7 @@ impl Batches<'_> {
 
 impl<'b> Loop<'b> {
     fn run(mut self, schemas: &mut Schemas, work: &mut impl Work) -> Result<(), Fault> {
-        // What was aborted when a stop is asked for is the successor's.
+        // After an abort a stop leaves the batch to the successor.
         let mut aborted = false;
         while !(aborted && self.stops()) {
             self.wait_until_it_may_go(work)?;
@@ -149,7 +149,7 @@ impl<'b> Loop<'b> {
         *self.batches.stop.borrow()
     }
 
-    /// Reads nothing as long as that is so; rebalances go on.
+    /// Reads nothing while the work may not go; rebalances go on.
     fn wait_until_it_may_go(&mut self, work: &impl Work) -> Result<(), Fault> {
         if work.may_go() {
             return Ok(());
@@ -169,7 +169,7 @@ impl<'b> Loop<'b> {
         self.batches.worker.pause(false)
     }
 
-    /// Fetches nothing for so long, and polls to stay in the group. What was fetched already is held.
+    /// Fetches nothing for so long, and polls to stay in the group. Records that were fetched already are held.
     fn idle(&mut self, wait: Duration) -> Result<(), Fault> {
         // Each time anew: a rebalance may have brought partitions that aren't paused.
         self.batches.worker.pause(true)?;
@@ -214,7 +214,7 @@ impl<'b> Loop<'b> {
         Ok(false)
     }
 
-    /// The next record: what is held first.
+    /// The next record; held ones come first.
     fn next(&mut self, wait: Duration) -> Result<Option<BorrowedMessage<'b>>, Fault> {
         match self.held.pop_front() {
             Some(held) => Ok(Some(held)),
@@ -259,14 +259,14 @@ impl<'b> Loop<'b> {
         Ok(())
     }
 
-    /// Looks now and then whether what was read is still there.
+    /// Checks now and then that the records it read are still there.
     fn look(&mut self) -> Result<(), Fault> {
         let began = Instant::now();
         if began < self.look_at {
             return Ok(());
         }
         let looked = self.batches.worker.look();
-        // Many partitions, or a slow broker: it takes a fiftieth of our time at the most.
+        // With many partitions, or a slow broker, the check takes a fiftieth of our time at most.
         self.look_at = began + LOOK_EVERY.max(began.elapsed() * 50);
         looked
     }
@@ -287,7 +287,7 @@ impl<'b> Loop<'b> {
                 let of_it = |held: &&BorrowedMessage<'_>| held.topic() == topic && held.partition() == *partition;
                 *lag += i64::try_from(self.held.iter().filter(of_it).count()).unwrap_or_default();
             }
-            self.lags.tell(lags);
+            self.lags.report(lags);
         }
     }
 }

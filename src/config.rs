@@ -30,7 +30,7 @@ pub use properties::Properties;
 use refusal::{plain_key, unknown_key};
 use tree::{VARIABLES, drop_nulls, keep_texts, nulls, overlay, variables};
 
-/// Where the file is looked for when `--config` isn't given.
+/// The file that is read without `--config`.
 pub const DEFAULT_FILE: &str = "config/leadlane.yaml";
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -169,7 +169,7 @@ pub struct Clevertap {
     pub batch_max: usize,
     #[serde(with = "duration")]
     pub batch_wait: Duration,
-    /// In place of the regions' hosts, for accounts without an `api_url` of their own.
+    /// Takes the place of the regions' hosts, for accounts without an `api_url` of their own.
     pub api_url: Option<Address>,
     pub accounts: BTreeMap<String, Account>,
 }
@@ -192,7 +192,7 @@ pub struct Account {
 pub struct Secrets {
     /// A folder with one file per secret.
     pub dir: Option<PathBuf>,
-    /// What `leadlane secrets seal` seals with.
+    /// The key that `leadlane secrets seal` seals with.
     pub public_key: Option<PublicKey>,
     /// The private keys that senders open sealed values with.
     pub key_file: Option<PathBuf>,
@@ -209,7 +209,7 @@ pub struct Admin {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
-    /// So many rules get a label of their own in `rule_matches_total`; the rest is `other`.
+    /// How many rules get a label of their own in `rule_matches_total`; the rest is `other`.
     pub rules_max: usize,
 }
 
@@ -354,7 +354,7 @@ impl Config {
         self.inlets.iter().any(over_http)
     }
 
-    /// What is allowed and still better not so, such as a certificate that isn't checked; each names its key.
+    /// Warnings about values that are allowed and risky, such as a certificate that isn't checked; each names its key.
     pub fn warnings(&self) -> Vec<String> {
         check::warnings(self)
     }

@@ -69,7 +69,7 @@ pub enum DurationError {
     TooLong,
 }
 
-/// Reads a date in any form that tells itself apart: an epoch by its size, ISO 8601 with one or two digits
+/// Reads a date in any form that can't be mistaken: an epoch by its size, ISO 8601 with one or two digits
 /// a part or in its basic form (`19900115`, `20260305T151600Z`), `2018-03-5 15:16:0`, `March 05, 2018
 /// 15:16:0` with or without a weekday, RFC 2822, and each of them without its time.
 pub fn parse(text: &str) -> Result<Timestamp, DateError> {
@@ -78,7 +78,7 @@ pub fn parse(text: &str) -> Result<Timestamp, DateError> {
         return basic_day(text).map_or_else(|| epoch(number), Ok);
     }
     match (Scanner { rest: text }).instant() {
-        // What the scanner leaves aside: `20180305T151600Z`, `…-05:00[America/Chicago]`, `… EST`.
+        // Texts that the scanner leaves aside: `20180305T151600Z`, `…-05:00[America/Chicago]`, `… EST`.
         Err(DateError::Unreadable) => text
             .parse()
             .or_else(|_| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text))
@@ -338,7 +338,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// What stands between a date and its time: `T`, or blanks, after a comma if there is one.
+    /// The separator between a date and its time: `T`, or blanks, after a comma if there is one.
     fn separator(&mut self) -> Result<(), DateError> {
         let before = self.rest.len();
         if !self.skip("T") && !self.skip("t") {

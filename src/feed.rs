@@ -24,7 +24,7 @@ use crate::trail::{self, Crumb, Trail};
 /// after the other, and an event that meets half of them would pass the others by.
 const QUIET_FOR: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether what was read is still there.
+/// How often the feed checks that the records it read are still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The rules in force; `None` until the topic was read to its end, and while it was made anew and is empty.
@@ -193,7 +193,7 @@ impl Feed {
         self.quiet_at = None;
         let rules = Arc::new(self.log.snapshot());
         self.metrics.rules_in_force(rules.active);
-        // What was there before us says nothing about how fast a change is seen.
+        // Records from before the start don't show how fast a change is seen.
         if let Some(written_at) = self.written_at.take().filter(|_| self.state.borrow().is_some()) {
             let millis = u64::try_from((self.now)() - written_at).unwrap_or_default();
             self.metrics.rule_visible(Duration::from_millis(millis));

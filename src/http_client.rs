@@ -29,7 +29,7 @@ pub enum ClientError {
 }
 
 /// A client whose requests end after `answer_wait` at the latest. A connection gets half of it, so that a host that
-/// can't be reached is told from one that doesn't answer.
+/// can't be reached differs from one that doesn't answer.
 ///
 /// # Errors
 /// `HTTPS_PROXY` or `NO_PROXY` can't be read, or TLS can't be set up.
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// What a proxy sees of a request for `url` when these variables are set: the first line, or nothing.
+    /// The part of a request for `url` that a proxy sees when these variables are set: the first line, or nothing.
     async fn seen(url: &str, variables: &[(&str, &str)]) -> Option<String> {
         let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = proxy.local_addr().unwrap().to_string();

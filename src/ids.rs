@@ -13,7 +13,7 @@ use crate::amounts::decimal;
 /// The most bytes of what names a person to a provider.
 pub const IDENTITY_BYTES_MAX: usize = 512;
 
-/// What is no id at all.
+/// A value that is no id.
 pub const WRONG_KIND: &str = "must be a text or a number, not a list, an object or a boolean";
 
 /// What programs write where they have no value: whoever came without an id would be one and the same person.
@@ -41,7 +41,7 @@ pub fn of_number(written: &str) -> Result<Cow<'_, str>, &'static str> {
         return Ok(Cow::Borrowed(written));
     }
     let number = decimal(written).ok_or("is a number of more than 28 digits; write it as a text")?;
-    // Who writes an exponent has a float: from here on its neighbours have the same text.
+    // A number with an exponent is a float: from here on its neighbours have the same text.
     let is_float = written.contains(['e', 'E']);
     if is_float && number.abs().ceil().to_u64().is_none_or(|whole| whole > FLOAT_EXACT_MAX) {
         return Err("is a float too large to hold every digit; write it as a text");

@@ -35,7 +35,7 @@ mod threads;
 pub mod topic;
 mod users;
 
-/// How long a record may wait for Kafka. Whoever sent it was told long before that it isn't accepted.
+/// How long a record may wait for Kafka. Its sender has got a 503 long before.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many bytes may wait for Kafka.
 const WAITING_MAX: usize = 128 << 20;

@@ -295,7 +295,7 @@ impl Pieces<'_> {
     }
 }
 
-/// The comma or closing bracket that ends the value at `at`; kinds of brackets aren't told apart.
+/// The comma or closing bracket that ends the value at `at`. Every bracket counts alike.
 fn value_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     let mut depth = 0_usize;
     loop {

@@ -42,24 +42,24 @@
 //! # The way of one lead event
 //!
 //! 1. [`kafka::worker::Worker::poll`] gives a worker the next record.
-//! 2. [`lead::decode::decode`] makes a [`lead::LeadEvent`] of it, or says why it can't.
+//! 2. [`lead::decode::decode`] makes a [`lead::LeadEvent`] of it, or gives the reason why not.
 //! 3. [`rules::index::RuleIndex::matches`] finds the rules that hold.
 //! 4. [`delivery::plan::plan`] renders each match into a [`delivery::DeliveryJob`].
 //! 5. [`kafka::worker::Worker::write`] and [`kafka::worker::Worker::commit`] make jobs, dead letters and consumed
 //!    offsets visible in one transaction. Steps 2 to 4 are [`processor::evaluate`].
 //! 6. [`kafka::jobs::Jobs`] brings the job to [`sender::run`], which puts it into its lane.
-//! 7. [`delivery::dispatch::Dispatch::next`] says when it may start, and [`destination::Destinations::attempt`] makes
+//! 7. [`delivery::dispatch::Dispatch::next`] decides when it may start, and [`destination::Destinations::attempt`] makes
 //!    the request and classifies the answer.
-//! 8. [`delivery::dispatch::Dispatch::answered`] says what becomes of it, and the sender settles it with one final
+//! 8. [`delivery::dispatch::Dispatch::answered`] decides what follows, and the sender settles the job with one final
 //!    [`delivery::Outcome`].
 //!
 //! # Invariants
 //!
-//! - What is written for a batch and the offsets that it consumed commit together, or not at all.
+//! - The writes of a batch and the offsets that it consumed commit together, or not at all.
 //! - The committed offset of `delivery-jobs` never passes a job without an acknowledged final outcome.
 //! - A job's id comes from its event's id and its rule's id alone.
 //! - Rules are an immutable snapshot, swapped whole and taken once for a batch.
-//! - Input never ends a process: what can't be read is a dead letter, what passes waits.
+//! - Input never ends a process: an unreadable record is a dead letter, and a passing trouble is waited out.
 //! - Secrets are looked up at the moment of sending, and no type that holds one prints it.
 //!
 //! Deliberately absent: a database, a shared store of rates, an async runtime inside the processor's loop, and traits

@@ -36,9 +36,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// A head that isn't in so long after the stop is waited for no more.
 const STOPPING_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often time-outs are looked at.
+/// How often time-outs are checked.
 const TICK: Duration = Duration::from_millis(500);
-/// Of what is read ahead, a head included.
+/// The most bytes that are read ahead, a head included.
 const READ_AHEAD_MAX: usize = 64 * 1024;
 /// More connections than this cost memory and bring nothing.
 const CONNECTIONS_MAX: u64 = 2048;
@@ -50,7 +50,7 @@ pub fn open_files() -> u64 {
         current: limit.maximum,
         ..limit
     };
-    // What can't be raised stays as it is.
+    // A limit that can't be raised stays as it is.
     let soft = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => raised.current,
         Err(_) => limit.current,
@@ -104,7 +104,7 @@ pub async fn serve<A: Answer>(
                     }
                     connections.open(stream, Arc::clone(&answers), stop.clone());
                 }
-                // As when there are no descriptors left; those who wait are still there afterwards.
+                // Such as when no descriptors are left; clients that wait are still there afterwards.
                 Err(error) => {
                     tracing::warn!(%error, "a connection can't be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -129,7 +129,7 @@ pub async fn serve<A: Answer>(
 
 /// Until `stop` becomes true.
 pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
-    // A sender that is gone can't say it any more, which is a stop as well.
+    // A sender that is gone counts as a stop as well.
     drop(stop.wait_for(|stop| *stop).await);
 }
 
@@ -191,7 +191,7 @@ impl CloseOrder {
     };
 }
 
-/// What is known of a connection.
+/// The state of a connection.
 #[derive(Debug)]
 pub struct Connection(Mutex<State>);
 
@@ -312,7 +312,7 @@ async fn serve_one<A: Answer>(
     });
     let mut http = http1::Builder::new()
         .header_read_timeout(None)
-        // Who has said all may close that side and still read the answer.
+        // A client that has sent everything may close that side and still read the answer.
         .half_close(true)
         .max_buf_size(READ_AHEAD_MAX)
         .serve_connection(io, service);
@@ -321,7 +321,7 @@ async fn serve_one<A: Answer>(
     let overdue = loop {
         tokio::select! {
             ended = &mut http => {
-                // What is no HTTP is answered below us, and counted here.
+                // Requests that aren't HTTP are answered below us, and counted here.
                 let status = match ended {
                     Err(error) if error.is_parse_too_large() => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                     Err(error) if error.is_parse() => StatusCode::BAD_REQUEST,
@@ -344,12 +344,12 @@ async fn serve_one<A: Answer>(
         answers.broken(StatusCode::REQUEST_TIMEOUT, began);
         let mut stream = http.into_parts().io.into_inner().stream;
         let answer = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-        // Who is too slow may well be gone.
+        // A client that is so slow may well be gone.
         drop(tokio::time::timeout(TICK, stream.write_all(answer)).await);
     }
 }
 
-/// A stream that tells when bytes come in, and when none go out.
+/// A stream that notes on its connection when bytes come in, and when none go out.
 struct Watched {
     stream: TcpStream,
     connection: Arc<Connection>,

@@ -52,7 +52,7 @@ const EVENT_STEPS: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Inlet {
     pub name: String,
-    /// What the inlet brings besides its mapping.
+    /// The known system that it takes in, whose mapping it builds on.
     pub preset: Option<Preset>,
     pub entrance: Entrance,
     mapping: Mapping,
@@ -73,7 +73,7 @@ pub enum Entrance {
     Topic { topic: String },
 }
 
-/// What a request shows that it may come in: a name in the secret store, and where it stands.
+/// The secret that a request shows in order to come in: its name in the secret store, and its place in the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     pub place: KeyPlace,
@@ -92,18 +92,18 @@ pub enum KeyPlace {
     Path,
 }
 
-/// What is made of a record, step by step.
+/// The steps that make events of a record.
 #[derive(Debug, Clone)]
 struct Mapping {
     /// The forms a body may have; the Content-Type chooses, else the first.
     decode: Vec<Format>,
-    /// What stands between a row's cells; found where none is given.
+    /// The separator of a row's cells; found in the titles where none is given.
     separator: Option<u8>,
     /// The list of a batch's records.
     split: Option<Path>,
     /// Where the record proper stands; the first that leads somewhere counts. Empty: as it is.
     unwrap: Vec<Unwrap>,
-    /// What the header of Salesforce's change events says of the fields is done to them.
+    /// Whether the header of Salesforce's change events settles the fields.
     change_event: bool,
     /// Empty cells are left out.
     drop_empty: bool,
@@ -154,7 +154,7 @@ impl Event {
     }
 }
 
-/// What became of a record.
+/// The result of one record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mapped {
     /// None where the record is left out.
@@ -195,7 +195,7 @@ impl Inlet {
         &self.entry
     }
 
-    /// What stands between a row's cells, where the entry says so.
+    /// The separator of a row's cells, where the entry names it.
     pub fn separator(&self) -> Option<u8> {
         self.mapping.separator
     }
@@ -205,7 +205,7 @@ impl Inlet {
         self.mapping.decode.contains(&format)
     }
 
-    /// What becomes of one record of a batch, received at `now`. `around` is what paths find beside it.
+    /// Maps one record of a batch, received at `now`. `around` holds the values that paths find beside it.
     pub fn map(
         &self,
         record: &BatchRecord<'_>,
@@ -243,7 +243,7 @@ impl Inlet {
         if !holds(&input, &mapping.when) || mapping.unless.iter().any(|all| holds(&input, all)) {
             return Ok(Mapped::default());
         }
-        // What doesn't depend on an element is refused before there is a list, which may be none, or empty.
+        // Conditions that don't ask for an element are checked before the list, which may be missing or empty.
         if let Some(why) = mapping.refusal(&input, false) {
             return Err(invalid(why));
         }
@@ -260,13 +260,13 @@ impl Inlet {
             LeadId::Text(_) => None,
         };
         let whole = Whole { hash, column };
-        // Of a list, each element's event may ask for all of the record, and holds it.
+        // The event of each element may hold the whole record.
         let steps = EVENT_STEPS + mapping.explode.as_ref().map_or(0, |_| size);
         let mut mapped = Mapped::default();
         let mut kept = 0;
         for item in items {
             let input = MappingInput { item, ..input };
-            // An element is seen at least, even where it is refused.
+            // Each element costs at least this, even where it is refused.
             let event = budget.spend(steps).map_err(spent).and_then(|()| {
                 let refusal = mapping.refusal(&input, true).map(invalid);
                 refusal.map_or_else(|| self.event(&input, &whole, now, budget), Err)
@@ -329,7 +329,7 @@ impl Inlet {
         event.insert("inlet".to_owned(), self.name.as_str().into());
         let mut json = Value::Object(event).to_string().into_bytes();
         budget.spend(json.len()).map_err(spent)?;
-        // What is written is read by everyone; it is refused here rather than there. The payload, an object, is.
+        // Everyone reads the event, so a wrong one is refused here. The payload is an object, and always readable.
         if let Err(error) = lead::decode::decode_json(&json) {
             return Err(invalid(format!("event: {}", error.detail())));
         }
@@ -356,14 +356,14 @@ fn holds(input: &MappingInput<'_>, all: &[Condition]) -> bool {
     all.iter().all(|condition| condition.holds(input))
 }
 
-/// What an event takes of its whole record, whichever element it is of.
+/// The parts of an event that come from the whole record, whichever element the event is of.
 struct Whole {
     hash: Option<Hash>,
     /// The lead, where a column says it.
     column: Option<Result<String, Refused>>,
 }
 
-/// What a record is exploded by: once without an element, or each of a list.
+/// The elements of a record that become events: once none, or each of a list.
 enum Items<'r> {
     None(std::iter::Once<()>),
     Of(std::slice::Iter<'r, Value>),

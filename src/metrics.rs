@@ -28,7 +28,7 @@ pub use lags::Lags;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// By the trigger's place, because every event passes here; `other` stands last.
+    /// Counters by the index of the trigger, because every event passes here; `other` stands last.
     events_decoded: Vec<IntCounter>,
     events_dead: IntCounterVec,
     gone: Gone,
@@ -113,7 +113,7 @@ impl Process {
 /// Why a lane is frozen; a closed set.
 pub const FROZEN: [&str; 2] = ["throttled", "credential_refused"];
 
-/// What becomes of what an inlet takes in; a closed set.
+/// The results of records that an inlet takes in; a closed set.
 const INLET_RESULTS: [&str; 3] = ["accepted", "dead", "left_out"];
 
 impl Metrics {
@@ -409,7 +409,7 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// What an inlet took in is in Kafka, or left out: so many lead events, dead letters and records.
+    /// An inlet took records in: so many lead events and dead letters are in Kafka, so many records are left out.
     pub fn inlet_took(&self, inlet: &str, [accepted, dead, left_out]: [u64; 3]) {
         for (result, count) in INLET_RESULTS.into_iter().zip([accepted, dead, left_out]) {
             self.inlets.events.with_label_values(&[inlet, result]).inc_by(count);

@@ -40,7 +40,7 @@ struct Part {
 }
 
 impl Parts {
-    /// `stop` tells all parts to end.
+    /// `stop` asks all parts to end.
     pub fn new(stop: watch::Receiver<bool>) -> (Self, Watch) {
         let (failed, failures) = mpsc::unbounded_channel();
         let running = Running::default();
@@ -86,7 +86,7 @@ impl Part {
         self.ended = true;
         match result {
             Ok(()) if *self.parts.stop.borrow() => {}
-            Ok(()) => self.fail(anyhow::anyhow!("{} ended without being told to", self.name)),
+            Ok(()) => self.fail(anyhow::anyhow!("{} ended unasked", self.name)),
             Err(error) => self.fail(error),
         }
     }
@@ -172,19 +172,19 @@ mod tests {
         let task = failure_of(|parts| parts.task("worker 0", async { panic!("a step") }));
         assert_eq!(task.await, (panicked, others()));
         let early = failure_of(|parts| parts.task("the rules", async { Ok(()) }));
-        let ended = "the rules ended without being told to".to_owned();
+        let ended = "the rules ended unasked".to_owned();
         assert_eq!(early.await, (ended, others()));
         let failing = failure_of(|parts| parts.task("the sender", async { anyhow::bail!("no broker") }));
         assert_eq!(failing.await, ("no broker".to_owned(), others()));
     }
 
     #[tokio::test]
-    async fn parts_that_are_told_to_end_do() {
+    async fn parts_that_are_asked_to_end_do() {
         let (stop, stopped) = watch::channel(false);
         let (parts, mut watch) = Parts::new(stopped.clone());
-        let mut told = stopped.clone();
+        let mut asked = stopped.clone();
         parts.task("a task", async move {
-            told.wait_for(|stop| *stop).await?;
+            asked.wait_for(|stop| *stop).await?;
             Ok(())
         });
         parts

@@ -209,7 +209,7 @@ impl Registry {
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
                 return Err(RegistryError::Unauthorized(status));
             }
-            // It is about us and about now, not about the id.
+            // The error is about us and about now, not about the id.
             status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
                 return Err(RegistryError::Status(status));
             }

@@ -143,12 +143,12 @@ impl Sandbox {
         }
     }
 
-    /// All that arrived, oldest first.
+    /// All arrivals, oldest first.
     pub fn log(&self) -> Vec<Arrival> {
         self.log_since(0)
     }
 
-    /// What arrived after the arrival with that number, oldest first.
+    /// The arrivals after the one with that number, oldest first.
     pub fn log_since(&self, seq: u64) -> Vec<Arrival> {
         self.state().log.since(seq).cloned().collect()
     }
@@ -246,9 +246,9 @@ impl Drop for Flight<'_> {
     }
 }
 
-/// What becomes of a request.
+/// The decision about a request.
 struct Decision {
-    /// What it counts under as in flight: `Log::enter` was called with it.
+    /// The target under which it counts as in flight: `Log::enter` was called with it.
     target: Arc<str>,
     reply: Reply,
     delay: Duration,
@@ -293,7 +293,7 @@ impl Reply {
         }
     }
 
-    /// What a provider's edge sends when there is nobody behind it.
+    /// The page that a provider's edge sends when nobody is behind it.
     fn html(status: u16) -> Self {
         Self {
             content_type: "text/html; charset=utf-8",

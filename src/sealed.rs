@@ -58,7 +58,7 @@ impl Sealed {
         &self.0
     }
 
-    /// What stands for the value's name in a credential's id: `sealed-FINGERPRINT`.
+    /// The value's name in a credential's id: `sealed-FINGERPRINT`.
     pub fn name(&self) -> String {
         format!("sealed-{}", &self.0[..FINGERPRINT_LEN])
     }

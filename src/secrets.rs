@@ -172,7 +172,7 @@ impl Secrets {
     /// The sealed value of the credential with this name, `sealed-FINGERPRINT`.
     ///
     /// # Errors
-    /// It is no sealed value, another one than the name's, or sealed for somebody else.
+    /// The text is no sealed value, a value other than the name's, or sealed for somebody else.
     pub fn open_as(&self, name: &str, sealed: &str) -> Result<Secret, SecretError> {
         let sealed = Sealed::parse(sealed)?;
         if sealed.name() != name {

@@ -64,7 +64,7 @@ pub struct SlackText {
     pub is_cut: bool,
 }
 
-/// What becomes of a match whose template asks for a value that the event lacks.
+/// The fate of a match whose template asks for a value that the event lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnMissing {
@@ -437,7 +437,7 @@ impl Placeholder {
         matches!(self.filters.last(), Some(Filter::Raw))
     }
 
-    /// What messages call the value.
+    /// The value's name in messages.
     fn subject(&self) -> &str {
         match &self.head {
             Head::Path(path) => path.as_str(),

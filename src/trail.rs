@@ -22,7 +22,7 @@ pub struct Crumb {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trail(Vec<Crumb>);
 
-/// Which record of a partition is looked at next, to see whether the topic is still the one that was read.
+/// The record of a partition that is checked next, to see whether the topic is still the one that was read.
 ///
 /// It is one that was read before a look last found all in its place: what was read since may be of a topic that was made
 /// anew meanwhile, and would pass.
@@ -42,7 +42,7 @@ pub fn sum(timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> u32 {
 }
 
 impl Look {
-    /// All that the trail tells of is in its place.
+    /// Every record of the trail is in its place.
     pub fn of(trail: &Trail) -> Self {
         Self(trail.newest())
     }
@@ -205,7 +205,7 @@ mod tests {
             prop_assert!(trail.crumbs().is_sorted_by(|one, next| one.offset < next.offset));
         }
 
-        /// What comes again takes the place of what was there.
+        /// A record that is read again takes the place of the crumb that was there.
         #[test]
         fn reading_back_forgets_what_was_behind(back in 0i64..100) {
             let mut trail = walked(0..100);

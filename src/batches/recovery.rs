@@ -15,7 +15,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// So many refused writes a record may have before it is slowed down: each costs an abort.
 const REFUSED_MAX: usize = 1000;
 
-/// What is known of the aborts so far.
+/// The aborts so far.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
     /// The records of the last refused batch that aren't committed yet: one of them is at fault.
@@ -35,7 +35,7 @@ impl Recovery {
         }
     }
 
-    /// Whether the next batch is one record, so that its refused writes can be told.
+    /// Whether the next batch is one record, so that each of its refused writes is known.
     pub(super) fn is_single(&self) -> bool {
         matches!(self.among.len(), 1 | 2)
     }
@@ -115,7 +115,7 @@ mod tests {
         )
     }
 
-    /// The same with several partitions; `next` says which of them the next record comes from.
+    /// The same with several partitions; `next` chooses the partition of the next record.
     fn worked_on(
         partitions: &[Vec<RecordPlace>],
         bad: &BTreeSet<RecordPlace>,

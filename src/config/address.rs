@@ -14,7 +14,7 @@ const SHOWN_PATHS: [&str; 4] = ["/api", "/api/", "/apis/ccompat/v6", "/apis/ccom
 pub struct Address(String);
 
 impl Address {
-    /// What may be seen of it.
+    /// The part of it that may be shown.
     fn shown(&self) -> String {
         let Ok(url) = Url::parse(&self.0) else {
             return "***".to_owned();
@@ -90,7 +90,7 @@ pub(super) fn plain_url(text: &str) -> Result<Url, String> {
 /// A URL that a credential may be sent to: by https, unless the host is a loopback address.
 ///
 /// # Errors
-/// It is no such URL. The message quotes nothing of it.
+/// The text is no such URL. The message doesn't quote it.
 pub fn safe_url(text: &str) -> Result<Url, String> {
     let url = plain_url(text)?;
     if url.scheme() == "https" || is_loopback(&url) {

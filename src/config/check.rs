@@ -283,7 +283,7 @@ pub(super) fn open_secrets(root: &Value) -> Result<(), Refusal> {
     }
 }
 
-/// What is allowed, and still lets others read or forge.
+/// Allowed settings that let others read or forge messages.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let kafka = &config.kafka;
     let mut warnings = kafka_warnings("kafka.properties", &kafka.properties);

@@ -22,7 +22,7 @@ pub enum FormError {
     HalfDay,
 }
 
-/// A form of dates that can't be told from another by looking, so that somebody names it.
+/// A form of dates that somebody names, because its texts could be read in another way too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// strftime, such as `%m/%d/%Y`.
@@ -41,7 +41,7 @@ impl Form {
             "epoch" => return Ok(Form::Epoch),
             _ => {}
         }
-        // What writes one instant and reads it back to the day reads others.
+        // A form that writes one instant and reads it back to the day reads other texts too.
         let sample = Timestamp::constant(1_772_723_777, 0).to_zoned(TimeZone::UTC);
         let written = strtime::format(text, &sample).map_err(|error| FormError::NoFormat(error.to_string()))?;
         let form = Form::Strftime(text.into());

@@ -60,14 +60,14 @@ impl Keyring {
         self.keys.iter().any(|key| key.place == KeyPlace::Path)
     }
 
-    /// What the head alone says at `now`, in epoch seconds. An inlet without keys is open; it listens on a loopback
+    /// The verdict by the head alone, at `now` in epoch seconds. An inlet without keys is open; it listens on a loopback
     /// address.
     pub(super) fn head(&self, shown: &Shown<'_>, now: i64) -> Verdict {
         if self.keys.is_empty() {
             return Verdict::Open;
         }
         let values = self.values();
-        // Not `any`: how long it takes mustn't tell which of them was right.
+        // Not `any`: the time that this takes must not show which of the secrets was right.
         let opened = self.with(&values).fold(false, |opened, (place, secret)| {
             opened | shows(shown, place, secret.reveal().as_bytes())
         });
@@ -168,7 +168,7 @@ struct Signature<'h> {
 }
 
 impl<'h> Signature<'h> {
-    /// What the headers show, where it has the form of a signature of now.
+    /// The signature in the headers, where it has the form of one and is of now.
     fn of(headers: &'h HeaderMap, now: i64) -> Option<Self> {
         let text = |name: &str| headers.get(name)?.to_str().ok();
         let time = text("x-slack-request-timestamp")?;

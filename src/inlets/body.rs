@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::listen::Connection;
 
-/// A request that is refused: the status, and what is wrong with it, which quotes nothing of it.
+/// A refused request: the status, and the fault in words that don't quote the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
@@ -106,7 +106,7 @@ fn too_large(max: usize) -> Refusal {
 
 /// Reads what is left of a body that isn't wanted, within bounds, and then lets it go.
 pub(super) fn drain(mut body: Incoming, headers: &HeaderMap, connection: &Arc<Connection>) {
-    // Who asks first sends nothing after a refusal.
+    // A client that asks first (Expect) sends nothing after a refusal.
     if body.is_end_stream() || headers.contains_key(EXPECT) {
         return connection.request_ended();
     }

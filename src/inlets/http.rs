@@ -33,12 +33,12 @@ use crate::mapping::{Entrance, Inlet, Preset};
 
 /// So long values of the secret store are kept, so that no request waits for files.
 const SECRETS_FRESH: Duration = Duration::from_secs(1);
-/// From a request's first byte to its answer: Slack waits 3 s, others are told to come again.
+/// From a request's first byte to its answer, for Slack, which waits 3 s.
 const SLACK_ANSWER: Duration = Duration::from_millis(2500);
 /// From a request's last byte to its answer.
 const ANSWER: Duration = Duration::from_secs(10);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-/// The label of requests that are for no inlet of ours.
+/// The metric label of requests that lead to no inlet.
 const OTHER: &str = "other";
 const NO_ROUTE: &[&str] = &[""];
 
@@ -48,7 +48,7 @@ pub(super) struct Server {
     wiring: InletsWiring,
     producer: Producer,
     doors: HashMap<String, Door>,
-    /// As many requests are decoded and mapped at a time as there are cores.
+    /// Bounds the requests that are decoded and mapped at a time to the number of cores.
     work: Arc<Semaphore>,
     unauthorized: Refusals,
 }
@@ -64,7 +64,7 @@ pub(super) struct Door {
     unproven: Unproven,
 }
 
-/// What a request's path leads to.
+/// Where a request's path leads.
 #[derive(Debug)]
 struct Way<'r> {
     door: &'r Door,
@@ -73,7 +73,7 @@ struct Way<'r> {
     secret: Option<Vec<u8>>,
 }
 
-/// What a request is answered when nothing is wrong.
+/// The answer to a request that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Answer {
     content_type: &'static str,
@@ -91,7 +91,7 @@ impl Server {
             let keys = Arc::new(Keyring::new(&inlet.name, keys));
             let users = match users {
                 None => None,
-                // What one token may ask for is shared by all inlets that ask with it.
+                // All inlets with one token share the token's look-ups and their limit.
                 Some(token) => Some(match tokens.get(token.as_str()) {
                     Some(users) => Arc::clone(users),
                     None => {
@@ -144,7 +144,7 @@ impl Server {
             server.wiring.connections_max,
             server.wiring.config.sender.shutdown_timeout,
         );
-        // A secret that is missing is said now rather than with the first request.
+        // The log names a missing secret now rather than with the first request.
         server.refresh().await;
         tokio::select! {
             () = listen::serve(listener, Arc::clone(&server), connections_max, stop, grace) => {}
@@ -201,7 +201,7 @@ impl Server {
             };
             let open = tracks.filter(|door| door.keys.head(&shown, self.now()) == Verdict::Open);
             let no_key = || Refusal::new(StatusCode::UNAUTHORIZED, "no inlet has this write key");
-            // Of several with one key it is always the same.
+            // Of several inlets with one key it is always the same one.
             let first = open.min_by_key(|door| &door.inlet.name);
             let door = first.ok_or_else(|| (OTHER, no_key()))?;
             return Ok(Way {
@@ -234,8 +234,8 @@ impl Server {
         }
     }
 
-    /// The body of a request that may come in, with its slot. Who shows no secret, or no signature of now, is
-    /// refused before a byte of the body is read and takes no slot.
+    /// The body of a request that may come in, with its slot. A request without a secret, or without a signature of
+    /// now, is refused before a byte of its body is read, and takes no slot.
     async fn admit<'d>(
         &self,
         way: &Way<'d>,
@@ -335,7 +335,7 @@ impl listen::Answer for Server {
 
     async fn answer(&self, request: Request<Incoming>, connection: Arc<Connection>) -> Response<Full<Bytes>> {
         let began = connection.request_began();
-        // Who was known has to show it again.
+        // Each request has to show a secret of its own.
         connection.known(false);
         let (head, mut body) = request.into_parts();
         let (label, answer) = self.route(&head, &mut body, began, &connection).await;
@@ -350,7 +350,7 @@ impl listen::Answer for Server {
             Err(refusal) => refused(&refusal),
         };
         match response.status() {
-            // It had its time.
+            // The body had its time.
             StatusCode::REQUEST_TIMEOUT => drop(body),
             _ => body::drain(body, &head.headers, &connection),
         }
@@ -368,7 +368,7 @@ fn unauthorized() -> Refusal {
 }
 
 impl Answer {
-    /// What each system takes for "it arrived".
+    /// The answer that each system takes for an acknowledgement.
     fn of(inlet: &Inlet, taken: &Taken) -> Self {
         let (content_type, body) = match inlet.preset {
             // Slack asks once whether the URL is ours.
@@ -382,7 +382,7 @@ impl Answer {
             ),
             preset => {
                 let mut said = Map::new();
-                // What client libraries of `track` look for.
+                // Client libraries of `track` look for this.
                 if preset == Some(Preset::Track) {
                     said.insert("success".to_owned(), true.into());
                 }

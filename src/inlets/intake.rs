@@ -29,7 +29,7 @@ const KEY_MAX: usize = 1024;
 const LETTERS_MAX: usize = 100;
 /// The answer says of so many dead records what is wrong with them.
 const ERRORS_MAX: usize = 20;
-/// So many users of a request are looked up, a second each at most; there is one in what Slack sends.
+/// At most so many users of a request are looked up, for a second each; a request of Slack's has one.
 const USERS_MAX: usize = 2;
 
 /// What became of a request's records.
@@ -40,7 +40,7 @@ pub(super) struct Taken {
     pub(super) left_out: u64,
     /// Which of the records are dead, and why; the first of them.
     pub(super) errors: Vec<(usize, String)>,
-    /// What Slack wants to hear when it asks whether the URL is ours.
+    /// The answer that Slack wants when it asks whether the URL is ours.
     pub(super) challenge: Option<String>,
 }
 
@@ -99,13 +99,13 @@ struct Letter<'l> {
     /// Where the record became an event.
     event: Option<&'l Ids>,
     value: &'l [u8],
-    /// What the value is, where it isn't one record as JSON.
+    /// The Content-Type of the value, where the value isn't one record as JSON.
     content_type: Option<&'l str>,
     /// Which records of the value are dead; none: it is one, or all.
     elements: Option<&'l Elements>,
 }
 
-/// What was written of a request so far.
+/// The records of a request that were written so far.
 #[derive(Debug, Default)]
 struct Written {
     sent: Vec<Sent>,
@@ -144,7 +144,7 @@ impl Intake {
         };
         let intake = Arc::clone(&self);
         let mut written = threads.run(move |ended| intake.map(&profiles, ended)).await?;
-        // What turns out too large becomes dead letters, or smaller ones, which have to be waited for as well.
+        // Records that turn out too large become dead letters, and dead letters smaller ones; those have to be awaited too.
         loop {
             let (mut events, mut smaller) = (HashMap::<usize, Vec<Ids>>::new(), Vec::new());
             for Sent { ack, what } in std::mem::take(&mut written.sent) {
@@ -227,7 +227,7 @@ impl Intake {
         Ok(())
     }
 
-    /// Who acted in the records that become events, by their ids.
+    /// The users who acted in the records that become events, by their ids.
     async fn profiles(
         self: &Arc<Self>,
         threads: Threads<'_>,
@@ -237,7 +237,7 @@ impl Intake {
         let asked = move |ended| {
             let mut asked = BTreeSet::new();
             intake.each(ended, |record, around, budget| {
-                // Only who did something that counts is looked up.
+                // Only users whose record counts are looked up.
                 let user = record.value().and_then(user).filter(|_| asked.len() < USERS_MAX);
                 let counts = |_: &&str| !intake.inlet.map(&record, around, intake.now, budget).events.is_empty();
                 asked.extend(user.filter(counts).map(str::to_owned));
@@ -263,7 +263,7 @@ impl Intake {
             }
             let profile = record.value().and_then(user).and_then(|user| profiles.get(user));
             if let Some(profile) = profile.cloned() {
-                record.tell("user_profile", profile);
+                record.insert("user_profile", profile);
             }
             let mapped = self.inlet.map(&record, around, self.now, budget);
             written.taken.left_out += u64::from(mapped.events.is_empty() && mapped.refused.is_none());
@@ -395,7 +395,7 @@ impl Intake {
         let known = [
             ("inlet", Some(self.inlet.name.as_str())),
             ("traceparent", Some(self.trace.as_str())),
-            // What the mapping was told beside the record, so that a replay is told the same.
+            // The values that the mapping read beside the record, so that a replay reads the same.
             ("route", Some(self.route.as_str()).filter(|route| !route.is_empty())),
             ("content-type", letter.content_type),
             ("elements", elements.as_deref()),

@@ -94,7 +94,7 @@ mod tests {
         let unproven = Unproven::new(32 << 20);
         let mut first: Vec<_> = (0..UNPROVEN_MIN).map(|_| unproven.begin()).collect();
         assert!(!gave_way(&mut first[0]).await);
-        // One that is done leaves its place to the next.
+        // A request that is done leaves its slot to the next.
         drop(first.pop());
         let _last = unproven.begin();
         assert!(!gave_way(&mut first[0]).await);

@@ -561,8 +561,8 @@ async fn what_is_too_large_for_kafka_is_a_dead_letter_in_a_form_that_fits() {
         .iter()
         .find(|letter| letter.value.as_deref() == Some(body.as_bytes()))
         .unwrap();
-    let told = ["reason", "elements", "content-type", "inlet"].map(|name| header(letter, name));
-    assert_eq!(told, ["invalid_event", "1", "text/csv", "rows"]);
+    let headers = ["reason", "elements", "content-type", "inlet"].map(|name| header(letter, name));
+    assert_eq!(headers, ["invalid_event", "1", "text/csv", "rows"]);
     // A body that fits nowhere leaves a letter that says so, and its good records are in.
     let body = format!("[{{\"id\":4}},{{\"id\":[],\"text\":\"{}\"}}]", "x".repeat(most));
     let answer = open.ask(&post("/inlets/rows", &key[..1], body.as_bytes())).await;
@@ -570,8 +570,8 @@ async fn what_is_too_large_for_kafka_is_a_dead_letter_in_a_form_that_fits() {
     let letters = open.letters().await;
     assert_eq!(letters.len(), 4);
     let letter = letters.iter().find(|letter| letter.value.is_none()).unwrap();
-    let told = ["reason", "elements", "left-out", "inlet"].map(|name| header(letter, name));
-    assert_eq!(told, ["invalid_event", "1", "value", "rows"]);
+    let headers = ["reason", "elements", "left-out", "inlet"].map(|name| header(letter, name));
+    assert_eq!(headers, ["invalid_event", "1", "value", "rows"]);
     assert!(header(letter, "detail").starts_with("1 records of the request"));
     assert_eq!(open.events().await.len(), 3);
     let text = open.metrics.text();
@@ -611,7 +611,7 @@ async fn nothing_is_answered_2xx_that_kafka_does_not_have() {
 }
 
 #[tokio::test]
-async fn beyond_the_limit_requests_are_told_to_come_again() {
+async fn beyond_the_limit_requests_get_503_and_retry_after() {
     let open = open("full", "in_flight_max: 1").await;
     let ask = |body: &'static [u8]| {
         post(

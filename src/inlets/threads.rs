@@ -77,11 +77,11 @@ mod tests {
         let free = Arc::new(Semaphore::new(1));
         let later = Instant::now() + std::time::Duration::from_secs(60);
         // The one thread of the runtime goes on while the work waits for it.
-        let (go_on, told) = std::sync::mpsc::channel();
-        let work = threads(&free, later).run(move |_| told.recv().map_err(|_| late()));
+        let (go_on, may_go_on) = std::sync::mpsc::channel();
+        let work = threads(&free, later).run(move |_| may_go_on.recv().map_err(|_| late()));
         let serve = async { go_on.send(7).unwrap() };
         assert_eq!(tokio::join!(work, serve).0, Ok(7));
-        // Its time is over at once: the answer doesn't wait, the work is told, and the thread is free again.
+        // The time is over: the answer doesn't wait, the work ends, and the thread is free again.
         let work = |ended: Arc<AtomicBool>| {
             while !ended.load(Ordering::Relaxed) {
                 std::thread::yield_now();

@@ -37,7 +37,7 @@ pub struct TopicWiring {
     pub runtime: tokio::runtime::Handle,
 }
 
-/// Reads the foreign topics until it is told to stop. The error ends the process.
+/// Reads the foreign topics until `stop` is set. The error ends the process.
 pub fn run(wiring: &TopicWiring, instance: &str) -> anyhow::Result<()> {
     let registry = Registry::of(&wiring.config.schema_registry)?;
     let share = Share::of_inlets(&wiring.config, instance);
@@ -71,7 +71,7 @@ pub fn run(wiring: &TopicWiring, instance: &str) -> anyhow::Result<()> {
 struct Records<'l> {
     wiring: &'l TopicWiring,
     worker: &'l Worker,
-    /// By the topic that they read.
+    /// The inlets by the topic that they read.
     inlets: BTreeMap<&'l str, Vec<&'l Inlet>>,
 }
 
@@ -91,7 +91,7 @@ impl Work for Records<'_> {
         let taken = inlets
             .iter()
             .map(|inlet| Ok((*inlet, inlet.take(message.payload(), None, schemas, now)?)));
-        // All of them first: what is written can't be taken back when a schema turns out to be missing.
+        // All inlets map the record before one writes: a write can't be taken back when a schema is missing.
         match taken.collect::<Result<Vec<_>, SchemaId>>() {
             Ok(taken) => {
                 for (inlet, taken) in taken {

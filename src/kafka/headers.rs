@@ -83,8 +83,8 @@ pub(crate) fn is_traceparent(text: &str) -> bool {
         part.bytes().all(is_hex).then_some(part)
     };
     let (version, trace, span, flags) = (hex(2), hex(32), hex(16), hex(2));
-    let told = |part: Option<&str>| part.is_some_and(|part| part.bytes().any(|byte| byte != b'0'));
-    version == Some("00") && told(trace) && told(span) && flags.is_some() && parts.next().is_none()
+    let is_set = |part: Option<&str>| part.is_some_and(|part| part.bytes().any(|byte| byte != b'0'));
+    version == Some("00") && is_set(trace) && is_set(span) && flags.is_some() && parts.next().is_none()
 }
 
 /// A dead letter's id, `PARTITION-OFFSET`.

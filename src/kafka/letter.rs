@@ -17,7 +17,7 @@ const DETAIL_LEAST: usize = 256;
 /// A longer header is left out, and named, in bytes: those that are ids or places are far shorter.
 const HEADER_MAX: usize = 4096;
 
-/// The header that tells whether a record is the one whose key or value a dead letter leaves out.
+/// The header by which a replay recognises the record whose key or value a dead letter leaves out.
 pub(crate) const LEFT_OUT_SUM: &str = "left-out-sum";
 
 /// The checksum of what a dead letter leaves out of a record, in its header in hexadecimal.
@@ -47,12 +47,12 @@ impl Form {
     }
 }
 
-/// What is told beside a record that can go no further, the same whoever writes the dead letter.
+/// The failure of a record: the headers that every dead letter has, whoever writes it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failure<'f> {
     pub(crate) reason: &'f str,
     pub(crate) detail: &'f str,
-    /// Where the record is from: a topic, or an inlet.
+    /// The source of the record: a topic, or an inlet.
     pub(crate) source: &'f str,
     /// Its partition and offset there, where it has them.
     pub(crate) place: Option<(i32, i64)>,
@@ -93,9 +93,9 @@ impl<'l> Letter<'l> {
         let headers = match form {
             Form::Headers => {
                 left_out.push("headers");
-                self.failure.told(DETAIL_LEAST, &left_out, sum)
+                self.failure.headers(DETAIL_LEAST, &left_out, sum)
             }
-            _ => self.failure.told(DETAIL_MAX, &left_out, known.chain(sum)),
+            _ => self.failure.headers(DETAIL_MAX, &left_out, known.chain(sum)),
         };
         (key, value, headers)
     }
@@ -103,7 +103,7 @@ impl<'l> Letter<'l> {
 
 impl Failure<'_> {
     /// The headers of the dead letter, `known` after those that each has.
-    fn told<'a>(
+    fn headers<'a>(
         &self,
         detail_max: usize,
         left_out: &[&str],
@@ -118,7 +118,7 @@ impl Failure<'_> {
         let (left_out, failed_at) = (left_out.join(","), self.at.to_string());
         let (partition, offset) = self.place.unwrap_or_default();
         let (partition, offset) = (partition.to_string(), offset.to_string());
-        let told = [
+        let ours = [
             ("reason", Some(self.reason)),
             ("detail", Some(text::within(self.detail, detail_max))),
             ("source-topic", Some(text::within(self.source, HEADER_MAX))),
@@ -127,8 +127,8 @@ impl Failure<'_> {
             ("failed-at", Some(failed_at.as_str())),
             ("left-out", Some(left_out.as_str()).filter(|names| !names.is_empty())),
         ];
-        let told = told.into_iter().filter_map(|(name, text)| Some((name, text?)));
-        headers(told.chain(known))
+        let ours = ours.into_iter().filter_map(|(name, text)| Some((name, text?)));
+        headers(ours.chain(known))
     }
 }
 
@@ -168,8 +168,8 @@ mod tests {
             );
             assert!(size(&headers) < 3 * 1024, "{}", size(&headers));
             let sum = left_out_sum(key.is_empty(), b"key", value.is_none(), Some(b"value"));
-            let told = of("left-out-sum").map(str::to_owned);
-            assert_eq!(told, (now != Form::Whole).then(|| format!("{sum:x}")));
+            let written = of("left-out-sum").map(str::to_owned);
+            assert_eq!(written, (now != Form::Whole).then(|| format!("{sum:x}")));
             found.push((
                 key,
                 value,

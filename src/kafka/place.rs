@@ -36,7 +36,7 @@ pub struct Places {
     context: Context,
     client: ClientConfig,
     consumer: Mutex<Arc<Client>>,
-    /// Topics that lose records to compaction, or may: that one is missed there tells nothing.
+    /// Topics that lose records to compaction, or may: a missing record means nothing there.
     compacted: BTreeSet<String>,
 }
 
@@ -55,7 +55,7 @@ impl Places {
             .set("fetch.message.max.bytes", "65536")
             // The answer that is under way at a partition's end holds the next question up for so long.
             .set("fetch.wait.max.ms", "10")
-            // What was read is there, whatever transactions are open now.
+            // The records that were read are there, whatever transactions are open now.
             .set("isolation.level", "read_uncommitted");
         let context = Context::of(&config.kafka);
         let consumer = Arc::new(context.words.create(&client, context.clone())?);
@@ -68,7 +68,7 @@ impl Places {
     }
 
     /// Looks whether everything below `next` is still what `trail` says; `None` where it is. What retention or
-    /// compaction has taken tells nothing.
+    /// compaction has taken means nothing.
     pub fn check(&self, topic: &str, partition: i32, next: i64, trail: &Trail) -> Result<Option<Anew>, KafkaError> {
         let client = self.client();
         let log = Partition {
@@ -139,9 +139,9 @@ enum Stands {
     Nothing,
 }
 
-/// All crumbs are looked at, oldest first: newer ones may be of a topic that was made anew, and had grown past the old place
-/// before anybody saw it. `gaps_tell` where nothing but retention takes records away, so that one that was there is missed.
-fn check(log: &impl Log, gaps_tell: bool, next: i64, trail: &Trail) -> Result<Option<Anew>, KafkaError> {
+/// Checks all crumbs, oldest first: newer ones may be of a topic that was made anew and had grown past the old place
+/// before anybody saw it. `gaps_count` holds where nothing but retention takes records away, so that a gap is a loss.
+fn check(log: &impl Log, gaps_count: bool, next: i64, trail: &Trail) -> Result<Option<Anew>, KafkaError> {
     let (mut low, end) = log.ends()?;
     let mut behind = None;
     for crumb in trail.crumbs() {
@@ -151,7 +151,7 @@ fn check(log: &impl Log, gaps_tell: bool, next: i64, trail: &Trail) -> Result<Op
         let stands = stands(log, *crumb, end)?;
         if stands == Stands::TheSame {
             behind = Some(crumb.offset + 1);
-        } else if stands == Stands::Another || gaps_tell {
+        } else if stands == Stands::Another || gaps_count {
             low = log.ends()?.0;
             let taken_by_retention = crumb.offset < low;
             if !taken_by_retention {
@@ -248,9 +248,9 @@ mod tests {
         (Records((0..count).map(|offset| (offset, sum)).collect(), count), trail)
     }
 
-    fn from(records: &Records, gaps_tell: bool, trail: &Trail) -> Option<i64> {
+    fn from(records: &Records, gaps_count: bool, trail: &Trail) -> Option<i64> {
         let next = trail.newest().map_or(0, |newest| newest.offset + 1);
-        check(records, gaps_tell, next, trail).unwrap().map(|anew| anew.from)
+        check(records, gaps_count, next, trail).unwrap().map(|anew| anew.from)
     }
 
     #[test]
@@ -273,8 +273,8 @@ mod tests {
         let (_, mut trail) = written(10, 7);
         let (anew, _) = written(40, 8);
         (10..40).for_each(|offset| trail.take(Crumb { offset, sum: 8 }));
-        for gaps_tell in [true, false] {
-            assert_eq!(from(&anew, gaps_tell, &trail), Some(0));
+        for gaps_count in [true, false] {
+            assert_eq!(from(&anew, gaps_count, &trail), Some(0));
         }
     }
 
@@ -295,8 +295,8 @@ mod tests {
             let (mut records, _) = written(left, 7);
             records.0.extend((left..left + more).map(|offset| (offset, 8)));
             records.1 += more;
-            for gaps_tell in [true, false] {
-                prop_assert!(from(&records, gaps_tell, &trail).is_some_and(|from| from <= left));
+            for gaps_count in [true, false] {
+                prop_assert!(from(&records, gaps_count, &trail).is_some_and(|from| from <= left));
             }
         }
     }

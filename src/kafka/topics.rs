@@ -16,7 +16,7 @@ const DAY: i64 = 24 * 3600 * 1000;
 /// What a dead letter's headers may add to the record it holds.
 const DEAD_LETTER_ROOM: i64 = 64 * 1024;
 
-/// What we found out about the topics that the clients have to know.
+/// Settings of the topics that the clients have to know.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The largest record of the events topic, in bytes.
@@ -30,7 +30,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Topics, each with the largest record that it takes. What isn't listed takes what its broker says.
+    /// Topics, each with the largest record that it takes. For other topics the broker's limit holds.
     pub(super) fn by_topic(&self, config: &Config) -> [(String, usize); 3] {
         let topics = &config.topics;
         [
@@ -40,7 +40,7 @@ impl Limits {
         ]
     }
 
-    /// How much goes to Kafka in one batch of records, in bytes: what each of the topics takes. A record that is larger
+    /// The most bytes of one batch of records to Kafka: each of the topics takes so many. A record that is larger
     /// alone is a batch of its own.
     pub(super) fn batch_max(&self) -> usize {
         let least = self
@@ -242,7 +242,7 @@ async fn outside_max(config: &Config, admin: &AdminClient<DefaultClientContext>)
     largest
 }
 
-/// What is wrong with the numbers of partitions. A topic that is missing ends the check.
+/// The wrong numbers of partitions. A missing topic ends the check.
 fn check_partitions(config: &Config, metadata: &Metadata) -> Result<Vec<String>, String> {
     let count = |name: &str| {
         let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;

@@ -15,7 +15,7 @@ use crate::config::{self, Properties};
 /// A shorter value would tear holes into every word, and is no password.
 const LENGTH_MIN: usize = 4;
 
-/// What is said of clients with these properties.
+/// The words about clients with these properties.
 #[derive(Clone, Default)]
 pub(crate) struct Words(Arc<[String]>);
 
@@ -31,7 +31,7 @@ impl Words {
             .filter(|value| value.len() >= LENGTH_MIN)
             .map(str::to_owned)
             .collect();
-        // One that is a part of another must not leave the other's rest.
+        // A value that is a part of another must not leave the other's rest.
         hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
         Self(hidden.into())
     }
@@ -64,10 +64,10 @@ impl Words {
         C: ClientContext,
         T: FromClientConfigAndContext<C>,
     {
-        T::from_config_and_context(client, context).map_err(|error| self.told(error))
+        T::from_config_and_context(client, context).map_err(|error| self.cleaned(error))
     }
 
-    fn told(&self, error: KafkaError) -> KafkaError {
+    fn cleaned(&self, error: KafkaError) -> KafkaError {
         KafkaError::ClientCreation(match error {
             KafkaError::ClientConfig(_, said, name, _) if Properties::is_shown(&name) => said,
             KafkaError::ClientConfig(_, _, name, _) => {

@@ -44,13 +44,13 @@ pub struct RecordPlace {
     pub offset: i64,
 }
 
-/// What a worker reads, and under which names.
+/// The topics that a worker reads, and the names under which it does.
 #[derive(Debug, Clone)]
 pub struct Share {
     /// The group whose partitions it takes its share of.
     pub group: String,
     pub topics: Vec<String>,
-    /// The same after a restart, and no other worker's: whoever connects under it ends what is open.
+    /// The same after a restart, and no other worker's: whoever connects under it ends the open transaction.
     pub transactional_id: String,
 }
 
@@ -138,7 +138,7 @@ impl Worker {
                 Some(RDKafkaErrorCode::AutoOffsetReset) => Err(Fault::Retriable(GONE.to_owned())),
                 Some(RDKafkaErrorCode::Fatal) => Err(error.into()),
                 Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                    self.tell_missing();
+                    self.log_missing();
                     Ok(None)
                 }
                 // Brokers away, a coordinator that moves: librdkafka goes on by itself.
@@ -155,7 +155,7 @@ impl Worker {
         self.transaction.state().jobs += 1;
     }
 
-    /// What is written from now on is of this record: an abort goes back to it.
+    /// The following writes belong to this record; an abort goes back to it.
     pub fn takes(&self, message: &BorrowedMessage<'_>) -> RecordPlace {
         let place = RecordPlace {
             topic: self.number_of(message.topic()),
@@ -265,9 +265,9 @@ impl Worker {
             .collect()
     }
 
-    /// The client says that a topic is gone, but not which, and says it with each fetch. It is asked once a second, which
-    /// also has it look for the topic, and is told once.
-    fn tell_missing(&self) {
+    /// Logs a missing topic once. The client reports that a topic is gone with each fetch, but not which. So the worker
+    /// asks it once a second, which also makes the client look for the topic.
+    fn log_missing(&self) {
         {
             let mut state = self.transaction.state();
             if state

@@ -14,7 +14,7 @@ const KEPT_PER_BYTE: usize = 16;
 const STEPS_FREE: u64 = 64 << 20;
 const STEPS_PER_BYTE: u64 = 128;
 
-/// What is left to spend.
+/// The bytes and steps that are left to spend.
 #[derive(Debug, Clone, Default)]
 pub struct Budget {
     kept: usize,
@@ -36,7 +36,7 @@ pub enum Spent {
 }
 
 impl Budget {
-    /// The budget of what has `size` bytes.
+    /// The budget of a request or record of `size` bytes.
     pub fn of(size: usize) -> Self {
         let steps = u64::try_from(size).unwrap_or(u64::MAX).saturating_mul(STEPS_PER_BYTE);
         Self {

@@ -13,7 +13,8 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_5ba2_31cf_5b5e_9d0a_5c1d_9f1e_7a4
 pub(super) struct Hash(Sha1);
 
 impl Hash {
-    /// Of a record of the inlet. `raw` is given where parsing lost something of it, so that two stay two.
+    /// The hash of a record at the inlet. `raw` is given where parsing lost a part of the record, so that two records
+    /// keep two hashes.
     pub(super) fn of(inlet: &str, record: &Value, raw: Option<&[u8]>) -> Self {
         let mut text = format!("{inlet}\n");
         canonical(record, &mut text);

@@ -15,7 +15,7 @@ const HEADER: &str = "ChangeEventHeader";
 const DIFF_FIELDS: &str = "diff_fields";
 /// More fields than any object of Salesforce's has; names and bits beyond are no list of its fields.
 const FIELDS_MAX: usize = 4096;
-/// More bytes than any field's name has: with it, what is told of fields is linear in the record's size.
+/// More bytes than any field's name has. This bound keeps the listed names linear in the record's size.
 const NAME_MAX: usize = 255;
 const CURE: &str = "read the record from Salesforce";
 
@@ -123,14 +123,14 @@ impl Fields {
             names.extend(by_place.into_iter().map(Name::owned));
             return Ok(names);
         }
-        // What holds a diff shows it, wherever it stands.
+        // A diff shows itself, wherever it stands.
         let by_form: Vec<Name<'_>> = each(record)
             .filter(|(_, value)| is_diff(value))
             .map(|(name, _)| name)
             .collect();
         if by_form.len() != self.bits.len() {
             return Err(format!(
-                "{HEADER}.diffFields: {} fields hold a diff, and which they are can't be told; {CURE}",
+                "{HEADER}.diffFields: {} fields hold a diff, and nothing says which they are; {CURE}",
                 self.bits.len()
             ));
         }
@@ -146,7 +146,7 @@ impl Fields {
             let (name, _) = found.ok_or_else(|| {
                 format!(
                     "{HEADER}.nulledFields: is a map of fields that the record doesn't hold in their order, so that which were \
-                     cleared can't be told; have the connector keep every field, or {CURE}"
+                     cleared can't be known; have the connector keep every field, or {CURE}"
                 )
             })?;
             names.insert(name.owned());

@@ -34,8 +34,8 @@ pub type Refused = (Reason, String);
 #[derive(Debug)]
 pub struct Batch<'b> {
     records: Records<'b>,
-    /// What paths find beside a record: `_batch`, the object that a list of records stood in, and
-    /// `_route`, the last step of the URL's path where that says what the record is.
+    /// The values that paths find beside a record: `_batch`, the object that a list of records stood in, and
+    /// `_route`, the last step of the URL's path where it names the record's kind.
     around: Map<String, Value>,
     /// The index of the next record, and how many bytes of the budget the last one holds.
     next_index: usize,
@@ -70,7 +70,7 @@ pub struct BatchRecord<'b> {
     raw: Option<Cow<'b, [u8]>>,
     /// Whether it held half of a surrogate pair.
     pub(super) mended: bool,
-    /// What `raw` is, where it isn't JSON.
+    /// The Content-Type of `raw`, where it isn't JSON.
     content_type: Option<&'static str>,
 }
 
@@ -95,7 +95,7 @@ impl BatchRecord<'_> {
         }
     }
 
-    /// What its text is, where that isn't JSON.
+    /// The Content-Type of its text, where that isn't JSON.
     pub fn content_type(&self) -> Option<&'static str> {
         self.content_type
     }
@@ -110,8 +110,8 @@ impl BatchRecord<'_> {
         self.raw.as_deref().filter(|_| self.mended)
     }
 
-    /// Puts something beside the record's own members, which its text doesn't show.
-    pub fn tell(&mut self, name: &str, value: Value) {
+    /// Adds a member to the record's own, which the record's text doesn't show.
+    pub fn insert(&mut self, name: &str, value: Value) {
         self.raw = Some(Cow::Owned(self.text().into_owned()));
         if let Ok(Value::Object(members)) = &mut self.value {
             members.insert(name.to_owned(), value);
@@ -164,7 +164,7 @@ impl<'b> Batch<'b> {
         Self::new(Records::One(Some(one)), raw.len(), around(route), inlet).without_secrets(inlet)
     }
 
-    /// What paths find beside each record.
+    /// The values that paths find beside each record.
     pub fn around(&self) -> &Map<String, Value> {
         &self.around
     }
@@ -217,7 +217,7 @@ impl<'b> Batch<'b> {
                 if record.value.is_ok() {
                     let value = row.value();
                     record.value = value.map_err(|why| (Reason::NotDecodable, format!("line {}: {why}", row.line)));
-                    // What isn't read by its titles is kept with them.
+                    // A row that its titles can't read is kept with them.
                     if record.value.is_err() {
                         let raw = row.raw().to_vec();
                         record.raw = Some(Cow::Owned([rows.head(), &raw].concat()));
@@ -262,7 +262,7 @@ fn is_batch(step: &str) -> bool {
 }
 
 impl Inlet {
-    /// The records of a body. The error is for whoever sent it, and quotes nothing of it.
+    /// The records of a body. The error is for the sender, and doesn't quote the body.
     ///
     /// # Errors
     /// The body can't be read as a whole, or the budget is spent.
@@ -353,7 +353,7 @@ impl Inlet {
             json::parse(bytes).map_err(|unreadable| unreadable.to_string())
         };
         if let Some((root, list)) = self.split(body) {
-            // What stands around the list is parsed without it.
+            // The object around the list is parsed without the list.
             let without = [&body[..root.start], b"null", &body[root.end..]].concat();
             let Value::Object(mut batch) = parse(&without)?.value else {
                 return Err("the body is no JSON object or list of them".to_owned());
@@ -442,7 +442,7 @@ impl Inlet {
         }
     }
 
-    /// What a body is read as, as a Content-Type that every later reading takes for the same.
+    /// The form in which a body is read, as a Content-Type that every later reading takes for the same form.
     pub fn content_type(&self, received: &Received<'_>) -> &'static str {
         match self.format(received.content_type) {
             Format::Json => "application/json",

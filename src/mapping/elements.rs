@@ -13,7 +13,7 @@ const RANGES_MAX: usize = 96;
 pub struct Elements {
     /// First and last, in rising order.
     ranges: Vec<(usize, usize)>,
-    /// So many that aren't named stand between two ranges at least.
+    /// The least number of other records between two ranges.
     gap: usize,
 }
 

@@ -21,14 +21,14 @@ pub(super) struct EventFields {
 #[derive(Debug, Clone)]
 pub(super) enum EventId {
     Text(First),
-    /// Of the inlet's name and the record.
+    /// A hash of the inlet's name and the record.
     Hash,
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Trigger {
     Text(First),
-    /// By what stands at a path.
+    /// The trigger of the value at a path.
     Map(Path, Vec<(String, String)>),
 }
 
@@ -80,7 +80,7 @@ impl First {
     }
 
     /// The first that gives an id: what is missing, blank or of the wrong kind is passed over. Where none does,
-    /// the first wrong one is told.
+    /// the error is that of the first wrong one.
     pub(super) fn id(&self, field: &str, input: &MappingInput<'_>) -> Result<String, String> {
         let mut wrong = None;
         for template in &self.0 {
@@ -228,7 +228,7 @@ impl Payload<'_> {
             if at > 0 {
                 json.push(b',');
             }
-            // What is in memory is written into memory, which doesn't fail.
+            // Writing to memory doesn't fail.
             let written = serde_json::to_writer(&mut *json, name);
             json.push(b':');
             let written = written.and_then(|()| serde_json::to_writer(&mut *json, value));

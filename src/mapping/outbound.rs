@@ -20,7 +20,7 @@ const DEPTH_MAX: usize = 32;
 /// So many bytes an element takes at most, as XML and as JSON.
 const ELEMENT_BYTES: usize = 320;
 
-/// The way to what is told around the notifications, and to them.
+/// The elements that lead to the notifications and to the values around them.
 const WAY: [&str; 3] = ["Envelope", "Body", "notifications"];
 
 /// The notifications of a message, read one by one.
@@ -68,7 +68,7 @@ impl<'t> Notifications<'t> {
         })
     }
 
-    /// What stands around the notifications, in bytes.
+    /// The size of the values around the notifications, in bytes.
     pub(super) fn around_cost(&self) -> usize {
         self.around_cost
     }

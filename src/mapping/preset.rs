@@ -82,7 +82,7 @@ impl Preset {
             .map_or("", |(_, name, ..)| name)
     }
 
-    /// Where `{secret: NAME}` stands in a request.
+    /// The place of `{secret: NAME}` in a request.
     pub(super) fn place(self) -> KeyPlace {
         match self {
             Preset::Slack => KeyPlace::Signature,

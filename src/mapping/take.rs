@@ -9,13 +9,13 @@ use crate::lead::decode::DecodeError;
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::reason::Reason;
 
-/// What becomes of it.
+/// The result of one input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
     pub events: Vec<Event>,
     /// Records in it that the mapping leaves out.
     pub left_out: u64,
-    /// Why it, or a part of it, is a dead letter; never quotes a value.
+    /// Why the input, or a part of it, is a dead letter; never quotes a value.
     pub refused: Option<Refused>,
     /// Which of its records are dead; none where it is no list of them.
     pub dead: Option<Elements>,

@@ -715,7 +715,7 @@ fn a_text_that_was_cut_in_an_emoji_is_taken_and_stays_itself() {
     let (events, refused) = take(&product, &received(body));
     assert_eq!((events.len(), refused.len()), (2, 0));
     assert_eq!(events[1]["payload"]["properties"]["title"], "cut \u{fffd}");
-    // What is told apart by a hash alone still is.
+    // Records that differ only by their hash still differ.
     let sheet = inlet("{name: leads, preset: sheet, secrets: [{secret: s}]}");
     let id = |note: &str| one(&sheet, &format!("{{\"id\":1,\"note\":\"{note}\"}}"))["event_id"].clone();
     assert_ne!(id("cut \\ud83d"), id("cut \\ud83e"));

@@ -4,7 +4,7 @@ use prometheus::{IntCounter, IntCounterVec};
 
 use super::Maker;
 
-/// What was there, and is gone from Kafka.
+/// Records that were in Kafka and are gone.
 #[derive(Debug)]
 pub(super) struct Gone {
     pub(super) events: IntCounter,

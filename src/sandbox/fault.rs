@@ -98,7 +98,7 @@ impl FaultOrder {
         }
     }
 
-    /// What is missing or wrong in it.
+    /// The missing or wrong part of an order.
     pub(super) fn check(&self) -> Result<(), FaultError> {
         let words = match self.kind {
             Kind::Status if self.status.is_none() => "a status fault needs \"status\", such as 503",
@@ -123,7 +123,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// What its 429 says: the seconds that were asked for, else those that are left of it.
+    /// The `Retry-After` of its 429: the seconds that the order names, else those that are left of the fault.
     pub(super) fn retry_after(&self, now: Instant) -> Option<u32> {
         let left = || self.until.map_or(1, |until| super::limit::whole_seconds(until - now));
         Some(self.order.retry_after.unwrap_or_else(left)).filter(|&seconds| seconds > 0)

@@ -94,7 +94,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Whether a client comes now that was told to wait.
+    /// Whether a client that comes now should still wait.
     pub(super) fn is_broken_by(&self, now: Instant) -> bool {
         self.shut.is_some_and(|(from, until)| from <= now && now < until)
     }

@@ -18,7 +18,7 @@ pub struct Arrival {
     /// Milliseconds since the sandbox was made, by a clock that never jumps.
     pub at_ms: u64,
     pub kind: ArrivalKind,
-    /// What the client addressed: a channel, a member, a webhook's label, a CleverTap account; else the method.
+    /// The address: a channel, a member, a webhook's label, a CleverTap account; else the method.
     #[serde(serialize_with = "as_text")]
     pub target: Arc<str>,
     /// The Slack channel that the target stands for, where it is another: a member's direct channel.
@@ -38,7 +38,7 @@ pub struct Arrival {
     /// The id of the fault that was met.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<u64>,
-    /// Whether the client was told to wait, and came before that was over.
+    /// Whether the client came before a `Retry-After` was over.
     pub inside_retry_after: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<Box<str>>,

@@ -135,7 +135,7 @@ impl Call {
         state.settle(arrival, &met, verdict, Vec::new())
     }
 
-    /// What has a limit here, the narrow one first; nothing before the token is known.
+    /// The things with a limit here, the narrow one first; none before the token is known.
     fn limited(&self, channel: &str) -> Vec<Limited> {
         let (Some((method, _)), Some(token)) = (self.method, &self.token) else {
             return Vec::new();

@@ -17,7 +17,7 @@ pub(super) struct State {
     pub(super) channels: HashMap<String, Channel>,
     /// Tokens, passcodes and webhooks that are refused, with the error.
     pub(super) refused: HashMap<Fingerprint, String>,
-    /// What a token has been granted, where that isn't everything.
+    /// The scopes that a token has been granted, where these aren't all.
     pub(super) granted: HashMap<Fingerprint, String>,
     pub(super) limits: Limits,
     gates: HashMap<(LimitKind, String), Gate>,
@@ -34,7 +34,7 @@ pub(super) struct Channel {
     pub(super) joined: bool,
     pub(super) joinable: bool,
     pub(super) archived: bool,
-    /// Of a direct channel: whether it can be posted to before `conversations.open`.
+    /// Whether a direct channel can be posted to before `conversations.open`.
     pub(super) open: bool,
 }
 
@@ -70,9 +70,9 @@ pub(super) enum LimitKind {
 #[derive(Debug, Clone)]
 pub(super) struct Limited {
     pub(super) kind: LimitKind,
-    /// What has a gate of its own, such as a channel in a workspace.
+    /// The key of its gate, such as a channel in a workspace.
     pub(super) key: String,
-    /// What a limit is ordered for, such as the channel.
+    /// The name under which a limit is ordered, such as the channel.
     pub(super) name: String,
 }
 

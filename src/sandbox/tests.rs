@@ -740,7 +740,7 @@ async fn a_channel_takes_one_message_a_second() {
         200
     );
 
-    // The rate would allow it at 1.0 s, but the client was told to wait until 1.4 s.
+    // The rate would allow it at 1.0 s, but the client has to wait until 1.4 s.
     advance(Duration::from_millis(800)).await;
     assert_eq!(served.post("C1", "inside").await.status(), 429);
     advance(Duration::from_millis(999)).await;

@@ -47,7 +47,7 @@ pub(super) fn look_up(dir: Option<&Path>, name: &SecretName) -> Result<Secret, S
 
 const NOT_TEXT: &str = "it is no UTF-8 text; write the secret alone into it";
 
-/// The file of a secret. Files whose names are one name, spelt in several ways, are refused: nobody can tell which of
+/// The file of a secret. Several files that spell one name in different ways are refused: nobody knows which of
 /// them is meant.
 fn file_of(dir: &Path, name: &SecretName) -> Result<Option<PathBuf>, SecretError> {
     let entries = match std::fs::read_dir(dir) {

@@ -24,7 +24,7 @@ pub(super) enum Filter {
     Lower,
     Json,
     Join(Box<str>),
-    /// So many decimals.
+    /// The number of decimals.
     Number(u8),
     /// The path of the event's currency.
     Money(Path),
@@ -151,7 +151,7 @@ impl Filter {
         }
     }
 
-    /// What the filter makes of a value; the error is a reason without the value.
+    /// Applies the filter to a value; the error is a reason without the value.
     pub(super) fn apply<'v>(
         &self,
         found: Found<'v>,
@@ -202,7 +202,7 @@ impl Filter {
         Ok(Found { value, is_cut })
     }
 
-    /// What a filter writes of a value that may be long, and whether something is left out. It reads and writes at most
+    /// Applies a filter to a value that may be long; true where something is left out. It reads and writes at most
     /// `room` bytes, or looks at so many elements: what writes nothing costs something, too.
     fn write(&self, value: &Value<'_>, event: &dyn Lookup, room: usize) -> (String, bool) {
         let mut into = Bounded::new(room);
@@ -335,7 +335,7 @@ fn number(value: &Value<'_>) -> Result<Decimal, String> {
 /// between thousands.
 fn grouped(number: Decimal, decimals: u8) -> (&'static str, String) {
     let rounded = number.round_dp_with_strategy(decimals.into(), RoundingStrategy::MidpointAwayFromZero);
-    // What rounds to zero is not negative any more.
+    // A number that rounds to zero is not negative any more.
     let sign = if rounded.is_sign_negative() && !rounded.is_zero() {
         "-"
     } else {

@@ -69,7 +69,7 @@ pub(super) fn pieces(parts: &[Part]) -> Option<Box<[Piece]>> {
 #[derive(Debug, Default)]
 struct Layout {
     pieces: Vec<Piece>,
-    /// What comes behind the pieces, up to the next `<` or the `>` that closes the last.
+    /// The text behind the pieces, up to the next `<` or the `>` that closes the last.
     run: Vec<Atom>,
     /// Whether a `<` of the template's own stands before the run.
     is_open: bool,

@@ -11,7 +11,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::{Bounded, ELLIPSIS, Unit};
 
-/// What can't stand within a link's URL: it would end the URL, or the link.
+/// Characters that can't stand within a link's URL: they would end the URL, or the link.
 const NOT_IN_URL: &AsciiSet = &CONTROLS.add(b' ').add(b'<').add(b'>').add(b'|');
 const SCHEMES: [&str; 6] = ["https://", "http://", "mailto:", "tel:", "ftp://", "slack://"];
 
@@ -186,12 +186,12 @@ pub fn cut(text: &str, max: usize, goes_on: bool) -> Option<String> {
     if !goes_on && Unit::Characters.fits(text, max) {
         return None;
     }
-    // What a text that goes on opens may be closed in the part that isn't there.
+    // A text that goes on may close its last link in the part that isn't there.
     let opened = text.rfind('<').filter(|at| goes_on && !text[*at..].contains('>'));
     let text = &text[..opened.unwrap_or(text.len())];
     let kept = max.saturating_sub(1);
     let mut tokens = tokens(text);
-    // Where the present token begins and ends, and whether it may be cut.
+    // The begin and end of the present token, and whether it may be cut.
     let (mut begin, mut end, mut is_text) = (0, 0, true);
     let (mut length, mut at, mut kept_to) = (0, 0, 0);
     for part in text.graphemes(true) {

@@ -33,7 +33,7 @@ async fn who_shows_no_signature_of_now_is_refused_at_the_head() {
         post("/inlets/workspace", &[&time, &signature], REACTION)
     });
     let stale = [-301, 301].map(|seconds| signed("s1gning", NOW + seconds, REACTION));
-    // Who asks first isn't told to go on.
+    // A client that asks first (Expect) gets no 100 Continue.
     let unsigned = post("/inlets/workspace", &["Expect: 100-continue"], REACTION);
     for request in forms.iter().chain(&stale).chain([&unsigned]) {
         // Nobody waits for the rest of the body; it is let go of within seconds.

@@ -57,7 +57,7 @@ impl WorkerContext {
         Ok(placed)
     }
 
-    /// Where to read a partition from, which is committed at `next`.
+    /// The offset from which to read a partition that is committed at `next`.
     fn from(&self, topic: &str, partition: i32, next: Option<i64>, mut trail: Trail) -> Result<i64, Fault> {
         let Some(number) = self.transaction.number(topic) else {
             unreachable!("only what was subscribed to is assigned");

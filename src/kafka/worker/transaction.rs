@@ -45,16 +45,16 @@ pub(super) struct Consumed {
 /// The open transaction, shared with the rebalance callback of the same thread.
 pub(super) struct Transaction {
     pub(super) producer: BaseProducer<Deliveries>,
-    /// What is consumed in it.
+    /// The places that it consumes.
     pub(super) topics: Vec<String>,
     pub(super) state: Mutex<State>,
     pub(super) memory: Memory,
 }
 
-/// What is known of partitions that were read, shared by all workers of one kind: who is built anew goes on with it.
+/// The state of partitions that were read. All workers of one kind share it, so that a new worker goes on with it.
 #[derive(Debug, Default)]
 pub struct Remembered {
-    /// What was read of each, which is committed with its offset.
+    /// The trail of each, which is committed with its offset.
     pub(super) trails: BTreeMap<Partition, Trail>,
     pub(super) looks: BTreeMap<Partition, Look>,
     /// Where each ended when that was asked last.
@@ -86,7 +86,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// What is consumed of a partition, of which `offset` is read.
+    /// The place in a partition that has been consumed, of which `offset` is read.
     pub(super) fn reads(&mut self, partition: Partition, offset: i64) -> &mut Consumed {
         let begun = Consumed {
             first: offset,
@@ -129,8 +129,8 @@ impl ProducerContext for Deliveries {
         if let Err((error, message)) = result
             && error.rdkafka_error_code().is_some_and(super::super::is_refusal)
         {
-            let told = format!("{} refuses a record: {error}", message.topic());
-            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+            let refusal = format!("{} refuses a record: {error}", message.topic());
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
         }
     }
 }
@@ -185,7 +185,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// What to commit: behind the last record of each partition, with the trail to there.
+    /// The offsets to commit: behind the last record of each partition, with the trail to there.
     fn places(&self) -> Result<TopicPartitionList, Fault> {
         let (state, mut remembered) = (self.state(), self.remembered());
         let Remembered { trails, looks, .. } = &mut *remembered;
@@ -210,7 +210,7 @@ impl Transaction {
             self.drain();
             again(|| self.producer.abort_transaction(ANSWER_WAIT))?;
         }
-        // What was refused went with it.
+        // The refused writes went with it.
         drop(self.producer.client().context().refused());
         let mut state = self.state();
         state.one_by_one = None;
@@ -244,7 +244,7 @@ impl Transaction {
                 }
             }
             None => match error.into() {
-                // What was refused before this may have caused it, and is told once nothing is on its way any more.
+                // A refused write may have caused it, and is reported once nothing is on its way any more.
                 Fault::Abort(message) => {
                     self.producer.purge(PurgeConfig::default().queue().inflight());
                     self.wait(None).err().unwrap_or(Fault::Abort(message))

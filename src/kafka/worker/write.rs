@@ -62,7 +62,7 @@ impl Write {
     }
 }
 
-/// What a record adds to its key, value and headers, at most: lengths, and what is told of the batch.
+/// The most bytes that a record adds to its key, value and headers: lengths, and its share of the batch's head.
 const FRAMING_MAX: usize = 256;
 
 /// The topic takes not even the smallest form of a record, which somebody has to mend.
