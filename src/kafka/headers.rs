@@ -57,15 +57,9 @@ impl Ours {
     }
 }
 
-/// The headers of a job or an outcome.
-pub(crate) fn of_job(event_id: &str, rule_id: &str, job_id: &str, traceparent: Option<&str>) -> OwnedHeaders {
-    let ids = [
-        ("event-id", event_id),
-        ("rule-id", rule_id),
-        ("job-id", job_id),
-        (VERSION, env!("CARGO_PKG_VERSION")),
-    ];
-    headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace))))
+/// The headers of a job or an outcome: what is known of it, and the version that writes it.
+pub(crate) fn versioned<'h>(known: impl IntoIterator<Item = (&'h str, &'h str)>) -> OwnedHeaders {
+    headers(known.into_iter().chain([(VERSION, env!("CARGO_PKG_VERSION"))]))
 }
 
 /// A version as Cargo writes it: `1.2.3`, and what may follow.
@@ -150,10 +144,10 @@ mod tests {
     fn a_record_of_ours_has_all_its_ids() {
         let job_id = "7fb2cd34-f4da-5f5f-911b-265780569f3b";
         let of = |headers: &OwnedHeaders| Ours::of(|name| header(Some(headers), name));
-        let ours = of(&of_job("e-1", "r-1", job_id, None)).unwrap();
+        let ids = [("event-id", "e-1"), ("rule-id", "r-1"), ("job-id", job_id)];
+        let ours = of(&versioned(ids)).unwrap();
         assert_eq!((&*ours.event_id, &*ours.rule_id, &*ours.job_id), ("e-1", "r-1", job_id));
         assert_eq!(ours.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
-        let ids = [("event-id", "e-1"), ("rule-id", "r-1"), ("job-id", job_id)];
         assert_eq!(of(&headers(ids)).unwrap().version, None, "the first version didn't say");
         for missing in 0..3 {
             let left = ids.into_iter().enumerate().filter(|(number, _)| *number != missing);

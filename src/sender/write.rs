@@ -137,17 +137,13 @@ impl Loop {
         let (back, at) = (self.back.clone(), settled.at);
         let outcome = &settled.outcome;
         let value = self.at.codec.write_outcome(&outcome.cut(cut));
+        let trace = settled.traceparent.as_deref().map(|trace| ("traceparent", trace));
         let record = Record {
             topic: &self.at.config.topics.outcomes,
             partition: Some(at.partition),
             key: outcome.job_id.as_bytes(),
             value: Some(&value),
-            headers: crate::kafka::of_job(
-                &outcome.event_id,
-                &outcome.rule_id,
-                &outcome.job_id,
-                settled.traceparent.as_deref(),
-            ),
+            headers: crate::kafka::versioned(outcome.ids().into_iter().chain(trace)),
         };
         let last = Arc::clone(&settled);
         self.at.producer.write(&record, move |ack| {

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::delivery::tests::job;
 use crate::delivery::{OutcomeResult, job_id};
+use crate::lead::EventId;
 use crate::reason::Reason;
+use crate::rules::RuleId;
 
 /// The schema with one more field, as a next version may write it.
 pub(crate) fn with_field(schema: &str, field: Value) -> String {
@@ -213,7 +215,10 @@ fn two_versions_read_each_other_where_they_know_the_schema() {
     };
     let no_id = odd(|job| job.job_id = "x".into());
     assert!(matches!(between.read_job(&no_id), Err(Unreadable::Id(_))));
-    assert_eq!(job_id("e-1", "r-1").to_string(), between.read_job(&new).unwrap().job_id);
+    assert_eq!(
+        job_id(EventId("e-1"), RuleId("r-1")).to_string(),
+        between.read_job(&new).unwrap().job_id
+    );
 }
 
 #[test]
