@@ -11,7 +11,7 @@
 //! On assignment the predecessor's outcomes are read back first, from the place that it left in
 //! the commit's metadata, so that what is settled above the committed offset isn't sent again.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,10 +19,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::delivery::OutcomeResult;
 use crate::delivery::dispatch::{Answer, Attempt, Load, Settings, Verdict};
 use crate::delivery::limit::Micros;
 use crate::delivery::sending::{Effect, Event, Notice, Sending, Writing};
+use crate::delivery::{Codec, OutcomeResult};
 use crate::destination::Destinations;
 use crate::kafka::jobs::{Event as GroupEvent, Jobs, Places as Handed};
 use crate::kafka::place::Places;
@@ -32,6 +32,7 @@ use crate::rules::log::Rules;
 
 mod back;
 mod partition;
+mod read_back;
 mod reload;
 mod report;
 mod write;
@@ -51,6 +52,8 @@ const PRODUCER_AGAIN: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct Surroundings {
     pub config: Arc<Config>,
+    /// Writes outcomes and dead letters, and reads jobs and outcomes.
+    pub codec: &'static Codec,
     pub metrics: Arc<Metrics>,
     pub destinations: Arc<Destinations>,
     pub producer: Producer,
@@ -60,6 +63,8 @@ pub struct Surroundings {
     pub ready: Arc<AtomicBool>,
     /// Set as long as Kafka acknowledges outcomes; without that nothing is sent.
     pub acknowledges: Arc<AtomicBool>,
+    /// What a newer version wrote and what that holds up, for people.
+    pub unreadable: watch::Sender<Vec<String>>,
     /// Microseconds of a clock that never jumps, for spacing.
     pub steady: fn() -> Micros,
     /// Epoch microseconds of the wall clock, for what others read or write.
@@ -78,6 +83,8 @@ struct Loop {
     last_revocation: u64,
     /// Outcomes and dead letters that the producer had no room for, in order.
     unwritten: VecDeque<Writing>,
+    /// What [`Surroundings::unreadable`] says now.
+    unreadable: BTreeSet<String>,
     refused: HashSet<String>,
     failing: HashSet<String>,
     /// The oldest job is past half of its age.
@@ -96,13 +103,14 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
     let mut sender = Loop {
         silence_max: settings.silence_max,
         sending: Sending::new(settings, fastrand::Rng::new(), (at.steady)()),
-        loads: reload::start(&at.config, back.clone())?,
+        loads: reload::start(&at.config, at.codec, back.clone())?,
         jobs,
         places: Arc::new(Places::new(&at.config)?),
         back,
         revocations: HashMap::new(),
         last_revocation: 0,
         unwritten: VecDeque::new(),
+        unreadable: BTreeSet::new(),
         refused: HashSet::new(),
         failing: HashSet::new(),
         old: false,
@@ -206,6 +214,7 @@ impl Loop {
         self.gauges();
         self.credentials();
         self.oldest();
+        self.unreadable();
         Ok(())
     }
 

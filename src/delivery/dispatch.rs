@@ -30,12 +30,15 @@ use crate::rules::log::Rules;
 
 mod answer;
 mod doom;
+mod held;
 mod load;
 mod own;
 mod scope;
 mod turn;
 mod view;
 
+use held::Held;
+pub use held::Newer;
 pub use load::{Load, Payload};
 pub use view::LaneView;
 
@@ -171,6 +174,8 @@ pub struct Settled {
     pub dead: Option<Reason>,
     /// The attempt that was answered so; none where nothing was asked.
     pub attempt: Option<u64>,
+    /// A newer version wrote the job.
+    pub newer: Option<Newer>,
 }
 
 /// How often waiting jobs are looked through for those that are too old.
@@ -213,6 +218,7 @@ pub struct Dispatch {
     doomed: VecDeque<(doom::Doom, Backlog)>,
     /// Those of them that are being loaded.
     ending: Option<(doom::Doom, Vec<Entry>)>,
+    held: Held,
     /// Freezes and starts that a predecessor knew, for scopes that we haven't met.
     frozen: HashMap<String, Frozen>,
     started: HashMap<String, Vec<Micros>>,
@@ -335,6 +341,7 @@ impl Dispatch {
             expected: 0,
             doomed: VecDeque::new(),
             ending: None,
+            held: Held::default(),
             frozen: HashMap::new(),
             started: HashMap::new(),
             sent,
@@ -397,6 +404,7 @@ impl Dispatch {
     /// When [`Self::next`] is worth another call, if nothing comes in before.
     pub fn wake_at(&self) -> Micros {
         match self.ready.first() {
+            _ if self.held.has_freed() => 0,
             Some((at, ..)) if !self.is_full() => (*at).min(self.next_sweep),
             _ => self.next_sweep,
         }
@@ -451,6 +459,7 @@ impl Dispatch {
             outcome,
             dead,
             attempt: None,
+            newer: payload.newer.clone(),
         }
     }
 }

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Needs;
 use super::lane::JobAt;
 use super::limit::Micros;
 use super::offsets::{Offsets, Place};
@@ -52,6 +53,13 @@ impl Read {
     }
 }
 
+/// Outcomes of a partition that a newer version wrote: how many, and what the first of them needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewerOutcomes {
+    pub outcomes: usize,
+    pub needs: Needs,
+}
+
 /// What to commit of each partition: its place, and the trail of what was read.
 pub type Places = BTreeMap<i32, (Place, Trail)>;
 
@@ -81,6 +89,8 @@ struct Partition {
     retired: bool,
     /// Which jobs are settled, once its outcomes are read back.
     book: Option<Book>,
+    /// Outcomes of a newer version, for which the book isn't opened yet.
+    newer: Option<NewerOutcomes>,
     /// The offsets of the ownership before, while we start over.
     former: Option<Offsets>,
     trail: Trail,
@@ -125,6 +135,7 @@ impl Ledger {
             since: now,
             retired: false,
             book: None,
+            newer: None,
             former: before.and_then(|before| Some(before.book?.offsets)),
             trail: Trail::default(),
             look: Look::default(),
@@ -143,11 +154,24 @@ impl Ledger {
             offsets: Offsets::new(recalled.committed),
             recalled,
         });
-        ours.former = None;
+        (ours.former, ours.newer) = (None, None);
         ours.look = Look::of(&trail);
         ours.trail = trail;
         self.left.remove(&partition);
         Some(ours.since)
+    }
+
+    /// `partition` has outcomes that only a newer version reads.
+    pub fn wait_for(&mut self, partition: i32, newer: NewerOutcomes) {
+        if let Some(ours) = self.partitions.get_mut(&partition) {
+            ours.newer = Some(newer);
+        }
+    }
+
+    /// Partitions whose outcomes only a newer version reads.
+    pub fn newer(&self) -> impl Iterator<Item = (i32, &NewerOutcomes)> {
+        let ours = self.partitions.iter();
+        ours.filter_map(|(partition, ours)| Some((*partition, ours.newer.as_ref()?)))
     }
 
     /// `partition` goes away: what is in flight of it is settled, and nothing else starts.

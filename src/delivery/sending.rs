@@ -21,6 +21,7 @@ use super::lane::JobAt;
 use super::ledger::{Ownership, Places, Read};
 use super::limit::Micros;
 use super::recall::tag;
+use crate::reason::Reason;
 use crate::rules::log::Rules;
 use crate::trail::Crumb;
 
@@ -28,8 +29,8 @@ mod hand_over;
 mod writing;
 
 use hand_over::Leaving;
-pub use hand_over::{Looked, Looking, Past, Recall};
-pub use writing::{Ack, DeadLetter, What, Writing};
+pub use hand_over::{Looked, Looking, NotRecalled, Past, Recall};
+pub use writing::{Ack, DeadLetter, Subject, What, Writing};
 
 /// What happens to a sender.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub enum Event {
     Recalled {
         partition: i32,
         ownership: Ownership,
-        past: Result<Box<Past>, String>,
+        past: Result<Box<Past>, NotRecalled>,
     },
     /// A record of the jobs topic is read.
     Job(JobRecord),
@@ -109,7 +110,7 @@ pub enum Notice {
     /// A job was answered for, or ended without a request; its outcome is written now.
     Settled(Arc<Settled>),
     /// A record is no job, and becomes a dead letter.
-    NoJob { at: JobAt, detail: String },
+    NoJob { at: JobAt, reason: Reason, detail: String },
     /// A job is gone from Kafka that waited.
     JobGone(JobAt),
     /// Outcomes could not be read back; they are read again.
@@ -149,8 +150,17 @@ pub struct JobRecord {
     pub job_id: Option<String>,
     /// A person asked for it again.
     pub replayed: bool,
-    /// The job, and the host that it goes to.
-    pub content: Result<(Payload, Arc<str>), NoJob>,
+    pub content: Content,
+}
+
+/// What a record of the jobs topic holds.
+#[derive(Debug)]
+pub enum Content {
+    /// A job, and the host that it goes to.
+    Job(Payload, Arc<str>),
+    /// A job of a newer version, of which the ids and the credential are known.
+    Newer(Payload),
+    NoJob(NoJob),
 }
 
 /// A record that is no job, as its dead letter holds it.
@@ -159,6 +169,7 @@ pub struct NoJob {
     pub key: Vec<u8>,
     pub value: Vec<u8>,
     pub trace: Option<Arc<str>>,
+    pub reason: Reason,
     pub detail: String,
 }
 
@@ -170,6 +181,8 @@ const KAFKA_SILENCE_LONG: Micros = 5_000_000;
 const POSTED_MAX: usize = 50_000;
 /// What Kafka didn't take or answer is tried again after so long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// A newer version reads what this one can't, and has the partition soon; it is looked at again all the same.
+const NEWER_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// What Kafka refuses in every form waits for a person, who needs longer than Kafka.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// How often it is looked whether what was read is still there.
@@ -337,7 +350,10 @@ impl Sending {
             return;
         }
         // Anybody may write a header; the job itself knows better.
-        let own = job.content.as_ref().ok().map(|(payload, _)| &payload.job.job_id);
+        let own = match &job.content {
+            Content::Job(payload, _) | Content::Newer(payload) => Some(&payload.job.job_id),
+            Content::NoJob(_) => None,
+        };
         let id = own.or(job.job_id.as_ref());
         let read = self.dispatch.read(at, id.map(|id| tag(id)), written_at);
         if read == Read::Back {
@@ -355,8 +371,9 @@ impl Sending {
             return;
         }
         match job.content {
-            Ok((payload, host)) => self.dispatch.accept(at, payload, &host, job.replayed, now),
-            Err(no_job) => self.bury(at, no_job, now),
+            Content::Job(payload, host) => self.dispatch.accept(at, payload, &host, job.replayed, now),
+            Content::Newer(payload) => self.dispatch.hold(at, &payload, now),
+            Content::NoJob(no_job) => self.bury(at, no_job, now),
         }
     }
 

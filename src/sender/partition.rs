@@ -2,20 +2,17 @@
 //! All of it waits for Kafka, and so runs on threads beside the loop.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use tokio::sync::mpsc;
 
+use super::read_back::read_back;
 use super::{Back, Loop, Promise};
 use crate::config::Config;
-use crate::delivery::Outcome;
+use crate::delivery::Codec;
 use crate::delivery::ledger;
 use crate::delivery::limit::Micros;
-use crate::delivery::recall::Recalled;
-use crate::delivery::sending::{Event, Looked, Looking, Past, Recall};
+use crate::delivery::sending::{Event, Looked, Looking, NotRecalled, Past, Recall};
 use crate::kafka::jobs::{Committed, Event as GroupEvent, Jobs, Place, Places as Handed};
 use crate::kafka::place::Places;
-use crate::kafka::reader::{Isolation, Next, Reader};
 use crate::trail::{Crumb, Trail};
 
 impl Loop {
@@ -28,7 +25,7 @@ impl Loop {
             delay,
         } = of;
         let left = self.jobs.committed(partition);
-        let (config, wall) = (Arc::clone(&self.at.config), self.at.wall);
+        let (config, codec, wall) = (Arc::clone(&self.at.config), self.at.codec, self.at.wall);
         let read = move |past| {
             Back::Event(Event::Recalled {
                 partition,
@@ -36,13 +33,14 @@ impl Loop {
                 past,
             })
         };
-        let promise = Promise::new(&self.back, read(Err("the thread that reads them has died".to_owned())));
+        let died = NotRecalled::Failed("the thread that reads them has died".to_owned());
+        let promise = Promise::new(&self.back, read(Err(died)));
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             tokio::task::spawn_blocking(move || {
                 let past = left()
-                    .map_err(|error| error.to_string())
-                    .and_then(|left| recall(&config, partition, left, ours, wall()))
+                    .map_err(|error| error.to_string().into())
+                    .and_then(|left| recall(&config, codec, partition, left, ours, wall()))
                     .map(Box::new);
                 promise.keep(read(past));
             });
@@ -107,7 +105,14 @@ pub(super) fn join(config: &Config) -> anyhow::Result<(Jobs, mpsc::Receiver<Grou
 
 /// What a predecessor left of `partition`: whether it is still there, and its outcomes. `ours` is what we read of
 /// it ourselves, when we had it before.
-fn recall(config: &Config, partition: i32, left: Committed, ours: Option<Crumb>, now: Micros) -> Result<Past, String> {
+fn recall(
+    config: &Config,
+    codec: &Codec,
+    partition: i32,
+    left: Committed,
+    ours: Option<Crumb>,
+    now: Micros,
+) -> Result<Past, NotRecalled> {
     let topic = &config.topics.jobs;
     let places = Places::new(config).map_err(|error| error.to_string())?;
     let failed = |error| format!("{topic}: {error}");
@@ -136,7 +141,7 @@ fn recall(config: &Config, partition: i32, left: Committed, ours: Option<Crumb>,
             .map_err(failed)?,
         None => anew,
     };
-    let recalled = read_back(config, partition, (committed, outcomes_from), now)?;
+    let recalled = read_back(config, codec, partition, (committed, outcomes_from), now)?;
     let settled = recalled.settled.iter().filter(|offset| **offset < low).count() as u64;
     Ok(Past {
         trail,
@@ -149,67 +154,3 @@ fn recall(config: &Config, partition: i32, left: Committed, ours: Option<Crumb>,
         recalled,
     })
 }
-
-/// Reads the outcomes of `partition` to the end that they have now: from the place that the predecessor left
-/// for its `committed` jobs, and as far back as sent job ids are to be known.
-fn read_back(
-    config: &Config,
-    partition: i32,
-    (committed, outcomes_from): (i64, Option<i64>),
-    // By the wall clock.
-    now: Micros,
-) -> Result<Recalled, String> {
-    let topic = &config.topics.outcomes;
-    let failed = |error| format!("{error}");
-    // The processor writes here in transactions; an open one would hide what the predecessor wrote.
-    let reader = Reader::assign(config, topic, &[], Isolation::Uncommitted).map_err(failed)?;
-    let end = reader.end(topic, partition).map_err(failed)?;
-    let window = Micros::try_from(config.sender.dedup_window.as_micros()).unwrap_or(now);
-    let of_window = reader
-        .offset_at(topic, partition, (now - window) / 1000)
-        .map_err(failed)?;
-    let counted = end - i64::try_from(config.sender.dedup_ids_max).unwrap_or(end);
-    let known = of_window.unwrap_or(end).max(counted).max(0);
-    // A rule's `max_rate` looks back for an hour.
-    let hour = reader
-        .offset_at(topic, partition, (now - HOUR) / 1000)
-        .map_err(failed)?;
-    // A place behind the end is one of a topic that was made anew since.
-    let outcomes_from = outcomes_from.filter(|from| *from <= end).unwrap_or(0);
-    let mut recalled = Recalled {
-        committed,
-        outcomes_from,
-        outcomes_end: end,
-        known_since: now - window,
-        ..Recalled::default()
-    };
-    let from = known.min(outcomes_from).min(hour.unwrap_or(end).max(counted).max(0));
-    if from >= end {
-        return Ok(recalled);
-    }
-    reader.go_to(topic, partition, from).map_err(failed)?;
-    let mut heard = Instant::now();
-    loop {
-        match reader.next(Duration::from_millis(100)) {
-            Next::Record(record) => {
-                heard = Instant::now();
-                if record.offset == known && counted == known {
-                    recalled.known_since = record.timestamp.saturating_mul(1000);
-                }
-                let last = record.offset + 1 >= end;
-                if let Some(outcome) = record.value.as_deref().and_then(|value| Outcome::decode(value).ok()) {
-                    recalled.take(outcome, now);
-                }
-                if last {
-                    return Ok(recalled);
-                }
-            }
-            Next::End(_) => return Ok(recalled),
-            Next::Nothing if heard.elapsed() > SILENCE => return Err("the broker is silent".to_owned()),
-            Next::Nothing => {}
-        }
-    }
-}
-
-const HOUR: Micros = 3_600_000_000;
-const SILENCE: Duration = Duration::from_secs(30);

@@ -1,12 +1,13 @@
 //! What people and Prometheus get to know: the sending's notices, gauges, and which credentials are refused.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::Loop;
 use crate::action::Provider;
 use crate::delivery::OutcomeResult;
 use crate::delivery::dispatch::Settled;
+use crate::delivery::ledger::NewerOutcomes;
 use crate::delivery::limit::Micros;
 use crate::delivery::sending::{Gone, Notice, What, Writing};
 use crate::metrics::{FROZEN, StartedOver};
@@ -16,9 +17,10 @@ impl Loop {
     pub(super) fn say(&self, notice: Notice) {
         match notice {
             Notice::Settled(settled) => self.settled(&settled),
-            Notice::NoJob { at, detail } => tracing::warn!(
+            Notice::NoJob { at, reason, detail } => tracing::warn!(
                 kafka.partition = at.partition,
                 kafka.offset = at.offset,
+                reason = reason.as_str(),
                 detail,
                 "a record is no delivery job; dead letter"
             ),
@@ -195,6 +197,39 @@ impl Loop {
         self.old = old.is_some();
     }
 
+    /// Says what a newer version wrote and what that holds up: to Prometheus, to who asks whether we are ready, and
+    /// once to the log.
+    pub(super) fn unreadable(&mut self) {
+        let (mut count, mut now) = (0, BTreeSet::new());
+        for (credential, jobs, needs) in self.sending.dispatch.held() {
+            count += jobs;
+            now.insert(format!("{credential} is held by jobs of a newer version: {needs}"));
+        }
+        let topic = &self.at.config.topics.outcomes;
+        for (partition, NewerOutcomes { outcomes, needs }) in self.sending.dispatch.ledger.newer() {
+            count += outcomes;
+            now.insert(format!(
+                "partition {partition} of {topic} has outcomes of a newer version, and is not taken over: {needs}"
+            ));
+        }
+        self.at.metrics.unreadable_records(count);
+        if now == self.unreadable {
+            return;
+        }
+        for held in now.difference(&self.unreadable) {
+            tracing::warn!("{held}; upgrade the senders");
+        }
+        for held in self.unreadable.difference(&now) {
+            tracing::info!("no longer: {held}");
+        }
+        let mut lines: Vec<String> = now.iter().take(LINES_MAX).cloned().collect();
+        if now.len() > LINES_MAX {
+            lines.push(format!("and {} more", now.len() - LINES_MAX));
+        }
+        self.at.unreadable.send_replace(lines);
+        self.unreadable = now;
+    }
+
     /// Says once when a credential is refused, and once when it works again.
     pub(super) fn credentials(&mut self) {
         let refused: HashSet<String> = self.sending.dispatch.refused().into_iter().map(str::to_owned).collect();
@@ -221,6 +256,9 @@ impl Loop {
         self.failing = failing;
     }
 }
+
+/// The most lines of what is held up that are shown; the log has all of them.
+const LINES_MAX: usize = 20;
 
 /// How many jobs were answered for in the last minute, second by second.
 #[derive(Debug, Default)]

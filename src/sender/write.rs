@@ -1,11 +1,12 @@
 //! Handing outcomes and dead letters to the producer, in order and without waiting for it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Back, Loop};
 use crate::delivery::dispatch::Settled;
 use crate::delivery::lane::JobAt;
-use crate::delivery::sending::{Ack, DeadLetter, Event, What, Writing};
+use crate::delivery::sending::{Ack, DeadLetter, Event, Subject, What, Writing};
 use crate::delivery::{Cut, Outcome};
 use crate::kafka::producer::{Ack as Acked, Record, Unwritten};
 use crate::kafka::{Failure, Letter};
@@ -40,26 +41,30 @@ impl Loop {
 
     fn write_outcome(&self, writing: &Writing, settled: &Settled, cut: Cut) -> bool {
         let outcome = &settled.outcome;
-        let value = outcome.cut(cut).encode();
-        let ids = [
-            ("event-id", outcome.event_id.as_str()),
-            ("rule-id", &outcome.rule_id),
-            ("job-id", &outcome.job_id),
-        ];
+        let value = self.at.codec.write_outcome(&outcome.cut(cut));
         let trace = settled.traceparent.as_deref().map(|trace| ("traceparent", trace));
         let record = Record {
             topic: &self.at.config.topics.outcomes,
             partition: Some(writing.posting.at.partition),
             key: outcome.job_id.as_bytes(),
             value: Some(&value),
-            headers: crate::kafka::headers(ids.into_iter().chain(trace)),
+            headers: crate::kafka::versioned(outcome.ids().into_iter().chain(trace)),
         };
         self.at.producer.try_write(&record, self.on_ack(writing.clone()))
     }
 
     fn write_dead_letter(&self, writing: &Writing, letter: &DeadLetter, form: Form) -> bool {
         let topics = &self.at.config.topics;
-        let outcome: Option<&Outcome> = letter.settled.as_ref().map(|settled| &settled.outcome);
+        let (key, value, outcome): (&[u8], Cow<'_, [u8]>, Option<&Outcome>) = match &letter.subject {
+            Subject::NoJob { key, value } => (key, value.into(), None),
+            Subject::Job(settled) => {
+                let value = match &settled.newer {
+                    Some(newer) => Cow::Borrowed(&*newer.value),
+                    None => self.at.codec.write_job(&settled.job).into(),
+                };
+                (settled.job.credential.as_bytes(), value, Some(&settled.outcome))
+            }
+        };
         let known = [
             ("event-id", outcome.map(|outcome| outcome.event_id.as_str())),
             ("rule-id", outcome.map(|outcome| outcome.rule_id.as_str())),
@@ -68,8 +73,8 @@ impl Loop {
         ];
         let JobAt { partition, offset } = writing.posting.at;
         let whole = Letter {
-            key: &letter.key,
-            value: Some(&letter.value),
+            key,
+            value: Some(&value),
             failure: Failure {
                 reason: letter.reason.as_str(),
                 detail: &letter.detail,

@@ -169,6 +169,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "admin",
             "clock",
             "config",
+            "delivery",
             "destination",
             "feed",
             "http_client",

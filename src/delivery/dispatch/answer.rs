@@ -144,6 +144,7 @@ impl Dispatch {
             outcome,
             dead: None,
             attempt: None,
+            newer: None,
         })
     }
 
@@ -304,6 +305,7 @@ impl Dispatch {
             outcome,
             dead,
             attempt: None,
+            newer: None,
         })
     }
 

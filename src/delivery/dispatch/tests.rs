@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use super::*;
 use crate::action::{ActionType, Batch, clevertap, slack};
 use crate::dates::Rate;
-use crate::delivery::job_id;
 use crate::delivery::ledger::Read;
 use crate::delivery::recall::Recalled;
+use crate::delivery::{Needs, Unreadable, job_id};
 use crate::lead::EventId;
 use crate::rules::RuleId;
 use crate::rules::log::{Cancel, RuleLog};
@@ -16,6 +16,7 @@ use crate::trail::Trail;
 mod anew;
 mod clock;
 mod freezes;
+pub(crate) mod held;
 mod owned;
 mod simulation;
 
@@ -120,6 +121,7 @@ pub(crate) fn payload(job: DeliveryJob, now: Micros) -> Payload {
         traceparent: None,
         written_at: now / 1000,
         bytes: 1000,
+        newer: None,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{AGAIN_AFTER, Effect, Gone, Notice, Sending};
-use crate::delivery::ledger::Ownership;
+use super::{AGAIN_AFTER, Effect, Gone, NEWER_AGAIN_AFTER, Notice, Sending};
+use crate::delivery::ledger::{NewerOutcomes, Ownership};
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
 use crate::trail::{Crumb, Trail};
@@ -31,6 +31,21 @@ pub struct Past {
     pub passed: u64,
     /// The place of its outcomes is behind their end.
     pub outcomes_anew: bool,
+}
+
+/// Why a partition isn't taken over yet.
+#[derive(Debug)]
+pub enum NotRecalled {
+    /// Kafka didn't say.
+    Failed(String),
+    /// A sender that doesn't know what was sent would send it again.
+    Newer(NewerOutcomes),
+}
+
+impl From<String> for NotRecalled {
+    fn from(message: String) -> Self {
+        Self::Failed(message)
+    }
 }
 
 /// A record of a partition to look at: is it still there?
@@ -79,7 +94,7 @@ impl Sending {
         &mut self,
         partition: i32,
         ownership: Ownership,
-        past: Result<Box<Past>, String>,
+        past: Result<Box<Past>, NotRecalled>,
         now: Micros,
     ) {
         if !self.dispatch.ledger.is_ours(partition, ownership) {
@@ -87,7 +102,11 @@ impl Sending {
         }
         let past = match past {
             Ok(past) => *past,
-            Err(message) => {
+            Err(NotRecalled::Newer(newer)) => {
+                self.dispatch.ledger.wait_for(partition, newer);
+                return self.recall(partition, ownership, NEWER_AGAIN_AFTER);
+            }
+            Err(NotRecalled::Failed(message)) => {
                 self.say(Notice::NotRecalled { partition, message });
                 return self.recall(partition, ownership, AGAIN_AFTER);
             }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::delivery::dispatch::Verdict;
+use crate::delivery::dispatch::tests::held::needs;
 use crate::delivery::dispatch::tests::{payload, settings, slack};
+use crate::delivery::ledger::NewerOutcomes;
 use crate::delivery::recall::Recalled;
 use crate::delivery::{Cut, OutcomeResult};
 use crate::reason::{Form, Reason};
@@ -77,11 +79,11 @@ impl Bench {
         recall.expect("outcomes are read back")
     }
 
-    fn recalled(&mut self, recall: Recall, past: Result<Past, &str>) {
+    fn recalled(&mut self, recall: Recall, past: Result<Past, NotRecalled>) {
         self.on(Event::Recalled {
             partition: recall.partition,
             ownership: recall.ownership,
-            past: past.map(Box::new).map_err(str::to_owned),
+            past: past.map(Box::new),
         });
     }
 
@@ -131,7 +133,7 @@ impl Bench {
         self.sending.dispatch.ledger.ownership(0).expect("it is ours")
     }
 
-    fn job(&mut self, offset: i64, content: Result<(Payload, Arc<str>), NoJob>) {
+    fn job(&mut self, offset: i64, content: Content) {
         let job = JobRecord {
             at: JobAt { partition: 0, offset },
             ownership: self.ownership(),
@@ -147,7 +149,7 @@ impl Bench {
     /// A job for a channel of its own.
     fn reads(&mut self, offset: i64) {
         let payload = payload(slack(offset, &format!("C{offset}")), self.now);
-        self.job(offset, Ok((payload, "slack.com".into())));
+        self.job(offset, Content::Job(payload, "slack.com".into()));
     }
 
     fn reads_no_job(&mut self, offset: i64) {
@@ -155,9 +157,10 @@ impl Bench {
             key: b"k".to_vec(),
             value: b"v".to_vec(),
             trace: None,
+            reason: Reason::NotDecodable,
             detail: "it is none".to_owned(),
         };
-        self.job(offset, Err(no_job));
+        self.job(offset, Content::NoJob(no_job));
     }
 
     /// The next request, started within some seconds.
@@ -407,12 +410,25 @@ fn outcomes_that_can_not_be_read_back_are_read_again_later() {
     bench.on(Event::Assigned(vec![0]));
     let recall = bench.recall();
     assert_eq!(recall.delay, Duration::ZERO);
-    bench.recalled(recall, Err("the broker is silent"));
+    bench.recalled(recall, Err(NotRecalled::Failed("the broker is silent".to_owned())));
     let again = bench.recall();
     assert_eq!((again.delay, again.ownership), (AGAIN_AFTER, recall.ownership));
     assert!(!bench.has(|effect| matches!(effect, Effect::Begin { .. })));
+    // Outcomes of a newer version are waited for.
+    let needs = needs();
+    bench.recalled(again, Err(NotRecalled::Newer(NewerOutcomes { outcomes: 3, needs })));
+    let again = bench.recall();
+    assert_eq!(again.delay, NEWER_AGAIN_AFTER);
+    let newer = bench.sending.dispatch.ledger.newer();
+    assert_eq!(
+        newer
+            .map(|(partition, newer)| (partition, newer.outcomes))
+            .collect::<Vec<_>>(),
+        [(0, 3)]
+    );
     // One of a former ownership says nothing.
     bench.revoke(1, true);
+    assert_eq!(bench.sending.dispatch.ledger.newer().count(), 0);
     bench.on(Event::Assigned(vec![0]));
     let newer = bench.recall();
     bench.recalled(again, Ok(past()));

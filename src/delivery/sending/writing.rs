@@ -24,16 +24,21 @@ pub enum What {
     Outcome(Arc<Settled>, Cut),
 }
 
-/// A job that ends as a dead letter, or a record that is no job.
 #[derive(Debug)]
 pub struct DeadLetter {
-    pub key: Vec<u8>,
-    pub value: Vec<u8>,
+    pub subject: Subject,
     pub reason: Reason,
     pub detail: String,
     pub trace: Option<Arc<str>>,
-    /// The job's outcome, which is written next; a record that is no job has none.
-    pub settled: Option<Arc<Settled>>,
+}
+
+/// What a dead letter is of.
+#[derive(Debug)]
+pub enum Subject {
+    /// A job; its outcome is written next.
+    Job(Arc<Settled>),
+    /// A record that is no job, and has no outcome.
+    NoJob { key: Vec<u8>, value: Vec<u8> },
 }
 
 /// Kafka's word on what was written.
@@ -70,12 +75,10 @@ impl Sending {
                 None => What::Outcome(one, Cut::Whole),
                 Some(reason) => {
                     let letter = DeadLetter {
-                        key: one.job.credential.as_bytes().to_vec(),
-                        value: one.job.encode(),
                         reason,
                         detail: one.outcome.words.clone().unwrap_or_default(),
                         trace: one.traceparent.clone(),
-                        settled: Some(one),
+                        subject: Subject::Job(one),
                     };
                     What::DeadLetter(Arc::new(letter), Form::Whole)
                 }
@@ -89,23 +92,20 @@ impl Sending {
         let Some(posting) = self.dispatch.ledger.post(at, None, now) else {
             return;
         };
-        let NoJob {
-            key,
-            value,
-            trace,
-            detail,
-        } = no_job;
+        let (reason, detail) = (no_job.reason, no_job.detail);
         self.say(Notice::NoJob {
             at,
+            reason,
             detail: detail.clone(),
         });
         let letter = DeadLetter {
-            key,
-            value,
-            reason: Reason::NotDecodable,
+            subject: Subject::NoJob {
+                key: no_job.key,
+                value: no_job.value,
+            },
+            reason,
             detail,
-            trace,
-            settled: None,
+            trace: no_job.trace,
         };
         let what = What::DeadLetter(Arc::new(letter), Form::Whole);
         self.effects.push(Effect::Write(Writing { posting, what }));
@@ -161,12 +161,12 @@ impl Sending {
     fn taken(&mut self, writing: Writing, offset: i64) {
         let posting = writing.posting;
         match writing.what {
-            What::DeadLetter(letter, _) => match &letter.settled {
-                Some(settled) => {
+            What::DeadLetter(letter, _) => match &letter.subject {
+                Subject::Job(settled) => {
                     let what = What::Outcome(Arc::clone(settled), Cut::Whole);
                     self.effects.push(Effect::Write(Writing { posting, what }));
                 }
-                None => {
+                Subject::NoJob { .. } => {
                     self.dispatch.ledger.acknowledge(&posting);
                     self.dispatch.ledger.settle(posting.at);
                 }

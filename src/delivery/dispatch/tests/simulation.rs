@@ -4,7 +4,8 @@
 //! Jobs arrive at any time, some of them twice; requests take a while and are answered with
 //! anything a destination may say; what is written is acknowledged late, refused or lost, commits fail, a predecessor's
 //! outcomes and payloads are read late or not at once; senders are killed at any step, stand still for longer than their
-//! session, start again and hand partitions to each other, in time or not; rules are stopped; the wall clock is put ten
+//! session, start again and hand partitions to each other, in time or not; some of them are of an older version than the
+//! processors, until they are upgraded; rules are stopped; the wall clock is put ten
 //! minutes forward or back. After the storm everything drains. [`world`] checks
 //! every start, write, commit and end; what each check says begins with its name:
 //!
@@ -16,6 +17,7 @@
 //!   `max_rate`, over all senders; nothing starts within a freeze that its owner knows of, or that a
 //!   predecessor's outcome tells; no more are in flight than may be, those among them that Kafka has yet to hear of;
 //! - `silence`: nothing starts while Kafka or the group is silent;
+//! - `held`: nothing of a credential starts where its owner can't read one of its jobs;
 //! - `commit`, `recall`, `hand-over`: what is committed is settled, and what a successor needs is
 //!   behind the place that was left; nothing is written under an ownership that is over;
 //! - `expiry`, `cancelled`, `digest`, `batch`, `given up`: as the rule says, and for nobody else's fault;
@@ -60,12 +62,17 @@
 //! | what outcomes say is of the steady clock | `freeze of a predecessor` |
 //! | a retry of a stopped rule is sent | `cancelled` |
 //! | payloads of ended jobs stay | `memory` |
+//! | a job of a newer version holds nothing | `held` |
+//! | a job of a newer version counts as settled | `commit` |
+//! | a partition that goes away leaves its credentials held | `conservation` |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::delivery::ledger::Ownership;
-use crate::delivery::sending::{Ack, Effect, Event, JobRecord, Notice, Past, Recall, Sending, What, Writing};
+use crate::delivery::sending::{
+    Ack, Content, Effect, Event, JobRecord, NotRecalled, Notice, Past, Recall, Sending, What, Writing,
+};
 
 mod calm;
 mod world;
@@ -76,6 +83,8 @@ const PARTITIONS: i32 = 4;
 const SCHEDULES: u64 = 1000;
 /// By so much the wall clock is put right.
 const JUMP: Micros = 600 * SECOND;
+/// The trigger of jobs that a newer version wrote.
+const NEWER: &str = "newer";
 /// A record that its destination refuses, and with it all of its batch.
 const BAD: &str = "bad";
 
@@ -103,6 +112,8 @@ impl Coming {
 /// A sender process.
 struct Process {
     number: u64,
+    /// It reads what a newer version wrote.
+    upgraded: bool,
     sending: Sending,
     /// The partitions that are its own, by the world's number of the assignment.
     owns: BTreeMap<i32, u64>,
@@ -188,6 +199,9 @@ fn arrival(world: &mut World, number: i64) -> (i32, DeliveryJob) {
         "C4" => (job.rule_id, job.max_rate) = ("capped".into(), Some("4/m".into())),
         _ => {}
     }
+    if world.mixed && rng.u8(..60) == 0 {
+        job.trigger = NEWER.into();
+    }
     // A producer's event comes twice now and then.
     let again = &world.jobs[&partition];
     match again.get(rng.usize(..again.len().max(1) * 12)) {
@@ -250,6 +264,18 @@ impl Group {
         world.cut_off(&self.processes[victim], |_| true);
         self.processes[victim] = world.new_process();
         self.hand_on(world, victim);
+    }
+
+    /// Whoever is of the older version is replaced, as an upgrade does it; one that stands still comes later.
+    fn upgrade(&mut self, world: &mut World) {
+        world.mixed = false;
+        let old = |process: &Process| !process.upgraded && process.stopped.is_none();
+        while let Some(victim) = self.processes.iter().position(old) {
+            world.seen.add("upgrade");
+            world.cut_off(&self.processes[victim], |_| true);
+            self.processes[victim] = world.new_process();
+            self.hand_on(world, victim);
+        }
     }
 
     /// What `victim` had, or was handing over, goes to others at once.
@@ -364,7 +390,9 @@ impl Group {
         let idle = |process: &Process| {
             let read = |(partition, (_, next)): (&i32, &(_, i64))| *next == world.jobs[partition].len() as i64;
             let begun = process.reads.len() == process.owns.len() && process.reads.iter().all(read);
-            process.sending.dispatch.waiting() == 0 && process.coming.is_empty() && begun
+            let dispatch = &process.sending.dispatch;
+            let waits = dispatch.waiting() > 0 || dispatch.held().next().is_some();
+            !waits && process.coming.is_empty() && begun
         };
         self.processes.iter().all(idle) && self.owners.values().all(Option::is_some)
     }
@@ -417,8 +445,9 @@ fn simulate(seed: u64) -> Seen {
                 world.jobs.get_mut(&partition).expect("there are four").push((job, now));
             }
         }
-        if world.storm {
-            group.chance(&mut world);
+        match world.storm {
+            true => group.chance(&mut world),
+            false => group.upgrade(&mut world),
         }
         group.turn(&mut world);
         if !world.storm && group.idle(&world) {

@@ -60,6 +60,14 @@ impl Frozen {
     }
 }
 
+/// A job as a sender of this or the newer version takes it in.
+fn payload_for(upgraded: bool, job: &DeliveryJob, written_at: Micros) -> Payload {
+    match job.trigger == NEWER && !upgraded {
+        true => super::super::held::of_newer(job, written_at),
+        false => payload(job.clone(), written_at),
+    }
+}
+
 pub(super) struct World {
     pub(super) rng: fastrand::Rng,
     pub(super) settings: Settings,
@@ -67,6 +75,8 @@ pub(super) struct World {
     pub(super) now: Micros,
     pub(super) ahead: Micros,
     pub(super) storm: bool,
+    /// Processors are upgraded, and not all senders are.
+    pub(super) mixed: bool,
     pub(super) jobs: Log<(DeliveryJob, Micros)>,
     pub(super) outcomes: Log<Outcome>,
     committed: BTreeMap<i32, (i64, i64)>,
@@ -122,6 +132,7 @@ impl World {
             now: START,
             ahead: 0,
             storm: true,
+            mixed: seed % 3 == 1,
             jobs: (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect(),
             outcomes: (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect(),
             committed: BTreeMap::new(),
@@ -173,8 +184,11 @@ impl World {
         sending.clocks(self.ahead, self.now);
         let nothing = sending.on(Event::Rules(Arc::clone(&self.rules)), self.now);
         assert!(nothing.is_empty());
+        // Each that starts anew may be of the newer version.
+        let upgraded = !self.mixed || self.processes > 3 && self.rng.bool();
         Process {
             number: self.processes,
+            upgraded,
             sending,
             owns: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -318,6 +332,7 @@ impl World {
         process.reads.insert(partition, (ownership, from));
         if from < self.jobs[&partition].len() as i64 {
             let late = self.record(
+                process,
                 JobAt {
                     partition,
                     offset: from,
@@ -328,8 +343,9 @@ impl World {
         }
     }
 
-    fn record(&self, at: JobAt, ownership: Ownership) -> JobRecord {
+    fn record(&self, process: &Process, at: JobAt, ownership: Ownership) -> JobRecord {
         let (job, written_at) = self.job(at);
+        let payload = payload_for(process.upgraded, job, *written_at);
         JobRecord {
             at,
             ownership,
@@ -337,7 +353,10 @@ impl World {
             sum: 0,
             job_id: None,
             replayed: false,
-            content: Ok((payload(job.clone(), *written_at), host(job).into())),
+            content: match payload.newer {
+                Some(_) => Content::Newer(payload),
+                None => Content::Job(payload, host(job).into()),
+            },
         }
     }
 
@@ -348,7 +367,10 @@ impl World {
         for (partition, ownership, next) in reads {
             let end = self.jobs[&partition].len() as i64;
             for offset in next..end {
-                let record = self.record(JobAt { partition, offset }, ownership);
+                let record = self.record(process, JobAt { partition, offset }, ownership);
+                if matches!(record.content, Content::Newer(_)) {
+                    self.seen.add("held");
+                }
                 self.happens(process, Event::Job(record), None);
             }
             process.reads.insert(partition, (ownership, end));
@@ -375,6 +397,7 @@ impl World {
             .collect();
         let missed = recalled.settled.iter().find(|offset| !from_place.contains(offset));
         assert_eq!(missed, None, "recall: the place that was left hides an outcome");
+        self.check_freezes(partition, &recalled);
         Past {
             recalled,
             trail: Trail::default(),
@@ -382,6 +405,22 @@ impl World {
             end: self.jobs[&partition].len() as i64,
             passed: 0,
             outcomes_anew: false,
+        }
+    }
+
+    /// What the outcomes say of freezes is what the destinations asked for.
+    fn check_freezes(&self, partition: i32, recalled: &Recalled) {
+        let jobs = &self.jobs[&partition];
+        let is_here = |scope: &str| {
+            jobs.iter()
+                .any(|(job, _)| job.credential == scope || job.lane() == scope)
+        };
+        for (scope, until) in self.frozen.throttled.iter().filter(|(scope, _)| is_here(scope)) {
+            let kept = recalled.frozen.get(scope).map_or(0, |frozen| frozen.until);
+            assert!(
+                kept - self.ahead >= *until,
+                "recall: the outcomes free {scope} before {until}"
+            );
         }
     }
 
@@ -450,6 +489,9 @@ impl World {
     fn check_start(&mut self, process: &Process, attempt: &Attempt, members: &[JobAt]) {
         let now = self.now;
         let job = self.job(members[0]).0.clone();
+        if !process.upgraded {
+            self.check_held(process, &job);
+        }
         let leaves = |at: &JobAt| {
             process
                 .leaving
@@ -496,6 +538,20 @@ impl World {
             self.check_members(members);
         } else {
             self.seen.add("request before the message");
+        }
+    }
+
+    /// A job that this version can't read holds its credential.
+    fn check_held(&self, process: &Process, going: &DeliveryJob) {
+        for (partition, (_, next)) in &process.reads {
+            let read = self.jobs[partition][..*next as usize].iter().zip(0..);
+            let mut of_newer = read.filter(|((job, _), _)| job.trigger == NEWER && job.credential == going.credential);
+            let held = of_newer.find(|(_, offset)| !self.finals.contains(&(*partition, *offset)));
+            assert!(
+                held.is_none(),
+                "held: {} goes, though {held:?} can't be read",
+                going.job_id
+            );
         }
     }
 
@@ -666,7 +722,7 @@ impl World {
                     partition, ownership, ..
                 }) => {
                     let past = if self.storm && self.rng.u8(..6) == 0 {
-                        Err("the broker is away".to_owned())
+                        Err(NotRecalled::Failed("the broker is away".to_owned()))
                     } else {
                         Ok(Box::new(self.past(partition)))
                     };
@@ -680,7 +736,7 @@ impl World {
                 Coming::Load(load) => {
                     let jobs = load.jobs.iter().map(|at| {
                         let (job, written_at) = self.job(*at);
-                        (*at, Some(payload(job.clone(), *written_at)))
+                        (*at, Some(payload_for(process.upgraded, job, *written_at)))
                     });
                     let loaded = Event::Loaded {
                         load: load.id,
