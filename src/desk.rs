@@ -9,6 +9,7 @@ use std::fmt;
 pub mod backlog;
 pub mod dead_letters;
 pub mod deliveries;
+pub mod events;
 pub mod explain;
 pub mod lanes;
 pub mod replay;
