@@ -179,7 +179,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "kafka",
             "lead",
             "metrics",
-            "rules",
             "sandbox",
             "secrets",
             "yaml",

@@ -107,7 +107,7 @@ fn drafts_of_a_text_know_their_lines_and_have_ids_of_their_own() {
     let errors: Vec<usize> = drafts.iter().map(|draft| draft.errors.len()).collect();
     assert_eq!(errors[..2], [0, 1]);
     assert!(errors[2] > 0 && drafts[1].errors[0].to_string().contains("given twice"));
-    for (text, wanted) in [("", "holds no rule"), ("a: [", "line 1")] {
+    for (text, wanted) in [("", "holds no rule"), ("a: [", "column 1")] {
         let error = read(&config(), text).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}");
     }
