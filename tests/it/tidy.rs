@@ -76,12 +76,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What adapters are set up with.
     ("http_client", &[]),
     ("secrets", &["credential", "sealed"]),
-    ("config", &["dates", "delivery", "mapping", "reader", "secrets", "yaml"]),
+    (
+        "config",
+        &["action", "credential", "dates", "mapping", "reader", "secrets", "yaml"],
+    ),
     // Adapters.
     ("metrics", &["action", "delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
     ("kafka", &["clock", "config", "dates", "rules", "text", "trail"]),
     ("registry", &["config", "http_client", "lead"]),
+    ("slack", &["http_client", "secrets"]),
     (
         "destination",
         &[
@@ -92,6 +96,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reason",
             "sealed",
             "secrets",
+            "slack",
             "text",
         ],
     ),
@@ -118,7 +123,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "action",
             "config",
-            "credential",
             "delivery",
             "destination",
             "kafka",
@@ -143,6 +147,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reason",
             "registry",
             "secrets",
+            "slack",
         ],
     ),
     // The composition root, and what stands above it.
@@ -220,7 +225,7 @@ const PURE: &[&str] = &[
 const BELONGS: &[(&[&str], &[&str])] = &[
     (
         &["reqwest"],
-        &["config", "destination", "http_client", "inlets", "registry", "sandbox"],
+        &["config", "destination", "http_client", "registry", "sandbox", "slack"],
     ),
     // A client of one's own would take its proxy from HTTP_PROXY.
     (&["Client::builder", "Client::new", "ClientBuilder"], &["http_client"]),

@@ -83,7 +83,7 @@ fn the_four_actions_become_their_requests() {
         assert_eq!(job.body, body);
         assert_eq!(
             job.job_id,
-            job_id("e-1", "r-1").to_string(),
+            job_id(EventId("e-1"), RuleId("r-1")).to_string(),
             "the same whatever the rule's version"
         );
         assert_eq!((job.rule_version, job.source_partition, job.source_offset), (7, 3, 42));
@@ -157,7 +157,7 @@ fn a_job_carries_what_its_rule_says_about_many() {
         (Some(60_000), Some("20/h"), true)
     );
     assert_eq!(
-        crate::delivery::limit::Rate::parse(busy.max_rate.as_deref().unwrap())
+        crate::dates::Rate::parse(busy.max_rate.as_deref().unwrap())
             .unwrap()
             .to_string(),
         "20/h",
