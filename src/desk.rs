@@ -12,6 +12,7 @@ pub mod deliveries;
 pub mod events;
 pub mod explain;
 pub mod lanes;
+pub mod newer;
 pub mod replay;
 pub mod rules;
 pub mod scan;

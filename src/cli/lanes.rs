@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::look::{Look, plain, span_text, time_json};
-use super::{CliError, print};
+use super::{CliError, print, say_newer};
 use crate::app::now_millis;
 use crate::dates::time_text;
 use crate::desk::backlog::Backlog;
@@ -11,6 +11,7 @@ use crate::desk::lanes::{self, Lane, Limit};
 
 pub(super) fn run(look: Look<'_>) -> Result<(), CliError> {
     let backlog = look.scan(|scanner| Ok(Backlog::read(scanner, now_millis())?))?;
+    say_newer(backlog.newer);
     let now = now_millis();
     let lanes = lanes::list(&backlog, now);
     if lanes.is_empty() {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Error;
+use super::newer::Newer;
 use super::scan::Scanner;
 use crate::action::Limits;
 use crate::config::Config;
@@ -29,6 +30,8 @@ pub struct Backlog {
     partitions: BTreeMap<i32, Recalled>,
     /// When the last request of a lane, and of a credential, started.
     started: HashMap<String, i64>,
+    /// Outcomes and jobs that aren't looked at.
+    pub newer: Newer,
 }
 
 /// What waits in one lane.
@@ -81,14 +84,14 @@ impl Backlog {
         // The processor writes outcomes in transactions; an open one would hide what senders wrote since.
         for record in scanner.runs(&topics.outcomes, &places.outcomes, Isolation::Uncommitted)? {
             let record = record?;
-            if let Some(outcome) = super::deliveries::outcome(&record) {
+            if let Some(outcome) = super::deliveries::outcome(&record, &mut backlog.newer) {
                 backlog.outcome(record.partition, outcome, now);
             }
         }
         for record in scanner.runs(&topics.jobs, &places.jobs, Isolation::Committed)? {
             let record = record?;
             // A record that is no job becomes a dead letter, and waits for nothing.
-            if let Some(job) = super::deliveries::job(&record) {
+            if let Some(job) = super::deliveries::job(&record, &mut backlog.newer) {
                 backlog.job(&record, &job, Limit::of(&job, &limits));
             }
         }
@@ -104,7 +107,7 @@ impl Backlog {
     pub(super) fn outcome(&mut self, partition: i32, outcome: Outcome, now: i64) {
         // The processor settles matches that never were jobs.
         if let Some(started_at) = outcome.started_at.filter(|_| outcome.job_offset.is_some()) {
-            // A clock that has been put back since wrote what is to come.
+            // A start that is to come was written by a clock that has been put back since.
             let started_at = started_at.min(now);
             for id in [&outcome.lane, credential_of(&outcome.lane)] {
                 match self.started.get_mut(id) {
@@ -146,7 +149,7 @@ impl Backlog {
         self.started.get(id).copied()
     }
 
-    /// The freezes of a lane or credential; those of partitions that it was in before are over, or last.
+    /// What freezes a lane or credential, by the outcomes of each partition: it may have moved from one to another.
     pub(super) fn frozen(&self, id: &str) -> impl Iterator<Item = &Frozen> {
         self.partitions
             .values()
