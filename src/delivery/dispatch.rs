@@ -17,23 +17,27 @@ use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
 use super::lane::{Class, JobAt, Lane, Origin};
-use super::limit::{Cap, Micros, Rate, Spacer};
+use super::limit::{Cap, Micros, Spacer};
 use super::number::{Number, Numbered};
 use super::recall::{Frozen, Tried};
 use super::sent::{SentIds, Threads};
-use super::{DeliveryJob, OnAmbiguous, Outcome, OutcomeResult};
-use crate::action::{ActionType, Provider};
+use super::{DeliveryJob, Outcome, OutcomeResult};
+use crate::action::{Limits, OnAmbiguous, Pacing, Provider};
+use crate::dates::Rate;
 use crate::reason::Reason;
 use crate::rules::log::Rules;
 
 mod answer;
 mod doom;
+mod held;
 mod load;
 mod own;
 mod scope;
 mod turn;
 mod view;
 
+use held::Held;
+pub use held::Newer;
 pub use load::{Load, Payload};
 use own::Owned;
 pub use own::Read;
@@ -43,15 +47,7 @@ pub use view::LaneView;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub in_flight_max: usize,
-    pub channel_rate: Rate,
-    pub workspace_rate: Rate,
-    pub webhook_rate: Rate,
-    /// Rates of (credential, channel); without a channel the credential's own.
-    pub rates: HashMap<(String, Option<String>), Rate>,
-    /// Uploads in flight at once, by CleverTap credential.
-    pub concurrency: HashMap<String, usize>,
-    pub batch_max: usize,
-    pub batch_wait: Duration,
+    pub limits: Limits,
     pub retry_initial: Duration,
     pub retry_max: Duration,
     pub step_aside: Duration,
@@ -175,6 +171,8 @@ pub struct Settled {
     pub dead: Option<Reason>,
     /// The attempt that was answered so; none where nothing was asked.
     pub attempt: Option<u64>,
+    /// A newer version wrote the job.
+    pub newer: Option<Newer>,
 }
 
 /// How often waiting jobs are looked through for those that are too old.
@@ -218,6 +216,7 @@ pub struct Dispatch {
     doomed: VecDeque<(doom::Doom, Backlog)>,
     /// Those of them that are being loaded.
     ending: Option<(doom::Doom, Vec<Entry>)>,
+    held: Held,
     /// Freezes and starts that a predecessor knew, for scopes that we haven't met.
     frozen: HashMap<String, Frozen>,
     started: HashMap<String, Vec<Micros>>,
@@ -258,7 +257,8 @@ enum Step {
 struct Credential {
     id: String,
     host: Number<Host>,
-    provider: Provider,
+    /// How its requests are paced. Its lanes differ in their own rate alone.
+    pacing: Pacing,
     spacer: Option<Spacer>,
     frozen_until: Micros,
     in_flight: usize,
@@ -339,6 +339,7 @@ impl Dispatch {
             expected: 0,
             doomed: VecDeque::new(),
             ending: None,
+            held: Held::default(),
             frozen: HashMap::new(),
             started: HashMap::new(),
             sent,
@@ -365,7 +366,11 @@ impl Dispatch {
         let job = Arc::clone(&payload.job);
         let lane = self.lane_of(&job, host, now);
         let class = self.class_of(&job, replayed);
-        let entry = Entry::new(at, key(&job), class);
+        let entry = Entry::new(
+            at,
+            key(&job, &self.credentials[self.lanes[lane].credential].pacing),
+            class,
+        );
         self.await_version(class, now);
         if let Some(fate) = self.fate(lane, class, &payload) {
             self.keep(at, payload);
@@ -395,6 +400,7 @@ impl Dispatch {
     /// When [`Self::next`] is worth another call, if nothing comes in before.
     pub fn wake_at(&self) -> Micros {
         match self.ready.first() {
+            _ if self.held.has_freed() => 0,
             Some((at, ..)) if self.in_flight < self.settings.in_flight_max => (*at).min(self.next_sweep),
             _ => self.next_sweep,
         }
@@ -449,21 +455,20 @@ impl Dispatch {
             outcome,
             dead,
             attempt: None,
+            newer: payload.newer.clone(),
         }
     }
 }
 
-/// Jobs of one key keep their order.
-fn key(job: &DeliveryJob) -> u32 {
+/// Jobs of one key keep their order: all of a lane that sends messages, those about one user in a batch.
+fn key(job: &DeliveryJob, pacing: &Pacing) -> u32 {
     use std::hash::{DefaultHasher, Hash, Hasher};
-    match job.action.provider() {
-        Provider::Slack => 0,
-        Provider::Clevertap => {
-            let mut hasher = DefaultHasher::new();
-            job.destination.hash(&mut hasher);
-            (hasher.finish() >> 32) as u32
-        }
+    if pacing.batch.is_none() {
+        return 0;
     }
+    let mut hasher = DefaultHasher::new();
+    job.destination.hash(&mut hasher);
+    (hasher.finish() >> 32) as u32
 }
 
 fn micros(duration: Duration) -> Micros {

@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Error;
+use super::newer::Newer;
 use super::scan::Scanner;
-use crate::action::ActionType;
+use crate::action::Limits;
 use crate::config::Config;
-use crate::delivery::limit::{Micros, Rate};
+use crate::dates::Rate;
+use crate::delivery::limit::Micros;
 use crate::delivery::recall::{Frozen, Recalled, credential_of, tag};
 use crate::delivery::{DeliveryJob, Outcome};
 use crate::kafka::place;
@@ -28,6 +30,8 @@ pub struct Backlog {
     partitions: BTreeMap<i32, Recalled>,
     /// When the last request of a lane, and of a credential, started.
     started: HashMap<String, i64>,
+    /// Outcomes and jobs that aren't looked at.
+    pub newer: Newer,
 }
 
 /// What waits in one lane.
@@ -50,30 +54,12 @@ pub struct Limit {
 }
 
 impl Limit {
-    fn of(config: &Config, job: &DeliveryJob) -> Self {
-        let own = |channel: Option<&str>| {
-            let mut limits = config.slack.limits.iter();
-            let own = limits.find(|limit| limit.credential == job.credential && limit.channel.as_deref() == channel);
-            own.map(|limit| limit.rate)
-        };
-        match job.action {
-            ActionType::SlackMessage => Self {
-                lane: Some(own(Some(&job.destination)).unwrap_or(config.slack.channel_rate)),
-                credential: Some(own(None).unwrap_or(config.slack.workspace_rate)),
-                in_flight: None,
-            },
-            ActionType::SlackWebhook => Self {
-                lane: Some(own(None).unwrap_or(config.slack.webhook_rate)),
-                ..Self::default()
-            },
-            ActionType::ClevertapProfile | ActionType::ClevertapEvent => {
-                let name = job.credential.strip_prefix("clevertap:").unwrap_or_default();
-                let account = config.clevertap.accounts.get(name);
-                Self {
-                    in_flight: account.map(|account| account.concurrency),
-                    ..Self::default()
-                }
-            }
+    fn of(job: &DeliveryJob, limits: &Limits) -> Self {
+        let pacing = job.action.pacing(limits, &job.credential, &job.destination);
+        Self {
+            lane: pacing.lane_rate,
+            credential: pacing.credential_rate,
+            in_flight: pacing.in_flight_max,
         }
     }
 }
@@ -86,7 +72,7 @@ impl Backlog {
 
     /// Reads what waited when the places were asked for.
     pub fn read_at(scanner: Scanner<'_>, places: &Places, now: i64) -> Result<Self, Error> {
-        let (config, topics) = (scanner.config, &scanner.config.topics);
+        let (limits, topics) = (scanner.config.limits(), &scanner.config.topics);
         let mut backlog = Self::default();
         for run in &places.jobs {
             let recalled = Recalled {
@@ -98,15 +84,15 @@ impl Backlog {
         // The processor writes outcomes in transactions; an open one would hide what senders wrote since.
         for record in scanner.runs(&topics.outcomes, &places.outcomes, Isolation::Uncommitted)? {
             let record = record?;
-            if let Some(outcome) = super::deliveries::outcome(&record) {
+            if let Some(outcome) = super::deliveries::outcome(&record, &mut backlog.newer) {
                 backlog.outcome(record.partition, outcome, now);
             }
         }
         for record in scanner.runs(&topics.jobs, &places.jobs, Isolation::Committed)? {
             let record = record?;
             // A record that is no job becomes a dead letter, and waits for nothing.
-            if let Some(job) = super::deliveries::job(&record) {
-                backlog.job(&record, &job, Limit::of(config, &job));
+            if let Some(job) = super::deliveries::job(&record, &mut backlog.newer) {
+                backlog.job(&record, &job, Limit::of(&job, &limits));
             }
         }
         Ok(backlog)
@@ -121,7 +107,7 @@ impl Backlog {
     pub(super) fn outcome(&mut self, partition: i32, outcome: Outcome, now: i64) {
         // The processor settles matches that never were jobs.
         if let Some(started_at) = outcome.started_at.filter(|_| outcome.job_offset.is_some()) {
-            // A clock that has been put back since wrote what is to come.
+            // A start that is to come was written by a clock that has been put back since.
             let started_at = started_at.min(now);
             for id in [&outcome.lane, credential_of(&outcome.lane)] {
                 match self.started.get_mut(id) {
@@ -163,7 +149,7 @@ impl Backlog {
         self.started.get(id).copied()
     }
 
-    /// The freezes of a lane or credential; those of partitions that it was in before are over, or last.
+    /// What freezes a lane or credential, by the outcomes of each partition: it may have moved from one to another.
     pub(super) fn frozen(&self, id: &str) -> impl Iterator<Item = &Frozen> {
         self.partitions
             .values()
