@@ -9,8 +9,7 @@
 //! ```
 //!
 //! Invariants: a [`Rule`] that exists is valid, so nothing after reading can fail; an index finds
-//! exactly the rules for which [`Rule::matches`] says yes, which is what [`Rule::explain`] has
-//! nothing to say about; no message quotes what a rule says where a secret may stand.
+//! exactly the rules that [`Rule::explain`] has nothing to say about; no message quotes what a rule says where a secret may stand.
 
 use std::fmt;
 use std::sync::Arc;
@@ -131,14 +130,15 @@ pub struct Failed {
 
 impl Rule {
     /// Whether the rule holds for an event. Paused rules never do.
-    pub fn matches(&self, event: &LeadEvent<'_>) -> bool {
+    #[cfg(test)]
+    pub(crate) fn matches(&self, event: &LeadEvent<'_>) -> bool {
         self.status != Status::Paused
             && self.trigger == event.trigger
             && self.scope.holds(event)
             && self.holds_within_scope(event)
     }
 
-    /// [`Self::matches`] for an event that is known to fit status, trigger and scope.
+    /// Whether the rule holds for an event that is known to fit status, trigger and scope.
     pub(crate) fn holds_within_scope(&self, event: &LeadEvent<'_>) -> bool {
         self.takes_test(event) && self.filters.hold(event)
     }
