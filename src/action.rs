@@ -217,7 +217,8 @@ impl ActionType {
     }
 
     /// What a rule may give the action beside [`FIELDS`].
-    pub fn fields(self) -> &'static [&'static str] {
+    #[cfg(test)]
+    pub(crate) fn fields(self) -> &'static [&'static str] {
         self.definition().fields
     }
 
