@@ -861,7 +861,9 @@ impl World {
             );
             for (scope, until) in &process.frozen.throttled {
                 let jobs = &mut self.jobs[&partition].iter();
-                if jobs.any(|(job, _)| job.lane() == *scope || job.credential == *scope) {
+                // An outcome of a former ownership that Kafka didn't take is never written.
+                let is_told = !process.telling.iter().any(|(_, freeze)| freeze.scope == *scope);
+                if is_told && jobs.any(|(job, _)| job.lane() == *scope || job.credential == *scope) {
                     self.frozen.learn(&Freeze {
                         scope: scope.clone(),
                         until: *until - self.ahead.max(0),
