@@ -22,6 +22,8 @@ use leadlane::config::Config;
 use leadlane::delivery::{DeliveryJob, Outcome, OutcomeResult, job_id};
 use leadlane::kafka::producer::{Producer, Record};
 use leadlane::kafka::reader;
+use leadlane::lead::EventId;
+use leadlane::rules::RuleId;
 use tokio::net::TcpListener;
 
 use destination::Arrivals;
@@ -443,7 +445,7 @@ fn job(
 ) -> DeliveryJob {
     let event_id = format!("0190f3c2-6f7b-7c11-9a55-{number:012}");
     DeliveryJob {
-        job_id: job_id(&event_id, rule).to_string(),
+        job_id: job_id(EventId(&event_id), RuleId(rule)).to_string(),
         event_id,
         rule_id: rule.to_owned(),
         rule_version: 7,

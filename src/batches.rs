@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::kafka::worker::{RecordPlace, Worker};
 use crate::kafka::{BorrowedMessage, Fault, Message};
-use crate::lead::schemas::{SchemaId, Schemas};
+use crate::lead::schemas::Schemas;
 use crate::metrics::{Lags, Metrics, StartedOver};
 use crate::registry::Registry;
 use crate::registry::doubts::Doubts;
@@ -38,11 +38,16 @@ pub trait Work {
         true
     }
 
-    /// Writes the results of a record. Where a schema has to be looked up first, this gives the schema's id and
-    /// has written nothing, since a write can't be taken back; the record then comes again.
-    ///
-    /// Only a framing that [`crate::lead::decode::lacks`] sees may need a schema.
-    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault>;
+    /// Writes the results of a record. Only a framing that [`crate::lead::decode::lacks`] sees may need a schema.
+    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Done, Fault>;
+}
+
+/// What a [`Work`] did with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    Written,
+    /// A schema has to be looked up first. Nothing is written, since a write can't be taken back; the record comes again.
+    NeedsSchema,
 }
 
 /// A connected worker, and what it needs from the outside.
@@ -203,7 +208,7 @@ impl<'b> Loop<'b> {
                 worker.one_by_one(self.recovery.refused_of(place));
             }
             self.batch.push(place);
-            if work.take(&message, schemas)?.is_err() {
+            if work.take(&message, schemas)? == Done::NeedsSchema {
                 self.batch.pop();
                 self.held.push_front(message);
                 return Ok(true);

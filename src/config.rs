@@ -134,10 +134,6 @@ pub struct Retry {
     pub step_aside: Duration,
     #[serde(with = "duration")]
     pub give_up_after: Duration,
-    /// When a refused credential is probed first. No key: it is a promise, and the demo alone is in
-    /// more of a hurry.
-    #[serde(skip)]
-    pub probe_first: Duration,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -16,8 +16,9 @@ use uuid::Uuid;
 
 use crate::action::{ActionType, LaneOf, OnAmbiguous};
 use crate::credential::one_spelling;
+use crate::lead::EventId;
 use crate::reason::Reason;
-use crate::rules::is_rule_id;
+use crate::rules::{RuleId, is_rule_id};
 
 pub mod backlog;
 pub mod dispatch;
@@ -43,7 +44,7 @@ static NAMESPACE: LazyLock<Uuid> = LazyLock::new(|| {
 });
 
 /// The job id of (event, rule): the same whatever the rule's version or the number of replays.
-pub fn job_id(event_id: &str, rule_id: &str) -> Uuid {
+pub fn job_id(EventId(event_id): EventId<'_>, RuleId(rule_id): RuleId<'_>) -> Uuid {
     let mut name = String::with_capacity(event_id.len() + rule_id.len() + 1);
     name.push_str(event_id);
     name.push('\n');
@@ -224,6 +225,11 @@ impl DeliveryJob {
         Ok(())
     }
 
+    /// The ids of what is written about the job, as headers.
+    pub fn ids(&self) -> [(&'static str, &str); 3] {
+        ids(&self.event_id, &self.rule_id, &self.job_id)
+    }
+
     /// An outcome of this job; attempt and provider's answer are the caller's to add.
     pub fn outcome(&self, result: OutcomeResult, now: i64) -> Outcome {
         Outcome {
@@ -300,6 +306,11 @@ impl Outcome {
         Cow::Owned(short)
     }
 
+    /// The ids of what is written about the outcome's job, as headers.
+    pub fn ids(&self) -> [(&'static str, &str); 3] {
+        ids(&self.event_id, &self.rule_id, &self.job_id)
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         OUTCOME.encode(self)
     }
@@ -314,6 +325,10 @@ impl Outcome {
         self.words = Some(words.into());
         self
     }
+}
+
+fn ids<'i>(event_id: &'i str, rule_id: &'i str, job_id: &'i str) -> [(&'static str, &'i str); 3] {
+    [("event-id", event_id), ("rule-id", rule_id), ("job-id", job_id)]
 }
 
 /// One schema in Avro's single-object encoding: `C3 01`, the fingerprint, the datum.
@@ -369,7 +384,7 @@ pub(crate) mod tests {
 
     pub(crate) fn job() -> DeliveryJob {
         DeliveryJob {
-            job_id: job_id("e-1", "r-1").to_string(),
+            job_id: job_id(EventId("e-1"), RuleId("r-1")).to_string(),
             event_id: "e-1".into(),
             rule_id: "r-1".into(),
             rule_version: 7,
@@ -465,7 +480,13 @@ pub(crate) mod tests {
     #[test]
     fn the_job_id_is_the_uuid_of_event_and_rule() {
         // python3 -c "import uuid; print(uuid.uuid5(uuid.UUID('7c1f0a9e-3d0b-5a52-9a39-6d0f3f2b8e11'), 'e-1\nr-1'))"
-        assert_eq!(job_id("e-1", "r-1").to_string(), "7fb2cd34-f4da-5f5f-911b-265780569f3b");
-        assert_ne!(job_id("e-1", "r-1"), job_id("e-1r", "-1"));
+        assert_eq!(
+            job_id(EventId("e-1"), RuleId("r-1")).to_string(),
+            "7fb2cd34-f4da-5f5f-911b-265780569f3b"
+        );
+        assert_ne!(
+            job_id(EventId("e-1"), RuleId("r-1")),
+            job_id(EventId("e-1r"), RuleId("-1"))
+        );
     }
 }

@@ -193,7 +193,6 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
         ..crate::config::Slack::default()
     };
     config.sender = crate::config::Sender::default();
-    config.sender.retry.probe_first = acts::PROBE_FIRST;
     config.secrets = crate::config::Secrets {
         dir: Some(folder.0.clone()),
         ..crate::config::Secrets::default()

@@ -9,17 +9,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::fmt::rfc2822;
-use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, Url};
 
 use crate::action::ActionType;
 use crate::config::{self, Config};
 use crate::delivery::DeliveryJob;
 use crate::delivery::dispatch::{Answer, Attempt, Request, Verdict};
-use crate::http_client::{self, ClientError};
+use crate::http_client::{self, ClientError, Reply, Unanswered};
 use crate::reason::Reason;
 use crate::secrets::{Secret, SecretError, Secrets};
+use crate::slack::WebApi;
 
 pub mod clevertap;
 mod introduce;
@@ -31,8 +30,6 @@ use words::Hidden;
 
 /// An answer's body is read up to here, and as far beyond as what it may echo is long.
 const BODY_MAX: usize = 1024 * 1024;
-/// A longer `Retry-After` means no more to us: every job is a dead letter by then.
-const RETRY_AFTER_MAX: f64 = 365.0 * 86_400.0;
 /// A `Retry-After` from here on is kept to as any other, and logged.
 const LONG_WAIT: Duration = Duration::from_secs(600);
 
@@ -41,7 +38,7 @@ const LONG_WAIT: Duration = Duration::from_secs(600);
 pub struct Destinations {
     client: Client,
     secrets: Secrets,
-    slack_api: String,
+    slack: WebApi,
     /// Whether channels are joined (`slack.join`), which needs a scope.
     joins: bool,
     introduced: Arc<Introduced>,
@@ -64,22 +61,13 @@ enum Failure {
     Rejected(String),
 }
 
-/// A provider's answer, read up to a limit.
-#[derive(Debug)]
-struct Reply {
-    status: u16,
-    retry_after: Option<Duration>,
-    /// What a Slack token may do (`X-OAuth-Scopes`), where the answer says so.
-    scopes: Option<String>,
-    body: String,
-}
-
 impl Destinations {
     pub fn new(config: &Config, secrets: Secrets) -> Result<Self, ClientError> {
+        let client = http_client::client(config.sender.request_timeout)?;
         Ok(Self {
-            client: http_client::client(config.sender.request_timeout)?,
+            slack: WebApi::new(&config.slack.api_url, client.clone()),
+            client,
             secrets,
-            slack_api: config.slack.api_url.trim_end_matches('/').to_owned(),
             joins: config.slack.join,
             introduced: Arc::default(),
             webhook_hosts: config.slack.webhook_hosts.clone(),
@@ -88,18 +76,18 @@ impl Destinations {
         })
     }
 
-    /// The host that a job's requests go to; a limit of requests in flight rests on it. Empty where it isn't known: a
-    /// webhook's URL is a secret, which nobody reads for this, so that its host shows with its first request.
+    /// The host that a job's requests go to; a limit of requests in flight rests on it. A webhook's URL is a secret,
+    /// which nobody reads for this: its host shows with each request, and before the first its credential stands for it.
     pub fn host(&self, job: &DeliveryJob) -> Arc<str> {
         if let Some(host) = self.hosts().get(&job.credential) {
             return Arc::clone(host);
         }
         let url = match job.action {
-            ActionType::SlackMessage => Url::parse(&self.slack_api).ok(),
+            ActionType::SlackMessage => Url::parse(self.slack.url()).ok(),
             ActionType::SlackWebhook => None,
-            _ => self.account(job).ok().map(|(_, url)| url),
+            ActionType::ClevertapProfile | ActionType::ClevertapEvent => self.account(job).ok().map(|(_, url)| url),
         };
-        url.map(|url| self.keep_host(job, &url)).unwrap_or_default()
+        url.map_or_else(|| job.credential.as_str().into(), |url| self.keep_host(job, &url))
     }
 
     fn keep_host(&self, job: &DeliveryJob, url: &Url) -> Arc<str> {
@@ -195,7 +183,7 @@ impl Destinations {
 
     async fn slack_call(&self, job: &DeliveryJob, method: &str, body: String) -> Result<(Reply, Secret), Failure> {
         let token = in_header(self.secret_of(job).await?, &job.credential)?;
-        let reply = call(&self.client, &self.slack_api, method, &token, body).await?;
+        let reply = self.slack.post(method, &token, body).await?;
         Ok((reply, token))
     }
 
@@ -211,7 +199,10 @@ impl Destinations {
             .post(url)
             .header("content-type", "application/json")
             .body(job.body.clone());
-        match reply(request.send().await, BODY_MAX).await {
+        match http_client::reply(request.send().await, BODY_MAX)
+            .await
+            .map_err(Failure::from)
+        {
             Ok(reply) => slack::webhook_answer(&reply, hidden(&secrets, job)),
             Err(failure) => failure.into(),
         }
@@ -249,7 +240,10 @@ impl Destinations {
             .header("X-CleverTap-Passcode", passcode.reveal())
             .header("content-type", "application/json; charset=utf-8")
             .body(body);
-        match reply(request.send().await, answer_max).await {
+        match http_client::reply(request.send().await, answer_max)
+            .await
+            .map_err(Failure::from)
+        {
             Ok(reply) => clevertap::upload_answers(&reply, jobs, &[passcode]),
             Err(failure) => all(failure),
         }
@@ -303,16 +297,6 @@ async fn secret(secrets: &Secrets, credential: &str, sealed: Option<&str>) -> Re
     secret.map_err(Failure::from)
 }
 
-/// Calls a method of Slack's Web API.
-async fn call(client: &Client, api: &str, method: &str, token: &Secret, body: String) -> Result<Reply, Failure> {
-    let request = client
-        .post(format!("{api}/{method}"))
-        .bearer_auth(token.reveal())
-        .header("content-type", "application/json; charset=utf-8")
-        .body(body);
-    reply(request.send().await, BODY_MAX).await
-}
-
 /// A secret that goes into a header as it is. What can't is no token: a line's end in the middle, or
 /// a text around it.
 fn in_header(secret: Secret, credential: &str) -> Result<Secret, Failure> {
@@ -324,80 +308,20 @@ fn in_header(secret: Secret, credential: &str) -> Result<Secret, Failure> {
     })
 }
 
-/// Reads an answer whole, its body up to `max` bytes.
-async fn reply(sent: Result<Response, reqwest::Error>, max: usize) -> Result<Reply, Failure> {
-    let mut response = sent.map_err(Failure::from)?;
-    let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
-    let scopes = text_of(response.headers(), HeaderName::from_static("x-oauth-scopes")).map(str::to_owned);
-    let mut body = Vec::new();
-    while body.len() < max {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            // The status alone says enough for a failure; a cut-off 200 may mean anything.
-            Err(_) if status >= 400 => break,
-            Err(error) => return Err(Failure::Unknown(words_of(&error))),
-        }
-    }
-    body.truncate(max);
-    Ok(Reply {
-        status,
-        retry_after,
-        scopes,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
-}
-
-/// Seconds, or a date, which is counted from the answer's own `Date`, so that no clock of ours has to
-/// be right. What names no time to come (0, a date gone by, no number) is as good as none: then the
-/// dispatch's own delay holds.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = text_of(headers, RETRY_AFTER)?;
-    let seconds = match text.parse::<f64>() {
-        Ok(seconds) => seconds.ceil(),
-        Err(_) => {
-            let date = |text: &str| Some(rfc2822::parse(text).ok()?.timestamp());
-            let until = date(text)?;
-            (until - date(text_of(headers, DATE)?)?)
-                .total(jiff::Unit::Second)
-                .ok()?
-        }
-    };
-    (seconds.is_finite() && seconds > 0.0).then(|| Duration::from_secs(seconds.min(RETRY_AFTER_MAX) as u64))
-}
-
-fn text_of(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok().map(str::trim)
-}
-
 impl From<SecretError> for Failure {
     fn from(error: SecretError) -> Self {
         Failure::Credential(error.to_string())
     }
 }
 
-impl From<reqwest::Error> for Failure {
-    fn from(error: reqwest::Error) -> Self {
-        if error.is_connect() || error.is_builder() {
-            Failure::Unsent(words_of(&error))
-        } else {
-            Failure::Unknown(words_of(&error))
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NoConnection | Unanswered::NoRequest => Failure::Unsent(unanswered.to_string()),
+            Unanswered::TimedOut => Failure::Unknown("no answer within sender.request_timeout".to_owned()),
+            Unanswered::Broken => Failure::Unknown(unanswered.to_string()),
         }
     }
-}
-
-/// What went wrong, without the URL, which may be the secret.
-fn words_of(error: &reqwest::Error) -> String {
-    let kind = if error.is_connect() {
-        "no connection"
-    } else if error.is_builder() {
-        "the request could not be made"
-    } else if error.is_timeout() {
-        "no answer within sender.request_timeout"
-    } else {
-        "the connection broke before the answer"
-    };
-    kind.to_owned()
 }
 
 impl From<Failure> for Answer {
@@ -434,22 +358,21 @@ fn repeatable(mut answer: Answer) -> Answer {
     answer
 }
 
-impl Reply {
-    fn answer(&self, verdict: Verdict, words: &str, hidden: Hidden<'_>) -> Answer {
-        Answer {
-            verdict,
-            status: Some(self.status),
-            words: hidden.words(words),
-            message_id: None,
-            channel: None,
-        }
+/// What the answer means.
+fn answer(reply: &Reply, verdict: Verdict, words: &str, hidden: Hidden<'_>) -> Answer {
+    Answer {
+        verdict,
+        status: Some(reply.status),
+        words: hidden.words(words),
+        message_id: None,
+        channel: None,
     }
+}
 
-    /// The body as words for a person: what is HTML is named, not quoted.
-    fn words(&self) -> &str {
-        let body = self.body.trim();
-        if body.starts_with('<') { "an HTML page" } else { body }
-    }
+/// An answer's body as words for a person: what is HTML is named, not quoted.
+fn words_of(reply: &Reply) -> &str {
+    let body = reply.body.trim();
+    if body.starts_with('<') { "an HTML page" } else { body }
 }
 
 /// What an answer to a request of `job` may repeat.

@@ -1,4 +1,4 @@
-//! Makes every HTTP client of Leadlane, so that all of them keep the same rules:
+//! Makes every HTTP client of Leadlane, so that all of them keep the same rules; [`reply`](fn@reply) reads their answers.
 //!
 //! - A client follows no redirect, which could carry a token to another host.
 //! - A proxy serves `https` alone, where it sees a host's name and nothing else. `HTTPS_PROXY` names it, and
@@ -9,7 +9,11 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+mod reply;
+
 use reqwest::{Client, ClientBuilder, NoProxy, Proxy, Url, redirect, tls};
+
+pub use reply::{Reply, Unanswered, reply};
 
 /// Variables that other programs take a proxy for plain `http` from.
 const UNUSED: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];

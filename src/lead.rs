@@ -3,16 +3,17 @@
 //! A [`LeadEvent`] borrows from the record it was decoded from where it can, so that decoding
 //! an event which no rule matches allocates next to nothing. The decoders are in `json` and
 //! `avro`; [`decode`] chooses between them by the record's first bytes. Whatever form an event
-//! came in, [`Lookup`] answers paths on it in one way.
+//! came in, [`Lookup`] answers paths on it in one way. `table` has a row for each field, which all of them go by.
 
 mod avro;
 pub mod decode;
 pub mod encode;
 mod fields;
+mod found;
 mod json;
 pub mod kind;
-mod record;
 pub mod schemas;
+mod table;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -22,11 +23,17 @@ use rust_decimal::Decimal;
 
 use crate::amounts::decimal;
 use crate::ids;
+use crate::json::mend;
 use crate::path::{Path, Step};
-use record::{Record, record};
+use found::Found;
+use table::Table;
 
 /// Text that is borrowed from the record where its encoding allows it.
 pub type Text<'a> = Cow<'a, str>;
+
+/// An event's id, where it stands beside other ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventId<'i>(pub &'i str);
 
 /// One lead event. The first four fields are required, every other may be missing (null).
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -63,7 +70,7 @@ pub struct LeadEvent<'a> {
     /// The inlet that took the event in, if one did.
     pub inlet: Option<Text<'a>>,
     /// What that inlet received.
-    pub payload: Option<Payload<'a>>,
+    pub payload: Option<Payload>,
 }
 
 /// A product, publisher, channel, source, buyer, campaign or pingtree.
@@ -155,35 +162,21 @@ impl PartialEq for Fields<'_> {
     }
 }
 
-/// The JSON object an inlet received: kept as text, parsed when a path first asks.
-#[derive(Debug, Clone)]
-pub struct Payload<'a> {
-    text: Text<'a>,
-    parsed: OnceCell<serde_json::Value>,
-}
+/// The JSON object that an inlet received.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Payload(serde_json::Value);
 
-impl<'a> Payload<'a> {
-    /// `text` must be a valid JSON object; the decoders check that before they come here.
-    pub fn new(text: Text<'a>) -> Self {
-        Self {
-            text,
-            parsed: OnceCell::new(),
+impl Payload {
+    /// Reads a text, which must be a JSON object; cut surrogate pairs in it are mended.
+    pub fn read(text: &str) -> Result<Self, &'static str> {
+        match serde_json::from_str(&mend(text)) {
+            Ok(json @ serde_json::Value::Object(_)) => Ok(Self(json)),
+            _ => Err("must be a JSON object of less than 128 levels"),
         }
     }
 
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
     pub fn json(&self) -> &serde_json::Value {
-        self.parsed
-            .get_or_init(|| serde_json::from_str(&self.text).unwrap_or_default())
-    }
-}
-
-impl PartialEq for Payload<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.json() == other.json()
+        &self.0
     }
 }
 
@@ -208,36 +201,7 @@ pub trait Lookup {
 }
 
 /// The names that stand first in a path to a lead event's own field.
-pub const FIELDS: [&str; 28] = [
-    "event_id",
-    "trigger",
-    "occurred_at",
-    "lead_id",
-    "public_lead_id",
-    "status",
-    "is_test",
-    "method",
-    "product",
-    "publisher",
-    "channel",
-    "source",
-    "buyer",
-    "campaign",
-    "pingtree",
-    "price",
-    "payout",
-    "revenue",
-    "currency",
-    "reason_code",
-    "reason",
-    "transaction_id",
-    "attempt",
-    "consumer",
-    "call",
-    "fields",
-    "inlet",
-    "payload",
-];
+pub const FIELDS: &[&str] = <LeadEvent<'_> as Table>::NAMES;
 
 /// The triggers known by name. Any other is counted under the label `other`.
 pub const TRIGGERS: [&str; 13] = [
@@ -270,7 +234,7 @@ impl Lookup for LeadEvent<'_> {
     /// inlet's event a field that is null is looked up there too.
     fn lookup(&self, path: &Path) -> Option<Value<'_>> {
         let steps = path.steps();
-        let found = match self.own_field(path.root(), &steps[1..]) {
+        let found = match self.look_up(path.root(), &steps[1..]) {
             Some(own) => own,
             None => return self.in_payload(steps),
         };
@@ -296,109 +260,20 @@ impl LeadEvent<'_> {
         Value::of_json(crate::path::follow(steps, self.payload.as_ref()?.json())?)
     }
 
-    /// `None` when `root` is no field of a lead event, `Some(None)` when it is one and missing.
-    fn own_field(&self, root: &str, rest: &[Step]) -> Option<Option<Value<'_>>> {
-        Some(match root {
-            "product" => record(&self.product, rest),
-            "publisher" => record(&self.publisher, rest),
-            "channel" => record(&self.channel, rest),
-            "source" => record(&self.source, rest),
-            "buyer" => record(&self.buyer, rest),
-            "campaign" => record(&self.campaign, rest),
-            "pingtree" => record(&self.pingtree, rest),
-            "consumer" => record(&self.consumer, rest),
-            "call" => record(&self.call, rest),
-            "fields" => self.lead_field(rest),
-            "payload" => self
-                .payload
-                .as_ref()
-                .and_then(|payload| crate::path::follow(rest, payload.json()))
-                .and_then(Value::of_json),
-            scalar => {
-                let found = self.scalar(scalar)?;
-                if rest.is_empty() { found } else { None }
-            }
-        })
-    }
-
-    fn scalar(&self, name: &str) -> Option<Option<Value<'_>>> {
-        let text = match name {
-            "event_id" => Some(&self.event_id),
-            "trigger" => Some(&self.trigger),
-            "lead_id" => Some(&self.lead_id),
-            "public_lead_id" => self.public_lead_id.as_ref(),
-            "status" => self.status.as_ref(),
-            "method" => self.method.as_ref(),
-            "currency" => self.currency.as_ref(),
-            "reason_code" => self.reason_code.as_ref(),
-            "reason" => self.reason.as_ref(),
-            "transaction_id" => self.transaction_id.as_ref(),
-            "inlet" => self.inlet.as_ref(),
-            "occurred_at" => return Some(Some(Value::Time(self.occurred_at))),
-            "is_test" => return Some(self.is_test.map(Value::Bool)),
-            "attempt" => return Some(self.attempt.map(Value::of_int)),
-            "price" => return Some(self.price.map(Value::Money)),
-            "payout" => return Some(self.payout.map(Value::Money)),
-            "revenue" => return Some(self.revenue.map(Value::Money)),
-            _ => return None,
-        };
-        Some(text.map(|text| Value::of_text(text)))
-    }
-
-    fn lead_field(&self, rest: &[Step]) -> Option<Value<'_>> {
-        match rest {
-            [] if self.fields.is_empty() => None,
-            [] => {
-                let object = self
-                    .fields
-                    .iter()
-                    .map(|(name, value)| (name.to_string(), value.as_deref().into()))
-                    .collect();
-                Some(Value::Json(Cow::Owned(serde_json::Value::Object(object))))
-            }
-            [Step::Name(wanted)] => self.fields.get(wanted).map(Value::of_text),
-            _ => None,
-        }
-    }
-
-    /// The event as JSON, as design.md's JSON form writes it; missing fields are null.
+    /// The event as JSON; missing fields are null.
     pub fn to_json(&self) -> serde_json::Value {
-        FIELDS
-            .iter()
-            .map(|name| {
-                let value = match *name {
-                    "fields" if self.fields.is_empty() => Some(serde_json::json!({})),
-                    // Money travels as text, so that no reader makes a float of it.
-                    "price" | "payout" | "revenue" => self
-                        .own_field(name, &[])
-                        .flatten()
-                        .map(|value| serde_json::Value::String(value.to_text().into_owned())),
-                    name => self.own_field(name, &[]).flatten().map(|value| value.to_json()),
-                };
-                (name.to_string(), value.unwrap_or(serde_json::Value::Null))
-            })
-            .collect::<serde_json::Map<_, _>>()
-            .into()
+        Found::to_json(self)
     }
 }
 
 /// The members of a lead event's record fields, or `None` when `field` is no record.
 pub fn members(field: &str) -> Option<&'static [&'static str]> {
-    match field {
-        "product" | "publisher" | "channel" | "source" | "buyer" | "campaign" | "pingtree" => Some(Entity::MEMBERS),
-        "consumer" => Some(Consumer::MEMBERS),
-        "call" => Some(Call::MEMBERS),
-        _ => None,
-    }
+    LeadEvent::members(field)
 }
 
 impl<'e> Value<'e> {
     fn of_text(text: &'e str) -> Self {
         Value::Text(Cow::Borrowed(text))
-    }
-
-    fn of_int(number: i64) -> Self {
-        Value::Number(Cow::Owned(number.to_string()))
     }
 
     /// A JSON value as a path's answer; null is missing.

@@ -30,7 +30,7 @@
 //! - The core, which is pure (no I/O, no clock, no randomness): [`lead`], [`json`] and [`path`], [`rules`] and the
 //!   [`action`]s in them, [`template`] and [`text`], what values are ([`dates`], [`ids`], [`amounts`]), [`delivery`],
 //!   [`mapping`], [`reader`], [`credential`], [`sealed`], [`reason`], [`trail`], [`yaml`].
-//! - What adapters are set up with: [`config`], [`secrets`], [`http_client`].
+//! - What adapters are set up with: [`config`], [`secrets`], [`http_client`]; and [`slack`], the API that two of them call.
 //! - Adapters, which don't know each other: [`kafka`], [`registry`], [`destination`], [`metrics`], [`admin`], [`sandbox`].
 //! - What they stand on: [`clock`], which reads the time, [`listen`], which takes in connections, and [`parts`],
 //!   which sees threads and tasks end.
@@ -100,6 +100,7 @@ pub mod sandbox;
 pub mod sealed;
 pub mod secrets;
 pub mod sender;
+pub mod slack;
 pub mod template;
 pub mod text;
 pub mod trail;

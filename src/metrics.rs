@@ -16,6 +16,7 @@ use crate::action::{ActionType, Provider};
 use crate::delivery::OutcomeResult;
 use crate::lead::{TRIGGERS, trigger_label};
 use crate::reason::Reason;
+use crate::rules::RuleId;
 
 mod gone;
 
@@ -260,7 +261,7 @@ impl Metrics {
         self.gone.started_over.with_label_values(&[topic.as_str()]).inc();
     }
 
-    pub fn matched(&self, trigger: &str, action: ActionType, rule_id: &str) {
+    pub fn matched(&self, trigger: &str, action: ActionType, RuleId(rule_id): RuleId<'_>) {
         self.matches
             .with_label_values(&[trigger_label(trigger), action.as_str()])
             .inc();

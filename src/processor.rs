@@ -7,105 +7,81 @@
 use std::sync::Arc;
 
 use crate::action::ActionType;
-use crate::batches::{Batches, Work};
+use crate::batches::{Batches, Done, Work};
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
-use crate::delivery::{Cut, DeliveryJob, Outcome, job_id};
+use crate::delivery::{Cut, DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running, takes_nothing};
 use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
+use crate::lead::LeadEvent;
 use crate::lead::decode::{DecodeError, decode};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::{Metrics, StartedOver};
 use crate::reason::Reason;
 use crate::registry::Registry;
-use crate::rules::Versioned;
 use crate::rules::log::Rules;
+use crate::rules::{RuleId, Status, Versioned};
 
-/// What one event comes to.
-#[derive(Debug, Default)]
-pub struct Evaluated {
-    pub jobs: Vec<DeliveryJob>,
-    pub outcomes: Vec<Outcome>,
-    pub dead: Vec<Dead>,
-    pub matches: Vec<(ActionType, Arc<Versioned>)>,
-    pub event_id: String,
-    pub trigger: String,
+/// A record to evaluate.
+#[derive(Debug, Clone, Copy)]
+pub struct Incoming<'r> {
+    pub value: Option<&'r [u8]>,
+    /// The one rule that a replay is for.
+    pub only_rule: Option<&'r str>,
+    pub source: Source<'r>,
 }
 
-/// Why an event, or one match of it, can go no further.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dead {
-    pub reason: Reason,
-    pub detail: String,
-    /// The rule whose match it is; `None` where the event itself is at fault.
-    pub rule_id: Option<String>,
+/// What a record comes to.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and a box would be an allocation for each event"
+)]
+pub enum Evaluation<'r> {
+    /// It is no lead event.
+    Dead { reason: Reason, detail: String },
+    Event {
+        event: LeadEvent<'r>,
+        matches: Vec<Match<'r>>,
+    },
+}
+
+/// A rule that an event meets, and what becomes of the two.
+#[derive(Debug)]
+pub struct Match<'r> {
+    pub rule: &'r Versioned,
+    pub planned: Planned,
 }
 
 /// Evaluates one record against the rules. The error is the id of a schema that has to be looked up first.
-pub fn evaluate(
-    value: Option<&[u8]>,
-    only_rule: Option<&str>,
-    rules: &Rules,
+pub fn evaluate<'r>(
+    incoming: Incoming<'r>,
+    rules: &'r Rules,
     schemas: &Schemas,
-    source: Source<'_>,
     now: i64,
-    evaluated: &mut Evaluated,
-) -> Result<(), SchemaId> {
-    evaluated.clear();
-    let event = match decode(value.unwrap_or_default(), schemas) {
+) -> Result<Evaluation<'r>, SchemaId> {
+    let event = match decode(incoming.value.unwrap_or_default(), schemas) {
         Ok(event) => event,
         Err(DecodeError::NeedsSchema(id)) => return Err(id),
         Err(error) => {
-            let reason = error.reason().expect("every other failure has a reason");
-            evaluated.dead.push(Dead {
-                reason,
+            return Ok(Evaluation::Dead {
+                reason: error.reason().expect("every other failure has a reason"),
                 detail: error.detail().to_owned(),
-                rule_id: None,
             });
-            return Ok(());
         }
     };
-    evaluated.trigger.push_str(&event.trigger);
     let mut found = Vec::new();
     rules.index.matches(&event, &mut found);
-    if let Some(only) = only_rule {
+    if let Some(only) = incoming.only_rule {
         found.retain(|matched| &*matched.rule.id == only);
     }
-    if found.is_empty() {
-        return Ok(());
-    }
-    evaluated.event_id.push_str(&event.event_id);
-    for matched in found {
-        evaluated
-            .matches
-            .push((matched.rule.action.kind.action(), Arc::clone(matched)));
-        match plan(&event, matched, source, now) {
-            Planned::Job(job) => evaluated.jobs.push(job),
-            Planned::Settled(outcome) => evaluated.outcomes.push(outcome),
-            Planned::Failed { outcome, detail } => {
-                evaluated.dead.push(Dead {
-                    reason: Reason::TemplateFailed,
-                    detail,
-                    rule_id: Some(outcome.rule_id.clone()),
-                });
-                evaluated.outcomes.push(outcome);
-            }
-        }
-    }
-    Ok(())
-}
-
-impl Evaluated {
-    /// Empties it for the next event, keeping its memory.
-    fn clear(&mut self) {
-        self.jobs.clear();
-        self.outcomes.clear();
-        self.dead.clear();
-        self.matches.clear();
-        self.event_id.clear();
-        self.trigger.clear();
-    }
+    let matches = found.into_iter().map(|rule| Match {
+        rule,
+        planned: plan(&event, rule, incoming.source, now),
+    });
+    let matches = matches.collect();
+    Ok(Evaluation::Event { event, matches })
 }
 
 /// What a worker needs from the outside.
@@ -156,7 +132,6 @@ struct Events<'l> {
     worker: &'l Worker,
     /// Those in force when the batch began.
     rules: Arc<Rules>,
-    evaluated: Evaluated,
 }
 
 impl Work for Events<'_> {
@@ -170,27 +145,20 @@ impl Work for Events<'_> {
         self.at.rules.borrow().is_some()
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault> {
-        let source = Source {
-            topic: message.topic(),
-            partition: message.partition(),
-            offset: message.offset(),
+    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Done, Fault> {
+        let incoming = Incoming {
+            value: message.payload(),
+            only_rule: kafka::header(message.headers(), "only-rule"),
+            source: Source {
+                topic: message.topic(),
+                partition: message.partition(),
+                offset: message.offset(),
+            },
         };
-        let only_rule = kafka::header(message.headers(), "only-rule");
-        let now = (self.at.now)();
-        let evaluated = &mut self.evaluated;
-        if let Err(id) = evaluate(
-            message.payload(),
-            only_rule,
-            &self.rules,
-            schemas,
-            source,
-            now,
-            evaluated,
-        ) {
-            return Ok(Err(id));
+        match evaluate(incoming, &self.rules, schemas, (self.at.now)()) {
+            Ok(evaluation) => self.write(message, &evaluation).map(|()| Done::Written),
+            Err(_) => Ok(Done::NeedsSchema),
         }
-        self.write(message, source).map(Ok)
     }
 }
 
@@ -200,63 +168,42 @@ impl<'l> Events<'l> {
             at,
             worker,
             rules: at.rules.borrow().clone().unwrap_or_default(),
-            evaluated: Evaluated::default(),
         }
     }
 
-    fn write<M: Message>(&self, message: &M, source: Source<'_>) -> Result<(), Fault> {
-        let (metrics, evaluated) = (&self.at.metrics, &self.evaluated);
-        if !evaluated.trigger.is_empty() {
-            metrics.event_decoded(&evaluated.trigger);
-        }
-        let traceparent = kafka::header(message.headers(), "traceparent");
-        for (action, matched) in &evaluated.matches {
-            metrics.matched(&evaluated.trigger, *action, &matched.rule.id);
-            if matched.rule.status == crate::rules::Status::Shadow {
-                tracing::info!(
-                    event.id = evaluated.event_id,
-                    rule.id = &*matched.rule.id,
-                    "shadow rule matched"
-                );
+    fn write<M: Message>(&self, message: &M, evaluation: &Evaluation<'_>) -> Result<(), Fault> {
+        let (event, matches) = match evaluation {
+            Evaluation::Dead { reason, detail } => return self.dead_letter(message, *reason, detail, None),
+            Evaluation::Event { event, matches } => (event, matches),
+        };
+        let metrics = &self.at.metrics;
+        metrics.event_decoded(&event.trigger);
+        for Match { rule, planned } in matches {
+            let (id, action) = (&*rule.rule.id, rule.rule.action.kind.action());
+            metrics.matched(&event.trigger, action, RuleId(id));
+            if rule.rule.status == Status::Shadow {
+                tracing::info!(event.id = &*event.event_id, rule.id = id, "shadow rule matched");
             }
-        }
-        for job in &evaluated.jobs {
-            self.job(message, source, job, traceparent)?;
-        }
-        for outcome in &evaluated.outcomes {
-            let of = |(_, matched): &&(ActionType, Arc<Versioned>)| *matched.rule.id == *outcome.rule_id;
-            let action = evaluated
-                .matches
-                .iter()
-                .find(of)
-                .map_or(ActionType::SlackMessage, |(action, _)| *action);
-            self.outcome(outcome, action, traceparent)?;
-        }
-        for dead in &evaluated.dead {
-            self.dead_letter(message, source, dead)?;
+            match planned {
+                Planned::Job(job) => self.job(message, job)?,
+                Planned::Settled(outcome) => self.outcome(message, outcome, action)?,
+                Planned::Failed { outcome, detail } => {
+                    self.outcome(message, outcome, action)?;
+                    self.dead_letter(message, Reason::TemplateFailed, detail, Some(outcome))?;
+                }
+            }
         }
         Ok(())
     }
 
-    fn job<M: Message>(
-        &self,
-        message: &M,
-        source: Source<'_>,
-        job: &DeliveryJob,
-        traceparent: Option<&str>,
-    ) -> Result<(), Fault> {
+    fn job<M: Message>(&self, message: &M, job: &DeliveryJob) -> Result<(), Fault> {
         let topics = &self.at.config.topics;
-        let ids = [
-            ("event-id", job.event_id.as_str()),
-            ("rule-id", &job.rule_id),
-            ("job-id", &job.job_id),
-        ];
         let value = job.encode();
         let record = Record {
             topic: &topics.jobs,
             key: job.credential.as_bytes(),
             value: Some(&value),
-            headers: kafka::headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace)))),
+            headers: kafka::headers(known(Some(job.ids()), message)),
         };
         match self.worker.write(&record) {
             Ok(()) => {
@@ -270,25 +217,15 @@ impl<'l> Events<'l> {
                     job.rule_id, topics.jobs
                 );
                 let outcome = job
-                    .outcome(crate::delivery::OutcomeResult::Dead, (self.at.now)())
+                    .outcome(OutcomeResult::Dead, (self.at.now)())
                     .because(Reason::TooLarge, "");
-                self.outcome(&outcome, job.action, traceparent)?;
-                let dead = Dead {
-                    reason: Reason::TooLarge,
-                    detail,
-                    rule_id: Some(job.rule_id.clone()),
-                };
-                self.dead_letter(message, source, &dead)
+                self.outcome(message, &outcome, job.action)?;
+                self.dead_letter(message, Reason::TooLarge, &detail, Some(&outcome))
             }
         }
     }
 
-    fn outcome(&self, outcome: &Outcome, action: ActionType, traceparent: Option<&str>) -> Result<(), Fault> {
-        let ids = [
-            ("event-id", outcome.event_id.as_str()),
-            ("rule-id", &outcome.rule_id),
-            ("job-id", &outcome.job_id),
-        ];
+    fn outcome<M: Message>(&self, message: &M, outcome: &Outcome, action: ActionType) -> Result<(), Fault> {
         self.at.metrics.settled(action.provider(), outcome.result);
         let topic = &self.at.config.topics.outcomes;
         for cut in Cut::ALL {
@@ -297,7 +234,7 @@ impl<'l> Events<'l> {
                 topic,
                 key: outcome.job_id.as_bytes(),
                 value: Some(&value),
-                headers: kafka::headers(ids.into_iter().chain(traceparent.map(|trace| ("traceparent", trace)))),
+                headers: kafka::headers(known(Some(outcome.ids()), message)),
             });
             match written {
                 Ok(()) => return Ok(()),
@@ -308,46 +245,47 @@ impl<'l> Events<'l> {
         Err(takes_nothing(topic))
     }
 
-    fn dead_letter<M: Message>(&self, message: &M, source: Source<'_>, dead: &Dead) -> Result<(), Fault> {
-        let Dead {
-            reason,
-            detail,
-            rule_id,
-        } = dead;
-        self.at.metrics.event_dead(*reason);
+    /// The record becomes a dead letter: the whole, or one match of it, which ends with `outcome`.
+    fn dead_letter<M: Message>(
+        &self,
+        message: &M,
+        reason: Reason,
+        detail: &str,
+        outcome: Option<&Outcome>,
+    ) -> Result<(), Fault> {
+        self.at.metrics.event_dead(reason);
         tracing::warn!(
             reason = reason.as_str(),
             detail,
-            kafka.topic = source.topic,
-            kafka.partition = source.partition,
-            kafka.offset = source.offset,
+            kafka.topic = message.topic(),
+            kafka.partition = message.partition(),
+            kafka.offset = message.offset(),
             "dead letter"
         );
-        let event_id = Some(self.evaluated.event_id.as_str()).filter(|id| !id.is_empty());
-        let rule_id = rule_id.as_deref();
-        let job_id = event_id
-            .zip(rule_id)
-            .map(|(event, rule)| job_id(event, rule).to_string());
-        let traceparent = kafka::header(message.headers(), "traceparent");
-        let known = [
-            ("event-id", event_id),
-            ("rule-id", rule_id),
-            ("job-id", job_id.as_deref()),
-            ("traceparent", traceparent),
-        ];
+        let known = known(outcome.map(Outcome::ids), message).map(|(name, text)| (name, Some(text)));
+        let known: Vec<_> = known.collect();
         self.worker.write_letter(&Letter {
             key: message.key().unwrap_or_default(),
             value: message.payload(),
             failure: Failure {
                 reason: reason.as_str(),
                 detail,
-                source: source.topic,
-                place: Some((source.partition, source.offset)),
+                source: message.topic(),
+                place: Some((message.partition(), message.offset())),
                 at: jiff::Timestamp::from_millisecond((self.at.now)()).unwrap_or_default(),
             },
             known: &known,
         })
     }
+}
+
+/// What the headers say of what was made of `message`: its ids, and the trace.
+fn known<'m, M: Message>(
+    ids: Option<[(&'m str, &'m str); 3]>,
+    message: &'m M,
+) -> impl Iterator<Item = (&'m str, &'m str)> {
+    let trace = kafka::header(message.headers(), "traceparent").map(|trace| ("traceparent", trace));
+    ids.into_iter().flatten().chain(trace)
 }
 
 #[cfg(test)]

@@ -33,6 +33,10 @@ pub fn is_rule_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.chars().all(is_known) && !text.starts_with('-')
 }
 
+/// A rule's id, where it stands beside other ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleId<'i>(pub &'i str);
+
 /// One tracking rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {

@@ -204,7 +204,6 @@ pub fn settings(config: &Config) -> Settings {
         batch_wait: config.clevertap.batch_wait,
         retry_initial: config.sender.retry.initial,
         retry_max: config.sender.retry.max,
-        probe_first: config.sender.retry.probe_first,
         step_aside: config.sender.retry.step_aside,
         give_up_after: config.sender.retry.give_up_after,
         job_age_max: config.sender.job_age_max,

@@ -69,7 +69,6 @@ impl Default for Retry {
             max: Duration::from_secs(600),
             step_aside: Duration::from_secs(600),
             give_up_after: Duration::from_secs(24 * 3600),
-            probe_first: Duration::from_secs(30),
         }
     }
 }

@@ -35,14 +35,6 @@ fn keys(value: &Value, found: &mut impl FnMut(&str)) {
 }
 
 #[test]
-fn a_refused_credential_is_probed_from_30_s_on_whatever_is_configured() {
-    let config = parse("sender: {retry: {initial: 2s}}").unwrap();
-    assert_eq!(config.sender.retry.initial, std::time::Duration::from_secs(2));
-    assert_eq!(config.sender.retry.probe_first, std::time::Duration::from_secs(30));
-    assert!(refusal("sender: {retry: {probe_first: 1s}}").contains("unknown field"));
-}
-
-#[test]
 fn refusals_name_the_file_the_key_and_the_cure() {
     for (text, wanted) in [
         (

@@ -54,8 +54,6 @@ pub struct Settings {
     pub batch_wait: Duration,
     pub retry_initial: Duration,
     pub retry_max: Duration,
-    /// When a refused credential is probed first; each next time after twice as long.
-    pub probe_first: Duration,
     pub step_aside: Duration,
     pub give_up_after: Duration,
     pub job_age_max: Duration,

@@ -6,9 +6,9 @@ use super::{DeliveryJob, Outcome, OutcomeResult, job_id};
 use crate::action::Address;
 use crate::action::clevertap::Account;
 use crate::credential;
-use crate::lead::LeadEvent;
+use crate::lead::{EventId, LeadEvent};
 use crate::reason::Reason;
-use crate::rules::{Rule, Status, Versioned};
+use crate::rules::{Rule, RuleId, Status, Versioned};
 use crate::template::Stop;
 
 /// Where an event was read.
@@ -88,7 +88,7 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
     let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let expires_after = rule.action.expires_after.map(millis);
     let mut job = DeliveryJob {
-        job_id: job_id(&event.event_id, &rule.id).to_string(),
+        job_id: job_id(EventId(&event.event_id), RuleId(&rule.id)).to_string(),
         event_id: event.event_id.to_string(),
         rule_id: rule.id.to_string(),
         rule_version: matched.version,

@@ -111,19 +111,19 @@ impl Threads {
         }
     }
 
-    /// `lane` has a thread of `lead_id` that begins with the message `ts`.
-    pub fn insert(&mut self, lane: &str, lead_id: &str, ts: &str, began: Micros, now: Micros) {
+    /// The thread begins with the message `ts`.
+    pub fn insert(&mut self, of: ThreadKey<'_>, ts: &str, began: Micros, now: Micros) {
         self.forget(now);
-        let key = thread(lane, lead_id);
+        let key = of.hashed();
         if self.roots.get(&key).is_none_or(|(_, known)| **known != *ts) {
             self.roots.insert(key, (began, ts.into()));
             self.order.push_back((began, key));
         }
     }
 
-    pub fn get(&mut self, lane: &str, lead_id: &str, now: Micros) -> Option<Arc<str>> {
+    pub fn get(&mut self, of: ThreadKey<'_>, now: Micros) -> Option<Arc<str>> {
         self.forget(now);
-        let (_, ts) = self.roots.get(&thread(lane, lead_id))?;
+        let (_, ts) = self.roots.get(&of.hashed())?;
         Some(Arc::clone(ts))
     }
 
@@ -142,14 +142,23 @@ impl Threads {
     }
 }
 
-/// Two hashes of 64 bits, so that no two leads meet in one thread.
-fn thread(lane: &str, lead_id: &str) -> u128 {
-    let half = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        (salt, lane, lead_id).hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    half(0) << 64 | half(1)
+/// Whose thread it is: a lead's, in a lane.
+#[derive(Debug, Clone, Copy)]
+pub struct ThreadKey<'t> {
+    pub lane: &'t str,
+    pub lead_id: &'t str,
+}
+
+impl ThreadKey<'_> {
+    /// Two hashes of 64 bits, so that no two leads meet in one thread.
+    fn hashed(self) -> u128 {
+        let half = |salt: u8| {
+            let mut hasher = DefaultHasher::new();
+            (salt, self.lane, self.lead_id).hash(&mut hasher);
+            u128::from(hasher.finish())
+        };
+        half(0) << 64 | half(1)
+    }
 }
 
 #[cfg(test)]
@@ -186,18 +195,19 @@ mod tests {
 
     #[test]
     fn a_thread_is_known_for_the_window_and_by_lane_and_lead() {
+        let of = |lane, lead_id| ThreadKey { lane, lead_id };
         let mut threads = Threads::new(Duration::from_secs(10), 2);
-        threads.insert("slack:a/C1", "7", "1.5", 0, 0);
-        threads.insert("slack:a/C1", "7", "1.5", 3 * SECOND, 3 * SECOND);
-        assert_eq!(threads.get("slack:a/C1", "7", SECOND).as_deref(), Some("1.5"));
-        assert_eq!(threads.get("slack:a/C2", "7", SECOND), None);
-        assert_eq!(threads.get("slack:a/C1", "8", SECOND), None);
+        threads.insert(of("slack:a/C1", "7"), "1.5", 0, 0);
+        threads.insert(of("slack:a/C1", "7"), "1.5", 3 * SECOND, 3 * SECOND);
+        assert_eq!(threads.get(of("slack:a/C1", "7"), SECOND).as_deref(), Some("1.5"));
+        assert_eq!(threads.get(of("slack:a/C2", "7"), SECOND), None);
+        assert_eq!(threads.get(of("slack:a/C1", "8"), SECOND), None);
         assert_eq!(
-            threads.get("slack:a/C1", "7", 11 * SECOND),
+            threads.get(of("slack:a/C1", "7"), 11 * SECOND),
             None,
             "then a new one begins"
         );
-        threads.insert("slack:a/C1", "7", "2.5", 11 * SECOND, 11 * SECOND);
-        assert_eq!(threads.get("slack:a/C1", "7", 12 * SECOND).as_deref(), Some("2.5"));
+        threads.insert(of("slack:a/C1", "7"), "2.5", 11 * SECOND, 11 * SECOND);
+        assert_eq!(threads.get(of("slack:a/C1", "7"), 12 * SECOND).as_deref(), Some("2.5"));
     }
 }

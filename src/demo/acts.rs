@@ -25,8 +25,8 @@ enum Act {
 }
 
 const ACTS: [(Duration, Act); 6] = [
-    (Duration::from_secs(1), Act::Flood),
-    (Duration::from_secs(2), Act::Revoke),
+    (Duration::from_secs(1), Act::Revoke),
+    (Duration::from_secs(2), Act::Flood),
     (Duration::from_secs(3), Act::Archive),
     (Duration::from_secs(5), Act::Throttle),
     (Duration::from_secs(6), Act::React),
@@ -35,9 +35,8 @@ const ACTS: [(Duration, Act); 6] = [
 
 /// Far more than the channel takes within the rule's `digest_after`.
 const FLOOD: usize = 20;
-/// The first probe comes before, the second one after. How soon the demo probes first.
-const REVOKED: &str = "5s";
-pub(super) const PROBE_FIRST: Duration = Duration::from_secs(2);
+/// The token works again before it is probed first.
+const REVOKED: &str = "20s";
 /// How long after a job died somebody has mended the cause and asks for it again.
 const MENDED: Duration = Duration::from_secs(5);
 

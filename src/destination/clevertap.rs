@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::words::Hidden;
-use super::{Failure, REJECTED, Reply, hidden};
+use super::{Failure, REJECTED, answer, hidden, words_of};
 use crate::config::Account;
 use crate::delivery::DeliveryJob;
 use crate::delivery::dispatch::{Answer, Scope, Verdict};
+use crate::http_client::Reply;
 use crate::sealed::Sealed;
 use crate::secrets::{Secret, SecretError, SecretRef};
 
@@ -120,7 +121,7 @@ pub(super) fn upload_answers(reply: &Reply, jobs: &[Arc<DeliveryJob>], secrets: 
     let words = body
         .as_ref()
         .and_then(|body| body.error.as_deref())
-        .unwrap_or_else(|| reply.words());
+        .unwrap_or_else(|| words_of(reply));
     match (reply.status, body.as_ref()) {
         (429, _) => all(
             Verdict::Throttled {
@@ -142,11 +143,11 @@ pub(super) fn upload_answers(reply: &Reply, jobs: &[Arc<DeliveryJob>], secrets: 
 fn of_all(reply: &Reply, verdict: Verdict, words: &str, jobs: &[Arc<DeliveryJob>], secrets: &[Secret]) -> Vec<Answer> {
     let records: Vec<&str> = jobs.iter().map(|job| job.body.as_str()).collect();
     let body = format!("[{}]", records.join(","));
-    vec![reply.answer(verdict, words, Hidden { secrets, body: &body }); jobs.len()]
+    vec![answer(reply, verdict, words, Hidden { secrets, body: &body }); jobs.len()]
 }
 
 fn records(reply: &Reply, body: &Body, jobs: &[Arc<DeliveryJob>], secrets: &[Secret]) -> Vec<Answer> {
-    let delivered = reply.answer(Verdict::Delivered, "", Hidden::default());
+    let delivered = answer(reply, Verdict::Delivered, "", Hidden::default());
     if body.status.as_deref() == Some("success") && body.unprocessed.is_empty() {
         return vec![delivered; jobs.len()];
     }
@@ -160,7 +161,7 @@ fn records(reply: &Reply, body: &Body, jobs: &[Arc<DeliveryJob>], secrets: &[Sec
             }
             // Nothing says which record it was: one by one, each answer names its own.
             None if jobs.len() > 1 => {
-                return vec![reply.answer(Verdict::BatchRefused, "", Hidden::default()); jobs.len()];
+                return vec![answer(reply, Verdict::BatchRefused, "", Hidden::default()); jobs.len()];
             }
             None => answers[0] = record_answer(reply, failed, hidden(secrets, &jobs[0])),
         }
@@ -190,7 +191,7 @@ fn record_answer(reply: &Reply, failed: &Unprocessed, hidden: Hidden<'_>) -> Ans
         (Some(code), None) => code.to_string(),
         (None, error) => without_values(error.unwrap_or("refused without a word")).to_owned(),
     };
-    reply.answer(verdict, &words, hidden)
+    answer(reply, verdict, &words, hidden)
 }
 
 /// Which record failed: `Skipped record number : N`, counted from 1, else by the echoed record.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::slack;
 use super::words::Hidden;
-use super::{Destinations, Failure, call, in_header, secret};
+use super::{Destinations, Failure, in_header, secret};
 use crate::delivery::DeliveryJob;
 
 /// What asking Slack about a token gave.
@@ -81,12 +81,12 @@ impl Destinations {
     }
 
     pub(super) fn ask(&self, credential: &str, sealed: Option<&str>) -> impl Future<Output = Checked> + Send + use<> {
-        let (client, api, joins) = (self.client.clone(), self.slack_api.clone(), self.joins);
+        let (api, joins) = (self.slack.clone(), self.joins);
         let (secrets, credential, sealed) = (self.secrets.clone(), credential.to_owned(), sealed.map(str::to_owned));
         async move {
             let asked = async {
                 let token = in_header(secret(&secrets, &credential, sealed.as_deref()).await?, &credential)?;
-                let reply = call(&client, &api, "auth.test", &token, "{}".to_owned()).await?;
+                let reply = api.post("auth.test", &token, "{}".to_owned()).await?;
                 let hidden = Hidden {
                     secrets: &[token],
                     body: "",

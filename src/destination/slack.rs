@@ -1,43 +1,13 @@
-//! Slack's answers. The HTTP status says almost nothing: a refusal is a 200 with `ok: false`.
+//! What Slack's answers mean for a message.
 
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::introduce::{JOIN, NeededScope, OPEN, POST};
 use super::words::{self, Hidden};
-use super::{Checked, GONE, REJECTED, Reply, repeatable};
+use super::{Checked, GONE, REJECTED, repeatable, words_of};
 use crate::delivery::dispatch::{Answer, Scope, Verdict};
-
-#[derive(Debug, Deserialize)]
-struct Body {
-    ok: bool,
-    #[serde(default, deserialize_with = "text")]
-    error: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    ts: Option<String>,
-    /// An id, or from `conversations.open` an object with one.
-    channel: Option<Value>,
-    #[serde(default, deserialize_with = "text")]
-    team: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    user: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    needed: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    provided: Option<String>,
-    #[serde(default)]
-    errors: Value,
-    #[serde(default)]
-    response_metadata: Value,
-}
-
-/// A text; what is none says nothing, and what stands beside it is read all the same: `ok` alone says what to do.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::String(text) => Some(text),
-        _ => None,
-    })
-}
+use crate::http_client::Reply;
+use crate::slack::{Body, Limit, limit_met};
 
 /// A message's body as it goes out: to another channel, or into a thread, where these are given.
 pub(super) fn message_body(
@@ -64,11 +34,12 @@ pub(super) fn message_answer(reply: &Reply, channel: &str, hidden: Hidden<'_>) -
     let (mut answer, body) = answer(reply, hidden);
     let body = body.as_ref();
     if is_member(channel)
-        && let Some("channel_not_found" | "not_in_channel") = body.and_then(|body| body.error.as_deref())
+        && let Some("channel_not_found" | "not_in_channel") = body.and_then(|body| body.text("error"))
     {
         answer.verdict = Verdict::NotOpen;
     }
-    answer.message_id = body.and_then(|body| body.ts.clone().filter(|ts| is_timestamp(ts)));
+    let ts = body.and_then(|body| body.text("ts")).filter(|ts| is_timestamp(ts));
+    answer.message_id = ts.map(str::to_owned);
     answer
 }
 
@@ -93,9 +64,7 @@ pub(super) fn join_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
 /// What conversations.open's answer means; one that gives no channel has to be asked for again.
 pub(super) fn open_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
     let (answer, body) = answer(reply, hidden);
-    let channel = body
-        .as_ref()
-        .and_then(|body| body.channel.as_ref()?.get("id")?.as_str());
+    let channel = body.as_ref().and_then(|body| body.get("channel")?.get("id")?.as_str());
     let channel = channel.and_then(words::id);
     let mut answer = of_method_alone((answer, body));
     if answer.verdict == Verdict::Delivered && channel.is_none() {
@@ -134,11 +103,11 @@ pub(super) fn identity(reply: &Reply, joins: bool, hidden: Hidden<'_>) -> Checke
     let (answer, body) = answer(reply, hidden);
     match (answer.verdict, body) {
         (Verdict::Delivered, Some(body)) => {
-            let name = |name: Option<String>| hidden.words(&name.unwrap_or_default());
+            let name = |name: &str| hidden.words(body.text(name).unwrap_or_default());
             let needed = [Some(POST), joins.then_some(JOIN), Some(OPEN)].into_iter().flatten();
             Checked::Works {
-                team: name(body.team),
-                user: name(body.user),
+                team: name("team"),
+                user: name("user"),
                 missing_scopes: needed.filter(|scope| !grants(reply, *scope)).collect(),
             }
         }
@@ -165,7 +134,7 @@ fn grants(reply: &Reply, scope: NeededScope) -> bool {
 /// it lacks stops what needs this method, not all that the token can do without it.
 fn of_method_alone((answer, body): (Answer, Option<Body>)) -> Answer {
     let mut answer = of_token(repeatable(answer));
-    let code = body.as_ref().and_then(|body| body.error.as_deref());
+    let code = body.as_ref().and_then(|body| body.text("error"));
     if let Some("missing_scope" | "not_allowed_token_type" | "no_permission") = code {
         answer.verdict = GONE;
     }
@@ -174,32 +143,31 @@ fn of_method_alone((answer, body): (Answer, Option<Body>)) -> Answer {
 
 /// What an answer of the Web API means, with its body where that is JSON.
 fn answer(reply: &Reply, hidden: Hidden<'_>) -> (Answer, Option<Body>) {
-    let throttled = |scope| Verdict::Throttled {
-        scope,
-        retry_after: reply.retry_after,
-    };
-    let Ok(body) = serde_json::from_str::<Body>(&reply.body) else {
-        let verdict = match reply.status {
-            429 => throttled(Scope::Credential),
+    let body = Body::read(reply);
+    let verdict = match (limit_met(reply, body.as_ref()), &body) {
+        (Some(limit), _) => Verdict::Throttled {
+            scope: match limit {
+                Limit::Channel => Scope::Lane,
+                Limit::Token => Scope::Credential,
+            },
+            retry_after: reply.retry_after,
+        },
+        (None, Some(body)) if body.is_ok() => Verdict::Delivered,
+        (None, Some(_)) if reply.status >= 500 => Verdict::Ambiguous,
+        (None, Some(body)) => verdict(body.text("error").unwrap_or_default()),
+        (None, None) => match reply.status {
             408 => Verdict::Retry,
             300..=499 => REJECTED,
             // An HTML page with a 5xx, or a 200 that is no JSON: the message may be there.
             _ => Verdict::Ambiguous,
-        };
-        return (reply.answer(verdict, reply.words(), hidden), None);
+        },
     };
-    if body.ok {
-        return (reply.answer(Verdict::Delivered, "", hidden), Some(body));
-    }
-    let code = body.error.as_deref().unwrap_or("");
-    let verdict = match code {
-        "rate_limited" => throttled(Scope::Lane),
-        "ratelimited" => throttled(Scope::Credential),
-        _ if reply.status == 429 => throttled(Scope::Credential),
-        _ if reply.status >= 500 => Verdict::Ambiguous,
-        code => verdict(code),
+    let words = match &body {
+        Some(body) if body.is_ok() => String::new(),
+        Some(body) => words(body),
+        None => words_of(reply).to_owned(),
     };
-    (reply.answer(verdict, &words(&body), hidden), Some(body))
+    (super::answer(reply, verdict, &words, hidden), body)
 }
 
 /// The error codes of chat.postMessage, conversations.join and conversations.open.
@@ -249,19 +217,19 @@ fn verdict(code: &str) -> Verdict {
 
 /// The code, and what helps to mend it.
 fn words(body: &Body) -> String {
-    let mut words = body
-        .error
-        .clone()
-        .unwrap_or_else(|| "ok:false without an error".to_owned());
-    if let Some(needed) = &body.needed {
+    let mut words = body.text("error").unwrap_or("ok:false without an error").to_owned();
+    if let Some(needed) = body.text("needed") {
         words.push_str(&format!(
             "; needs {needed}, has {}",
-            body.provided.as_deref().unwrap_or("none")
+            body.text("provided").unwrap_or("none")
         ));
     }
     // The words are cut, so that a few say enough.
-    let errors = body.errors.as_array().into_iter().flatten().take(20);
-    let messages = body.response_metadata.get("messages").and_then(Value::as_array);
+    let errors = body.get("errors").and_then(Value::as_array);
+    let errors = errors.into_iter().flatten().take(20);
+    let messages = body
+        .get("response_metadata")
+        .and_then(|metadata| metadata.get("messages")?.as_array());
     let messages = messages
         .into_iter()
         .flatten()
@@ -305,7 +273,7 @@ pub(super) fn webhook_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
     let words = if verdict == Verdict::Delivered {
         ""
     } else {
-        reply.words()
+        words_of(reply)
     };
-    reply.answer(verdict, words, hidden)
+    super::answer(reply, verdict, words, hidden)
 }

@@ -2,6 +2,8 @@ use super::*;
 use crate::action::OnAmbiguous;
 use crate::delivery::dispatch::Scope;
 use crate::delivery::job_id;
+use crate::lead::EventId;
+use crate::rules::RuleId;
 
 mod codes;
 mod sealed;
@@ -121,7 +123,7 @@ fn what_webhooks_answer_means() {
 
 fn record(identity: &str) -> Arc<DeliveryJob> {
     Arc::new(DeliveryJob {
-        job_id: job_id(identity, "r").to_string(),
+        job_id: job_id(EventId(identity), RuleId("r")).to_string(),
         event_id: identity.into(),
         rule_id: "r".into(),
         rule_version: 0,

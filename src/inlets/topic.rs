@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::batches::{Batches, Work};
+use crate::batches::{Batches, Done, Work};
 use crate::config::Config;
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running};
@@ -85,7 +85,7 @@ struct Refusal<'r> {
 }
 
 impl Work for Records<'_> {
-    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Result<(), SchemaId>, Fault> {
+    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Done, Fault> {
         let now = Timestamp::from_millisecond((self.wiring.now)()).unwrap_or_default();
         let inlets = self.inlets.get(message.topic()).map_or(&[][..], Vec::as_slice);
         let taken = inlets
@@ -97,9 +97,9 @@ impl Work for Records<'_> {
                 for (inlet, taken) in taken {
                     self.write(message, inlet, taken)?;
                 }
-                Ok(Ok(()))
+                Ok(Done::Written)
             }
-            Err(id) => Ok(Err(id)),
+            Err(_) => Ok(Done::NeedsSchema),
         }
     }
 }

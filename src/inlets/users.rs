@@ -3,14 +3,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::credential::SecretName;
 use crate::http_client::{self, ClientError};
 use crate::secrets::Secrets;
+use crate::slack::{Body, Pace, WebApi, limit_met};
 
 /// So long a request waits for a profile.
 const WAIT: Duration = Duration::from_secs(1);
@@ -18,22 +20,18 @@ const KEPT: Duration = Duration::from_secs(60 * 60);
 /// A look-up that failed isn't repeated sooner.
 const KEPT_FAILED: Duration = Duration::from_secs(60);
 const USERS_MAX: usize = 10_000;
-/// Slack allows 50 look-ups a minute and more. These two together stay within it in every minute.
-const BURST: u32 = 20;
-const SPACING: Duration = Duration::from_secs(2);
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
-/// The bytes of an answer, and the characters that are kept of each text in it.
-const ANSWER_MAX: usize = 256 * 1024;
+/// The characters that are kept of each text of an answer.
 const TEXT_KEPT: usize = 500;
 /// A longer `Retry-After` means no more to us.
-const RETRY_AFTER_MAX: u64 = 60 * 60;
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+/// And so much is waited for where Slack names no time.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// The users that one token sees.
 #[derive(Debug)]
 pub(super) struct Users {
-    client: reqwest::Client,
-    /// Of the Web API, without a slash at its end.
-    url: String,
+    api: WebApi,
     token: SecretName,
     secrets: Secrets,
     kept: Mutex<Kept>,
@@ -42,10 +40,7 @@ pub(super) struct Users {
 #[derive(Debug)]
 struct Kept {
     users: HashMap<String, User>,
-    /// When the look-ups so far would all have started had they been spaced evenly.
-    paced: Instant,
-    /// Slack asked us to wait until then.
-    frozen: Option<Instant>,
+    pace: Pace,
     /// Since when failures weren't told.
     told: Option<Instant>,
 }
@@ -67,14 +62,12 @@ enum Unknown {
 impl Users {
     pub(super) fn new(api_url: &str, token: &SecretName, secrets: &Secrets) -> Result<Self, ClientError> {
         Ok(Self {
-            client: http_client::client(ANSWER_WAIT)?,
-            url: api_url.trim_end_matches('/').to_owned(),
+            api: WebApi::new(api_url, http_client::client(ANSWER_WAIT)?),
             token: token.clone(),
             secrets: secrets.clone(),
             kept: Mutex::new(Kept {
                 users: HashMap::new(),
-                paced: Instant::now(),
-                frozen: None,
+                pace: Pace::new(Instant::now()),
                 told: None,
             }),
         })
@@ -97,7 +90,7 @@ impl Users {
         if let Some(known) = kept.users.get(user).filter(|known| known.until > now) {
             return Some(known.profile.clone());
         }
-        if !kept.admits(now) {
+        if !kept.pace.admits(now) {
             return None;
         }
         kept.make_room(now);
@@ -116,36 +109,24 @@ impl Users {
     }
 
     async fn ask(&self, user: &str) -> Result<Value, Unknown> {
-        let failed = |error: reqwest::Error| Unknown::Failed(error.without_url().to_string());
         let token = self.secrets.reveal(self.token.as_str()).await;
         let token = token.map_err(|error| Unknown::Failed(error.to_string()))?;
-        let url = format!("{}/users.info?user={user}", self.url);
-        let asking = self.client.get(url).bearer_auth(token.reveal()).send();
-        let mut answer = asking.await.map_err(failed)?;
-        let waits = answer.headers().get(reqwest::header::RETRY_AFTER);
-        let waits = waits.and_then(|text| text.to_str().ok()?.trim().parse().ok());
-        if answer.status().as_u16() == 429 {
-            let seconds = waits.unwrap_or(30).min(RETRY_AFTER_MAX);
-            return Err(Unknown::Throttled(Duration::from_secs(seconds)));
+        let reply = self.api.get("users.info", &token, &[("user", user)]).await;
+        let reply = reply.map_err(|unanswered| Unknown::Failed(unanswered.to_string()))?;
+        let body = Body::read(&reply);
+        if limit_met(&reply, body.as_ref()).is_some() {
+            let wait = reply.retry_after.unwrap_or(RETRY_AFTER).min(RETRY_AFTER_MAX);
+            return Err(Unknown::Throttled(wait));
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > ANSWER_MAX {
-                return Err(Unknown::Failed(format!("an answer of more than {ANSWER_MAX} bytes")));
-            }
-            body.extend_from_slice(&chunk);
+        let found = body.as_ref().filter(|body| body.is_ok());
+        if let Some(Value::Object(user)) = found.and_then(|body| body.get("user")) {
+            return Ok(profile(user));
         }
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        match (&body["ok"], &body["user"]) {
-            (Value::Bool(true), Value::Object(user)) => Ok(profile(user)),
-            _ => {
-                // Slack's word for it, which is a plain name; anything else isn't quoted.
-                let error = body["error"].as_str().unwrap_or_default();
-                let plain = !error.is_empty() && error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-                let error = if plain { error } else { "an answer of another form" };
-                Err(Unknown::Failed(error.to_owned()))
-            }
-        }
+        // Slack's word for it, which is a plain name; anything else isn't quoted.
+        let error = body.as_ref().and_then(|body| body.text("error")).unwrap_or_default();
+        let plain = !error.is_empty() && error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        let error = if plain { error } else { "an answer of another form" };
+        Err(Unknown::Failed(error.to_owned()))
     }
 
     fn keep(&self, user: &str, found: Result<Value, Unknown>) -> Option<Value> {
@@ -158,7 +139,7 @@ impl Users {
                 return Some(profile);
             }
             Err(Unknown::Throttled(wait)) => {
-                kept.frozen = Some(now + wait);
+                kept.pace.freeze(now + wait);
                 // It is no answer about this user.
                 kept.users.remove(user);
                 format!("rate limited for {} s", wait.as_secs())
@@ -179,15 +160,6 @@ impl Users {
 }
 
 impl Kept {
-    /// Whether a look-up may start now; if so it is counted.
-    fn admits(&mut self, now: Instant) -> bool {
-        if self.frozen.is_some_and(|until| now < until) || self.paced > now + SPACING * (BURST - 1) {
-            return false;
-        }
-        self.paced = self.paced.max(now) + SPACING;
-        true
-    }
-
     fn make_room(&mut self, now: Instant) {
         if self.users.len() < USERS_MAX {
             return;

@@ -66,7 +66,7 @@ pub(crate) struct Letter<'l> {
     pub(crate) value: Option<&'l [u8]>,
     pub(crate) failure: Failure<'l>,
     /// Headers that the record had or would have, where it had them.
-    pub(crate) known: &'l [(&'static str, Option<&'l str>)],
+    pub(crate) known: &'l [(&'l str, Option<&'l str>)],
 }
 
 impl<'l> Letter<'l> {

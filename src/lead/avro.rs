@@ -14,9 +14,10 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 
 use super::decode::DecodeError;
-use super::fields::{self, Entries, Filling, Place, Record, Scalar, Source, Wrong};
+use super::fields::{Filling, Place, Scalar, Unread, Wrong};
 use super::schemas::{Shape, Writer};
-use super::{LeadEvent, Payload, Text};
+use super::table::Table;
+use super::{Fields, LeadEvent, Payload};
 
 mod tree;
 
@@ -158,7 +159,7 @@ impl<'c, 'a, 'w> Value<'c, 'a, 'w> {
     }
 }
 
-impl<'a> Source<'a> for Value<'_, 'a, '_> {
+impl<'a> Unread<'a> for Value<'_, 'a, '_> {
     type Error = Fault;
 
     fn place(&self) -> Place {
@@ -206,30 +207,29 @@ impl<'a> Source<'a> for Value<'_, 'a, '_> {
         })
     }
 
-    fn record<R: Record<'a>>(mut self) -> Result<Option<R>, Fault> {
+    fn record<T: Table<'a>>(mut self) -> Result<Option<T>, Fault> {
         let number = match self.chosen()? {
             Shape::Null => return Ok(None),
             Shape::Record(number) => *number,
             _ => return Err(Fault::Wrong(self.place.wrong("must be a record"))),
         };
-        let mut filling = Filling::<R>::default();
+        let mut filling = Filling::<T>::default();
         for (name, shape) in &self.writer.records[number] {
             let Some(index) = filling.find(name) else {
                 self.inner(shape, Place::EVENT)?.skip()?;
                 continue;
             };
-            let name = R::NAMES[index];
-            let place = self.place.member(name);
+            let place = self.place.member(T::NAMES[index]);
             filling.give(index, place).map_err(Fault::Wrong)?;
-            filling.record.set(name, self.inner(shape, place)?)?;
+            filling.record.set(index, self.inner(shape, place)?)?;
         }
         filling.finish().map(Some).map_err(Fault::Wrong)
     }
 
-    fn entries(mut self) -> Result<Entries<'a>, Fault> {
+    fn fields(mut self) -> Result<Fields<'a>, Fault> {
         let place = self.place;
         let values = match self.chosen()? {
-            Shape::Null => return Ok(Vec::new()),
+            Shape::Null => return Ok(Fields::default()),
             Shape::Map(values) => values,
             _ => return Err(Fault::Wrong(place.wrong("must be a map"))),
         };
@@ -241,11 +241,11 @@ impl<'a> Source<'a> for Value<'_, 'a, '_> {
             entries.push((name.into(), value));
             Ok(())
         })?;
-        Ok(entries)
+        Ok(entries.into())
     }
 
-    fn payload(self) -> Result<Option<Payload<'a>>, Fault> {
-        self.read(|scalar| scalar.text()?.map(|text: Text<'a>| fields::payload(text)).transpose())
+    fn payload(self) -> Result<Option<Payload>, Fault> {
+        self.optional(|scalar| scalar.text()?.map(|text| Payload::read(&text)).transpose())
     }
 
     fn refuse(wrong: Wrong) -> Fault {

@@ -32,7 +32,7 @@ pub fn single_object(event: &LeadEvent<'_>) -> Result<Vec<u8>, EncodeError> {
 }
 
 /// The event's bare datum, to be framed. Times keep their milliseconds; a value of `fields` that is null is left out.
-pub fn datum(event: &LeadEvent<'_>) -> Result<Vec<u8>, EncodeError> {
+pub(super) fn datum(event: &LeadEvent<'_>) -> Result<Vec<u8>, EncodeError> {
     let mut named = HashMap::new();
     schemas::collect_named(&LEAD_EVENT, &mut named);
     let value = value(&LEAD_EVENT, &named, &event.to_json(), "the event")?;

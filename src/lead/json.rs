@@ -12,8 +12,9 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, M
 use serde_json::value::RawValue;
 
 use super::decode::DecodeError;
-use super::fields::{self, Entries, Filling, Place, Record, Scalar, Source, Wrong};
-use super::{LeadEvent, Payload, Text};
+use super::fields::{Filling, Place, Scalar, Unread, Wrong};
+use super::table::Table;
+use super::{Fields, LeadEvent, Payload, Text};
 use crate::json::mend;
 
 pub(super) fn decode(text: &str) -> Result<LeadEvent<'_>, DecodeError> {
@@ -38,7 +39,7 @@ struct Value<'m, A> {
     place: Place,
 }
 
-impl<'de, A: MapAccess<'de>> Source<'de> for Value<'_, A> {
+impl<'de, A: MapAccess<'de>> Unread<'de> for Value<'_, A> {
     type Error = A::Error;
 
     fn place(&self) -> Place {
@@ -50,25 +51,25 @@ impl<'de, A: MapAccess<'de>> Source<'de> for Value<'_, A> {
         scalar(raw.get()).map_err(|why| Self::refuse(self.place.wrong(why)))
     }
 
-    fn record<R: Record<'de>>(self) -> Result<Option<R>, A::Error> {
+    fn record<T: Table<'de>>(self) -> Result<Option<T>, A::Error> {
         let mut inside = false;
         let members = Members::new(self.place, &mut inside);
         let found = self.map.next_value_seed(members);
         found.map_err(|error| within(inside, error, self.place))
     }
 
-    fn entries(self) -> Result<Entries<'de>, A::Error> {
+    fn fields(self) -> Result<Fields<'de>, A::Error> {
         let mut inside = false;
-        let found = self.map.next_value_seed(EntriesVisitor { inside: &mut inside });
+        let found = self.map.next_value_seed(FieldsVisitor { inside: &mut inside });
         found.map_err(|error| within(inside, error, self.place))
     }
 
-    fn payload(self) -> Result<Option<Payload<'de>>, A::Error> {
+    fn payload(self) -> Result<Option<Payload>, A::Error> {
         let raw = self.map.next_value::<&RawValue>()?.get();
         if raw == "null" {
             return Ok(None);
         }
-        let payload = fields::payload(raw.into());
+        let payload = Payload::read(raw);
         payload.map(Some).map_err(|why| Self::refuse(self.place.wrong(why)))
     }
 
@@ -107,14 +108,14 @@ fn text(raw: &str) -> Result<Text<'_>, &'static str> {
 }
 
 /// Reads the members of a record; null is `None`.
-struct Members<'i, R> {
+struct Members<'i, T> {
     place: Place,
     /// Set once the value has turned out to be an object.
     inside: &'i mut bool,
-    record: PhantomData<R>,
+    record: PhantomData<T>,
 }
 
-impl<'i, R> Members<'i, R> {
+impl<'i, T> Members<'i, T> {
     fn new(place: Place, inside: &'i mut bool) -> Self {
         Self {
             place,
@@ -124,54 +125,53 @@ impl<'i, R> Members<'i, R> {
     }
 }
 
-impl<'de, R: Record<'de>> DeserializeSeed<'de> for Members<'_, R> {
-    type Value = Option<R>;
+impl<'de, T: Table<'de>> DeserializeSeed<'de> for Members<'_, T> {
+    type Value = Option<T>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<R>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<T>, D::Error> {
         deserializer.deserialize_option(self)
     }
 }
 
-impl<'de, R: Record<'de>> Visitor<'de> for Members<'_, R> {
-    type Value = Option<R>;
+impl<'de, T: Table<'de>> Visitor<'de> for Members<'_, T> {
+    type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object or null")
     }
 
-    fn visit_none<E>(self) -> Result<Option<R>, E> {
+    fn visit_none<E>(self) -> Result<Option<T>, E> {
         Ok(None)
     }
 
-    fn visit_unit<E>(self) -> Result<Option<R>, E> {
+    fn visit_unit<E>(self) -> Result<Option<T>, E> {
         Ok(None)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<R>, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<T>, D::Error> {
         deserializer.deserialize_map(self)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<R>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<T>, A::Error> {
         *self.inside = true;
-        let mut filling = Filling::<R>::default();
+        let mut filling = Filling::<T>::default();
         while let Some(found) = map.next_key_seed(FieldName(&mut filling))? {
             let Some(index) = found else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            let name = R::NAMES[index];
-            let place = self.place.member(name);
+            let place = self.place.member(T::NAMES[index]);
             filling.give(index, place).map_err(A::Error::custom)?;
-            filling.record.set(name, Value { map: &mut map, place })?;
+            filling.record.set(index, Value { map: &mut map, place })?;
         }
         filling.finish().map(Some).map_err(A::Error::custom)
     }
 }
 
 /// Finds a member's name among the record's fields.
-struct FieldName<'f, R>(&'f mut Filling<R>);
+struct FieldName<'f, T>(&'f mut Filling<T>);
 
-impl<'de, R: Record<'de>> DeserializeSeed<'de> for FieldName<'_, R> {
+impl<'de, T: Table<'de>> DeserializeSeed<'de> for FieldName<'_, T> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
@@ -186,38 +186,38 @@ fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::Erro
 }
 
 /// Reads `fields`; null is empty.
-struct EntriesVisitor<'i> {
+struct FieldsVisitor<'i> {
     inside: &'i mut bool,
 }
 
-impl<'de> DeserializeSeed<'de> for EntriesVisitor<'_> {
-    type Value = Entries<'de>;
+impl<'de> DeserializeSeed<'de> for FieldsVisitor<'_> {
+    type Value = Fields<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Entries<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields<'de>, D::Error> {
         deserializer.deserialize_option(self)
     }
 }
 
-impl<'de> Visitor<'de> for EntriesVisitor<'_> {
-    type Value = Entries<'de>;
+impl<'de> Visitor<'de> for FieldsVisitor<'_> {
+    type Value = Fields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object or null")
     }
 
-    fn visit_none<E>(self) -> Result<Entries<'de>, E> {
-        Ok(Vec::new())
+    fn visit_none<E>(self) -> Result<Fields<'de>, E> {
+        Ok(Fields::default())
     }
 
-    fn visit_unit<E>(self) -> Result<Entries<'de>, E> {
-        Ok(Vec::new())
+    fn visit_unit<E>(self) -> Result<Fields<'de>, E> {
+        Ok(Fields::default())
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Entries<'de>, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields<'de>, D::Error> {
         deserializer.deserialize_map(self)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
         *self.inside = true;
         let mut entries = Vec::new();
         while let Some(name) = map.next_key_seed(EntryName)? {
@@ -227,7 +227,7 @@ impl<'de> Visitor<'de> for EntriesVisitor<'_> {
             let value = value.map_err(|why| A::Error::custom(format_args!("a value of fields {why}")))?;
             entries.push((name, value));
         }
-        Ok(entries)
+        Ok(entries.into())
     }
 }
 

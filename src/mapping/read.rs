@@ -327,7 +327,8 @@ impl Reader {
 
     fn event(&mut self, mapping: &Object<'_>) -> Option<EventFields> {
         let known: Vec<&str> = lead::FIELDS
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|name| !["inlet", "payload"].contains(name))
             .collect();
         let event = self.required(mapping, "event", "say at least event_id, trigger and lead_id")?;

@@ -16,70 +16,87 @@ fn rules(written: &[(&str, &str, &str)]) -> Rules {
     log.snapshot()
 }
 
-fn evaluated(rules: &Rules, only_rule: Option<&str>) -> Evaluated {
+fn evaluated<'r>(rules: &'r Rules, value: Option<&'r [u8]>, only_rule: Option<&'r str>) -> Evaluation<'r> {
     let source = Source {
         topic: "lead-events",
         partition: 0,
         offset: 0,
     };
-    let mut evaluated = Evaluated::default();
-    let event = Some(EVENT.as_bytes());
-    evaluate(event, only_rule, rules, &Schemas::new(), source, 0, &mut evaluated).unwrap();
-    evaluated
+    let incoming = Incoming {
+        value,
+        only_rule,
+        source,
+    };
+    evaluate(incoming, rules, &Schemas::new(), 0).unwrap()
+}
+
+fn matches<'r>(rules: &'r Rules, only_rule: Option<&'r str>) -> Vec<Match<'r>> {
+    match evaluated(rules, Some(EVENT.as_bytes()), only_rule) {
+        Evaluation::Event { event, matches } => {
+            assert_eq!(event.event_id, "e-1");
+            matches
+        }
+        dead @ Evaluation::Dead { .. } => panic!("{dead:?}"),
+    }
 }
 
 #[test]
 fn only_the_rule_that_a_replay_names_is_matched() {
     let rules = rules(&[("a", "one", "empty"), ("ab", "two", "empty"), ("b", "three", "empty")]);
-    let matched = |only| {
-        let jobs = evaluated(&rules, only).jobs;
-        jobs.into_iter().map(|job| job.rule_id).collect::<Vec<_>>()
+    let jobs = |only| -> Vec<(String, String)> {
+        let jobs = matches(&rules, only).into_iter().map(|found| match found.planned {
+            Planned::Job(job) => (job.rule_id, job.job_id),
+            other => panic!("{other:?}"),
+        });
+        jobs.collect()
     };
-    assert_eq!(matched(None), ["a", "ab", "b"]);
-    assert_eq!(matched(Some("a")), ["a"]);
-    assert_eq!(matched(Some("ab")), ["ab"]);
-    assert!(matched(Some("gone")).is_empty(), "a rule that is gone matches nothing");
-    let all = evaluated(&rules, None);
-    let one = evaluated(&rules, Some("ab"));
+    let all = jobs(None);
+    let named: Vec<&str> = all.iter().map(|(rule, _)| rule.as_str()).collect();
+    assert_eq!(named, ["a", "ab", "b"]);
+    assert_eq!(jobs(Some("a")), all[..1]);
     assert_eq!(
-        one.jobs[0].job_id, all.jobs[1].job_id,
-        "the replay's job is the same job"
+        jobs(Some("ab")),
+        all[1..2],
+        "the replay's job is the same job, and alone"
     );
-    assert_eq!(one.matches.len(), 1, "what isn't matched isn't counted");
+    assert!(jobs(Some("gone")).is_empty(), "a rule that is gone matches nothing");
 }
 
 #[test]
-fn a_failed_match_names_its_own_rule() {
+fn each_match_has_its_own_rule_and_what_becomes_of_it() {
     // The one id is part of the other, and of the words that say what is wrong.
     let rules = rules(&[
         ("lead", "{{$.buyer.name}}", "fail"),
         ("lead-sold", "{{$.buyer.name}}", "fail"),
         ("ok", "fine", "fail"),
+        ("skip", "{{$.buyer.name}}", "skip"),
     ]);
-    let evaluated = evaluated(&rules, None);
-    let named: Vec<_> = evaluated
-        .dead
-        .iter()
-        .map(|dead| (dead.reason, dead.rule_id.as_deref()))
+    let named: Vec<_> = matches(&rules, None)
+        .into_iter()
+        .map(|Match { rule, planned }| {
+            let (rule_id, kind) = match planned {
+                Planned::Job(job) => (job.rule_id, "job"),
+                Planned::Settled(outcome) => (outcome.rule_id, outcome.result.as_str()),
+                Planned::Failed { outcome, .. } => (outcome.rule_id, "failed"),
+            };
+            assert_eq!(*rule.rule.id, *rule_id);
+            (rule_id, kind)
+        })
         .collect();
-    let failed = Reason::TemplateFailed;
-    assert_eq!(named, [(failed, Some("lead")), (failed, Some("lead-sold"))]);
-    assert_eq!((evaluated.jobs.len(), evaluated.outcomes.len()), (1, 2));
+    let expected = [
+        ("lead", "failed"),
+        ("lead-sold", "failed"),
+        ("ok", "job"),
+        ("skip", "skipped"),
+    ];
+    assert_eq!(named, expected.map(|(rule, kind)| (rule.to_owned(), kind)));
 }
 
 #[test]
-fn what_is_no_event_names_no_rule() {
-    let source = Source {
-        topic: "lead-events",
-        partition: 0,
-        offset: 0,
-    };
-    let mut evaluated = Evaluated::default();
+fn what_is_no_event_is_dead_whatever_rule_it_is_for() {
     let rules = rules(&[("a", "one", "empty")]);
-    evaluate(None, Some("a"), &rules, &Schemas::new(), source, 0, &mut evaluated).unwrap();
-    assert_eq!(evaluated.dead.len(), 1);
-    assert_eq!(
-        (evaluated.dead[0].reason, &evaluated.dead[0].rule_id),
-        (Reason::NotDecodable, &None)
-    );
+    match evaluated(&rules, None, Some("a")) {
+        Evaluation::Dead { reason, .. } => assert_eq!(reason, Reason::NotDecodable),
+        event @ Evaluation::Event { .. } => panic!("{event:?}"),
+    }
 }

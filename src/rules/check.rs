@@ -146,7 +146,7 @@ fn unknown_path(path: &Path) -> Option<String> {
     let root = path.root();
     let steps = &path.steps()[1..];
     if !lead::FIELDS.contains(&root) {
-        let cure = match closest(root, lead::FIELDS) {
+        let cure = match closest(root, lead::FIELDS.iter().copied()) {
             Some(meant) => format!("did you mean {meant}?"),
             None => {
                 "the product's own fields are under $.fields, and what an inlet received is for rules at inlet level"

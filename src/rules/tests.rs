@@ -51,8 +51,8 @@ pub(super) fn sold() -> LeadEvent<'static> {
         call: Some(Call { answered: Some(true), billable_seconds: Some(131), ..Call::default() }),
         fields: vec![("vehicle_year".into(), Some("2019".into())), ("score".into(), Some("5.00".into()))].into(),
         inlet: None,
-        payload: Some(Payload::new(
-            r#"{"plan":"pro","score":5,"half":0.50,"tags":["a",5,null,["b"]],"nested":{"x":[1]},"paid":true,"none":null}"#.into()),
+        payload: Some(Payload::read(
+            r#"{"plan":"pro","score":5,"half":0.50,"tags":["a",5,null,["b"]],"nested":{"x":[1]},"paid":true,"none":null}"#).unwrap(),
         ),
     }
 }

@@ -52,7 +52,7 @@ fn event(payload: &serde_json::Value) -> LeadEvent<'static> {
         call: None,
         fields: vec![(Cow::Borrowed("vehicle_year"), text("2019"))].into(),
         inlet: None,
-        payload: Some(Payload::new(Cow::Owned(payload.to_string()))),
+        payload: Some(Payload::read(&payload.to_string()).unwrap()),
     }
 }
 

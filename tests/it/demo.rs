@@ -19,7 +19,7 @@ fn number(summary: &str, words: &str) -> u64 {
 
 #[test]
 fn the_demo_shows_a_digest_a_token_that_recovers_a_replay_and_two_inlets() {
-    let output = leadlane(&["demo", "--seconds", "25"], "");
+    let output = leadlane(&["demo", "--seconds", "45"], "");
     let (all, said) = (
         String::from_utf8(output.stdout).unwrap(),
         String::from_utf8_lossy(&output.stderr),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 use leadlane::action::ActionType;
 use leadlane::metrics::Metrics;
+use leadlane::rules::RuleId;
 use serde_json::Value;
 
 use crate::tidy::{files, root, text};
@@ -33,7 +34,7 @@ pub(crate) fn leadlane(arguments: &[&str], input: &str) -> Output {
 /// What Prometheus scrapes once every metric has a value.
 pub(crate) fn metrics_text() -> String {
     let metrics = Metrics::new(10);
-    metrics.matched("lms.lead_sold", ActionType::SlackMessage, "a-rule");
+    metrics.matched("lms.lead_sold", ActionType::SlackMessage, RuleId("a-rule"));
     metrics.lag("lead-events", 0, Some(1));
     metrics.committed(1, &[Duration::from_millis(5)]);
     metrics.inlet_answered("other", 404, Duration::from_millis(5));

@@ -82,6 +82,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["listen", "metrics"]),
     ("kafka", &["clock", "config", "dates", "rules", "text", "trail"]),
     ("registry", &["config", "http_client", "lead"]),
+    ("slack", &["http_client", "secrets"]),
     (
         "destination",
         &[
@@ -92,6 +93,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reason",
             "sealed",
             "secrets",
+            "slack",
             "text",
         ],
     ),
@@ -143,6 +145,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reason",
             "registry",
             "secrets",
+            "slack",
         ],
     ),
     // The composition root, and what stands above it.
@@ -221,7 +224,7 @@ const PURE: &[&str] = &[
 const BELONGS: &[(&[&str], &[&str])] = &[
     (
         &["reqwest"],
-        &["config", "destination", "http_client", "inlets", "registry", "sandbox"],
+        &["config", "destination", "http_client", "registry", "sandbox", "slack"],
     ),
     // A client of one's own would take its proxy from HTTP_PROXY.
     (&["Client::builder", "Client::new", "ClientBuilder"], &["http_client"]),

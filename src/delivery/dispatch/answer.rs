@@ -8,7 +8,7 @@ use super::{
     Answer, DeliveryJob, Dispatch, Entry, InFlight, LaneState, Micros, Number, OnAmbiguous, Outcome, OutcomeResult,
     Provider, Reason, Request, Scope, Settled, Step, Tried, Verdict, ceil_millis, micros,
 };
-use crate::delivery::sent::id_bytes;
+use crate::delivery::sent::{ThreadKey, id_bytes};
 
 /// What an answer means for all that its request went through.
 #[derive(Debug, Clone, Copy)]
@@ -338,7 +338,8 @@ impl Dispatch {
         }
         if let Some(ts) = &outcome.thread_ts {
             let lane = &self.lanes[flight.lane].id;
-            self.threads.insert(lane, &job.lead_id, ts, now, now);
+            let lead_id = &job.lead_id;
+            self.threads.insert(ThreadKey { lane, lead_id }, ts, now, now);
         }
     }
 }

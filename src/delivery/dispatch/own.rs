@@ -3,6 +3,7 @@
 use super::{Dispatch, Entry, JobAt, Micros, micros};
 use crate::delivery::offsets::{Offsets, Place};
 use crate::delivery::recall::Recalled;
+use crate::delivery::sent::ThreadKey;
 
 /// A partition that is ours.
 #[derive(Debug)]
@@ -46,8 +47,11 @@ impl Dispatch {
             self.sent.insert(id, sent_at, now);
         }
         for thread in std::mem::take(&mut recalled.threads) {
-            self.threads
-                .insert(&thread.lane, &thread.lead_id, &thread.ts, thread.began, now);
+            let of = ThreadKey {
+                lane: &thread.lane,
+                lead_id: &thread.lead_id,
+            };
+            self.threads.insert(of, &thread.ts, thread.began, now);
         }
         for (rule, starts) in std::mem::take(&mut recalled.started) {
             let origin = self.origin_by_rule.get(&rule);

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::delivery::recall::credential_of;
 
-/// A refused credential is probed no less often than so.
+/// A refused credential is probed first after so long, and each next time after twice as long.
+const PROBE_FIRST: Micros = 30_000_000;
+/// And no less often than so.
 const PROBE_MAX: Micros = 600_000_000;
 /// After so many requests in a row that came to nothing a destination is asked one at a time.
 pub(super) const FAILED_MAX: u32 = 3;
@@ -128,7 +130,7 @@ impl Dispatch {
             if frozen.refused {
                 self.credentials[credential].refused = Some(Refused {
                     since: now,
-                    interval: micros(self.settings.probe_first),
+                    interval: PROBE_FIRST,
                     probed: false,
                 });
             }
@@ -194,7 +196,7 @@ impl Dispatch {
             // Requests that were in flight together count once.
             Some(refused) if started < refused.since => return credential.frozen_until,
             Some(refused) => (refused.interval * 2).min(PROBE_MAX),
-            None => micros(self.settings.probe_first),
+            None => PROBE_FIRST,
         };
         credential.refused = Some(Refused {
             since: now,

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use super::*;
 use crate::delivery::job_id;
 use crate::delivery::recall::Recalled;
+use crate::lead::EventId;
+use crate::rules::RuleId;
 use crate::rules::log::{Cancel, RuleLog};
 
 mod anew;
@@ -28,7 +30,6 @@ fn settings() -> Settings {
         batch_wait: Duration::from_millis(200),
         retry_initial: Duration::from_secs(1),
         retry_max: Duration::from_secs(8),
-        probe_first: Duration::from_secs(30),
         step_aside: Duration::from_secs(600),
         give_up_after: Duration::from_secs(3600),
         job_age_max: Duration::from_secs(72 * 3600),
@@ -41,7 +42,7 @@ fn settings() -> Settings {
 
 fn job(number: i64, action: ActionType, credential: &str, destination: &str) -> DeliveryJob {
     DeliveryJob {
-        job_id: job_id(&format!("e-{number}"), "r").to_string(),
+        job_id: job_id(EventId(&format!("e-{number}")), RuleId("r")).to_string(),
         event_id: format!("e-{number}"),
         rule_id: "r".into(),
         rule_version: 0,

@@ -13,7 +13,7 @@ use super::{
     Provider, Request, Settled, Step,
 };
 use crate::delivery::lane::{Surroundings, Take};
-use crate::delivery::sent::id_bytes;
+use crate::delivery::sent::{ThreadKey, id_bytes};
 
 impl Dispatch {
     /// The next request that may start now, if any. What expired, was sent before or is too old is
@@ -298,7 +298,11 @@ impl Dispatch {
         if self.credentials[state.credential].provider == Provider::Slack {
             let one_lead = jobs.iter().all(|job| job.thread && job.lead_id == jobs[0].lead_id);
             if one_lead {
-                let root = self.threads.get(&state.id, &jobs[0].lead_id, now);
+                let of = ThreadKey {
+                    lane: &state.id,
+                    lead_id: &jobs[0].lead_id,
+                };
+                let root = self.threads.get(of, now);
                 thread_ts = root.map(|ts| ts.to_string());
             }
             if jobs.len() > 1

@@ -83,7 +83,7 @@ fn the_four_actions_become_their_requests() {
         assert_eq!(job.body, body);
         assert_eq!(
             job.job_id,
-            job_id("e-1", "r-1").to_string(),
+            job_id(EventId("e-1"), RuleId("r-1")).to_string(),
             "the same whatever the rule's version"
         );
         assert_eq!((job.rule_version, job.source_partition, job.source_offset), (7, 3, 42));

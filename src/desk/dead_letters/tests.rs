@@ -6,7 +6,7 @@ use crate::action::{ActionType, OnAmbiguous};
 /// A job of rule `r` for channel C1, sent with `credential`.
 pub(crate) fn job(credential: &str) -> DeliveryJob {
     DeliveryJob {
-        job_id: crate::delivery::job_id("e-1", "r").to_string(),
+        job_id: crate::delivery::job_id(crate::lead::EventId("e-1"), crate::rules::RuleId("r")).to_string(),
         event_id: "e-1".into(),
         rule_id: "r".into(),
         rule_version: 7,

@@ -8,8 +8,10 @@ use crate::delivery::dispatch::{Dispatch, Payload};
 use crate::delivery::lane::JobAt;
 use crate::delivery::recall::{Recalled, tag};
 use crate::delivery::tests::job;
-use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
+use crate::delivery::{DeliveryJob, Outcome, OutcomeResult, job_id};
 use crate::kafka::reader::Record;
+use crate::lead::EventId;
+use crate::rules::RuleId;
 
 const NOW: i64 = 1_772_723_760_000;
 
@@ -143,7 +145,7 @@ const LANES: [(ActionType, &str, &str); 4] = [
 
 fn of_lane((action, credential, destination): (ActionType, &str, &str), number: i64) -> DeliveryJob {
     DeliveryJob {
-        job_id: crate::delivery::job_id(&number.to_string(), "r-1").to_string(),
+        job_id: job_id(EventId(&number.to_string()), RuleId("r-1")).to_string(),
         action,
         credential: credential.into(),
         destination: destination.into(),

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use reqwest::header::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -333,44 +332,6 @@ async fn an_answer_that_echoes_a_whole_batch_is_read_to_its_end() {
     assert!(answers.iter().all(|answer| answer.verdict == REJECTED));
 }
 
-#[test]
-fn retry_after_is_read_in_every_form() {
-    let wait = |value: &str, date: Option<&str>| {
-        let mut headers = HeaderMap::new();
-        headers.insert(RETRY_AFTER, HeaderValue::from_str(value).unwrap());
-        if let Some(date) = date {
-            headers.insert(DATE, HeaderValue::from_str(date).unwrap());
-        }
-        retry_after(&headers)
-    };
-    let seconds = |seconds| Some(Duration::from_secs(seconds));
-    for (value, wanted) in [
-        ("30", seconds(30)),
-        (" 30 ", seconds(30)),
-        ("1.2", seconds(2)),
-        // Kept to, up to what the sender could ever wait for.
-        ("86400", seconds(86_400)),
-        ("99999999999999999999999999", seconds(365 * 86_400)),
-        // As good as none.
-        ("0", None),
-        ("-5", None),
-        ("", None),
-        ("soon", None),
-        ("NaN", None),
-        ("inf", None),
-        ("30s", None),
-        ("Fri, 07 Nov 2014 23:59:59 GMT", None),
-    ] {
-        assert_eq!(wait(value, None), wanted, "{value:?}");
-    }
-    let until = |date| wait("Fri, 07 Nov 2014 23:59:59 GMT", Some(date));
-    assert_eq!(until("Fri, 07 Nov 2014 23:59:29 GMT"), seconds(30));
-    assert_eq!(until("Thu, 06 Nov 2014 23:59:59 GMT"), seconds(86_400));
-    assert_eq!(until("Sat, 08 Nov 2014 00:00:00 GMT"), None);
-    assert_eq!(until("yesterday"), None);
-    assert_eq!(retry_after(&HeaderMap::new()), None);
-}
-
 /// What asking Slack about a token of the store gives.
 async fn check(destinations: &Destinations, credential: &str) -> Checked {
     destinations.ask(credential, None).await
@@ -553,4 +514,31 @@ async fn a_member_is_opened_then_posted_to_and_answered_in_a_thread() {
     assert_eq!(send(&message()).await.verdict, Verdict::CredentialRefused);
     control("credentials", r#"{"token":"xoxb-1234-hunter2","refused":false}"#).await;
     assert_eq!(send(&probe).await.verdict, Verdict::Delivered);
+}
+
+#[tokio::test]
+async fn a_webhook_has_a_host_of_its_own_until_its_secret_is_there() {
+    let destinations = destinations("https://slack.example/api".to_owned(), PATIENT);
+    let webhook = |name: &str| DeliveryJob {
+        action: ActionType::SlackWebhook,
+        credential: format!("webhook:{name}"),
+        ..(*record("a")).clone()
+    };
+    let (missing, other) = (webhook("missing"), webhook("other"));
+    assert!(destinations.webhook(&missing).await.is_err());
+    assert_eq!(*destinations.host(&missing), *"webhook:missing");
+    assert_ne!(destinations.host(&missing), destinations.host(&other));
+    std::fs::write(
+        destinations.dir.join("missing"),
+        "https://hooks.slack.com/services/T0/B0/x",
+    )
+    .unwrap();
+    assert!(destinations.webhook(&missing).await.is_ok());
+    assert_eq!(*destinations.host(&missing), *"hooks.slack.com:443");
+    // Neither does an account that nobody configured share another's.
+    let account = DeliveryJob {
+        credential: "clevertap:gone".to_owned(),
+        ..(*record("a")).clone()
+    };
+    assert_eq!(*destinations.host(&account), *"clevertap:gone");
 }

@@ -213,8 +213,8 @@ fn a_registry_that_is_away_delays_and_one_that_denies_does_not() {
     let decoded = leadlane::lead::decode::decode(text.as_bytes(), &schemas).unwrap();
     let framed = |id: u8| {
         [
-            &[0, 0, 0, 0, id],
-            leadlane::lead::encode::datum(&decoded).unwrap().as_slice(),
+            &[0, 0, 0, 0, id][..],
+            &leadlane::lead::encode::single_object(&decoded).unwrap()[10..],
         ]
         .concat()
     };

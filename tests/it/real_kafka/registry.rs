@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::{StatusCode, Uri};
 use leadlane::lead::decode::decode;
-use leadlane::lead::encode::datum;
+use leadlane::lead::encode::single_object;
 use leadlane::lead::schemas::Schemas;
 
 use crate::support::{Leadlane, event, free_port, full};
@@ -62,8 +62,9 @@ impl FakeRegistry {
 /// The event with this number, as it is framed under a schema's id.
 fn framed(id: u32, number: u64) -> Vec<u8> {
     let text = event(number, "lms.lead_sold", "12", "99.00");
-    let datum = datum(&decode(text.as_bytes(), &Schemas::new()).unwrap()).unwrap();
-    [&[0][..], &id.to_be_bytes(), &datum].concat()
+    let framed = single_object(&decode(text.as_bytes(), &Schemas::new()).unwrap()).unwrap();
+    // Its own framing is ten bytes.
+    [&[0][..], &id.to_be_bytes(), &framed[10..]].concat()
 }
 
 /// 2,000 records of five bytes, each with an id of its own, and good ones before, between and behind.

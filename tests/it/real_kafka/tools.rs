@@ -9,7 +9,9 @@ use leadlane::action::{ActionType, OnAmbiguous};
 use leadlane::delivery::{DeliveryJob, Outcome, OutcomeResult, job_id};
 use leadlane::kafka::reader::Record;
 use leadlane::kafka::scan::Topic;
+use leadlane::lead::EventId;
 use leadlane::reason::Reason;
+use leadlane::rules::RuleId;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -25,7 +27,7 @@ const HOUR: i64 = 3_600_000;
 pub(super) fn job(number: i64, rule: &str, credential: &str, channel: &str) -> DeliveryJob {
     let event_id = format!("e-{number}");
     DeliveryJob {
-        job_id: job_id(&event_id, rule).to_string(),
+        job_id: job_id(EventId(&event_id), RuleId(rule)).to_string(),
         rule_id: rule.into(),
         rule_version: 0,
         lead_id: format!("lead-{number}"),
@@ -411,7 +413,7 @@ fn an_event_whose_template_failed_is_replayed_for_that_rule_alone() {
         (&dead[0]["reason"], &dead[0]["rule_id"]),
         (&"template_failed".into(), &"sold-to".into())
     );
-    assert_eq!(dead[0]["job_id"], job_id("e-1", "sold-to").to_string());
+    assert_eq!(dead[0]["job_id"], job_id(EventId("e-1"), RuleId("sold-to")).to_string());
     assert_eq!(dead[0]["replayed"], false);
     let shown = &json(&leadlane, &["dead-letters", "show", id])[0];
     assert_eq!(shown["value"]["lead_id"], "lead-1", "{shown}");
@@ -432,7 +434,7 @@ fn an_event_whose_template_failed_is_replayed_for_that_rule_alone() {
         .map(|record| (record.header("rule-id").unwrap(), record.header("job-id").unwrap()))
         .collect();
     assert_eq!(jobs.len(), 2, "the rule that had its job gets no second one: {rules:?}");
-    assert_eq!(rules["sold-to"], job_id("e-1", "sold-to").to_string());
+    assert_eq!(rules["sold-to"], job_id(EventId("e-1"), RuleId("sold-to")).to_string());
     let events = events();
     let replayed = events
         .iter()

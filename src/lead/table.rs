@@ -1,0 +1,158 @@
+//! The fields of a lead event and of the records in it, one row each: the field's name, and how its value is read.
+//!
+//! JSON and Avro are read by these rows, paths are followed by them, and the JSON form is written by them. Neither a
+//! field without a row compiles, nor a row without a field.
+
+use super::fields::{Scalar, Unread, event_id, trigger};
+use super::found::Found;
+use super::{Call, Consumer, Entity, LeadEvent, Value};
+use crate::path::Step;
+
+/// A record whose fields have names.
+pub(super) trait Table<'a>: Default {
+    const NAMES: &'static [&'static str];
+    /// A bit for each of [`Self::NAMES`] that must be given.
+    const REQUIRED: u64;
+
+    /// Reads `value` into the field that stands at `index` in [`Self::NAMES`].
+    fn set<U: Unread<'a>>(&mut self, index: usize, value: U) -> Result<(), U::Error>;
+
+    /// What the field `name` holds at the rest of a path: `None` when there is no such field, `Some(None)` when there
+    /// is one and nothing is found.
+    fn look_up(&self, name: &str, rest: &[Step]) -> Option<Option<Value<'_>>>;
+
+    /// The members of the field `name`, where it is a record itself.
+    fn members(name: &str) -> Option<&'static [&'static str]>;
+}
+
+macro_rules! table {
+    ($record:ident { $($field:ident: $read:ident($($rule:expr)?),)* }) => {
+        const _: () = {
+            #[expect(non_camel_case_types, reason = "a field's name")]
+            #[derive(Clone, Copy)]
+            enum Field { $($field),* }
+
+            const FIELDS: &[Field] = &[$(Field::$field),*];
+            assert!(FIELDS.len() <= u64::BITS as usize, "a bit for each field");
+
+            // Every field has its row.
+            fn _complete($record { $($field: _),* }: $record<'_>) {}
+
+            impl<'a> Table<'a> for $record<'a> {
+                const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
+                const REQUIRED: u64 = 0 $(| (table!(@bit $read) << Field::$field as u32))*;
+
+                fn set<U: Unread<'a>>(&mut self, index: usize, value: U) -> Result<(), U::Error> {
+                    match FIELDS[index] {
+                        $(Field::$field => self.$field = value.$read($($rule)?)?,)*
+                    }
+                    Ok(())
+                }
+
+                fn look_up(&self, name: &str, rest: &[Step]) -> Option<Option<Value<'_>>> {
+                    Some(match name {
+                        $(stringify!($field) => self.$field.find(rest),)*
+                        _ => return None,
+                    })
+                }
+
+                fn members(name: &str) -> Option<&'static [&'static str]> {
+                    fn of<R, F: Found>(_: impl Fn(&R) -> &F) -> Option<&'static [&'static str]> {
+                        F::MEMBERS
+                    }
+                    match name {
+                        $(stringify!($field) => of(|record: &Self| &record.$field),)*
+                        _ => None,
+                    }
+                }
+            }
+
+            impl Found for $record<'_> {
+                const MEMBERS: Option<&'static [&'static str]> = Some(Self::NAMES);
+
+                fn find(&self, rest: &[Step]) -> Option<Value<'_>> {
+                    match rest {
+                        [] => Some(Value::Json(std::borrow::Cow::Owned(self.to_json()))),
+                        [Step::Name(name), rest @ ..] => self.look_up(name, rest).flatten(),
+                        _ => None,
+                    }
+                }
+
+                fn to_json(&self) -> serde_json::Value {
+                    let mut object = serde_json::Map::new();
+                    $(object.insert(stringify!($field).to_owned(), Found::to_json(&self.$field));)*
+                    object.into()
+                }
+            }
+        };
+    };
+    (@bit required) => { 1 };
+    (@bit $read:ident) => { 0 };
+}
+
+table! {
+    LeadEvent {
+        event_id: required(event_id),
+        trigger: required(trigger),
+        occurred_at: required(Scalar::time),
+        lead_id: required(Scalar::own_id),
+        public_lead_id: optional(Scalar::id),
+        status: optional(Scalar::text),
+        is_test: optional(Scalar::flag),
+        method: optional(Scalar::text),
+        product: record(),
+        publisher: record(),
+        channel: record(),
+        source: record(),
+        buyer: record(),
+        campaign: record(),
+        pingtree: record(),
+        price: optional(Scalar::money),
+        payout: optional(Scalar::money),
+        revenue: optional(Scalar::money),
+        currency: optional(Scalar::text),
+        reason_code: optional(Scalar::text),
+        reason: optional(Scalar::text),
+        transaction_id: optional(Scalar::id),
+        attempt: optional(Scalar::int),
+        consumer: record(),
+        call: record(),
+        fields: fields(),
+        inlet: optional(Scalar::text),
+        payload: payload(),
+    }
+}
+
+table! {
+    Entity {
+        id: optional(Scalar::id),
+        name: optional(Scalar::text),
+    }
+}
+
+table! {
+    Consumer {
+        first_name: optional(Scalar::text),
+        last_name: optional(Scalar::text),
+        email: optional(Scalar::text),
+        phone: optional(Scalar::text),
+        city: optional(Scalar::text),
+        state: optional(Scalar::text),
+        zip: optional(Scalar::text),
+        country: optional(Scalar::text),
+    }
+}
+
+table! {
+    Call {
+        call_id: optional(Scalar::id),
+        caller_number: optional(Scalar::text),
+        dialed_number: optional(Scalar::text),
+        started_at: optional(Scalar::time),
+        answered_at: optional(Scalar::time),
+        ended_at: optional(Scalar::time),
+        billable_seconds: optional(Scalar::int),
+        answered: optional(Scalar::flag),
+        recording_url: optional(Scalar::text),
+    }
+}
