@@ -267,7 +267,7 @@ impl Shared {
         memory: kafka::worker::Memory,
         ready: Flag,
     ) -> anyhow::Result<()> {
-        let surroundings = processor::Surroundings {
+        let wiring = processor::ProcessorWiring {
             config: Arc::clone(&self.config),
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
@@ -279,7 +279,7 @@ impl Shared {
             runtime: tokio::runtime::Handle::current(),
         };
         let instance = self.instance();
-        let work = move || processor::run(&surroundings, &instance, number);
+        let work = move || processor::run(&wiring, &instance, number);
         self.parts.thread(&format!("worker-{number}"), work)
     }
 
