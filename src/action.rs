@@ -1,8 +1,8 @@
 //! Actions: what a match becomes. Each action has one room, which holds all that the action is.
 //!
 //! A room says which fields a rule gives the action, reads them and warns about them; which credential the action's
-//! jobs are sent with; which request an event makes of it. `rules` reads and checks actions here, `delivery` plans
-//! them here, and `destination` makes the requests.
+//! jobs are sent with; which request an event makes of it; and how its requests are paced. `rules` reads and checks
+//! actions here, `delivery` plans and paces them by what stands here, and `destination` makes the requests.
 //!
 //! ```text
 //! rule's JSON ── Action::read ──► Action ── render(event) ──► body of one DeliveryJob
@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::dates::Rate;
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader};
 use crate::sealed::Sealed;
@@ -96,6 +97,8 @@ struct Definition {
     secrets: &'static [&'static str],
     read: fn(&mut Reader, &Object<'_>) -> Option<ActionKind>,
     lane: LaneOf,
+    /// How requests are paced that are sent with a credential, here the first, to a destination, here the second.
+    pacing: fn(&Limits, &str, &str) -> Pacing,
     /// Whether its jobs are written before those that other actions make of an event.
     goes_first: bool,
     /// Why the provider would not take a body that was rendered; `None` for one that it may take.
@@ -113,6 +116,41 @@ pub enum LaneOf {
     Credential,
     /// A credential's jobs to one destination.
     Destination,
+}
+
+/// How the requests of a lane and its credential are paced: all that a sender's dispatch knows of an action.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pacing {
+    /// Gauges count by it.
+    pub provider: Provider,
+    /// Requests of the lane.
+    pub lane_rate: Option<Rate>,
+    /// Requests of all lanes of the credential together.
+    pub credential_rate: Option<Rate>,
+    /// Requests of the credential in flight at once, where that has a limit of its own.
+    pub in_flight_max: Option<usize>,
+    /// Whether it is found out how many of these the provider takes: from half of them on, half as many whenever it asks
+    /// for less, and one more for each round that went well.
+    pub adapts: bool,
+    /// What one request takes of many jobs. Without it, a request is one message: one job, or many as a digest.
+    pub batch: Option<Batch>,
+    /// Whether the provider can be asked if a credential that was refused works again. Without it, the oldest job shows.
+    pub probes: bool,
+}
+
+/// How many jobs go as one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    pub max: usize,
+    /// How long the first of them waits for more.
+    pub wait: Duration,
+}
+
+/// The limits that the configuration sets, by what they are about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    pub slack: slack::Limits,
+    pub clevertap: clevertap::Limits,
 }
 
 /// What an action does with what its rule gave it.
@@ -185,6 +223,11 @@ impl ActionType {
 
     pub fn lane(self) -> LaneOf {
         self.definition().lane
+    }
+
+    /// How requests to a destination are paced that are sent with a credential.
+    pub fn pacing(self, limits: &Limits, credential: &str, destination: &str) -> Pacing {
+        (self.definition().pacing)(limits, credential, destination)
     }
 
     /// Whether its jobs are written before those that other actions make of an event.

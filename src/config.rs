@@ -11,7 +11,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::delivery::limit::Rate;
+use crate::action;
+use crate::credential::one_spelling;
+use crate::dates::Rate;
 use crate::mapping::{Entrance, Inlet};
 use crate::secrets::keys::PublicKey;
 use crate::secrets::{Secret, SecretRef};
@@ -358,6 +360,34 @@ impl Config {
     /// The effective configuration as YAML-compatible JSON, secrets masked.
     pub fn to_json(&self) -> Value {
         serde_json::to_value(self).expect("every field serializes")
+    }
+}
+
+impl Config {
+    /// The limits of all actions.
+    pub fn limits(&self) -> action::Limits {
+        let (slack, clevertap) = (&self.slack, &self.clevertap);
+        let own = slack.limits.iter().map(|limit| {
+            let credential = one_spelling(&limit.credential).into_owned();
+            ((credential, limit.channel.clone()), limit.rate)
+        });
+        let concurrency = clevertap.accounts.iter();
+        let concurrency = concurrency.map(|(name, account)| (format!("clevertap:{name}"), account.concurrency));
+        action::Limits {
+            slack: action::slack::Limits {
+                channel_rate: slack.channel_rate,
+                workspace_rate: slack.workspace_rate,
+                webhook_rate: slack.webhook_rate,
+                own: own.collect(),
+            },
+            clevertap: action::clevertap::Limits {
+                batch: action::Batch {
+                    max: clevertap.batch_max,
+                    wait: clevertap.batch_wait,
+                },
+                concurrency: concurrency.collect(),
+            },
+        }
     }
 }
 

@@ -20,8 +20,10 @@ use rust_decimal::prelude::ToPrimitive;
 use crate::amounts::decimal;
 
 mod form;
+mod rate;
 
 pub use form::{Form, FormError};
+pub use rate::Rate;
 
 /// Why a text is no date.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -185,23 +185,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The dispatch's settings from the configuration.
 pub fn settings(config: &Config) -> Settings {
-    let limits = config.slack.limits.iter();
     Settings {
         in_flight_max: config.sender.in_flight_max,
-        channel_rate: config.slack.channel_rate,
-        workspace_rate: config.slack.workspace_rate,
-        webhook_rate: config.slack.webhook_rate,
-        rates: limits
-            .map(|limit| {
-                let credential = crate::credential::one_spelling(&limit.credential).into_owned();
-                ((credential, limit.channel.clone()), limit.rate)
-            })
-            .collect(),
-        concurrency: (config.clevertap.accounts.iter())
-            .map(|(name, account)| (format!("clevertap:{name}"), account.concurrency))
-            .collect(),
-        batch_max: config.clevertap.batch_max,
-        batch_wait: config.clevertap.batch_wait,
+        limits: config.limits(),
         retry_initial: config.sender.retry.initial,
         retry_max: config.sender.retry.max,
         step_aside: config.sender.retry.step_aside,

@@ -3,10 +3,12 @@
 //! A record is judged three times, each time by what is known then: `check` warns about what a rule writes, `kinds`
 //! refuses values that an event brings, and `record` refuses the body that came of both, just before it is sent.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::slack::Pace;
-use super::{Act, ActionKind, ActionType, Address, Definition, LaneOf, Provider, Rendered};
+use super::{Act, ActionKind, ActionType, Address, Batch, Definition, LaneOf, Pacing, Provider, Rendered};
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader, member};
 use crate::template::{OnMissing, Stop, Template};
@@ -32,6 +34,7 @@ pub(super) const PROFILE: Definition = Definition {
     secrets: &[],
     read: read_profile,
     lane: LaneOf::Credential,
+    pacing,
     // The events of a user come after what makes the user known.
     goes_first: true,
     refusal: record::refusal,
@@ -55,6 +58,17 @@ pub(super) const EVENT: Definition = Definition {
 /// The start of the years 2000 and 2100 in epoch seconds.
 const TS_MIN: i64 = 946_684_800;
 const TS_MAX: i64 = 4_102_444_800;
+
+/// Requests in flight to an account that the configuration doesn't know: CleverTap's own limit.
+const CONCURRENCY: usize = 15;
+
+/// How much CleverTap takes at once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    pub batch: Batch,
+    /// Uploads in flight at once, by credential.
+    pub concurrency: HashMap<String, usize>,
+}
 
 /// What CleverTap is told of a user.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +115,20 @@ fn read_event(reader: &mut Reader, action: &Object<'_>) -> Option<ActionKind> {
         event_name: Some(event_name?),
         properties: properties?,
     }))
+}
+
+/// An account takes uploads of many records, many at once. It says when they are too many, and not how long to wait.
+fn pacing(limits: &super::Limits, account: &str, _: &str) -> Pacing {
+    let limits = &limits.clevertap;
+    Pacing {
+        provider: Provider::Clevertap,
+        lane_rate: None,
+        credential_rate: None,
+        in_flight_max: Some(limits.concurrency.get(account).copied().unwrap_or(CONCURRENCY)),
+        adapts: true,
+        batch: Some(limits.batch),
+        probes: false,
+    }
 }
 
 impl User {

@@ -1,10 +1,12 @@
-//! What Slack's two actions share: the text of a message, and how messages come when there are many.
+//! What Slack's two actions share: the text of a message, how messages come when there are many, and how often Slack may
+//! be called.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::dates;
+use crate::dates::{self, Rate};
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader};
 use crate::template::{OnMissing, Stop, Template};
@@ -35,6 +37,26 @@ pub struct Pace {
     pub max_rate: Option<String>,
     /// Whether a message goes into its lead's own thread, and begins it where there is none.
     pub thread: bool,
+}
+
+/// How often Slack may be called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Messages to one channel.
+    pub channel_rate: Rate,
+    /// Requests with one token.
+    pub workspace_rate: Rate,
+    /// Messages to one webhook.
+    pub webhook_rate: Rate,
+    /// Rates of (credential, channel); without a channel the credential's own.
+    pub own: HashMap<(String, Option<String>), Rate>,
+}
+
+impl Limits {
+    pub(super) fn of(&self, credential: &str, channel: Option<&str>) -> Option<Rate> {
+        let key = (credential.to_owned(), channel.map(str::to_owned));
+        self.own.get(&key).copied()
+    }
 }
 
 impl Pace {

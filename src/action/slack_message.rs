@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::slack::{self, OVER_LONG, OverLong, Pace};
-use super::{Act, ActionKind, ActionType, Address, Definition, LaneOf, Provider, Rendered};
+use super::{Act, ActionKind, ActionType, Address, Definition, LaneOf, Limits, Pacing, Provider, Rendered};
 use crate::credential::Secret;
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader};
@@ -25,6 +25,7 @@ pub(super) const DEFINITION: Definition = Definition {
     secrets: &["token"],
     read,
     lane: LaneOf::Destination,
+    pacing,
     goes_first: false,
     refusal: |_| None,
     digest: Some(slack::digest::merge),
@@ -66,6 +67,20 @@ fn read(reader: &mut Reader, action: &Object<'_>) -> Option<ActionKind> {
         over_long,
         pace: Pace { thread, ..pace },
     }))
+}
+
+/// A channel has its rate, and a token's workspace one for all channels.
+fn pacing(limits: &Limits, token: &str, channel: &str) -> Pacing {
+    let limits = &limits.slack;
+    Pacing {
+        provider: Provider::Slack,
+        lane_rate: Some(limits.of(token, Some(channel)).unwrap_or(limits.channel_rate)),
+        credential_rate: Some(limits.of(token, None).unwrap_or(limits.workspace_rate)),
+        in_flight_max: None,
+        adapts: false,
+        batch: None,
+        probes: true,
+    }
 }
 
 fn read_to(reader: &mut Reader, value: &Value) -> Option<To> {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::slack::{self, OVER_LONG, OverLong, Pace};
-use super::{Act, ActionKind, ActionType, Address, Definition, LaneOf, Provider, Rendered};
+use super::{Act, ActionKind, ActionType, Address, Definition, LaneOf, Limits, Pacing, Provider, Rendered};
 use crate::credential::Secret;
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader};
@@ -25,6 +25,7 @@ pub(super) const DEFINITION: Definition = Definition {
     secrets: &["url"],
     read,
     lane: LaneOf::Credential,
+    pacing,
     goes_first: false,
     refusal: |_| None,
     digest: Some(slack::digest::merge),
@@ -58,6 +59,20 @@ fn read(reader: &mut Reader, action: &Object<'_>) -> Option<ActionKind> {
         over_long,
         pace,
     }))
+}
+
+/// A webhook is one lane, and can be asked nothing.
+fn pacing(limits: &Limits, url: &str, _: &str) -> Pacing {
+    let limits = &limits.slack;
+    Pacing {
+        provider: Provider::Slack,
+        lane_rate: Some(limits.of(url, None).unwrap_or(limits.webhook_rate)),
+        credential_rate: None,
+        in_flight_max: None,
+        adapts: false,
+        batch: None,
+        probes: false,
+    }
 }
 
 impl Act for SlackWebhook {

@@ -77,7 +77,7 @@ fn limit_text(limit: &Limit, credential: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::limit::Rate;
+    use crate::dates::Rate;
     use crate::desk::lanes::Frozen;
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     Admin, Clevertap, InletServer, Kafka, Log, LogFormat, Metrics, Processor, Properties, Retry, Sender, Slack, Start,
     Topics,
 };
-use crate::delivery::limit::Rate;
+use crate::dates::Rate;
 
 impl Default for Kafka {
     fn default() -> Self {

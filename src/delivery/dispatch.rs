@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
 use super::lane::{Class, JobAt, Lane, Origin};
-use super::limit::{Cap, Micros, Rate, Spacer};
+use super::limit::{Cap, Micros, Spacer};
 use super::number::{Number, Numbered};
 use super::recall::{Frozen, Tried};
 use super::sent::{SentIds, Threads};
-use super::{DeliveryJob, OnAmbiguous, Outcome, OutcomeResult};
-use crate::action::{ActionType, Provider};
+use super::{DeliveryJob, Outcome, OutcomeResult};
+use crate::action::{Limits, OnAmbiguous, Pacing, Provider};
+use crate::dates::Rate;
 use crate::reason::Reason;
 use crate::rules::log::Rules;
 
@@ -43,15 +44,7 @@ pub use view::LaneView;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub in_flight_max: usize,
-    pub channel_rate: Rate,
-    pub workspace_rate: Rate,
-    pub webhook_rate: Rate,
-    /// Rates of (credential, channel); without a channel the credential's own.
-    pub rates: HashMap<(String, Option<String>), Rate>,
-    /// Uploads in flight at once, by CleverTap credential.
-    pub concurrency: HashMap<String, usize>,
-    pub batch_max: usize,
-    pub batch_wait: Duration,
+    pub limits: Limits,
     pub retry_initial: Duration,
     pub retry_max: Duration,
     pub step_aside: Duration,
@@ -258,7 +251,8 @@ enum Step {
 struct Credential {
     id: String,
     host: Number<Host>,
-    provider: Provider,
+    /// How its requests are paced. Its lanes differ in their own rate alone.
+    pacing: Pacing,
     spacer: Option<Spacer>,
     frozen_until: Micros,
     in_flight: usize,
@@ -365,7 +359,11 @@ impl Dispatch {
         let job = Arc::clone(&payload.job);
         let lane = self.lane_of(&job, host, now);
         let class = self.class_of(&job, replayed);
-        let entry = Entry::new(at, key(&job), class);
+        let entry = Entry::new(
+            at,
+            key(&job, &self.credentials[self.lanes[lane].credential].pacing),
+            class,
+        );
         self.await_version(class, now);
         if let Some(fate) = self.fate(lane, class, &payload) {
             self.keep(at, payload);
@@ -453,17 +451,15 @@ impl Dispatch {
     }
 }
 
-/// Jobs of one key keep their order.
-fn key(job: &DeliveryJob) -> u32 {
+/// Jobs of one key keep their order: all of a lane that sends messages, those about one user in a batch.
+fn key(job: &DeliveryJob, pacing: &Pacing) -> u32 {
     use std::hash::{DefaultHasher, Hash, Hasher};
-    match job.action.provider() {
-        Provider::Slack => 0,
-        Provider::Clevertap => {
-            let mut hasher = DefaultHasher::new();
-            job.destination.hash(&mut hasher);
-            (hasher.finish() >> 32) as u32
-        }
+    if pacing.batch.is_none() {
+        return 0;
     }
+    let mut hasher = DefaultHasher::new();
+    job.destination.hash(&mut hasher);
+    (hasher.finish() >> 32) as u32
 }
 
 fn micros(duration: Duration) -> Micros {

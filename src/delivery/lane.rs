@@ -12,8 +12,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
-use super::limit::{Cap, Micros, Rate};
+use super::limit::{Cap, Micros};
 use super::number::{Number, Numbered};
+use crate::action::Batch;
+use crate::dates::Rate;
 
 mod batch;
 
@@ -59,7 +61,6 @@ pub struct Surroundings<'s> {
     pub loaded: &'s dyn Fn(JobAt) -> bool,
     /// The time from one start to the next.
     pub spacing: Micros,
-    pub batch_max: usize,
     /// As many jobs as one message may stand for.
     pub digest_max: usize,
     /// As many jobs as are worth loading at a time.
@@ -81,6 +82,8 @@ pub enum Take {
 pub struct Lane {
     /// All jobs have one key.
     single: bool,
+    /// What one request takes, and how long the first waits for more.
+    batch_max: usize,
     batch_wait: Micros,
     main: Backlog,
     /// When the oldest of `main` came.
@@ -116,10 +119,13 @@ struct Held {
 }
 
 impl Lane {
-    pub fn new(single: bool, batch_wait: Duration) -> Self {
+    /// Without a batch its jobs have one key, and one message takes them.
+    pub fn new(batch: Option<Batch>) -> Self {
+        let wait = batch.map_or(Duration::ZERO, |batch| batch.wait);
         Self {
-            single,
-            batch_wait: Micros::try_from(batch_wait.as_micros()).unwrap_or(Micros::MAX / 4),
+            single: batch.is_none(),
+            batch_max: batch.map_or(1, |batch| batch.max),
+            batch_wait: Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX / 4),
             main: Backlog::default(),
             since: 0,
             busy: HashSet::new(),
@@ -216,7 +222,7 @@ impl Lane {
 
     /// When something may be taken next, limits aside; `None` while all of it waits for an answer
     /// or for payloads.
-    pub fn ready_at(&self, origins: &Numbered<Origin>, batch_max: usize) -> Option<Micros> {
+    pub fn ready_at(&self, origins: &Numbered<Origin>) -> Option<Micros> {
         if self.starved || (self.single && !self.busy.is_empty()) {
             return None;
         }
@@ -231,7 +237,7 @@ impl Lane {
             may(origins[*origin].open_at());
         }
         if !self.main.is_empty() {
-            let full = self.single || self.main.len() >= batch_max;
+            let full = self.single || self.main.len() >= self.batch_max;
             may(if full {
                 Micros::MIN
             } else {

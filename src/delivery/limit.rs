@@ -6,82 +6,22 @@
 //! predecessor's last request started.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::dates;
+use crate::dates::Rate;
 
 /// Microseconds on the caller's clock.
 pub type Micros = i64;
 
-/// So many requests per period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Rate {
-    count: u32,
-    period: Duration,
-}
-
 impl Rate {
-    pub fn per_second(count: u32) -> Self {
-        Self {
-            count,
-            period: Duration::from_secs(1),
-        }
-    }
-
-    pub fn per_minute(count: u32) -> Self {
-        Self {
-            count,
-            period: Duration::from_secs(60),
-        }
-    }
-
     /// The time from one start to the next.
     pub fn spacing(self) -> Micros {
-        let micros = self.period.as_micros() as f64 * 1.02 / f64::from(self.count);
+        let micros = self.period().as_micros() as f64 * 1.02 / f64::from(self.count());
         micros.ceil() as Micros
     }
-
-    fn period(self) -> Micros {
-        Micros::try_from(self.period.as_micros()).unwrap_or(Micros::MAX)
-    }
-
-    /// Reads `1/s`, `300/m` or `20/h`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (count, period) = dates::rate(text).map_err(|error| format!("{text:?} {error}"))?;
-        Ok(Self { count, period })
-    }
 }
 
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.period.as_secs() {
-            1 => "s",
-            60 => "m",
-            _ => "h",
-        };
-        write!(f, "{}/{unit}", self.count)
-    }
-}
-
-impl Serialize for Rate {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Rate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::String(text) => text,
-            other => other.to_string(),
-        };
-        // Nothing that is written in a configuration is quoted.
-        let (count, period) = dates::rate(&text).map_err(serde::de::Error::custom)?;
-        Ok(Self { count, period })
-    }
+fn period(rate: Rate) -> Micros {
+    Micros::try_from(rate.period().as_micros()).unwrap_or(Micros::MAX)
 }
 
 /// Spaces the starts of one scope.
@@ -100,7 +40,7 @@ impl Spacer {
         let spacing = rate.spacing();
         Self {
             spacing,
-            slack: rate.period() / 100,
+            slack: period(rate) / 100,
             next: since + spacing,
         }
     }
@@ -153,7 +93,7 @@ impl Cap {
         // A start of our own comes back from the outcomes, rounded up to a millisecond.
         all.dedup_by_key(|at| (*at + 999) / 1000);
         self.starts = all.into();
-        let beyond = self.starts.len().saturating_sub(self.rate.count as usize);
+        let beyond = self.starts.len().saturating_sub(self.rate.count() as usize);
         self.starts.drain(..beyond);
     }
 
@@ -163,14 +103,14 @@ impl Cap {
 
     pub fn ready_at(&self) -> Micros {
         match self.starts.front() {
-            Some(oldest) if self.starts.len() >= self.rate.count as usize => oldest + self.rate.period(),
+            Some(oldest) if self.starts.len() >= self.rate.count() as usize => oldest + period(self.rate),
             _ => Micros::MIN,
         }
     }
 
     pub fn start(&mut self, now: Micros) {
         self.starts.push_back(now);
-        if self.starts.len() > self.rate.count as usize {
+        if self.starts.len() > self.rate.count() as usize {
             self.starts.pop_front();
         }
     }
@@ -182,13 +122,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn rates_read_and_print() {
-        for text in ["1/s", "300/m", "20/h"] {
-            assert_eq!(Rate::parse(text).unwrap().to_string(), text);
-        }
-        for text in ["", "1", "0/s", "1/d", "-1/s", "1.5/s", "x/s"] {
-            assert!(Rate::parse(text).is_err(), "{text}");
-        }
+    fn starts_are_spaced_a_little_wider_than_the_rate() {
         assert_eq!(Rate::per_second(1).spacing(), 1_020_000);
         assert_eq!(Rate::per_minute(300).spacing(), 204_000);
     }

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Error;
 use super::scan::Scanner;
-use crate::action::ActionType;
+use crate::action::Limits;
 use crate::config::Config;
-use crate::delivery::limit::{Micros, Rate};
+use crate::dates::Rate;
+use crate::delivery::limit::Micros;
 use crate::delivery::recall::{Frozen, Recalled, credential_of, tag};
 use crate::delivery::{DeliveryJob, Outcome};
 use crate::kafka::place;
@@ -50,30 +51,12 @@ pub struct Limit {
 }
 
 impl Limit {
-    fn of(config: &Config, job: &DeliveryJob) -> Self {
-        let own = |channel: Option<&str>| {
-            let mut limits = config.slack.limits.iter();
-            let own = limits.find(|limit| limit.credential == job.credential && limit.channel.as_deref() == channel);
-            own.map(|limit| limit.rate)
-        };
-        match job.action {
-            ActionType::SlackMessage => Self {
-                lane: Some(own(Some(&job.destination)).unwrap_or(config.slack.channel_rate)),
-                credential: Some(own(None).unwrap_or(config.slack.workspace_rate)),
-                in_flight: None,
-            },
-            ActionType::SlackWebhook => Self {
-                lane: Some(own(None).unwrap_or(config.slack.webhook_rate)),
-                ..Self::default()
-            },
-            ActionType::ClevertapProfile | ActionType::ClevertapEvent => {
-                let name = job.credential.strip_prefix("clevertap:").unwrap_or_default();
-                let account = config.clevertap.accounts.get(name);
-                Self {
-                    in_flight: account.map(|account| account.concurrency),
-                    ..Self::default()
-                }
-            }
+    fn of(job: &DeliveryJob, limits: &Limits) -> Self {
+        let pacing = job.action.pacing(limits, &job.credential, &job.destination);
+        Self {
+            lane: pacing.lane_rate,
+            credential: pacing.credential_rate,
+            in_flight: pacing.in_flight_max,
         }
     }
 }
@@ -86,7 +69,7 @@ impl Backlog {
 
     /// Reads what waited when the places were asked for.
     pub fn read_at(scanner: Scanner<'_>, places: &Places, now: i64) -> Result<Self, Error> {
-        let (config, topics) = (scanner.config, &scanner.config.topics);
+        let (limits, topics) = (scanner.config.limits(), &scanner.config.topics);
         let mut backlog = Self::default();
         for run in &places.jobs {
             let recalled = Recalled {
@@ -106,7 +89,7 @@ impl Backlog {
             let record = record?;
             // A record that is no job becomes a dead letter, and waits for nothing.
             if let Some(job) = super::deliveries::job(&record) {
-                backlog.job(&record, &job, Limit::of(config, &job));
+                backlog.job(&record, &job, Limit::of(&job, &limits));
             }
         }
         Ok(backlog)

@@ -1,7 +1,7 @@
 //! The lanes: what waits where, since when, until when and why one is frozen, and what limits it.
 
 use super::backlog::{Backlog, Waiting, in_millis};
-use crate::delivery::limit::Rate;
+use crate::dates::Rate;
 use crate::delivery::recall;
 
 pub use super::backlog::Limit;

@@ -13,7 +13,7 @@ use super::Error;
 use super::dead_letters::{self, Filter, Id, Letter, Replayed};
 use super::scan::{Period, Scanner};
 use crate::config::Config;
-use crate::delivery::limit::Rate;
+use crate::dates::Rate;
 use crate::delivery::plan::readdress;
 use crate::kafka::Fault;
 use crate::kafka::together::Together;

@@ -76,7 +76,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What adapters are set up with.
     ("http_client", &[]),
     ("secrets", &["credential", "sealed"]),
-    ("config", &["dates", "delivery", "mapping", "reader", "secrets", "yaml"]),
+    (
+        "config",
+        &["action", "credential", "dates", "mapping", "reader", "secrets", "yaml"],
+    ),
     // Adapters.
     ("metrics", &["action", "delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
@@ -104,7 +107,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "desk",
         &[
-            "action", "config", "delivery", "kafka", "lead", "mapping", "reason", "rules",
+            "action", "config", "dates", "delivery", "kafka", "lead", "mapping", "reason", "rules",
         ],
     ),
     // Loops.
@@ -120,7 +123,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "action",
             "config",
-            "credential",
             "delivery",
             "destination",
             "kafka",

@@ -7,7 +7,7 @@ use super::{Asked, Id};
 use crate::app::now_millis;
 use crate::cli::look::{Look, Span, plain};
 use crate::cli::{CliError, look_up, print, wait_for, who};
-use crate::delivery::limit::Rate;
+use crate::dates::Rate;
 use crate::desk::replay::{self, Progress, Request, Went, Which};
 use crate::kafka::topics;
 

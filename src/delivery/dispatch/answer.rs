@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::doom::Doom;
 use super::{
     Answer, DeliveryJob, Dispatch, Entry, InFlight, LaneState, Micros, Number, OnAmbiguous, Outcome, OutcomeResult,
-    Provider, Reason, Request, Scope, Settled, Step, Tried, Verdict, ceil_millis, micros,
+    Reason, Request, Scope, Settled, Step, Tried, Verdict, ceil_millis, micros,
 };
 use crate::delivery::sent::{ThreadKey, id_bytes};
 
@@ -165,7 +165,7 @@ impl Dispatch {
         let freeze = self.react(&flight, &answers, now);
         let frozen_longer = self.frozen_for(lane, now) - before;
         let all_delivered = answers.iter().all(|answer| answer.verdict == Verdict::Delivered);
-        if all_delivered && self.credentials[credential].provider == Provider::Clevertap {
+        if all_delivered && self.credentials[credential].pacing.adapts {
             self.widen(credential);
         }
         let attempts = flight.entries.iter().filter_map(|entry| self.tried.get(&entry.at()));
@@ -275,7 +275,7 @@ impl Dispatch {
         let mut dead = None;
         match verdict {
             Verdict::Delivered => {
-                if flight.entries.len() > 1 && job.action.provider() == Provider::Slack {
+                if flight.entries.len() > 1 && self.credentials[self.lanes[lane].credential].pacing.batch.is_none() {
                     outcome.result = OutcomeResult::Digested;
                 }
                 self.remember_thread(flight, job, &mut outcome, now);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DeliveryJob, Dispatch, Entry, JobAt, LaneState, Micros, Number, Provider, Settled};
+use super::{DeliveryJob, Dispatch, Entry, JobAt, LaneState, Micros, Number, Settled};
 
 /// A job in memory.
 #[derive(Debug, Clone)]
@@ -33,9 +33,9 @@ pub(super) struct Loading {
     epoch: u64,
 }
 
-/// Payloads that are worth holding of a Slack lane; of a CleverTap lane so many batches beyond
-/// those that may be in flight.
-const SLACK_CHUNK: usize = 256;
+/// Payloads that are worth holding of a lane of messages; of a lane of batches so many batches beyond those that may be
+/// in flight.
+const MESSAGES_CHUNK: usize = 256;
 const BATCHES: usize = 8;
 /// The most jobs that one message stands for, and the most that are loaded for their end.
 const DIGEST_MAX: usize = 5_000;
@@ -130,12 +130,9 @@ impl Dispatch {
     pub(super) fn chunk(&self, lane: Number<LaneState>) -> usize {
         let state = &self.lanes[lane];
         let credential = &self.credentials[state.credential];
-        let (one, many) = match credential.provider {
-            Provider::Slack => (1, SLACK_CHUNK),
-            Provider::Clevertap => {
-                let batches = credential.in_flight_max + BATCHES;
-                (self.settings.batch_max, self.settings.batch_max * batches)
-            }
+        let (one, many) = match credential.pacing.batch {
+            None => (1, MESSAGES_CHUNK),
+            Some(batch) => (batch.max, batch.max * (credential.in_flight_max + BATCHES)),
         };
         let room = self
             .settings

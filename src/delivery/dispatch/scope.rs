@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    ActionType, Credential, DeliveryJob, Dispatch, Entry, Frozen, Host, Lane, LaneState, Micros, Number, Provider,
-    Refused, Scope, Spacer, Step, micros,
+    Credential, DeliveryJob, Dispatch, Entry, Frozen, Host, Lane, LaneState, Micros, Number, Pacing, Refused, Scope,
+    Spacer, Step, micros,
 };
 use crate::delivery::recall::credential_of;
 
@@ -26,19 +26,13 @@ impl Dispatch {
         }
         // A limit counts from when we took over, not from when a lane was first seen.
         let since = self.partitions.values().map(|owned| owned.since).max().unwrap_or(now);
-        let credential = self.credential_of(job, host, since);
-        let settings = &self.settings;
-        let spacer = match job.action {
-            ActionType::SlackMessage => Some(self.rate(job, Some(&job.destination)).unwrap_or(settings.channel_rate)),
-            ActionType::SlackWebhook => Some(self.rate(job, None).unwrap_or(settings.webhook_rate)),
-            ActionType::ClevertapProfile | ActionType::ClevertapEvent => None,
-        };
-        let single = job.action.provider() == Provider::Slack;
+        let pacing = (job.action).pacing(&self.settings.limits, &job.credential, &job.destination);
+        let credential = self.credential_of(&job.credential, pacing, host, since);
         let lane = self.lanes.push(LaneState {
             id: id.clone(),
             credential,
-            lane: Lane::new(single, settings.batch_wait),
-            spacer: spacer.map(|rate| Spacer::new(rate, since)),
+            lane: Lane::new(pacing.batch),
+            spacer: pacing.lane_rate.map(|rate| Spacer::new(rate, since)),
             frozen_until: Micros::MIN,
             served: 0,
             queued: None,
@@ -51,11 +45,6 @@ impl Dispatch {
             self.recall_freeze(id, frozen, now);
         }
         lane
-    }
-
-    fn rate(&self, job: &DeliveryJob, channel: Option<&str>) -> Option<super::Rate> {
-        let key = (job.credential.clone(), channel.map(str::to_owned));
-        self.settings.rates.get(&key).copied()
     }
 
     fn host(&mut self, name: &Arc<str>) -> Number<Host> {
@@ -78,34 +67,26 @@ impl Dispatch {
         }
     }
 
-    fn credential_of(&mut self, job: &DeliveryJob, host: &Arc<str>, since: Micros) -> Number<Credential> {
-        if let Some(credential) = self.credential_by_id.get(&job.credential).copied() {
+    fn credential_of(&mut self, id: &str, pacing: Pacing, host: &Arc<str>, since: Micros) -> Number<Credential> {
+        if let Some(credential) = self.credential_by_id.get(id).copied() {
             return credential;
         }
-        let workspace = (job.action == ActionType::SlackMessage)
-            .then(|| self.rate(job, None).unwrap_or(self.settings.workspace_rate));
         let quarter = (self.settings.in_flight_max / 4).max(1);
-        let provider = job.action.provider();
-        let concurrency = match provider {
-            Provider::Slack => quarter,
-            Provider::Clevertap => (self.settings.concurrency.get(&job.credential).copied())
-                .unwrap_or(CONCURRENCY)
-                .min(quarter),
-        };
+        let in_flight_max = pacing.in_flight_max.unwrap_or(quarter).min(quarter);
         let host = self.host(host);
-        let id = job.credential.clone();
+        let id = id.to_owned();
         let credential = self.credentials.push(Credential {
             id: id.clone(),
             host,
-            provider,
-            spacer: workspace.map(|rate| Spacer::new(rate, since)),
+            pacing,
+            spacer: pacing.credential_rate.map(|rate| Spacer::new(rate, since)),
             frozen_until: Micros::MIN,
             in_flight: 0,
-            in_flight_max: concurrency,
+            in_flight_max,
             // What the account's other senders leave us is found out from half of it on.
-            window: match provider {
-                Provider::Slack => concurrency as f64,
-                Provider::Clevertap => (concurrency as f64 / 2.0).max(1.0),
+            window: match pacing.adapts {
+                false => in_flight_max as f64,
+                true => (in_flight_max as f64 / 2.0).max(1.0),
             },
             throttled_at: Micros::MIN,
             refused: None,
@@ -169,7 +150,7 @@ impl Dispatch {
         if started > credential.throttled_at {
             credential.throttled_at = now;
             credential.throttles += 1;
-            if credential.provider == Provider::Clevertap {
+            if credential.pacing.adapts {
                 credential.window = (credential.window / 2.0).max(1.0);
             }
         }
@@ -264,6 +245,3 @@ impl Dispatch {
         (capped as f64 * (0.8 + 0.4 * self.rng.f64())) as Micros
     }
 }
-
-/// Requests in flight to an account that the configuration doesn't know: CleverTap's own limit.
-const CONCURRENCY: usize = 15;

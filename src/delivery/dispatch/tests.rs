@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::action::{ActionType, Batch, clevertap, slack};
+use crate::dates::Rate;
 use crate::delivery::job_id;
 use crate::delivery::recall::Recalled;
 use crate::lead::EventId;
@@ -21,13 +23,21 @@ const START: Micros = 1_000_000 * SECOND;
 fn settings() -> Settings {
     Settings {
         in_flight_max: 16,
-        channel_rate: Rate::per_second(1),
-        workspace_rate: Rate::per_minute(300),
-        webhook_rate: Rate::per_second(1),
-        rates: HashMap::new(),
-        concurrency: HashMap::from([("clevertap:acme".to_owned(), 2)]),
-        batch_max: 5,
-        batch_wait: Duration::from_millis(200),
+        limits: Limits {
+            slack: slack::Limits {
+                channel_rate: Rate::per_second(1),
+                workspace_rate: Rate::per_minute(300),
+                webhook_rate: Rate::per_second(1),
+                own: HashMap::new(),
+            },
+            clevertap: clevertap::Limits {
+                batch: Batch {
+                    max: 5,
+                    wait: Duration::from_millis(200),
+                },
+                concurrency: HashMap::from([("clevertap:acme".to_owned(), 2)]),
+            },
+        },
         retry_initial: Duration::from_secs(1),
         retry_max: Duration::from_secs(8),
         step_aside: Duration::from_secs(600),
@@ -676,8 +686,11 @@ fn a_job_past_its_age_is_a_dead_letter_whatever_holds_it() {
 fn an_account_is_asked_for_more_at_once_until_it_says_less() {
     let mut wide = settings();
     wide.in_flight_max = 64;
-    wide.concurrency = HashMap::from([("clevertap:acme".to_owned(), 8)]);
-    (wide.batch_max, wide.batch_wait) = (1, Duration::ZERO);
+    wide.limits.clevertap.concurrency = HashMap::from([("clevertap:acme".to_owned(), 8)]);
+    wide.limits.clevertap.batch = Batch {
+        max: 1,
+        wait: Duration::ZERO,
+    };
     let mut bench = Bench::new(wide);
     for number in 0..400 {
         let id = format!("id-{number}");
@@ -1030,7 +1043,7 @@ fn the_time_frozen_is_no_time_of_failing() {
 fn a_record_that_waited_for_another_of_its_identity_goes_while_the_backlog_lasts() {
     let mut wide = settings();
     wide.in_flight_max = 64;
-    wide.concurrency = HashMap::from([("clevertap:acme".to_owned(), 8)]);
+    wide.limits.clevertap.concurrency = HashMap::from([("clevertap:acme".to_owned(), 8)]);
     let mut bench = Bench::new(wide);
     let event = |number: i64, id: &str| job(number, ActionType::ClevertapEvent, "clevertap:acme", id);
     (0..12).for_each(|number| bench.accept(event(number, "hot")));

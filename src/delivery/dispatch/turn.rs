@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::scope::FAILED_MAX;
 use super::{
     Attempt, Credential, DeliveryJob, Dispatch, Entry, Host, InFlight, JobAt, LaneState, Micros, Number, OutcomeResult,
-    Provider, Request, Settled, Step,
+    Request, Settled, Step,
 };
 use crate::delivery::lane::{Surroundings, Take};
 use crate::delivery::sent::{ThreadKey, id_bytes};
@@ -59,7 +59,7 @@ impl Dispatch {
         let counted = self.request(lane) == Request::Send;
         let spacer = state.spacer.as_ref().filter(|_| counted);
         let spaced = spacer.map_or(Micros::MIN, |spacer| spacer.ready_at());
-        let ready = state.lane.ready_at(&self.origins, self.settings.batch_max)?;
+        let ready = state.lane.ready_at(&self.origins)?;
         Some(ready.max(state.frozen_until).max(spaced).max(now))
     }
 
@@ -138,7 +138,6 @@ impl Dispatch {
             origins: &self.origins,
             loaded: &|at: JobAt| payloads.contains_key(&at),
             spacing,
-            batch_max: self.settings.batch_max,
             digest_max,
             chunk,
         };
@@ -256,10 +255,8 @@ impl Dispatch {
         let state = &self.lanes[lane];
         let credential = &self.credentials[state.credential];
         let refused = credential.refused.is_some_and(|refused| !refused.probed);
-        // A webhook and an account have nothing to ask but their oldest job.
-        let message = credential.provider == Provider::Slack && credential.spacer.is_some();
         match state {
-            _ if refused && message => Request::Probe,
+            _ if refused && credential.pacing.probes => Request::Probe,
             state if state.join == Step::Next => Request::Join,
             state if state.open == Step::Next => Request::Open,
             _ => Request::Send,
@@ -295,7 +292,7 @@ impl Dispatch {
         let mut jobs: Vec<Arc<DeliveryJob>> = jobs.collect();
         let state = &self.lanes[lane];
         let mut thread_ts = None;
-        if self.credentials[state.credential].provider == Provider::Slack {
+        if self.credentials[state.credential].pacing.batch.is_none() {
             let one_lead = jobs.iter().all(|job| job.thread && job.lead_id == jobs[0].lead_id);
             if one_lead {
                 let of = ThreadKey {

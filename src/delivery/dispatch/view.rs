@@ -24,13 +24,13 @@ impl Dispatch {
             let credential = &self.credentials[lane.credential];
             let until = lane.frozen_until.max(credential.frozen_until);
             let may = lane.queued.is_some_and(|(at, _)| at <= now) && until <= now;
-            let ready = match credential.provider {
+            let ready = match credential.pacing.batch {
                 _ if !may => 0,
-                Provider::Slack => 1,
-                Provider::Clevertap => lane.lane.len(),
+                None => 1,
+                Some(_) => lane.lane.len(),
             };
             LaneView {
-                provider: credential.provider,
+                provider: credential.pacing.provider,
                 waiting: lane.lane.len(),
                 ready,
                 frozen_until: Some(until).filter(|until| *until > now),
@@ -86,7 +86,7 @@ impl Dispatch {
     pub fn in_flight_by_provider(&self) -> HashMap<Provider, usize> {
         let mut counts = HashMap::new();
         for credential in self.credentials.iter() {
-            *counts.entry(credential.provider).or_default() += credential.in_flight;
+            *counts.entry(credential.pacing.provider).or_default() += credential.in_flight;
         }
         counts
     }

@@ -41,7 +41,7 @@ impl Lane {
             next = (self.due.range((Bound::Excluded((when, key)), Bound::Unbounded)))
                 .next()
                 .copied();
-            let room = at.batch_max - taken.len();
+            let room = self.batch_max - taken.len();
             if room == 0 || missing.len() >= at.chunk {
                 break;
             }
@@ -73,7 +73,7 @@ impl Lane {
 
     fn take_aside(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) {
         while let Some(aside) = self.aside.first_entry().filter(|first| first.key().0 <= at.now) {
-            let room = at.batch_max - taken.len();
+            let room = self.batch_max - taken.len();
             if aside.get().len() > room {
                 break;
             }
@@ -94,7 +94,7 @@ impl Lane {
 
     fn take_main(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) {
         let mine: HashSet<u32> = taken.iter().map(|entry| entry.key).collect();
-        while taken.len() < at.batch_max
+        while taken.len() < self.batch_max
             && let Some(first) = self.main.front()
         {
             let waits = self.held.contains_key(&first.key);

@@ -157,7 +157,7 @@ fn a_job_carries_what_its_rule_says_about_many() {
         (Some(60_000), Some("20/h"), true)
     );
     assert_eq!(
-        crate::delivery::limit::Rate::parse(busy.max_rate.as_deref().unwrap())
+        crate::dates::Rate::parse(busy.max_rate.as_deref().unwrap())
             .unwrap()
             .to_string(),
         "20/h",

@@ -154,7 +154,7 @@ fn a_429_with_retry_after_30_across_three_instances() {
 #[test]
 fn retries_cannot_bypass_the_limiter() {
     let mut eager = settings();
-    eager.workspace_rate = Rate::per_minute(120);
+    eager.limits.slack.workspace_rate = Rate::per_minute(120);
     (eager.retry_initial, eager.retry_max) = (Duration::from_millis(1), Duration::from_millis(10));
     let mut bench = Bench::new(eager);
     (0..400).for_each(|number| bench.accept(slack(number, &format!("C{}", number % 5))));
@@ -247,7 +247,7 @@ fn one_percent_of_keys_never_succeed() {
 #[test]
 fn map_too_big_and_sparse_completions() {
     let mut wide = settings();
-    wide.batch_max = 1000;
+    wide.limits.clevertap.batch.max = 1000;
     let mut bench = Bench::new(wide);
     // Every second job waits for a day; all others are settled.
     let frozen = |number| slack(number, "C1");

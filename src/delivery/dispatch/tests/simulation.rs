@@ -114,7 +114,7 @@ fn storm_settings(seed: u64) -> Settings {
         _ => (patient, 2 * patient),
     };
     let rate = |text| Rate::parse(text).unwrap();
-    settings.rates = HashMap::from([
+    settings.limits.slack.own = HashMap::from([
         (("slack:bot".to_owned(), Some("C2".to_owned())), rate("3/s")),
         (("slack:digests".to_owned(), None), rate("2/s")),
     ]);

@@ -67,7 +67,8 @@ impl Calm {
         for offset in self.next_offset..self.next_offset + count {
             let at = JobAt { offset, ..first };
             assert_eq!(self.dispatch.read(at, tag_of(&payload), payload.written_at), Read::New);
-            let key = key(&payload.job);
+            let pacing = self.dispatch.credentials[self.dispatch.lanes[lane].credential].pacing;
+            let key = key(&payload.job, &pacing);
             self.dispatch.lanes[lane]
                 .lane
                 .push(Entry::new(at, key, class), self.now);
@@ -162,7 +163,7 @@ fn use_the_limits(seed: u64) {
     let rate = |text: &str| Rate::parse(text).unwrap();
     let (fast, per_second) = [("2/s", 2.0), ("5/s", 5.0), ("50/s", 50.0)][rng.usize(..3)];
     let channel = |credential: &str, channel: &str| (credential.to_owned(), Some(channel.to_owned()));
-    settings.rates = HashMap::from([
+    settings.limits.slack.own = HashMap::from([
         (channel("slack:fast", "F"), rate(fast)),
         (("slack:fast".into(), None), rate("100/s")),
     ]);
@@ -233,7 +234,7 @@ fn batches_wait_for_company_and_no_longer() {
     for_seeds(20, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut settings = settings();
-        (settings.batch_max, settings.in_flight_max) = (50, 64);
+        (settings.limits.clevertap.batch.max, settings.in_flight_max) = (50, 64);
         let arrivals = (0..2_000).map(|number| {
             let at = START + rng.i64(0..20 * SECOND);
             let id = format!("id-{}", rng.u16(..500));
@@ -262,8 +263,8 @@ fn an_account_that_asks_for_less_is_left_half() {
     for_seeds(20, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut settings = settings();
-        (settings.batch_max, settings.in_flight_max) = (10, 64);
-        settings.concurrency = HashMap::from([("clevertap:acme".to_owned(), 8)]);
+        (settings.limits.clevertap.batch.max, settings.in_flight_max) = (10, 64);
+        settings.limits.clevertap.concurrency = HashMap::from([("clevertap:acme".to_owned(), 8)]);
         let arrivals = (0..8_000).map(|number| {
             let id = format!("id-{number}");
             (START, job(number, ActionType::ClevertapEvent, "clevertap:acme", &id))
@@ -319,7 +320,7 @@ fn latency(destinations: usize, trouble: bool) -> (Micros, Micros) {
     settings.payload_bytes_max = 64 << 20;
     // The workspace that hangs would take every request that it may have.
     let hung = ("slack:hung".to_owned(), None);
-    settings.rates.insert(hung, Rate::parse("100/s").unwrap());
+    settings.limits.slack.own.insert(hung, Rate::parse("100/s").unwrap());
     let mut rng = fastrand::Rng::with_seed(7);
     let mut arrivals = Vec::new();
     let mut number = 0;

@@ -350,15 +350,17 @@ impl World {
             if attempt.request == Request::Send {
                 let rate = self
                     .settings
-                    .rates
+                    .limits
+                    .slack
+                    .own
                     .get(&(job.credential.clone(), Some(job.destination.clone())));
                 self.check_window(job.lane(), rate.copied().unwrap_or(Rate::per_second(1)));
             }
             if job.action == ActionType::SlackMessage {
-                let rate = self.settings.rates.get(&(job.credential.clone(), None));
+                let rate = self.settings.limits.slack.own.get(&(job.credential.clone(), None));
                 self.check_window(
                     format!("workspace {}", job.credential),
-                    rate.copied().unwrap_or(self.settings.workspace_rate),
+                    rate.copied().unwrap_or(self.settings.limits.slack.workspace_rate),
                 );
             }
         }
@@ -413,6 +415,8 @@ impl World {
         );
         let quarter = settings.in_flight_max / 4;
         let allowed = settings
+            .limits
+            .clevertap
             .concurrency
             .get(&flight.credential)
             .map_or(quarter, |one| (*one).min(quarter));
@@ -475,7 +479,10 @@ impl World {
             );
             self.seen.add("digest");
         } else if members.len() > 1 {
-            assert!(members.len() <= self.settings.batch_max, "batch: too many records");
+            assert!(
+                members.len() <= self.settings.limits.clevertap.batch.max,
+                "batch: too many records"
+            );
             self.seen.add("batch");
         }
         if let Some(rate) = first.max_rate.filter(|_| !counted) {
