@@ -25,6 +25,8 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Readiness {
     waits: Vec<(String, Arc<AtomicBool>)>,
+    /// What holds some of the work up while the process is ready.
+    held_up: Vec<watch::Receiver<Vec<String>>>,
     /// Why it will not be ready any more.
     over: OnceLock<String>,
 }
@@ -35,6 +37,13 @@ impl Readiness {
         let flag = Arc::new(AtomicBool::new(false));
         self.waits.push((what.to_owned(), Arc::clone(&flag)));
         flag
+    }
+
+    /// Takes what holds some of the work up, a line each. It is named, and the process is ready all the same.
+    pub fn held_up(&mut self) -> watch::Sender<Vec<String>> {
+        let (lines, held_up) = watch::channel(Vec::new());
+        self.held_up.push(held_up);
+        lines
     }
 
     /// The process stops, for this reason.
@@ -97,7 +106,13 @@ fn router(admin: Arc<Admin>) -> Router {
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     match admin.readiness.missing() {
-        None => "ready\n".into_response(),
+        None => {
+            let mut text = "ready\n".to_owned();
+            for held_up in &admin.readiness.held_up {
+                held_up.borrow().iter().for_each(|line| text.extend([line, "\n"]));
+            }
+            text.into_response()
+        }
         Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")).into_response(),
     }
 }
@@ -121,6 +136,7 @@ mod tests {
         let mut readiness = Readiness::default();
         let rules = readiness.wait_for("the rules");
         let group = readiness.wait_for("the group");
+        let held_up = readiness.held_up();
         let admin = Arc::new(Admin {
             metrics: Arc::new(Metrics::new(1)),
             readiness,
@@ -140,6 +156,10 @@ mod tests {
         assert!(get("/metrics").await.1.contains("\nleadlane_ready 0\n"));
         rules.store(true, Ordering::Relaxed);
         group.store(true, Ordering::Relaxed);
+        assert_eq!(get("/readyz").await, (200, "ready\n".to_owned()));
+        held_up.send_replace(vec!["slack:bot is held".to_owned()]);
+        assert_eq!(get("/readyz").await, (200, "ready\nslack:bot is held\n".to_owned()));
+        held_up.send_replace(Vec::new());
         assert_eq!(get("/readyz").await, (200, "ready\n".to_owned()));
         assert_eq!(get("/livez").await.0, 200);
         assert!(get("/metrics").await.1.contains("\nleadlane_ready 1\n"));

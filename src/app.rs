@@ -14,6 +14,7 @@ use crate::admin::{self, Admin, Readiness};
 pub use crate::clock::wall_millis as now_millis;
 use crate::clock::{Jumps, steady_micros, wall_micros, wall_millis};
 use crate::config::Config;
+use crate::delivery::Codec;
 use crate::destination::Destinations;
 use crate::kafka::producer::Producer;
 use crate::kafka::topics::Limits;
@@ -53,6 +54,7 @@ const RULES: &str = "the rules to be read, or, where their topic was made anew, 
 /// A listener or a client can't be set up, a part failed, or some didn't end in time.
 pub async fn run(
     config: Arc<Config>,
+    codec: &'static Codec,
     roles: &[Role],
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -62,9 +64,7 @@ pub async fn run(
         .await
         .with_context(|| format!("admin.listen: {} can't be listened on", config.admin.listen))?;
     tracing::info!(listen = %listener.local_addr()?, roles = ?roles, "leadlane {} starts", env!("CARGO_PKG_VERSION"));
-    for name in http_client::unused_variables() {
-        tracing::warn!("{name} is not used: plain http goes without a proxy; set HTTPS_PROXY for https");
-    }
+    warn_of_unused_variables();
     let connections_max = connections_max(&config);
     let mut readiness = Readiness::default();
     let has = |role| roles.contains(&role);
@@ -95,6 +95,7 @@ pub async fn run(
     let within = config.sender.shutdown_timeout + STOP_MARGIN;
     let shared = Shared {
         config,
+        codec,
         secrets,
         limits,
         metrics,
@@ -129,6 +130,12 @@ pub async fn run(
     failure.map_or(ended, Err)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn warn_of_unused_variables() {
+    for name in http_client::unused_variables() {
+        tracing::warn!("{name} is not used: plain http goes without a proxy; set HTTPS_PROXY for https");
+    }
 }
 
 /// Says why the process stops: a part failed, or somebody asked for it.
@@ -191,6 +198,7 @@ const FILES_OF_KAFKA: u64 = 128;
 #[derive(Debug, Clone)]
 struct Shared {
     config: Arc<Config>,
+    codec: &'static Codec,
     secrets: Secrets,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -204,6 +212,7 @@ struct Shared {
 struct SenderFlags {
     joined: Flag,
     acknowledges: Flag,
+    unreadable: watch::Sender<Vec<String>>,
 }
 
 impl SenderFlags {
@@ -211,6 +220,7 @@ impl SenderFlags {
         Self {
             joined: readiness.wait_for("the sender to join the group of the jobs"),
             acknowledges: readiness.wait_for("Kafka to acknowledge the sender's outcomes"),
+            unreadable: readiness.held_up(),
         }
     }
 }
@@ -269,6 +279,7 @@ impl Shared {
     ) -> anyhow::Result<()> {
         let wiring = processor::ProcessorWiring {
             config: Arc::clone(&self.config),
+            codec: self.codec,
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
             rules,
@@ -312,11 +323,13 @@ impl Shared {
             destinations,
             producer: Producer::within(&self.config, &self.limits)?,
             config: Arc::clone(&self.config),
+            codec: self.codec,
             metrics: Arc::clone(&self.metrics),
             rules,
             stop: self.stop.clone(),
             ready: ready.joined,
             acknowledges: ready.acknowledges,
+            unreadable: ready.unreadable,
             steady: steady_micros,
             wall: wall_micros,
         };

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::app::{self, Role};
 use crate::config::Config;
+use crate::delivery::Codec;
 use crate::desk;
 use crate::kafka::topics;
 use crate::lead::schemas::{SchemaId, Schemas};
@@ -207,7 +208,7 @@ async fn serve(config: Config, roles: &[Role], stop: watch::Receiver<bool>) -> R
     }
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
     crate::parts::log_panics(&metrics);
-    app::run(Arc::new(config), roles, limits, metrics, stop)
+    app::run(Arc::new(config), Codec::shipped(), roles, limits, metrics, stop)
         .await
         .map_err(CliError::from)
 }
@@ -269,6 +270,13 @@ fn print(line: &str) -> Result<(), CliError> {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => Err(CliError::failed(format!("stdout: {error}"))),
+    }
+}
+
+/// Says on stderr how many records of a newer version were passed over.
+fn say_newer(newer: desk::newer::Newer) {
+    if newer.records > 0 {
+        eprintln!("{newer}");
     }
 }
 

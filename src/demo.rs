@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::app::{self, Role};
 use crate::config::{Account, Config};
 use crate::credential::SecretName;
+use crate::delivery::Codec;
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
@@ -86,6 +87,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
     let running = tokio::spawn(app::run(
         Arc::clone(&config),
+        Codec::shipped(),
         &ROLES,
         Limits::default(),
         metrics,

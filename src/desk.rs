@@ -10,6 +10,7 @@ pub mod backlog;
 pub mod dead_letters;
 pub mod deliveries;
 pub mod lanes;
+pub mod newer;
 pub mod replay;
 pub mod scan;
 

@@ -30,7 +30,8 @@ pub mod topics;
 mod words;
 pub mod worker;
 
-pub(crate) use headers::{header, headers, is_traceparent};
+pub use headers::Ours;
+pub(crate) use headers::{header, headers, is_traceparent, versioned};
 pub(crate) use letter::{Failure, Form, LEFT_OUT_SUM, Letter, left_out_sum};
 use words::Words;
 

@@ -3,7 +3,7 @@
 //! Label sets are closed: no lead id, no text and no URL ever becomes a label.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -19,9 +19,11 @@ use crate::reason::Reason;
 use crate::rules::RuleId;
 
 mod gone;
+mod lags;
 
 use gone::Gone;
 pub use gone::StartedOver;
+pub use lags::Lags;
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -57,6 +59,7 @@ pub struct Metrics {
     payload_bytes: IntGauge,
     jobs_reread: IntCounter,
     digests: IntCounter,
+    unreadable_records: IntGauge,
     inlets: Inlets,
     process: Process,
 }
@@ -181,6 +184,9 @@ impl Metrics {
             payload_bytes: make.gauge("payload_bytes", "Bytes of jobs' payloads held in memory.")?,
             jobs_reread: make.counter("jobs_reread_total", "Jobs read again from Kafka when their turn came.")?,
             digests: make.counter("digests_total", "Messages that stood for several jobs.")?,
+            unreadable_records: make.gauge(
+                "unreadable_records", "Jobs and outcomes of a newer version, which hold up what they belong to.",
+            )?,
             inlets: Inlets::build(&make)?,
             process: Process::build(&make)?,
             registry: make.0,
@@ -411,47 +417,13 @@ impl Metrics {
         }
     }
 
+    pub fn unreadable_records(&self, count: usize) {
+        self.unreadable_records.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// One message was sent for several jobs.
     pub fn digest(&self) {
         self.digests.inc();
-    }
-}
-
-/// The lags that one reader reports. A lag that nobody reports any more is removed: its partition has another
-/// owner now, or Kafka is silent.
-#[derive(Debug)]
-pub struct Lags {
-    metrics: Arc<Metrics>,
-    reported: Vec<(String, i32)>,
-}
-
-impl Lags {
-    pub fn new(metrics: &Arc<Metrics>) -> Self {
-        Self {
-            metrics: Arc::clone(metrics),
-            reported: Vec::new(),
-        }
-    }
-
-    /// Reports lags by topic and partition, in place of those before.
-    pub fn report(&mut self, lags: Vec<(String, i32, i64)>) {
-        self.forget();
-        for (topic, partition, lag) in lags {
-            self.metrics.lag(&topic, partition, Some(lag));
-            self.reported.push((topic, partition));
-        }
-    }
-
-    fn forget(&mut self) {
-        for (topic, partition) in self.reported.drain(..) {
-            self.metrics.lag(&topic, partition, None);
-        }
-    }
-}
-
-impl Drop for Lags {
-    fn drop(&mut self) {
-        self.forget();
     }
 }
 

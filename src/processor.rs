@@ -10,7 +10,7 @@ use crate::action::ActionType;
 use crate::batches::{Batches, Done, Work};
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
-use crate::delivery::{Cut, DeliveryJob, Outcome, OutcomeResult};
+use crate::delivery::{Codec, Cut, DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running, takes_nothing};
 use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
@@ -88,6 +88,8 @@ pub fn evaluate<'r>(
 #[derive(Debug, Clone)]
 pub struct ProcessorWiring {
     pub config: Arc<Config>,
+    /// Writes jobs and outcomes.
+    pub codec: &'static Codec,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
     /// The rules in force; taken once per batch. Without any state of them nothing is read.
@@ -198,12 +200,12 @@ impl<'l> Events<'l> {
 
     fn job<M: Message>(&self, message: &M, job: &DeliveryJob) -> Result<(), Fault> {
         let topics = &self.wiring.config.topics;
-        let value = job.encode();
+        let value = self.wiring.codec.write_job(job);
         let record = Record {
             topic: &topics.jobs,
             key: job.credential.as_bytes(),
             value: Some(&value),
-            headers: kafka::headers(known(Some(job.ids()), message)),
+            headers: kafka::versioned(known(Some(job.ids()), message)),
         };
         match self.worker.write(&record) {
             Ok(()) => {
@@ -229,12 +231,12 @@ impl<'l> Events<'l> {
         self.wiring.metrics.settled(action.provider(), outcome.result);
         let topic = &self.wiring.config.topics.outcomes;
         for cut in Cut::ALL {
-            let value = outcome.cut(cut).encode();
+            let value = self.wiring.codec.write_outcome(&outcome.cut(cut));
             let written = self.worker.write(&Record {
                 topic,
                 key: outcome.job_id.as_bytes(),
                 value: Some(&value),
-                headers: kafka::headers(known(Some(outcome.ids()), message)),
+                headers: kafka::versioned(known(Some(outcome.ids()), message)),
             });
             match written {
                 Ok(()) => return Ok(()),

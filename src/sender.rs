@@ -10,7 +10,7 @@
 //! On assignment the predecessor's outcomes are read back first, from the place that it left in
 //! the commit's metadata, so that what is settled above the committed offset isn't sent again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::delivery::OutcomeResult;
 use crate::delivery::dispatch::{Answer, Attempt, Dispatch, Load, Read, Settings, Settled, Verdict};
 use crate::delivery::lane::JobAt;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::tag;
+use crate::delivery::{Codec, OutcomeResult};
 use crate::destination::Destinations;
 use crate::kafka::jobs::{CommitMode, Event, Jobs, RawJob};
 use crate::kafka::place::Places;
@@ -33,6 +33,7 @@ use crate::trail::{self, Crumb};
 
 mod back;
 mod partition;
+mod read_back;
 mod reload;
 mod report;
 mod write;
@@ -50,6 +51,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Surroundings {
     pub config: Arc<Config>,
+    /// Writes outcomes and dead letters, and reads jobs and outcomes.
+    pub codec: &'static Codec,
     pub metrics: Arc<Metrics>,
     pub destinations: Arc<Destinations>,
     pub producer: Producer,
@@ -59,6 +62,8 @@ pub struct Surroundings {
     pub ready: Arc<AtomicBool>,
     /// Set as long as Kafka acknowledges outcomes; without that nothing is sent.
     pub acknowledges: Arc<AtomicBool>,
+    /// What a newer version wrote and what that holds up, for people.
+    pub unreadable: watch::Sender<Vec<String>>,
     /// Microseconds of a clock that never jumps, for spacing.
     pub steady: fn() -> Micros,
     /// Epoch microseconds of the wall clock, for what others read or write.
@@ -86,6 +91,8 @@ struct Loop {
     stopping: bool,
     /// The group is left to be joined anew.
     rejoins: bool,
+    /// What [`Surroundings::unreadable`] says now.
+    unreadable: BTreeSet<String>,
     refused: HashSet<String>,
     failing: HashSet<String>,
     /// Attempts that were answered, and how many of their outcomes Kafka doesn't have yet. They count as
@@ -108,7 +115,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
     at.metrics.job_age_max(at.config.sender.job_age_max);
     let mut sender = Loop {
         dispatch: Dispatch::new(settings(&at.config), fastrand::Rng::new()),
-        loads: reload::start(&at.config, back.clone())?,
+        loads: reload::start(&at.config, at.codec, back.clone())?,
         jobs,
         partitions: HashMap::new(),
         places: Arc::new(Places::new(&at.config)?),
@@ -120,6 +127,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         generation: 0,
         stopping: *stop.borrow(),
         rejoins: false,
+        unreadable: BTreeSet::new(),
         refused: HashSet::new(),
         failing: HashSet::new(),
         unacknowledged: HashMap::new(),
@@ -310,10 +318,10 @@ impl Loop {
             partition: raw.partition,
             offset: raw.offset,
         };
-        let payload = payload(&raw);
+        let payload = payload(&raw, self.at.codec);
         // Anybody may write a header; the job itself knows better.
         let own = payload.as_ref().ok().map(|payload| payload.job.job_id.as_str());
-        let id = own.or(raw.job_id.as_deref());
+        let id = own.or(raw.ours.as_ref().map(|ours| ours.job_id.as_str()));
         let read = self.dispatch.read(at, id.map(tag), raw.timestamp);
         if read == Read::Back {
             return self.start_over(at.partition);
@@ -331,12 +339,13 @@ impl Loop {
             return;
         }
         match payload {
+            Ok(payload) if payload.newer.is_some() => self.dispatch.hold(at, &payload, (self.at.steady)()),
             Ok(payload) => {
                 let host = self.at.destinations.host(&payload.job);
                 self.dispatch
                     .accept(at, payload, &host, raw.replayed, (self.at.steady)());
             }
-            Err(error) => self.undecodable(at, &raw, &error.to_string()),
+            Err(error) => self.undecodable(at, &raw, error),
         }
     }
 
@@ -450,6 +459,7 @@ impl Loop {
         self.gauges();
         self.credentials();
         self.oldest();
+        self.unreadable();
     }
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::look::{Look, Span, plain, time_json, time_text};
-use super::{CliError, print};
+use super::{CliError, print, say_newer};
 use crate::delivery::{Outcome, OutcomeResult};
 use crate::desk::deliveries::{self, Filter, Life};
 
@@ -82,6 +82,7 @@ pub(super) fn run(look: Look<'_>, command: &Deliveries) -> Result<(), CliError> 
         Deliveries::List { asked, span, limit } => list(look, &asked.filter(), *span, *limit),
         Deliveries::Show { id } => {
             let life = look.scan(|scanner| Ok(deliveries::find(scanner, id)?))?;
+            say_newer(life.newer);
             print(&if look.json { life_json(&life) } else { life_text(&life) })
         }
         Deliveries::Tail { asked, since } => tail(look, asked.filter(), *since),
@@ -94,18 +95,26 @@ fn list(look: Look<'_>, filter: &Filter, span: Span, limit: Option<usize>) -> Re
         return Ok(());
     }
     look.scan(|scanner| {
-        for outcome in deliveries::list(scanner, span.period(), filter)?.take(limit) {
+        let mut outcomes = deliveries::list(scanner, span.period(), filter)?;
+        for outcome in outcomes.by_ref().take(limit) {
             print(&line(&outcome?, look.json))?;
         }
+        say_newer(outcomes.newer);
         Ok(())
     })
 }
 
 fn tail(look: Look<'_>, filter: Filter, since: Option<i64>) -> Result<(), CliError> {
     let mut coming = deliveries::follow(look.config, filter, since)?;
+    let mut said = coming.newer;
     while !*look.stop.borrow() {
         if let Some(outcome) = coming.next(Duration::from_millis(100)) {
             print(&line(&outcome, look.json))?;
+        }
+        // Once; there may be thousands.
+        if said.records == 0 && coming.newer.records > 0 {
+            said = coming.newer;
+            say_newer(said);
         }
     }
     Ok(())

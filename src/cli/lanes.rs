@@ -3,13 +3,14 @@
 use serde_json::json;
 
 use super::look::{Look, plain, span_text, time_json, time_text};
-use super::{CliError, print};
+use super::{CliError, print, say_newer};
 use crate::app::now_millis;
 use crate::desk::backlog::Backlog;
 use crate::desk::lanes::{self, Lane, Limit};
 
 pub(super) fn run(look: Look<'_>) -> Result<(), CliError> {
     let backlog = look.scan(|scanner| Ok(Backlog::read(scanner, now_millis())?))?;
+    say_newer(backlog.newer);
     let now = now_millis();
     let lanes = lanes::list(&backlog, now);
     if lanes.is_empty() {

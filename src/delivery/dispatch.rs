@@ -29,12 +29,15 @@ use crate::rules::log::Rules;
 
 mod answer;
 mod doom;
+mod held;
 mod load;
 mod own;
 mod scope;
 mod turn;
 mod view;
 
+use held::Held;
+pub use held::Newer;
 pub use load::{Load, Payload};
 use own::Owned;
 pub use own::Read;
@@ -168,6 +171,8 @@ pub struct Settled {
     pub dead: Option<Reason>,
     /// The attempt that was answered so; none where nothing was asked.
     pub attempt: Option<u64>,
+    /// A newer version wrote the job.
+    pub newer: Option<Newer>,
 }
 
 /// How often waiting jobs are looked through for those that are too old.
@@ -211,6 +216,7 @@ pub struct Dispatch {
     doomed: VecDeque<(doom::Doom, Backlog)>,
     /// Those of them that are being loaded.
     ending: Option<(doom::Doom, Vec<Entry>)>,
+    held: Held,
     /// Freezes and starts that a predecessor knew, for scopes that we haven't met.
     frozen: HashMap<String, Frozen>,
     started: HashMap<String, Vec<Micros>>,
@@ -333,6 +339,7 @@ impl Dispatch {
             expected: 0,
             doomed: VecDeque::new(),
             ending: None,
+            held: Held::default(),
             frozen: HashMap::new(),
             started: HashMap::new(),
             sent,
@@ -393,6 +400,7 @@ impl Dispatch {
     /// When [`Self::next`] is worth another call, if nothing comes in before.
     pub fn wake_at(&self) -> Micros {
         match self.ready.first() {
+            _ if self.held.has_freed() => 0,
             Some((at, ..)) if self.in_flight < self.settings.in_flight_max => (*at).min(self.next_sweep),
             _ => self.next_sweep,
         }
@@ -447,6 +455,7 @@ impl Dispatch {
             outcome,
             dead,
             attempt: None,
+            newer: payload.newer.clone(),
         }
     }
 }

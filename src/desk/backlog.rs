@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Error;
+use super::newer::Newer;
 use super::scan::Scanner;
 use crate::action::Limits;
 use crate::config::Config;
@@ -29,6 +30,8 @@ pub struct Backlog {
     partitions: BTreeMap<i32, Recalled>,
     /// When the last request of a lane, and of a credential, started.
     started: HashMap<String, i64>,
+    /// Outcomes and jobs that aren't looked at.
+    pub newer: Newer,
 }
 
 /// What waits in one lane.
@@ -81,14 +84,14 @@ impl Backlog {
         // The processor writes outcomes in transactions; an open one would hide what senders wrote since.
         for record in scanner.runs(&topics.outcomes, &places.outcomes, Isolation::Uncommitted)? {
             let record = record?;
-            if let Some(outcome) = super::deliveries::outcome(&record) {
+            if let Some(outcome) = super::deliveries::outcome(&record, &mut backlog.newer) {
                 backlog.outcome(record.partition, outcome, now);
             }
         }
         for record in scanner.runs(&topics.jobs, &places.jobs, Isolation::Committed)? {
             let record = record?;
             // A record that is no job becomes a dead letter, and waits for nothing.
-            if let Some(job) = super::deliveries::job(&record) {
+            if let Some(job) = super::deliveries::job(&record, &mut backlog.newer) {
                 backlog.job(&record, &job, Limit::of(&job, &limits));
             }
         }

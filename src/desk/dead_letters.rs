@@ -13,6 +13,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::Error;
+use super::newer::Newer;
 use super::scan::{Period, Records, Scanner};
 use crate::config::Config;
 use crate::delivery::DeliveryJob;
@@ -86,7 +87,9 @@ impl Letter {
                 partition: record.partition,
                 offset: record.offset,
             },
-            job: is_job.then(|| super::deliveries::job(&record)).flatten(),
+            job: is_job
+                .then(|| super::deliveries::job(&record, &mut Newer::default()))
+                .flatten(),
             record,
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::backlog::Places;
+use super::newer::Newer;
 use super::scan::{Period, Records, Scanner};
 use crate::config::Config;
 use crate::delivery::recall::credential_of;
@@ -35,37 +36,61 @@ impl Filter {
 }
 
 /// An outcome of the topic; a record that is none is left aside.
-pub(super) fn outcome(record: &Record) -> Option<Outcome> {
-    Outcome::decode(record.value.as_deref()?).ok()
+pub(super) fn outcome(record: &Record, newer: &mut Newer) -> Option<Outcome> {
+    newer.pass(record, Outcome::decode(record.value.as_deref()?))
 }
 
 /// A job of the topic; a record that is none is left aside.
-pub(super) fn job(record: &Record) -> Option<DeliveryJob> {
-    DeliveryJob::decode(record.value.as_deref()?).ok()
+pub(super) fn job(record: &Record, newer: &mut Newer) -> Option<DeliveryJob> {
+    newer.pass(record, DeliveryJob::decode(record.value.as_deref()?))
+}
+
+/// Outcomes of a period that are asked for.
+pub struct Outcomes<'s> {
+    records: Records<'s>,
+    filter: &'s Filter,
+    /// What was passed over so far.
+    pub newer: Newer,
+}
+
+impl std::fmt::Debug for Outcomes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outcomes")
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Iterator for Outcomes<'_> {
+    type Item = Result<Outcome, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let record = match self.records.next()? {
+                Ok(record) => record,
+                Err(error) => return Some(Err(error)),
+            };
+            let outcome = outcome(&record, &mut self.newer);
+            if let Some(outcome) = outcome.filter(|outcome| self.filter.holds(outcome)) {
+                return Some(Ok(outcome));
+            }
+        }
+    }
 }
 
 /// The outcomes that were written in a period, oldest first within a partition.
-pub fn list<'s>(
-    scanner: Scanner<'s>,
-    period: Period,
-    filter: &'s Filter,
-) -> Result<impl Iterator<Item = Result<Outcome, Error>> + use<'s>, Error> {
+pub fn list<'s>(scanner: Scanner<'s>, period: Period, filter: &'s Filter) -> Result<Outcomes<'s>, Error> {
     let records = scanner.period(&scanner.config.topics.outcomes, period)?;
-    Ok(outcomes(records, filter))
-}
-
-fn outcomes<'s>(records: Records<'s>, filter: &'s Filter) -> impl Iterator<Item = Result<Outcome, Error>> + use<'s> {
-    let one = |record| match record {
-        Ok(record) => outcome(&record).filter(|outcome| filter.holds(outcome)).map(Ok),
-        Err(error) => Some(Err(error)),
-    };
-    records.filter_map(one)
+    let newer = Newer::default();
+    Ok(Outcomes { records, filter, newer })
 }
 
 /// Outcomes as they come.
 pub struct Coming {
     reader: Reader,
     filter: Filter,
+    /// What was passed over so far.
+    pub newer: Newer,
 }
 
 /// Follows the outcomes that are written from now on, or from a time on.
@@ -78,6 +103,7 @@ pub fn follow(config: &Config, filter: Filter, since: Option<i64>) -> Result<Com
     Ok(Coming {
         reader: reader.map_err(|error| Error::Unavailable(error.to_string()))?,
         filter,
+        newer: Newer::default(),
     })
 }
 
@@ -85,7 +111,10 @@ impl Coming {
     /// The next outcome that is asked for, if the next record is one and comes within `wait`.
     pub fn next(&mut self, wait: Duration) -> Option<Outcome> {
         match self.reader.next(wait) {
-            Next::Record(record) => outcome(&record).filter(|outcome| self.filter.holds(outcome)),
+            Next::Record(record) => {
+                let outcome = outcome(&record, &mut self.newer);
+                outcome.filter(|outcome| self.filter.holds(outcome))
+            }
             Next::End(_) | Next::Nothing => None,
         }
     }
@@ -108,6 +137,8 @@ pub struct Life {
     /// The job itself, as long as its topic has it, and its record.
     pub job: Option<(DeliveryJob, Record)>,
     pub stands: Stands,
+    /// Records of this job that aren't shown.
+    pub newer: Newer,
 }
 
 /// Where a job stands.
@@ -138,40 +169,49 @@ impl Stands {
 /// The life of one job: itself, and every attempt.
 pub fn find(scanner: Scanner<'_>, id: &str) -> Result<Life, Error> {
     let topics = &scanner.config.topics;
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut newer) = (Vec::new(), Newer::default());
     for record in scanner.all(&topics.outcomes)? {
         let record = record?;
         if record.key.as_deref() == Some(id.as_bytes()) {
-            outcomes.extend(outcome(&record));
+            outcomes.extend(outcome(&record, &mut newer));
         }
     }
     // A repeated event's job has outcomes in more than one partition.
     outcomes.sort_by_key(|outcome| outcome.ended_at);
-    let waiting = waiting(scanner, id, &outcomes)?;
+    let waiting = waiting(scanner, id, &outcomes, &mut newer)?;
     let stands = match &waiting {
         Some(_) => Some(Stands::Waiting),
         None => Stands::by(&outcomes),
     };
     let job = match waiting {
         Some(job) => Some(job),
-        None => last_read(scanner, id, outcomes.last())?,
+        None => last_read(scanner, id, outcomes.last(), &mut newer)?,
     };
     let stands = stands.ok_or_else(|| {
-        Error::NotFound(format!(
-            "there is no job {id}: no outcome of it is left in {}, and none such waits in {}",
-            topics.outcomes, topics.jobs
-        ))
+        Error::NotFound(match newer.records {
+            0 => format!(
+                "there is no job {id}: no outcome of it is left in {}, and none such waits in {}",
+                topics.outcomes, topics.jobs
+            ),
+            _ => format!("job {id} can't be shown: {newer}"),
+        })
     })?;
     Ok(Life {
         id: id.to_owned(),
         outcomes,
         job,
         stands,
+        newer,
     })
 }
 
 /// The job among those that no sender has come to yet: without any outcome, or replayed since.
-fn waiting(scanner: Scanner<'_>, id: &str, outcomes: &[Outcome]) -> Result<Option<(DeliveryJob, Record)>, Error> {
+fn waiting(
+    scanner: Scanner<'_>,
+    id: &str,
+    outcomes: &[Outcome],
+    newer: &mut Newer,
+) -> Result<Option<(DeliveryJob, Record)>, Error> {
     use OutcomeResult::{Cancelled, Dead, Expired};
     let last = outcomes.last().map(|outcome| outcome.result);
     if !matches!(last, None | Some(Cancelled | Dead | Expired)) {
@@ -183,18 +223,24 @@ fn waiting(scanner: Scanner<'_>, id: &str, outcomes: &[Outcome]) -> Result<Optio
             .iter()
             .any(|outcome| (outcome.job_partition, outcome.job_offset) == at)
     };
-    read(scanner, id, &Places::of(scanner.config)?.jobs, |record| !tried(record))
+    let runs = Places::of(scanner.config)?.jobs;
+    read(scanner, id, &runs, |record| !tried(record), newer)
 }
 
 /// The job where its last outcome says it is.
-fn last_read(scanner: Scanner<'_>, id: &str, last: Option<&Outcome>) -> Result<Option<(DeliveryJob, Record)>, Error> {
+fn last_read(
+    scanner: Scanner<'_>,
+    id: &str,
+    last: Option<&Outcome>,
+    newer: &mut Newer,
+) -> Result<Option<(DeliveryJob, Record)>, Error> {
     let place = last.and_then(|outcome| outcome.job_partition.zip(outcome.job_offset));
     // The processor may have settled the match without a job.
     let Some((partition, from)) = place else {
         return Ok(None);
     };
     let until = from.saturating_add(1);
-    read(scanner, id, &[Run { partition, from, until }], |_| true)
+    read(scanner, id, &[Run { partition, from, until }], |_| true, newer)
 }
 
 fn read(
@@ -202,12 +248,13 @@ fn read(
     id: &str,
     runs: &[Run],
     may: impl Fn(&Record) -> bool,
+    newer: &mut Newer,
 ) -> Result<Option<(DeliveryJob, Record)>, Error> {
     for record in scanner.runs(&scanner.config.topics.jobs, runs, Isolation::Committed)? {
         let record = record?;
         if record.header("job-id").is_none_or(|job_id| job_id == id)
             && may(&record)
-            && let Some(job) = job(&record).filter(|job| job.job_id == id)
+            && let Some(job) = job(&record, newer).filter(|job| job.job_id == id)
         {
             return Ok(Some((job, record)));
         }

@@ -26,8 +26,46 @@ fn is_one(name: &str, text: &str) -> bool {
         "job-id" => uuid::Uuid::try_parse(text).is_ok(),
         "event-id" => (1..=256).contains(&text.len()),
         "replay-of" => is_place(text),
+        VERSION => is_version(text),
         _ => true,
     }
+}
+
+/// Which version of Leadlane wrote a job or an outcome, so that one that can't read it says what it needs.
+const VERSION: &str = "leadlane-version";
+
+/// What the headers of a job or an outcome say of it, where they are the ones that we write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ours {
+    pub event_id: String,
+    pub rule_id: String,
+    pub job_id: String,
+    /// `None` for one of the first version, which didn't say.
+    pub version: Option<String>,
+}
+
+impl Ours {
+    /// From the text of each header; `None` where an id is missing.
+    pub(super) fn of<'t>(header: impl Fn(&'static str) -> Option<&'t str>) -> Option<Self> {
+        let text = |name| header(name).map(str::to_owned);
+        Some(Self {
+            event_id: text("event-id")?,
+            rule_id: text("rule-id")?,
+            job_id: text("job-id")?,
+            version: text(VERSION),
+        })
+    }
+}
+
+/// The headers of a job or an outcome: what is known of it, and the version that writes it.
+pub(crate) fn versioned<'h>(known: impl IntoIterator<Item = (&'h str, &'h str)>) -> OwnedHeaders {
+    headers(known.into_iter().chain([(VERSION, env!("CARGO_PKG_VERSION"))]))
+}
+
+/// A version as Cargo writes it: `1.2.3`, and what may follow.
+fn is_version(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
+    (1..=32).contains(&text.len()) && text.chars().all(plain)
 }
 
 /// W3C Trace Context: version, trace and span in lower-case hexadecimal, neither all zeros, and flags.
@@ -91,6 +129,7 @@ mod tests {
             ),
             ("event-id", &event[..256], ["", &event, &long]),
             ("replay-of", "2-17", ["2", "2-", "-1-7"]),
+            (VERSION, "1.20.3-rc.1+5", ["", "1 2", &long]),
         ] {
             assert_eq!(text(name, good.as_bytes()), Some(good), "{name}");
             for bad in bad {
@@ -99,6 +138,22 @@ mod tests {
             assert_eq!(text(name, b"\xff"), None);
         }
         assert_eq!(text("detail", b"any text"), Some("any text"));
+    }
+
+    #[test]
+    fn a_record_of_ours_has_all_its_ids() {
+        let job_id = "7fb2cd34-f4da-5f5f-911b-265780569f3b";
+        let of = |headers: &OwnedHeaders| Ours::of(|name| header(Some(headers), name));
+        let ids = [("event-id", "e-1"), ("rule-id", "r-1"), ("job-id", job_id)];
+        let ours = of(&versioned(ids)).unwrap();
+        assert_eq!((&*ours.event_id, &*ours.rule_id, &*ours.job_id), ("e-1", "r-1", job_id));
+        assert_eq!(ours.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        assert_eq!(of(&headers(ids)).unwrap().version, None, "the first version didn't say");
+        for missing in 0..3 {
+            let left = ids.into_iter().enumerate().filter(|(number, _)| *number != missing);
+            assert_eq!(of(&headers(left.map(|(_, id)| id))), None);
+        }
+        assert_eq!(of(&headers([ids[0], ids[1], ("job-id", "7")])), None);
     }
 
     #[test]

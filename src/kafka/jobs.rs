@@ -17,8 +17,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::ANSWER_WAIT;
 use super::words::Words;
+use super::{ANSWER_WAIT, Ours};
 use crate::clock::steady_micros;
 use crate::config::Config;
 use crate::trail::Trail;
@@ -50,8 +50,8 @@ pub struct RawJob {
     pub key: Vec<u8>,
     pub value: Vec<u8>,
     pub traceparent: Option<String>,
-    /// Its job's id, as its header says it.
-    pub job_id: Option<String>,
+    /// What its headers say of its job.
+    pub ours: Option<Ours>,
     /// A person asked for it again.
     pub replayed: bool,
     /// What [`Jobs::begin`] was called with last.
@@ -310,7 +310,7 @@ impl Poller {
                     key: message.key().unwrap_or_default().to_vec(),
                     value: message.payload().unwrap_or_default().to_vec(),
                     traceparent: super::header(message.headers(), "traceparent").map(str::to_owned),
-                    job_id: super::header(message.headers(), "job-id").map(str::to_owned),
+                    ours: Ours::of(|name| super::header(message.headers(), name)),
                     replayed: super::header(message.headers(), "replay-of").is_some(),
                     generation: self.generations.get(&message.partition()).copied().unwrap_or_default(),
                 }),

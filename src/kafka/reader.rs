@@ -8,7 +8,7 @@ use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::words::Words;
-use super::{ANSWER_WAIT, Context};
+use super::{ANSWER_WAIT, Context, Ours};
 use crate::config::Config;
 
 /// A record as it was read.
@@ -168,6 +168,11 @@ impl Record {
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
         super::headers::text(name, value)
+    }
+
+    /// What the headers say of a job or an outcome of ours.
+    pub fn ours(&self) -> Option<Ours> {
+        Ours::of(|name| self.header(name))
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::Generation;
 use super::partition::{Left, Looked};
+use super::read_back::NotRecalled;
 use super::write::DeadLetter;
 use crate::action::Provider;
 use crate::delivery::Cut;
@@ -48,7 +49,7 @@ pub(super) enum Back {
     Recalled {
         partition: i32,
         generation: u64,
-        recalled: Result<Box<Left>, String>,
+        recalled: Result<Box<Left>, NotRecalled>,
     },
     /// Partitions were looked at; those of which Kafka said nothing are left out.
     Looked(Vec<Looked>),

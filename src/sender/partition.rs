@@ -5,16 +5,19 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::read_back::{NewerOutcomes, NotRecalled, read_back};
 use super::{AGAIN_AFTER, Back, Loop, Promise};
 use crate::config::Config;
-use crate::delivery::Outcome;
+use crate::delivery::Codec;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
 use crate::kafka::jobs::{CommitMode, Committed, Event, Jobs};
 use crate::kafka::place::{Anew, Places};
-use crate::kafka::reader::{Isolation, Next, Reader};
 use crate::metrics::StartedOver;
 use crate::trail::{Crumb, Look, Trail};
+
+/// A newer version reads what this one can't, and has the partition soon; it is looked at again all the same.
+const NEWER_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// A partition that is ours.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(super) struct Partition {
     pub(super) unacknowledged: usize,
     /// The offset that was committed last.
     pub(super) committed: i64,
+    /// Outcomes of a newer version, for which it isn't taken over yet.
+    pub(super) newer: Option<NewerOutcomes>,
 }
 
 /// What a predecessor left of a partition, by what is there now.
@@ -88,6 +93,7 @@ impl Loop {
                 told: false,
                 unacknowledged: 0,
                 committed: -1,
+                newer: None,
             },
         );
         self.recall(partition, generation, Duration::ZERO);
@@ -110,31 +116,41 @@ impl Loop {
     fn recall(&self, partition: i32, generation: u64, delay: Duration) {
         let left = self.jobs.committed(partition);
         let ours = self.left.get(&partition).copied();
-        let (config, now) = (Arc::clone(&self.at.config), (self.at.wall)());
+        let (config, codec, now) = (Arc::clone(&self.at.config), self.at.codec, (self.at.wall)());
         let read = move |recalled| Back::Recalled {
             partition,
             generation,
             recalled,
         };
-        let promise = Promise::new(&self.back, read(Err("the thread that reads them has died".to_owned())));
-        tokio::task::spawn_blocking(move || {
-            std::thread::sleep(delay);
+        let promise = Promise::new(
+            &self.back,
+            read(Err("the thread that reads them has died".to_owned().into())),
+        );
+        let recall = move || {
             let recalled = left()
-                .map_err(|error| error.to_string())
-                .and_then(|left| recall(&config, partition, left, ours, now))
+                .map_err(|error| error.to_string().into())
+                .and_then(|left| recall(&config, codec, partition, left, ours, now))
                 .map(Box::new);
             promise.keep(read(recalled));
+        };
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            tokio::task::spawn_blocking(recall);
         });
     }
 
-    pub(super) fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Box<Left>, String>) {
+    pub(super) fn recalled(&mut self, number: i32, generation: u64, recalled: Result<Box<Left>, NotRecalled>) {
         let ours = self.partitions.get_mut(&number);
         let Some(partition) = ours.filter(|partition| partition.generation == generation) else {
             return;
         };
         let left = match recalled {
             Ok(left) => *left,
-            Err(message) => {
+            Err(NotRecalled::Newer(newer)) => {
+                partition.newer = Some(newer);
+                return self.recall(number, generation, NEWER_AGAIN_AFTER);
+            }
+            Err(NotRecalled::Failed(message)) => {
                 tracing::warn!(
                     kafka.partition = number,
                     message,
@@ -143,7 +159,7 @@ impl Loop {
                 return self.recall(number, generation, AGAIN_AFTER);
             }
         };
-        partition.recalled = true;
+        (partition.recalled, partition.newer) = (true, None);
         self.left.remove(&number);
         partition.look = Look::of(&left.trail);
         partition.trail = left.trail.clone();
@@ -328,7 +344,14 @@ pub(super) fn join(config: &Config) -> anyhow::Result<(Jobs, mpsc::Receiver<Even
 
 /// What a predecessor left of `partition`: whether it is still there, and its outcomes. `ours` is what we read of
 /// it ourselves, when we had it before.
-fn recall(config: &Config, partition: i32, left: Committed, ours: Option<Crumb>, now: Micros) -> Result<Left, String> {
+fn recall(
+    config: &Config,
+    codec: &Codec,
+    partition: i32,
+    left: Committed,
+    ours: Option<Crumb>,
+    now: Micros,
+) -> Result<Left, NotRecalled> {
     let topic = &config.topics.jobs;
     let places = Places::new(config).map_err(|error| error.to_string())?;
     let failed = |error| format!("{topic}: {error}");
@@ -357,7 +380,7 @@ fn recall(config: &Config, partition: i32, left: Committed, ours: Option<Crumb>,
             .map_err(failed)?,
         None => anew,
     };
-    let recalled = read_back(config, partition, (committed, outcomes_from), now)?;
+    let recalled = read_back(config, codec, partition, (committed, outcomes_from), now)?;
     let settled = recalled.settled.iter().filter(|offset| **offset < low).count() as u64;
     Ok(Left {
         trail,
@@ -370,67 +393,3 @@ fn recall(config: &Config, partition: i32, left: Committed, ours: Option<Crumb>,
         recalled,
     })
 }
-
-/// Reads the outcomes of `partition` to the end that they have now: from the place that the predecessor left
-/// for its `committed` jobs, and as far back as sent job ids are to be known.
-fn read_back(
-    config: &Config,
-    partition: i32,
-    (committed, outcomes_from): (i64, Option<i64>),
-    // By the wall clock.
-    now: Micros,
-) -> Result<Recalled, String> {
-    let topic = &config.topics.outcomes;
-    let failed = |error| format!("{error}");
-    // The processor writes here in transactions; an open one would hide what the predecessor wrote.
-    let reader = Reader::assign(config, topic, &[], Isolation::Uncommitted).map_err(failed)?;
-    let end = reader.end(topic, partition).map_err(failed)?;
-    let window = Micros::try_from(config.sender.dedup_window.as_micros()).unwrap_or(now);
-    let of_window = reader
-        .offset_at(topic, partition, (now - window) / 1000)
-        .map_err(failed)?;
-    let counted = end - i64::try_from(config.sender.dedup_ids_max).unwrap_or(end);
-    let known = of_window.unwrap_or(end).max(counted).max(0);
-    // A rule's `max_rate` looks back for an hour.
-    let hour = reader
-        .offset_at(topic, partition, (now - HOUR) / 1000)
-        .map_err(failed)?;
-    // A place behind the end is one of a topic that was made anew since.
-    let outcomes_from = outcomes_from.filter(|from| *from <= end).unwrap_or(0);
-    let mut recalled = Recalled {
-        committed,
-        outcomes_from,
-        outcomes_end: end,
-        known_since: now - window,
-        ..Recalled::default()
-    };
-    let from = known.min(outcomes_from).min(hour.unwrap_or(end).max(counted).max(0));
-    if from >= end {
-        return Ok(recalled);
-    }
-    reader.go_to(topic, partition, from).map_err(failed)?;
-    let mut heard = Instant::now();
-    loop {
-        match reader.next(Duration::from_millis(100)) {
-            Next::Record(record) => {
-                heard = Instant::now();
-                if record.offset == known && counted == known {
-                    recalled.known_since = record.timestamp.saturating_mul(1000);
-                }
-                let last = record.offset + 1 >= end;
-                if let Some(outcome) = record.value.as_deref().and_then(|value| Outcome::decode(value).ok()) {
-                    recalled.take(outcome, now);
-                }
-                if last {
-                    return Ok(recalled);
-                }
-            }
-            Next::End(_) => return Ok(recalled),
-            Next::Nothing if heard.elapsed() > SILENCE => return Err("the broker is silent".to_owned()),
-            Next::Nothing => {}
-        }
-    }
-}
-
-const HOUR: Micros = 3_600_000_000;
-const SILENCE: Duration = Duration::from_secs(30);

@@ -10,9 +10,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Back, Loop};
 use crate::config::Config;
-use crate::delivery::dispatch::{Load, Payload};
+use crate::delivery::dispatch::{Load, Newer, Payload};
 use crate::delivery::lane::JobAt;
-use crate::delivery::{CodecError, DeliveryJob};
+use crate::delivery::{Codec, DeliveryJob, Needs, Unreadable};
 use crate::kafka::KafkaError;
 use crate::kafka::jobs::RawJob;
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
@@ -41,11 +41,23 @@ impl Loop {
     }
 }
 
-/// A job as it is held in memory.
-pub(super) fn payload(raw: &RawJob) -> Result<Payload, CodecError> {
-    let job = DeliveryJob::decode(&raw.value)?;
+/// A job as it is held in memory; of one that a newer version wrote, what its headers and its key say.
+pub(super) fn payload(raw: &RawJob, codec: &Codec) -> Result<Payload, Unreadable> {
+    let (job, newer) = match (codec.read_job(&raw.value), &raw.ours, credential(&raw.key)) {
+        (Err(Unreadable::UnknownSchema(fingerprint)), Some(ours), Some(credential)) => {
+            let version = ours.version.clone();
+            let newer = Newer {
+                value: Arc::from(&*raw.value),
+                needs: Needs { fingerprint, version },
+            };
+            let job = DeliveryJob::of_headers(&ours.event_id, &ours.rule_id, &ours.job_id, credential);
+            (job, Some(newer))
+        }
+        (job, ..) => (job?, None),
+    };
     Ok(Payload {
         job: Arc::new(job),
+        newer,
         traceparent: raw.traceparent.as_deref().map(Arc::from),
         written_at: raw.timestamp,
         // Its texts, the struct around them, and its place in the map.
@@ -53,9 +65,20 @@ pub(super) fn payload(raw: &RawJob) -> Result<Payload, CodecError> {
     })
 }
 
+/// A record's key as the credential that it names, in a form that can be told to people.
+fn credential(key: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(key).ok()?;
+    let plain = text.len() <= 256 && !text.contains(char::is_control);
+    (plain && text.contains(':')).then_some(text)
+}
+
 /// Starts the thread; it ends when the sender of loads is dropped.
-pub(super) fn start(config: &Arc<Config>, back: UnboundedSender<Back>) -> anyhow::Result<Sender<Load>> {
-    let mut jobs = Jobs::connect(Arc::clone(config))?;
+pub(super) fn start(
+    config: &Arc<Config>,
+    codec: &'static Codec,
+    back: UnboundedSender<Back>,
+) -> anyhow::Result<Sender<Load>> {
+    let mut jobs = Jobs::connect(Arc::clone(config), codec)?;
     let (loads, wanted) = channel();
     std::thread::Builder::new()
         .name("reload".to_owned())
@@ -66,13 +89,14 @@ pub(super) fn start(config: &Arc<Config>, back: UnboundedSender<Back>) -> anyhow
 /// The jobs topic, to be read at any place.
 struct Jobs {
     config: Arc<Config>,
+    codec: &'static Codec,
     reader: Reader,
 }
 
 impl Jobs {
-    fn connect(config: Arc<Config>) -> Result<Self, KafkaError> {
+    fn connect(config: Arc<Config>, codec: &'static Codec) -> Result<Self, KafkaError> {
         let reader = Reader::assign(&config, &config.topics.jobs, &[], Isolation::Committed)?;
-        Ok(Self { config, reader })
+        Ok(Self { config, codec, reader })
     }
 
     fn go_to(&self, at: &JobAt) -> Result<(), KafkaError> {
@@ -82,7 +106,7 @@ impl Jobs {
     /// The broker is away, and comes back; or the topic was made anew, which the client may never find.
     fn reconnect(&mut self) {
         tracing::warn!("jobs can't be read again: the broker is silent; trying on");
-        match Self::connect(Arc::clone(&self.config)) {
+        match Self::connect(Arc::clone(&self.config), self.codec) {
             Ok(again) => *self = again,
             Err(error) => tracing::warn!(%error, "jobs can't be read again"),
         }
@@ -160,7 +184,7 @@ fn read_run(
                     offset: record.offset,
                 };
                 if run.binary_search(&at).is_ok()
-                    && let Some(payload) = of_record(record)
+                    && let Some(payload) = of_record(record, topic.codec)
                 {
                     found.insert(at, payload);
                 }
@@ -188,8 +212,8 @@ fn read_run(
     }
 }
 
-fn of_record(record: Record) -> Option<Payload> {
-    let traceparent = record.header("traceparent").map(str::to_owned);
+fn of_record(record: Record, codec: &Codec) -> Option<Payload> {
+    let (traceparent, ours) = (record.header("traceparent").map(str::to_owned), record.ours());
     let raw = RawJob {
         partition: record.partition,
         offset: record.offset,
@@ -197,16 +221,68 @@ fn of_record(record: Record) -> Option<Payload> {
         key: record.key.unwrap_or_default(),
         value: record.value.unwrap_or_default(),
         traceparent,
-        job_id: None,
+        ours,
         replayed: false,
         generation: 0,
     };
-    payload(&raw).ok()
+    payload(&raw, codec).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::codec::tests::newer;
+    use crate::delivery::tests::job;
+    use crate::kafka::Ours;
+
+    fn raw(key: &[u8], value: Vec<u8>, ours: Option<Ours>) -> RawJob {
+        RawJob {
+            partition: 0,
+            offset: 7,
+            timestamp: 5,
+            key: key.to_vec(),
+            value,
+            traceparent: None,
+            ours,
+            replayed: false,
+            generation: 1,
+        }
+    }
+
+    #[test]
+    fn of_a_newer_version_is_what_has_our_headers_and_a_credential() {
+        let (codec, job) = (Codec::shipped(), job());
+        let ours = Ours {
+            event_id: job.event_id.clone(),
+            rule_id: job.rule_id.clone(),
+            job_id: job.job_id.clone(),
+            version: Some("9.1.0".into()),
+        };
+        let (own, next) = (job.encode(), newer().write_job(&job));
+        let read = payload(&raw(b"slack:sales-bot", own.clone(), None), codec).unwrap();
+        assert!(*read.job == job && read.newer.is_none());
+        let held = payload(&raw(b"slack:sales-bot", next.clone(), Some(ours.clone())), codec).unwrap();
+        let of_it = held.newer.expect("a newer version wrote it");
+        assert_eq!(*of_it.value, *next);
+        assert_eq!(of_it.needs.version.as_deref(), Some("9.1.0"));
+        assert_eq!(
+            (&held.job.job_id, held.job.lane()),
+            (&job.job_id, "slack:sales-bot".to_owned())
+        );
+        let refused = |key: &[u8], value: &[u8], ours: &Option<Ours>| {
+            payload(&raw(key, value.to_vec(), ours.clone()), codec).unwrap_err()
+        };
+        let (ours, long) = (Some(ours), format!("slack:{}", "b".repeat(300)));
+        assert!(matches!(
+            refused(b"slack:b", &next, &None),
+            Unreadable::UnknownSchema(_)
+        ));
+        for key in [&b""[..], b"slack", b"slack:\n", b"\xff:", long.as_bytes()] {
+            assert!(matches!(refused(key, &next, &ours), Unreadable::UnknownSchema(_)));
+        }
+        assert_eq!(refused(b"slack:b", b"{}", &ours), Unreadable::NotSingleObject);
+        assert_eq!(refused(b"slack:b", &own[..40], &ours), Unreadable::Malformed);
+    }
 
     #[test]
     fn neighbours_are_one_run() {

@@ -1,8 +1,9 @@
 //! What the loop tells the outside: offsets to Kafka, gauges to Prometheus, refused credentials to people.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::Loop;
+use super::read_back::NewerOutcomes;
 use crate::action::Provider;
 use crate::delivery::limit::Micros;
 use crate::kafka::jobs::{CommitMode, Place};
@@ -92,6 +93,42 @@ impl Loop {
         self.old = old.is_some();
     }
 
+    /// Says what a newer version wrote and what that holds up: to Prometheus, to who asks whether we are ready, and
+    /// once to the log.
+    pub(super) fn unreadable(&mut self) {
+        let (mut count, mut now) = (0, BTreeSet::new());
+        for (credential, jobs, needs) in self.dispatch.held() {
+            count += jobs;
+            now.insert(format!("{credential} is held by jobs of a newer version: {needs}"));
+        }
+        let topic = &self.at.config.topics.outcomes;
+        for (number, partition) in &self.partitions {
+            let Some(NewerOutcomes { outcomes, needs }) = &partition.newer else {
+                continue;
+            };
+            count += outcomes;
+            now.insert(format!(
+                "partition {number} of {topic} has outcomes of a newer version, and is not taken over: {needs}"
+            ));
+        }
+        self.at.metrics.unreadable_records(count);
+        if now == self.unreadable {
+            return;
+        }
+        for held in now.difference(&self.unreadable) {
+            tracing::warn!("{held}; upgrade the senders");
+        }
+        for held in self.unreadable.difference(&now) {
+            tracing::info!("no longer: {held}");
+        }
+        let mut lines: Vec<String> = now.iter().take(LINES_MAX).cloned().collect();
+        if now.len() > LINES_MAX {
+            lines.push(format!("and {} more", now.len() - LINES_MAX));
+        }
+        self.at.unreadable.send_replace(lines);
+        self.unreadable = now;
+    }
+
     /// Says once when a credential is refused, and once when it works again.
     pub(super) fn credentials(&mut self) {
         let refused: HashSet<String> = self.dispatch.refused().into_iter().map(str::to_owned).collect();
@@ -118,6 +155,9 @@ impl Loop {
         self.failing = failing;
     }
 }
+
+/// The most lines of what is held up that are shown; the log has all of them.
+const LINES_MAX: usize = 20;
 
 /// How many jobs were answered for in the last minute, second by second.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Back, Generation, Loop};
 use crate::delivery::dispatch::Settled;
 use crate::delivery::lane::JobAt;
-use crate::delivery::{Cut, OutcomeResult};
+use crate::delivery::{Cut, OutcomeResult, Unreadable};
 use crate::kafka::jobs::RawJob;
 use crate::kafka::producer::{Record, Unwritten};
 use crate::kafka::{Failure, Form, Letter};
@@ -34,15 +34,21 @@ impl DeadLetter {
 
 impl Loop {
     /// A record that is no job of ours: a dead letter, so that the offset may move on.
-    pub(super) fn undecodable(&mut self, at: JobAt, raw: &RawJob, detail: &str) {
+    pub(super) fn undecodable(&mut self, at: JobAt, raw: &RawJob, why: Unreadable) {
         let Some(partition) = self.partitions.get_mut(&at.partition) else {
             return;
         };
         partition.unacknowledged += 1;
         let generation = partition.generation;
+        let detail = why.to_string();
+        let reason = match why {
+            Unreadable::UnknownSchema(_) => Reason::UnknownSchema,
+            _ => Reason::NotDecodable,
+        };
         tracing::warn!(
             kafka.partition = at.partition,
             kafka.offset = at.offset,
+            reason = reason.as_str(),
             detail,
             "a record is no delivery job; dead letter"
         );
@@ -51,8 +57,8 @@ impl Loop {
             generation,
             key: raw.key.clone(),
             value: raw.value.clone(),
-            reason: Reason::NotDecodable,
-            detail: detail.to_owned(),
+            reason,
+            detail,
             trace: raw.traceparent.as_deref().map(Arc::from),
             settled: None,
         };
@@ -105,7 +111,10 @@ impl Loop {
             at: settled.at,
             generation,
             key: settled.job.credential.as_bytes().to_vec(),
-            value: settled.job.encode(),
+            value: match &settled.newer {
+                Some(newer) => newer.value.to_vec(),
+                None => self.at.codec.write_job(&settled.job),
+            },
             reason,
             detail,
             trace: settled.traceparent.clone(),
@@ -127,19 +136,14 @@ impl Loop {
         }
         let (back, at) = (self.back.clone(), settled.at);
         let outcome = &settled.outcome;
-        let value = outcome.cut(cut).encode();
-        let ids = [
-            ("event-id", outcome.event_id.as_str()),
-            ("rule-id", &outcome.rule_id),
-            ("job-id", &outcome.job_id),
-        ];
+        let value = self.at.codec.write_outcome(&outcome.cut(cut));
         let trace = settled.traceparent.as_deref().map(|trace| ("traceparent", trace));
         let record = Record {
             topic: &self.at.config.topics.outcomes,
             partition: Some(at.partition),
             key: outcome.job_id.as_bytes(),
             value: Some(&value),
-            headers: crate::kafka::headers(ids.into_iter().chain(trace)),
+            headers: crate::kafka::versioned(outcome.ids().into_iter().chain(trace)),
         };
         let last = Arc::clone(&settled);
         self.at.producer.write(&record, move |ack| {

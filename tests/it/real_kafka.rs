@@ -17,3 +17,4 @@ mod sealed;
 mod sender;
 mod texts;
 mod tools;
+mod versions;

@@ -257,7 +257,7 @@ fn until_ready(mut process: Process, admin: &str) -> Process {
     }
 }
 
-fn page(admin: &str, path: &str) -> Option<(u16, String)> {
+pub(crate) fn page(admin: &str, path: &str) -> Option<(u16, String)> {
     use std::io::Read;
     let mut stream = std::net::TcpStream::connect(admin).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;

@@ -157,6 +157,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "admin",
             "clock",
             "config",
+            "delivery",
             "destination",
             "feed",
             "http_client",

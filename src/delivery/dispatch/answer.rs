@@ -149,6 +149,7 @@ impl Dispatch {
             outcome,
             dead: None,
             attempt: None,
+            newer: None,
         })
     }
 
@@ -309,6 +310,7 @@ impl Dispatch {
             outcome,
             dead,
             attempt: None,
+            newer: None,
         })
     }
 

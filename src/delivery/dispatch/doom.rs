@@ -176,6 +176,7 @@ impl Dispatch {
     /// A job older than `job_age_max` becomes a dead letter, whatever holds it.
     pub(super) fn sweep(&mut self, now: Micros, settled: &mut Vec<Settled>) {
         self.decide(now);
+        self.queue_freed(now);
         if self.doomed.iter().any(|(_, backlog)| !backlog.is_empty()) {
             self.end_doomed(now, settled);
         }
@@ -206,6 +207,9 @@ impl Dispatch {
             self.doom(Doom::TooOld(reason), doomed);
             self.queue(lane, now);
         }
+        let held = self.unhold(is_old);
+        self.doom(Doom::TooOld(Reason::UnknownSchema), held);
+        self.queue_freed(now);
         self.end_doomed(now, settled);
     }
 
@@ -264,20 +268,28 @@ impl Dispatch {
                 // Another job stands there, in a topic that was made anew.
                 continue;
             }
-            let outcome = self.outcome(at, &payload.job, OutcomeResult::Cancelled, now);
             let (reason, words) = match why {
-                Doom::Cancelled => (None, ""),
-                Doom::TooOld(reason) => (Some(reason), "older than sender.job_age_max"),
-                Doom::Replaced => (Some(Reason::CredentialRefused), REPLACED),
+                Doom::Cancelled => (None, String::new()),
+                Doom::TooOld(reason) => (Some(reason), too_old(&payload)),
+                Doom::Replaced => (Some(Reason::CredentialRefused), REPLACED.to_owned()),
             };
+            let outcome = |result| self.outcome(at, &payload.job, result, now);
             let outcome = match reason {
-                Some(reason) => outcome.because(reason, words),
-                None => outcome,
+                Some(reason) => outcome(OutcomeResult::Dead).because(reason, words),
+                None => outcome(OutcomeResult::Cancelled),
             };
             settled.push(self.end(at, &payload, outcome, reason));
         }
         missing
     }
+}
+
+fn too_old(payload: &Payload) -> String {
+    let newer = payload.newer.as_ref();
+    let needs = newer.map_or(String::new(), |newer| {
+        format!(", and of a newer version: {}", newer.needs)
+    });
+    format!("older than sender.job_age_max{needs}")
 }
 
 const REPLACED: &str = "the credential is refused, and the rule names another one by now, which a replay uses";

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DeliveryJob, Dispatch, Entry, JobAt, LaneState, Micros, Number, Settled};
+use super::{DeliveryJob, Dispatch, Entry, JobAt, LaneState, Micros, Newer, Number, Settled};
 
 /// A job in memory.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub struct Payload {
     pub written_at: i64,
     /// What it takes of the budget.
     pub bytes: usize,
+    /// Set where a newer version wrote the job: of `job` nothing is known but the ids and the credential.
+    pub newer: Option<Newer>,
 }
 
 /// Jobs to read again, in the order of their offsets.

@@ -182,6 +182,7 @@ impl Dispatch {
         if let Some((_, entries)) = &mut self.ending {
             entries.retain(|entry| !of_it(entry));
         }
+        self.unhold(of_it);
         dropped.iter().for_each(|entry| self.forget(entry.at()));
     }
 

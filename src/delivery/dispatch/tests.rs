@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::*;
 use crate::action::{ActionType, Batch, clevertap, slack};
 use crate::dates::Rate;
-use crate::delivery::job_id;
 use crate::delivery::recall::Recalled;
+use crate::delivery::{Needs, Unreadable, job_id};
 use crate::lead::EventId;
 use crate::rules::RuleId;
 use crate::rules::log::{Cancel, RuleLog};
@@ -14,6 +14,7 @@ use crate::rules::log::{Cancel, RuleLog};
 mod anew;
 mod clock;
 mod freezes;
+mod held;
 mod owned;
 mod simulation;
 
@@ -110,6 +111,7 @@ fn payload(job: DeliveryJob, now: Micros) -> Payload {
         traceparent: None,
         written_at: now / 1000,
         bytes: 1000,
+        newer: None,
     }
 }
 

@@ -63,10 +63,10 @@ impl Dispatch {
         Some(ready.max(state.frozen_until).max(spaced).max(now))
     }
 
-    /// When a request of a credential may start; `None` while it waits for an answer.
+    /// When a request of a credential may start; `None` while it waits for an answer, or is held.
     fn credential_ready(&self, credential: Number<Credential>, now: Micros) -> Option<Micros> {
         let state = &self.credentials[credential];
-        if state.parked || state.in_flight >= self.allowed(credential) {
+        if self.held.holds(&state.id) || state.parked || state.in_flight >= self.allowed(credential) {
             return None;
         }
         let (first, ..) = state.lanes.first()?;

@@ -23,7 +23,7 @@ impl Dispatch {
         self.lanes.iter().map(move |lane| {
             let credential = &self.credentials[lane.credential];
             let until = lane.frozen_until.max(credential.frozen_until);
-            let may = lane.queued.is_some_and(|(at, _)| at <= now) && until <= now;
+            let may = lane.queued.is_some_and(|(at, _)| at <= now) && until <= now && !self.held.holds(&credential.id);
             let ready = match credential.pacing.batch {
                 _ if !may => 0,
                 None => 1,

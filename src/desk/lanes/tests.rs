@@ -182,7 +182,7 @@ proptest! {
             let at = JobAt { partition: 0, offset };
             prop_assert!(dispatch.read(at, Some(tag(&job.job_id)), NOW).is_accepted());
             let host: Arc<str> = job.credential.as_str().into();
-            let payload = Payload { job: Arc::new(job), traceparent: None, written_at: NOW, bytes: 1000 };
+            let payload = Payload { job: Arc::new(job), traceparent: None, written_at: NOW, bytes: 1000, newer: None };
             dispatch.accept(at, payload, &host, false, steady);
         }
         // The sender numbers lanes as it meets them.

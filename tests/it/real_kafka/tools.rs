@@ -62,15 +62,15 @@ fn outcome(job: &DeliveryJob, offset: i64, result: OutcomeResult, attempt: i32) 
 
 /// A record for a topic, and when it is said to be written.
 #[derive(Default)]
-struct Put<'p> {
-    key: &'p str,
-    value: Option<&'p [u8]>,
-    headers: &'p [(&'p str, &'p str)],
-    partition: Option<i32>,
-    timestamp: Option<i64>,
+pub(super) struct Put<'p> {
+    pub(super) key: &'p str,
+    pub(super) value: Option<&'p [u8]>,
+    pub(super) headers: &'p [(&'p str, &'p str)],
+    pub(super) partition: Option<i32>,
+    pub(super) timestamp: Option<i64>,
 }
 
-fn put(leadlane: &Leadlane, topic: &str, puts: &[Put<'_>]) {
+pub(super) fn put(leadlane: &Leadlane, topic: &str, puts: &[Put<'_>]) {
     let producer = producer(None);
     for put in puts {
         let mut headers = OwnedHeaders::new();

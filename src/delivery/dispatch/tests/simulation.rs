@@ -3,7 +3,7 @@
 //! Jobs arrive at any time, some of them twice; requests take a while and are answered with
 //! anything a destination may say; outcomes are acknowledged late and payloads read again late;
 //! senders are killed at any step, stand still for longer than their session, start again and hand
-//! partitions to each other; rules are stopped; the wall clock is put ten minutes forward or back. After the storm everything drains. [`world`] checks
+//! partitions to each other; some of them are of an older version than the processors, until they are upgraded; rules are stopped; the wall clock is put ten minutes forward or back. After the storm everything drains. [`world`] checks
 //! every start, commit and end; what each check says begins with its name:
 //!
 //! - `conservation`, `repeat`, `dedup`: every job has a final outcome that is true, and none is sent
@@ -13,6 +13,7 @@
 //! - `limit`, `in flight`, `freeze`: no sliding window holds more starts than its limit or a rule's
 //!   `max_rate`, over all senders; nothing starts within a freeze that its owner knows of, or that a
 //!   predecessor's outcome tells; no more are in flight than may be;
+//! - `held`: nothing of a credential starts where its owner can't read one of its jobs;
 //! - `commit`, `recall`, `hand-over`: what is committed is settled, and what a successor needs is
 //!   behind the place that was left;
 //! - `expiry`, `cancelled`, `digest`, `batch`, `given up`: as the rule says, and for nobody else's fault;
@@ -57,6 +58,9 @@
 //! | what outcomes say is of the steady clock | `freeze of a predecessor` |
 //! | a retry of a stopped rule is sent | `cancelled` |
 //! | payloads of ended jobs stay | `memory` |
+//! | a job of a newer version holds nothing | `held` |
+//! | a job of a newer version counts as settled | `commit` |
+//! | a partition that goes away leaves its credentials held | `conservation` |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,6 +75,8 @@ const PARTITIONS: i32 = 4;
 const SCHEDULES: u64 = 1000;
 /// By so much the wall clock is put right.
 const JUMP: Micros = 600 * SECOND;
+/// The trigger of jobs that a newer version wrote.
+const NEWER: &str = "newer";
 /// A record that its destination refuses, and with it all of its batch.
 const BAD: &str = "bad";
 
@@ -87,6 +93,8 @@ struct Writing {
 /// A sender process.
 struct Process {
     number: u64,
+    /// It reads what a newer version wrote.
+    upgraded: bool,
     dispatch: Dispatch,
     /// Where it reads next, by partition that is its own, and which assignment that was.
     reads: BTreeMap<i32, i64>,
@@ -159,6 +167,9 @@ fn arrival(world: &mut World, number: i64) -> (i32, DeliveryJob) {
         "C4" => (job.rule_id, job.max_rate) = ("capped".into(), Some("4/m".into())),
         _ => {}
     }
+    if world.mixed && rng.u8(..60) == 0 {
+        job.trigger = NEWER.into();
+    }
     // A producer's event comes twice now and then.
     let again = &world.jobs[&partition];
     match again.get(rng.usize(..again.len().max(1) * 12)) {
@@ -221,6 +232,18 @@ impl Group {
         world.cut_off(&self.processes[victim], |_| true);
         self.processes[victim] = world.new_process();
         self.hand_on(world, victim);
+    }
+
+    /// Whoever is of the older version is replaced, as an upgrade does it; one that stands still comes later.
+    fn upgrade(&mut self, world: &mut World) {
+        world.mixed = false;
+        let old = |process: &Process| !process.upgraded && process.stopped.is_none();
+        while let Some(victim) = self.processes.iter().position(old) {
+            world.seen.add("upgrade");
+            world.cut_off(&self.processes[victim], |_| true);
+            self.processes[victim] = world.new_process();
+            self.hand_on(world, victim);
+        }
     }
 
     /// What `victim` had, or was handing over, goes to others at once.
@@ -337,7 +360,8 @@ impl Group {
         let idle = |process: &Process| {
             let read = |(partition, next): (&i32, &i64)| *next == world.jobs[partition].len() as i64;
             let quiet = process.flying.is_empty() && process.writing.is_empty() && process.loading.is_empty();
-            process.dispatch.waiting() == 0 && quiet && process.reads.iter().all(read)
+            let waits = process.dispatch.waiting() > 0 || process.dispatch.held().next().is_some();
+            !waits && quiet && process.reads.iter().all(read)
         };
         self.processes.iter().all(idle) && self.owners.values().all(Option::is_some)
     }
@@ -393,8 +417,9 @@ fn simulate(seed: u64) -> Seen {
                 world.jobs.get_mut(&partition).expect("there are four").push((job, now));
             }
         }
-        if world.storm {
-            group.chance(&mut world);
+        match world.storm {
+            true => group.chance(&mut world),
+            false => group.upgrade(&mut world),
         }
         group.turn(&mut world);
         if !world.storm && group.idle(&world) {

@@ -57,6 +57,14 @@ impl Frozen {
     }
 }
 
+/// A job as a sender of this or the newer version takes it in.
+fn payload_for(upgraded: bool, job: &DeliveryJob, written_at: Micros) -> Payload {
+    match job.trigger == NEWER && !upgraded {
+        true => super::super::held::of_newer(job, written_at),
+        false => payload(job.clone(), written_at),
+    }
+}
+
 pub(super) struct World {
     pub(super) rng: fastrand::Rng,
     pub(super) settings: Settings,
@@ -64,6 +72,8 @@ pub(super) struct World {
     pub(super) now: Micros,
     pub(super) ahead: Micros,
     pub(super) storm: bool,
+    /// Processors are upgraded, and not all senders are.
+    pub(super) mixed: bool,
     pub(super) jobs: Log<(DeliveryJob, Micros)>,
     pub(super) outcomes: Log<Outcome>,
     committed: BTreeMap<i32, (i64, i64)>,
@@ -114,6 +124,7 @@ impl World {
             now: START,
             ahead: 0,
             storm: true,
+            mixed: seed % 3 == 1,
             jobs: (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect(),
             outcomes: (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect(),
             committed: BTreeMap::new(),
@@ -161,8 +172,11 @@ impl World {
         let mut dispatch = Dispatch::new(self.settings.clone(), fastrand::Rng::with_seed(self.rng.u64(..)));
         dispatch.wall_clock(self.ahead);
         dispatch.rules(Arc::clone(&self.rules), self.now, &mut Vec::new());
+        // Each that starts anew may be of the newer version.
+        let upgraded = !self.mixed || self.processes > 3 && self.rng.bool();
         Process {
             number: self.processes,
+            upgraded,
             dispatch,
             reads: BTreeMap::new(),
             owns: BTreeMap::new(),
@@ -225,10 +239,13 @@ impl World {
                     offset: *next,
                 };
                 *next += 1;
-                let payload = payload(job.clone(), *written_at);
+                let payload = payload_for(process.upgraded, job, *written_at);
                 let read = process.dispatch.read(at, tag_of(&payload), written_at / 1000);
                 assert!(matches!(read, Read::New | Read::Settled), "{at:?}: {read:?}");
-                if read == Read::New {
+                if read == Read::New && payload.newer.is_some() {
+                    self.seen.add("held");
+                    process.dispatch.hold(at, &payload, self.now);
+                } else if read == Read::New {
                     let host: Arc<str> = host(job).into();
                     process.dispatch.accept(at, payload, &host, false, self.now);
                 }
@@ -248,7 +265,7 @@ impl World {
     fn serve_load(&mut self, process: &mut Process, load: &Load) {
         let jobs = load.jobs.iter().map(|at| {
             let (job, written_at) = self.job(*at);
-            (*at, Some(payload(job.clone(), *written_at)))
+            (*at, Some(payload_for(process.upgraded, job, *written_at)))
         });
         let mut settled = Vec::new();
         let lost = process.dispatch.loaded(load.id, jobs.collect(), self.now, &mut settled);
@@ -339,6 +356,9 @@ impl World {
     fn check_start(&mut self, process: &Process, attempt: &Attempt, members: &[JobAt]) {
         let now = self.now;
         let job = self.job(members[0]).0.clone();
+        if !process.upgraded {
+            self.check_held(process, &job);
+        }
         let leaves = members.iter().any(|at| process.leaving.contains(&at.partition));
         assert!(!leaves, "hand-over: a job of a partition that goes away is started");
         for scope in [job.lane(), job.credential.clone()] {
@@ -369,6 +389,20 @@ impl World {
             self.check_members(members);
         } else {
             self.seen.add("request before the message");
+        }
+    }
+
+    /// A job that this version can't read holds its credential.
+    fn check_held(&self, process: &Process, going: &DeliveryJob) {
+        for (partition, next) in &process.reads {
+            let read = self.jobs[partition][..*next as usize].iter().zip(0..);
+            let mut of_newer = read.filter(|((job, _), _)| job.trigger == NEWER && job.credential == going.credential);
+            let held = of_newer.find(|(_, offset)| !self.finals.contains(&(*partition, *offset)));
+            assert!(
+                held.is_none(),
+                "held: {} goes, though {held:?} can't be read",
+                going.job_id
+            );
         }
     }
 
