@@ -107,7 +107,7 @@ impl Backlog {
     pub(super) fn outcome(&mut self, partition: i32, outcome: Outcome, now: i64) {
         // The processor settles matches that never were jobs.
         if let Some(started_at) = outcome.started_at.filter(|_| outcome.job_offset.is_some()) {
-            // A clock that has been put back since wrote what is to come.
+            // A start that is to come was written by a clock that has been put back since.
             let started_at = started_at.min(now);
             for id in [&outcome.lane, credential_of(&outcome.lane)] {
                 match self.started.get_mut(id) {
@@ -149,7 +149,7 @@ impl Backlog {
         self.started.get(id).copied()
     }
 
-    /// The freezes of a lane or credential; those of partitions that it was in before are over, or last.
+    /// What freezes a lane or credential, by the outcomes of each partition: it may have moved from one to another.
     pub(super) fn frozen(&self, id: &str) -> impl Iterator<Item = &Frozen> {
         self.partitions
             .values()

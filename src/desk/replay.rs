@@ -203,7 +203,7 @@ impl<'r> Replay<'r> {
     }
 
     /// What comes next; `None` is the end. `now` is the wall clock's, in epoch milliseconds. An error ends the
-    /// replay: what was told to have gone back did, and nothing else.
+    /// replay: only what [`Progress::Back`] named has gone back.
     pub fn next(&mut self, now: i64) -> Option<Result<Progress, Error>> {
         loop {
             if let Some(progress) = self.progress.pop_front() {
@@ -308,7 +308,7 @@ impl<'r> Replay<'r> {
         self.progress.push_back(Progress::Refused { id, why });
     }
 
-    /// Writes what was gathered, and tells of it once Kafka has it.
+    /// Writes what was gathered, and says so once Kafka has it.
     fn commit(&mut self, now: i64) -> Result<(), Error> {
         let mut batch = std::mem::take(&mut self.batch);
         self.bytes = 0;

@@ -66,11 +66,11 @@ impl Letter {
         let same_value = |record: &Record| same(&self.record.value, record.value.as_deref().unwrap_or_default());
         let value = record.value.as_deref();
         let sum = left_out_sum(self.leaves_out("key"), key, self.leaves_out("value"), value);
-        let told = self
+        let written = self
             .header(LEFT_OUT_SUM)
-            .and_then(|told| u32::from_str_radix(told, 16).ok());
-        // An older letter doesn't tell.
-        told.is_none_or(|told| told == sum)
+            .and_then(|written| u32::from_str_radix(written, 16).ok());
+        // An older letter doesn't say.
+        written.is_none_or(|written| written == sum)
             && is_older
             && (self.leaves_out("key") || same(&self.record.key, key))
             && (self.leaves_out("value") || same_value(record))

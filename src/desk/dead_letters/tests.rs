@@ -61,10 +61,10 @@ fn ids_read_back_and_nothing_else_is_one() {
 #[test]
 fn what_is_left_out_is_taken_from_the_same_record_alone() {
     let sum = format!("{:x}", crate::kafka::left_out_sum(true, b"key", true, Some(b"mine")));
-    let told = [("left-out", "key,value"), ("left-out-sum", sum.as_str())];
+    let written = [("left-out", "key,value"), ("left-out-sum", sum.as_str())];
     let of = |headers, value: &[u8]| letter(headers, b"").is_of(&letter(&[], value).record);
-    assert!(of(&told[..], b"mine") && !of(&told[..], b"another's"));
-    assert!(of(&told[..1], b"another's"), "an older letter doesn't tell");
+    assert!(of(&written[..], b"mine") && !of(&written[..], b"another's"));
+    assert!(of(&written[..1], b"another's"), "an older letter doesn't say");
 }
 
 #[test]

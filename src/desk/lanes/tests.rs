@@ -158,11 +158,11 @@ proptest! {
     /// Whatever stands in the outcomes: what people are shown is what a sender that takes over keeps to.
     #[test]
     fn people_see_the_freezes_that_a_new_owner_keeps_to(
-        told in prop::collection::vec((0..LANES.len(), 0..OutcomeResult::ALL.len(), 0..3u8, -60_000..60_000i64), 0..30),
+        outcomes in prop::collection::vec((0..LANES.len(), 0..OutcomeResult::ALL.len(), 0..3u8, -60_000..60_000i64), 0..30),
         ahead in prop::sample::select(vec![0, 5_000_000]),
     ) {
         let (mut backlog, mut recalled) = (Backlog::default(), Recalled::default());
-        for (offset, (lane, result, scope, next)) in (0..).zip(told) {
+        for (offset, (lane, result, scope, next)) in (0..).zip(outcomes) {
             let mut outcome = of_lane(LANES[lane], offset).outcome(OutcomeResult::ALL[result], NOW - 100 + offset);
             (outcome.job_partition, outcome.job_offset, outcome.attempt) = (Some(0), Some(offset), 1);
             outcome.scope = ["lane", "credential"].get(usize::from(scope)).map(|scope| (*scope).to_owned());

@@ -35,7 +35,7 @@ fn verdict(request: Request, kind: u8, delay: u64) -> Verdict {
 }
 
 /// Everything that the outcomes say so far.
-fn told(bench: &Bench) -> Recalled {
+fn recall(bench: &Bench) -> Recalled {
     let mut recalled = Recalled::default();
     for one in &bench.settled {
         recalled.take(one.outcome.clone(), bench.dispatch.wall(bench.now));
@@ -94,12 +94,12 @@ proptest! {
             }
             let attempt: Attempt = flying.swap_remove(usize::from(kind) % flying.len());
             bench.answer(&attempt, verdict(attempt.request, kind, delay));
-            let recalled = told(&bench);
+            let recalled = recall(&bench);
             // A successor that takes over now, and meets every lane.
             let mut heir = Bench::new(settings());
             heir.now = bench.now;
             heir.dispatch.wall_clock(ahead);
-            heir.dispatch.own(0, bench.now, told(&bench), bench.now);
+            heir.dispatch.own(0, bench.now, recall(&bench), bench.now);
             for (number, (action, credential, destination)) in (1000..).zip(LANES) {
                 heir.accept(job(number, action, credential, destination));
                 let lane = job(0, action, credential, destination).lane();

@@ -214,11 +214,28 @@ impl World {
             .collect();
         let missed = recalled.settled.iter().find(|offset| !from_place.contains(offset));
         assert_eq!(missed, None, "recall: the place that was left hides an outcome");
+        self.check_freezes(partition, &recalled);
         process.dispatch.wall_clock(self.ahead);
         process.dispatch.own(partition, self.now, recalled, self.now);
         process.reads.insert(partition, offset);
         self.assignments += 1;
         process.owns.insert(partition, self.assignments);
+    }
+
+    /// What the outcomes say of freezes is what the destinations asked for.
+    fn check_freezes(&self, partition: i32, recalled: &Recalled) {
+        let jobs = &self.jobs[&partition];
+        let is_here = |scope: &str| {
+            jobs.iter()
+                .any(|(job, _)| job.credential == scope || job.lane() == scope)
+        };
+        for (scope, until) in self.frozen.throttled.iter().filter(|(scope, _)| is_here(scope)) {
+            let kept = recalled.frozen.get(scope).map_or(0, |frozen| frozen.until);
+            assert!(
+                kept - self.ahead >= *until,
+                "recall: the outcomes free {scope} before {until}"
+            );
+        }
     }
 
     pub(super) fn tell_rules(&mut self, process: &mut Process) {
