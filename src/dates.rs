@@ -151,6 +151,11 @@ pub fn rate(text: &str) -> Result<(u32, Duration), RateError> {
     }
 }
 
+/// A time, in epoch milliseconds, as RFC 3339 in UTC.
+pub fn time_text(millis: i64) -> String {
+    Timestamp::from_millisecond(millis).unwrap_or_default().to_string()
+}
+
 /// The shortest text that [`duration`] reads as exactly this duration: `90s`, `1d`, `1h1s`.
 pub fn duration_text(duration: Duration) -> String {
     if duration.is_zero() {

@@ -18,10 +18,10 @@ use crate::app::{self, Role};
 use crate::config::{Account, Config};
 use crate::credential::SecretName;
 use crate::delivery::Codec;
+use crate::desk::rules::{self, write};
 use crate::kafka::producer::{Producer, Record};
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
-use crate::rules::Rule;
 use crate::sandbox::{Sandbox, Settings};
 use crate::secrets::SecretRef;
 
@@ -81,7 +81,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
         drop(served.wait_for(|stop| *stop).await);
     }));
     let producer = Producer::new(&config, 1_000_000)?;
-    write_rules(&config, &producer)?;
+    write_rules(&config)?;
     let view = View::new(&config, Story::new(sandbox.clone()))?;
     view.begin(options.rate);
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
@@ -211,20 +211,10 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
     Ok(config)
 }
 
-fn write_rules(config: &Config, producer: &Producer) -> anyhow::Result<()> {
-    for entry in crate::yaml::entries(RULES)? {
-        let rule = Rule::from_json(&entry.value).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-        let value = entry.value.to_string();
-        let headers = crate::kafka::headers([]);
-        let record = Record {
-            topic: &config.topics.rules,
-            partition: Some(0),
-            key: rule.id.as_bytes(),
-            value: Some(value.as_bytes()),
-            headers,
-        };
-        producer.write_and_wait(&record).map_err(anyhow::Error::msg)?;
-    }
+fn write_rules(config: &Config) -> anyhow::Result<()> {
+    let drafts = rules::read(config, RULES)?.into_iter();
+    let changes: Result<Vec<_>, _> = drafts.map(|draft| write::Change::put(draft, None)).collect();
+    write::Writer::new(config).write(&changes?, "demo", app::now_millis())?;
     Ok(())
 }
 

@@ -9,9 +9,12 @@ use std::fmt;
 pub mod backlog;
 pub mod dead_letters;
 pub mod deliveries;
+pub mod events;
+pub mod explain;
 pub mod lanes;
 pub mod newer;
 pub mod replay;
+pub mod rules;
 pub mod scan;
 
 /// Why the desk doesn't do what it was asked for.

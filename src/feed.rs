@@ -3,6 +3,9 @@
 //! It reads on a thread of its own, without a group. It hands out the first state once it has read the topic to the
 //! end that the topic had at the start; until then the processor waits.
 //!
+//! Rules that were written in one transaction come into force together: the feed hands a state out at the topic's end, or
+//! at an end that the topic had before, and no transaction reaches across those.
+//!
 //! When the topic is made anew, the feed reads it from its beginning, and the new topic counts. A topic that comes
 //! back empty gives no state until somebody writes a rule: lost rules must not pass for deleted ones. Rules come back
 //! one after the other, so the feed waits until none has come for a moment before it hands out a state.
@@ -15,12 +18,12 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::kafka::KafkaError;
 use crate::kafka::place::Places;
-use crate::kafka::reader::{Isolation, Next, Reader, Record};
+use crate::kafka::reader::{Next, Reader, Record};
 use crate::metrics::{Metrics, StartedOver};
 use crate::rules::log::{Applied, CANCEL_WAITING, Cancel, RuleLog, Rules};
 use crate::trail::{self, Crumb, Trail};
 
-/// A topic that was made anew is read until nothing more has come for so long: people's commands write one rule
+/// A topic that was made anew is read until nothing more has come for so long: who brings the rules back may write one
 /// after the other, and an event that meets half of them would pass the others by.
 const QUIET_FOR: Duration = Duration::from_secs(2);
 
@@ -44,7 +47,10 @@ struct Feed {
     anew: bool,
     /// In a topic that was made anew more rules may be on their way until then.
     quiet_at: Option<Instant>,
-    at_end: bool,
+    /// No transaction is read by half.
+    whole: bool,
+    /// An end that the topic had: all that is before it is whole.
+    end: Option<i64>,
     changed: bool,
     written_at: Option<i64>,
     look_at: Instant,
@@ -72,7 +78,8 @@ pub fn follow(
         last: None,
         anew: false,
         quiet_at: None,
-        at_end: false,
+        whole: false,
+        end: None,
         changed: true,
         written_at: None,
         look_at: Instant::now(),
@@ -93,7 +100,7 @@ impl Feed {
         match self.reader.next(Duration::from_millis(waits)) {
             Next::Record(record) if record.offset < self.log.next_offset() => return self.start_over(),
             Next::Record(record) => return self.take(&record),
-            Next::End(_) => self.at_end = true,
+            Next::End(_) => self.whole = true,
             Next::Nothing => {}
         }
         if self.look_at <= Instant::now() {
@@ -107,10 +114,25 @@ impl Feed {
 
     /// Whether there is a state to hand out.
     fn is_due(&self, now: Instant) -> bool {
-        self.at_end && self.changed && self.quiet_at.is_none_or(|quiet_at| quiet_at <= now)
+        self.whole && self.changed && self.quiet_at.is_none_or(|quiet_at| quiet_at <= now)
     }
 
     fn take(&mut self, record: &Record) {
+        if self.end.is_some_and(|end| end <= record.offset) {
+            (self.whole, self.end) = (true, None);
+            // While others write without a pause, the end never comes.
+            if self.is_due(Instant::now()) {
+                self.hand_out();
+            }
+        }
+        self.apply(record);
+        if self.end.is_none() {
+            self.end = self.reader.end(&self.topic, 0).ok();
+        }
+        self.whole = self.end.is_some_and(|end| end <= self.log.next_offset());
+    }
+
+    fn apply(&mut self, record: &Record) {
         if self.quiet_at.is_some() {
             self.quiet_at = Some(Instant::now() + QUIET_FOR);
         }
@@ -175,7 +197,8 @@ impl Feed {
         );
         self.log.start_over();
         self.last = None;
-        (self.anew, self.at_end, self.changed) = (true, false, true);
+        (self.anew, self.changed) = (true, true);
+        (self.whole, self.end) = (false, None);
         self.quiet_at = Some(Instant::now() + QUIET_FOR);
     }
 
@@ -208,7 +231,7 @@ impl Feed {
 }
 
 fn read(config: &Config) -> Result<Reader, KafkaError> {
-    Reader::assign(config, &config.topics.rules, &[(0, None)], Isolation::Committed)
+    Reader::follow(config, &config.topics.rules)
 }
 
 /// Takes in the cancel mark that a record may carry; says whether it is news.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 pub use rdkafka::error::KafkaError;
@@ -63,6 +63,21 @@ fn is_refusal(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Whether another client has taken over the transactional id.
+fn is_fence(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+}
+
+/// What was fatal to a client: the error that a call gives says no more than that something was.
+fn fatal(client: &Client<impl ClientContext>) -> Option<Fault> {
+    let (code, message) = client.fatal_error()?;
+    Some(Fault::Fatal {
+        message: format!("{message} ({code})"),
+        fenced: is_fence(code),
+    })
+}
+
 /// What a Kafka error asks for.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fault {
@@ -90,10 +105,7 @@ pub enum Fault {
 impl From<KafkaError> for Fault {
     fn from(error: KafkaError) -> Self {
         let code = error.rdkafka_error_code();
-        let fenced = matches!(
-            code,
-            Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
-        );
+        let fenced = code.is_some_and(is_fence);
         let message = error.to_string();
         match &error {
             // librdkafka asks for an abort first, which then fails for good.

@@ -121,10 +121,12 @@ pub enum PriceFilter {
 /// A condition of a rule that an event does not meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// The condition with its field, such as `filters.price.gte 25`.
-    pub condition: String,
-    /// What the event had; `None` when that is missing.
-    pub value: Option<String>,
+    /// The condition's field, such as `filters.price.gte`.
+    pub path: String,
+    /// What the rule asks for there.
+    pub wanted: String,
+    /// What the event has; `None` where that is missing.
+    pub found: Option<String>,
 }
 
 impl Rule {
@@ -144,44 +146,46 @@ impl Rule {
     /// Every condition that does not hold, in the order they are written in; none for a match.
     pub fn explain(&self, event: &LeadEvent<'_>) -> Vec<Failed> {
         let mut failed = Vec::new();
-        let mut fail = |condition: String, value: Option<&str>| {
-            let value = value.map(str::to_owned);
-            failed.push(Failed { condition, value });
+        let mut fail = |path: &str, wanted: String, found: Option<&str>| {
+            let (path, found) = (path.to_owned(), found.map(str::to_owned));
+            failed.push(Failed { path, wanted, found });
         };
         if self.status == Status::Paused {
-            fail("status active or shadow".into(), Some("paused"));
+            fail("status", "active or shadow".into(), Some("paused"));
         }
         if !self.scope.holds(event) {
             let id = self.scope.id.as_deref().unwrap_or("*");
             let level = self.scope.level;
-            fail(format!("scope {} {id}", level.as_str()), level.id_in(event));
+            fail("scope", format!("{} {id}", level.as_str()), level.id_in(event));
         }
         if self.trigger != event.trigger {
-            fail(format!("trigger {}", self.trigger), Some(&event.trigger));
+            fail("trigger", self.trigger.clone(), Some(&event.trigger));
         }
         if !self.takes_test(event) {
-            fail("include_test false".into(), Some("a test event"));
+            fail("include_test", "false".into(), Some("a test event"));
         }
         if !self.filters.method_holds(event) {
-            let condition = format!("filters.method {}", self.filters.method.join(" or "));
-            fail(condition, event.method.as_deref());
+            fail(
+                "filters.method",
+                self.filters.method.join(" or "),
+                event.method.as_deref(),
+            );
         }
         for filter in self.filters.ids.iter().filter(|filter| !filter.holds(event)) {
-            let condition = format!("filters.{} {}", filter.party.as_str(), filter.any_of.join(" or "));
-            fail(condition, filter.party.id_in(event));
+            let path = format!("filters.{}", filter.party.as_str());
+            fail(&path, filter.any_of.join(" or "), filter.party.id_in(event));
         }
         if let Some(price) = self.filters.price.as_ref().filter(|price| !price.holds(event)) {
-            let value = event.filter_price().map(|value| value.normalize().to_string());
-            fail(format!("filters.price.{price}"), value.as_deref());
+            let found = event.filter_price().map(|found| found.normalize().to_string());
+            let path = format!("filters.price.{}", price.operator());
+            fail(&path, price.operand(), found.as_deref());
         }
         for (at, condition) in self.filters.conditions.iter().enumerate() {
             let found = event.lookup(&condition.path);
             for test in condition.tests.iter().filter(|test| !test.holds(found.as_ref())) {
-                let value = found.as_ref().map(|value| value.to_text());
-                fail(
-                    format!("filters.where[{at}] {} {test}", condition.path),
-                    value.as_deref(),
-                );
+                let found = found.as_ref().map(|found| found.to_text());
+                let wanted = format!("{} {test}", condition.path);
+                fail(&format!("filters.where[{at}]"), wanted, found.as_deref());
             }
         }
         failed
@@ -222,6 +226,20 @@ impl IdFilter {
 }
 
 impl PriceFilter {
+    fn operator(&self) -> &'static str {
+        match self {
+            PriceFilter::Compare(comparison, _) => comparison.as_str(),
+            PriceFilter::Between(..) => "between",
+        }
+    }
+
+    fn operand(&self) -> String {
+        match self {
+            PriceFilter::Compare(_, bound) => bound.to_string(),
+            PriceFilter::Between(low, high) => format!("{low} and {high}"),
+        }
+    }
+
     fn holds(&self, event: &LeadEvent<'_>) -> bool {
         event.filter_price().is_some_and(|price| match self {
             PriceFilter::Compare(comparison, bound) => comparison.holds(price, *bound),
@@ -296,12 +314,9 @@ impl Status {
     }
 }
 
-impl fmt::Display for PriceFilter {
+impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PriceFilter::Compare(comparison, bound) => write!(f, "{} {bound}", comparison.as_str()),
-            PriceFilter::Between(low, high) => write!(f, "between {low} and {high}"),
-        }
+        write!(f, "{} {}", self.path, self.wanted)
     }
 }
 

@@ -6,8 +6,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::look::{Look, Span, plain, time_json, time_text};
+use super::look::{Look, Span, plain, time_json};
 use super::{CliError, print, say_newer};
+use crate::dates::time_text;
 use crate::delivery::{Outcome, OutcomeResult};
 use crate::desk::deliveries::{self, Filter, Life};
 

@@ -1,25 +1,19 @@
 //! `leadlane events ...`
 
-use std::io::{BufRead, BufReader, Read};
+use std::fmt::Display;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::{CliError, print};
 use crate::app::now_millis;
 use crate::config::Config;
-use crate::kafka::producer::{Producer, Record};
-use crate::kafka::topics;
-use crate::lead::decode::decode;
-use crate::lead::encode;
+use crate::desk::events::{self, Form, Line, Sending, Sent, Unsent};
 use crate::lead::schemas::Schemas;
-use crate::mapping::{Event, Inlet, Rows, Taken};
-use crate::reason::Reason;
+use crate::mapping::Inlet;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Events {
@@ -74,7 +68,11 @@ pub(super) fn run(config: &Config, command: &Events, json: bool) -> Result<(), C
                 Some(Format::Csv) => Some(Lines::Csv),
             };
             let source = Source::of(config, input, lines)?;
-            send(config, &source, *format == Some(Format::Avro), json)
+            let form = match format {
+                Some(Format::Avro) => Form::Avro,
+                None | Some(Format::Json | Format::Csv) => Form::Json,
+            };
+            send(config, &source, form, json)
         }
         Events::Validate { input, format } => validate(&Source::of(config, input, *format)?, json),
     }
@@ -109,50 +107,24 @@ impl<'s> Source<'s> {
         })
     }
 
-    /// Calls `each` with the number of every line that isn't blank, and with what becomes of it.
-    fn each(&self, mut each: impl FnMut(u64, Taken) -> Result<(), CliError>) -> Result<(), CliError> {
-        let unreadable = |error: std::io::Error| CliError::Invalid(format!("{}: {error}", self.file.display()));
+    /// Calls `each` with every line that isn't blank.
+    fn each(&self, mut each: impl FnMut(Line) -> Result<(), CliError>) -> Result<(), CliError> {
+        let unreadable = |error: &dyn Display| CliError::Invalid(format!("{}: {error}", self.file.display()));
         let mut input: Box<dyn Read> = if self.file.as_os_str() == "-" {
             Box::new(std::io::stdin())
         } else {
-            Box::new(std::fs::File::open(self.file).map_err(unreadable)?)
+            Box::new(std::fs::File::open(self.file).map_err(|error| unreadable(&error))?)
         };
-        let now = || Timestamp::from_millisecond(now_millis()).unwrap_or_default();
-        if let (Some(inlet), Lines::Csv) = (self.inlet, self.lines) {
-            let refused = |why| CliError::Invalid(format!("{}: {why}", self.file.display()));
-            let mut text = Vec::new();
-            input.read_to_end(&mut text).map_err(unreadable)?;
-            let mut rows = Rows::new(&text, inlet.separator()).map_err(refused)?;
-            while let Some(row) = rows.row() {
-                each(
-                    row.line,
-                    match row.value() {
-                        Ok(value) => inlet.take_value(value, row.size(), now()),
-                        Err(why) => refusal(Reason::NotDecodable, why),
-                    },
-                )?;
+        let mut text = Vec::new();
+        let lines = match (self.inlet, self.lines) {
+            (Some(inlet), Lines::Csv) => {
+                input.read_to_end(&mut text).map_err(|error| unreadable(&error))?;
+                events::Lines::rows(&text, inlet, now_millis).map_err(|error| unreadable(&error))?
             }
-            return Ok(());
-        }
-        let mut input = BufReader::new(input);
-        let mut line = Vec::new();
-        let schemas = Schemas::new();
-        for number in 1.. {
-            line.clear();
-            if input.read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
-                break;
-            }
-            let text = line.trim_ascii();
-            if text.is_empty() {
-                continue;
-            }
-            each(
-                number,
-                match self.inlet {
-                    None => lead_event(text, &schemas),
-                    Some(inlet) => inlet.take_line(text, now()),
-                },
-            )?;
+            _ => events::Lines::json(BufReader::new(input), self.inlet, now_millis),
+        };
+        for line in lines {
+            each(line.map_err(|error| unreadable(&error))?)?;
         }
         Ok(())
     }
@@ -166,39 +138,12 @@ impl<'s> Source<'s> {
     }
 }
 
-fn refusal(reason: Reason, detail: String) -> Taken {
-    Taken {
-        refused: Some((reason, detail)),
-        ..Taken::default()
-    }
-}
-
-/// A line that is a lead event as it stands.
-fn lead_event(line: &[u8], schemas: &Schemas) -> Taken {
-    match decode(line, schemas) {
-        Ok(event) => Taken {
-            events: vec![Event {
-                event_id: event.event_id.to_string(),
-                lead_id: event.lead_id.to_string(),
-                json: line.to_owned(),
-                record: 0,
-            }],
-            ..Taken::default()
-        },
-        // A line in a registry's framing can't be looked up here.
-        Err(error) => refusal(
-            error.reason().unwrap_or(Reason::UnknownSchema),
-            error.detail().to_owned(),
-        ),
-    }
-}
-
 fn validate(source: &Source<'_>, json: bool) -> Result<(), CliError> {
     let schemas = Schemas::new();
     let mut refused = 0_u64;
-    source.each(|number, taken| {
+    source.each(|Line { number, taken }| {
         for event in &taken.events {
-            let trigger = decode(&event.json, &schemas).map_or(String::new(), |event| event.trigger.to_string());
+            let trigger = events::trigger(event, &schemas);
             let id = &event.event_id;
             print(&match json {
                 true => json!({"id": id, "line": number, "valid": true, "trigger": trigger}).to_string(),
@@ -233,51 +178,23 @@ fn validate(source: &Source<'_>, json: bool) -> Result<(), CliError> {
     }
 }
 
-fn send(config: &Config, source: &Source<'_>, avro: bool, json: bool) -> Result<(), CliError> {
-    topics::partitions(config, &config.topics.events).map_err(CliError::failed)?;
-    let producer = Producer::new(config, 16 * 1024 * 1024).map_err(|error| CliError::failed(error.to_string()))?;
-    let (sent, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None::<String>)));
-    let (mut left_out, mut refused) = (0_u64, 0_u64);
+fn send(config: &Config, source: &Source<'_>, form: Form, json: bool) -> Result<(), CliError> {
     let file = source.file.display();
-    let schemas = Schemas::new();
-    source.each(|number, mut taken| {
-        left_out += taken.left_out;
-        let mut written = 0;
-        for mut event in taken.events {
-            if avro {
-                match to_avro(&event.json, &schemas) {
-                    Ok(bytes) => event.json = bytes,
-                    Err(why) => {
-                        taken.refused = Some((Reason::InvalidEvent, why));
-                        continue;
-                    }
-                }
-            }
-            written += 1;
-            let record = Record {
-                topic: &config.topics.events,
-                partition: None,
-                key: event.lead_id.as_bytes(),
-                value: Some(&event.json),
-                headers: crate::kafka::headers([("event-id", event.event_id.as_str())]),
-            };
-            let (sent, failed) = (Arc::clone(&sent), Arc::clone(&failed));
-            producer.write(&record, move |ack| match ack {
-                Ok(_) => drop(sent.fetch_add(1, Ordering::Relaxed)),
-                Err(error) => {
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("line {number}: {error}"))
-                }
-            });
-        }
-        if let Some((reason, detail)) = &taken.refused {
-            let part = if written == 0 { "not sent" } else { "not sent in whole" };
+    let mut sending = Sending::open(config, form)?;
+    source.each(|line| {
+        let number = line.number;
+        if let Some(Unsent { whole, reason, detail }) = sending.send(line) {
+            let part = if whole { "not sent" } else { "not sent in whole" };
             eprintln!("{file}:{number}: {part}: {reason}: {detail}");
-            refused += 1;
         }
         Ok(())
     })?;
-    let flushed = producer.flush(Duration::from_secs(60));
-    let sent = sent.load(Ordering::Relaxed);
+    let Sent {
+        sent,
+        left_out,
+        refused,
+        failed,
+    } = sending.finish(Duration::from_secs(60));
     let topic = &config.topics.events;
     print(&match (json, source.inlet) {
         (true, None) => json!({"id": topic, "sent": sent, "refused": refused}).to_string(),
@@ -288,22 +205,12 @@ fn send(config: &Config, source: &Source<'_>, avro: bool, json: bool) -> Result<
             inlet.name
         ),
     })?;
-    if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(CliError::failed(format!("{file}: {error}")));
-    }
-    if !flushed {
-        return Err(CliError::failed("not every event was acknowledged within a minute"));
-    }
-    match refused {
-        0 => Ok(()),
-        refused => Err(CliError::Invalid(format!(
+    match (failed, refused) {
+        (Some(error), _) => Err(CliError::failed(format!("{file}: {error}"))),
+        (None, 0) => Ok(()),
+        (None, refused) => Err(CliError::Invalid(format!(
             "{file}: {refused} lines are {} and were not sent",
             source.wanted()
         ))),
     }
-}
-
-fn to_avro(event: &[u8], schemas: &Schemas) -> Result<Vec<u8>, String> {
-    let event = decode(event, schemas).map_err(|error| error.detail().to_owned())?;
-    encode::single_object(&event).map_err(|error| error.to_string())
 }

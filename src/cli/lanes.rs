@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use super::look::{Look, plain, span_text, time_json, time_text};
+use super::look::{Look, plain, span_text, time_json};
 use super::{CliError, print, say_newer};
 use crate::app::now_millis;
+use crate::dates::time_text;
 use crate::desk::backlog::Backlog;
 use crate::desk::lanes::{self, Lane, Limit};
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::CliError;
 use crate::app::now_millis;
 use crate::config::Config;
-use crate::dates;
+use crate::dates::{self, time_text};
 use crate::desk::scan::{Passed, Period, Scanner};
 
 /// What every command that looks through topics is given.
@@ -75,13 +75,6 @@ impl Look<'_> {
 }
 
 const SAY_EVERY: Duration = Duration::from_secs(5);
-
-/// A time as RFC 3339.
-pub(super) fn time_text(millis: i64) -> String {
-    jiff::Timestamp::from_millisecond(millis)
-        .unwrap_or_default()
-        .to_string()
-}
 
 /// A time that may be missing, for JSON.
 pub(super) fn time_json(millis: Option<i64>) -> serde_json::Value {

@@ -1,22 +1,17 @@
 //! `leadlane rules ...`
 
-use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::look::{Look, time_text};
+use super::look::Look;
 use super::{CliError, print, read_input, who};
 use crate::app::now_millis;
 use crate::config::Config;
 use crate::desk::backlog::{Backlog, Places};
-use crate::kafka::producer::{Producer, Record};
-use crate::kafka::reader;
-use crate::rules::log::{CANCEL_WAITING, InForce, RuleLog};
-use crate::rules::{Rule, check};
-use crate::yaml;
+use crate::desk::rules::write::{Change, Writer, Written};
+use crate::desk::rules::{self, Draft, Filter, View};
 
 mod explain;
 
@@ -63,158 +58,94 @@ pub(super) enum Rules {
     },
 }
 
-/// A rule as a file has it: checked, and as it will be stored.
-struct Written {
-    rule: Rule,
-    json: Value,
-}
-
 pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
     let (config, json) = (look.config, look.json);
     match command {
         Rules::Validate { files } => {
-            for Written { rule, .. } in read(config, files)? {
+            for Draft { id, .. } in read(config, files)? {
                 print(&match json {
-                    true => json!({"id": &*rule.id, "valid": true}).to_string(),
-                    false => format!("{}: valid", rule.id),
+                    true => json!({"id": id, "valid": true}).to_string(),
+                    false => format!("{id}: valid"),
                 })?;
             }
             Ok(())
         }
         Rules::Apply { files } => apply(config, read(config, files)?, json),
-        Rules::List => list(config, json),
+        Rules::List => list(&View::scan(config)?, json),
         Rules::Get { id } => {
-            let written = in_force(config, id)?.written;
+            let view = View::scan(config)?;
+            let written = rules::get(&view, id)?.written;
             print(&if json {
                 written.to_string()
             } else {
                 format!("{written:#}")
             })
         }
-        Rules::Delete { id, cancel_waiting } => {
-            // Jobs of a rule that is gone may still wait.
-            let is_gone = *cancel_waiting && log(config)?.entry(id).is_none();
-            let before = (!is_gone).then(|| in_force(config, id)).transpose()?;
-            let before = before.as_ref().map(|before| &*before.written);
-            stop(look, id, before, None, *cancel_waiting)
-        }
-        Rules::Pause { id, cancel_waiting } => {
-            let before = in_force(config, id)?.written;
-            let after = with_status(&before, "paused");
-            stop(look, id, Some(&before), Some(&after), *cancel_waiting)
-        }
+        Rules::Delete { id, cancel_waiting } => stop(look, id, *cancel_waiting, |seen| {
+            Change::delete(id, seen, *cancel_waiting)
+        }),
+        Rules::Pause { id, cancel_waiting } => stop(look, id, *cancel_waiting, |seen| {
+            Change::pause(id, seen, *cancel_waiting)
+        }),
         Rules::Resume { id } => {
-            let before = in_force(config, id)?.written;
-            let after = with_status(&before, "active");
-            let version = change(config, &Store::open(config)?, id, Some(&before), Some(&after), false)?;
-            changed(id, version, Some(&after), json)
+            let mut writer = Writer::new(config);
+            let seen = writer.view()?.version(id);
+            changed(&one(&mut writer, Change::resume(id, seen))?, json)
         }
         Rules::Explain { event, rules } => explain::explain(config, event, rules, json),
     }
 }
 
 /// Reads and checks every rule of `files`. Warnings go to stderr, every problem into the error.
-fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Written>, CliError> {
-    let accounts: Vec<&str> = config.clevertap.accounts.keys().map(String::as_str).collect();
-    let (mut written, mut problems, mut ids) = (Vec::<Written>::new(), Vec::new(), HashSet::new());
+fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Draft>, CliError> {
+    let mut read = Vec::with_capacity(files.len());
     for file in files {
         let text = String::from_utf8(read_input(file)?)
             .map_err(|_| CliError::Invalid(format!("{}: is no UTF-8 text", file.display())))?;
-        let entries = match yaml::entries(&text) {
-            Ok(entries) => entries,
-            Err(error) => {
-                problems.push(format!("{}: {error}", file.display()));
-                continue;
-            }
-        };
-        if entries.is_empty() {
-            problems.push(format!("{}: holds no rule", file.display()));
-        }
-        for entry in entries {
-            let id = entry
-                .value
-                .get("id")
-                .and_then(Value::as_str)
-                .unwrap_or("rule without an id")
-                .to_owned();
-            let place = format!("{}:{}: {id}", file.display(), entry.line);
-            match Rule::from_json(&entry.value) {
-                Err(found) => problems.extend(found.iter().map(|problem| format!("{place}: {problem}"))),
-                Ok(rule) => {
-                    let refusals = check::refusals(&entry.value);
-                    problems.extend(refusals.iter().map(|problem| format!("{place}: {problem}")));
-                    let warnings = check::warnings(&rule);
-                    warnings
-                        .iter()
-                        .for_each(|warning| eprintln!("{place}: warning: {warning}"));
-                    match check::account(&rule, &accounts) {
-                        Ok(Some(warning)) => eprintln!("{place}: warning: {warning}"),
-                        Ok(None) => {}
-                        Err(problem) => problems.push(format!("{place}: {problem}")),
-                    }
-                    if !ids.insert(rule.id.clone()) {
-                        problems.push(format!("{place}: the id is given twice; each rule needs its own"));
-                    }
-                    written.push(Written {
-                        rule,
-                        json: entry.value,
-                    });
+        read.push((file.display(), rules::read(config, &text)));
+    }
+    rules::tell_apart(read.iter_mut().flat_map(|(_, drafts)| drafts).flatten());
+    let (mut all, mut problems) = (Vec::new(), Vec::new());
+    for (file, drafts) in read {
+        match drafts {
+            Err(error) => problems.push(format!("{file}: {error}")),
+            Ok(drafts) => {
+                for draft in &drafts {
+                    let place = format!("{file}:{}: {}", draft.line, draft.id);
+                    let warnings = draft.warnings.iter();
+                    warnings.for_each(|warning| eprintln!("{place}: warning: {warning}"));
+                    problems.extend(draft.errors.iter().map(|problem| format!("{place}: {problem}")));
                 }
+                all.extend(drafts);
             }
         }
     }
     if problems.is_empty() {
-        Ok(written)
+        Ok(all)
     } else {
         Err(CliError::Invalid(problems.join("\n")))
     }
 }
 
-/// The state of the rules topic.
-pub(super) fn log(config: &Config) -> Result<RuleLog, CliError> {
-    let mut log = RuleLog::default();
-    reader::read_whole(config, &config.topics.rules, |record| {
-        log.apply(record.offset, record.key.as_deref(), record.value.as_deref());
-        true
-    })
-    .map_err(CliError::failed)?;
-    Ok(log)
-}
-
-fn in_force(config: &Config, id: &str) -> Result<InForce, CliError> {
-    let log = log(config)?;
-    log.entry(id).and_then(|entry| entry.in_force.clone()).ok_or_else(|| {
-        CliError::failed(format!(
-            "there is no rule {id} in force; leadlane rules list shows those that are"
-        ))
-    })
-}
-
-fn list(config: &Config, json: bool) -> Result<(), CliError> {
-    for (id, entry) in log(config)?.list() {
-        let rule = entry.in_force.as_ref().map(|in_force| &in_force.versioned.rule);
-        let status = match (entry.status(), &entry.rejected) {
-            (Some(status), _) => status.as_str(),
-            (None, _) => "rejected",
-        };
-        let rejected = entry.rejected.as_ref();
-        let written = entry
-            .in_force
-            .as_ref()
-            .map(|in_force| check::refusals(&in_force.written));
-        let warnings: Vec<String> = written.iter().flatten().map(ToString::to_string).collect();
+fn list(view: &View, json: bool) -> Result<(), CliError> {
+    for listed in rules::list(view, &Filter::default()) {
+        let id = listed.id;
+        let rule = listed.in_force.map(|in_force| in_force.rule);
+        let version = listed.in_force.map(|in_force| in_force.version);
+        let name = rule.and_then(|rule| rule.name.as_deref());
+        let trigger = rule.map(|rule| rule.trigger.as_str());
+        let status = rule.map_or("rejected", |rule| rule.status.as_str());
+        let warnings: Vec<String> = listed.warnings.iter().map(ToString::to_string).collect();
+        let rejected = listed.rejected;
         print(&match json {
             true => json!({
-                "id": id, "status": status, "version": entry.version(), "name": rule.and_then(|rule| rule.name.as_deref()),
-                "trigger": rule.map(|rule| rule.trigger.as_str()),
-                "warnings": warnings,
+                "id": id, "status": status, "version": version, "name": name, "trigger": trigger, "warnings": warnings,
                 "rejected": rejected.map(|rejected| json!({"offset": rejected.offset, "reason": rejected.reason.as_str(), "detail": rejected.detail})),
             })
             .to_string(),
             false => {
-                let version = entry.version().map_or("-".to_owned(), |version| version.to_string());
-                let name = rule.and_then(|rule| rule.name.as_deref()).unwrap_or_default();
-                let trigger = rule.map(|rule| rule.trigger.as_str()).unwrap_or_default();
+                let version = version.map_or("-".to_owned(), |version| version.to_string());
+                let (name, trigger) = (name.unwrap_or_default(), trigger.unwrap_or_default());
                 let mut line = format!("{id:<32} {status:<8} {version:>6}  {trigger:<32} {name}");
                 if let Some(rejected) = rejected {
                     line = format!("{}\n    rejected at offset {}: {}: {}", line.trim_end(), rejected.offset, rejected.reason.as_str(), rejected.detail);
@@ -228,50 +159,44 @@ fn list(config: &Config, json: bool) -> Result<(), CliError> {
     Ok(())
 }
 
-fn apply(config: &Config, written: Vec<Written>, json: bool) -> Result<(), CliError> {
-    let log = log(config)?;
-    let store = Store::open(config)?;
-    for Written { rule, json: value } in written {
-        let entry = log.entry(&rule.id);
-        let before = entry
-            .and_then(|entry| entry.in_force.as_ref())
-            .map(|in_force| Arc::clone(&in_force.written));
-        if before.as_deref() == Some(&value) && entry.is_some_and(|entry| entry.rejected.is_none()) {
-            print(&match json {
-                true => json!({"id": &*rule.id, "changed": false}).to_string(),
-                false => format!("{}: unchanged", rule.id),
-            })?;
-            continue;
-        }
-        let version = change(config, &store, &rule.id, before.as_deref(), Some(&value), false)?;
-        changed(&rule.id, version, Some(&value), json)?;
+fn apply(config: &Config, drafts: Vec<Draft>, json: bool) -> Result<(), CliError> {
+    let mut writer = Writer::new(config);
+    let view = writer.view()?;
+    let change = |draft: Draft| {
+        let seen = view.version(&draft.id);
+        Change::put(draft, seen)
+    };
+    let changes: Vec<Change> = drafts.into_iter().map(change).collect::<Result<_, _>>()?;
+    for written in writer.write(&changes, &who(), now_millis())? {
+        changed(&written, json)?;
     }
     Ok(())
 }
 
-fn with_status(rule: &Value, status: &str) -> Value {
-    let mut rule = rule.clone();
-    rule["status"] = status.into();
-    rule
+/// Makes one change.
+fn one(writer: &mut Writer<'_>, change: Change) -> Result<Written, CliError> {
+    let written = writer.write(&[change], &who(), now_millis())?;
+    let written = written.into_iter().next();
+    written.ok_or_else(|| CliError::failed("nothing was changed"))
 }
 
 /// Pauses or deletes a rule, and says what that means for its jobs that wait already.
 fn stop(
     look: Look<'_>,
     id: &str,
-    before: Option<&Value>,
-    after: Option<&Value>,
     cancel_waiting: bool,
+    change: impl FnOnce(Option<i64>) -> Change,
 ) -> Result<(), CliError> {
-    let store = Store::open(look.config)?;
+    let mut writer = Writer::new(look.config);
+    let seen = writer.view()?.version(id);
     // Asked for before the change, so that what it ends is still counted. The change itself waits for nothing.
     let places = Places::of(look.config);
-    let version = change(look.config, &store, id, before, after, cancel_waiting)?;
+    let written = one(&mut writer, change(seen))?;
     let counted = places.map_err(CliError::from).and_then(|places| {
         let backlog = look.scan(|scanner| Ok(Backlog::read_at(scanner, &places, now_millis())?))?;
         Ok(backlog.of_rule(id))
     });
-    let status = status_text(after);
+    let status = status_text(&written);
     match (&counted, cancel_waiting) {
         (Err(error), _) => eprintln!("{id} is {status}; how many of its jobs wait can't be told: {error}"),
         (Ok(count), true) => eprintln!("{count} waiting jobs of {id} will be cancelled"),
@@ -281,113 +206,28 @@ fn stop(
         ),
     }
     if !look.json {
-        return changed(id, version, after, false);
+        return changed(&written, false);
     }
     print(
         &json!({
-            "id": id, "changed": true, "version": version, "status": status,
+            "id": id, "changed": true, "version": written.version, "status": status,
             "waiting": counted.ok(), "cancel_waiting": cancel_waiting,
         })
         .to_string(),
     )
 }
 
-/// Where changes of rules are written to.
-struct Store {
-    producer: Producer,
-    who: String,
+fn status_text(written: &Written) -> &str {
+    let status = |rule| Value::get(rule, "status").and_then(Value::as_str).unwrap_or("active");
+    written.after.as_ref().map_or("deleted", status)
 }
 
-impl Store {
-    fn open(config: &Config) -> Result<Self, CliError> {
-        // A rule that someone else wrote may be larger than ours are. What the topic takes is the broker's to say.
-        let producer = Producer::new(config, 16_000_000).map_err(|error| CliError::failed(error.to_string()))?;
-        Ok(Self { producer, who: who() })
-    }
-}
-
-/// Writes one rule (or its deletion) and the audit of it. Gives the version that it makes.
-fn change(
-    config: &Config,
-    store: &Store,
-    id: &str,
-    before: Option<&Value>,
-    after: Option<&Value>,
-    cancel_waiting: bool,
-) -> Result<i64, CliError> {
-    let write = |topic: &str, value: Option<&[u8]>, cancel_waiting: bool| {
-        let record = Record {
-            topic,
-            partition: None,
-            key: id.as_bytes(),
-            value,
-            headers: crate::kafka::headers(cancel_waiting.then_some((CANCEL_WAITING, "true"))),
-        };
-        let written = store.producer.write_and_wait(&record);
-        written.map_err(|error| CliError::failed(format!("rule {id} was not written to {topic}: {error}")))
-    };
-    let rule = after.map(Value::to_string);
-    let (_, version) = write(&config.topics.rules, rule.as_deref().map(str::as_bytes), cancel_waiting)?;
-    let audit = audited(&store.who, &time_text(now_millis()), before, after, cancel_waiting);
-    write(&config.topics.audit, Some(audit.to_string().as_bytes()), false)?;
-    Ok(version)
-}
-
-/// The audit's record of a change. A version that is too large for it is left out, and named as left out.
-fn audited(who: &str, when: &str, before: Option<&Value>, after: Option<&Value>, cancel_waiting: bool) -> Value {
-    let mut audit = json!({"who": who, "when": when});
-    let mut left_out = serde_json::Map::new();
-    for (name, version) in [("before", before), ("after", after)] {
-        let size = version.map_or(0, |version| version.to_string().len());
-        audit[name] = match version {
-            Some(_) if size > 2 * check::RULE_MAX => {
-                left_out.insert(name.to_owned(), json!({"bytes": size}));
-                Value::Null
-            }
-            version => json!(version),
-        };
-    }
-    if !left_out.is_empty() {
-        audit["left_out"] = left_out.into();
-    }
-    if cancel_waiting {
-        audit["cancel_waiting"] = true.into();
-    }
-    audit
-}
-
-fn status_text(rule: Option<&Value>) -> &str {
-    rule.map_or("deleted", |rule| {
-        rule.get("status").and_then(Value::as_str).unwrap_or("active")
+fn changed(written: &Written, json: bool) -> Result<(), CliError> {
+    let (id, version, status) = (&written.id, written.version, status_text(written));
+    print(&match (json, written.changed) {
+        (true, false) => json!({"id": id, "changed": false}).to_string(),
+        (false, false) => format!("{id}: unchanged"),
+        (true, true) => json!({"id": id, "changed": true, "version": version, "status": status}).to_string(),
+        (false, true) => format!("{id}: {status} (version {version})"),
     })
-}
-
-fn changed(id: &str, version: i64, after: Option<&Value>, json: bool) -> Result<(), CliError> {
-    let status = status_text(after);
-    print(&match json {
-        true => json!({"id": id, "changed": true, "version": version, "status": status}).to_string(),
-        false => format!("{id}: {status} (version {version})"),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_audit_holds_what_fits_and_says_what_it_left_out() {
-        let (small, large) = (json!({"id": "a"}), json!({"id": "a", "name": "x".repeat(600_000)}));
-        let audit = audited("me", "now", Some(&small), Some(&small), true);
-        assert_eq!(
-            audit,
-            json!({"who": "me", "when": "now", "before": {"id": "a"}, "after": {"id": "a"}, "cancel_waiting": true})
-        );
-        let audit = audited("me", "now", Some(&large), Some(&large), false);
-        assert!(audit.to_string().len() < 1000);
-        assert_eq!(audit["left_out"]["before"]["bytes"], large.to_string().len());
-        assert_eq!(audit["left_out"]["after"]["bytes"], large.to_string().len());
-        let audit = audited("me", "now", Some(&large), None, false);
-        assert_eq!((&audit["before"], &audit["after"]), (&Value::Null, &Value::Null));
-        assert!(audit["left_out"].get("after").is_none());
-    }
 }

@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use super::Error;
 use super::dead_letters::{self, Filter, Id, Letter, Replayed};
+use super::rules::View;
 use super::scan::{Period, Scanner};
 use crate::config::Config;
 use crate::dates::Rate;
 use crate::delivery::plan::readdress;
 use crate::kafka::Fault;
+use crate::kafka::reader;
 use crate::kafka::together::Together;
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::reason::Reason;
-use crate::rules::log::{RuleLog, Rules};
+use crate::rules::log::Rules;
 
 mod inlets;
 mod write;
@@ -29,6 +31,8 @@ const BATCH_MAX: usize = 500;
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How much of a rate's time one transaction may stand for, in microseconds.
 const BATCH_TIME: i64 = 100_000;
+/// How long a replay that ended without a word may hide what others write to the same topics.
+const OPEN_MAX: Duration = Duration::from_secs(10);
 /// No topic that we read holds larger records.
 const RECORD_MAX: usize = 100_000_000;
 
@@ -147,8 +151,11 @@ pub struct Replay<'r> {
 
 /// Begins a replay, which ends one that is under way.
 pub fn begin<'r>(scanner: Scanner<'r>, request: &'r Request) -> Result<Replay<'r>, Error> {
-    let open = (!request.dry_run).then(|| Together::open(scanner.config, "replay", RECORD_MAX));
+    let config = scanner.config;
+    let open = (!request.dry_run).then(|| Together::open(config, "replay", RECORD_MAX, OPEN_MAX));
     let together = open.transpose().map_err(failed)?;
+    // Also a writer of rules that ended without a word may hide what earlier replays say of themselves.
+    reader::settled(config, &config.topics.audit).map_err(Error::Unavailable)?;
     // Only now, when no other replay can write any more.
     let replayed = Replayed::read(scanner)?;
     let letters: Letters<'r> = match &request.which {
@@ -291,7 +298,7 @@ impl<'r> Replay<'r> {
             return Err(Halt::Refused(why));
         }
         if letter.reason() == Some(Reason::CredentialRefused) && self.rules.is_none() {
-            self.rules = Some(rules_in_force(self.scanner)?);
+            self.rules = Some(View::scan(self.scanner.config)?.log().snapshot());
         }
         let whole = match letter.whole(self.scanner) {
             Err(Error::NotFound(why)) => return Err(Halt::Refused(why)),
@@ -349,15 +356,6 @@ impl std::fmt::Debug for Replay<'_> {
             .field("summary", &self.summary)
             .finish_non_exhaustive()
     }
-}
-
-fn rules_in_force(scanner: Scanner<'_>) -> Result<Rules, Error> {
-    let mut log = RuleLog::default();
-    for record in scanner.all(&scanner.config.topics.rules)? {
-        let record = record?;
-        log.apply(record.offset, record.key.as_deref(), record.value.as_deref());
-    }
-    Ok(log.snapshot())
 }
 
 /// How many go at once, so that their rate is even to a tenth of a second.

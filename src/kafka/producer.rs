@@ -155,7 +155,7 @@ impl ProducerContext for Acks {
 }
 
 /// In bytes, what Java's clients begin with; no topic that takes lead events takes less at once.
-const SMALL_BATCH: &str = "16384";
+pub(super) const SMALL_BATCH: &str = "16384";
 /// The default is five minutes. Whoever writes without somebody waiting tries again.
 const GIVEN_UP: (&str, &str) = ("message.timeout.ms", "30000");
 

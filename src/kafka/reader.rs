@@ -1,6 +1,6 @@
 //! Reads a topic without a group: from a place to the topic's end, and on from there.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -40,6 +40,9 @@ pub enum Isolation {
     Uncommitted,
 }
 
+/// A transaction of ours is open for at most half a minute, and the broker looks every ten seconds.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+
 pub struct Reader {
     consumer: BaseConsumer<Context>,
 }
@@ -52,14 +55,24 @@ impl Reader {
         partitions: &[(i32, Option<i64>)],
         isolation: Isolation,
     ) -> Result<Self, KafkaError> {
-        let mut client = super::consumer(&config.kafka, "leadlane-reader", 4096);
-        client
-            .set("auto.offset.reset", "earliest")
-            .set("enable.partition.eof", "true");
-        if isolation == Isolation::Uncommitted {
-            client.set("isolation.level", "read_uncommitted");
-        }
-        let consumer: BaseConsumer<Context> = Words::of(&config.kafka).create(&client, Context::of(&config.kafka))?;
+        Self::with(config, topic, partitions, isolation, &[])
+    }
+
+    /// Reads a topic of one partition from its beginning, committed records only, and says soon when it has come to its
+    /// end: the answer that is under way at the end holds that word up.
+    pub fn follow(config: &Config, topic: &str) -> Result<Self, KafkaError> {
+        let soon = ("fetch.wait.max.ms", "100");
+        Self::with(config, topic, &[(0, None)], Isolation::Committed, &[soon])
+    }
+
+    fn with(
+        config: &Config,
+        topic: &str,
+        partitions: &[(i32, Option<i64>)],
+        isolation: Isolation,
+        own: &[(&str, &str)],
+    ) -> Result<Self, KafkaError> {
+        let consumer = consumer(config, isolation, own)?;
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for (partition, offset) in partitions {
             list.add_partition_offset(topic, *partition, offset.map_or(Offset::Beginning, Offset::Offset))?;
@@ -99,18 +112,11 @@ impl Reader {
     }
 
     pub fn next(&self, timeout: Duration) -> Next {
-        match self.consumer.poll(timeout) {
-            None => Next::Nothing,
-            Some(Ok(message)) => Next::Record(Record::of(&message)),
-            Some(Err(KafkaError::PartitionEOF(partition))) => Next::End(partition),
-            Some(Err(error)) => {
-                tracing::debug!(%error, "no record");
-                Next::Nothing
-            }
-        }
+        polled(self.consumer.poll(timeout))
     }
 
-    /// The partition's end: the offset that the next record will have.
+    /// The partition's end: the offset that the next record will have. Who reads committed records alone comes no
+    /// further than to the first that an open transaction wrote.
     pub fn end(&self, topic: &str, partition: i32) -> Result<i64, KafkaError> {
         self.consumer
             .fetch_watermarks(topic, partition, ANSWER_WAIT)
@@ -146,6 +152,129 @@ pub fn read_whole(config: &Config, topic: &str, mut each: impl FnMut(Record) -> 
     Ok(())
 }
 
+/// A topic of one partition that is read to its end again and again, committed records only, and not in between.
+pub struct Tail {
+    topic: String,
+    brokers: String,
+    consumer: BaseConsumer<Context>,
+    /// Everything before this is read.
+    next: i64,
+}
+
+impl Tail {
+    /// The error says in one message what is wrong: no broker, a refused log-in, no such topic.
+    pub fn open(config: &Config, topic: &str) -> Result<Self, String> {
+        super::topics::partitions(config, topic)?;
+        // The answer that is under way at the end holds up the word that it is the end.
+        let soon = ("fetch.wait.max.ms", "10");
+        let consumer = consumer(config, Isolation::Committed, &[soon]).map_err(|error| error.to_string())?;
+        Ok(Self {
+            topic: topic.to_owned(),
+            brokers: config.kafka.brokers.clone(),
+            consumer,
+            next: 0,
+        })
+    }
+
+    /// Reads what was committed since the last time. After an error only a new one goes on, from the beginning.
+    pub fn read(&mut self, mut each: impl FnMut(Record)) -> Result<(), String> {
+        let topic = &self.topic;
+        let asked = self.consumer.fetch_watermarks(topic, 0, ANSWER_WAIT);
+        let (_, end) = asked.map_err(|error| format!("topic {topic} can't be asked for its end: {error}"))?;
+        if end < self.next {
+            return Err(format!("topic {topic} was made anew or has lost its end; try again"));
+        }
+        if end == self.next {
+            return Ok(());
+        }
+        let unreadable = |error: KafkaError| format!("topic {topic} can't be read: {error}");
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, 0, Offset::Offset(self.next))
+            .and_then(|()| self.consumer.assign(&list))
+            .map_err(unreadable)?;
+        let mut silent = Duration::ZERO;
+        let wait = Duration::from_millis(100);
+        loop {
+            match polled(self.consumer.poll(wait)) {
+                Next::Record(record) => {
+                    silent = Duration::ZERO;
+                    each(record);
+                }
+                Next::End(_) => break,
+                Next::Nothing => silent += wait,
+            }
+            if silent > 2 * ANSWER_WAIT {
+                let brokers = &self.brokers;
+                return Err(format!(
+                    "topic {topic} can't be read to its end: the broker at {brokers} is silent"
+                ));
+            }
+        }
+        self.consumer.unassign().map_err(unreadable)?;
+        self.next = end;
+        Ok(())
+    }
+}
+
+fn consumer(config: &Config, isolation: Isolation, own: &[(&str, &str)]) -> Result<BaseConsumer<Context>, KafkaError> {
+    let mut client = super::consumer(&config.kafka, "leadlane-reader", 4096);
+    client
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "true");
+    if isolation == Isolation::Uncommitted {
+        client.set("isolation.level", "read_uncommitted");
+    }
+    for (name, value) in own {
+        client.set(*name, *value);
+    }
+    Words::of(&config.kafka).create(&client, Context::of(&config.kafka))
+}
+
+fn polled(polled: Option<Result<BorrowedMessage<'_>, KafkaError>>) -> Next {
+    match polled {
+        None => Next::Nothing,
+        Some(Ok(message)) => Next::Record(Record::of(&message)),
+        Some(Err(KafkaError::PartitionEOF(partition))) => Next::End(partition),
+        Some(Err(error)) => {
+            tracing::debug!(%error, "no record");
+            Next::Nothing
+        }
+    }
+}
+
+/// Waits until no transaction that is open now hides what is committed in `topic` already, or is about to be. The broker
+/// ends those whose writer ended without a word.
+pub fn settled(config: &Config, topic: &str) -> Result<(), String> {
+    let silent = |error: KafkaError| format!("topic {topic} can't be asked for its ends: {error}");
+    let count = super::topics::partitions(config, topic)?;
+    let asked = |isolation| consumer(config, isolation, &[]).map_err(silent);
+    let ends = |asked: &BaseConsumer<Context>| -> Result<Vec<i64>, String> {
+        let end = |partition| asked.fetch_watermarks(topic, partition, ANSWER_WAIT);
+        (0..count)
+            .map(|partition| Ok(end(partition).map_err(silent)?.1))
+            .collect()
+    };
+    let written = ends(&asked(Isolation::Uncommitted)?)?;
+    let asked = asked(Isolation::Committed)?;
+    let began = Instant::now();
+    loop {
+        let committed = ends(&asked)?;
+        if committed
+            .iter()
+            .zip(&written)
+            .all(|(committed, written)| committed >= written)
+        {
+            return Ok(());
+        }
+        if began.elapsed() > SETTLED_WITHIN {
+            return Err(format!(
+                "topic {topic} can't be read to its end: a transaction stays open in it"
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 impl Record {
     fn of(message: &BorrowedMessage<'_>) -> Self {
         let headers = message.headers().map(|headers| {
@@ -173,6 +302,12 @@ impl Record {
     /// What the headers say of a job or an outcome of ours.
     pub fn ours(&self) -> Option<Ours> {
         Ours::of(|name| self.header(name))
+    }
+}
+
+impl std::fmt::Debug for Tail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tail").field("next", &self.next).finish_non_exhaustive()
     }
 }
 

@@ -1,76 +1,163 @@
 //! Records that become visible together or not at all, in transactions that consume nothing.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rdkafka::config::ClientConfig;
+use rdkafka::Message;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 
-use super::producer::Record;
+use super::producer::{Record, SMALL_BATCH};
 use super::words::Words;
-use super::worker::{Deliveries, again};
+use super::worker::again;
 use super::{ANSWER_WAIT, Fault};
 use crate::config::Config;
 
 /// Writes of one transactional id. Whoever opens the id next ends this one's, so that two never
 /// write at once; what is not committed when this is dropped is never seen.
 pub struct Together {
-    producer: BaseProducer<Deliveries>,
+    producer: BaseProducer<Answers>,
     open: bool,
+    /// How many records the open transaction has.
+    count: usize,
+}
+
+/// What the brokers answer to the records of the open transaction.
+struct Answers {
+    words: Words,
+    got: Mutex<Got>,
+}
+
+#[derive(Default)]
+struct Got {
+    /// By the number of the write, the record's offset; -1 where none is known yet.
+    offsets: Vec<i64>,
+    /// The last refusal of a record for its size or content.
+    refused: Option<String>,
+    /// The last failure for another reason.
+    failed: Option<KafkaError>,
+}
+
+impl Answers {
+    fn got(&self) -> MutexGuard<'_, Got> {
+        self.got.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Answers {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.words.log(level, facility, message);
+    }
+}
+
+impl ProducerContext for Answers {
+    /// The number of the write.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        let mut got = self.got();
+        match result {
+            Ok(message) => {
+                let count = got.offsets.len().max(number + 1);
+                got.offsets.resize(count, -1);
+                got.offsets[number] = message.offset();
+            }
+            Err((error, message)) if error.rdkafka_error_code().is_some_and(super::is_refusal) => {
+                got.refused = Some(format!("{} refuses a record: {error}", message.topic()));
+            }
+            Err((error, _)) => got.failed = Some(error.clone()),
+        }
+    }
 }
 
 impl Together {
-    /// Takes over `<group>-<name>`: from then on a predecessor's writes are committed or gone.
-    pub fn open(config: &Config, name: &str, record_max: usize) -> Result<Self, Fault> {
+    /// Takes over `<group>-<name>`: from then on a predecessor's writes are committed or gone. The broker ends a
+    /// transaction that stays open for longer than `open_max`.
+    pub fn open(config: &Config, name: &str, record_max: usize, open_max: Duration) -> Result<Self, Fault> {
         let mut client: ClientConfig = super::producer(&config.kafka);
         client
             .set("transactional.id", format!("{}-{name}", config.kafka.group))
-            .set(
-                "transaction.timeout.ms",
-                super::worker::TRANSACTION_TIMEOUT.as_millis().to_string(),
-            )
+            .set("transaction.timeout.ms", open_max.as_millis().to_string())
             .set("message.max.bytes", record_max.to_string())
+            // What the topics take isn't asked for, and Kafka refuses batches, not records.
+            .set("batch.size", SMALL_BATCH)
             .set("retry.backoff.ms", "1");
         let words = Words::of(&config.kafka);
-        let producer: BaseProducer<Deliveries> = words
-            .create(&client, Deliveries::new(&words))
+        let answers = Answers {
+            words: words.clone(),
+            got: Mutex::default(),
+        };
+        let producer: BaseProducer<Answers> = words
+            .create(&client, answers)
             .map_err(|error| Fault::Unusable(error.to_string()))?;
-        again(|| producer.init_transactions(ANSWER_WAIT))?;
-        Ok(Self { producer, open: false })
+        let together = Self {
+            producer,
+            open: false,
+            count: 0,
+        };
+        again(|| together.producer.init_transactions(ANSWER_WAIT))?;
+        Ok(together)
     }
 
     /// Writes a record, beginning a transaction where none is open.
     pub fn write(&mut self, record: &Record<'_>) -> Result<(), Fault> {
         if !self.open {
             self.producer.begin_transaction()?;
-            self.open = true;
+            *self.producer.context().got() = Got::default();
+            (self.open, self.count) = (true, 0);
         }
         loop {
-            let mut base = BaseRecord::to(record.topic)
+            let mut base = BaseRecord::with_opaque_to(record.topic, self.count)
                 .key(record.key)
                 .headers(record.headers.clone());
             base.payload = record.value;
             base.partition = record.partition;
             match self.producer.send(base) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.count += 1;
+                    return Ok(());
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                     self.producer.poll(Duration::from_millis(1));
                 }
-                Err((error, _)) => {
-                    let refused = error.rdkafka_error_code().is_some_and(super::is_refusal);
-                    let told = refused.then(|| refusal(format!("{} refuses a record: {error}", record.topic)));
-                    // What was refused before may be why this one isn't taken.
-                    return Err(told.unwrap_or_else(|| self.undo().unwrap_or_else(|| error.into())));
+                Err((error, _)) if error.rdkafka_error_code().is_some_and(super::is_refusal) => {
+                    return Err(refusal(format!("{} refuses a record: {error}", record.topic)));
                 }
+                Err((error, _)) => return Err(self.cause(error)),
             }
         }
     }
 
+    /// Waits until the brokers have answered for each record of the open transaction, and gives their offsets in the
+    /// order of the writes.
+    pub fn offsets(&mut self) -> Result<Vec<i64>, Fault> {
+        self.drain();
+        let (refused, failed, offsets) = {
+            let mut got = self.producer.context().got();
+            (got.refused.take(), got.failed.take(), got.offsets.clone())
+        };
+        match (refused, failed) {
+            (Some(message), _) => Err(refusal(message)),
+            (None, Some(error)) => Err(self.cause(error)),
+            (None, None) => Ok(offsets),
+        }
+    }
+
+    /// What an error means. What Kafka refused before for its size or content may be why, and the client alone knows
+    /// what was fatal to it.
+    fn cause(&mut self, error: KafkaError) -> Fault {
+        let fatal = super::fatal(self.producer.client());
+        fatal.unwrap_or_else(|| self.undo().map_or_else(|| error.into(), refusal))
+    }
+
     /// Takes back everything since the last commit; says what Kafka refused of it for its size or content.
-    fn undo(&mut self) -> Option<Fault> {
+    fn undo(&mut self) -> Option<String> {
         self.producer.purge(PurgeConfig::default().queue().inflight());
         self.drain();
-        self.producer.client().context().refused().map(refusal)
+        self.producer.context().got().refused.take()
     }
 
     fn drain(&self) {
@@ -93,12 +180,8 @@ impl Together {
         if !self.open {
             return Ok(());
         }
-        self.drain();
-        let refused = self.producer.client().context().refused();
-        let done = match refused {
-            Some(message) => Err(refusal(message)),
-            None => again(|| self.producer.commit_transaction(ANSWER_WAIT)),
-        };
+        let written = self.offsets();
+        let done = written.and_then(|_| again(|| self.producer.commit_transaction(ANSWER_WAIT)));
         match done {
             Err(Fault::Abort(_) | Fault::Refused { .. }) => self.abort()?,
             _ => self.open = false,

@@ -25,10 +25,9 @@ mod transaction;
 mod write;
 
 use assign::WorkerContext;
-pub(super) use transaction::Deliveries;
-use transaction::Transaction;
+pub(super) use transaction::again;
+use transaction::{Deliveries, TRANSACTION_TIMEOUT, Transaction};
 pub use transaction::{Happened, Memory};
-pub(super) use transaction::{TRANSACTION_TIMEOUT, again};
 pub(crate) use write::takes_nothing;
 pub use write::{Record, Write, WriteError};
 

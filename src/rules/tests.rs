@@ -995,7 +995,7 @@ fn what_a_rule_matches_and_why_not() {
         let found: Vec<String> = rule
             .explain(&event)
             .into_iter()
-            .map(|failed| format!("{} | {}", failed.condition, failed.value.as_deref().unwrap_or("-")))
+            .map(|failed| format!("{failed} | {}", failed.found.as_deref().unwrap_or("-")))
             .collect();
         assert_eq!(found, failed, "{change:?}");
         assert_eq!(rule.matches(&event), failed.is_empty(), "{change:?}");

@@ -107,7 +107,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "desk",
         &[
-            "action", "config", "dates", "delivery", "kafka", "lead", "mapping", "reason", "rules",
+            "action", "config", "dates", "delivery", "kafka", "lead", "mapping", "reader", "reason", "rules", "yaml",
         ],
     ),
     // Loops.
@@ -185,7 +185,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "kafka",
             "lead",
             "metrics",
-            "rules",
             "sandbox",
             "secrets",
             "yaml",
@@ -195,7 +194,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "app", "config", "dates", "delivery", "demo", "desk", "mapping", "kafka", "lead", "metrics", "parts",
-            "reason", "registry", "rules", "sandbox", "secrets", "text", "yaml",
+            "reason", "registry", "rules", "sandbox", "secrets", "text",
         ],
     ),
     ("main", &["cli"]),
@@ -536,6 +535,63 @@ fn the_core_is_pure() {
     for source in sources().filter(pure) {
         let found = words.iter().filter(|word| source.names(word));
         wrong.extend(found.map(|word| format!("{}: {word} has no place in the pure core", source.path)));
+    }
+    none(&wrong);
+}
+
+/// Whether the code, as tokens with blanks between, has a `Result<…, String>`.
+fn has_text_error(code: &str) -> bool {
+    code.match_indices("Result < ").any(|(at, begin)| {
+        let (mut depth, mut before) = (1, Vec::new());
+        for token in code[at + begin.len()..].split(' ') {
+            depth += match token {
+                "<" => 1,
+                ">" if before.last() != Some(&"-") => -1,
+                _ => 0,
+            };
+            if depth == 0 {
+                break;
+            }
+            before.push(token);
+        }
+        before.ends_with(&[",", "String"])
+    })
+}
+
+#[test]
+fn the_desk_answers_and_leaves_the_rest_to_who_asks() {
+    let text_error = |text: &str| has_text_error(&read(text).code);
+    assert!(text_error("fn f() -> Result<Vec<impl Fn() -> u8>, String> {}"));
+    assert!(!text_error(
+        "fn f() -> Result<HashMap<u8, String>, Error> { Ok::<(u8, String), E>(x) }"
+    ));
+    let words = [
+        "println",
+        "eprintln",
+        "print",
+        "eprint",
+        "clap",
+        "tokio",
+        "block_on",
+        "anyhow",
+        "std::process",
+        "std::env",
+        "std::fs",
+        "stdout",
+        "stderr",
+        "stdin",
+        "wall_millis",
+        "wall_micros",
+    ];
+    let mut wrong = Vec::new();
+    for source in sources().filter(|source| source.module == "desk") {
+        let path = &source.path;
+        let found = words.iter().filter(|word| source.names(word));
+        wrong.extend(found.map(|word| format!("{path}: {word} is for who asks the desk")));
+        // Whoever asks must be able to tell what went wrong.
+        if has_text_error(&source.code) {
+            wrong.push(format!("{path}: an error of the desk is a desk::Error, not a text"));
+        }
     }
     none(&wrong);
 }

@@ -1,81 +1,66 @@
 //! `leadlane rules explain`
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{log, read};
+use super::read;
 use crate::app::now_millis;
 use crate::cli::{CliError, look_up, print, read_input};
 use crate::config::Config;
 use crate::dates;
-use crate::delivery::plan::{Planned, Source, plan};
-use crate::lead::decode::{DecodeError, decode};
+use crate::desk::explain::{self, Explained, Would};
+use crate::desk::rules::View;
+use crate::lead::decode::lacks;
 use crate::lead::schemas::Schemas;
-use crate::rules::{Rule, Status, Versioned};
+use crate::rules::{Status, Versioned};
 
 pub(super) fn explain(config: &Config, event: &Path, files: &[PathBuf], json: bool) -> Result<(), CliError> {
     let bytes = read_input(event)?;
     let mut schemas = Schemas::new();
-    if let Err(DecodeError::NeedsSchema(id)) = decode(&bytes, &schemas) {
+    if let Some(id) = lacks(&bytes, &schemas) {
         look_up(config, id, &mut schemas)?;
     }
-    let decoded = decode(&bytes, &schemas).map_err(|error| {
-        let reason = error.reason().map_or("needs_schema", crate::reason::Reason::as_str);
-        CliError::Invalid(format!("{}: {reason}: {}", event.display(), error.detail()))
-    })?;
-    let rules: Vec<Arc<Versioned>> = if files.is_empty() {
-        log(config)?
-            .list()
-            .filter_map(|(_, entry)| Some(Arc::clone(&entry.in_force.as_ref()?.versioned)))
-            .collect()
+    let lead_event =
+        explain::event(&bytes, &schemas).map_err(|error| CliError::Invalid(format!("{}: {error}", event.display())))?;
+    let (view, given): (View, Vec<Versioned>);
+    let rules: Vec<&Versioned> = if files.is_empty() {
+        view = View::scan(config)?;
+        explain::in_force(&view).collect()
     } else {
-        read(config, files)?
-            .into_iter()
-            .map(|written| {
-                Arc::new(Versioned {
-                    rule: written.rule,
+        let drafts = read(config, files)?.into_iter();
+        given = drafts
+            .filter_map(|draft| {
+                Some(Versioned {
+                    rule: draft.rule?,
                     version: 0,
                 })
             })
-            .collect()
+            .collect();
+        given.iter().collect()
     };
-    let of_trigger: Vec<_> = rules
-        .iter()
-        .filter(|versioned| versioned.rule.trigger == decoded.trigger)
-        .collect();
-    if of_trigger.is_empty() {
-        eprintln!("no rule is for the trigger {}", decoded.trigger);
+    let mut explained = explain::explain(config, &lead_event, rules, now_millis()).peekable();
+    if explained.peek().is_none() {
+        eprintln!("no rule is for the trigger {}", lead_event.trigger);
     }
-    let source = Source {
-        topic: &config.topics.events,
-        partition: 0,
-        offset: 0,
-    };
-    for versioned in of_trigger {
-        let rule = &versioned.rule;
-        let failed = rule.explain(&decoded);
-        let planned = failed
-            .is_empty()
-            .then(|| plan(&decoded, versioned, source, now_millis()));
+    for explained in explained {
         print(&match json {
-            true => explained_json(rule, &failed, planned.as_ref()).to_string(),
-            false => explained_text(rule, &failed, planned.as_ref()),
+            true => explained_json(&explained).to_string(),
+            false => explained_text(&explained),
         })?;
     }
     Ok(())
 }
 
-fn explained_json(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<&Planned>) -> Value {
+fn explained_json(Explained { rule, failed, would }: &Explained<'_>) -> Value {
     let failed: Vec<Value> = failed
         .iter()
-        .map(|failed| json!({"condition": failed.condition, "value": failed.value}))
+        .map(|failed| json!({"condition": failed.to_string(), "value": failed.found}))
         .collect();
     let mut explained = json!({"id": &*rule.id, "matches": failed.is_empty(), "failed": failed});
-    match planned {
-        Some(Planned::Job(job)) => {
+    match would {
+        Some(Would::Send { job, refused }) => {
             explained["would"] = "send".into();
             explained["credential"] = job.credential.as_str().into();
             explained["lane"] = job.lane().into();
@@ -83,18 +68,18 @@ fn explained_json(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
             explained["digest_after"] = job.digest_after.map(duration_text).into();
             explained["max_rate"] = job.max_rate.as_deref().into();
             explained["thread"] = job.thread.then_some("lead").into();
-            if let Some(why) = job.action.refusal(&job.body) {
+            if let Some(why) = refused {
                 explained["would"] = "dead".into();
                 explained["reason"] = "message_rejected".into();
-                explained["detail"] = why.into();
+                explained["detail"] = why.as_str().into();
             }
             explained["request"] = serde_json::from_str(&job.body).unwrap_or_default();
         }
-        Some(Planned::Settled(outcome)) => {
+        Some(Would::Settle(outcome)) => {
             explained["would"] = outcome.result.as_str().into();
             explained["detail"] = outcome.words.as_deref().into();
         }
-        Some(Planned::Failed { detail, .. }) => {
+        Some(Would::Die { detail }) => {
             explained["would"] = "dead".into();
             explained["reason"] = "template_failed".into();
             explained["detail"] = detail.as_str().into();
@@ -104,22 +89,22 @@ fn explained_json(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
     explained
 }
 
-fn explained_text(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<&Planned>) -> String {
+fn explained_text(Explained { rule, failed, would }: &Explained<'_>) -> String {
     let mut text = format!("{}: ", rule.id);
-    match planned {
+    match would {
         None => {
             text.push_str("does not match");
             for failed in failed {
-                let value = failed
-                    .value
+                let found = failed
+                    .found
                     .as_deref()
-                    .map_or("the event has none".to_owned(), |value| {
-                        format!("the event has {value}")
+                    .map_or("the event has none".to_owned(), |found| {
+                        format!("the event has {found}")
                     });
-                text.push_str(&format!("\n    {} does not hold: {value}", failed.condition));
+                text.push_str(&format!("\n    {failed} does not hold: {found}"));
             }
         }
-        Some(Planned::Job(job)) => {
+        Some(Would::Send { job, refused }) => {
             let body: Value = serde_json::from_str(&job.body).unwrap_or_default();
             text.push_str(&format!("matches, and sends to {}", job.lane()));
             if job.thread {
@@ -134,23 +119,23 @@ fn explained_text(rule: &Rule, failed: &[crate::rules::Failed], planned: Option<
                     duration_text(after)
                 ));
             }
-            if let Some(why) = job.action.refusal(&job.body) {
+            if let Some(why) = refused {
                 text.push_str(&format!(", where it becomes a dead letter: {why}"));
             }
             for line in format!("{body:#}").lines() {
                 text.push_str(&format!("\n    {line}"));
             }
         }
-        Some(Planned::Settled(outcome)) if rule.status == Status::Shadow => {
+        Some(Would::Settle(outcome)) if rule.status == Status::Shadow => {
             text.push_str(&format!("matches, and is only counted ({})", outcome.result.as_str()));
         }
-        Some(Planned::Settled(outcome)) => {
+        Some(Would::Settle(outcome)) => {
             text.push_str(&format!(
                 "matches, but sends nothing: {}",
                 outcome.words.as_deref().unwrap_or_default()
             ));
         }
-        Some(Planned::Failed { detail, .. }) => text.push_str(&format!("matches, but becomes a dead letter: {detail}")),
+        Some(Would::Die { detail }) => text.push_str(&format!("matches, but becomes a dead letter: {detail}")),
     }
     text
 }

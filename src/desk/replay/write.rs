@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Going, Id};
 use crate::config::Config;
+use crate::dates::time_text;
 use crate::kafka::Fault;
 use crate::kafka::producer::Record;
 use crate::kafka::together::Together;
@@ -54,8 +55,7 @@ fn write_all(together: &mut Together, config: &Config, audit: Audit<'_>, batch: 
         .iter()
         .map(|going| (going.id.to_string(), going.written_at))
         .unzip();
-    let when = jiff::Timestamp::from_millisecond(audit.now).unwrap_or_default();
-    let audit = json!({"who": audit.who, "when": when.to_string(), "replayed": ids, "written_at": times});
+    let audit = json!({"who": audit.who, "when": time_text(audit.now), "replayed": ids, "written_at": times});
     let audit = audit.to_string();
     together.write(&Record {
         topic: &config.topics.audit,

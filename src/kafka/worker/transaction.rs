@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
@@ -18,7 +18,7 @@ use crate::trail::{Crumb, Look, Trail};
 
 /// The transaction's time-out at the broker: how long a dead worker that nobody replaces may hide
 /// what others wrote.
-pub(in crate::kafka) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What happened beside the records since the last look.
 #[derive(Debug, Default)]
@@ -97,13 +97,13 @@ impl State {
 }
 
 /// What the brokers say to what is written: the last refusal of a record.
-pub(in crate::kafka) struct Deliveries {
+pub(super) struct Deliveries {
     words: Words,
     refused: Mutex<Option<String>>,
 }
 
 impl Deliveries {
-    pub(in crate::kafka) fn new(words: &Words) -> Self {
+    pub(super) fn new(words: &Words) -> Self {
         Self {
             words: words.clone(),
             refused: Mutex::default(),
@@ -111,7 +111,7 @@ impl Deliveries {
     }
 
     /// Gives the refusal, and forgets it.
-    pub(in crate::kafka) fn refused(&self) -> Option<String> {
+    pub(super) fn refused(&self) -> Option<String> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -228,29 +228,16 @@ impl Transaction {
         refused.map_or(Ok(()), |message| Err(Fault::Refused { message, write }))
     }
 
-    /// "Fatal" says nothing by itself; the client knows what made it so.
+    /// What an error means. What Kafka refused before this may have caused it, which is known once nothing is on its way
+    /// any more; and the client alone knows what was fatal to it.
     pub(super) fn cause(&self, error: KafkaError) -> Fault {
-        match self.producer.client().fatal_error() {
-            Some((code, message)) => {
-                let fenced = matches!(
-                    code,
-                    RDKafkaErrorCode::Fenced
-                        | RDKafkaErrorCode::ProducerFenced
-                        | RDKafkaErrorCode::InvalidProducerEpoch
-                );
-                Fault::Fatal {
-                    message: format!("{message} ({code})"),
-                    fenced,
-                }
+        let fatal = super::super::fatal(self.producer.client());
+        match fatal.unwrap_or_else(|| error.into()) {
+            Fault::Abort(message) => {
+                self.producer.purge(PurgeConfig::default().queue().inflight());
+                self.wait(None).err().unwrap_or(Fault::Abort(message))
             }
-            None => match error.into() {
-                // A refused write may have caused it, and is reported once nothing is on its way any more.
-                Fault::Abort(message) => {
-                    self.producer.purge(PurgeConfig::default().queue().inflight());
-                    self.wait(None).err().unwrap_or(Fault::Abort(message))
-                }
-                fault => fault,
-            },
+            fault => fault,
         }
     }
 

@@ -387,7 +387,7 @@ fn bad_rule_record_tombstone_and_out_of_order_version() {
     // One that nobody can read, one deleted, and an old version of the third, written late: the log's order counts.
     let records: [(&str, Option<&[u8]>); 3] = [("a", Some(b"{\"id\":")), ("b", None), ("c", Some(&first))];
     leadlane.write(&topics.rules, records);
-    until(10, "all is read", || process.log().contains("rules.version=7"));
+    until(10, "all is read", || process.log().contains("rules.version=9"));
     // What is in force says what becomes of an event, before and after a restart.
     let texts = |number: u64| {
         let event = event(number, "lms.lead_sold", "12", "30.00");

@@ -425,7 +425,7 @@ fn an_event_whose_template_failed_is_replayed_for_that_rule_alone() {
     assert_eq!(json(&leadlane, &["dead-letters", "list"])[0]["replayed"], false);
 
     leadlane.apply(&rules("empty"));
-    wait_for_rules(&process, 2);
+    wait_for_rules(&process, 3);
     let done = json(&leadlane, &["dead-letters", "replay", "--reason", "template_failed"]);
     assert_eq!((&done[0]["id"], &done[0]["replayed"]), (&id.into(), &true.into()));
     let jobs = leadlane.read_until(&leadlane.config.topics.jobs, 20, |records| records.len() >= 2);

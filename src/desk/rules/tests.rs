@@ -1,0 +1,114 @@
+use serde_json::json;
+
+use super::*;
+
+/// A rule as JSON.
+pub(super) fn rule(id: &str, text: &str) -> Value {
+    json!({
+        "id": id, "name": format!("Rule {id}"), "trigger": "lms.lead_sold", "scope": {"level": "product", "id": "12"},
+        "action": {"type": "slack_message", "token": {"secret": "t"}, "to": {"channel": "C0SALES"}, "text": text},
+    })
+}
+
+/// A record of the topic; none is a deletion.
+pub(super) fn record(offset: i64, id: &str, value: Option<&Value>) -> Record {
+    Record {
+        offset,
+        timestamp: 1000 + offset,
+        key: Some(id.as_bytes().to_vec()),
+        value: value.map(|value| value.to_string().into_bytes()),
+        ..Record::default()
+    }
+}
+
+pub(super) fn view(records: &[Record]) -> View {
+    let mut view = View::default();
+    records.iter().for_each(|record| view.take(record));
+    view
+}
+
+fn config() -> Config {
+    Config::parse("test", "{}", []).unwrap()
+}
+
+#[test]
+fn a_list_holds_what_meets_every_condition() {
+    let mut paused = rule("beta", "hi");
+    (paused["status"], paused["scope"]) = ("paused".into(), json!({"level": "campaign", "id": "*"}));
+    let view = view(&[
+        record(0, "alpha", Some(&rule("alpha", "hi"))),
+        record(2, "beta", Some(&paused)),
+        record(4, "junk", Some(&json!({"id": "junk"}))),
+        record(6, "alpha", Some(&json!({"id": "alpha"}))),
+        record(8, "gone", Some(&rule("gone", "hi"))),
+        record(10, "gone", None),
+    ]);
+    let all = Filter::default();
+    let ids = |set: fn(&mut Filter)| -> Vec<String> {
+        let mut filter = Filter::default();
+        set(&mut filter);
+        list(&view, &filter).map(|listed| listed.id.to_owned()).collect()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(ids(|_| {}), ["alpha", "beta", "junk"]);
+    assert_eq!(ids(|filter| filter.level = Some(Level::Product)), ["alpha"]);
+    assert_eq!(ids(|filter| filter.scope_id = Some("*".into())), ["beta"]);
+    assert_eq!(
+        ids(|filter| filter.trigger = Some("lms.lead_sold".into())),
+        ["alpha", "beta"]
+    );
+    assert_eq!(ids(|filter| filter.trigger = Some("lms.other".into())), none);
+    assert_eq!(
+        ids(|filter| filter.action = Some(ActionType::SlackMessage)),
+        ["alpha", "beta"]
+    );
+    assert_eq!(ids(|filter| filter.action = Some(ActionType::SlackWebhook)), none);
+    assert_eq!(ids(|filter| filter.status = Some(Status::Paused)), ["beta"]);
+    assert_eq!(ids(|filter| filter.text = Some("RULE a".into())), ["alpha"]);
+    assert_eq!(ids(|filter| filter.text = Some("un".into())), ["junk"]);
+    let both = |filter: &mut Filter| (filter.status, filter.text) = (Some(Status::Active), Some("beta".into()));
+    assert_eq!(ids(both), none);
+    let alpha = list(&view, &all).next().unwrap();
+    assert_eq!(alpha.in_force.unwrap().version, 0);
+    assert_eq!(alpha.rejected.map(|rejected| rejected.offset), Some(6));
+    assert_eq!(alpha.changed_at, 1006);
+    assert_eq!(get(&view, "alpha").unwrap().written, &rule("alpha", "hi"));
+    for id in ["junk", "gone", "never"] {
+        assert!(matches!(get(&view, id), Err(Error::NotFound(message)) if message.contains(id)));
+    }
+}
+
+#[test]
+fn a_draft_says_all_that_is_wrong_with_it_and_where() {
+    let mut wrong = rule("Not an id", "{{$.lead_id");
+    wrong["filters"] = json!({"price": {"between": [2, 1]}});
+    let draft = Draft::of(&config(), wrong);
+    let places: Vec<&str> = draft.errors.iter().map(|problem| problem.place.as_str()).collect();
+    assert_eq!((draft.id.as_str(), &draft.rule), ("Not an id", &None));
+    for place in ["id", "filters.price.between", "action.text"] {
+        assert!(places.contains(&place), "{places:?}");
+    }
+    let mut doubtful = rule("doubtful", "{{$.no_such_field}}");
+    doubtful["action"]["token"]["secret"] = "Not_Spelt".into();
+    let draft = Draft::of(&config(), doubtful);
+    assert!(draft.rule.is_some());
+    assert_eq!(draft.errors[0].place, "action.token.secret");
+    assert_eq!(draft.warnings[0].place, "action.text");
+    assert_eq!(Draft::of(&config(), rule("fine", "hi")).errors, []);
+}
+
+#[test]
+fn drafts_of_a_text_know_their_lines_and_have_ids_of_their_own() {
+    let text = format!("- {}\n- {}\n- {{id: 5}}\n", rule("a", "x"), rule("a", "y"));
+    let mut drafts = read(&config(), &text).unwrap();
+    tell_apart(&mut drafts);
+    let lines: Vec<usize> = drafts.iter().map(|draft| draft.line).collect();
+    assert_eq!(lines, [1, 2, 3]);
+    let errors: Vec<usize> = drafts.iter().map(|draft| draft.errors.len()).collect();
+    assert_eq!(errors[..2], [0, 1]);
+    assert!(errors[2] > 0 && drafts[1].errors[0].to_string().contains("given twice"));
+    for (text, wanted) in [("", "holds no rule"), ("a: [", "column 1")] {
+        let error = read(&config(), text).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+}

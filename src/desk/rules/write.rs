@@ -1,0 +1,468 @@
+//! Writing rules: the one path for whoever changes them.
+//!
+//! A [`Writer`] takes over the transactional id `<group>-rules`, reads the topic to its end, and holds each change
+//! against the version that its author saw. Then it renders everything, opens a transaction, writes the rules and the
+//! audit of each, and commits. So the changes of a call come into force together or not at all, the audit has exactly
+//! what is in force, and nothing is overwritten unseen.
+//!
+//! Of two writers the later one ends the earlier one's transaction. The earlier one begins again after a moment, so that
+//! both come to their end; where their changes meet, the second is a conflict that names the first.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use super::{Draft, Last, View, missing};
+use crate::config::Config;
+use crate::dates::time_text;
+use crate::desk::{Conflict, Error};
+use crate::kafka::producer::Record;
+use crate::kafka::reader::{Isolation, Tail};
+use crate::kafka::scan::{CLOCKS_DIFFER, Scan, Topic};
+use crate::kafka::together::Together;
+use crate::kafka::{self, Fault};
+use crate::rules::check;
+use crate::rules::log::CANCEL_WAITING;
+
+/// A transaction stays open for no longer, also where its writer ended without a word.
+const OPEN_MAX: Duration = Duration::from_secs(30);
+/// For so long a writer begins again after others took over.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a writer waits at most until what it committed can be read.
+const SHOWN_WITHIN: Duration = Duration::from_secs(5);
+/// The pause before a writer begins again is a random part of this, twice as much each time, up to the most.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A rule that someone else wrote may be larger than ours are. What the topic takes is the broker's to say.
+const RECORD_MAX: usize = 16_000_000;
+
+/// A change of one rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    id: String,
+    order: Order,
+    /// The version in force that its author saw; none where nothing was in force.
+    seen: Option<i64>,
+    cancel_waiting: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Order {
+    Put(Value),
+    Delete,
+    Pause,
+    Resume,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    pub id: String,
+    /// The version that the change made; the one in force where nothing had to change.
+    pub version: i64,
+    pub changed: bool,
+    /// The rule that is in force now; none where it was deleted.
+    pub after: Option<Value>,
+}
+
+impl Change {
+    /// Puts a rule in force. A draft that has errors is refused.
+    pub fn put(draft: Draft, seen: Option<i64>) -> Result<Self, Error> {
+        if !draft.errors.is_empty() {
+            return Err(Error::Invalid(draft.errors));
+        }
+        Ok(Self::of(&draft.id, Order::Put(draft.written), seen, false))
+    }
+
+    /// Takes a rule out of force. With `cancel_waiting` its waiting jobs end too; then it may be gone already.
+    pub fn delete(id: &str, seen: Option<i64>, cancel_waiting: bool) -> Self {
+        Self::of(id, Order::Delete, seen, cancel_waiting)
+    }
+
+    /// Stops a rule from matching. With `cancel_waiting` its waiting jobs end too.
+    pub fn pause(id: &str, seen: Option<i64>, cancel_waiting: bool) -> Self {
+        Self::of(id, Order::Pause, seen, cancel_waiting)
+    }
+
+    /// Lets a rule match again.
+    pub fn resume(id: &str, seen: Option<i64>) -> Self {
+        Self::of(id, Order::Resume, seen, false)
+    }
+
+    fn of(id: &str, order: Order, seen: Option<i64>, cancel_waiting: bool) -> Self {
+        Self {
+            id: id.to_owned(),
+            order,
+            seen,
+            cancel_waiting,
+        }
+    }
+}
+
+impl Order {
+    /// What the audit calls it.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Order::Put(_) => "apply",
+            Order::Delete => "delete",
+            Order::Pause => "pause",
+            Order::Resume => "resume",
+        }
+    }
+}
+
+/// What a change comes to, by the rules in force.
+#[derive(Debug, PartialEq)]
+struct Planned {
+    before: Option<Value>,
+    /// Without its version, where one is still to be made.
+    written: Written,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// Nothing is in force that could be changed.
+    Missing,
+    /// Another version is in force than the author saw.
+    Conflict,
+}
+
+fn plan(view: &View, change: &Change) -> Result<Planned, Refused> {
+    let id = &change.id;
+    let before = view.written(id);
+    let version = view.version(id);
+    let planned = |version: Option<i64>, after: Option<Value>| Planned {
+        before: before.cloned(),
+        written: Written {
+            id: id.clone(),
+            version: version.unwrap_or(-1),
+            changed: version.is_none(),
+            after,
+        },
+    };
+    let rejected = view.log.entry(id).is_some_and(|entry| entry.rejected.is_some());
+    if let Order::Put(rule) = &change.order
+        && before == Some(rule)
+        && !rejected
+    {
+        return Ok(planned(version, before.cloned()));
+    }
+    if version != change.seen {
+        return Err(Refused::Conflict);
+    }
+    let with_status = |status: &str| {
+        let mut rule = before.ok_or(Refused::Missing)?.clone();
+        rule["status"] = status.into();
+        Ok(Some(rule))
+    };
+    let after = match &change.order {
+        Order::Put(rule) => Some(rule.clone()),
+        Order::Pause => with_status("paused")?,
+        Order::Resume => with_status("active")?,
+        // Jobs of a rule that is gone may still wait.
+        Order::Delete if before.is_none() && !change.cancel_waiting => return Err(Refused::Missing),
+        Order::Delete => None,
+    };
+    Ok(planned(None, after))
+}
+
+/// Writes rules. Whoever writes often keeps one: its view of the topic stays, and is only read on.
+#[derive(Debug)]
+pub struct Writer<'c> {
+    config: &'c Config,
+    view: View,
+    /// None before the first look, and after one that failed.
+    tail: Option<Tail>,
+}
+
+impl<'c> Writer<'c> {
+    pub fn new(config: &'c Config) -> Self {
+        Self {
+            config,
+            view: View::default(),
+            tail: None,
+        }
+    }
+
+    /// The rules as they are now.
+    pub fn view(&mut self) -> Result<&View, Error> {
+        self.read_on(None)?;
+        Ok(&self.view)
+    }
+
+    /// Makes all changes, or none. `who` makes them, `now` is in epoch milliseconds; both go into the audit.
+    pub fn write(&mut self, changes: &[Change], who: &str, now: i64) -> Result<Vec<Written>, Error> {
+        let mut ids = HashSet::new();
+        if let Some(twice) = changes.iter().find(|change| !ids.insert(&change.id)) {
+            return Err(Error::invalid(format!("rule {} is changed twice at once", twice.id)));
+        }
+        let began = Instant::now();
+        let mut pause = PAUSE;
+        let mut unsure = None;
+        loop {
+            if let Some(written) = self.attempt(changes, who, now, &mut unsure)? {
+                return Ok(written);
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(Error::conflict(format!(
+                    "other writers of rules took over again and again for {} s; look at the rules and try again",
+                    PATIENCE.as_secs()
+                )));
+            }
+            std::thread::sleep(pause.mul_f64(fastrand::f64()));
+            pause = (2 * pause).min(PAUSE_MAX);
+        }
+    }
+
+    /// One try; none where another writer took over. `unsure` is what such a try has written and perhaps committed.
+    fn attempt(
+        &mut self,
+        changes: &[Change],
+        who: &str,
+        now: i64,
+        unsure: &mut Option<Vec<Written>>,
+    ) -> Result<Option<Vec<Written>>, Error> {
+        // The most is read before, so that little is left to do once the writers before are ended.
+        if self.read_on(unsure.as_deref())? {
+            return Ok(unsure.take());
+        }
+        let planned = self.plan(changes)?;
+        if planned.iter().all(|planned| !planned.written.changed) {
+            return Ok(Some(planned.into_iter().map(|planned| planned.written).collect()));
+        }
+        let mut together = match Together::open(self.config, "rules", RECORD_MAX, OPEN_MAX) {
+            Ok(together) => together,
+            Err(Fault::Fatal { fenced: true, .. }) => return Ok(None),
+            Err(fault) => return Err(failed(fault)),
+        };
+        if self.read_on(unsure.as_deref())? {
+            return Ok(unsure.take());
+        }
+        let planned = self.plan(changes)?;
+        let rendered = render(changes, &planned, who, now);
+        let mut written: Vec<Written> = planned.into_iter().map(|planned| planned.written).collect();
+        match write(&mut together, self.config, rendered, &mut written) {
+            Ok(()) => {}
+            Err(Fault::Fatal { fenced: true, .. }) => return Ok(None),
+            Err(fault) => return Err(failed(fault)),
+        }
+        match together.commit() {
+            Ok(()) => {
+                self.until_read(&written);
+                Ok(Some(written))
+            }
+            Err(Fault::Fatal { fenced: true, .. }) => {
+                // The commit may have come through before the other writer did.
+                *unsure = Some(written);
+                Ok(None)
+            }
+            Err(fault) => Err(failed(fault)),
+        }
+    }
+
+    /// Kafka answers a commit a little before it shows it. Whoever looks next must find what was written.
+    fn until_read(&mut self, written: &[Written]) {
+        let began = Instant::now();
+        // It is committed, whatever becomes of this look.
+        while let Ok(false) = self.read_on(Some(written))
+            && began.elapsed() < SHOWN_WITHIN
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Reads what came since the last look; says whether what `unsure` wrote is among it.
+    fn read_on(&mut self, unsure: Option<&[Written]>) -> Result<bool, Error> {
+        let ours = unsure.and_then(|written| written.iter().find(|written| written.changed));
+        let mut came = false;
+        let mut tail = match self.tail.take() {
+            Some(tail) => tail,
+            None => {
+                self.view = View::default();
+                Tail::open(self.config, &self.config.topics.rules).map_err(Error::Unavailable)?
+            }
+        };
+        let view = &mut self.view;
+        tail.read(|record| {
+            came |= ours.is_some_and(|ours| ours.version == record.offset);
+            view.take(&record);
+        })
+        .map_err(Error::Unavailable)?;
+        self.tail = Some(tail);
+        Ok(came)
+    }
+
+    /// What all changes come to; the error names each that can't be made.
+    fn plan(&self, changes: &[Change]) -> Result<Vec<Planned>, Error> {
+        let (mut all, mut conflicts) = (Vec::with_capacity(changes.len()), Vec::new());
+        for change in changes {
+            match plan(&self.view, change) {
+                Ok(planned) => all.push(planned),
+                Err(Refused::Missing) => return Err(missing(&change.id)),
+                Err(Refused::Conflict) => conflicts.push(change),
+            }
+        }
+        if conflicts.is_empty() {
+            return Ok(all);
+        }
+        let authors = self.authors(&conflicts);
+        let conflicts = conflicts.into_iter().map(|change| {
+            let who = authors.get(&change.id).cloned();
+            conflict(
+                change,
+                self.view.version(&change.id),
+                self.view.last.get(&change.id),
+                who,
+            )
+        });
+        Err(Error::Conflict(conflicts.collect()))
+    }
+
+    /// Who wrote the last record of each rule, as far as the audit says.
+    fn authors(&self, changes: &[&Change]) -> HashMap<String, String> {
+        let last: HashMap<&str, &Last> = changes
+            .iter()
+            .filter_map(|change| Some((change.id.as_str(), self.view.last.get(&change.id)?)))
+            .collect();
+        let since = last.values().map(|last| last.at).min().unwrap_or_default();
+        let audit = &self.config.topics.audit;
+        let runs = Topic::open(self.config, audit).and_then(|asked| asked.between(Some(since - CLOCKS_DIFFER), None));
+        // What an aborted transaction wrote names a version that never was.
+        let records = runs.and_then(|runs| Scan::begin(self.config, audit, &runs, Isolation::Uncommitted));
+        let mut authors = HashMap::new();
+        for record in records.into_iter().flatten().flatten() {
+            let id = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
+            let written: Value =
+                serde_json::from_slice(record.value.as_deref().unwrap_or_default()).unwrap_or_default();
+            let version = written.get("version").and_then(Value::as_i64);
+            let is_last = last.get(id.as_str()).is_some_and(|last| version == Some(last.offset));
+            if let (true, Some(who)) = (is_last, written.get("who").and_then(Value::as_str)) {
+                authors.insert(id, who.to_owned());
+            }
+        }
+        authors
+    }
+}
+
+fn conflict(change: &Change, version: Option<i64>, last: Option<&Last>, who: Option<String>) -> Conflict {
+    let id = &change.id;
+    let when = last.map(|last| last.at);
+    let author = who.as_deref().unwrap_or("someone who leaves no audit");
+    let did = match (change.seen, version) {
+        (None, _) => "wrote",
+        (Some(_), Some(_)) => "changed",
+        (Some(_), None) => "deleted",
+    };
+    let time = when.map_or(String::new(), |when| format!(" at {}", time_text(when)));
+    let now = match version {
+        Some(version) => format!("version {version} is in force now"),
+        None => "it is not in force any more".to_owned(),
+    };
+    let seen = match change.seen {
+        Some(seen) => format!("your change is for version {seen}"),
+        None => "your change is for a new rule".to_owned(),
+    };
+    Conflict {
+        message: format!(
+            "rule {id}: {author} {did} it{time}; {now}, and {seen}. Nothing was written; look at the rule, then try again"
+        ),
+        version,
+        who,
+        when,
+    }
+}
+
+fn failed(fault: Fault) -> Error {
+    match fault {
+        Fault::Refused { message, .. } => Error::invalid(format!(
+            "{message}; shorten the rule, or raise the topic's max.message.bytes"
+        )),
+        fault => Error::Unavailable(format!(
+            "the rules can't be written: {fault}; look at the rules, then try again"
+        )),
+    }
+}
+
+/// A change as it is written: the rule, and its audit, which lacks the version that Kafka gives the rule.
+struct Rendered<'c> {
+    change: &'c Change,
+    number: usize,
+    rule: Option<String>,
+    audit: Map<String, Value>,
+}
+
+fn render<'c>(changes: &'c [Change], planned: &[Planned], who: &str, now: i64) -> Vec<Rendered<'c>> {
+    let when = time_text(now);
+    let all = changes.iter().zip(planned).enumerate();
+    all.filter(|(_, (_, planned))| planned.written.changed)
+        .map(|(number, (change, planned))| {
+            let after = planned.written.after.as_ref();
+            Rendered {
+                change,
+                number,
+                rule: after.map(Value::to_string),
+                audit: audit(change, who, &when, planned.before.as_ref(), after),
+            }
+        })
+        .collect()
+}
+
+/// The audit's record of a change. A version that is too large for it is left out, and named as left out.
+fn audit(change: &Change, who: &str, when: &str, before: Option<&Value>, after: Option<&Value>) -> Map<String, Value> {
+    let mut audit = Map::new();
+    let mut left_out = Map::new();
+    audit.insert("who".to_owned(), who.into());
+    audit.insert("when".to_owned(), when.into());
+    audit.insert("what".to_owned(), change.order.as_str().into());
+    for (name, rule) in [("before", before), ("after", after)] {
+        let size = rule.map_or(0, |rule| rule.to_string().len());
+        let fits = size <= 2 * check::RULE_MAX;
+        if !fits {
+            left_out.insert(name.to_owned(), json!({"bytes": size}));
+        }
+        audit.insert(name.to_owned(), json!(rule.filter(|_| fits)));
+    }
+    if !left_out.is_empty() {
+        audit.insert("left_out".to_owned(), left_out.into());
+    }
+    if change.cancel_waiting {
+        audit.insert("cancel_waiting".to_owned(), true.into());
+    }
+    audit
+}
+
+/// Writes the rules and then, with the versions that they got, their audit.
+fn write(
+    together: &mut Together,
+    config: &Config,
+    rendered: Vec<Rendered<'_>>,
+    written: &mut [Written],
+) -> Result<(), Fault> {
+    for Rendered { change, rule, .. } in &rendered {
+        together.write(&Record {
+            topic: &config.topics.rules,
+            partition: None,
+            key: change.id.as_bytes(),
+            value: rule.as_deref().map(str::as_bytes),
+            headers: kafka::headers(change.cancel_waiting.then_some((CANCEL_WAITING, "true"))),
+        })?;
+    }
+    for (rendered, version) in rendered.into_iter().zip(together.offsets()?) {
+        written[rendered.number].version = version;
+        let mut audit = rendered.audit;
+        audit.insert("version".to_owned(), version.into());
+        let audit = Value::from(audit).to_string();
+        together.write(&Record {
+            topic: &config.topics.audit,
+            partition: None,
+            key: rendered.change.id.as_bytes(),
+            value: Some(audit.as_bytes()),
+            headers: kafka::headers([]),
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
