@@ -202,7 +202,7 @@ struct Shared {
     secrets: Secrets,
     limits: Limits,
     metrics: Arc<Metrics>,
-    /// Tells the parts to end.
+    /// Asks the parts to end.
     stop: watch::Receiver<bool>,
     parts: Parts,
     connections_max: usize,
@@ -269,7 +269,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A worker of the processor. All share the `memory` of what was read.
+    /// A worker of the processor. All workers share the `memory` of the records that were read.
     fn start_worker(
         &self,
         number: usize,
@@ -358,7 +358,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Says when the wall clock jumps.
+    /// Logs and counts jumps of the wall clock.
     fn watch_the_clock(&self) {
         let (metrics, mut stop) = (Arc::clone(&self.metrics), self.stop.clone());
         self.parts.task("the watch of the clock", async move {
