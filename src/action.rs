@@ -4,7 +4,9 @@
 //! the action's jobs, and renders an event into a request. `rules` reads and checks actions here, `delivery` plans
 //! them here, and `destination` makes the requests.
 //!
-//! ```text rule's JSON ── Action::read ──► Action ── render(event) ──► body of one DeliveryJob ```
+//! ```text
+//! rule's JSON ── Action::read ──► Action ── render(event) ──► body of one DeliveryJob
+//! ```
 //!
 //! A new action is a new room, named in [`ActionType`] and [`ActionKind`]. [`ActionType::definition`] and
 //! [`ActionKind::act`] alone choose between actions, and the compiler names what a new action lacks.
@@ -215,7 +217,8 @@ impl ActionType {
     }
 
     /// The fields that a rule may give the action beside [`FIELDS`].
-    pub fn fields(self) -> &'static [&'static str] {
+    #[cfg(test)]
+    pub(crate) fn fields(self) -> &'static [&'static str] {
         self.definition().fields
     }
 

@@ -4,11 +4,12 @@
 //! about rules that read well but look like a mistake. The rules in force are the state of a compacted topic: [`log`]
 //! keeps them, and [`index`] finds those for an event.
 //!
-//! ```text rules topic ──► log ──► index ──► found.push(rule) for each rule that holds for an event ```
+//! ```text
+//! rules topic ──► log ──► index ──► found.push(rule) for each rule that holds for an event
+//! ```
 //!
-//! Invariants: a [`Rule`] that exists is valid, so nothing after reading can fail; an index finds exactly the rules
-//! that [`Rule::matches`] accepts, for which [`Rule::explain`] finds no fault; no message quotes a rule where a secret
-//! may stand.
+//! Invariants: a [`Rule`] that exists is valid, so nothing after reading can fail; an index finds exactly the rules for
+//! which [`Rule::explain`] finds no fault; no message quotes a rule where a secret may stand.
 
 use std::fmt;
 use std::sync::Arc;
@@ -129,14 +130,15 @@ pub struct Failed {
 
 impl Rule {
     /// Whether the rule holds for an event. Paused rules never do.
-    pub fn matches(&self, event: &LeadEvent<'_>) -> bool {
+    #[cfg(test)]
+    pub(crate) fn matches(&self, event: &LeadEvent<'_>) -> bool {
         self.status != Status::Paused
             && self.trigger == event.trigger
             && self.scope.holds(event)
             && self.holds_within_scope(event)
     }
 
-    /// [`Self::matches`] for an event that is known to fit status, trigger and scope.
+    /// Whether the rule holds for an event that is known to fit status, trigger and scope.
     pub(crate) fn holds_within_scope(&self, event: &LeadEvent<'_>) -> bool {
         self.takes_test(event) && self.filters.hold(event)
     }

@@ -99,7 +99,7 @@ impl View {
     pub(super) fn begin(&self, rate: f64) {
         self.print(&format!("leadlane demo: {rate} lead events a second into an embedded broker; Slack and CleverTap are a sandbox in this process"));
         self.print("rules: big auto sales -> C0SALES, Texas and Florida -> C0SOUTH, rejections by campaigns -> C0CAMPS, rejected auto leads -> a webhook, answered calls -> U0ANNA by another bot, sold leads and payouts -> CleverTap, and what comes in by two inlets, too");
-        self.print("in the first 40 seconds: a flood becomes a digest, a refused token recovers by itself, a dead letter is replayed, a 429 is obeyed, a Slack reaction and a sheet's row become CleverTap records");
+        self.print("in the first 45 seconds: a flood becomes a digest, a refused token recovers by itself, a dead letter is replayed, a 429 is obeyed, a Slack reaction and a sheet's row become CleverTap records");
     }
 
     /// Whether jobs come to their end.

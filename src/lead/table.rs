@@ -5,6 +5,7 @@
 
 use super::fields::{Scalar, Unread, event_id, trigger};
 use super::found::Found;
+use super::kind::Kind;
 use super::{Call, Consumer, Entity, LeadEvent, Value};
 use crate::path::Step;
 
@@ -69,6 +70,20 @@ macro_rules! table {
 
             impl Found for $record<'_> {
                 const MEMBERS: Option<&'static [&'static str]> = Some(Self::NAMES);
+
+                fn kind(rest: &[Step]) -> Option<Kind> {
+                    fn of<R, F: Found>(_: impl Fn(&R) -> &F, rest: &[Step]) -> Option<Kind> {
+                        F::kind(rest)
+                    }
+                    match rest {
+                        [] => Some(Kind::Record),
+                        [Step::Name(name), rest @ ..] => match &**name {
+                            $(stringify!($field) => of(|record: &Self| &record.$field, rest),)*
+                            _ => None,
+                        },
+                        _ => None,
+                    }
+                }
 
                 fn find(&self, rest: &[Step]) -> Option<Value<'_>> {
                     match rest {
