@@ -127,15 +127,16 @@ impl Destinations {
     }
 
     async fn request(&self, attempt: &Attempt, job: &Arc<DeliveryJob>) -> Vec<Answer> {
-        let answer = match (attempt.request, job.action) {
-            (Request::Join, _) => self.join(job).await,
-            (Request::Open, _) => self.open(job).await,
-            (Request::Probe, _) => self.probe(job).await,
-            (Request::Send, ActionType::SlackMessage) => self.message(attempt, job).await,
-            (Request::Send, ActionType::SlackWebhook) => self.post(job).await,
-            (Request::Send, ActionType::ClevertapProfile | ActionType::ClevertapEvent) => {
-                return self.upload(&attempt.jobs).await;
-            }
+        let answer = match job.action {
+            ActionType::SlackMessage => match attempt.request {
+                Request::Send => self.message(attempt, job).await,
+                Request::Join => self.join(job).await,
+                Request::Open => self.open(job).await,
+                Request::Probe => self.probe(job).await,
+            },
+            // Their pacing has no probe, and their answers never ask for a channel.
+            ActionType::SlackWebhook => self.post(job).await,
+            ActionType::ClevertapProfile | ActionType::ClevertapEvent => return self.upload(&attempt.jobs).await,
         };
         vec![answer; attempt.jobs.len()]
     }
@@ -273,14 +274,19 @@ impl Destinations {
     }
 
     async fn webhook(&self, job: &DeliveryJob) -> Result<(Url, Secret), Failure> {
+        self.url(job, &self.webhook_hosts, "slack.webhook_hosts").await
+    }
+
+    /// The URL that is the job's secret. Its host must be one of `hosts`, which the configuration has under `key`.
+    async fn url(&self, job: &DeliveryJob, hosts: &[String], key: &str) -> Result<(Url, Secret), Failure> {
         let secret = self.secret_of(job).await?;
         let refused = |why: &str| Failure::Credential(format!("the webhook URL in secret {} {why}", job.credential));
         let url = config::safe_url(secret.reveal().trim()).map_err(|why| refused(&why))?;
         let host = url.host_str().unwrap_or_default();
         let with_port = url.port().map(|port| format!("{host}:{port}"));
         let allowed = |allowed: &String| allowed == host || with_port.as_ref() == Some(allowed);
-        if !self.webhook_hosts.iter().any(allowed) {
-            return Err(refused("has a host that is not in slack.webhook_hosts"));
+        if !hosts.iter().any(allowed) {
+            return Err(refused(&format!("has a host that is not in {key}")));
         }
         self.keep_host(job, &url);
         Ok((url, secret))
