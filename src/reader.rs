@@ -1,6 +1,6 @@
 //! Reads what people write (rules, inlets) from JSON values, one field at a time, and finds every problem at once.
 //!
-//! A [`Reader`] gathers the problems: each names its field, says what is wrong and how to mend it, and never quotes a
+//! A `Reader` gathers the problems: each names its field, says what is wrong and how to mend it, and never quotes a
 //! value, since a token may stand where it shouldn't. A method of the reader answers `None` for a field that is wrong as for
 //! one that is left out, so that reading goes on and finds the rest. A null field counts as left out.
 

@@ -1,5 +1,5 @@
-//! Reads a rule from JSON values, finding every problem at once. [`Reader`] reads one field; what an action has of its
-//! own, [`Action::read`] reads.
+//! Reads a rule from JSON values, finding every problem at once. `Reader` reads one field; what an action has of its
+//! own, `Action::read` reads.
 
 use std::sync::Arc;
 
