@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::credential;
 use crate::dates::Rate;
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader};
@@ -91,6 +92,8 @@ pub enum OnAmbiguous {
 struct Definition {
     name: &'static str,
     provider: Provider,
+    /// The kind of its credentials.
+    credential: &'static str,
     /// The fields that a rule may give it beside [`FIELDS`].
     fields: &'static [&'static str],
     /// The fields of it that are secrets.
@@ -198,6 +201,14 @@ impl ActionType {
         Self::ClevertapProfile,
         Self::ClevertapEvent,
     ];
+
+    /// An action whose jobs are sent with this credential; `None` for a credential of a kind that no action has.
+    pub fn of_credential(credential: &str) -> Option<Self> {
+        let kind = credential::kind(credential);
+        Self::ALL
+            .into_iter()
+            .find(|action| action.definition().credential == kind)
+    }
 
     fn definition(self) -> &'static Definition {
         match self {
