@@ -21,11 +21,13 @@ pub mod backlog;
 pub mod codec;
 pub mod dispatch;
 pub mod lane;
+pub mod ledger;
 pub mod limit;
 pub mod number;
 pub mod offsets;
 pub mod plan;
 pub mod recall;
+pub mod sending;
 pub mod sent;
 
 pub use codec::{Codec, Fingerprint, Needs, Unreadable};

@@ -21,7 +21,7 @@ impl Dispatch {
     pub fn next(&mut self, now: Micros, settled: &mut Vec<Settled>) -> Option<Attempt> {
         self.sweep(now, settled);
         while let Some((at, served, credential)) = self.ready.first().copied() {
-            if at > now || self.in_flight >= self.settings.in_flight_max {
+            if at > now || self.is_full() {
                 return None;
             }
             self.ready.remove(&(at, served, credential));
@@ -199,7 +199,7 @@ impl Dispatch {
             entries,
             started: now,
             thread_ts: attempt.thread_ts.clone(),
-            epoch: self.epoch,
+            latest: self.ledger.latest(),
         };
         self.attempts.insert(attempt.id, in_flight);
         Some(attempt)
