@@ -33,6 +33,7 @@ mod held;
 mod load;
 mod own;
 mod scope;
+mod slots;
 mod turn;
 mod view;
 
@@ -41,6 +42,7 @@ pub use held::Newer;
 pub use load::{Load, Payload};
 use own::Owned;
 pub use own::Read;
+use slots::{ByStanding, Queue, Slots, Standing};
 pub use view::LaneView;
 
 /// The limits and delays in force.
@@ -236,8 +238,14 @@ struct LaneState {
     lane: Lane,
     spacer: Option<Spacer>,
     frozen_until: Micros,
+    in_flight: usize,
+    standing: Standing,
+    /// Failures in a row, when the last of them came, and how long it rests after them.
+    failed: u32,
+    failed_at: Micros,
+    rests_until: Micros,
     served: u64,
-    /// Its place among the credential's lanes, if it has one.
+    /// Its place among the credential's lanes of its standing, if it has one.
     queued: Option<(Micros, u64)>,
     join: Step,
     open: Step,
@@ -261,22 +269,17 @@ struct Credential {
     pacing: Pacing,
     spacer: Option<Spacer>,
     frozen_until: Micros,
-    in_flight: usize,
-    in_flight_max: usize,
+    slots: Slots,
     /// Requests in flight that the destination seems to take; CleverTap alone narrows it.
     window: f64,
     /// When the last answer came that asked for less.
     throttled_at: Micros,
     refused: Option<Refused>,
     throttles: u32,
-    /// Requests in a row that came to nothing.
-    failed: u32,
     served: u64,
     /// Its lanes with work.
-    lanes: BTreeSet<(Micros, u64, Number<LaneState>)>,
+    queues: ByStanding<Queue>,
     queued: Option<(Micros, u64)>,
-    /// It found its host full, and waits for a place there.
-    parked: bool,
 }
 
 /// A credential that was refused is probed, and then tried by one message.
@@ -290,14 +293,16 @@ struct Refused {
 
 #[derive(Debug)]
 struct Host {
-    in_flight: usize,
-    /// Credentials that found it full.
-    parked: VecDeque<Number<Credential>>,
+    slots: Slots,
+    /// Credentials that found no room for lanes of one standing.
+    parked: ByStanding<VecDeque<Number<Credential>>>,
 }
 
 #[derive(Debug)]
 struct InFlight {
     lane: Number<LaneState>,
+    /// How the lane fared when it started.
+    standing: Standing,
     request: Request,
     /// One for each entry, whatever stands at its place by now.
     jobs: Vec<Arc<DeliveryJob>>,
@@ -383,9 +388,13 @@ impl Dispatch {
         if near && self.bytes < self.settings.payload_bytes_max {
             self.keep(at, payload);
         }
-        let tried = self.tried.get(&at).copied().filter(|tried| tried.not_before > now);
+        let tried = self.tried.get(&at).copied();
+        if tried.is_some() && self.lanes[lane].standing == Standing::New {
+            // A predecessor asked it in vain.
+            self.restand(lane, Standing::Fails);
+        }
         let state = &mut self.lanes[lane];
-        match tried {
+        match tried.filter(|tried| tried.not_before > now) {
             Some(tried) if tried.aside => state.lane.step_aside(vec![entry], tried.not_before),
             Some(tried) => state.lane.hold([entry], tried.not_before),
             None => state.lane.push(entry, now),
