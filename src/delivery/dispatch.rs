@@ -34,12 +34,14 @@ mod held;
 mod load;
 mod own;
 mod scope;
+mod slots;
 mod turn;
 mod view;
 
 use held::Held;
 pub use held::Newer;
 pub use load::{Load, Payload};
+use slots::{ByStanding, Queue, Slots, Standing};
 pub use view::LaneView;
 
 /// The limits and delays in force.
@@ -238,8 +240,14 @@ struct LaneState {
     lane: Lane,
     spacer: Option<Spacer>,
     frozen_until: Micros,
+    in_flight: usize,
+    standing: Standing,
+    /// Failures in a row, when the last of them came, and how long it rests after them.
+    failed: u32,
+    failed_at: Micros,
+    rests_until: Micros,
     served: u64,
-    /// Its place among the credential's lanes, if it has one.
+    /// Its place among the credential's lanes of its standing, if it has one.
     queued: Option<(Micros, u64)>,
     join: Step,
     open: Step,
@@ -263,22 +271,17 @@ struct Credential {
     pacing: Pacing,
     spacer: Option<Spacer>,
     frozen_until: Micros,
-    in_flight: usize,
-    in_flight_max: usize,
+    slots: Slots,
     /// Requests in flight that the destination seems to take; CleverTap alone narrows it.
     window: f64,
     /// When the last answer came that asked for less.
     throttled_at: Micros,
     refused: Option<Refused>,
     throttles: u32,
-    /// Requests in a row that came to nothing.
-    failed: u32,
     served: u64,
     /// Its lanes with work.
-    lanes: BTreeSet<(Micros, u64, Number<LaneState>)>,
+    queues: ByStanding<Queue>,
     queued: Option<(Micros, u64)>,
-    /// It found its host full, and waits for a place there.
-    parked: bool,
 }
 
 /// A credential that was refused is probed, and then tried by one message.
@@ -292,14 +295,16 @@ struct Refused {
 
 #[derive(Debug)]
 struct Host {
-    in_flight: usize,
-    /// Credentials that found it full.
-    parked: VecDeque<Number<Credential>>,
+    slots: Slots,
+    /// Credentials that found no room for lanes of one standing.
+    parked: ByStanding<VecDeque<Number<Credential>>>,
 }
 
 #[derive(Debug)]
 struct InFlight {
     lane: Number<LaneState>,
+    /// How the lane fared when it started.
+    standing: Standing,
     request: Request,
     /// One for each entry, whatever stands at its place by now.
     jobs: Vec<Arc<DeliveryJob>>,
@@ -387,6 +392,10 @@ impl Dispatch {
         }
         // One that was tried goes before those behind it, whenever each of them may be tried again.
         let tried = self.tried.get(&at).copied();
+        if tried.is_some() && self.lanes[lane].standing == Standing::New {
+            // A predecessor asked it in vain.
+            self.restand(lane, Standing::Fails);
+        }
         let state = &mut self.lanes[lane];
         match tried {
             Some(tried) if tried.aside => state.lane.step_aside(vec![entry], tried.not_before),

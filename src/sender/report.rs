@@ -243,17 +243,22 @@ impl Loop {
             tracing::info!(credential, "the credential works again");
         }
         self.refused = refused;
-        let failing: HashSet<String> = self.sending.dispatch.failing().into_iter().map(str::to_owned).collect();
-        for credential in failing.difference(&self.failing) {
-            tracing::warn!(
-                credential,
-                "requests in a row came to nothing; one at a time until one is taken"
-            );
+        let failing = self.sending.dispatch.failing();
+        for (credential, lanes) in &failing {
+            if !self.failing.contains(*credential) {
+                tracing::warn!(
+                    credential,
+                    lanes,
+                    "lanes of the credential fail again and again; each of them gets one request at a time until one is taken"
+                );
+            }
         }
-        for credential in self.failing.difference(&failing) {
-            tracing::info!(credential, "requests are taken again");
+        for credential in &self.failing {
+            if !failing.contains_key(credential.as_str()) {
+                tracing::info!(credential, "no lane of the credential fails any more");
+            }
         }
-        self.failing = failing;
+        self.failing = failing.into_keys().map(str::to_owned).collect();
     }
 }
 

@@ -35,8 +35,9 @@ impl Dispatch {
         let (lane, keys) = (flight.lane, keys(&flight));
         let credential = self.lanes[lane].credential;
         let host = self.credentials[credential].host;
-        self.credentials[credential].in_flight -= 1;
-        self.hosts[host].in_flight -= 1;
+        self.lanes[lane].in_flight -= 1;
+        self.credentials[credential].slots.give_back(flight.standing);
+        self.hosts[host].slots.give_back(flight.standing);
         self.in_flight -= 1;
         let mut settled = match flight.request {
             Request::Send => self.answered_send(flight, answers, now),
@@ -90,6 +91,7 @@ impl Dispatch {
             answer.verdict,
             Verdict::Throttled { .. } | Verdict::Retry | Verdict::Ambiguous
         );
+        self.hear(lane, is_failure(&answer.verdict), flight.started, now);
         let mut told = None;
         if let Verdict::Throttled { retry_after, .. } = answer.verdict {
             let until = self.throttle(lane, Scope::Credential, retry_after, flight.started, now);
@@ -211,15 +213,13 @@ impl Dispatch {
     /// What the answers say of the credential and the lane as a whole.
     fn react(&mut self, flight: &InFlight, answers: &[Answer], now: Micros) -> Option<Freeze> {
         let (lane, number) = (flight.lane, self.lanes[flight.lane].credential);
-        let failed = |answer: &Answer| matches!(answer.verdict, Verdict::Retry | Verdict::Ambiguous);
         let mut told = answers.iter().filter(|answer| !answer.is_of_one()).peekable();
         told.peek()?;
-        let credential = &mut self.credentials[number];
-        if told.clone().all(failed) {
-            credential.failed = credential.failed.saturating_add(1);
+        let failed = told.clone().all(|answer| is_failure(&answer.verdict));
+        self.hear(lane, failed, flight.started, now);
+        if failed {
             return None;
         }
-        credential.failed = 0;
         match &told.next()?.verdict {
             Verdict::Throttled { scope, retry_after } => Some(Freeze {
                 scope: *scope,
@@ -233,6 +233,7 @@ impl Dispatch {
             }),
             _ => {
                 // Whatever it says, it says it to a credential that works.
+                let credential = &mut self.credentials[number];
                 credential.throttles = 0;
                 credential.refused = None;
                 None
@@ -339,6 +340,11 @@ impl Dispatch {
             self.threads.insert(ThreadKey { lane, lead_id }, ts, now, now);
         }
     }
+}
+
+/// Whether a request came to nothing.
+fn is_failure(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Retry | Verdict::Ambiguous)
 }
 
 fn keys(flight: &InFlight) -> HashSet<u32> {

@@ -131,7 +131,7 @@ impl Dispatch {
         let credential = &self.credentials[state.credential];
         let (one, many) = match credential.pacing.batch {
             None => (1, MESSAGES_CHUNK),
-            Some(batch) => (batch.max, batch.max * (credential.in_flight_max + BATCHES)),
+            Some(batch) => (batch.max, batch.max * (credential.slots.max() + BATCHES)),
         };
         let room = self
             .settings

@@ -17,6 +17,7 @@ mod anew;
 mod clock;
 mod freezes;
 pub(crate) mod held;
+mod isolation;
 mod owned;
 mod simulation;
 
@@ -751,31 +752,6 @@ fn the_wait_that_limits_impose_counts_lanes_and_what_they_share() {
 }
 
 #[test]
-fn a_hung_credential_and_a_hung_host_leave_room_for_others() {
-    let mut bench = Bench::new(settings());
-    for number in 0..100 {
-        let credential = format!("slack:bot-{}", number % 3);
-        bench.accept(job(
-            number,
-            ActionType::SlackMessage,
-            &credential,
-            &format!("C{number}"),
-        ));
-    }
-    let mut flying: HashMap<String, usize> = HashMap::new();
-    while let Some(attempt) = bench.next(START + 300 * SECOND) {
-        *flying.entry(attempt.jobs[0].credential.clone()).or_default() += 1;
-    }
-    assert_eq!(flying.len(), 3);
-    assert!(
-        flying.values().all(|count| *count == 4),
-        "a quarter of 16 each: {flying:?}"
-    );
-    bench.accept(slack(100, "C1"));
-    assert!(bench.next(START + 301 * SECOND).is_some());
-}
-
-#[test]
 fn a_host_that_was_not_known_at_first_counts_once_it_is() {
     let mut bench = Bench::new(settings());
     let job = |number: i64| {
@@ -797,24 +773,8 @@ fn a_host_that_was_not_known_at_first_counts_once_it_is() {
     let flying = bench.next(START + 200 * SECOND).unwrap();
     bench.accept_at(job(60), false, &unknown);
     bench.answer(&flying, Verdict::Delivered);
-    let in_flight: usize = bench.dispatch.hosts.iter().map(|host| host.in_flight).sum();
+    let in_flight: usize = bench.dispatch.hosts.iter().map(|host| host.slots.taken()).sum();
     assert_eq!(in_flight, 0);
-}
-
-#[test]
-fn a_destination_that_fails_in_a_row_is_asked_one_at_a_time_until_it_works() {
-    let mut bench = Bench::new(settings());
-    (0..20).for_each(|number| bench.accept(slack(number, &format!("C{number}"))));
-    for _ in 0..3 {
-        let attempt = bench.next(START + 60 * SECOND).unwrap();
-        bench.answer(&attempt, Verdict::Ambiguous);
-    }
-    assert_eq!(bench.dispatch.failing(), HashSet::from(["slack:bot"]));
-    let one = bench.next(START + 60 * SECOND).unwrap();
-    assert!(bench.next(bench.now + 2 * SECOND).is_none(), "one at a time");
-    bench.answer(&one, Verdict::Delivered);
-    assert!(bench.dispatch.failing().is_empty());
-    assert!(bench.next(START + 60 * SECOND).is_some() && bench.next(START + 60 * SECOND).is_some());
 }
 
 #[test]
@@ -931,9 +891,9 @@ fn a_record_that_is_refused_here_says_nothing_of_its_account() {
     assert!(
         bench
             .dispatch
-            .credentials
+            .lanes
             .iter()
-            .any(|credential| credential.failed == 1)
+            .any(|lane| lane.failed == 1 && lane.standing == Standing::Fails)
     );
 }
 

@@ -24,7 +24,8 @@
 //! - nothing is left in memory.
 //!
 //! [`calm`] measures what storms hide: how much of a limit is used, how soon after a freeze, and
-//! the latency of lanes beside a flooded and a hung one.
+//! the latency of lanes beside a flooded and a hung one. [`trouble`] measures what lanes that fail or hang cost the
+//! other lanes of their credential, and how a host is asked that is down.
 //!
 //! The seed of a schedule that fails is printed, and gives the same schedule again:
 //! `LEADLANE_SEED=7 cargo test --lib simulation`.
@@ -75,6 +76,7 @@ use crate::delivery::sending::{
 };
 
 mod calm;
+mod trouble;
 mod world;
 
 use world::{Freeze, Seen, World};
