@@ -297,13 +297,18 @@ impl Lane {
         }
         let loaded = |entry: &Entry| (at.loaded)(entry.at());
         if let Some((when, key)) = self.due.first().copied().filter(|(when, _)| *when <= at.now) {
-            let queue = &self.held[&key].queue;
-            if !queue.iter().all(loaded) {
-                return Take::Missing(queue.iter().filter(|entry| !loaded(entry)).copied().collect());
+            let held = self.held.get_mut(&key).expect("what is due is held");
+            let count = one_message(&held.queue, at.classes);
+            if !held.queue.iter().take(count).all(loaded) {
+                let missing = held.queue.iter().take(count).filter(|entry| !loaded(entry));
+                return Take::Missing(missing.copied().collect());
             }
             self.due.remove(&(when, key));
-            let held = self.held.remove(&key).unwrap_or_default();
-            return Take::Jobs(held.queue.into());
+            let taken = held.queue.drain(..count).collect();
+            if held.queue.is_empty() {
+                self.held.remove(&key);
+            }
+            return Take::Jobs(taken);
         }
         if let Some(aside) = self.aside.first_entry().filter(|first| first.key().0 <= at.now) {
             let missing: Vec<Entry> = aside.get().iter().filter(|entry| !loaded(entry)).copied().collect();
@@ -400,6 +405,19 @@ impl Lane {
         }
         tried
     }
+}
+
+/// How many jobs at the front of a queue one message may stand for: one, or those of a rule whose messages may be
+/// digests. A new owner holds every job that was tried before, and each of them may have been a message of its own.
+fn one_message(queue: &VecDeque<Entry>, classes: &Numbered<Class>) -> usize {
+    let digested = |entry: &Entry| {
+        let class = &classes[entry.class];
+        (class.digest_after.is_some() || class.max_rate.is_some()).then_some(class.origin)
+    };
+    let Some(origin) = queue.front().and_then(digested) else {
+        return 1;
+    };
+    queue.iter().take_while(|entry| digested(entry) == Some(origin)).count()
 }
 
 /// The first of a queue that one message may stand for. What isn't in memory is asked for once;
