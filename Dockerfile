@@ -1,5 +1,5 @@
 # Leadlane in a container: the binary, its configuration and its schemas, run by a user without rights.
-#   docker build -t leadlane . && docker run --rm leadlane demo --seconds 45
+#   docker build -t leadlane . && docker run --rm leadlane demo --seconds 50
 #
 # The base images are named by digest, so that the same commit gives the same image; the tag only says what it was. To
 # take a newer one, put the digest there that `docker buildx imagetools inspect rust:1.95-bookworm` prints.

@@ -105,7 +105,7 @@ fn fill(config: &Config, count: u64, rules: &str) -> u64 {
     for number in 0..count {
         let text = event(number, &mut rng);
         let decoded = decode(text.as_bytes(), &schemas).unwrap();
-        wanted += rules.iter().filter(|rule| rule.matches(&decoded)).count() as u64;
+        wanted += rules.iter().filter(|rule| rule.explain(&decoded).is_empty()).count() as u64;
         let headers = rdkafka::message::OwnedHeaders::new();
         let record = Record {
             topic: &config.topics.events,

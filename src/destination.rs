@@ -1,8 +1,7 @@
 //! Destinations: one HTTP request, one classified answer.
 //!
-//! What an answer means is said here and nowhere else. No retry, no waiting and no limit lives
-//! here; the dispatch has those. Secrets are looked up at the moment of sending and are masked
-//! out of whatever a provider answers.
+//! This module alone decides what an answer means. It has no retry, no waiting and no limit; the dispatch has those.
+//! It looks up a secret at the moment of sending, and masks it in the provider's answer.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -44,7 +43,7 @@ pub struct Destinations {
     introduced: Arc<Introduced>,
     webhook_hosts: Vec<String>,
     clevertap: config::Clevertap,
-    /// By credential, where its requests go.
+    /// The host of each credential's requests.
     hosts: Mutex<HashMap<String, Arc<str>>>,
 }
 
@@ -127,15 +126,16 @@ impl Destinations {
     }
 
     async fn request(&self, attempt: &Attempt, job: &Arc<DeliveryJob>) -> Vec<Answer> {
-        let answer = match (attempt.request, job.action) {
-            (Request::Join, _) => self.join(job).await,
-            (Request::Open, _) => self.open(job).await,
-            (Request::Probe, _) => self.probe(job).await,
-            (Request::Send, ActionType::SlackMessage) => self.message(attempt, job).await,
-            (Request::Send, ActionType::SlackWebhook) => self.post(job).await,
-            (Request::Send, ActionType::ClevertapProfile | ActionType::ClevertapEvent) => {
-                return self.upload(&attempt.jobs).await;
-            }
+        let answer = match job.action {
+            ActionType::SlackMessage => match attempt.request {
+                Request::Send => self.message(attempt, job).await,
+                Request::Join => self.join(job).await,
+                Request::Open => self.open(job).await,
+                Request::Probe => self.probe(job).await,
+            },
+            // Their pacing has no probe, and their answers never ask for a channel.
+            ActionType::SlackWebhook => self.post(job).await,
+            ActionType::ClevertapProfile | ActionType::ClevertapEvent => return self.upload(&attempt.jobs).await,
         };
         vec![answer; attempt.jobs.len()]
     }
@@ -273,14 +273,19 @@ impl Destinations {
     }
 
     async fn webhook(&self, job: &DeliveryJob) -> Result<(Url, Secret), Failure> {
+        self.url(job, &self.webhook_hosts, "slack.webhook_hosts").await
+    }
+
+    /// The URL that is the job's secret. Its host must be one of `hosts`, which the configuration has under `key`.
+    async fn url(&self, job: &DeliveryJob, hosts: &[String], key: &str) -> Result<(Url, Secret), Failure> {
         let secret = self.secret_of(job).await?;
         let refused = |why: &str| Failure::Credential(format!("the webhook URL in secret {} {why}", job.credential));
         let url = config::safe_url(secret.reveal().trim()).map_err(|why| refused(&why))?;
         let host = url.host_str().unwrap_or_default();
         let with_port = url.port().map(|port| format!("{host}:{port}"));
         let allowed = |allowed: &String| allowed == host || with_port.as_ref() == Some(allowed);
-        if !self.webhook_hosts.iter().any(allowed) {
-            return Err(refused("has a host that is not in slack.webhook_hosts"));
+        if !hosts.iter().any(allowed) {
+            return Err(refused(&format!("has a host that is not in {key}")));
         }
         self.keep_host(job, &url);
         Ok((url, secret))
@@ -358,7 +363,7 @@ fn repeatable(mut answer: Answer) -> Answer {
     answer
 }
 
-/// What the answer means.
+/// The meaning of the answer.
 fn answer(reply: &Reply, verdict: Verdict, words: &str, hidden: Hidden<'_>) -> Answer {
     Answer {
         verdict,
@@ -375,7 +380,7 @@ fn words_of(reply: &Reply) -> &str {
     if body.starts_with('<') { "an HTML page" } else { body }
 }
 
-/// What an answer to a request of `job` may repeat.
+/// The values of `job` that an answer to its request may repeat.
 fn hidden<'h>(secrets: &'h [Secret], job: &'h DeliveryJob) -> Hidden<'h> {
     Hidden {
         secrets,
@@ -383,8 +388,8 @@ fn hidden<'h>(secrets: &'h [Secret], job: &'h DeliveryJob) -> Hidden<'h> {
     }
 }
 
-/// What is secret in a webhook's URL, beside the whole: its path, the last step of that, which alone opens it, and what
-/// is asked.
+/// The secret parts of a webhook's URL, beside the whole: its path, the last step of that, which alone opens it, and its
+/// query.
 fn within(url: &Url) -> Vec<Secret> {
     let path = url.path().trim_matches('/');
     let last = path.rsplit('/').next();

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::look::Look;
-use super::{CliError, print, read_input, who};
+use super::{CliError, print, read_input, say_newer, who};
 use crate::app::now_millis;
 use crate::config::Config;
 use crate::desk::backlog::{Backlog, Places};
@@ -47,7 +47,7 @@ pub(super) enum Rules {
     },
     /// Let a paused rule match again
     Resume { id: String },
-    /// Say which rules match an event, why the others don't, and what would be sent
+    /// Print which rules match an event, why the others don't, and what would be sent
     Explain {
         /// A file with one event, as it would be on the topic
         #[arg(long, value_name = "FILE")]
@@ -194,11 +194,12 @@ fn stop(
     let written = one(&mut writer, change(seen))?;
     let counted = places.map_err(CliError::from).and_then(|places| {
         let backlog = look.scan(|scanner| Ok(Backlog::read_at(scanner, &places, now_millis())?))?;
+        say_newer(backlog.newer);
         Ok(backlog.of_rule(id))
     });
     let status = status_text(&written);
     match (&counted, cancel_waiting) {
-        (Err(error), _) => eprintln!("{id} is {status}; how many of its jobs wait can't be told: {error}"),
+        (Err(error), _) => eprintln!("{id} is {status}; how many of its jobs wait is not known: {error}"),
         (Ok(count), true) => eprintln!("{count} waiting jobs of {id} will be cancelled"),
         (Ok(0), false) => {}
         (Ok(count), false) => eprintln!(

@@ -164,15 +164,7 @@ fn poll_interval(config: &Config) -> Result<(), Refusal> {
 
 fn slack(config: &Config) -> Result<(), Refusal> {
     base_url(&config.slack.api_url).map_err(|message| ("slack.api_url".to_owned(), message))?;
-    for host in &config.slack.webhook_hosts {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-        if host.is_empty() || !host.chars().all(plain) {
-            return refuse(
-                "slack.webhook_hosts",
-                "each is a HOST or HOST:PORT; leave out https:// and the path, which is the webhook's secret",
-            );
-        }
-    }
+    hosts("slack.webhook_hosts", &config.slack.webhook_hosts)?;
     for limit in &config.slack.limits {
         if !limit.credential.starts_with("slack:") && !limit.credential.starts_with("webhook:") {
             return refuse(
@@ -182,6 +174,18 @@ fn slack(config: &Config) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Hosts that URLs in the secret store may have.
+fn hosts(key: &str, hosts: &[String]) -> Result<(), Refusal> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    match hosts.iter().all(|host| !host.is_empty() && host.chars().all(plain)) {
+        true => Ok(()),
+        false => refuse(
+            key,
+            "each is a HOST or HOST:PORT; leave out https:// and the path, which is the webhook's secret",
+        ),
+    }
 }
 
 fn clevertap(config: &Config) -> Result<(), Refusal> {

@@ -1,10 +1,11 @@
-//! What paths find in a field, and how the JSON form writes it, by the field's type.
+//! The value that a path finds in a field, and its JSON form, by the field's type.
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 
+use super::kind::Kind;
 use super::{Fields, Payload, Text, Value};
 use crate::path::{Step, follow};
 
@@ -13,7 +14,10 @@ pub(super) trait Found {
     /// The names of its members, where it is a record.
     const MEMBERS: Option<&'static [&'static str]> = None;
 
-    /// What stands at the rest of a path, or `None` when it is missing or null.
+    /// The kind of value that can stand at the rest of a path: `None` for a path to anything or to nothing.
+    fn kind(rest: &[Step]) -> Option<Kind>;
+
+    /// The value at the rest of a path, or `None` when it is missing or null.
     fn find(&self, rest: &[Step]) -> Option<Value<'_>>;
 
     /// The value in an event's JSON form.
@@ -25,6 +29,10 @@ pub(super) trait Found {
 impl<F: Found> Found for Option<F> {
     const MEMBERS: Option<&'static [&'static str]> = F::MEMBERS;
 
+    fn kind(rest: &[Step]) -> Option<Kind> {
+        F::kind(rest)
+    }
+
     fn find(&self, rest: &[Step]) -> Option<Value<'_>> {
         self.as_ref()?.find(rest)
     }
@@ -35,30 +43,50 @@ impl<F: Found> Found for Option<F> {
 }
 
 impl Found for Text<'_> {
+    fn kind(rest: &[Step]) -> Option<Kind> {
+        rest.is_empty().then_some(Kind::Text)
+    }
+
     fn find(&self, rest: &[Step]) -> Option<Value<'_>> {
         rest.is_empty().then(|| Value::of_text(self))
     }
 }
 
 impl Found for Timestamp {
+    fn kind(rest: &[Step]) -> Option<Kind> {
+        rest.is_empty().then_some(Kind::Time)
+    }
+
     fn find(&self, rest: &[Step]) -> Option<Value<'_>> {
         rest.is_empty().then_some(Value::Time(*self))
     }
 }
 
 impl Found for bool {
+    fn kind(rest: &[Step]) -> Option<Kind> {
+        rest.is_empty().then_some(Kind::Bool)
+    }
+
     fn find(&self, rest: &[Step]) -> Option<Value<'_>> {
         rest.is_empty().then_some(Value::Bool(*self))
     }
 }
 
 impl Found for i64 {
+    fn kind(rest: &[Step]) -> Option<Kind> {
+        rest.is_empty().then_some(Kind::Number)
+    }
+
     fn find(&self, rest: &[Step]) -> Option<Value<'_>> {
         rest.is_empty().then(|| Value::Number(Cow::Owned(self.to_string())))
     }
 }
 
 impl Found for Decimal {
+    fn kind(rest: &[Step]) -> Option<Kind> {
+        rest.is_empty().then_some(Kind::Number)
+    }
+
     fn find(&self, rest: &[Step]) -> Option<Value<'_>> {
         rest.is_empty().then_some(Value::Money(*self))
     }
@@ -70,6 +98,14 @@ impl Found for Decimal {
 }
 
 impl Found for Fields<'_> {
+    fn kind(rest: &[Step]) -> Option<Kind> {
+        match rest {
+            [] => Some(Kind::Record),
+            [Step::Name(_)] => Some(Kind::Text),
+            _ => None,
+        }
+    }
+
     fn find(&self, rest: &[Step]) -> Option<Value<'_>> {
         match rest {
             [] if self.is_empty() => None,
@@ -89,6 +125,10 @@ impl Found for Fields<'_> {
 }
 
 impl Found for Payload {
+    fn kind(_: &[Step]) -> Option<Kind> {
+        None
+    }
+
     fn find(&self, rest: &[Step]) -> Option<Value<'_>> {
         follow(rest, self.json()).and_then(Value::of_json)
     }

@@ -1,10 +1,11 @@
-//! The fields of a lead event and of the records in it, one row each: the field's name, and how its value is read.
+//! The fields of a lead event and of the records in it: one row each, with the field's name and how its value is read.
 //!
-//! JSON and Avro are read by these rows, paths are followed by them, and the JSON form is written by them. Neither a
-//! field without a row compiles, nor a row without a field.
+//! JSON and Avro are read by these rows, paths follow them, and the JSON form is written by them. A field without a
+//! row doesn't compile, and neither does a row without a field.
 
 use super::fields::{Scalar, Unread, event_id, trigger};
 use super::found::Found;
+use super::kind::Kind;
 use super::{Call, Consumer, Entity, LeadEvent, Value};
 use crate::path::Step;
 
@@ -17,7 +18,7 @@ pub(super) trait Table<'a>: Default {
     /// Reads `value` into the field that stands at `index` in [`Self::NAMES`].
     fn set<U: Unread<'a>>(&mut self, index: usize, value: U) -> Result<(), U::Error>;
 
-    /// What the field `name` holds at the rest of a path: `None` when there is no such field, `Some(None)` when there
+    /// The value of the field `name` at the rest of a path: `None` when there is no such field, `Some(None)` when there
     /// is one and nothing is found.
     fn look_up(&self, name: &str, rest: &[Step]) -> Option<Option<Value<'_>>>;
 
@@ -69,6 +70,20 @@ macro_rules! table {
 
             impl Found for $record<'_> {
                 const MEMBERS: Option<&'static [&'static str]> = Some(Self::NAMES);
+
+                fn kind(rest: &[Step]) -> Option<Kind> {
+                    fn of<R, F: Found>(_: impl Fn(&R) -> &F, rest: &[Step]) -> Option<Kind> {
+                        F::kind(rest)
+                    }
+                    match rest {
+                        [] => Some(Kind::Record),
+                        [Step::Name(name), rest @ ..] => match &**name {
+                            $(stringify!($field) => of(|record: &Self| &record.$field, rest),)*
+                            _ => None,
+                        },
+                        _ => None,
+                    }
+                }
 
                 fn find(&self, rest: &[Step]) -> Option<Value<'_>> {
                     match rest {

@@ -83,7 +83,8 @@ pub enum Kind {
 
 impl FaultOrder {
     /// An order without limits.
-    pub fn new(target: impl Into<String>, kind: Kind) -> Self {
+    #[cfg(test)]
+    pub(crate) fn new(target: impl Into<String>, kind: Kind) -> Self {
         Self {
             target: target.into(),
             kind,

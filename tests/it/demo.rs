@@ -19,7 +19,7 @@ fn number(summary: &str, words: &str) -> u64 {
 
 #[test]
 fn the_demo_shows_a_digest_a_token_that_recovers_a_replay_and_two_inlets() {
-    let output = leadlane(&["demo", "--seconds", "45"], "");
+    let output = leadlane(&["demo", "--seconds", "50"], "");
     let (all, said) = (
         String::from_utf8(output.stdout).unwrap(),
         String::from_utf8_lossy(&output.stderr),
@@ -55,7 +55,8 @@ fn the_demo_shows_a_digest_a_token_that_recovers_a_replay_and_two_inlets() {
         0,
         "nothing goes meanwhile: {all}"
     );
-    assert!(sent(recovered) as u64 >= waited, "{all}");
+    // Of those that waited one goes a second.
+    assert!(waited >= 10 && sent(recovered) >= 5, "{all}");
 
     // A job dies, the cause is mended, and the command that people have puts it back.
     let died = from(&lines, "dead      letter ", &all);

@@ -117,7 +117,10 @@ impl Recipe {
         for event in taken.events {
             let schemas = Schemas::new();
             let event = decode(&event.json, &schemas).unwrap();
-            for rule in rules.iter().filter(|versioned| versioned.rule.matches(&event)) {
+            for rule in rules
+                .iter()
+                .filter(|versioned| versioned.rule.explain(&event).is_empty())
+            {
                 let source = Source {
                     topic: "lead-events",
                     partition: 0,

@@ -97,7 +97,8 @@ impl Dispatch {
     }
 
     /// Jobs that wait in memory or in Kafka, those that are to end without being sent among them.
-    pub fn waiting(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
         let lanes = self.lanes.iter().map(|lane| lane.lane.len());
         let doomed = self.doomed.iter().map(|(_, backlog)| backlog.len());
         lanes.chain(doomed).sum()
