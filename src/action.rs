@@ -8,14 +8,15 @@
 //! rule's JSON ── Action::read ──► Action ── render(event) ──► body of one DeliveryJob
 //! ```
 //!
-//! A new action is a new room, named in [`ActionType`] and [`ActionKind`]. [`ActionType::definition`] and
-//! [`ActionKind::act`] alone choose between actions, and the compiler names what a new action lacks.
+//! A new action is a new room, named in [`ActionType`] and [`ActionKind`]. `ActionType::definition` and
+//! `ActionKind::act` alone choose between actions, and the compiler names what a new action lacks.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::credential;
 use crate::dates::Rate;
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader};
@@ -91,6 +92,8 @@ pub enum OnAmbiguous {
 struct Definition {
     name: &'static str,
     provider: Provider,
+    /// The kind of its credentials.
+    credential: &'static str,
     /// The fields that a rule may give it beside [`FIELDS`].
     fields: &'static [&'static str],
     /// The fields of it that are secrets.
@@ -198,6 +201,14 @@ impl ActionType {
         Self::ClevertapProfile,
         Self::ClevertapEvent,
     ];
+
+    /// An action whose jobs are sent with this credential; `None` for a credential of a kind that no action has.
+    pub fn of_credential(credential: &str) -> Option<Self> {
+        let kind = credential::kind(credential);
+        Self::ALL
+            .into_iter()
+            .find(|action| action.definition().credential == kind)
+    }
 
     fn definition(self) -> &'static Definition {
         match self {

@@ -1,6 +1,6 @@
 //! Reads what people write (rules, inlets) from JSON values, one field at a time, and finds every problem at once.
 //!
-//! A [`Reader`] gathers the problems. Each names the field, the fault and the cure, and never quotes a value, since a
+//! A `Reader` gathers the problems. Each names the field, the fault and the cure, and never quotes a value, since a
 //! token may stand where it shouldn't. A method of the reader answers `None` for a wrong field as for a missing one,
 //! so that reading goes on and finds the rest. A null field counts as left out.
 

@@ -30,6 +30,7 @@ mod render;
 pub(super) const PROFILE: Definition = Definition {
     name: "clevertap_profile",
     provider: Provider::Clevertap,
+    credential: "clevertap",
     fields: &["account", "identity", "object_id", "created_at", "properties"],
     secrets: &[],
     read: read_profile,

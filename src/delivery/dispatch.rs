@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
 use super::lane::{Class, JobAt, Lane, Origin};
+use super::ledger::{Ledger, Ownership};
 use super::limit::{Cap, Micros, Spacer};
 use super::number::{Number, Numbered};
 use super::recall::{Frozen, Tried};
@@ -40,8 +41,6 @@ mod view;
 use held::Held;
 pub use held::Newer;
 pub use load::{Load, Payload};
-use own::Owned;
-pub use own::Read;
 use slots::{ByStanding, Queue, Slots, Standing};
 pub use view::LaneView;
 
@@ -59,6 +58,10 @@ pub struct Settings {
     pub dedup_ids_max: usize,
     pub payload_bytes_max: usize,
     pub join: bool,
+    /// A partition is handed over within this time, whatever is in flight.
+    pub hand_over_max: Duration,
+    /// After so long without a poll a member of the group may own nothing any more.
+    pub silence_max: Duration,
 }
 
 /// What a destination's answer means; each adapter says it once, and nobody looks behind it.
@@ -195,9 +198,8 @@ pub struct Dispatch {
     /// longest ago.
     ready: BTreeSet<(Micros, u64, Number<Credential>)>,
     attempts: HashMap<u64, InFlight>,
-    partitions: HashMap<i32, Owned>,
-    /// Counts ownerships: an answer to a former one changes nothing.
-    epoch: u64,
+    /// Which partitions are ours, and which jobs are settled.
+    pub ledger: Ledger,
     classes: Numbered<Class>,
     class_by_value: HashMap<Class, Number<Class>>,
     origins: Numbered<Origin>,
@@ -309,7 +311,8 @@ struct InFlight {
     entries: Vec<Entry>,
     started: Micros,
     thread_ts: Option<String>,
-    epoch: u64,
+    /// The latest ownership when it began.
+    latest: Ownership,
 }
 
 impl Dispatch {
@@ -327,8 +330,7 @@ impl Dispatch {
             host_by_name: HashMap::new(),
             ready: BTreeSet::new(),
             attempts: HashMap::new(),
-            partitions: HashMap::new(),
-            epoch: 0,
+            ledger: Ledger::default(),
             classes: Numbered::default(),
             class_by_value: HashMap::new(),
             origins: Numbered::default(),
@@ -388,13 +390,14 @@ impl Dispatch {
         if near && self.bytes < self.settings.payload_bytes_max {
             self.keep(at, payload);
         }
+        // One that was tried goes before those behind it, whenever each of them may be tried again.
         let tried = self.tried.get(&at).copied();
         if tried.is_some() && self.lanes[lane].standing == Standing::New {
             // A predecessor asked it in vain.
             self.restand(lane, Standing::Fails);
         }
         let state = &mut self.lanes[lane];
-        match tried.filter(|tried| tried.not_before > now) {
+        match tried {
             Some(tried) if tried.aside => state.lane.step_aside(vec![entry], tried.not_before),
             Some(tried) => state.lane.hold([entry], tried.not_before),
             None => state.lane.push(entry, now),
@@ -402,15 +405,16 @@ impl Dispatch {
         self.queue(lane, now);
     }
 
-    pub fn in_flight(&self) -> usize {
-        self.in_flight
+    /// Whether as many requests are in flight as may be. One whose outcome Kafka doesn't have yet is still in flight.
+    fn is_full(&self) -> bool {
+        self.in_flight + self.ledger.waiting_attempts() >= self.settings.in_flight_max
     }
 
     /// When [`Self::next`] is worth another call, if nothing comes in before.
     pub fn wake_at(&self) -> Micros {
         match self.ready.first() {
             _ if self.held.has_freed() => 0,
-            Some((at, ..)) if self.in_flight < self.settings.in_flight_max => (*at).min(self.next_sweep),
+            Some((at, ..)) if !self.is_full() => (*at).min(self.next_sweep),
             _ => self.next_sweep,
         }
     }
@@ -480,7 +484,7 @@ fn key(job: &DeliveryJob, pacing: &Pacing) -> u32 {
     (hasher.finish() >> 32) as u32
 }
 
-fn micros(duration: Duration) -> Micros {
+pub(super) fn micros(duration: Duration) -> Micros {
     Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX / 4)
 }
 
@@ -490,4 +494,4 @@ fn ceil_millis(at: Micros) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,4 +1,4 @@
-//! The rules: look at them, check a text, and in [`write`] put rules in force.
+//! The rules: look at them, check a text, and in [`mod@write`] put rules in force.
 //!
 //! A [`View`] of the rules topic answers all of it. [`View::scan`] reads a fresh one; a caller that asks often keeps
 //! one and gives it each new record.

@@ -1,4 +1,4 @@
-//! Reads a rule from JSON values, and finds every problem at once. [`Reader`] reads one field, and [`Action::read`]
+//! Reads a rule from JSON values, and finds every problem at once. `Reader` reads one field, and `Action::read`
 //! the fields that are an action's own.
 
 use std::sync::Arc;

@@ -22,7 +22,7 @@ impl Dispatch {
             return lane;
         }
         // A limit counts from when we took over, not from when a lane was first seen.
-        let since = self.partitions.values().map(|owned| owned.since).max().unwrap_or(now);
+        let since = self.ledger.youngest_since().unwrap_or(now);
         let pacing = (job.action).pacing(&self.settings.limits, &job.credential, &job.destination);
         let credential = self.credential_of(&job.credential, pacing, host, since);
         let lane = self.lanes.push(LaneState {

@@ -5,16 +5,18 @@ use std::collections::HashSet;
 use super::*;
 use crate::action::{ActionType, Batch, clevertap, slack};
 use crate::dates::Rate;
+use crate::delivery::ledger::Read;
 use crate::delivery::recall::Recalled;
 use crate::delivery::{Needs, Unreadable, job_id};
 use crate::lead::EventId;
 use crate::rules::RuleId;
 use crate::rules::log::{Cancel, RuleLog};
+use crate::trail::Trail;
 
 mod anew;
 mod clock;
 mod freezes;
-mod held;
+pub(crate) mod held;
 mod isolation;
 mod owned;
 mod simulation;
@@ -22,7 +24,7 @@ mod simulation;
 const SECOND: Micros = 1_000_000;
 const START: Micros = 1_000_000 * SECOND;
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         in_flight_max: 16,
         limits: Limits {
@@ -49,6 +51,8 @@ fn settings() -> Settings {
         dedup_ids_max: 1000,
         payload_bytes_max: 1 << 20,
         join: true,
+        hand_over_max: Duration::from_secs(30),
+        silence_max: Duration::from_secs(22),
     }
 }
 
@@ -79,7 +83,7 @@ fn job(number: i64, action: ActionType, credential: &str, destination: &str) -> 
     }
 }
 
-fn slack(number: i64, channel: &str) -> DeliveryJob {
+pub(crate) fn slack(number: i64, channel: &str) -> DeliveryJob {
     job(number, ActionType::SlackMessage, "slack:bot", channel)
 }
 
@@ -102,11 +106,17 @@ struct Bench {
     reread: usize,
 }
 
+/// Takes partition 0 over, whose outcomes are read back at once.
+fn own(dispatch: &mut Dispatch, recalled: Recalled, now: Micros) {
+    dispatch.take_over(0, now);
+    dispatch.own(0, recalled, Trail::default(), now);
+}
+
 fn tag_of(payload: &Payload) -> Option<u32> {
     Some(super::super::recall::tag(&payload.job.job_id))
 }
 
-fn payload(job: DeliveryJob, now: Micros) -> Payload {
+pub(crate) fn payload(job: DeliveryJob, now: Micros) -> Payload {
     Payload {
         job: Arc::new(job),
         traceparent: None,
@@ -119,7 +129,7 @@ fn payload(job: DeliveryJob, now: Micros) -> Payload {
 impl Bench {
     fn new(settings: Settings) -> Self {
         let mut dispatch = Dispatch::new(settings, fastrand::Rng::with_seed(1));
-        dispatch.own(0, START, Recalled::default(), START);
+        own(&mut dispatch, Recalled::default(), START);
         Self {
             dispatch,
             now: START,
@@ -170,8 +180,9 @@ impl Bench {
     fn take_in(&mut self, settled: Vec<Settled>) {
         for settled in settled {
             if settled.outcome.result.is_final() {
-                self.dispatch.acked(settled.at);
-                assert!(self.dispatch.told(settled.at.partition, self.settled.len() as i64));
+                self.dispatch.ledger.settle(settled.at);
+                let offset = self.settled.len() as i64;
+                assert!(self.dispatch.ledger.outcome_stands(settled.at.partition, offset));
             }
             self.settled.push(settled);
         }
@@ -893,13 +904,13 @@ fn late_ack_after_revoke() {
     let attempt = bench.next(START + 10 * SECOND).unwrap();
     bench.dispatch.disown(0);
     let recalled = Recalled::default();
-    bench.dispatch.own(0, bench.now, recalled, bench.now);
+    own(&mut bench.dispatch, recalled, bench.now);
     bench.accept(slack(0, "C1"));
     let settled = bench
         .dispatch
         .answered(attempt.id, vec![answer(Verdict::Delivered)], bench.now);
     assert!(settled.is_empty(), "it belongs to a former ownership");
-    assert_eq!(bench.dispatch.place(0).unwrap().offset, 0);
+    assert_eq!(bench.dispatch.ledger.place(0).unwrap().offset, 0);
     assert!(bench.next(START + 30 * SECOND).is_none());
     assert_eq!(
         bench.results(),
@@ -918,7 +929,7 @@ fn a_partition_on_its_way_out_settles_what_is_in_flight_and_starts_nothing() {
     assert!(bench.dispatch.is_busy(0));
     bench.answer(&attempt, Verdict::Delivered);
     assert_eq!(bench.results(), [OutcomeResult::Sent]);
-    assert_eq!(bench.dispatch.place(0).unwrap().offset, 1);
+    assert_eq!(bench.dispatch.ledger.place(0).unwrap().offset, 1);
     bench.dispatch.disown(0);
     bench.assert_empty();
 }
@@ -951,7 +962,7 @@ fn a_successor_knows_freezes_attempts_and_what_was_sent() {
         ..Recalled::default()
     };
     bench.dispatch.disown(0);
-    bench.dispatch.own(0, START, recalled, START);
+    own(&mut bench.dispatch, recalled, START);
     (0..3).for_each(|number| bench.accept(slack(number, "C1")));
     bench.accept(slack(3, "C9"));
     let mut sent = Vec::new();

@@ -19,7 +19,7 @@ impl Dispatch {
     /// settled on the way, into `settled`.
     pub fn next(&mut self, now: Micros, settled: &mut Vec<Settled>) -> Option<Attempt> {
         self.sweep(now, settled);
-        while self.in_flight < self.settings.in_flight_max {
+        while !self.is_full() {
             let due = self.ready.first().copied().filter(|(at, ..)| *at <= now);
             let Some((at, served, credential)) = due else {
                 // Whoever had a place at a host may have had nothing to send any more.
@@ -249,7 +249,7 @@ impl Dispatch {
             entries,
             started: now,
             thread_ts: attempt.thread_ts.clone(),
-            epoch: self.epoch,
+            latest: self.ledger.latest(),
         };
         self.attempts.insert(attempt.id, in_flight);
         Some(attempt)

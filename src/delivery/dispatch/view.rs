@@ -106,11 +106,7 @@ impl Dispatch {
 
     /// The age of the oldest job that isn't settled.
     pub fn oldest(&self, now: Micros) -> Option<Duration> {
-        let written = self
-            .partitions
-            .values()
-            .filter_map(|owned| owned.offsets.oldest())
-            .min()?;
+        let written = self.ledger.oldest()?;
         Some(Duration::from_millis(
             u64::try_from(self.wall(now) / 1000 - written).unwrap_or_default(),
         ))

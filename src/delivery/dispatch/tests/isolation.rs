@@ -405,7 +405,7 @@ fn a_successor_knows_which_lanes_failed() {
         ..Recalled::default()
     };
     bench.dispatch.disown(0);
-    bench.dispatch.own(0, START, recalled, START);
+    own(&mut bench.dispatch, recalled, START);
     (0..40).for_each(|number| bench.accept(slack(number, &format!("fails-{number}"))));
     bench.accept(slack(40, "new"));
     let flying: Vec<Attempt> = std::iter::from_fn(|| bench.next(START + SECOND)).collect();

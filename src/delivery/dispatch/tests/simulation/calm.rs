@@ -27,7 +27,7 @@ const LOAD: Micros = 5_000;
 impl Calm {
     pub(super) fn new(settings: Settings, seed: u64, mut arrivals: Vec<(Micros, DeliveryJob)>) -> Self {
         let mut dispatch = Dispatch::new(settings, fastrand::Rng::with_seed(seed));
-        dispatch.own(0, START, Recalled::default(), START);
+        own(&mut dispatch, Recalled::default(), START);
         arrivals.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         Self {
             dispatch,
@@ -122,7 +122,7 @@ impl Calm {
 
     fn settle(&mut self, settled: Vec<Settled>) {
         for one in settled.iter().filter(|one| one.outcome.result.is_final()) {
-            self.dispatch.acked(one.at);
+            self.dispatch.ledger.settle(one.at);
         }
     }
 
