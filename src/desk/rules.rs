@@ -1,4 +1,4 @@
-//! The rules: looking at them, checking what somebody wrote, and in [`write`] putting them in force.
+//! The rules: looking at them, checking what somebody wrote, and in [`mod@write`] putting them in force.
 //!
 //! All of it is answered from a [`View`] of the rules topic. [`View::scan`] reads a fresh one; who asks often keeps one
 //! and takes each new record in.
