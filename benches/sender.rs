@@ -8,6 +8,8 @@
 //!   a time, to the same destination.
 //! - `flood`: how long jobs of healthy lanes take to arrive while one destination hangs and another lane has a
 //!   million jobs waiting, beside a run without the two; with 10 and with 1,000 destinations. All jobs share one partition.
+//! - `sisters`: how long jobs of quiet channels take to arrive while one channel of the same token hangs and another
+//!   answers 500, beside a run without the two.
 
 #![allow(clippy::unwrap_used, reason = "a bench that panics says why")]
 #![allow(clippy::disallowed_methods, reason = "a bench is set up by variables")]
@@ -26,7 +28,7 @@ use leadlane::lead::EventId;
 use leadlane::rules::RuleId;
 use tokio::net::TcpListener;
 
-use destination::Arrivals;
+use destination::{Arrivals, FAILS, HANGS};
 
 #[path = "sender/destination.rs"]
 mod destination;
@@ -37,6 +39,8 @@ const CHANNELS: usize = 200;
 /// Uploads at once, of Leadlane and of the bare loop: CleverTap's own limit.
 const UPLOADS: usize = 15;
 const BATCH: usize = 1000;
+/// Quiet channels of the token that has two in trouble.
+const SISTERS: usize = 20;
 
 fn main() {
     let parts: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -57,6 +61,9 @@ fn main() {
         for destinations in [10, 1000] {
             flood(destinations, waiting, seconds as u64);
         }
+    }
+    if wants("sisters") {
+        sisters(number("LEADLANE_BENCH_SECONDS", 30) as u64);
     }
 }
 
@@ -165,6 +172,81 @@ fn flood(destinations: usize, waiting: usize, seconds: u64) {
         flooded.0 as f64 / quiet.0 as f64,
         flooded.1 as f64 / quiet.1 as f64
     );
+}
+
+/// Quiet channels of one token without and with sister channels in trouble, in turns.
+fn sisters(seconds: u64) {
+    println!("sisters: {SISTERS} quiet channels of one token, for {seconds} s");
+    let mut ratios = Vec::new();
+    for round in 0..ROUNDS {
+        let (without, with) = (quiet(seconds, false), quiet(seconds, true));
+        ratios.push(with.1 as f64 / without.1 as f64);
+        println!(
+            "round {round}: without p50 {:.1} ms, p99 {:.1} ms; with p50 {:.1} ms, p99 {:.1} ms; ratio p99 {:.2}",
+            without.0 as f64 / 1000.0,
+            without.1 as f64 / 1000.0,
+            with.0 as f64 / 1000.0,
+            with.1 as f64 / 1000.0,
+            ratios[round],
+        );
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median ratio p99 {:.2} (the goal is 1.2)", ratios[ROUNDS / 2]);
+}
+
+/// The latency of jobs that come to all quiet channels every other second: p50 and p99 in µs. Between them there is time
+/// for the others to fail several times in a row.
+fn quiet(seconds: u64, trouble: bool) -> (u64, u64) {
+    const EVERY: Duration = Duration::from_secs(2);
+    let bursts = (seconds / EVERY.as_secs()) as usize;
+    let count = bursts * SISTERS;
+    let bench = Bench::new(1, count, Duration::from_millis(50), "");
+    let sister = |mark: &str, number: usize, channel: &str| message("sister", mark, number, "bot-0", channel);
+    bench.write((0..SISTERS).map(|lane| sister("first", lane, &format!("C{lane}"))));
+    let sender = bench.start_with(&[
+        ("LEADLANE__SENDER__REQUEST_TIMEOUT", "3s"),
+        ("LEADLANE__SENDER__RETRY__INITIAL", "200ms"),
+        ("LEADLANE__SENDER__RETRY__MAX", "500ms"),
+    ]);
+    bench.wait_for("each channel's first message", 60, || {
+        bench.arrivals.others() >= SISTERS as u64
+    });
+    let producer = bench.producer();
+    if trouble {
+        for channel in [HANGS, FAILS] {
+            put(&producer, &bench.config, &sister("trouble", SISTERS, channel));
+        }
+        assert!(producer.flush(Duration::from_secs(30)));
+        // Both have failed a few times by then.
+        std::thread::sleep(Duration::from_secs(8));
+    }
+    let (began, zero) = (Instant::now(), bench.arrivals.now());
+    for number in 0..count {
+        let intended = EVERY * (number / SISTERS) as u32;
+        std::thread::sleep(intended.saturating_sub(began.elapsed()));
+        let lane = format!("C{}", number % SISTERS);
+        put(
+            &producer,
+            &bench.config,
+            &message("quiet", &number.to_string(), number, "bot-0", &lane),
+        );
+    }
+    bench.wait_for("the quiet channels' jobs to arrive", 60, || {
+        bench.arrivals.counted().0 == count
+    });
+    sender.stop();
+    assert_eq!(
+        bench.arrivals.counted(),
+        (count, 0),
+        "each job of a quiet channel arrives once"
+    );
+    let latency = |number: usize| {
+        let intended = zero + (EVERY * (number / SISTERS) as u32).as_micros() as u64;
+        bench.arrivals.first(number).unwrap().saturating_sub(intended)
+    };
+    let mut latencies: Vec<u64> = (0..count).map(latency).collect();
+    latencies.sort_unstable();
+    (latencies[count / 2], latencies[count * 99 / 100])
 }
 
 /// The latency of jobs that come evenly to `lanes` healthy lanes, from their intended time: p50 and p99 in µs.
@@ -324,8 +406,14 @@ impl Bench {
     }
 
     fn start(&self) -> Sender {
+        self.start_with(&[])
+    }
+
+    /// With these variables over the configuration.
+    fn start_with(&self, variables: &[(&str, &str)]) -> Sender {
         let log = std::fs::File::create(self.dir.join("log")).unwrap();
         let mut command = self.command(&["run", "--role", "sender"]);
+        command.envs(variables.iter().copied());
         Sender(command.stderr(log).spawn().unwrap())
     }
 

@@ -21,11 +21,13 @@ pub mod backlog;
 pub mod codec;
 pub mod dispatch;
 pub mod lane;
+pub mod ledger;
 pub mod limit;
 pub mod number;
 pub mod offsets;
 pub mod plan;
 pub mod recall;
+pub mod sending;
 pub mod sent;
 
 pub use codec::{Codec, Fingerprint, Needs, Unreadable};
@@ -159,7 +161,7 @@ impl DeliveryJob {
     /// account that the rule itself describes.
     pub fn lane(&self) -> String {
         let apart = match self.action.lane() {
-            LaneOf::Destination => Some(&self.destination),
+            LaneOf::Destination => Some(&self.destination).filter(|destination| !destination.is_empty()),
             LaneOf::Credential => self.account_id.as_ref(),
         };
         match apart {
@@ -171,10 +173,8 @@ impl DeliveryJob {
     /// What the headers and the key of its record say of a job that a newer version wrote. It is of no channel, so
     /// that its lane is its credential.
     pub fn of_headers(event_id: &str, rule_id: &str, job_id: &str, credential: &str) -> Self {
-        let action = match credential.starts_with("clevertap:") {
-            true => ActionType::ClevertapEvent,
-            false => ActionType::SlackWebhook,
-        };
+        // It is held whatever it is; its credential's other jobs are paced as they should be.
+        let action = ActionType::of_credential(credential).unwrap_or(ActionType::SlackWebhook);
         Self {
             job_id: job_id.to_owned(),
             event_id: event_id.to_owned(),
@@ -369,6 +369,22 @@ pub(crate) mod tests {
             max_rate: Some("20/h".into()),
             thread: true,
         }
+    }
+
+    #[test]
+    fn a_held_job_paces_its_credential_as_the_messages_behind_it_need() {
+        let limits = crate::config::Config::default().limits();
+        for (credential, action) in [
+            ("slack:bot", ActionType::SlackMessage),
+            ("webhook:hook", ActionType::SlackWebhook),
+            ("clevertap:acme", ActionType::ClevertapEvent),
+        ] {
+            let held = DeliveryJob::of_headers("e-1", "r-1", "j-1", credential);
+            assert_eq!(held.lane(), credential);
+            let pacing = |action: ActionType| action.pacing(&limits, credential, "");
+            assert_eq!(pacing(held.action), pacing(action), "{credential}");
+        }
+        assert_eq!(DeliveryJob::of_headers("e-1", "r-1", "j-1", "new:x").lane(), "new:x");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub mod worker;
 
 pub use headers::Ours;
 pub(crate) use headers::{header, headers, is_traceparent, versioned};
-pub(crate) use letter::{Failure, Form, LEFT_OUT_SUM, Letter, left_out_sum};
+pub(crate) use letter::{Failure, LEFT_OUT_SUM, Letter, left_out_sum};
 use words::Words;
 
 /// How long a question to the brokers may take.

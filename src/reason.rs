@@ -1,4 +1,5 @@
-//! Why a record becomes a dead letter: the closed set that headers and metrics share.
+//! Why a record becomes a dead letter: the closed set that headers and metrics share. And how much of a record its dead
+//! letter holds.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +16,28 @@ pub enum Reason {
     DestinationGone,
     CredentialRefused,
     GaveUp,
+}
+
+/// How much of a record its dead letter holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Whole,
+    WithoutValue,
+    WithoutKey,
+    /// Why, where from and when; nothing of the record, and none of its ids.
+    Headers,
+}
+
+impl Form {
+    /// The next smaller one.
+    pub fn smaller(self) -> Option<Self> {
+        match self {
+            Self::Whole => Some(Self::WithoutValue),
+            Self::WithoutValue => Some(Self::WithoutKey),
+            Self::WithoutKey => Some(Self::Headers),
+            Self::Headers => None,
+        }
+    }
 }
 
 /// A text that is no reason.

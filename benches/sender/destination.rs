@@ -1,4 +1,5 @@
 //! Destinations that cost next to nothing: they read a request up to its end, note which jobs it holds, and say yes.
+//! The channel [`HANGS`] gets no answer, and [`FAILS`] a 500.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,6 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+/// A channel that gets no answer.
+pub(crate) const HANGS: &str = "CHANGS";
+/// A channel that gets a 500.
+pub(crate) const FAILS: &str = "CFAILS";
 
 /// What arrived. A job's body holds its number between two `#`; other texts there are counted and no more.
 #[derive(Debug)]
@@ -105,7 +111,19 @@ async fn connection(mut stream: TcpStream, arrivals: &Arrivals, latency: Duratio
                 return Ok(());
             }
         }
-        let held = arrivals.note(&buffer[head..head + length]);
+        let body = &buffer[head..head + length];
+        let held = arrivals.note(body);
+        let is_for = |channel: &str| body.windows(channel.len()).any(|part| part == channel.as_bytes());
+        if is_for(HANGS) {
+            // Until the client gives up.
+            while stream.read_buf(&mut buffer).await? > 0 {}
+            return Ok(());
+        }
+        let status = if is_for(FAILS) {
+            "500 Internal Server Error"
+        } else {
+            "200 OK"
+        };
         let answer = if buffer[..head].starts_with(b"POST /1/upload") {
             format!(r#"{{"status":"success","processed":{held},"unprocessed":[]}}"#)
         } else {
@@ -117,7 +135,7 @@ async fn connection(mut stream: TcpStream, arrivals: &Arrivals, latency: Duratio
         }
         let length = answer.len();
         let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-oauth-scopes: chat:write,channels:join,im:write\r\n\
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-oauth-scopes: chat:write,channels:join,im:write\r\n\
              content-length: {length}\r\n\r\n{answer}"
         );
         stream.write_all(answer.as_bytes()).await?;

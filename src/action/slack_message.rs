@@ -12,6 +12,7 @@ use crate::template::{OnMissing, Stop, Template};
 pub(super) const DEFINITION: Definition = Definition {
     name: "slack_message",
     provider: Provider::Slack,
+    credential: "slack",
     fields: &[
         "token",
         "to",

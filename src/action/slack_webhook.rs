@@ -12,6 +12,7 @@ use crate::template::{OnMissing, Stop, Template};
 pub(super) const DEFINITION: Definition = Definition {
     name: "slack_webhook",
     provider: Provider::Slack,
+    credential: "webhook",
     fields: &[
         "url",
         "text",

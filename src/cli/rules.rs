@@ -47,7 +47,7 @@ pub(super) enum Rules {
     },
     /// Let a paused rule match again
     Resume { id: String },
-    /// Say which rules match an event, why the others don't, and what would be sent
+    /// Print which rules match an event, why the others don't, and what would be sent
     Explain {
         /// A file with one event, as it would be on the topic
         #[arg(long, value_name = "FILE")]

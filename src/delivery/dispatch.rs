@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
 use super::lane::{Class, JobAt, Lane, Origin};
+use super::ledger::{Ledger, Ownership};
 use super::limit::{Cap, Micros, Spacer};
 use super::number::{Number, Numbered};
 use super::recall::{Frozen, Tried};
@@ -33,14 +34,14 @@ mod held;
 mod load;
 mod own;
 mod scope;
+mod slots;
 mod turn;
 mod view;
 
 use held::Held;
 pub use held::Newer;
 pub use load::{Load, Payload};
-use own::Owned;
-pub use own::Read;
+use slots::{ByStanding, Queue, Slots, Standing};
 pub use view::LaneView;
 
 /// The limits and delays in force.
@@ -57,6 +58,10 @@ pub struct Settings {
     pub dedup_ids_max: usize,
     pub payload_bytes_max: usize,
     pub join: bool,
+    /// A partition is handed over within this time, whatever is in flight.
+    pub hand_over_max: Duration,
+    /// After so long without a poll a member of the group may own nothing any more.
+    pub silence_max: Duration,
 }
 
 /// What a destination's answer means; each adapter says it once, and nobody looks behind it.
@@ -193,9 +198,8 @@ pub struct Dispatch {
     /// longest ago.
     ready: BTreeSet<(Micros, u64, Number<Credential>)>,
     attempts: HashMap<u64, InFlight>,
-    partitions: HashMap<i32, Owned>,
-    /// Counts ownerships: an answer to a former one changes nothing.
-    epoch: u64,
+    /// Which partitions are ours, and which jobs are settled.
+    pub ledger: Ledger,
     classes: Numbered<Class>,
     class_by_value: HashMap<Class, Number<Class>>,
     origins: Numbered<Origin>,
@@ -236,8 +240,14 @@ struct LaneState {
     lane: Lane,
     spacer: Option<Spacer>,
     frozen_until: Micros,
+    in_flight: usize,
+    standing: Standing,
+    /// Failures in a row, when the last of them came, and how long it rests after them.
+    failed: u32,
+    failed_at: Micros,
+    rests_until: Micros,
     served: u64,
-    /// Its place among the credential's lanes, if it has one.
+    /// Its place among the credential's lanes of its standing, if it has one.
     queued: Option<(Micros, u64)>,
     join: Step,
     open: Step,
@@ -261,22 +271,17 @@ struct Credential {
     pacing: Pacing,
     spacer: Option<Spacer>,
     frozen_until: Micros,
-    in_flight: usize,
-    in_flight_max: usize,
+    slots: Slots,
     /// Requests in flight that the destination seems to take; CleverTap alone narrows it.
     window: f64,
     /// When the last answer came that asked for less.
     throttled_at: Micros,
     refused: Option<Refused>,
     throttles: u32,
-    /// Requests in a row that came to nothing.
-    failed: u32,
     served: u64,
     /// Its lanes with work.
-    lanes: BTreeSet<(Micros, u64, Number<LaneState>)>,
+    queues: ByStanding<Queue>,
     queued: Option<(Micros, u64)>,
-    /// It found its host full, and waits for a place there.
-    parked: bool,
 }
 
 /// A credential that was refused is probed, and then tried by one message.
@@ -290,21 +295,24 @@ struct Refused {
 
 #[derive(Debug)]
 struct Host {
-    in_flight: usize,
-    /// Credentials that found it full.
-    parked: VecDeque<Number<Credential>>,
+    slots: Slots,
+    /// Credentials that found no room for lanes of one standing.
+    parked: ByStanding<VecDeque<Number<Credential>>>,
 }
 
 #[derive(Debug)]
 struct InFlight {
     lane: Number<LaneState>,
+    /// How the lane fared when it started.
+    standing: Standing,
     request: Request,
     /// One for each entry, whatever stands at its place by now.
     jobs: Vec<Arc<DeliveryJob>>,
     entries: Vec<Entry>,
     started: Micros,
     thread_ts: Option<String>,
-    epoch: u64,
+    /// The latest ownership when it began.
+    latest: Ownership,
 }
 
 impl Dispatch {
@@ -322,8 +330,7 @@ impl Dispatch {
             host_by_name: HashMap::new(),
             ready: BTreeSet::new(),
             attempts: HashMap::new(),
-            partitions: HashMap::new(),
-            epoch: 0,
+            ledger: Ledger::default(),
             classes: Numbered::default(),
             class_by_value: HashMap::new(),
             origins: Numbered::default(),
@@ -383,7 +390,12 @@ impl Dispatch {
         if near && self.bytes < self.settings.payload_bytes_max {
             self.keep(at, payload);
         }
-        let tried = self.tried.get(&at).copied().filter(|tried| tried.not_before > now);
+        // One that was tried goes before those behind it, whenever each of them may be tried again.
+        let tried = self.tried.get(&at).copied();
+        if tried.is_some() && self.lanes[lane].standing == Standing::New {
+            // A predecessor asked it in vain.
+            self.restand(lane, Standing::Fails);
+        }
         let state = &mut self.lanes[lane];
         match tried {
             Some(tried) if tried.aside => state.lane.step_aside(vec![entry], tried.not_before),
@@ -393,15 +405,16 @@ impl Dispatch {
         self.queue(lane, now);
     }
 
-    pub fn in_flight(&self) -> usize {
-        self.in_flight
+    /// Whether as many requests are in flight as may be. One whose outcome Kafka doesn't have yet is still in flight.
+    fn is_full(&self) -> bool {
+        self.in_flight + self.ledger.waiting_attempts() >= self.settings.in_flight_max
     }
 
     /// When [`Self::next`] is worth another call, if nothing comes in before.
     pub fn wake_at(&self) -> Micros {
         match self.ready.first() {
             _ if self.held.has_freed() => 0,
-            Some((at, ..)) if self.in_flight < self.settings.in_flight_max => (*at).min(self.next_sweep),
+            Some((at, ..)) if !self.is_full() => (*at).min(self.next_sweep),
             _ => self.next_sweep,
         }
     }
@@ -471,7 +484,7 @@ fn key(job: &DeliveryJob, pacing: &Pacing) -> u32 {
     (hasher.finish() >> 32) as u32
 }
 
-fn micros(duration: Duration) -> Micros {
+pub(super) fn micros(duration: Duration) -> Micros {
     Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX / 4)
 }
 
@@ -481,4 +494,4 @@ fn ceil_millis(at: Micros) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -17,10 +17,10 @@ use super::threads::{Threads, late};
 use super::users::Users;
 use crate::config::Config;
 use crate::kafka::producer::{self, Producer, Unwritten};
-use crate::kafka::{self, Failure, Form, is_traceparent};
+use crate::kafka::{self, Failure, is_traceparent};
 use crate::mapping::{BatchRecord, Budget, Elements, Event, Inlet, Preset, Received, Refused};
 use crate::metrics::Metrics;
-use crate::reason::Reason;
+use crate::reason::{Form, Reason};
 
 /// A lead's id that is longer is no key of a dead letter: it stands in the record as well, and both may be more than
 /// the topic takes.

@@ -1,7 +1,8 @@
 //! The sender's side of the jobs topic: a group member on a thread of its own.
 //!
-//! Rebalances run inside its poll. A partition that goes away is announced first, and is let go of
-//! when the sender's loop has said that it is done with it.
+//! Rebalances run inside its poll. The thread announces a partition that goes away, waits for the place that the sender's
+//! loop hands over, commits it, and only then lets the partition go. Whatever waits for Kafka waits on this thread, so
+//! that the loop doesn't.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,8 +12,7 @@ use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-pub use rdkafka::consumer::CommitMode;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message, Offset, TopicPartitionList};
@@ -27,11 +27,11 @@ use crate::trail::Trail;
 #[derive(Debug)]
 pub enum Event {
     Assigned(Vec<i32>),
-    /// The partitions go away; the sender of the answer lets them go. Lost ones are gone already.
+    /// The partitions go away once their places are handed over. Lost ones are gone already.
     Revoked {
         partitions: Vec<i32>,
         lost: bool,
-        done: mpsc::Sender<()>,
+        places: mpsc::Sender<Places>,
     },
     Job(RawJob),
     /// The consumer can't go on.
@@ -55,7 +55,7 @@ pub struct RawJob {
     /// A person asked for it again.
     pub replayed: bool,
     /// What [`Jobs::begin`] was called with last.
-    pub generation: u64,
+    pub ownership: u64,
 }
 
 /// What a predecessor left with a partition: where it is, from where its outcomes are to be read, and what it
@@ -110,18 +110,25 @@ pub struct Place {
     pub trail: String,
 }
 
-/// Where to read on in a partition.
+/// By partition.
+pub type Places = BTreeMap<i32, Place>;
+
+/// What the loop asks of the thread.
 #[derive(Debug, Clone, Copy)]
-struct Begin {
-    partition: i32,
-    generation: u64,
-    from: i64,
+enum Order {
+    /// Read a partition from there on.
+    Begin {
+        partition: i32,
+        ownership: u64,
+        from: i64,
+    },
+    Pause(i32),
 }
 
 pub struct Jobs {
     consumer: Arc<BaseConsumer<JobsContext>>,
     topic: String,
-    begins: mpsc::Sender<Begin>,
+    orders: mpsc::Sender<Order>,
     stop: Arc<AtomicBool>,
     /// By the steady clock, in microseconds.
     polled_at: Arc<AtomicI64>,
@@ -130,6 +137,7 @@ pub struct Jobs {
 
 struct JobsContext {
     words: Words,
+    topic: String,
     events: tokio::sync::mpsc::Sender<Event>,
     revoke_wait: Duration,
 }
@@ -141,6 +149,7 @@ impl Jobs {
         let words = Words::of(&config.kafka);
         let context = JobsContext {
             words: words.clone(),
+            topic: topic.clone(),
             events: events.clone(),
             revoke_wait: config.sender.shutdown_timeout,
         };
@@ -151,7 +160,7 @@ impl Jobs {
             .set("topic.metadata.refresh.interval.ms", "10000");
         let consumer: Arc<BaseConsumer<JobsContext>> = Arc::new(words.create(&client, context)?);
         consumer.subscribe(&[&topic])?;
-        let (begins, wanted) = mpsc::channel();
+        let (orders, wanted) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let polled_at = Arc::new(AtomicI64::new(steady_micros()));
         let mut poller = Poller {
@@ -160,7 +169,7 @@ impl Jobs {
             events,
             wanted,
             begins: Vec::new(),
-            generations: BTreeMap::new(),
+            ownerships: BTreeMap::new(),
             stop: Arc::clone(&stop),
             polled_at: Arc::clone(&polled_at),
             pulse: Pulse::new(super::session_timeout(&config.kafka) / 2, steady_micros()),
@@ -172,35 +181,32 @@ impl Jobs {
         Ok(Self {
             consumer,
             topic,
-            begins,
+            orders,
             stop,
             polled_at,
             thread: Some(thread),
         })
     }
 
-    /// How long ago the group was last polled.
-    pub fn silent_for(&self) -> Duration {
-        let silent = steady_micros() - self.polled_at.load(Ordering::Relaxed);
-        Duration::from_micros(u64::try_from(silent).unwrap_or_default())
+    /// When the group was last polled, in microseconds of the steady clock.
+    pub fn polled_at(&self) -> i64 {
+        self.polled_at.load(Ordering::Relaxed)
     }
 
     /// Reads a partition from `from` on; one that was just assigned waits for this. Its records carry
-    /// `generation` from then on, so that those of before can be told apart.
-    pub fn begin(&self, partition: i32, generation: u64, from: i64) {
-        let begin = Begin {
+    /// `ownership` from then on, which tells them from those of before.
+    pub fn begin(&self, partition: i32, ownership: u64, from: i64) {
+        let begin = Order::Begin {
             partition,
-            generation,
+            ownership,
             from,
         };
-        let _ends_with_us = self.begins.send(begin);
+        let _ends_with_us = self.orders.send(begin);
     }
 
     /// Reads nothing of a partition until it is begun again.
-    pub fn pause(&self, partition: i32) -> Result<(), KafkaError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition);
-        self.consumer.pause(&list)
+    pub fn pause(&self, partition: i32) {
+        let _ends_with_us = self.orders.send(Order::Pause(partition));
     }
 
     /// Where a predecessor left `partition`, to be asked on a thread that may wait.
@@ -212,18 +218,9 @@ impl Jobs {
         }
     }
 
-    /// Commits the places of partitions.
-    pub fn commit(&self, places: &BTreeMap<i32, Place>, mode: CommitMode) -> Result<(), KafkaError> {
-        if places.is_empty() {
-            return Ok(());
-        }
-        let mut list = TopicPartitionList::with_capacity(places.len());
-        for (partition, place) in places {
-            let mut element = list.add_partition(&self.topic, *partition);
-            element.set_offset(Offset::Offset(place.offset))?;
-            element.set_metadata(format!("{} {}", place.outcomes_from, place.trail).trim_end());
-        }
-        self.consumer.commit(&list, mode)
+    /// Commits the places of partitions, without waiting for Kafka.
+    pub fn commit(&self, places: &Places) -> Result<(), KafkaError> {
+        commit(&self.consumer, &self.topic, places, CommitMode::Async)
     }
 
     /// Leaves the group. Partitions are announced as revoked on the way.
@@ -231,12 +228,36 @@ impl Jobs {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Waits for the thread to have left.
-    pub fn join_thread(&mut self) {
+    /// Ends the thread and the client. Both wait for Kafka.
+    pub fn end(mut self) {
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
     }
+}
+
+fn commit<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    places: &Places,
+    mode: CommitMode,
+) -> Result<(), KafkaError> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let mut list = TopicPartitionList::with_capacity(places.len());
+    for (partition, place) in places {
+        let mut element = list.add_partition(topic, *partition);
+        element.set_offset(Offset::Offset(place.offset))?;
+        element.set_metadata(format!("{} {}", place.outcomes_from, place.trail).trim_end());
+    }
+    consumer.commit(&list, mode)
+}
+
+fn of(topic: &str, partition: i32) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, partition);
+    list
 }
 
 /// Whether a poll says that we are still a member. The first after a standstill (a SIGSTOP, a sleeping machine)
@@ -274,10 +295,10 @@ struct Poller {
     consumer: Arc<BaseConsumer<JobsContext>>,
     topic: String,
     events: tokio::sync::mpsc::Sender<Event>,
-    wanted: mpsc::Receiver<Begin>,
-    /// Those that could not be begun yet.
-    begins: Vec<Begin>,
-    generations: BTreeMap<i32, u64>,
+    wanted: mpsc::Receiver<Order>,
+    /// Partitions that could not be begun yet, and under which ownership from where.
+    begins: Vec<(i32, u64, i64)>,
+    ownerships: BTreeMap<i32, u64>,
     stop: Arc<AtomicBool>,
     polled_at: Arc<AtomicI64>,
     pulse: Pulse,
@@ -291,7 +312,7 @@ impl Poller {
                 leaving = true;
                 self.consumer.unsubscribe();
             }
-            self.begin();
+            self.obey();
             let polled = self.consumer.poll(Duration::from_millis(50));
             let now = steady_micros();
             if self.pulse.beat(now) {
@@ -312,7 +333,7 @@ impl Poller {
                     traceparent: super::header(message.headers(), "traceparent").map(str::to_owned),
                     ours: Ours::of(|name| super::header(message.headers(), name)),
                     replayed: super::header(message.headers(), "replay-of").is_some(),
-                    generation: self.generations.get(&message.partition()).copied().unwrap_or_default(),
+                    ownership: self.ownerships.get(&message.partition()).copied().unwrap_or_default(),
                 }),
                 Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) => {
                     Event::Fatal(error.to_string())
@@ -328,9 +349,22 @@ impl Poller {
         }
     }
 
-    /// Goes to where partitions are to be read from. One that isn't fetched yet takes a moment.
-    fn begin(&mut self) {
-        self.begins.extend(self.wanted.try_iter());
+    /// Pauses partitions, and goes to where others are to be read from. One that isn't fetched yet takes a moment.
+    fn obey(&mut self) {
+        for order in self.wanted.try_iter() {
+            match order {
+                Order::Begin {
+                    partition,
+                    ownership,
+                    from,
+                } => self.begins.push((partition, ownership, from)),
+                Order::Pause(partition) => {
+                    if let Err(error) = self.consumer.pause(&of(&self.topic, partition)) {
+                        tracing::debug!(%error, kafka.partition = partition, "a partition can't be paused; its records are left aside");
+                    }
+                }
+            }
+        }
         if self.begins.is_empty() {
             return;
         }
@@ -339,24 +373,22 @@ impl Poller {
         };
         let begins = std::mem::take(&mut self.begins);
         for begin in begins {
-            if assigned.find_partition(&self.topic, begin.partition).is_none() {
+            let (partition, ..) = begin;
+            if assigned.find_partition(&self.topic, partition).is_none() {
                 continue;
             }
             if let Err(error) = self.go_to(begin) {
-                tracing::debug!(%error, kafka.partition = begin.partition, "a partition can't be begun yet");
+                tracing::debug!(%error, kafka.partition = partition, "a partition can't be begun yet");
                 self.begins.push(begin);
             }
         }
     }
 
-    fn go_to(&mut self, begin: Begin) -> Result<(), KafkaError> {
-        let (topic, partition) = (self.topic.as_str(), begin.partition);
+    fn go_to(&mut self, (partition, ownership, from): (i32, u64, i64)) -> Result<(), KafkaError> {
         self.consumer
-            .seek(topic, partition, Offset::Offset(begin.from), Duration::from_secs(1))?;
-        self.generations.insert(partition, begin.generation);
-        let mut list = TopicPartitionList::new();
-        list.add_partition(topic, partition);
-        self.consumer.resume(&list)
+            .seek(&self.topic, partition, Offset::Offset(from), Duration::from_secs(1))?;
+        self.ownerships.insert(partition, ownership);
+        self.consumer.resume(&of(&self.topic, partition))
     }
 }
 
@@ -369,17 +401,23 @@ impl ClientContext for JobsContext {
 impl ConsumerContext for JobsContext {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let Rebalance::Revoke(list) = rebalance else { return };
-        let (done, wait) = mpsc::channel();
+        let (places, handed_over) = mpsc::channel();
         let event = Event::Revoked {
             partitions: numbers(list),
             lost: consumer.assignment_lost(),
-            done,
+            places,
         };
-        if self.events.blocking_send(event).is_ok() {
-            // Without an answer in time the partitions go all the same: the group won't wait.
-            if wait.recv_timeout(self.revoke_wait + Duration::from_secs(1)).is_err() {
-                tracing::warn!("partitions were let go before all of their requests had ended");
+        if self.events.blocking_send(event).is_err() {
+            return;
+        }
+        match handed_over.recv_timeout(self.revoke_wait + Duration::from_secs(1)) {
+            Ok(places) => {
+                if let Err(error) = commit(consumer, &self.topic, &places, CommitMode::Sync) {
+                    tracing::warn!(%error, "offsets of partitions that go were not committed");
+                }
             }
+            // Without an answer in time the partitions go all the same: the group won't wait.
+            Err(_) => tracing::warn!("partitions were let go before all of their requests had ended"),
         }
     }
 

@@ -7,6 +7,7 @@
 use rdkafka::message::OwnedHeaders;
 
 use super::headers::headers;
+use crate::reason::Form;
 use crate::text;
 use crate::trail;
 
@@ -23,28 +24,6 @@ pub(crate) const LEFT_OUT_SUM: &str = "left-out-sum";
 /// The checksum of what a dead letter leaves out of a record, in its header in hexadecimal.
 pub(crate) fn left_out_sum(without_key: bool, key: &[u8], without_value: bool, value: Option<&[u8]>) -> u32 {
     trail::sum(0, Some(key).filter(|_| without_key), value.filter(|_| without_value))
-}
-
-/// How much of a record its dead letter holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    Whole,
-    WithoutValue,
-    WithoutKey,
-    /// Why, where from and when; nothing of the record, and none of its ids.
-    Headers,
-}
-
-impl Form {
-    /// The next smaller one.
-    pub(crate) fn smaller(self) -> Option<Self> {
-        match self {
-            Self::Whole => Some(Self::WithoutValue),
-            Self::WithoutValue => Some(Self::WithoutKey),
-            Self::WithoutKey => Some(Self::Headers),
-            Self::Headers => None,
-        }
-    }
 }
 
 /// The failure of a record: the headers that every dead letter has, whoever writes it.

@@ -216,7 +216,7 @@ impl Producer {
     }
 
     /// Writes a record; `on_ack` is called on the client's own thread once it is settled. Waits while too
-    /// many records wait for Kafka already.
+    /// many records wait for Kafka already, and so isn't for those who may not block.
     pub fn write(&self, record: &Record<'_>, on_ack: impl FnOnce(Ack) + Send + Sync + 'static) {
         let mut on_ack: OnAck = Box::new(on_ack);
         loop {
@@ -227,6 +227,18 @@ impl Producer {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err((why, on_ack)) => return on_ack(Err(why)),
+            }
+        }
+    }
+
+    /// The same without waiting: `false` if too many records wait already. Then nothing is written, and nobody is called.
+    pub fn try_write(&self, record: &Record<'_>, on_ack: impl FnOnce(Ack) + Send + Sync + 'static) -> bool {
+        match self.send(record, Box::new(on_ack)) {
+            Ok(()) => true,
+            Err((Unwritten::Full, _)) => false,
+            Err((why, on_ack)) => {
+                on_ack(Err(why));
+                true
             }
         }
     }
@@ -244,15 +256,15 @@ impl Producer {
             .headers(record.headers.clone());
         base.payload = record.value;
         base.partition = record.partition;
-        let producer = self.producer();
         if self.lost.swap(false, Ordering::Relaxed) {
-            self.renew(&producer, "a record didn't find its topic in time");
+            self.renew(self.producer(), "a record didn't find its topic in time");
         }
         let producer = self.producer();
-        producer.send(base).map_err(|(error, base)| {
+        let sent = producer.send(base);
+        sent.map_err(|(error, base)| {
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
                 let why = producer.client().fatal_error().map(|(_, reason)| reason);
-                self.renew(&producer, &why.unwrap_or_default());
+                self.renew(producer, &why.unwrap_or_default());
             }
             (error.into(), *base.delivery_opaque)
         })
@@ -264,15 +276,17 @@ impl Producer {
 
     /// Puts a new client in the place of one that came to nothing. What still waits there is given up, and its
     /// writers are told so.
-    fn renew(&self, failed: &Arc<ThreadedProducer<Acks>>, why: &str) {
+    fn renew(&self, failed: Arc<ThreadedProducer<Acks>>, why: &str) {
         let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&producer, failed) {
+        if !Arc::ptr_eq(&producer, &failed) {
             return;
         }
         match connect(&self.words, &self.client, self.alone.as_ref(), &self.lost) {
             Ok(renewed) => {
                 tracing::warn!(why, "a new producer takes the place of one that came to nothing");
                 *producer = renewed;
+                // A client's end waits for what is in flight.
+                drop(std::thread::spawn(move || drop(failed)));
             }
             Err(error) => tracing::error!(%error, why, "a producer came to nothing, and a new one can't be made"),
         }

@@ -1,65 +1,30 @@
 //! What tasks and threads beside the loop bring back to it, whatever becomes of them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::Generation;
-use super::partition::{Left, Looked};
-use super::read_back::NotRecalled;
-use super::write::DeadLetter;
 use crate::action::Provider;
-use crate::delivery::Cut;
-use crate::delivery::dispatch::{Answer, Payload, Settled};
-use crate::delivery::lane::JobAt;
-use crate::kafka::Form;
+use crate::delivery::dispatch::Answer;
+use crate::delivery::sending::Event;
 
 /// What comes back to the loop.
 pub(super) enum Back {
+    /// A request was answered, with what metrics want to know of it.
     Answered {
         attempt: u64,
         provider: Provider,
         answers: Vec<Answer>,
         took: Duration,
     },
-    /// Jobs were read again; `None` for what Kafka has no more.
-    Loaded {
-        load: u64,
-        jobs: Vec<(JobAt, Option<Payload>)>,
-    },
-    /// An outcome to write: Kafka has taken its dead letter, or it is tried again.
-    Outcome(Arc<Settled>, Cut, Generation),
-    /// Its topic doesn't take the outcome.
-    OutcomeRefused(Arc<Settled>, Cut, Generation),
-    /// A dead letter to write again.
-    DeadLetter(Arc<DeadLetter>, Form),
-    /// Its topic doesn't take the dead letter.
-    DeadLetterRefused(Arc<DeadLetter>, Form),
-    /// Kafka has (or hasn't) taken an outcome.
-    Acked {
-        at: JobAt,
-        generation: u64,
-        is_final: bool,
-        attempt: Option<u64>,
-        outcome_offset: Result<Option<i64>, (Arc<Settled>, Cut)>,
-    },
-    /// Kafka has not taken a dead letter.
-    DeadLetterFailed(Arc<DeadLetter>, Form),
-    Recalled {
-        partition: i32,
-        generation: u64,
-        recalled: Result<Box<Left>, NotRecalled>,
-    },
-    /// Partitions were looked at; those of which Kafka said nothing are left out.
-    Looked(Vec<Looked>),
+    Event(Event),
 }
 
 /// What comes back from a task or thread whatever becomes of it: a panic mustn't leave a request in flight for
 /// ever.
 pub(super) struct Promise {
     back: mpsc::UnboundedSender<Back>,
-    /// What is told of one that dies.
+    /// What comes back of one that dies.
     broken: Option<Back>,
 }
 

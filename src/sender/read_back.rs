@@ -3,32 +3,12 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::delivery::ledger::NewerOutcomes;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::Recalled;
+use crate::delivery::sending::NotRecalled;
 use crate::delivery::{Codec, Needs, Unreadable};
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
-
-/// Outcomes of a partition that a newer version wrote: how many, and what the first of them needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NewerOutcomes {
-    pub(super) outcomes: usize,
-    pub(super) needs: Needs,
-}
-
-/// Why a partition isn't taken over yet.
-#[derive(Debug)]
-pub(super) enum NotRecalled {
-    /// Kafka didn't say.
-    Failed(String),
-    /// Who doesn't know what was sent would send it again.
-    Newer(NewerOutcomes),
-}
-
-impl From<String> for NotRecalled {
-    fn from(message: String) -> Self {
-        Self::Failed(message)
-    }
-}
 
 /// Reads the outcomes of `partition` to the end that they have now: from the place that the predecessor left
 /// for its `committed` jobs, and as far back as sent job ids are to be known.

@@ -1,10 +1,10 @@
-//! Jobs whose turn is near, read again from Kafka: in runs of neighbours, on a thread of its own
-//! that needs no group.
+//! Records of the jobs topic: decoded as the group's thread brings them, and read again when their turn is near, in runs of
+//! neighbours, on a thread of its own that needs no group.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -12,37 +12,61 @@ use super::{Back, Loop};
 use crate::config::Config;
 use crate::delivery::dispatch::{Load, Newer, Payload};
 use crate::delivery::lane::JobAt;
+use crate::delivery::ledger::Ownership;
+use crate::delivery::sending::{Content, Event, JobRecord, NoJob};
 use crate::delivery::{Codec, DeliveryJob, Needs, Unreadable};
 use crate::kafka::KafkaError;
 use crate::kafka::jobs::RawJob;
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
+use crate::reason::Reason;
+use crate::trail;
 
 /// Records between two wanted ones that are read rather than skipped.
 const GAP: i64 = 2_000;
 
 impl Loop {
-    /// Jobs of a load came; `None` for those that Kafka has no more.
-    pub(super) fn loaded(&mut self, load: u64, jobs: Vec<(JobAt, Option<Payload>)>) {
-        let mut settled = Vec::new();
-        let lost = self.dispatch.loaded(load, jobs, (self.at.steady)(), &mut settled);
-        if !lost.is_empty() {
-            // Retention took them, or the topic was made anew.
-            self.look_at = Instant::now();
+    /// A record of the jobs topic, decoded.
+    pub(super) fn job_record(&self, raw: RawJob) -> JobRecord {
+        let content = match payload(&raw, self.at.codec) {
+            Ok(payload) if payload.newer.is_some() => Ok(Content::Newer(payload)),
+            Ok(payload) => {
+                let host = self.at.destinations.host(&payload.job);
+                Ok(Content::Job(payload, host))
+            }
+            Err(why) => Err(why),
+        };
+        let at = JobAt {
+            partition: raw.partition,
+            offset: raw.offset,
+        };
+        let sum = trail::sum(raw.timestamp, Some(&raw.key), Some(&raw.value));
+        let (ownership, written_at, replayed) = (Ownership(raw.ownership), raw.timestamp, raw.replayed);
+        let no_job = |why: Unreadable| {
+            Content::NoJob(NoJob {
+                reason: match why {
+                    Unreadable::UnknownSchema(_) => Reason::UnknownSchema,
+                    _ => Reason::NotDecodable,
+                },
+                detail: why.to_string(),
+                trace: raw.traceparent.as_deref().map(Arc::from),
+                key: raw.key,
+                value: raw.value,
+            })
+        };
+        JobRecord {
+            at,
+            ownership,
+            written_at,
+            sum,
+            job_id: raw.ours.map(|ours| ours.job_id),
+            replayed,
+            content: content.unwrap_or_else(no_job),
         }
-        for at in lost {
-            tracing::error!(
-                kafka.partition = at.partition,
-                kafka.offset = at.offset,
-                "a waiting job is gone from Kafka before it was sent: is the topic's retention long enough?"
-            );
-            self.at.metrics.events_lost(1);
-        }
-        self.settle_all(settled);
     }
 }
 
 /// A job as it is held in memory; of one that a newer version wrote, what its headers and its key say.
-pub(super) fn payload(raw: &RawJob, codec: &Codec) -> Result<Payload, Unreadable> {
+fn payload(raw: &RawJob, codec: &Codec) -> Result<Payload, Unreadable> {
     let (job, newer) = match (codec.read_job(&raw.value), &raw.ours, credential(&raw.key)) {
         (Err(Unreadable::UnknownSchema(fingerprint)), Some(ours), Some(credential)) => {
             let version = ours.version.clone();
@@ -135,7 +159,7 @@ fn serve(topic: &mut Jobs, wanted: &Receiver<Load>, back: &UnboundedSender<Back>
         }
         for load in loads {
             let jobs = load.jobs.into_iter().map(|at| (at, found.get(&at).cloned())).collect();
-            if back.send(Back::Loaded { load: load.id, jobs }).is_err() {
+            if back.send(Back::Event(Event::Loaded { load: load.id, jobs })).is_err() {
                 return;
             }
         }
@@ -223,7 +247,7 @@ fn of_record(record: Record, codec: &Codec) -> Option<Payload> {
         traceparent,
         ours,
         replayed: false,
-        generation: 0,
+        ownership: 0,
     };
     payload(&raw, codec).ok()
 }
@@ -245,7 +269,7 @@ mod tests {
             traceparent: None,
             ours,
             replayed: false,
-            generation: 1,
+            ownership: 1,
         }
     }
 

@@ -1,45 +1,149 @@
-//! What the loop tells the outside: offsets to Kafka, gauges to Prometheus, refused credentials to people.
+//! What people and Prometheus get to know: the sending's notices, gauges, and which credentials are refused.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use super::Loop;
-use super::read_back::NewerOutcomes;
 use crate::action::Provider;
+use crate::delivery::OutcomeResult;
+use crate::delivery::dispatch::Settled;
+use crate::delivery::ledger::NewerOutcomes;
 use crate::delivery::limit::Micros;
-use crate::kafka::jobs::{CommitMode, Place};
-use crate::metrics::FROZEN;
+use crate::delivery::sending::{Gone, Notice, What, Writing};
+use crate::metrics::{FROZEN, StartedOver};
 
 impl Loop {
-    /// Commits the lowest unsettled offset of our partitions.
-    pub(super) fn commit(&mut self, mode: CommitMode, only: Option<&[i32]>) {
-        let mut offsets = BTreeMap::new();
-        for (number, partition) in &mut self.partitions {
-            if !partition.recalled || only.is_some_and(|only| !only.contains(number)) {
-                continue;
+    /// Says what the sending has to say, in the log and in metrics.
+    pub(super) fn say(&self, notice: Notice) {
+        match notice {
+            Notice::Settled(settled) => self.settled(&settled),
+            Notice::NoJob { at, reason, detail } => tracing::warn!(
+                kafka.partition = at.partition,
+                kafka.offset = at.offset,
+                reason = reason.as_str(),
+                detail,
+                "a record is no delivery job; dead letter"
+            ),
+            Notice::JobGone(at) => {
+                self.at.metrics.events_lost(1);
+                tracing::error!(
+                    kafka.partition = at.partition,
+                    kafka.offset = at.offset,
+                    "a waiting job is gone from Kafka before it was sent: is the topic's retention long enough?"
+                );
             }
-            let place = self
-                .dispatch
-                .place(*number)
-                .filter(|place| place.offset > partition.committed || only.is_some());
-            if let Some(place) = place {
-                partition.committed = place.offset;
-                offsets.insert(
-                    *number,
-                    Place {
-                        offset: place.offset,
-                        outcomes_from: place.outcomes_from,
-                        trail: partition.trail.to_string(),
-                    },
+            Notice::NotRecalled { partition, message } => tracing::warn!(
+                kafka.partition = partition,
+                message,
+                "outcomes could not be read back; trying again"
+            ),
+            Notice::Refused(writing) => self.refused(&writing),
+            Notice::Gone { partition, what } => self.gone(partition, what),
+        }
+    }
+
+    /// Jobs or outcomes that were there are gone from Kafka.
+    fn gone(&self, partition: i32, what: Gone) {
+        let (topics, metrics) = (&self.at.config.topics, &self.at.metrics);
+        match what {
+            Gone::StartedOver { from, end, lost } => {
+                metrics.started_over(StartedOver::Jobs);
+                metrics.events_lost(lost);
+                tracing::error!(
+                    kafka.topic = topics.jobs,
+                    kafka.partition = partition,
+                    from,
+                    end,
+                    lost,
+                    "the jobs that were read are not there any more: the topic was made anew or has lost its end; \
+                     it is started over, and everything that is in it is sent"
+                );
+            }
+            Gone::Passed { lost } => {
+                metrics.events_lost(lost);
+                tracing::error!(
+                    kafka.topic = topics.jobs,
+                    kafka.partition = partition,
+                    lost,
+                    "jobs were lost to retention before they were sent: is the topic's retention long enough?"
+                );
+            }
+            Gone::OutcomesAnew { end } => {
+                metrics.started_over(StartedOver::Outcomes);
+                tracing::error!(
+                    kafka.topic = topics.outcomes,
+                    kafka.partition = partition,
+                    end,
+                    "the outcomes that were read are not there any more: the topic was made anew or has lost its end; \
+                     it is read from its beginning, and jobs whose outcomes are gone are sent again"
+                );
+            }
+            Gone::OutcomeWentBack { offset } => {
+                metrics.started_over(StartedOver::Outcomes);
+                tracing::error!(
+                    kafka.topic = topics.outcomes,
+                    kafka.partition = partition,
+                    kafka.offset = offset,
+                    "the outcomes written before are not there any more: the topic was made anew or has lost its end; \
+                     whoever takes over reads it from its beginning, and may send again what it doesn't tell of"
+                );
+            }
+            Gone::AnotherJob => {
+                metrics.started_over(StartedOver::Jobs);
+                tracing::error!(
+                    kafka.topic = topics.jobs,
+                    kafka.partition = partition,
+                    "outcomes tell of jobs that are not there any more: the topic was made anew or has lost its end; \
+                     everything that is in it is sent"
                 );
             }
         }
-        if let Err(error) = self.jobs.commit(&offsets, mode) {
-            tracing::warn!(%error, "offsets were not committed");
-            for number in offsets.keys() {
-                if let Some(partition) = self.partitions.get_mut(number) {
-                    partition.committed = -1;
-                }
-            }
+    }
+
+    /// A job was answered for, or ended without a request.
+    fn settled(&self, settled: &Settled) {
+        let (metrics, provider, outcome) = (&self.at.metrics, settled.job.action.provider(), &settled.outcome);
+        metrics.settled(provider, outcome.result);
+        if outcome.result == OutcomeResult::Sent {
+            let age = outcome.ended_at.saturating_sub(settled.job.occurred_at);
+            metrics.delivered(provider, Duration::from_millis(u64::try_from(age).unwrap_or_default()));
+        }
+        tracing::debug!(
+            event.id = outcome.event_id,
+            rule.id = outcome.rule_id,
+            job.id = outcome.job_id,
+            lane = outcome.lane,
+            attempt = outcome.attempt,
+            result = outcome.result.as_str(),
+            "outcome"
+        );
+        if let Some(reason) = settled.dead {
+            tracing::warn!(
+                event.id = outcome.event_id,
+                rule.id = outcome.rule_id,
+                job.id = outcome.job_id,
+                reason = reason.as_str(),
+                words = outcome.words.as_deref().unwrap_or_default(),
+                "dead letter"
+            );
+        }
+    }
+
+    /// A topic doesn't take even the smallest form of an outcome or a dead letter.
+    fn refused(&self, writing: &Writing) {
+        let topics = &self.at.config.topics;
+        match &writing.what {
+            What::Outcome(settled, _) => tracing::error!(
+                job.id = settled.outcome.job_id,
+                "{} doesn't take an outcome of a few hundred bytes; raise its max.message.bytes",
+                topics.outcomes
+            ),
+            What::DeadLetter(..) => tracing::error!(
+                kafka.partition = writing.posting.at.partition,
+                kafka.offset = writing.posting.at.offset,
+                "{} doesn't take a dead letter of a few hundred bytes; raise its max.message.bytes",
+                topics.dead_letters
+            ),
         }
     }
 
@@ -48,14 +152,14 @@ impl Loop {
         let mut waiting: HashMap<Provider, usize> = HashMap::new();
         let mut frozen: HashMap<(Provider, &str), usize> = HashMap::new();
         let mut ready = 0;
-        for lane in self.dispatch.lanes(now) {
+        for lane in self.sending.dispatch.lanes(now) {
             *waiting.entry(lane.provider).or_default() += lane.waiting;
             if lane.frozen_until.is_some() {
                 *frozen.entry((lane.provider, lane.frozen_why)).or_default() += 1;
             }
             ready += lane.ready;
         }
-        let in_flight = self.dispatch.in_flight_by_provider();
+        let in_flight = self.sending.dispatch.in_flight_by_provider();
         for provider in Provider::ALL {
             let count = in_flight.get(&provider).copied().unwrap_or(0);
             self.at
@@ -71,16 +175,16 @@ impl Loop {
         let sender = &self.at.config.sender;
         let slowest = sender.in_flight_max as f64 / sender.request_timeout.as_secs_f64();
         let capacity = ready as f64 / self.pace.per_second(now).max(slowest);
-        let limit = self.dispatch.limit_wait(now) as f64 / 1e6;
+        let limit = self.sending.dispatch.limit_wait(now) as f64 / 1e6;
         self.at.metrics.backlog(limit, capacity);
-        self.at.metrics.dedup_reach(self.dispatch.dedup_reach(now));
-        self.at.metrics.payload_bytes(self.dispatch.bytes());
+        self.at.metrics.dedup_reach(self.sending.dispatch.dedup_reach(now));
+        self.at.metrics.payload_bytes(self.sending.dispatch.bytes());
     }
 
     /// The oldest job's age, and half of `job_age_max` is the time to look after it.
     pub(super) fn oldest(&mut self) {
         let age_max = self.at.config.sender.job_age_max;
-        let oldest = self.dispatch.oldest((self.at.steady)());
+        let oldest = self.sending.dispatch.oldest((self.at.steady)());
         self.at.metrics.oldest_job_age(oldest.unwrap_or_default());
         let old = oldest.filter(|age| *age > age_max / 2);
         if let Some(age) = old.filter(|_| !self.old) {
@@ -97,18 +201,15 @@ impl Loop {
     /// once to the log.
     pub(super) fn unreadable(&mut self) {
         let (mut count, mut now) = (0, BTreeSet::new());
-        for (credential, jobs, needs) in self.dispatch.held() {
+        for (credential, jobs, needs) in self.sending.dispatch.held() {
             count += jobs;
             now.insert(format!("{credential} is held by jobs of a newer version: {needs}"));
         }
         let topic = &self.at.config.topics.outcomes;
-        for (number, partition) in &self.partitions {
-            let Some(NewerOutcomes { outcomes, needs }) = &partition.newer else {
-                continue;
-            };
+        for (partition, NewerOutcomes { outcomes, needs }) in self.sending.dispatch.ledger.newer() {
             count += outcomes;
             now.insert(format!(
-                "partition {number} of {topic} has outcomes of a newer version, and is not taken over: {needs}"
+                "partition {partition} of {topic} has outcomes of a newer version, and is not taken over: {needs}"
             ));
         }
         self.at.metrics.unreadable_records(count);
@@ -131,7 +232,7 @@ impl Loop {
 
     /// Says once when a credential is refused, and once when it works again.
     pub(super) fn credentials(&mut self) {
-        let refused: HashSet<String> = self.dispatch.refused().into_iter().map(str::to_owned).collect();
+        let refused: HashSet<String> = self.sending.dispatch.refused().into_iter().map(str::to_owned).collect();
         for credential in refused.difference(&self.refused) {
             tracing::error!(
                 credential,
@@ -142,17 +243,22 @@ impl Loop {
             tracing::info!(credential, "the credential works again");
         }
         self.refused = refused;
-        let failing: HashSet<String> = self.dispatch.failing().into_iter().map(str::to_owned).collect();
-        for credential in failing.difference(&self.failing) {
-            tracing::warn!(
-                credential,
-                "requests in a row came to nothing; one at a time until one is taken"
-            );
+        let failing = self.sending.dispatch.failing();
+        for (credential, lanes) in &failing {
+            if !self.failing.contains(*credential) {
+                tracing::warn!(
+                    credential,
+                    lanes,
+                    "lanes of the credential fail again and again; each of them gets one request at a time until one is taken"
+                );
+            }
         }
-        for credential in self.failing.difference(&failing) {
-            tracing::info!(credential, "requests are taken again");
+        for credential in &self.failing {
+            if !failing.contains_key(credential.as_str()) {
+                tracing::info!(credential, "no lane of the credential fails any more");
+            }
         }
-        self.failing = failing;
+        self.failing = failing.into_keys().map(str::to_owned).collect();
     }
 }
 

@@ -8,6 +8,7 @@ mod doors;
 mod hostile;
 mod inlet_topics;
 mod inlets;
+mod isolation;
 mod owned;
 mod processor;
 mod recipes;

@@ -52,7 +52,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rules", &["action", "credential", "lead", "path", "reader"]),
     (
         "delivery",
-        &["action", "credential", "dates", "lead", "reason", "rules", "template"],
+        &[
+            "action",
+            "credential",
+            "dates",
+            "lead",
+            "reason",
+            "rules",
+            "template",
+            "trail",
+        ],
     ),
     (
         "mapping",
@@ -83,7 +92,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Adapters.
     ("metrics", &["action", "delivery", "lead", "reason", "rules"]),
     ("admin", &["listen", "metrics"]),
-    ("kafka", &["clock", "config", "dates", "rules", "text", "trail"]),
+    (
+        "kafka",
+        &["clock", "config", "dates", "reason", "rules", "text", "trail"],
+    ),
     ("registry", &["config", "http_client", "lead"]),
     ("slack", &["http_client", "secrets"]),
     (
@@ -272,7 +284,6 @@ const HANDED_ON: &[(&str, &str)] = &[
     ("src/kafka.rs", "rdkafka::Message"),
     ("src/kafka.rs", "rdkafka::error::KafkaError"),
     ("src/kafka.rs", "rdkafka::message::BorrowedMessage"),
-    ("src/kafka/jobs.rs", "rdkafka::consumer::CommitMode"),
 ];
 
 /// The repository's folder.
@@ -631,6 +642,33 @@ fn foreign_crates_stay_where_they_belong() {
         if !sources().any(is_there) {
             wrong.push(format!("RDKAFKA: {file} doesn't use {name}; take it out"));
         }
+    }
+    none(&wrong);
+}
+
+/// While the sender's loop waits, no answer is taken in and no partition is handed over.
+#[test]
+fn nothing_blocks_the_senders_loop() {
+    let words = [
+        "std::thread::sleep",
+        "std::fs",
+        "blocking_send",
+        "blocking_recv",
+        "block_on",
+        "write_and_wait",
+        "CommitMode",
+    ];
+    let calls = ["producer.write", "producer.flush", "jobs.end"].map(source::code);
+    let mut wrong = Vec::new();
+    for source in sources().filter(|source| source.module == "sender") {
+        let found = words.iter().filter(|word| source.names(word));
+        wrong.extend(found.map(|word| format!("{}: {word} blocks the loop", source.path)));
+        // The group is left for good, on a thread.
+        let code = source
+            .code
+            .replace(&source::code("spawn_blocking(move || jobs.end())"), "");
+        let found = calls.iter().filter(|call| code.contains(call.as_str()));
+        wrong.extend(found.map(|call| format!("{}: {call} blocks the loop", source.path)));
     }
     none(&wrong);
 }

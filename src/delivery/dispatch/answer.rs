@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::doom::Doom;
 use super::{
     Answer, DeliveryJob, Dispatch, Entry, InFlight, LaneState, Micros, Number, OnAmbiguous, Outcome, OutcomeResult,
-    Reason, Request, Scope, Settled, Step, Tried, Verdict, ceil_millis, micros,
+    Ownership, Reason, Request, Scope, Settled, Step, Tried, Verdict, ceil_millis, micros,
 };
 use crate::delivery::sent::{ThreadKey, id_bytes};
 
@@ -35,14 +35,15 @@ impl Dispatch {
         let (lane, keys) = (flight.lane, keys(&flight));
         let credential = self.lanes[lane].credential;
         let host = self.credentials[credential].host;
-        self.credentials[credential].in_flight -= 1;
-        self.hosts[host].in_flight -= 1;
+        self.lanes[lane].in_flight -= 1;
+        self.credentials[credential].slots.give_back(flight.standing);
+        self.hosts[host].slots.give_back(flight.standing);
         self.in_flight -= 1;
         let mut settled = match flight.request {
             Request::Send => self.answered_send(flight, answers, now),
             Request::Join | Request::Open | Request::Probe => {
                 let told = self.answered_first(&flight, &answers[0], now);
-                self.back(lane, flight.entries, flight.epoch, now);
+                self.back(lane, flight.entries, flight.latest, now);
                 told.into_iter().collect()
             }
         };
@@ -55,8 +56,8 @@ impl Dispatch {
     }
 
     /// Jobs go back to where they were, not before the time given.
-    fn back(&mut self, lane: Number<LaneState>, entries: Vec<Entry>, epoch: u64, not_before: Micros) {
-        let entries = self.still_ours(lane, entries, epoch);
+    fn back(&mut self, lane: Number<LaneState>, entries: Vec<Entry>, latest: Ownership, not_before: Micros) {
+        let entries = self.still_ours(lane, entries, latest);
         let (aside, held): (Vec<Entry>, Vec<Entry>) =
             (entries.into_iter()).partition(|entry| self.tried.get(&entry.at()).is_some_and(|tried| tried.aside));
         self.lanes[lane].lane.step_aside(aside, not_before);
@@ -65,13 +66,8 @@ impl Dispatch {
 
     /// Those that are to be sent still: whose partitions neither went away nor are about to, and whose
     /// rules and credential have not ended them.
-    fn still_ours(&mut self, lane: Number<LaneState>, mut entries: Vec<Entry>, epoch: u64) -> Vec<Entry> {
-        let retired = |entry: &Entry| {
-            self.partitions
-                .get(&entry.at().partition)
-                .is_none_or(|owned| owned.retired)
-        };
-        entries.retain(|entry| !self.is_stale(entry, epoch) && !retired(entry));
+    fn still_ours(&mut self, lane: Number<LaneState>, mut entries: Vec<Entry>, latest: Ownership) -> Vec<Entry> {
+        entries.retain(|entry| self.ledger.goes_on(entry.at().partition, latest));
         // The rules may have changed, or the credential was refused, while they were in flight.
         let fate = |entry: &Entry| {
             let payload = self.payloads.get(&entry.at())?;
@@ -95,6 +91,7 @@ impl Dispatch {
             answer.verdict,
             Verdict::Throttled { .. } | Verdict::Retry | Verdict::Ambiguous
         );
+        self.hear(lane, is_failure(&answer.verdict), flight.started, now);
         let mut told = None;
         if let Verdict::Throttled { retry_after, .. } = answer.verdict {
             let until = self.throttle(lane, Scope::Credential, retry_after, flight.started, now);
@@ -133,7 +130,7 @@ impl Dispatch {
         let entry = flight
             .entries
             .first()
-            .filter(|entry| !self.is_stale(entry, flight.epoch))?;
+            .filter(|entry| !self.ledger.is_former(entry.at().partition, flight.latest))?;
         let at = entry.at();
         let payload = self.payloads.get(&at)?;
         let mut outcome = self.outcome(at, &payload.job, OutcomeResult::Throttled, now);
@@ -158,7 +155,7 @@ impl Dispatch {
         let count = flight.entries.len();
         if count > 1 && answers.iter().all(|answer| answer.verdict == Verdict::BatchRefused) {
             // A single record that is refused is at fault itself.
-            let entries = self.still_ours(lane, flight.entries, flight.epoch);
+            let entries = self.still_ours(lane, flight.entries, flight.latest);
             self.lanes[lane].lane.halve(entries, now);
             return Vec::new();
         }
@@ -207,24 +204,22 @@ impl Dispatch {
             }
             settled.push(one);
         }
-        self.back(lane, frozen, flight.epoch, now);
-        self.back(lane, failed, flight.epoch, retry_at);
-        self.back(lane, aside, flight.epoch, retry_at);
+        self.back(lane, frozen, flight.latest, now);
+        self.back(lane, failed, flight.latest, retry_at);
+        self.back(lane, aside, flight.latest, retry_at);
         settled
     }
 
     /// What the answers say of the credential and the lane as a whole.
     fn react(&mut self, flight: &InFlight, answers: &[Answer], now: Micros) -> Option<Freeze> {
         let (lane, number) = (flight.lane, self.lanes[flight.lane].credential);
-        let failed = |answer: &Answer| matches!(answer.verdict, Verdict::Retry | Verdict::Ambiguous);
         let mut told = answers.iter().filter(|answer| !answer.is_of_one()).peekable();
         told.peek()?;
-        let credential = &mut self.credentials[number];
-        if told.clone().all(failed) {
-            credential.failed = credential.failed.saturating_add(1);
+        let failed = told.clone().all(|answer| is_failure(&answer.verdict));
+        self.hear(lane, failed, flight.started, now);
+        if failed {
             return None;
         }
-        credential.failed = 0;
         match &told.next()?.verdict {
             Verdict::Throttled { scope, retry_after } => Some(Freeze {
                 scope: *scope,
@@ -238,6 +233,7 @@ impl Dispatch {
             }),
             _ => {
                 // Whatever it says, it says it to a credential that works.
+                let credential = &mut self.credentials[number];
                 credential.throttles = 0;
                 credential.refused = None;
                 None
@@ -255,7 +251,7 @@ impl Dispatch {
         now: Micros,
     ) -> Option<Settled> {
         let (at, lane) = (entry.at(), flight.lane);
-        if self.is_stale(&entry, flight.epoch) {
+        if self.ledger.is_former(at.partition, flight.latest) {
             // Another job may stand there by now.
             return None;
         }
@@ -344,6 +340,11 @@ impl Dispatch {
             self.threads.insert(ThreadKey { lane, lead_id }, ts, now, now);
         }
     }
+}
+
+/// Whether a request came to nothing.
+fn is_failure(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Retry | Verdict::Ambiguous)
 }
 
 fn keys(flight: &InFlight) -> HashSet<u32> {

@@ -3,7 +3,7 @@
 //! A job's version that is above all that was read of the rules may be newer than what this process knows, or one of a
 //! topic that is gone. A cancel mark then ends nothing by its time before the feed had time to read on; the lane waits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::load::DOOMED_CHUNK;
@@ -125,7 +125,7 @@ impl Dispatch {
         if let Some(payload) = self.payloads.get(&at) {
             return Some(payload.written_at);
         }
-        self.partitions.get(&at.partition)?.offsets.written_at(at.offset)
+        self.ledger.written_at(at)
     }
 
     /// How a job of a lane ends that isn't to be sent any more, as the rules are now.
@@ -185,10 +185,7 @@ impl Dispatch {
         }
         self.next_sweep = now + SWEEP_EVERY;
         let oldest = (self.wall(now) - micros(self.settings.job_age_max)) / 1000;
-        let old: HashMap<i32, i64> = (self.partitions.iter())
-            .map(|(partition, owned)| (*partition, owned.offsets.older_than(oldest)))
-            .filter(|(_, below)| *below > 0)
-            .collect();
+        let old = self.ledger.older_than(oldest);
         if old.is_empty() {
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DeliveryJob, Dispatch, Entry, JobAt, LaneState, Micros, Newer, Number, Settled};
+use super::{DeliveryJob, Dispatch, Entry, JobAt, LaneState, Micros, Newer, Number, Ownership, Settled};
 
 /// A job in memory.
 #[derive(Debug, Clone)]
@@ -31,8 +31,8 @@ pub(super) struct Loading {
     pub(super) lane: Option<Number<LaneState>>,
     /// What it will take.
     expected: usize,
-    /// What a partition that was owned since holds at the same places may be other jobs.
-    epoch: u64,
+    /// The latest ownership when it began: a partition that is taken over later may hold other jobs at the same places.
+    latest: Ownership,
 }
 
 /// Payloads that are worth holding of a lane of messages; of a lane of batches so many batches beyond those that may be
@@ -59,16 +59,13 @@ impl Dispatch {
         now: Micros,
         settled: &mut Vec<Settled>,
     ) -> Vec<JobAt> {
-        let Some(Loading { lane, expected, epoch }) = self.loading.remove(&load) else {
+        let Some(Loading { lane, expected, latest }) = self.loading.remove(&load) else {
             return Vec::new();
         };
         self.expected -= expected;
         let mut lost = Vec::new();
         for (at, payload) in jobs {
-            let Some(owned) = self.partitions.get(&at.partition) else {
-                continue;
-            };
-            if owned.epoch > epoch || owned.offsets.is_settled(at.offset) || at.offset >= owned.offsets.next() {
+            if !self.ledger.awaits(at, latest) {
                 continue;
             }
             // In a topic that was made anew another lane's job may stand there.
@@ -82,7 +79,7 @@ impl Dispatch {
             if let Some(lane) = lane {
                 self.lanes[lane].lane.remove(|entry| entry.at() == *at);
             }
-            self.acked(*at);
+            self.ledger.settle(*at);
         }
         match lane {
             Some(lane) => {
@@ -122,7 +119,7 @@ impl Dispatch {
         let loading = Loading {
             lane,
             expected,
-            epoch: self.epoch,
+            latest: self.ledger.latest(),
         };
         self.loading.insert(self.next_id, loading);
         self.loads.push(Load { id: self.next_id, jobs });
@@ -134,7 +131,7 @@ impl Dispatch {
         let credential = &self.credentials[state.credential];
         let (one, many) = match credential.pacing.batch {
             None => (1, MESSAGES_CHUNK),
-            Some(batch) => (batch.max, batch.max * (credential.in_flight_max + BATCHES)),
+            Some(batch) => (batch.max, batch.max * (credential.slots.max() + BATCHES)),
         };
         let room = self
             .settings

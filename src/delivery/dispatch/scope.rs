@@ -1,12 +1,11 @@
 //! Lanes and credentials: made when first met, frozen and widened as the answers say.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Credential, DeliveryJob, Dispatch, Entry, Frozen, Host, Lane, LaneState, Micros, Number, Pacing, Refused, Scope,
-    Spacer, Step, micros,
+    ByStanding, Credential, DeliveryJob, Dispatch, Entry, Frozen, Host, Lane, LaneState, Micros, Number, Pacing,
+    Refused, Scope, Slots, Spacer, Standing, Step, micros,
 };
 use crate::delivery::recall::credential_of;
 
@@ -14,8 +13,6 @@ use crate::delivery::recall::credential_of;
 const PROBE_FIRST: Micros = 30_000_000;
 /// And no less often than so.
 const PROBE_MAX: Micros = 600_000_000;
-/// After so many requests in a row that came to nothing a destination is asked one at a time.
-pub(super) const FAILED_MAX: u32 = 3;
 
 impl Dispatch {
     pub(super) fn lane_of(&mut self, job: &DeliveryJob, host: &Arc<str>, now: Micros) -> Number<LaneState> {
@@ -25,7 +22,7 @@ impl Dispatch {
             return lane;
         }
         // A limit counts from when we took over, not from when a lane was first seen.
-        let since = self.partitions.values().map(|owned| owned.since).max().unwrap_or(now);
+        let since = self.ledger.youngest_since().unwrap_or(now);
         let pacing = (job.action).pacing(&self.settings.limits, &job.credential, &job.destination);
         let credential = self.credential_of(&job.credential, pacing, host, since);
         let lane = self.lanes.push(LaneState {
@@ -34,6 +31,11 @@ impl Dispatch {
             lane: Lane::new(pacing.batch),
             spacer: pacing.lane_rate.map(|rate| Spacer::new(rate, since)),
             frozen_until: Micros::MIN,
+            in_flight: 0,
+            standing: Standing::New,
+            failed: 0,
+            failed_at: Micros::MIN,
+            rests_until: Micros::MIN,
             served: 0,
             queued: None,
             join: Step::Unasked,
@@ -52,8 +54,8 @@ impl Dispatch {
             return *host;
         }
         let host = self.hosts.push(Host {
-            in_flight: 0,
-            parked: VecDeque::new(),
+            slots: Slots::new(self.settings.in_flight_max / 2),
+            parked: ByStanding::default(),
         });
         self.host_by_name.insert(Arc::clone(name), host);
         host
@@ -62,7 +64,9 @@ impl Dispatch {
     /// A webhook's host shows with its first request, and may be another after its secret was changed. What is under
     /// way or waits at a host is counted there to its end.
     fn rehost(&mut self, credential: Number<Credential>, name: &Arc<str>) {
-        if self.credentials[credential].in_flight == 0 && !self.credentials[credential].parked {
+        let state = &self.credentials[credential];
+        let waits = Standing::ALL.iter().any(|standing| state.queues[*standing].parked);
+        if state.slots.taken() == 0 && !waits {
             self.credentials[credential].host = self.host(name);
         }
     }
@@ -81,8 +85,7 @@ impl Dispatch {
             pacing,
             spacer: pacing.credential_rate.map(|rate| Spacer::new(rate, since)),
             frozen_until: Micros::MIN,
-            in_flight: 0,
-            in_flight_max,
+            slots: Slots::new(in_flight_max),
             // What the account's other senders leave us is found out from half of it on.
             window: match pacing.adapts {
                 false => in_flight_max as f64,
@@ -91,11 +94,9 @@ impl Dispatch {
             throttled_at: Micros::MIN,
             refused: None,
             throttles: 0,
-            failed: 0,
             served: 0,
-            lanes: BTreeSet::new(),
+            queues: ByStanding::default(),
             queued: None,
-            parked: false,
         });
         self.credential_by_id.insert(id.clone(), credential);
         if let Some(frozen) = self.frozen.remove(&id) {
@@ -129,10 +130,10 @@ impl Dispatch {
     /// How many requests of a credential may be in flight.
     pub(super) fn allowed(&self, credential: Number<Credential>) -> usize {
         let credential = &self.credentials[credential];
-        if credential.refused.is_some() || credential.failed >= FAILED_MAX {
+        if credential.refused.is_some() {
             return 1;
         }
-        (credential.window as usize).clamp(1, credential.in_flight_max)
+        (credential.window as usize).clamp(1, credential.slots.max())
     }
 
     /// Freezes a scope as an answer says; without a delay, our own grows from one second on.
@@ -166,7 +167,7 @@ impl Dispatch {
     /// One request more for each round of them that went well.
     pub(super) fn widen(&mut self, credential: Number<Credential>) {
         let credential = &mut self.credentials[credential];
-        let widest = credential.in_flight_max as f64;
+        let widest = credential.slots.max() as f64;
         credential.window = (credential.window + 1.0 / credential.window).min(widest);
     }
 

@@ -1,16 +1,15 @@
 //! Whose turn it is: when a lane may start its next request, with all limits that nest over it.
 //!
-//! A lane with work stands among its credential's lanes by the time it may start; a credential
-//! whose first lane may start stands among all. One that waits for an answer stands nowhere until
-//! the answer comes.
+//! A lane with work stands among the lanes of its credential and [`Standing`], by the time it may start. A credential
+//! stands among all by the time its first lane may start. One that waits for an answer stands nowhere until the
+//! answer comes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::scope::FAILED_MAX;
 use super::{
     Attempt, Credential, DeliveryJob, Dispatch, Entry, Host, InFlight, JobAt, LaneState, Micros, Number, OutcomeResult,
-    Request, Settled, Step,
+    Request, Settled, Standing, Step,
 };
 use crate::delivery::lane::{Surroundings, Take};
 use crate::delivery::sent::{ThreadKey, id_bytes};
@@ -20,31 +19,18 @@ impl Dispatch {
     /// settled on the way, into `settled`.
     pub fn next(&mut self, now: Micros, settled: &mut Vec<Settled>) -> Option<Attempt> {
         self.sweep(now, settled);
-        while let Some((at, served, credential)) = self.ready.first().copied() {
-            if at > now || self.in_flight >= self.settings.in_flight_max {
-                return None;
-            }
+        while !self.is_full() {
+            let due = self.ready.first().copied().filter(|(at, ..)| *at <= now);
+            let Some((at, served, credential)) = due else {
+                // Whoever had a place at a host may have had nothing to send any more.
+                if self.hosts.numbers().any(|host| self.unpark(host, now)) {
+                    continue;
+                }
+                break;
+            };
             self.ready.remove(&(at, served, credential));
             self.credentials[credential].queued = None;
-            if self.credential_ready(credential, now) != Some(now) {
-                // A freeze or an answer came since it was given its place.
-                self.queue_credential(credential, now);
-                continue;
-            }
-            let state = &mut self.credentials[credential];
-            let host = &mut self.hosts[state.host];
-            if host.in_flight >= (self.settings.in_flight_max / 2).max(1) {
-                state.parked = true;
-                host.parked.push_back(credential);
-                continue;
-            }
-            let Some((_, _, lane)) = state.lanes.pop_first() else {
-                continue;
-            };
-            self.lanes[lane].queued = None;
-            let ready = self.lane_ready(lane, now) == Some(now);
-            let attempt = ready.then(|| self.start(lane, now, settled)).flatten();
-            self.queue(lane, now);
+            let attempt = self.turn(credential, now, settled);
             self.queue_credential(credential, now);
             if attempt.is_some() {
                 return attempt;
@@ -53,25 +39,71 @@ impl Dispatch {
         None
     }
 
+    /// A credential has its turn: the lanes of each standing have theirs by who was served longest ago, so that a
+    /// thousand that fail don't use up the rate of one that works.
+    fn turn(&mut self, number: Number<Credential>, now: Micros, settled: &mut Vec<Settled>) -> Option<Attempt> {
+        if self.credential_ready(number, now) != Some(now) {
+            // A freeze or an answer came since it was given its place.
+            return None;
+        }
+        let due = self.heads(number).filter(|(at, _)| *at <= now);
+        let (_, standing) = due.min_by_key(|(_, standing)| self.credentials[number].queues[*standing].served)?;
+        let credential = &mut self.credentials[number];
+        let host = &mut self.hosts[credential.host];
+        let queue = &mut credential.queues[standing];
+        if host.slots.room(standing) == 0 {
+            queue.parked = true;
+            host.parked[standing].push_back(number);
+            return None;
+        }
+        let (_, _, lane) = queue.lanes.pop_first()?;
+        self.lanes[lane].queued = None;
+        let ready = self.lane_ready(lane, now) == Some(now);
+        let attempt = ready.then(|| self.start(lane, now, settled)).flatten();
+        self.queue(lane, now);
+        attempt
+    }
+
+    /// The first lane of each standing of a credential that has room for it: when it may start.
+    fn heads(&self, credential: Number<Credential>) -> impl Iterator<Item = (Micros, Standing)> {
+        let state = &self.credentials[credential];
+        let has_room = state.slots.taken() < self.allowed(credential);
+        let standings = Standing::ALL.into_iter().filter(move |_| has_room);
+        standings.filter_map(|standing| {
+            let queue = &state.queues[standing];
+            let (at, ..) = queue.lanes.first()?;
+            (!queue.parked && state.slots.room(standing) > 0).then_some((*at, standing))
+        })
+    }
+
     /// When a request of a lane may start, its credential's limits aside.
     fn lane_ready(&self, lane: Number<LaneState>, now: Micros) -> Option<Micros> {
         let state = &self.lanes[lane];
+        if state.standing == Standing::Fails && state.in_flight > 0 {
+            return None;
+        }
         let counted = self.request(lane) == Request::Send;
         let spacer = state.spacer.as_ref().filter(|_| counted);
         let spaced = spacer.map_or(Micros::MIN, |spacer| spacer.ready_at());
         let ready = state.lane.ready_at(&self.origins)?;
-        Some(ready.max(state.frozen_until).max(spaced).max(now))
+        Some(
+            ready
+                .max(state.frozen_until)
+                .max(state.rests_until)
+                .max(spaced)
+                .max(now),
+        )
     }
 
     /// When a request of a credential may start; `None` while it waits for an answer, or is held.
     fn credential_ready(&self, credential: Number<Credential>, now: Micros) -> Option<Micros> {
         let state = &self.credentials[credential];
-        if self.held.holds(&state.id) || state.parked || state.in_flight >= self.allowed(credential) {
+        if self.held.holds(&state.id) {
             return None;
         }
-        let (first, ..) = state.lanes.first()?;
+        let first = self.heads(credential).map(|(at, _)| at).min()?;
         let spaced = state.spacer.as_ref().map_or(Micros::MIN, |spacer| spacer.ready_at());
-        Some((*first).max(spaced).max(state.frozen_until).max(now))
+        Some(first.max(spaced).max(state.frozen_until).max(now))
     }
 
     /// Gives a lane its place, and its credential.
@@ -87,15 +119,23 @@ impl Dispatch {
         if place == queued {
             return;
         }
-        let credential = &mut self.credentials[number];
-        if let Some((at, served)) = queued {
-            credential.lanes.remove(&(at, served, lane));
-        }
+        self.unqueue(lane);
+        let state = &mut self.lanes[lane];
+        state.queued = place;
         if let Some((at, served)) = place {
-            credential.lanes.insert((at, served, lane));
+            let queue = &mut self.credentials[number].queues[state.standing];
+            queue.lanes.insert((at, served, lane));
         }
-        self.lanes[lane].queued = place;
         self.queue_credential(number, now);
+    }
+
+    /// Takes a lane's place away.
+    pub(super) fn unqueue(&mut self, lane: Number<LaneState>) {
+        let state = &mut self.lanes[lane];
+        if let Some((at, served)) = state.queued.take() {
+            let queue = &mut self.credentials[state.credential].queues[state.standing];
+            queue.lanes.remove(&(at, served, lane));
+        }
     }
 
     pub(super) fn queue_credential(&mut self, credential: Number<Credential>, now: Micros) {
@@ -117,15 +157,24 @@ impl Dispatch {
         self.credentials[credential].queued = place;
     }
 
-    /// An answer freed a place at a host: the credential that waited longest looks again.
-    pub(super) fn unpark(&mut self, host: Number<Host>, now: Micros) {
-        while let Some(credential) = self.hosts[host].parked.pop_front() {
-            self.credentials[credential].parked = false;
-            self.queue_credential(credential, now);
-            if self.credentials[credential].queued.is_some_and(|(at, _)| at <= now) {
-                return;
+    /// There may be room at a host again: as many credentials look again as there are places, who waited longest
+    /// first. Whether one of them is ready.
+    pub(super) fn unpark(&mut self, host: Number<Host>, now: Micros) -> bool {
+        let mut any = false;
+        for standing in Standing::ALL {
+            let mut room = self.hosts[host].slots.room(standing);
+            while room > 0
+                && let Some(credential) = self.hosts[host].parked[standing].pop_front()
+            {
+                self.credentials[credential].queues[standing].parked = false;
+                self.queue_credential(credential, now);
+                if self.credentials[credential].queued.is_some_and(|(at, _)| at <= now) {
+                    room -= 1;
+                    any = true;
+                }
             }
         }
+        any
     }
 
     fn take(&mut self, lane: Number<LaneState>, now: Micros) -> Take {
@@ -194,12 +243,13 @@ impl Dispatch {
             .collect();
         let in_flight = InFlight {
             lane,
+            standing: self.lanes[lane].standing,
             request,
             jobs,
             entries,
             started: now,
             thread_ts: attempt.thread_ts.clone(),
-            epoch: self.epoch,
+            latest: self.ledger.latest(),
         };
         self.attempts.insert(attempt.id, in_flight);
         Some(attempt)
@@ -266,6 +316,7 @@ impl Dispatch {
     fn count_start(&mut self, lane: Number<LaneState>, request: Request, entries: &[Entry], now: Micros) {
         let state = &mut self.lanes[lane];
         state.served = self.next_id + 1;
+        state.in_flight += 1;
         let credential = &mut self.credentials[state.credential];
         if let Some(spacer) = state.spacer.as_mut().filter(|_| request == Request::Send) {
             spacer.start(now);
@@ -274,8 +325,9 @@ impl Dispatch {
             spacer.start(now);
         }
         credential.served = state.served;
-        credential.in_flight += 1;
-        self.hosts[credential.host].in_flight += 1;
+        credential.queues[state.standing].served = state.served;
+        credential.slots.take(state.standing);
+        self.hosts[credential.host].slots.take(state.standing);
         self.in_flight += 1;
         let first = &self.classes[entries[0].class];
         let again = self.tried.contains_key(&entries[0].at());
@@ -316,10 +368,5 @@ impl Dispatch {
             thread_ts,
             channel: state.channel.clone(),
         }
-    }
-
-    /// Whether a destination is asked one request at a time until it works.
-    pub(super) fn is_failing(&self, credential: Number<Credential>) -> bool {
-        self.credentials[credential].failed >= FAILED_MAX
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::{Credential, Dispatch, Micros, Number, Provider};
+use super::slots::FAILED_MAX;
+use super::{Credential, Dispatch, Micros, Number, Provider, Standing};
 use crate::delivery::limit::Spacer;
 
 /// A lane as metrics and people see it.
@@ -74,19 +75,23 @@ impl Dispatch {
         refused.map(|credential| credential.id.as_str()).collect()
     }
 
-    /// Destinations that answer nothing but failures, by credential.
-    pub fn failing(&self) -> HashSet<&str> {
-        let credentials = self.credentials.numbers();
-        let failing = credentials.filter(|credential| self.is_failing(*credential));
+    /// The credentials that are down or have lanes that failed several times in a row, and how many lanes those are.
+    pub fn failing(&self) -> HashMap<&str, usize> {
+        let mut failing = HashMap::new();
+        for lane in self.lanes.iter().filter(|lane| lane.standing == Standing::Fails) {
+            let credential = &self.credentials[lane.credential];
+            if lane.failed < FAILED_MAX && !credential.slots.is_down() {
+                continue;
+            }
+            *failing.entry(credential.id.as_str()).or_default() += 1;
+        }
         failing
-            .map(|credential| self.credentials[credential].id.as_str())
-            .collect()
     }
 
     pub fn in_flight_by_provider(&self) -> HashMap<Provider, usize> {
         let mut counts = HashMap::new();
         for credential in self.credentials.iter() {
-            *counts.entry(credential.pacing.provider).or_default() += credential.in_flight;
+            *counts.entry(credential.pacing.provider).or_default() += credential.slots.taken();
         }
         counts
     }
@@ -101,11 +106,7 @@ impl Dispatch {
 
     /// The age of the oldest job that isn't settled.
     pub fn oldest(&self, now: Micros) -> Option<Duration> {
-        let written = self
-            .partitions
-            .values()
-            .filter_map(|owned| owned.offsets.oldest())
-            .min()?;
+        let written = self.ledger.oldest()?;
         Some(Duration::from_millis(
             u64::try_from(self.wall(now) / 1000 - written).unwrap_or_default(),
         ))

@@ -12,6 +12,7 @@ use crate::delivery::{DeliveryJob, Outcome, OutcomeResult, job_id};
 use crate::kafka::reader::Record;
 use crate::lead::EventId;
 use crate::rules::RuleId;
+use crate::trail::Trail;
 
 const NOW: i64 = 1_772_723_760_000;
 
@@ -174,7 +175,8 @@ proptest! {
         let steady = NOW * 1000 - ahead;
         let mut dispatch = Dispatch::new(crate::sender::settings(&crate::config::Config::default()), fastrand::Rng::with_seed(1));
         dispatch.wall_clock(ahead);
-        dispatch.own(0, steady, recalled, steady);
+        dispatch.take_over(0, steady);
+        dispatch.own(0, recalled, Trail::default(), steady);
         for (offset, lane) in (1000..).zip(LANES) {
             let job = of_lane(lane, offset);
             let record = Record { offset, timestamp: NOW, ..Record::default() };

@@ -10,7 +10,8 @@ use rdkafka::producer::BaseRecord;
 
 use super::Worker;
 use crate::kafka::headers::{self, header};
-use crate::kafka::{Fault, Form, Letter};
+use crate::kafka::{Fault, Letter};
+use crate::reason::Form;
 
 /// A record to write in the transaction.
 #[derive(Debug)]

@@ -42,7 +42,7 @@ fn an_outcome_settles_the_job_that_it_is_about_and_no_other_at_its_place() {
         recalled.take(outcome, START);
     }
     bench.dispatch.disown(0);
-    bench.dispatch.own(0, START, recalled, START);
+    own(&mut bench.dispatch, recalled, START);
     assert_eq!(read(&mut bench, 0, &slack(0, "C1")), Read::Settled);
     assert_eq!(read(&mut bench, 1, &slack(11, "C1")), Read::Another);
     assert_eq!(read(&mut bench, 2, &slack(12, "C1")), Read::Another);
@@ -62,12 +62,15 @@ fn a_job_before_what_was_read_is_seen_and_the_partition_starts_over() {
     let first = bench.next(START + 10 * SECOND).unwrap();
     // The topic is made anew, with other jobs at the same places, while one of the old is in flight.
     assert_eq!(read(&mut bench, 0, &slack(20, "C2")), Read::Back);
-    assert_eq!(bench.dispatch.unsettled(0, 0), 5);
-    assert_eq!(bench.dispatch.unsettled(0, 3), 2);
-    bench.dispatch.retire(0);
-    assert_eq!(bench.dispatch.unsettled(0, 0), 5, "what is lost can still be told");
-    bench.dispatch.disown(0);
-    bench.dispatch.own(0, bench.now, Recalled::default(), bench.now);
+    bench.dispatch.take_over(0, bench.now);
+    assert!(bench.dispatch.ledger.starts_over(0));
+    assert_eq!(
+        bench.dispatch.ledger.unsettled_before(0, 0),
+        5,
+        "what is lost can be counted"
+    );
+    assert_eq!(bench.dispatch.ledger.unsettled_before(0, 3), 2);
+    bench.dispatch.own(0, Recalled::default(), Trail::default(), bench.now);
     for number in 0..5 {
         assert_eq!(read(&mut bench, number, &slack(20 + number, "C2")), Read::New);
     }
@@ -96,7 +99,7 @@ fn a_load_that_was_asked_for_before_says_nothing_of_the_new_topic() {
     let old = bench.dispatch.loads();
     assert!(!old.is_empty());
     bench.dispatch.disown(0);
-    bench.dispatch.own(0, START, Recalled::default(), START);
+    own(&mut bench.dispatch, Recalled::default(), START);
     for number in 0..4 {
         read(&mut bench, number, &slack(20 + number, "C1"));
     }
@@ -138,16 +141,16 @@ fn outcomes_that_go_back_are_read_from_the_beginning_by_who_comes_next() {
         outcomes_end: 500,
         ..Recalled::default()
     };
-    bench.dispatch.own(0, START, recalled, START);
+    own(&mut bench.dispatch, recalled, START);
     for number in 0..3 {
         read(&mut bench, number, &slack(number, "C1"));
     }
-    bench.dispatch.acked(at(1));
-    assert!(bench.dispatch.told(0, 500) && bench.dispatch.told(0, 501));
-    let place = |bench: &Bench| bench.dispatch.place(0).unwrap();
+    bench.dispatch.ledger.settle(at(1));
+    assert!(bench.dispatch.ledger.outcome_stands(0, 500) && bench.dispatch.ledger.outcome_stands(0, 501));
+    let place = |bench: &Bench| bench.dispatch.ledger.place(0).unwrap();
     assert_eq!(place(&bench).outcomes_from, 500);
-    assert!(!bench.dispatch.told(0, 3), "the topic was made anew");
-    assert!(bench.dispatch.told(0, 4), "which is said once");
+    assert!(!bench.dispatch.ledger.outcome_stands(0, 3), "the topic was made anew");
+    assert!(bench.dispatch.ledger.outcome_stands(0, 4), "which is said once");
     let wanted = Place {
         offset: 0,
         outcomes_from: 0,

@@ -116,7 +116,7 @@ fn heir(bench: &Bench, now: Micros, ahead: Micros) -> Bench {
         recalled.take(settled.outcome.clone(), now + ahead);
     }
     heir.dispatch.wall_clock(ahead);
-    heir.dispatch.own(0, now, recalled, now);
+    own(&mut heir.dispatch, recalled, now);
     heir
 }
 

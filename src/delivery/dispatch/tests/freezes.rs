@@ -99,7 +99,7 @@ proptest! {
             let mut heir = Bench::new(settings());
             heir.now = bench.now;
             heir.dispatch.wall_clock(ahead);
-            heir.dispatch.own(0, bench.now, recall(&bench), bench.now);
+            own(&mut heir.dispatch, recall(&bench), bench.now);
             for (number, (action, credential, destination)) in (1000..).zip(LANES) {
                 heir.accept(job(number, action, credential, destination));
                 let lane = job(0, action, credential, destination).lane();

@@ -3,6 +3,11 @@
 use super::*;
 use crate::delivery::codec::tests::newer;
 
+/// What it takes to read a job of a newer version.
+pub(crate) fn needs() -> Needs {
+    of_newer(&slack(0, "C1"), START).newer.unwrap().needs
+}
+
 /// A job as a newer version wrote it, and as this one takes it in.
 pub(super) fn of_newer(job: &DeliveryJob, now: Micros) -> Payload {
     let value = newer().write_job(job);
@@ -70,7 +75,7 @@ fn a_job_of_a_newer_version_holds_its_credential_and_the_commit_alone() {
     assert_eq!(bench.held(), [("slack:bot", 2)]);
     let needs = bench.dispatch.held().next().unwrap().2.to_string();
     assert!(needs.ends_with(", written by leadlane 9.1.0"), "{needs}");
-    assert_eq!(bench.dispatch.place(0).unwrap().offset, 0);
+    assert_eq!(bench.dispatch.ledger.place(0).unwrap().offset, 0);
     let lanes: Vec<usize> = bench.dispatch.lanes(bench.now).map(|lane| lane.ready).collect();
     assert_eq!(lanes, [0, 0, 0], "more of this process would send nothing sooner");
     // Who reads them takes over from the commit, with nothing lost and in order.
@@ -82,7 +87,7 @@ fn a_job_of_a_newer_version_holds_its_credential_and_the_commit_alone() {
         ..Recalled::default()
     };
     upgraded.dispatch.disown(0);
-    upgraded.dispatch.own(0, START, recalled, START);
+    own(&mut upgraded.dispatch, recalled, START);
     for job in [0, 1, 2].map(|number| slack(number, "C1")) {
         upgraded.accept(job);
     }
@@ -107,7 +112,7 @@ fn what_is_in_flight_or_waits_for_a_retry_when_a_credential_is_held_is_kept() {
     bench.dispatch.retire(0);
     assert_eq!(bench.held(), []);
     bench.dispatch.disown(0);
-    bench.dispatch.own(0, bench.now, Recalled::default(), bench.now);
+    own(&mut bench.dispatch, Recalled::default(), bench.now);
     bench.accept(slack(0, "C1"));
     assert_eq!(bench.sends(bench.now + 100 * SECOND), ["e-0"]);
 }
@@ -138,7 +143,7 @@ fn a_job_of_a_newer_version_that_is_too_old_is_a_dead_letter_as_it_was_read() {
         "{words}"
     );
     assert_eq!(bench.held(), []);
-    assert_eq!(bench.dispatch.place(0).unwrap().offset, 3);
+    assert_eq!(bench.dispatch.ledger.place(0).unwrap().offset, 3);
     bench.assert_empty();
 }
 

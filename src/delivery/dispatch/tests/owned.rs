@@ -20,7 +20,7 @@ impl Bench {
 
     /// What a process does that takes over now: it knows what Kafka has, read from the committed place on.
     fn successor(&self) -> Self {
-        let place = self.dispatch.place(0).unwrap();
+        let place = self.dispatch.ledger.place(0).unwrap();
         let mut recalled = Recalled {
             committed: place.offset,
             outcomes_from: place.outcomes_from,
@@ -37,7 +37,7 @@ impl Bench {
             kafka: self.kafka.clone(),
             reread: 0,
         };
-        heir.dispatch.own(0, self.now, recalled, self.now);
+        own(&mut heir.dispatch, recalled, self.now);
         let mut jobs: Vec<(JobAt, Payload)> = heir.kafka.iter().map(|(at, one)| (*at, one.clone())).collect();
         jobs.sort_by_key(|(at, _)| *at);
         for (at, payload) in jobs.into_iter().filter(|(at, _)| at.offset >= place.offset) {
@@ -98,7 +98,11 @@ fn a_401_for_a_minute() {
         bench.accept(job(2 * second + 1, ActionType::SlackMessage, "slack:other", "C1"));
         if (3..60).contains(&second) {
             assert_eq!(bench.dispatch.refused(), HashSet::from(["slack:bot"]));
-            assert_eq!(bench.dispatch.place(0).unwrap().offset, 0, "it stays where it is");
+            assert_eq!(
+                bench.dispatch.ledger.place(0).unwrap().offset,
+                0,
+                "it stays where it is"
+            );
         }
         if second == 45 {
             // A restart meanwhile forgets neither the jobs nor that the credential is refused.
@@ -118,7 +122,7 @@ fn a_401_for_a_minute() {
     assert!(others.len() >= 95, "others go on: {}", others.len());
     assert_eq!(bench.ended(OutcomeResult::Sent), 200, "none is lost");
     assert!(bench.dispatch.refused().is_empty());
-    assert_eq!(bench.dispatch.place(0).unwrap().offset, 200);
+    assert_eq!(bench.dispatch.ledger.place(0).unwrap().offset, 200);
     bench.assert_empty();
 }
 
@@ -233,7 +237,7 @@ fn one_percent_of_keys_never_succeed() {
             assert!(oldest <= Duration::from_secs(615), "{oldest:?}");
         }
         by_minute.push(healthy);
-        committed.push(bench.dispatch.place(0).unwrap().offset);
+        committed.push(bench.dispatch.ledger.place(0).unwrap().offset);
     }
     assert_eq!(by_minute, [594; 30], "the healthy ones' throughput is flat");
     assert_eq!(committed[5], 7, "held for as long as a job may live");
@@ -267,7 +271,7 @@ fn map_too_big_and_sparse_completions() {
     }
     bench.run_until(START + 600 * SECOND, |_, _| Verdict::Delivered);
     assert_eq!(bench.ended(OutcomeResult::Sent), 10_000);
-    assert_eq!(bench.dispatch.place(0).unwrap().offset, 0);
+    assert_eq!(bench.dispatch.ledger.place(0).unwrap().offset, 0);
     assert!(bench.dispatch.bytes() <= settings().payload_bytes_max);
     // What a commit carries doesn't grow with the holes: it says where to look for them.
     let mut heir = bench.successor();
@@ -279,7 +283,7 @@ fn map_too_big_and_sparse_completions() {
     assert_eq!(ids, ["e-20000"], "nothing stalls behind them");
     heir.run_until(START + 50 * 3600 * SECOND, |_, _| Verdict::Delivered);
     assert_eq!(heir.ended(OutcomeResult::Sent), 20_001);
-    assert_eq!(heir.dispatch.place(0).unwrap().offset, 20_001);
+    assert_eq!(heir.dispatch.ledger.place(0).unwrap().offset, 20_001);
 }
 
 #[test]
@@ -301,7 +305,7 @@ fn encoder_reads_moving_state() {
             );
             bench.now = until;
             // A commit is on its way for as long as it likes, while all goes on.
-            places.push((bench.dispatch.place(0).unwrap(), bench.settled.len()));
+            places.push((bench.dispatch.ledger.place(0).unwrap(), bench.settled.len()));
         }
         let is_final = |one: &&Settled| one.outcome.result.is_final();
         for (place, written) in places {

@@ -1,10 +1,13 @@
-//! A seeded simulator with a virtual clock: three senders share four partitions of one Kafka.
+//! A seeded simulator with a virtual clock: three senders share four partitions of one Kafka. Each is a [`Sending`], as
+//! the sender's loop runs it; the simulator carries its effects out.
 //!
 //! Jobs arrive at any time, some of them twice; requests take a while and are answered with
-//! anything a destination may say; outcomes are acknowledged late and payloads read again late;
-//! senders are killed at any step, stand still for longer than their session, start again and hand
-//! partitions to each other; some of them are of an older version than the processors, until they are upgraded; rules are stopped; the wall clock is put ten minutes forward or back. After the storm everything drains. [`world`] checks
-//! every start, commit and end; what each check says begins with its name:
+//! anything a destination may say; what is written is acknowledged late, refused or lost, commits fail, a predecessor's
+//! outcomes and payloads are read late or not at once; senders are killed at any step, stand still for longer than their
+//! session, start again and hand partitions to each other, in time or not; some of them are of an older version than the
+//! processors, until they are upgraded; rules are stopped; the wall clock is put ten
+//! minutes forward or back. After the storm everything drains. [`world`] checks
+//! every start, write, commit and end; what each check says begins with its name:
 //!
 //! - `conservation`, `repeat`, `dedup`: every job has a final outcome that is true, and none is sent
 //!   again but for what was in flight (or not yet acknowledged) when a sender was cut off, and for
@@ -12,15 +15,17 @@
 //! - `order`: jobs of one key are sent in the order they were written, and one request at a time;
 //! - `limit`, `in flight`, `freeze`: no sliding window holds more starts than its limit or a rule's
 //!   `max_rate`, over all senders; nothing starts within a freeze that its owner knows of, or that a
-//!   predecessor's outcome tells; no more are in flight than may be;
+//!   predecessor's outcome tells; no more are in flight than may be, those among them that Kafka has yet to hear of;
+//! - `silence`: nothing starts while Kafka or the group is silent;
 //! - `held`: nothing of a credential starts where its owner can't read one of its jobs;
 //! - `commit`, `recall`, `hand-over`: what is committed is settled, and what a successor needs is
-//!   behind the place that was left;
+//!   behind the place that was left; nothing is written under an ownership that is over;
 //! - `expiry`, `cancelled`, `digest`, `batch`, `given up`: as the rule says, and for nobody else's fault;
 //! - nothing is left in memory.
 //!
 //! [`calm`] measures what storms hide: how much of a limit is used, how soon after a freeze, and
-//! the latency of lanes beside a flooded and a hung one.
+//! the latency of lanes beside a flooded and a hung one. [`trouble`] measures what lanes that fail or hang cost the
+//! other lanes of their credential, and how a host is asked that is down.
 //!
 //! The seed of a schedule that fails is printed, and gives the same schedule again:
 //! `LEADLANE_SEED=7 cargo test --lib simulation`.
@@ -65,8 +70,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::delivery::ledger::Ownership;
+use crate::delivery::sending::{
+    Ack, Content, Effect, Event, JobRecord, NotRecalled, Notice, Past, Recall, Sending, What, Writing,
+};
 
 mod calm;
+mod trouble;
 mod world;
 
 use world::{Freeze, Seen, World};
@@ -80,14 +90,25 @@ const NEWER: &str = "newer";
 /// A record that its destination refuses, and with it all of its batch.
 const BAD: &str = "bad";
 
-/// An outcome on its way to Kafka.
-struct Writing {
-    acked: Micros,
-    settled: Settled,
-    /// What it tells of freezes.
-    freeze: Option<Freeze>,
-    /// The assignment that it is written under.
-    owned: u64,
+/// What is on its way to a sender's loop.
+enum Coming {
+    /// Outcomes are being read back.
+    Recall(Recall),
+    /// Jobs are being read again.
+    Load(Load),
+    Answer(Attempt, Vec<Answer>),
+    /// A dead letter or an outcome, and the assignment that it is written under.
+    Write(Writing, u64),
+    Again(Writing),
+}
+
+impl Coming {
+    fn writing(&self) -> Option<&Writing> {
+        match self {
+            Self::Write(writing, _) | Self::Again(writing) => Some(writing),
+            _ => None,
+        }
+    }
 }
 
 /// A sender process.
@@ -95,27 +116,40 @@ struct Process {
     number: u64,
     /// It reads what a newer version wrote.
     upgraded: bool,
-    dispatch: Dispatch,
-    /// Where it reads next, by partition that is its own, and which assignment that was.
-    reads: BTreeMap<i32, i64>,
+    sending: Sending,
+    /// The partitions that are its own, by the world's number of the assignment.
     owns: BTreeMap<i32, u64>,
-    /// Answers on their way: when, and what was done by then.
-    flying: Vec<(Micros, Attempt, Vec<Answer>)>,
-    writing: Vec<Writing>,
-    /// Jobs on their way from Kafka.
-    loading: Vec<(Micros, Load)>,
-    /// Partitions that it lets go of once nothing of them is in flight.
-    leaving: BTreeSet<i32>,
+    /// Which partitions its consumer reads, under which ownership, and where next.
+    reads: BTreeMap<i32, (Ownership, i64)>,
+    coming: Vec<(Micros, Coming)>,
+    /// Partitions that the group takes away, by revocation, and until when it waits.
+    leaving: BTreeMap<u64, (i32, Micros)>,
     /// What its answers have frozen, and when they last refused a credential.
     frozen: world::Frozen,
     refused_at: BTreeMap<String, Micros>,
+    /// What outcomes must tell that Kafka doesn't have yet.
+    telling: Vec<(Arc<Settled>, Freeze)>,
+    /// When Kafka last answered, and when the first outcome of an attempt was written.
+    heard_at: Micros,
+    posted_at: BTreeMap<u64, Micros>,
     /// It stands still until then, as a virtual machine does that is moved.
     stopped: Option<Micros>,
+}
+
+impl Process {
+    /// Attempts whose outcomes Kafka doesn't have yet.
+    fn unheard(&self) -> BTreeSet<u64> {
+        let writings = self.coming.iter().filter_map(|(_, coming)| coming.writing());
+        writings.filter_map(|writing| writing.posting.attempt).collect()
+    }
 }
 
 fn storm_settings(seed: u64) -> Settings {
     let mut settings = settings();
     settings.payload_bytes_max = 20_000;
+    // Whoever stands still does so for longer.
+    settings.silence_max = Duration::from_millis(500);
+    settings.hand_over_max = Duration::from_secs(if seed.is_multiple_of(3) { 1 } else { 60 });
     let patient = Duration::from_secs(100_000);
     (settings.step_aside, settings.give_up_after) = match seed % 4 {
         0 => (Duration::from_secs(20), Duration::from_secs(40)),
@@ -251,7 +285,10 @@ impl Group {
         let orphan = |(partition, owner): (&i32, &Option<usize>)| {
             let orphan = match owner {
                 Some(owner) => *owner == victim,
-                None => !self.processes.iter().any(|process| process.leaving.contains(partition)),
+                None => {
+                    let leaves = |process: &Process| process.leaving.values().any(|(leaving, _)| leaving == partition);
+                    !self.processes.iter().any(leaves)
+                }
             };
             orphan.then_some(*partition)
         };
@@ -280,11 +317,11 @@ impl Group {
 
     fn rebalance_one(&mut self, world: &mut World) {
         let partition = world.rng.i32(0..PARTITIONS);
-        if let Some(owner) = self.owners[&partition] {
-            self.processes[owner].dispatch.retire(partition);
-            self.processes[owner].leaving.insert(partition);
-            self.owners.insert(partition, None);
-        }
+        let Some(owner) = self.owners[&partition].filter(|owner| self.processes[*owner].stopped.is_none()) else {
+            return;
+        };
+        self.owners.insert(partition, None);
+        world.revoke(&mut self.processes[owner], partition);
     }
 
     /// A partition whose owner didn't get done in time: its answers come when another, or it again,
@@ -296,10 +333,7 @@ impl Group {
         };
         world.seen.add("given up");
         world.cut_off(&self.processes[owner], |one| one == partition);
-        let process = &mut self.processes[owner];
-        process.dispatch.disown(partition);
-        process.reads.remove(&partition);
-        process.owns.remove(&partition);
+        world.lose(&mut self.processes[owner], vec![partition]);
         self.hand_to_another(world, partition);
     }
 
@@ -310,7 +344,7 @@ impl Group {
         world.rules = Arc::new(log.snapshot());
         for process in &mut self.processes {
             if process.stopped.is_none() {
-                world.tell_rules(process);
+                world.say_rules(process);
             }
         }
     }
@@ -324,56 +358,52 @@ impl Group {
         let by = if world.rng.bool() { JUMP } else { -JUMP };
         world.jump(by);
         for process in &mut self.processes {
-            let unread = process.writing.iter_mut().filter_map(|one| one.freeze.as_mut());
-            unread.for_each(|freeze| freeze.jump(by));
+            process.telling.iter_mut().for_each(|(_, freeze)| freeze.jump(by));
         }
     }
 
     /// All that can happen now happens.
     fn turn(&mut self, world: &mut World) {
-        let mut handed_over = Vec::new();
         for process in &mut self.processes {
-            process.dispatch.wall_clock(world.ahead);
             if process.stopped.is_some_and(|until| until > world.now) {
                 continue;
             }
             if process.stopped.take().is_some() {
-                // The group says first that they are gone.
-                (0..PARTITIONS).for_each(|partition| process.dispatch.disown(partition));
-                world.tell_rules(process);
+                // The loop has its turn before the group says that all of it is gone.
+                world.turn(process);
+                world.lose(process, (0..PARTITIONS).collect());
+                world.say_rules(process);
             }
+            process.sending.clocks(world.ahead, world.now);
+            assert!(process.sending.may_settle(world.now), "it polls the group");
             world.come_back(process);
             world.read_jobs(process);
-            world.start(process);
-            handed_over.extend(world.let_go(process));
+            world.turn(process);
             if world.rng.u8(..4) == 0 {
-                let owned: Vec<i32> = process.reads.keys().copied().collect();
-                owned.into_iter().for_each(|partition| world.commit(process, partition));
+                world.tick(process);
             }
         }
-        handed_over
-            .into_iter()
-            .for_each(|partition| self.hand_to_another(world, partition));
+        for partition in std::mem::take(&mut world.handed_over) {
+            self.hand_to_another(world, partition);
+        }
     }
 
     fn idle(&self, world: &World) -> bool {
         let idle = |process: &Process| {
-            let read = |(partition, next): (&i32, &i64)| *next == world.jobs[partition].len() as i64;
-            let quiet = process.flying.is_empty() && process.writing.is_empty() && process.loading.is_empty();
-            let waits = process.dispatch.waiting() > 0 || process.dispatch.held().next().is_some();
-            !waits && quiet && process.reads.iter().all(read)
+            let read = |(partition, (_, next)): (&i32, &(_, i64))| *next == world.jobs[partition].len() as i64;
+            let begun = process.reads.len() == process.owns.len() && process.reads.iter().all(read);
+            let dispatch = &process.sending.dispatch;
+            let waits = dispatch.waiting() > 0 || dispatch.held().next().is_some();
+            !waits && process.coming.is_empty() && begun
         };
         self.processes.iter().all(idle) && self.owners.values().all(Option::is_some)
     }
 
     /// When the next thing happens by itself.
-    fn next(&self) -> Option<Micros> {
+    fn next(&self, world: &World) -> Option<Micros> {
         let next = self.processes.iter().flat_map(|process| {
-            let answers = process.flying.iter().map(|(at, ..)| *at);
-            let acks = process.writing.iter().map(|one| one.acked);
-            let loads = process.loading.iter().map(|(at, _)| *at);
-            let wakes = [process.dispatch.wake_at()];
-            let all = answers.chain(acks).chain(loads).chain(wakes);
+            let coming = process.coming.iter().map(|(at, _)| *at);
+            let all = coming.chain(process.sending.wake_at(world.now));
             all.map(|at| at.max(process.stopped.unwrap_or(0)))
         });
         next.min()
@@ -434,13 +464,19 @@ fn simulate(seed: u64) -> Seen {
         } else {
             20 * SECOND
         };
-        world.now = group.next().unwrap_or(end).max(world.now + 1).min(world.now + step);
+        world.now = group
+            .next(&world)
+            .unwrap_or(end)
+            .max(world.now + 1)
+            .min(world.now + step);
     }
     for process in &mut group.processes {
-        let owned: Vec<i32> = process.reads.keys().copied().collect();
-        owned.into_iter().for_each(|partition| world.commit(process, partition));
-        assert_eq!(process.dispatch.bytes(), 0, "memory: payloads are left");
-        assert!(process.dispatch.tried.is_empty(), "memory: attempts are left");
+        world.tick(process);
+        let dispatch = &process.sending.dispatch;
+        assert_eq!(dispatch.bytes(), 0, "memory: payloads are left");
+        assert!(dispatch.tried.is_empty(), "memory: attempts are left");
+        let waits = (dispatch.ledger.posted(), dispatch.ledger.waiting_attempts());
+        assert_eq!(waits, (0, 0), "memory: what Kafka has is still waited for");
     }
     world.check_the_end();
     world.seen

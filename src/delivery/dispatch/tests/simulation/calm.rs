@@ -4,7 +4,7 @@
 use super::*;
 
 /// A sender in virtual time, whose destinations answer after a time of their own.
-struct Calm {
+pub(super) struct Calm {
     dispatch: Dispatch,
     now: Micros,
     /// Jobs to come, the next one last.
@@ -15,9 +15,9 @@ struct Calm {
     answers: BTreeMap<(Micros, u64), (Attempt, Verdict)>,
     loads: BTreeMap<(Micros, u64), Load>,
     /// Starts: when, the lane, and of how many jobs.
-    starts: Vec<(Micros, String, usize)>,
+    pub(super) starts: Vec<(Micros, String, usize)>,
     /// Deliveries: when, and the event.
-    delivered: Vec<(Micros, String)>,
+    pub(super) delivered: Vec<(Micros, String)>,
 }
 
 /// What the loop's timers are late by, and what a job read again takes.
@@ -25,9 +25,9 @@ const LATE: Micros = 1_000;
 const LOAD: Micros = 5_000;
 
 impl Calm {
-    fn new(settings: Settings, seed: u64, mut arrivals: Vec<(Micros, DeliveryJob)>) -> Self {
+    pub(super) fn new(settings: Settings, seed: u64, mut arrivals: Vec<(Micros, DeliveryJob)>) -> Self {
         let mut dispatch = Dispatch::new(settings, fastrand::Rng::with_seed(seed));
-        dispatch.own(0, START, Recalled::default(), START);
+        own(&mut dispatch, Recalled::default(), START);
         arrivals.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         Self {
             dispatch,
@@ -122,11 +122,11 @@ impl Calm {
 
     fn settle(&mut self, settled: Vec<Settled>) {
         for one in settled.iter().filter(|one| one.outcome.result.is_final()) {
-            self.dispatch.acked(one.at);
+            self.dispatch.ledger.settle(one.at);
         }
     }
 
-    fn run(&mut self, until: Micros, mut answer_to: impl FnMut(&Attempt, Micros) -> (Micros, Verdict)) {
+    pub(super) fn run(&mut self, until: Micros, mut answer_to: impl FnMut(&Attempt, Micros) -> (Micros, Verdict)) {
         while self.now < until {
             self.turn(&mut answer_to);
             let next = [
@@ -145,7 +145,7 @@ impl Calm {
     }
 }
 
-fn slack_of(credential: &str, channel: &str, number: i64) -> DeliveryJob {
+pub(super) fn slack_of(credential: &str, channel: &str, number: i64) -> DeliveryJob {
     job(number, ActionType::SlackMessage, credential, channel)
 }
 

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::delivery::ledger::Places;
+use crate::delivery::offsets::Place;
+use crate::delivery::sending::Looked;
 
 /// Outcomes or jobs of one partition, as Kafka has them.
 pub(super) type Log<T> = BTreeMap<i32, Vec<T>>;
@@ -80,6 +83,11 @@ pub(super) struct World {
     pub(super) rules: Arc<Rules>,
     processes: u64,
     assignments: u64,
+    revocations: u64,
+    /// Partitions whose owner has handed them over.
+    pub(super) handed_over: Vec<i32>,
+    /// Jobs of which Kafka has a dead letter.
+    letters: BTreeSet<JobAt>,
     /// Of senders that live, by sender and attempt.
     flights: BTreeMap<(u64, u64), Flight>,
     /// Starts by scope, those of the last period.
@@ -131,6 +139,9 @@ impl World {
             rules: Arc::default(),
             processes: 0,
             assignments: 0,
+            revocations: 0,
+            handed_over: Vec::new(),
+            letters: BTreeSet::new(),
             flights: BTreeMap::new(),
             starts: BTreeMap::new(),
             frozen: Frozen::default(),
@@ -162,30 +173,32 @@ impl World {
         frozen
             .chain(self.first_start.values_mut())
             .for_each(|at| *at -= forward);
-        if forward > 0 {
-            self.starts.retain(|scope, _| !scope.starts_with("max_rate"));
-        }
+        // What outcomes say of starts before a jump is a guess: two that took equally long count once after one backward.
+        self.starts.retain(|scope, _| !scope.starts_with("max_rate"));
     }
 
     pub(super) fn new_process(&mut self) -> Process {
         self.processes += 1;
-        let mut dispatch = Dispatch::new(self.settings.clone(), fastrand::Rng::with_seed(self.rng.u64(..)));
-        dispatch.wall_clock(self.ahead);
-        dispatch.rules(Arc::clone(&self.rules), self.now, &mut Vec::new());
+        let rng = fastrand::Rng::with_seed(self.rng.u64(..));
+        let mut sending = Sending::new(self.settings.clone(), rng, self.now);
+        sending.clocks(self.ahead, self.now);
+        let nothing = sending.on(Event::Rules(Arc::clone(&self.rules)), self.now);
+        assert!(nothing.is_empty());
         // Each that starts anew may be of the newer version.
         let upgraded = !self.mixed || self.processes > 3 && self.rng.bool();
         Process {
             number: self.processes,
             upgraded,
-            dispatch,
-            reads: BTreeMap::new(),
+            sending,
             owns: BTreeMap::new(),
-            flying: Vec::new(),
-            writing: Vec::new(),
-            loading: Vec::new(),
-            leaving: BTreeSet::new(),
+            reads: BTreeMap::new(),
+            coming: Vec::new(),
+            leaving: BTreeMap::new(),
             frozen: Frozen::default(),
             refused_at: BTreeMap::new(),
+            telling: Vec::new(),
+            heard_at: Micros::MIN,
+            posted_at: BTreeMap::new(),
             stopped: None,
         }
     }
@@ -194,8 +207,178 @@ impl World {
         &self.jobs[&at.partition][at.offset as usize]
     }
 
-    /// The new owner reads back what its predecessor left, and waits a spacing before it starts.
     pub(super) fn assign(&mut self, process: &mut Process, partition: i32) {
+        self.assignments += 1;
+        process.owns.insert(partition, self.assignments);
+        process.sending.clocks(self.ahead, self.now);
+        self.happens(process, Event::Assigned(vec![partition]), None);
+    }
+
+    /// The group takes a partition away, and waits.
+    pub(super) fn revoke(&mut self, process: &mut Process, partition: i32) {
+        self.revocations += 1;
+        let until = self.now + micros(self.settings.hand_over_max);
+        process.leaving.insert(self.revocations, (partition, until));
+        let revoked = Event::Revoked {
+            revocation: self.revocations,
+            partitions: vec![partition],
+            lost: false,
+        };
+        self.happens(process, revoked, None);
+    }
+
+    /// Others have these partitions already.
+    pub(super) fn lose(&mut self, process: &mut Process, partitions: Vec<i32>) {
+        for partition in &partitions {
+            process.reads.remove(partition);
+            process.owns.remove(partition);
+        }
+        self.revocations += 1;
+        let revoked = Event::Revoked {
+            revocation: self.revocations,
+            partitions,
+            lost: true,
+        };
+        self.happens(process, revoked, None);
+    }
+
+    pub(super) fn say_rules(&mut self, process: &mut Process) {
+        let rules = Event::Rules(Arc::clone(&self.rules));
+        self.happens(process, rules, None);
+    }
+
+    pub(super) fn turn(&mut self, process: &mut Process) {
+        let effects = process.sending.turn(self.now);
+        self.carry_out(process, effects, None);
+    }
+
+    pub(super) fn tick(&mut self, process: &mut Process) {
+        let effects = process.sending.tick(self.now);
+        self.carry_out(process, effects, None);
+    }
+
+    /// `freeze` is what the first outcome that follows must tell.
+    fn happens(&mut self, process: &mut Process, event: Event, freeze: Option<Freeze>) {
+        let effects = process.sending.on(event, self.now);
+        self.carry_out(process, effects, freeze);
+    }
+
+    fn carry_out(&mut self, process: &mut Process, effects: Vec<Effect>, mut freeze: Option<Freeze>) {
+        for effect in effects {
+            match effect {
+                Effect::Recall(recall) => {
+                    let read = self.now + micros(recall.delay) + self.rng.i64(1_000..500_000);
+                    process.coming.push((read, Coming::Recall(recall)));
+                }
+                Effect::Begin {
+                    partition,
+                    ownership,
+                    from,
+                } => self.begin(process, partition, ownership, from),
+                Effect::Load(load) => {
+                    // Jobs are read again in a few milliseconds, one load after the other.
+                    let loads = process.coming.iter().filter(|(_, one)| matches!(one, Coming::Load(_)));
+                    let last = loads.map(|(at, _)| *at).max().unwrap_or(0);
+                    let there = last.max(self.now + self.rng.i64(500..50_000));
+                    process.coming.push((there, Coming::Load(load)));
+                }
+                Effect::Send(attempt) => self.start(process, attempt),
+                Effect::Write(writing) => self.write(process, writing),
+                Effect::WriteLater(writing, after) => {
+                    process.coming.push((self.now + micros(after), Coming::Again(writing)));
+                }
+                Effect::Commit(places) => {
+                    if self.storm && self.rng.u8(..8) == 0 {
+                        self.happens(process, Event::NotCommitted(places.into_keys().collect()), None);
+                        continue;
+                    }
+                    places
+                        .into_iter()
+                        .for_each(|(partition, (place, _))| self.commit(partition, place));
+                }
+                Effect::HandOver { revocation, places } => self.hand_over(process, revocation, places),
+                Effect::Look(looks) => {
+                    // All of it is there.
+                    let looked = looks.into_iter().map(|looking| Looked {
+                        looking,
+                        is_gone: false,
+                    });
+                    self.happens(process, Event::Looked(looked.collect()), None);
+                }
+                Effect::Say(Notice::Settled(settled)) => {
+                    process.telling.extend(freeze.take().map(|freeze| (settled, freeze)));
+                }
+                Effect::Say(Notice::Refused(_) | Notice::NotRecalled { .. }) => {}
+                Effect::Say(notice) => panic!("conservation: nothing is gone, and it says {notice:?}"),
+                Effect::Pause(_) | Effect::Leave | Effect::Rejoin => panic!("conservation: {effect:?} without need"),
+            }
+        }
+    }
+
+    /// A dead letter or an outcome goes to Kafka.
+    fn write(&mut self, process: &mut Process, writing: Writing) {
+        let partition = writing.posting.at.partition;
+        let owned = process.owns.get(&partition).copied();
+        let owned = owned.expect("hand-over: an outcome is written of a partition that is another's");
+        if let Some(attempt) = writing.posting.attempt {
+            process.posted_at.entry(attempt).or_insert(self.now);
+        }
+        let acked = self.now + self.rng.i64(1_000..200_000);
+        process.coming.push((acked, Coming::Write(writing, owned)));
+    }
+
+    /// Records that were read before the partition was begun come first.
+    fn begin(&mut self, process: &mut Process, partition: i32, ownership: Ownership, from: i64) {
+        process.reads.insert(partition, (ownership, from));
+        if from < self.jobs[&partition].len() as i64 {
+            let late = self.record(
+                process,
+                JobAt {
+                    partition,
+                    offset: from,
+                },
+                Ownership(ownership.0 - 1),
+            );
+            self.happens(process, Event::Job(late), None);
+        }
+    }
+
+    fn record(&self, process: &Process, at: JobAt, ownership: Ownership) -> JobRecord {
+        let (job, written_at) = self.job(at);
+        let payload = payload_for(process.upgraded, job, *written_at);
+        JobRecord {
+            at,
+            ownership,
+            written_at: written_at / 1000,
+            sum: 0,
+            job_id: None,
+            replayed: false,
+            content: match payload.newer {
+                Some(_) => Content::Newer(payload),
+                None => Content::Job(payload, host(job).into()),
+            },
+        }
+    }
+
+    pub(super) fn read_jobs(&mut self, process: &mut Process) {
+        let reads: Vec<(i32, Ownership, i64)> = (process.reads.iter())
+            .map(|(partition, (ownership, next))| (*partition, *ownership, *next))
+            .collect();
+        for (partition, ownership, next) in reads {
+            let end = self.jobs[&partition].len() as i64;
+            for offset in next..end {
+                let record = self.record(process, JobAt { partition, offset }, ownership);
+                if matches!(record.content, Content::Newer(_)) {
+                    self.seen.add("held");
+                }
+                self.happens(process, Event::Job(record), None);
+            }
+            process.reads.insert(partition, (ownership, end));
+        }
+    }
+
+    /// What a predecessor left.
+    fn past(&mut self, partition: i32) -> Past {
         let (offset, from) = self.committed.get(&partition).copied().unwrap_or_default();
         let outcomes = &self.outcomes[&partition];
         let mut recalled = Recalled {
@@ -215,11 +398,14 @@ impl World {
         let missed = recalled.settled.iter().find(|offset| !from_place.contains(offset));
         assert_eq!(missed, None, "recall: the place that was left hides an outcome");
         self.check_freezes(partition, &recalled);
-        process.dispatch.wall_clock(self.ahead);
-        process.dispatch.own(partition, self.now, recalled, self.now);
-        process.reads.insert(partition, offset);
-        self.assignments += 1;
-        process.owns.insert(partition, self.assignments);
+        Past {
+            recalled,
+            trail: Trail::default(),
+            anew: None,
+            end: self.jobs[&partition].len() as i64,
+            passed: 0,
+            outcomes_anew: false,
+        }
     }
 
     /// What the outcomes say of freezes is what the destinations asked for.
@@ -238,86 +424,16 @@ impl World {
         }
     }
 
-    pub(super) fn tell_rules(&mut self, process: &mut Process) {
-        let mut settled = Vec::new();
-        process.dispatch.rules(Arc::clone(&self.rules), self.now, &mut settled);
-        self.write(process, settled, None);
-    }
-
-    pub(super) fn read_jobs(&mut self, process: &mut Process) {
-        for (partition, next) in process
-            .reads
-            .iter_mut()
-            .filter(|(one, _)| !process.leaving.contains(one))
-        {
-            for (job, written_at) in &self.jobs[partition][*next as usize..] {
-                let at = JobAt {
-                    partition: *partition,
-                    offset: *next,
-                };
-                *next += 1;
-                let payload = payload_for(process.upgraded, job, *written_at);
-                let read = process.dispatch.read(at, tag_of(&payload), written_at / 1000);
-                assert!(matches!(read, Read::New | Read::Settled), "{at:?}: {read:?}");
-                if read == Read::New && payload.newer.is_some() {
-                    self.seen.add("held");
-                    process.dispatch.hold(at, &payload, self.now);
-                } else if read == Read::New {
-                    let host: Arc<str> = host(job).into();
-                    process.dispatch.accept(at, payload, &host, false, self.now);
-                }
-            }
-        }
-    }
-
-    /// Jobs are read again in a few milliseconds.
-    fn ask_for_loads(&mut self, process: &mut Process) {
-        for load in process.dispatch.loads() {
-            let last = process.loading.last().map_or(0, |(at, _)| *at);
-            let there = last.max(self.now + self.rng.i64(500..50_000));
-            process.loading.push((there, load));
-        }
-    }
-
-    fn serve_load(&mut self, process: &mut Process, load: &Load) {
-        let jobs = load.jobs.iter().map(|at| {
-            let (job, written_at) = self.job(*at);
-            (*at, Some(payload_for(process.upgraded, job, *written_at)))
-        });
-        let mut settled = Vec::new();
-        let lost = process.dispatch.loaded(load.id, jobs.collect(), self.now, &mut settled);
-        assert!(lost.is_empty(), "conservation: {lost:?} are called lost");
-        self.write(process, settled, None);
-    }
-
-    /// Outcomes go to Kafka; `freeze` is what the first of them must tell.
-    pub(super) fn write(&mut self, process: &mut Process, settled: Vec<Settled>, mut freeze: Option<Freeze>) {
-        for settled in settled {
-            let owned = process.owns.get(&settled.at.partition);
-            process.writing.push(Writing {
-                acked: self.now + self.rng.i64(1_000..200_000),
-                owned: *owned.expect("an answer of a former ownership changes nothing"),
-                freeze: freeze.take(),
-                settled,
-            });
-        }
-    }
-
-    pub(super) fn start(&mut self, process: &mut Process) {
-        loop {
-            let mut settled = Vec::new();
-            let attempt = process.dispatch.next(self.now, &mut settled);
-            self.write(process, settled, None);
-            self.ask_for_loads(process);
-            let Some(attempt) = attempt else { return };
-            let members = process.dispatch.attempts[&attempt.id].entries.clone();
-            let members: Vec<JobAt> = members.iter().map(Entry::at).collect();
-            self.check_start(process, &attempt, &members);
-            let answers = self.answers(&attempt, &members);
-            self.arrive(&attempt, &members, &answers);
-            let takes = self.rng.i64(5_000..3 * SECOND);
-            process.flying.push((self.now + takes, attempt, answers));
-        }
+    fn start(&mut self, process: &mut Process, attempt: Attempt) {
+        let members = process.sending.dispatch.attempts[&attempt.id].entries.clone();
+        let members: Vec<JobAt> = members.iter().map(Entry::at).collect();
+        self.check_start(process, &attempt, &members);
+        let answers = self.answers(&attempt, &members);
+        self.arrive(&attempt, &members, &answers);
+        let takes = self.rng.i64(5_000..3 * SECOND);
+        process
+            .coming
+            .push((self.now + takes, Coming::Answer(attempt, answers)));
     }
 
     fn answers(&mut self, attempt: &Attempt, members: &[JobAt]) -> Vec<Answer> {
@@ -376,8 +492,24 @@ impl World {
         if !process.upgraded {
             self.check_held(process, &job);
         }
-        let leaves = members.iter().any(|at| process.leaving.contains(&at.partition));
-        assert!(!leaves, "hand-over: a job of a partition that goes away is started");
+        let leaves = |at: &JobAt| {
+            process
+                .leaving
+                .values()
+                .any(|(partition, _)| *partition == at.partition)
+        };
+        assert!(
+            !members.iter().any(leaves),
+            "hand-over: a job of a partition that goes away is started"
+        );
+        assert!(
+            members.iter().all(|at| process.owns.contains_key(&at.partition)),
+            "hand-over: a job of another's partition is started"
+        );
+        assert!(
+            self.silent_for(process) <= SECOND,
+            "silence: a request starts while Kafka is silent"
+        );
         for scope in [job.lane(), job.credential.clone()] {
             let (of_world, own) = (self.frozen.until(&scope), process.frozen.until(&scope));
             assert!(now >= of_world, "freeze of a predecessor: {scope} until {of_world}");
@@ -411,7 +543,7 @@ impl World {
 
     /// A job that this version can't read holds its credential.
     fn check_held(&self, process: &Process, going: &DeliveryJob) {
-        for (partition, next) in &process.reads {
+        for (partition, (_, next)) in &process.reads {
             let read = self.jobs[partition][..*next as usize].iter().zip(0..);
             let mut of_newer = read.filter(|((job, _), _)| job.trigger == NEWER && job.credential == going.credential);
             let held = of_newer.find(|(_, offset)| !self.finals.contains(&(*partition, *offset)));
@@ -483,7 +615,8 @@ impl World {
             of_host < settings.in_flight_max / 2,
             "in flight: a host has more than half"
         );
-        assert!(mine.count() < settings.in_flight_max, "in flight: too much");
+        let unheard = process.unheard().len();
+        assert!(mine.count() + unheard < settings.in_flight_max, "in flight: too much");
         self.flights.insert((process.number, attempt.id), flight);
     }
 
@@ -569,67 +702,127 @@ impl World {
         }
     }
 
+    /// How long Kafka has been silent while outcomes of attempts wait.
+    fn silent_for(&self, process: &Process) -> Micros {
+        let posted = process.unheard();
+        let posted = posted.iter().map(|attempt| process.posted_at[attempt]).min();
+        posted.map_or(0, |posted| self.now - posted.max(process.heard_at))
+    }
+
     /// Answers, acknowledgements and payloads whose time has come.
     pub(super) fn come_back(&mut self, process: &mut Process) {
         let now = self.now;
-        let (mut acked, writing): (Vec<_>, Vec<_>) = process.writing.drain(..).partition(|one| one.acked <= now);
-        process.writing = writing;
-        acked.sort_by_key(|one| one.acked);
-        for one in acked {
-            self.append(process, one);
-        }
-        let (came, flying): (Vec<_>, Vec<_>) = process.flying.drain(..).partition(|(at, ..)| *at <= now);
-        process.flying = flying;
-        for (_, attempt, answers) in came {
-            let flight = self.flights.remove(&(process.number, attempt.id));
-            if flight.is_none() && answers[0].verdict == Verdict::CredentialRefused {
-                // Of a former ownership: it freezes here, and nobody is told.
-                process.refused_at.insert(attempt.jobs[0].credential.clone(), now);
+        let (mut came, coming): (Vec<_>, Vec<_>) = process.coming.drain(..).partition(|(at, _)| *at <= now);
+        process.coming = coming;
+        came.sort_by_key(|(at, _)| *at);
+        let mut came = VecDeque::from(came);
+        while let Some((_, one)) = came.pop_front() {
+            match one {
+                Coming::Recall(Recall {
+                    partition, ownership, ..
+                }) => {
+                    let past = if self.storm && self.rng.u8(..6) == 0 {
+                        Err(NotRecalled::Failed("the broker is away".to_owned()))
+                    } else {
+                        Ok(Box::new(self.past(partition)))
+                    };
+                    let recalled = Event::Recalled {
+                        partition,
+                        ownership,
+                        past,
+                    };
+                    self.happens(process, recalled, None);
+                }
+                Coming::Load(load) => {
+                    let jobs = load.jobs.iter().map(|at| {
+                        let (job, written_at) = self.job(*at);
+                        (*at, Some(payload_for(process.upgraded, job, *written_at)))
+                    });
+                    let loaded = Event::Loaded {
+                        load: load.id,
+                        jobs: jobs.collect(),
+                    };
+                    self.happens(process, loaded, None);
+                }
+                Coming::Answer(attempt, answers) => {
+                    let flight = self.flights.remove(&(process.number, attempt.id));
+                    if flight.is_none() && answers[0].verdict == Verdict::CredentialRefused {
+                        // Of a former ownership: it freezes here, and nobody is told.
+                        process.refused_at.insert(attempt.jobs[0].credential.clone(), now);
+                    }
+                    let verdict = &answers[0].verdict;
+                    let freeze = flight.and_then(|flight| learn_freeze(process, &flight, &attempt, verdict, now));
+                    let answered = Event::Answered {
+                        attempt: attempt.id,
+                        answers,
+                    };
+                    self.happens(process, answered, freeze);
+                }
+                Coming::Write(writing, owned) => {
+                    let ack = self.written(process, &writing, owned);
+                    if ack != Ack::Failed {
+                        process.heard_at = now;
+                    }
+                    self.happens(process, Event::Written(writing, ack), None);
+                }
+                Coming::Again(writing) => self.happens(process, Event::Again(writing), None),
             }
-            let freeze = flight.and_then(|flight| learn_freeze(process, &flight, &attempt, &answers[0].verdict, now));
-            let settled = process.dispatch.answered(attempt.id, answers, now);
-            self.write(process, settled, freeze);
-        }
-        while process.loading.first().is_some_and(|(at, _)| *at <= now) {
-            let (_, load) = process.loading.remove(0);
-            self.serve_load(process, &load);
         }
     }
 
-    fn append(&mut self, process: &mut Process, written: Writing) {
-        let (at, outcome) = (written.settled.at, &written.settled.outcome);
+    /// Kafka's word on what is written.
+    fn written(&mut self, process: &mut Process, writing: &Writing, owned: u64) -> Ack {
+        match self.rng.u8(..24) {
+            0 if self.storm => return Ack::Failed,
+            1 if self.storm => return Ack::TooLarge,
+            _ => {}
+        }
+        let at = writing.posting.at;
+        match &writing.what {
+            What::DeadLetter(..) => {
+                self.letters.insert(at);
+                Ack::Taken(0)
+            }
+            What::Outcome(settled, _) => Ack::Taken(self.append(process, settled, owned)),
+        }
+    }
+
+    /// Kafka has an outcome.
+    fn append(&mut self, process: &mut Process, settled: &Arc<Settled>, owned: u64) -> i64 {
+        let (at, outcome) = (settled.at, &settled.outcome);
+        assert!(
+            settled.dead.is_none() || self.letters.contains(&at),
+            "conservation: {at:?} ends without its dead letter"
+        );
         let log = self.outcomes.get_mut(&at.partition).expect("there are four");
         log.push(outcome.clone());
         let offset = log.len() as i64 - 1;
         // What was on its way when its sender lost the partition comes too late for the owner, who
         // has read back what there was.
-        let known = process.owns.get(&at.partition) == Some(&written.owned);
-        if let Some(freeze) = written.freeze.filter(|_| known) {
+        let known = process.owns.get(&at.partition) == Some(&owned);
+        let told = process.telling.iter().position(|(one, _)| Arc::ptr_eq(one, settled));
+        if let Some((_, freeze)) = told.map(|told| process.telling.remove(told)).filter(|_| known) {
             self.frozen.learn(&freeze);
         }
         let sent = matches!(outcome.result, OutcomeResult::Sent | OutcomeResult::Digested);
         if sent {
-            self.frozen.refused.remove(&written.settled.job.credential);
+            self.frozen.refused.remove(&settled.job.credential);
         }
         if outcome.result.is_final() {
             self.finals.insert((at.partition, at.offset));
-            let once = self.finals_of.insert((written.owned, at));
+            let once = self.finals_of.insert((owned, at));
             assert!(once, "conservation: one owner ended {at:?} twice");
         }
         if outcome.result.is_final() && known {
-            process.dispatch.acked(at);
-            assert!(process.dispatch.told(at.partition, offset), "outcomes went back");
             self.ended.insert(at);
             if sent {
                 self.sent.insert(outcome.job_id.clone());
             }
         }
+        offset
     }
 
-    pub(super) fn commit(&mut self, process: &Process, partition: i32) {
-        let Some(place) = process.dispatch.place(partition) else {
-            return;
-        };
+    fn commit(&mut self, partition: i32, place: Place) {
         let before = self.committed.insert(partition, (place.offset, place.outcomes_from));
         assert!(
             before.is_none_or(|(offset, _)| offset <= place.offset),
@@ -640,26 +833,37 @@ impl World {
         assert_eq!(open, None, "commit: {} is beyond an unsettled job", place.offset);
     }
 
-    /// Lets go of partitions with nothing in flight or unwritten; what their owner knew of freezes
-    /// the next one has to know.
-    pub(super) fn let_go(&mut self, process: &mut Process) -> Vec<i32> {
-        let writes = |one: &i32| {
-            process
-                .writing
-                .iter()
-                .any(|written| written.settled.at.partition == *one)
+    /// A sender lets go of a partition: with nothing in flight or unwritten, or late. Where it was in time, what it knows
+    /// of freezes the next one has to know.
+    fn hand_over(&mut self, process: &mut Process, revocation: u64, places: Places) {
+        // Of what was lost nobody waits for a place.
+        let Some((partition, until)) = process.leaving.remove(&revocation) else {
+            return;
         };
-        let done = |one: &i32| !process.dispatch.is_busy(*one) && !writes(one);
-        let gone: Vec<i32> = process.leaving.iter().copied().filter(done).collect();
-        for partition in &gone {
+        let owned = process.owns.get(&partition).copied();
+        let flies = self.flights.iter().any(|((number, _), flight)| {
+            *number == process.number && flight.jobs.iter().any(|at| at.partition == partition)
+        });
+        let is_of_it = |writing: &Writing| writing.posting.at.partition == partition;
+        let unwritten = process.coming.iter().any(|(_, one)| match one {
+            Coming::Write(writing, under) => is_of_it(writing) && Some(*under) == owned,
+            // Whether it is of this ownership isn't known.
+            _ => false,
+        });
+        if self.now >= until {
+            self.seen.add("hand-over in need");
+            self.cut_off(process, |one| one == partition);
+        } else {
             self.seen.add("hand-over");
-            let flies = self.flights.iter().any(|((number, _), flight)| {
-                *number == process.number && flight.jobs.iter().any(|at| at.partition == *partition)
-            });
-            assert!(!flies, "hand-over: a request of {partition} is in flight");
+            assert!(
+                !flies && !unwritten,
+                "hand-over: something of {partition} is in flight or unwritten"
+            );
             for (scope, until) in &process.frozen.throttled {
-                let jobs = &mut self.jobs[partition].iter();
-                if jobs.any(|(job, _)| job.lane() == *scope || job.credential == *scope) {
+                let jobs = &mut self.jobs[&partition].iter();
+                // An outcome of a former ownership that Kafka didn't take is never written.
+                let is_told = !process.telling.iter().any(|(_, freeze)| freeze.scope == *scope);
+                if is_told && jobs.any(|(job, _)| job.lane() == *scope || job.credential == *scope) {
                     self.frozen.learn(&Freeze {
                         scope: scope.clone(),
                         until: *until - self.ahead.max(0),
@@ -667,31 +871,29 @@ impl World {
                     });
                 }
             }
-            self.commit(process, *partition);
-            process.dispatch.disown(*partition);
-            process.leaving.remove(partition);
-            process.reads.remove(partition);
-            process.owns.remove(partition);
         }
-        gone
+        for (partition, (place, _)) in places {
+            self.commit(partition, place);
+        }
+        process.reads.remove(&partition);
+        process.owns.remove(&partition);
+        self.handed_over.push(partition);
     }
 
     /// What of these partitions was in flight, or not in the log, may have arrived and is sent again.
     pub(super) fn cut_off(&mut self, process: &Process, of: impl Fn(i32) -> bool) {
-        let flying = process
-            .dispatch
-            .attempts
-            .values()
-            .flat_map(|flight| &flight.entries)
-            .map(Entry::at);
-        let unwritten = process.writing.iter().map(|written| written.settled.at);
+        let flights = process.sending.dispatch.attempts.values();
+        let flying = flights.flat_map(|flight| &flight.entries).map(Entry::at);
+        let writings = process.coming.iter().filter_map(|(_, coming)| coming.writing());
+        let unwritten = writings.map(|writing| writing.posting.at);
         for at in flying.chain(unwritten).filter(|at| of(at.partition)) {
             let (job_id, rule_id) = (self.job(at).0.job_id.clone(), self.job(at).0.rule_id.clone());
             *self.may_repeat.entry(job_id).or_default() += 1;
-            if self.was_tried(at) {
+            // A message counts by its first attempt. Without an outcome of that nobody to come can know of it.
+            let outcomes = &mut self.outcomes[&at.partition].iter();
+            if outcomes.any(|outcome| outcome.job_offset == Some(at.offset) && outcome.attempt == 1) {
                 continue;
             }
-            // Nobody to come can know of this message.
             let started = self.counted.remove(&at);
             if let Some(starts) = self.starts.get_mut(&format!("max_rate of {rule_id}")) {
                 starts.retain(|start| Some(*start) != started);
