@@ -8,8 +8,8 @@
 //! rule's JSON ── Action::read ──► Action ── render(event) ──► body of one DeliveryJob
 //! ```
 //!
-//! A new action is a new room, named in [`ActionType`] and [`ActionKind`]. `ActionType::definition` and
-//! `ActionKind::act` alone choose between actions, and the compiler names what a new action lacks.
+//! A new action is a new room, named in [`ActionType`], [`ActionType::ALL`] and [`ActionKind`]. Within this module
+//! `ActionType::definition` and `ActionKind::act` alone choose between actions, and the compiler names what they lack.
 
 use std::time::Duration;
 

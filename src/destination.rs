@@ -43,8 +43,11 @@ pub struct Destinations {
     introduced: Arc<Introduced>,
     webhook_hosts: Vec<String>,
     clevertap: config::Clevertap,
-    /// The host of each credential's requests.
-    hosts: Mutex<HashMap<String, Arc<str>>>,
+    slack_host: Arc<str>,
+    /// The host of webhooks whose URL wasn't read yet.
+    unread_host: Arc<str>,
+    /// The host of each webhook's URL as it was last read, by credential.
+    read_hosts: Mutex<HashMap<String, Arc<str>>>,
 }
 
 /// A request that got no answer, or one that could not be made.
@@ -65,39 +68,34 @@ impl Destinations {
         let client = http_client::client(config.sender.request_timeout)?;
         Ok(Self {
             slack: WebApi::new(&config.slack.api_url, client.clone()),
+            slack_host: Url::parse(&config.slack.api_url).map_or_else(|_| "slack".into(), |url| host_of(&url)),
+            unread_host: unread_host(&config.slack.webhook_hosts),
+            read_hosts: Mutex::default(),
             client,
             secrets,
             joins: config.slack.join,
             introduced: Arc::default(),
             webhook_hosts: config.slack.webhook_hosts.clone(),
             clevertap: config.clevertap.clone(),
-            hosts: Mutex::default(),
         })
     }
 
-    /// The host that a job's requests go to; a limit of requests in flight rests on it. A webhook's URL is a secret,
-    /// which nobody reads for this: its host shows with each request, and before the first its credential stands for it.
+    /// The host that a job's requests go to; the limit of requests in flight to one host rests on it. A webhook's URL is
+    /// a secret, which nobody reads for this: each request of the webhook shows the host.
     pub fn host(&self, job: &DeliveryJob) -> Arc<str> {
-        if let Some(host) = self.hosts().get(&job.credential) {
-            return Arc::clone(host);
+        match job.action {
+            ActionType::SlackMessage => Arc::clone(&self.slack_host),
+            ActionType::SlackWebhook => Arc::clone(self.read_hosts().get(&job.credential).unwrap_or(&self.unread_host)),
+            // A job may name another region than the job before it.
+            ActionType::ClevertapProfile | ActionType::ClevertapEvent => match self.account(job) {
+                Ok((_, url)) => host_of(&url),
+                Err(_) => job.credential.as_str().into(),
+            },
         }
-        let url = match job.action {
-            ActionType::SlackMessage => Url::parse(self.slack.url()).ok(),
-            ActionType::SlackWebhook => None,
-            ActionType::ClevertapProfile | ActionType::ClevertapEvent => self.account(job).ok().map(|(_, url)| url),
-        };
-        url.map_or_else(|| job.credential.as_str().into(), |url| self.keep_host(job, &url))
     }
 
-    fn keep_host(&self, job: &DeliveryJob, url: &Url) -> Arc<str> {
-        let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
-        let host: Arc<str> = format!("{host}:{}", port.unwrap_or_default()).into();
-        self.hosts().insert(job.credential.clone(), Arc::clone(&host));
-        host
-    }
-
-    fn hosts(&self) -> MutexGuard<'_, HashMap<String, Arc<str>>> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read_hosts(&self) -> MutexGuard<'_, HashMap<String, Arc<str>>> {
+        self.read_hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the attempt's one request and gives an answer for each of its jobs. The first message
@@ -287,9 +285,24 @@ impl Destinations {
         if !hosts.iter().any(allowed) {
             return Err(refused(&format!("has a host that is not in {key}")));
         }
-        self.keep_host(job, &url);
+        self.read_hosts().insert(job.credential.clone(), host_of(&url));
         Ok((url, secret))
     }
+}
+
+fn host_of(url: &Url) -> Arc<str> {
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
+    format!("{host}:{}", port.unwrap_or_default()).into()
+}
+
+/// The host that webhooks count as until their URL is read: the only one that they may have, or else one that they all
+/// share, so that together they never get more requests in flight than a host may have.
+fn unread_host(webhook_hosts: &[String]) -> Arc<str> {
+    let only = match webhook_hosts {
+        [only] => Url::parse(&format!("https://{only}")).ok(),
+        _ => None,
+    };
+    only.map_or_else(|| "webhooks".into(), |url| host_of(&url))
 }
 
 /// The secret of a credential. Its name is the credential's, behind its kind.

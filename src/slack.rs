@@ -30,10 +30,6 @@ impl WebApi {
         }
     }
 
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// Calls a method whose arguments are a JSON object.
     pub async fn post(&self, method: &str, token: &Secret, arguments: String) -> Result<Reply, Unanswered> {
         let request = self
@@ -126,8 +122,9 @@ impl Pace {
         true
     }
 
+    /// A shorter wait doesn't end a longer one: look-ups that are under way together are answered in any order.
     pub fn freeze(&mut self, until: Instant) {
-        self.frozen = Some(until);
+        self.frozen = self.frozen.max(Some(until));
     }
 }
 
@@ -201,6 +198,7 @@ mod tests {
         let mut pace = Pace::new(now);
         assert!(pace.admits(now));
         pace.freeze(now + Duration::from_secs(40));
+        pace.freeze(now + Duration::from_secs(30));
         assert!(!pace.admits(now + Duration::from_secs(39)) && pace.admits(now + Duration::from_secs(40)));
     }
 }

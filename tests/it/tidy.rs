@@ -13,8 +13,7 @@ use source::Source;
 /// The most lines of a file, its `#[cfg(test)]` items not counted.
 const LINES_MAX: usize = 500;
 
-/// Modules of the crate, each with those that it may use; what is below may not look up.
-/// Adapters don't know each other, loops don't know each other, and only `app` knows everyone.
+/// Modules of the crate, each with those that it may use. ARCHITECTURE.md has the picture of them.
 const MAY_USE: &[(&str, &[&str])] = &[
     // Pure: no I/O, no clock, no randomness.
     ("reason", &[]),
@@ -78,10 +77,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "yaml",
         ],
     ),
-    // What reads the clock, takes in connections, and sees threads and tasks end.
-    ("clock", &[]),
-    ("listen", &[]),
-    ("parts", &["metrics"]),
     // What adapters are set up with.
     ("http_client", &[]),
     ("secrets", &["credential", "sealed"]),
@@ -89,8 +84,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "config",
         &["action", "credential", "dates", "mapping", "reader", "secrets", "yaml"],
     ),
-    // Adapters.
+    // What adapters and loops count by, are timed by, take connections in with and end with.
     ("metrics", &["action", "delivery", "lead", "reason", "rules"]),
+    ("clock", &[]),
+    ("listen", &[]),
+    ("parts", &["metrics"]),
+    // Adapters.
     ("admin", &["listen", "metrics"]),
     (
         "kafka",
@@ -241,7 +240,16 @@ const BELONGS: &[(&[&str], &[&str])] = &[
         &["config", "destination", "http_client", "registry", "sandbox", "slack"],
     ),
     // A client of one's own would take its proxy from HTTP_PROXY.
-    (&["Client::builder", "Client::new", "ClientBuilder"], &["http_client"]),
+    (
+        &[
+            "Client::builder",
+            "Client::new",
+            "Client::default",
+            "ClientBuilder",
+            "reqwest::get",
+        ],
+        &["http_client"],
+    ),
     // The error of one's own quotes a property's value; kafka::words makes clients.
     (&["create_with_context"], &[]),
     (&["axum"], &["admin", "sandbox"]),
@@ -495,6 +503,43 @@ fn modules_use_only_what_is_below_them() {
     none(&wrong);
 }
 
+/// The rows of the picture in ARCHITECTURE.md, the lowest first: each begins with its modules.
+fn picture() -> Vec<Vec<String>> {
+    let page = text("ARCHITECTURE.md");
+    let (_, rest) = page.split_once("## The modules").expect("the modules");
+    let lines = rest.split("```").nth(1).expect("a picture").lines().rev();
+    let is_module = |word: &&str| MAY_USE.iter().any(|(module, _)| module == word);
+    let modules = |line: &str| {
+        line.split_whitespace()
+            .take_while(is_module)
+            .map(str::to_owned)
+            .collect()
+    };
+    lines.map(modules).filter(|row: &Vec<String>| !row.is_empty()).collect()
+}
+
+#[test]
+fn the_picture_shows_what_the_table_grants() {
+    let picture = picture();
+    let rows_of = |module: &str| {
+        let rows = picture.iter().enumerate();
+        let found = rows.filter(|(_, row)| row.iter().any(|name| name == module));
+        found.map(|(number, _)| number).collect::<Vec<_>>()
+    };
+    let mut wrong = Vec::new();
+    for (module, below) in MAY_USE.iter().filter(|(module, _)| *module != "lib") {
+        let [row] = rows_of(module)[..] else {
+            wrong.push(format!("ARCHITECTURE.md: {module} belongs into one row of the picture"));
+            continue;
+        };
+        let not_below = below
+            .iter()
+            .filter(|name| rows_of(name).iter().any(|used| *used >= row));
+        wrong.extend(not_below.map(|name| format!("ARCHITECTURE.md: {module} uses {name}, which is not below it")));
+    }
+    none(&wrong);
+}
+
 #[test]
 fn nothing_is_used_by_another_name() {
     let mut wrong = Vec::new();
@@ -519,8 +564,8 @@ fn nothing_is_used_by_another_name() {
     none(&wrong);
 }
 
-#[test]
-fn the_core_is_pure() {
+/// What a source of the pure core names that has no place there.
+fn impure(source: &Source) -> Vec<&str> {
     let words = [
         "tokio",
         "rdkafka",
@@ -535,16 +580,44 @@ fn the_core_is_pure() {
         "Timestamp::now",
         "Zoned::now",
         "new_v4",
+        "now_v7",
+        "RandomState",
         "print",
         "eprint",
         "println",
         "eprintln",
         "tracing",
     ];
+    // A generator is handed in, or made of a seed.
+    let seeded = ["fastrand", "fastrand::Rng", "fastrand::Rng::with_seed"];
+    let random = source.paths.iter().map(String::as_str);
+    let random = random.filter(|path| source::has(path, "fastrand") && !seeded.contains(path));
+    words
+        .into_iter()
+        .filter(|word| source.names(word))
+        .chain(random)
+        .collect()
+}
+
+#[test]
+fn the_core_is_pure() {
+    for (text, found) in [
+        (
+            "use fastrand::Rng; fn f(rng: &mut Rng) { rng.f64(); Rng::with_seed(1) }",
+            "",
+        ),
+        ("fn f() { fastrand::f64() }", "fastrand::f64"),
+        ("use fastrand as r; fn f() { r::Rng::new() }", "fastrand::Rng::new"),
+        ("use fastrand::Rng; fn f() { Rng::default() }", "fastrand::Rng::default"),
+        ("fn f() { uuid::Uuid::now_v7() }", "now_v7"),
+        ("fn f() { Instant::now() }", "Instant::now"),
+    ] {
+        assert_eq!(impure(&read(text)).join(" "), found, "{text}");
+    }
     let pure = |source: &&Source| PURE.contains(&source.module.as_str());
     let mut wrong = Vec::new();
     for source in sources().filter(pure) {
-        let found = words.iter().filter(|word| source.names(word));
+        let found = impure(source).into_iter();
         wrong.extend(found.map(|word| format!("{}: {word} has no place in the pure core", source.path)));
     }
     none(&wrong);
@@ -607,14 +680,40 @@ fn the_desk_answers_and_leaves_the_rest_to_who_asks() {
     none(&wrong);
 }
 
+/// What a source names that belongs to other modules alone.
+fn foreign(source: &Source) -> Vec<String> {
+    let others = BELONGS
+        .iter()
+        .filter(|(_, owners)| !owners.contains(&source.module.as_str()));
+    let mut wrong = Vec::new();
+    for (words, owners) in others {
+        let found = words.iter().filter(|word| source.names(word));
+        wrong.extend(found.map(|word| format!("{}: {word} belongs to {}", source.path, owners.join(", "))));
+    }
+    wrong
+}
+
+#[test]
+fn http_clients_are_made_in_one_place_alone() {
+    for code in [
+        "reqwest::Client::new()",
+        "reqwest::Client::default()",
+        "reqwest::Client::builder()",
+        "reqwest::ClientBuilder::new()",
+        "reqwest::get(url)",
+    ] {
+        let of = |module: &str| {
+            let text = format!("fn f() {{ {code} }}");
+            foreign(&Source::read(&format!("src/{module}.rs"), &[module], &text)).len()
+        };
+        assert_eq!((of("slack"), of("http_client")), (1, 0), "{code}");
+    }
+}
+
 #[test]
 fn foreign_crates_stay_where_they_belong() {
-    let mut wrong = Vec::new();
+    let mut wrong: Vec<String> = sources().flat_map(foreign).collect();
     for (words, owners) in BELONGS {
-        for source in sources().filter(|source| !owners.contains(&source.module.as_str())) {
-            let found = words.iter().filter(|word| source.names(word));
-            wrong.extend(found.map(|word| format!("{}: {word} belongs to {}", source.path, owners.join(", "))));
-        }
         for owner in *owners {
             let mut own = sources().filter(|source| source.module == *owner);
             if !own.any(|source| words.iter().any(|word| source.names(word))) {

@@ -116,6 +116,11 @@ async fn a_rules_own_account_is_uploaded_to() {
     let direct = Destinations::new(&Config::default(), destinations.secrets.clone()).unwrap();
     let (_, url) = direct.account(&own("OWN-1", "sg1")).unwrap();
     assert_eq!(url.as_str(), "https://sg1.api.clevertap.com/1/upload");
+    // A region that was mended has its own host at once, though the passcode is the same.
+    for region in ["in1", "sg1"] {
+        let host = direct.host(&own("OWN-1", region));
+        assert_eq!(*host, format!("{region}.api.clevertap.com:443"));
+    }
     for region in ["evil.example/", "evil.example#", "in1@evil", ""] {
         assert!(
             refused(direct.account(&own("OWN-1", region))).contains("region"),

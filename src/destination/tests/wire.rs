@@ -516,26 +516,43 @@ async fn a_member_is_opened_then_posted_to_and_answered_in_a_thread() {
     assert_eq!(send(&probe).await.verdict, Verdict::Delivered);
 }
 
-#[tokio::test]
-async fn a_webhook_has_a_host_of_its_own_until_its_secret_is_there() {
-    let destinations = destinations("https://slack.example/api".to_owned(), PATIENT);
-    let webhook = |name: &str| DeliveryJob {
+fn webhook(name: &str) -> DeliveryJob {
+    DeliveryJob {
         action: ActionType::SlackWebhook,
         credential: format!("webhook:{name}"),
         ..(*record("a")).clone()
-    };
-    let (missing, other) = (webhook("missing"), webhook("other"));
-    assert!(destinations.webhook(&missing).await.is_err());
-    assert_eq!(*destinations.host(&missing), *"webhook:missing");
-    assert_ne!(destinations.host(&missing), destinations.host(&other));
-    std::fs::write(
-        destinations.dir.join("missing"),
-        "https://hooks.slack.com/services/T0/B0/x",
-    )
-    .unwrap();
-    assert!(destinations.webhook(&missing).await.is_ok());
-    assert_eq!(*destinations.host(&missing), *"hooks.slack.com:443");
-    // Neither does an account that nobody configured share another's.
+    }
+}
+
+#[tokio::test]
+async fn webhooks_whose_url_was_not_read_yet_share_a_host() {
+    for (hosts, unread) in [
+        (&["hooks.slack.com"] as &[_], "hooks.slack.com:443"),
+        (&["127.0.0.1:9099"], "127.0.0.1:9099"),
+        (&["[::1]:9099"], "[::1]:9099"),
+        (&["hooks.slack.com", "hooks.slack-gov.com"], "webhooks"),
+        (&[], "webhooks"),
+    ] {
+        let mut config = Config::default();
+        config.slack.webhook_hosts = hosts.iter().map(ToString::to_string).collect();
+        let destinations = Destinations::new(&config, Secrets::new(None)).unwrap();
+        for name in ["a", "b"] {
+            assert!(destinations.webhook(&webhook(name)).await.is_err());
+            assert_eq!(*destinations.host(&webhook(name)), *unread, "{hosts:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_webhooks_host_is_that_of_its_url_once_it_was_read() {
+    let destinations = destinations("https://slack.example/api".to_owned(), PATIENT);
+    let write = |url: &str| std::fs::write(destinations.dir.join("hook"), url).unwrap();
+    write("https://hooks.slack.com:8443/services/T0/B0/x");
+    assert!(destinations.webhook(&webhook("hook")).await.is_ok());
+    assert_eq!(*destinations.host(&webhook("hook")), *"hooks.slack.com:8443");
+    assert_eq!(*destinations.host(&webhook("other")), *"hooks.slack.com:443");
+    assert_eq!(*destinations.host(&message().jobs[0]), *"slack.example:443");
+    // An account that nobody configured shares no other's.
     let account = DeliveryJob {
         credential: "clevertap:gone".to_owned(),
         ..(*record("a")).clone()

@@ -63,9 +63,6 @@
 //! | what outcomes say is of the steady clock | `freeze of a predecessor` |
 //! | a retry of a stopped rule is sent | `cancelled` |
 //! | payloads of ended jobs stay | `memory` |
-//! | a job of a newer version holds nothing | `held` |
-//! | a job of a newer version counts as settled | `commit` |
-//! | a partition that goes away leaves its credentials held | `conservation` |
 
 use std::collections::{BTreeMap, BTreeSet};
 
