@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::look::Look;
-use super::{CliError, print, read_input, who};
+use super::{CliError, print, read_input, say_newer, who};
 use crate::app::now_millis;
 use crate::config::Config;
 use crate::desk::backlog::{Backlog, Places};
@@ -194,6 +194,7 @@ fn stop(
     let written = one(&mut writer, change(seen))?;
     let counted = places.map_err(CliError::from).and_then(|places| {
         let backlog = look.scan(|scanner| Ok(Backlog::read_at(scanner, &places, now_millis())?))?;
+        say_newer(backlog.newer);
         Ok(backlog.of_rule(id))
     });
     let status = status_text(&written);

@@ -9,7 +9,7 @@ use crate::delivery::lane::JobAt;
 use crate::delivery::{Cut, OutcomeResult, Unreadable};
 use crate::kafka::jobs::RawJob;
 use crate::kafka::producer::{Record, Unwritten};
-use crate::kafka::{Failure, Form, Letter};
+use crate::kafka::{Failure, Form, Letter, OWN_VERSION, VERSION};
 use crate::reason::Reason;
 
 /// A dead letter on its way. Its job settles only once Kafka has it.
@@ -209,6 +209,7 @@ impl Loop {
             ("rule-id", outcome.map(|outcome| outcome.rule_id.as_str())),
             ("job-id", outcome.map(|outcome| outcome.job_id.as_str())),
             ("traceparent", letter.trace.as_deref()),
+            (VERSION, letter.settled.as_deref().and_then(version)),
         ];
         let whole = Letter {
             key: &letter.key,
@@ -270,6 +271,14 @@ impl Loop {
                 self.letter_waits(letter, form, REFUSED_AGAIN_AFTER);
             }
         }
+    }
+}
+
+/// The version that wrote a job as its dead letter holds it. What this version reads, it encodes anew.
+fn version(settled: &Settled) -> Option<&str> {
+    match &settled.newer {
+        Some(newer) => newer.needs.version.as_deref(),
+        None => Some(OWN_VERSION),
     }
 }
 
