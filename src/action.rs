@@ -1,15 +1,15 @@
-//! Actions: what a match becomes. Each action has one room, which holds all that the action is.
+//! Actions: what a match becomes. Each action has a room of its own, which holds everything about that action.
 //!
-//! A room says which fields a rule gives the action, reads them and warns about them; which credential the action's
-//! jobs are sent with; which request an event makes of it; and how its requests are paced. `rules` reads and checks
-//! actions here, `delivery` plans and paces them by what stands here, and `destination` makes the requests.
+//! A room names the fields that a rule gives the action, reads them and warns about them; it knows the credential of
+//! the action's jobs, and renders an event into a request. `rules` reads and checks actions here, `delivery` plans
+//! them here, and `destination` makes the requests.
 //!
 //! ```text
 //! rule's JSON ── Action::read ──► Action ── render(event) ──► body of one DeliveryJob
 //! ```
 //!
-//! A new action is a new room, named in [`ActionType`] and [`ActionKind`]; [`ActionType::definition`] and
-//! [`ActionKind::act`] are the only places that tell actions apart, and the compiler asks for what is missing.
+//! A new action is a new room, named in [`ActionType`] and [`ActionKind`]. [`ActionType::definition`] and
+//! [`ActionKind::act`] alone choose between actions, and the compiler names what a new action lacks.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub mod slack;
 pub mod slack_message;
 pub mod slack_webhook;
 
-/// What every action may have.
+/// The fields that every action may have.
 pub const FIELDS: &[&str] = &["type", "on_missing", "on_ambiguous", "expires_after"];
 
 const ON_MISSING: &[(&str, OnMissing)] = &[
@@ -69,7 +69,7 @@ pub struct Action {
     pub expires_after: Option<Duration>,
 }
 
-/// What one action has of its own.
+/// The part of an action that is its own.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ActionKind {
     SlackMessage(SlackMessage),
@@ -87,13 +87,13 @@ pub enum OnAmbiguous {
     Dead,
 }
 
-/// What an action is, whatever a rule says.
+/// The traits of an action, whatever its rule says.
 struct Definition {
     name: &'static str,
     provider: Provider,
-    /// What a rule may give it beside [`FIELDS`].
+    /// The fields that a rule may give it beside [`FIELDS`].
     fields: &'static [&'static str],
-    /// Those of its fields that are secrets.
+    /// The fields of it that are secrets.
     secrets: &'static [&'static str],
     read: fn(&mut Reader, &Object<'_>) -> Option<ActionKind>,
     lane: LaneOf,
@@ -153,7 +153,7 @@ pub struct Limits {
     pub clevertap: clevertap::Limits,
 }
 
-/// What an action does with what its rule gave it.
+/// The work of an action, with the fields that its rule gave it.
 trait Act {
     fn action(&self) -> ActionType;
 
@@ -168,12 +168,12 @@ trait Act {
     fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop>;
 }
 
-/// What the jobs of a rule have in common, whatever the event.
+/// The part that all jobs of a rule share, whatever the event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Address<'a> {
     /// The id of the credential that the jobs are sent with.
     pub credential: String,
-    /// What the credential is made of, where the rule carries it sealed.
+    /// The sealed value of the credential, where the rule carries one.
     pub sealed: Option<&'a Sealed>,
     /// The CleverTap account.
     pub account: Option<&'a Account>,
@@ -182,7 +182,7 @@ pub struct Address<'a> {
     pub pace: Pace,
 }
 
-/// What an event makes of an action.
+/// An action rendered for one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
     /// The request's body.
@@ -216,7 +216,7 @@ impl ActionType {
         self.definition().provider
     }
 
-    /// What a rule may give the action beside [`FIELDS`].
+    /// The fields that a rule may give the action beside [`FIELDS`].
     #[cfg(test)]
     pub(crate) fn fields(self) -> &'static [&'static str] {
         self.definition().fields

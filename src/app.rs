@@ -202,7 +202,7 @@ struct Shared {
     secrets: Secrets,
     limits: Limits,
     metrics: Arc<Metrics>,
-    /// Tells the parts to end.
+    /// Asks the parts to end.
     stop: watch::Receiver<bool>,
     parts: Parts,
     connections_max: usize,
@@ -269,7 +269,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A worker of the processor. All share the `memory` of what was read.
+    /// A worker of the processor. All workers share the `memory` of the records that were read.
     fn start_worker(
         &self,
         number: usize,
@@ -277,7 +277,7 @@ impl Shared {
         memory: kafka::worker::Memory,
         ready: Flag,
     ) -> anyhow::Result<()> {
-        let surroundings = processor::Surroundings {
+        let wiring = processor::ProcessorWiring {
             config: Arc::clone(&self.config),
             codec: self.codec,
             limits: self.limits,
@@ -290,7 +290,7 @@ impl Shared {
             runtime: tokio::runtime::Handle::current(),
         };
         let instance = self.instance();
-        let work = move || processor::run(&surroundings, &instance, number);
+        let work = move || processor::run(&wiring, &instance, number);
         self.parts.thread(&format!("worker-{number}"), work)
     }
 
@@ -358,7 +358,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Says when the wall clock jumps.
+    /// Logs and counts jumps of the wall clock.
     fn watch_the_clock(&self) {
         let (metrics, mut stop) = (Arc::clone(&self.metrics), self.stop.clone());
         self.parts.task("the watch of the clock", async move {

@@ -1,7 +1,7 @@
 //! The command line: flags, and one small function for each command.
 //!
-//! What a program may read goes to stdout, messages go to stderr. Exit codes: 0 done, 1 failed,
-//! 2 wrong usage or invalid input.
+//! Data for programs goes to stdout, messages go to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or invalid
+//! input.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ enum Command {
     Demo(crate::demo::Options),
     /// Run Leadlane against Kafka, until SIGTERM or Ctrl-C
     Run {
-        /// What this process does; all of it when not given
+        /// The roles of this process; all of them when not given
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<Role>,
     },
@@ -75,15 +75,15 @@ enum Command {
     /// Make keys, and seal secrets so that rules can carry them
     #[command(subcommand)]
     Secrets(secrets::Secrets),
-    /// Say of each lane what waits, since when, and until when and why it is frozen
+    /// Print what waits in each lane, since when, and until when and why it is frozen
     Lanes,
-    /// See what became of the matches
+    /// Print the outcomes of matches, and the life of one job
     #[command(subcommand)]
     Deliveries(deliveries::Deliveries),
-    /// See what could go no further, and put it back
+    /// Print dead letters, and put them back
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
-    /// Look at the configuration
+    /// Print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
 }

@@ -1,10 +1,9 @@
 //! The demo: everything in one process, to see the main job run.
 //!
-//! librdkafka's mock broker stands in for Kafka, the sandbox for Slack and CleverTap; the inlets, the processor
-//! and the sender are the real ones, and so is the replay of a dead letter. Believable
-//! events come at a steady rate with a few bad ones among them, and on the way a few things go wrong
-//! (`acts`). The mock proves nothing about promises: it forgets transactional offsets and shows
-//! aborted records.
+//! librdkafka's mock broker stands in for Kafka, the sandbox for Slack and CleverTap. The inlets, the processor, the
+//! sender and the replay of a dead letter are the real ones. Believable events come at a steady rate with a few bad
+//! ones among them, and on the way a few things go wrong (`acts`). The mock proves nothing about promises: it forgets
+//! transactional offsets and shows aborted records.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,12 +96,12 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
 
     let began = Instant::now();
     let ends = options.seconds.map(|seconds| began + Duration::from_secs(seconds));
-    let mut source = events::Source::new(app::now_millis);
+    let mut producers = events::Producers::new(app::now_millis);
     let mut next_event = Instant::now();
     let mut acts = Acts::default();
     let mut frame = tokio::time::interval(Duration::from_millis(250));
     while !*asked.borrow() && ends.is_none_or(|ends| Instant::now() < ends) {
-        if let Some(played) = acts.next(view.settles(), &mut source, &sandbox)? {
+        if let Some(played) = acts.next(view.settles(), &mut producers, &sandbox)? {
             perform(played, &config, &producer, &view);
         }
         if let Some(letter) = acts.replay(view.died()) {
@@ -111,7 +110,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
         let more = ends.is_none_or(|ends| Instant::now() + TAIL < ends);
         while more && next_event <= Instant::now() {
             next_event += Duration::from_secs_f64(1.0 / options.rate);
-            let (key, value) = source.next();
+            let (key, value) = producers.next();
             write_event(&config, &producer, &key, &value, &view);
         }
         tokio::select! {
@@ -132,7 +131,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
 
 /// Tells an act, and lets those speak who have a part in it.
 fn perform(played: Played, config: &Config, producer: &Producer, view: &View) {
-    view.tell(&format!("meanwhile {}", played.said));
+    view.show(&format!("meanwhile {}", played.said));
     for (key, value) in &played.events {
         write_event(config, producer, key, value, view);
     }
@@ -172,12 +171,12 @@ fn write_event(config: &Config, producer: &Producer, key: &str, value: &str, vie
 
 /// Replays a dead letter beside what goes on.
 fn replay(letter: String, config: Arc<Config>, view: &View) {
-    view.tell("meanwhile the channel is back, and somebody replays what died of it:");
-    let teller = view.clone();
+    view.show("meanwhile the channel is back, and somebody replays what died of it:");
+    let on_view = view.clone();
     tokio::task::spawn_blocking(move || {
-        teller.tell(&format!("$ leadlane dead-letters replay {letter}"));
-        if let Err(error) = acts::replay(&letter, &config, |line| teller.tell(line)) {
-            teller.tell(&format!("it could not be replayed: {error}"));
+        on_view.show(&format!("$ leadlane dead-letters replay {letter}"));
+        if let Err(error) = acts::replay(&letter, &config, |line| on_view.show(line)) {
+            on_view.show(&format!("it could not be replayed: {error}"));
         }
     });
 }

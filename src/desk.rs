@@ -1,8 +1,8 @@
-//! The desk: what people ask of Leadlane and order from it, as functions with typed requests and answers.
+//! The desk: the services that people ask and order by, as functions with typed requests and answers.
 //!
 //! Commands, the demo and the HTTP API call the same functions, so that all of them answer alike and refuse in the
-//! same words. A function of the desk prints nothing, ends no process and waits on no runtime. Who asks and what time
-//! it is are arguments. It blocks while Kafka answers; async code calls it on a thread that may block.
+//! same words. A function of the desk prints nothing, ends no process and waits on no runtime. The actor and the time
+//! are arguments. It blocks while Kafka answers; async code calls it on a thread that may block.
 
 use std::fmt;
 
@@ -37,20 +37,20 @@ pub enum Error {
     Stopped(String),
 }
 
-/// What someone else did meanwhile.
+/// The change that someone else made meanwhile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conflict {
     /// The whole story in words, with the cure.
     pub message: String,
     /// The version that is in force now; none where nothing is.
     pub version: Option<i64>,
-    /// Who made the change, as far as the audit knows.
+    /// The actor of the change, as far as the audit knows.
     pub who: Option<String>,
     /// When it was made, epoch milliseconds.
     pub when: Option<i64>,
 }
 
-/// What is wrong or doubtful about a request.
+/// A fault or a doubt about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The field that is meant, such as `filters.price.between`; empty for the request as a whole.

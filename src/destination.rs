@@ -1,8 +1,7 @@
 //! Destinations: one HTTP request, one classified answer.
 //!
-//! What an answer means is said here and nowhere else. No retry, no waiting and no limit lives
-//! here; the dispatch has those. Secrets are looked up at the moment of sending and are masked
-//! out of whatever a provider answers.
+//! This module alone decides what an answer means. It has no retry, no waiting and no limit; the dispatch has those.
+//! It looks up a secret at the moment of sending, and masks it in the provider's answer.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -44,7 +43,7 @@ pub struct Destinations {
     introduced: Arc<Introduced>,
     webhook_hosts: Vec<String>,
     clevertap: config::Clevertap,
-    /// By credential, where its requests go.
+    /// The host of each credential's requests.
     hosts: Mutex<HashMap<String, Arc<str>>>,
 }
 
@@ -364,7 +363,7 @@ fn repeatable(mut answer: Answer) -> Answer {
     answer
 }
 
-/// What the answer means.
+/// The meaning of the answer.
 fn answer(reply: &Reply, verdict: Verdict, words: &str, hidden: Hidden<'_>) -> Answer {
     Answer {
         verdict,
@@ -381,7 +380,7 @@ fn words_of(reply: &Reply) -> &str {
     if body.starts_with('<') { "an HTML page" } else { body }
 }
 
-/// What an answer to a request of `job` may repeat.
+/// The values of `job` that an answer to its request may repeat.
 fn hidden<'h>(secrets: &'h [Secret], job: &'h DeliveryJob) -> Hidden<'h> {
     Hidden {
         secrets,
@@ -389,8 +388,8 @@ fn hidden<'h>(secrets: &'h [Secret], job: &'h DeliveryJob) -> Hidden<'h> {
     }
 }
 
-/// What is secret in a webhook's URL, beside the whole: its path, the last step of that, which alone opens it, and what
-/// is asked.
+/// The secret parts of a webhook's URL, beside the whole: its path, the last step of that, which alone opens it, and its
+/// query.
 fn within(url: &Url) -> Vec<Secret> {
     let path = url.path().trim_matches('/');
     let last = path.rsplit('/').next();

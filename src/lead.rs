@@ -1,9 +1,9 @@
 //! The lead event: one fact about one lead, call or contact, as a producer published it.
 //!
-//! A [`LeadEvent`] borrows from the record it was decoded from where it can, so that decoding
-//! an event which no rule matches allocates next to nothing. The decoders are in `json` and
-//! `avro`; [`decode`] chooses between them by the record's first bytes. Whatever form an event
-//! came in, [`Lookup`] answers paths on it in one way. `table` has a row for each field, which all of them go by.
+//! A [`LeadEvent`] borrows from its record where it can, so that decoding an event which no rule matches allocates
+//! next to nothing. The decoders are in `json` and `avro`; [`decode`] chooses between them by the record's first
+//! bytes. [`Lookup`] answers paths on an event in the same way, whatever its encoding was. `table` has a row for each
+//! field, and all of these follow it.
 
 mod avro;
 pub mod decode;
@@ -40,7 +40,7 @@ pub struct EventId<'i>(pub &'i str);
 pub struct LeadEvent<'a> {
     /// The producer's idempotency key: the same id twice is the same event. 1 to 256 bytes.
     pub event_id: Text<'a>,
-    /// What happened, e.g. `lms.lead_sold`; open text.
+    /// The fact, such as `lms.lead_sold`; open text.
     pub trigger: Text<'a>,
     pub occurred_at: Timestamp,
     pub lead_id: Text<'a>,
@@ -69,7 +69,7 @@ pub struct LeadEvent<'a> {
     pub fields: Fields<'a>,
     /// The inlet that took the event in, if one did.
     pub inlet: Option<Text<'a>>,
-    /// What that inlet received.
+    /// The record that the inlet received.
     pub payload: Option<Payload>,
 }
 
@@ -117,7 +117,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Up to so many are looked through.
+    /// The most that are searched.
     const FEW: usize = 16;
 
     /// The value of the field `name`; of one that is given twice the last.
@@ -180,7 +180,7 @@ impl Payload {
     }
 }
 
-/// What a path finds on an event. Null and absent are both "missing" and never get here.
+/// The value of a path on an event. Null and absent are both "missing" and never get here.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'e> {
     Text(Cow<'e, str>),
@@ -194,9 +194,9 @@ pub enum Value<'e> {
     Json(Cow<'e, serde_json::Value>),
 }
 
-/// What paths can be followed on: a lead event, or a record that is to become one.
+/// A thing that paths can be followed on: a lead event, or a record that is to become one.
 pub trait Lookup {
-    /// What stands at `path`, or `None` when it is missing or null.
+    /// The value at `path`, or `None` when it is missing or null.
     fn lookup(&self, path: &Path) -> Option<Value<'_>>;
 }
 

@@ -1,8 +1,8 @@
 //! The processor: events in, jobs out, in one transaction with the offsets.
 //!
-//! [`evaluate`] is pure: it turns one record into what has to be written. [`run`] is a worker around
-//! it: [`crate::batches`] polls and commits, and what is written between is here. A fatal Kafka error rebuilds the worker from
-//! the committed offsets; only a twin that fences it three times within a minute ends the process.
+//! [`evaluate`] is pure: it turns one record into the records to write. [`run`] is a worker around it:
+//! [`crate::batches`] polls and commits, and this module writes in between. A fatal Kafka error rebuilds the worker
+//! from the committed offsets; only a twin that fences it three times within a minute ends the process.
 
 use std::sync::Arc;
 
@@ -32,14 +32,14 @@ pub struct Incoming<'r> {
     pub source: Source<'r>,
 }
 
-/// What a record comes to.
+/// The result of a record.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "one at a time, and a box would be an allocation for each event"
 )]
 pub enum Evaluation<'r> {
-    /// It is no lead event.
+    /// The record is no lead event.
     Dead { reason: Reason, detail: String },
     Event {
         event: LeadEvent<'r>,
@@ -84,9 +84,9 @@ pub fn evaluate<'r>(
     Ok(Evaluation::Event { event, matches })
 }
 
-/// What a worker needs from the outside.
+/// The parts that a worker is wired to.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct ProcessorWiring {
     pub config: Arc<Config>,
     /// Writes jobs and outcomes.
     pub codec: &'static Codec,
@@ -104,47 +104,47 @@ pub struct Surroundings {
     pub runtime: tokio::runtime::Handle,
 }
 
-/// Runs worker `number` until it is told to stop. The error ends the process.
-pub fn run(surroundings: &Surroundings, instance: &str, number: usize) -> anyhow::Result<()> {
-    let registry = Registry::of(&surroundings.config.schema_registry)?;
+/// Runs worker `number` until `stop` is set. The error ends the process.
+pub fn run(wiring: &ProcessorWiring, instance: &str, number: usize) -> anyhow::Result<()> {
+    let registry = Registry::of(&wiring.config.schema_registry)?;
     let mut schemas = Schemas::new();
-    let share = Share::of_events(&surroundings.config, instance, number);
-    let stop = || *surroundings.stop.borrow();
+    let share = Share::of_events(&wiring.config, instance, number);
+    let stop = || *wiring.stop.borrow();
     let work = || {
-        let worker = Worker::connect(&surroundings.config, &share, &surroundings.limits, &surroundings.memory)?;
+        let worker = Worker::connect(&wiring.config, &share, &wiring.limits, &wiring.memory)?;
         let batches = Batches {
-            config: &surroundings.config,
-            metrics: &surroundings.metrics,
-            stop: &surroundings.stop,
-            ready: &surroundings.ready,
-            runtime: &surroundings.runtime,
+            config: &wiring.config,
+            metrics: &wiring.metrics,
+            stop: &wiring.stop,
+            ready: &wiring.ready,
+            runtime: &wiring.runtime,
             registry: registry.as_ref(),
             worker: &worker,
             what: "events",
             topics: StartedOver::Events,
         };
-        batches.run(&mut schemas, &mut Events::new(surroundings, &worker))
+        batches.run(&mut schemas, &mut Events::new(wiring, &worker))
     };
     keep_running(&format!("worker {number}"), instance, stop, work).map_err(anyhow::Error::msg)
 }
 
 /// Events become jobs, outcomes and dead letters.
 struct Events<'l> {
-    at: &'l Surroundings,
+    wiring: &'l ProcessorWiring,
     worker: &'l Worker,
-    /// Those in force when the batch began.
+    /// The rules in force when the batch began.
     rules: Arc<Rules>,
 }
 
 impl Work for Events<'_> {
     fn begin(&mut self) {
-        if let Some(rules) = &*self.at.rules.borrow() {
+        if let Some(rules) = &*self.wiring.rules.borrow() {
             self.rules = Arc::clone(rules);
         }
     }
 
     fn may_go(&self) -> bool {
-        self.at.rules.borrow().is_some()
+        self.wiring.rules.borrow().is_some()
     }
 
     fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Done, Fault> {
@@ -157,7 +157,7 @@ impl Work for Events<'_> {
                 offset: message.offset(),
             },
         };
-        match evaluate(incoming, &self.rules, schemas, (self.at.now)()) {
+        match evaluate(incoming, &self.rules, schemas, (self.wiring.now)()) {
             Ok(evaluation) => self.write(message, &evaluation).map(|()| Done::Written),
             Err(_) => Ok(Done::NeedsSchema),
         }
@@ -165,11 +165,11 @@ impl Work for Events<'_> {
 }
 
 impl<'l> Events<'l> {
-    fn new(at: &'l Surroundings, worker: &'l Worker) -> Self {
+    fn new(wiring: &'l ProcessorWiring, worker: &'l Worker) -> Self {
         Self {
-            at,
+            wiring,
             worker,
-            rules: at.rules.borrow().clone().unwrap_or_default(),
+            rules: wiring.rules.borrow().clone().unwrap_or_default(),
         }
     }
 
@@ -178,7 +178,7 @@ impl<'l> Events<'l> {
             Evaluation::Dead { reason, detail } => return self.dead_letter(message, *reason, detail, None),
             Evaluation::Event { event, matches } => (event, matches),
         };
-        let metrics = &self.at.metrics;
+        let metrics = &self.wiring.metrics;
         metrics.event_decoded(&event.trigger);
         for Match { rule, planned } in matches {
             let (id, action) = (&*rule.rule.id, rule.rule.action.kind.action());
@@ -199,8 +199,8 @@ impl<'l> Events<'l> {
     }
 
     fn job<M: Message>(&self, message: &M, job: &DeliveryJob) -> Result<(), Fault> {
-        let topics = &self.at.config.topics;
-        let value = self.at.codec.write_job(job);
+        let topics = &self.wiring.config.topics;
+        let value = self.wiring.codec.write_job(job);
         let record = Record {
             topic: &topics.jobs,
             key: job.credential.as_bytes(),
@@ -219,7 +219,7 @@ impl<'l> Events<'l> {
                     job.rule_id, topics.jobs
                 );
                 let outcome = job
-                    .outcome(OutcomeResult::Dead, (self.at.now)())
+                    .outcome(OutcomeResult::Dead, (self.wiring.now)())
                     .because(Reason::TooLarge, "");
                 self.outcome(message, &outcome, job.action)?;
                 self.dead_letter(message, Reason::TooLarge, &detail, Some(&outcome))
@@ -228,10 +228,10 @@ impl<'l> Events<'l> {
     }
 
     fn outcome<M: Message>(&self, message: &M, outcome: &Outcome, action: ActionType) -> Result<(), Fault> {
-        self.at.metrics.settled(action.provider(), outcome.result);
-        let topic = &self.at.config.topics.outcomes;
+        self.wiring.metrics.settled(action.provider(), outcome.result);
+        let topic = &self.wiring.config.topics.outcomes;
         for cut in Cut::ALL {
-            let value = self.at.codec.write_outcome(&outcome.cut(cut));
+            let value = self.wiring.codec.write_outcome(&outcome.cut(cut));
             let written = self.worker.write(&Record {
                 topic,
                 key: outcome.job_id.as_bytes(),
@@ -255,7 +255,7 @@ impl<'l> Events<'l> {
         detail: &str,
         outcome: Option<&Outcome>,
     ) -> Result<(), Fault> {
-        self.at.metrics.event_dead(reason);
+        self.wiring.metrics.event_dead(reason);
         tracing::warn!(
             reason = reason.as_str(),
             detail,
@@ -274,14 +274,14 @@ impl<'l> Events<'l> {
                 detail,
                 source: message.topic(),
                 place: Some((message.partition(), message.offset())),
-                at: jiff::Timestamp::from_millisecond((self.at.now)()).unwrap_or_default(),
+                at: jiff::Timestamp::from_millisecond((self.wiring.now)()).unwrap_or_default(),
             },
             known: &known,
         })
     }
 }
 
-/// What the headers say of what was made of `message`: its ids, and the trace.
+/// The headers of records made from `message`: its ids, and the trace.
 fn known<'m, M: Message>(
     ids: Option<[(&'m str, &'m str); 3]>,
     message: &'m M,

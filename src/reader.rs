@@ -1,8 +1,8 @@
 //! Reads what people write (rules, inlets) from JSON values, one field at a time, and finds every problem at once.
 //!
-//! A [`Reader`] gathers the problems: each names its field, says what is wrong and how to mend it, and never quotes a
-//! value, since a token may stand where it shouldn't. A method of the reader answers `None` for a field that is wrong as for
-//! one that is left out, so that reading goes on and finds the rest. A null field counts as left out.
+//! A [`Reader`] gathers the problems. Each names the field, the fault and the cure, and never quotes a value, since a
+//! token may stand where it shouldn't. A method of the reader answers `None` for a wrong field as for a missing one,
+//! so that reading goes on and finds the rest. A null field counts as left out.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::template::Template;
 use crate::text::truncate;
 use crate::{amounts, dates};
 
-/// So many problems are told; a text that is no rule at all has one for each of its values.
+/// The most problems that are reported; a text that is no rule at all has one for each of its values.
 const PROBLEMS_MAX: usize = 100;
-/// The characters of a problem's path that are told, and of its message: names in both are the writer's.
+/// The most characters of a problem's path, and of its message: names in both are the writer's.
 const FIELD_SHOWN: usize = 300;
 const MESSAGE_SHOWN: usize = 1000;
 pub const SECRET_FIELDS: &[&str] = &["secret", "sealed"];
 
-/// What is wrong or doubtful about what is written, and where.
+/// A fault or a doubt about a text, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The path to the field, such as `filters.price.between`.
@@ -341,7 +341,7 @@ pub(crate) fn member(field: &str, name: &str) -> String {
 }
 
 fn push_member(field: &mut String, name: &str) {
-    // A key's name is told to whoever made the mistake, but not when it is a secret itself.
+    // The message names the key for the one who made the mistake, but not when the name is a secret itself.
     let name = if is_open_secret(name) { "…" } else { name };
     let plain = !name.is_empty()
         && name

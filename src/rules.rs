@@ -1,15 +1,15 @@
-//! Tracking rules: trigger + scope + filters + one [`Action`], as people write them.
+//! Tracking rules: trigger + scope + filters + one action, as people write them.
 //!
-//! A [`Rule`] is read from the JSON of its YAML by [`Rule::from_json`], which finds every problem
-//! at once; what reads well but looks like a mistake is for [`check`] to warn about. The rules in
-//! force are the state of a compacted topic, kept by [`log`], and are asked through [`index`].
+//! [`Rule::from_json`] reads a [`Rule`] from the JSON of its YAML, and finds every problem at once; [`check`] warns
+//! about rules that read well but look like a mistake. The rules in force are the state of a compacted topic: [`log`]
+//! keeps them, and [`index`] finds those for an event.
 //!
 //! ```text
 //! rules topic ──► log ──► index ──► found.push(rule) for each rule that holds for an event
 //! ```
 //!
-//! Invariants: a [`Rule`] that exists is valid, so nothing after reading can fail; an index finds
-//! exactly the rules that [`Rule::explain`] has nothing to say about; no message quotes what a rule says where a secret may stand.
+//! Invariants: a [`Rule`] that exists is valid, so nothing after reading can fail; an index finds exactly the rules for
+//! which [`Rule::explain`] finds no fault; no message quotes a rule where a secret may stand.
 
 use std::fmt;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ pub enum Level {
     Inlet,
 }
 
-/// What must hold besides trigger and scope; an empty list filters nothing.
+/// The conditions besides trigger and scope; an empty list filters nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Filters {
     pub method: Vec<String>,
@@ -99,7 +99,7 @@ pub struct IdFilter {
     pub any_of: Vec<String>,
 }
 
-/// Who an id filter can ask for.
+/// The entities that an id filter can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Party {
     Publisher,

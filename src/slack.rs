@@ -1,7 +1,7 @@
-//! Slack's Web API: one call, one answer. The sender posts by it, and the inlets ask it who a user is.
+//! Slack's Web API: one call, one answer. The sender posts through it, and the inlets ask it who a user is.
 //!
-//! The HTTP status says almost nothing: a refusal is a 200 with `ok: false` and a code. What a code means for a message
-//! is for `destination::slack`.
+//! The HTTP status says almost nothing: a refusal is a 200 with `ok: false` and a code. `destination::slack` decides
+//! what a code means for a message.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! `clevertap_profile` and `clevertap_event`: one record of CleverTap's upload, about one user.
 //!
-//! A record is judged three times, each time by what is known then: `check` warns about what a rule writes, `kinds`
-//! refuses values that an event brings, and `record` refuses the body that came of both, just before it is sent.
+//! A record is judged three times: `check` warns about the rule's own text, `kinds` refuses wrong values of an event,
+//! and `record` refuses a wrong body, just before it is sent.
 
 use std::collections::HashMap;
 
@@ -70,7 +70,7 @@ pub struct Limits {
     pub concurrency: HashMap<String, usize>,
 }
 
-/// What CleverTap is told of a user.
+/// The record that CleverTap gets about a user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Upload {
     pub account: Account,
@@ -81,7 +81,7 @@ pub struct Upload {
     pub properties: Properties,
 }
 
-/// Whose profile or event CleverTap is told about.
+/// The user whose profile or event the record is about.
 #[derive(Debug, Clone, PartialEq)]
 pub enum User {
     Identity(Template),

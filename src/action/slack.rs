@@ -1,5 +1,4 @@
-//! What Slack's two actions share: the text of a message, how messages come when there are many, and how often Slack may
-//! be called.
+//! The part that Slack's two actions share: the text of a message, and the way many messages go.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,7 +19,7 @@ pub const TEXT_MAX: usize = 4000;
 pub const WHEN_BUSY_FIELDS: &[&str] = &["digest_after"];
 pub(super) const OVER_LONG: &[(&str, OverLong)] = &[("truncate", OverLong::Truncate), ("fail", OverLong::Fail)];
 
-/// What to do with a text that is longer than Slack takes.
+/// The treatment of a text that is longer than Slack takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OverLong {
     #[default]

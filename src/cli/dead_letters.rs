@@ -35,16 +35,16 @@ pub(super) enum DeadLetters {
 /// Which dead letters are asked for: all conditions must hold.
 #[derive(Debug, Args)]
 pub(super) struct Asked {
-    /// For one of these reasons
+    /// Only with one of these reasons
     #[arg(long = "reason", value_name = "REASON", value_delimiter = ',')]
     reasons: Vec<Reason>,
-    /// Of this rule
+    /// Only of this rule
     #[arg(long, value_name = "ID")]
     rule: Option<String>,
-    /// Of this event
+    /// Only of this event
     #[arg(long, value_name = "ID")]
     event: Option<String>,
-    /// Jobs for this lane, or for any lane of this credential
+    /// Only jobs for this lane, or for any lane of this credential
     #[arg(long, value_name = "LANE")]
     destination: Option<String>,
 }

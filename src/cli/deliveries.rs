@@ -1,4 +1,4 @@
-//! `leadlane deliveries ...`: what became of the matches.
+//! `leadlane deliveries ...`: the outcomes of matches.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) enum Deliveries {
     Tail {
         #[command(flatten)]
         asked: Asked,
-        /// Begin with what was written from then on: a date, or how long ago: 2h, 3d [default: now]
+        /// Begin with outcomes written from then on: a date, or how long ago: 2h, 3d [default: now]
         #[arg(long, value_name = "TIME", value_parser = super::look::time)]
         since: Option<i64>,
     },
@@ -42,19 +42,19 @@ pub(super) enum Deliveries {
 /// Which outcomes are asked for: all conditions must hold.
 #[derive(Debug, Args)]
 pub(super) struct Asked {
-    /// Of this rule
+    /// Only of this rule
     #[arg(long, value_name = "ID")]
     rule: Option<String>,
-    /// Of this lead
+    /// Only of this lead
     #[arg(long, value_name = "ID")]
     lead: Option<String>,
-    /// Of this event
+    /// Only of this event
     #[arg(long, value_name = "ID")]
     event: Option<String>,
-    /// In this lane, or in any lane of this credential
+    /// Only in this lane, or in any lane of this credential
     #[arg(long, value_name = "LANE")]
     lane: Option<String>,
-    /// With one of these results
+    /// Only with one of these results
     #[arg(long = "result", value_name = "RESULT", value_delimiter = ',', value_parser = result())]
     results: Vec<OutcomeResult>,
 }

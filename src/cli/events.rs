@@ -17,20 +17,20 @@ use crate::mapping::Inlet;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Events {
-    /// Send events, one JSON object a line; lines that are no lead event are told and left out
+    /// Send events, one JSON object a line; lines that are no lead event are reported and left out
     Send {
         #[command(flatten)]
         input: Input,
-        /// How the events are written: as the lines are, or as Avro single objects; csv says instead what the file
-        /// is [default: json; csv for a file whose name ends in .csv]
+        /// The form of the events: as the lines are, or Avro single objects; or csv, the form of the file
+        /// [default: json; csv for a file whose name ends in .csv]
         #[arg(long, value_enum)]
         format: Option<Format>,
     },
-    /// Say what would become of each line; needs no broker
+    /// Print what would become of each line; needs no broker
     Validate {
         #[command(flatten)]
         input: Input,
-        /// What the file is [default: json; csv for a file whose name ends in .csv]
+        /// The format of the file [default: json; csv for a file whose name ends in .csv]
         #[arg(long, value_enum)]
         format: Option<Lines>,
     },
@@ -67,25 +67,25 @@ pub(super) fn run(config: &Config, command: &Events, json: bool) -> Result<(), C
                 Some(Format::Json) => Some(Lines::Json),
                 Some(Format::Csv) => Some(Lines::Csv),
             };
-            let source = Source::of(config, input, lines)?;
+            let source = EventLines::of(config, input, lines)?;
             let form = match format {
                 Some(Format::Avro) => Form::Avro,
                 None | Some(Format::Json | Format::Csv) => Form::Json,
             };
             send(config, &source, form, json)
         }
-        Events::Validate { input, format } => validate(&Source::of(config, input, *format)?, json),
+        Events::Validate { input, format } => validate(&EventLines::of(config, input, *format)?, json),
     }
 }
 
-/// What is read, and how its lines become events.
-struct Source<'s> {
+/// The file, and how its lines become events.
+struct EventLines<'s> {
     file: &'s Path,
     inlet: Option<&'s Inlet>,
     lines: Lines,
 }
 
-impl<'s> Source<'s> {
+impl<'s> EventLines<'s> {
     fn of(config: &'s Config, input: &'s Input, lines: Option<Lines>) -> Result<Self, CliError> {
         let ending = input.file.extension().and_then(|ending| ending.to_str());
         let by_ending = ending.and_then(|ending| Lines::from_str(ending, true).ok());
@@ -129,7 +129,7 @@ impl<'s> Source<'s> {
         Ok(())
     }
 
-    /// What a line should have been.
+    /// The expected content of a line.
     fn wanted(&self) -> String {
         match self.inlet {
             None => "no lead event".to_owned(),
@@ -138,7 +138,7 @@ impl<'s> Source<'s> {
     }
 }
 
-fn validate(source: &Source<'_>, json: bool) -> Result<(), CliError> {
+fn validate(source: &EventLines<'_>, json: bool) -> Result<(), CliError> {
     let schemas = Schemas::new();
     let mut refused = 0_u64;
     source.each(|Line { number, taken }| {
@@ -178,7 +178,7 @@ fn validate(source: &Source<'_>, json: bool) -> Result<(), CliError> {
     }
 }
 
-fn send(config: &Config, source: &Source<'_>, form: Form, json: bool) -> Result<(), CliError> {
+fn send(config: &Config, source: &EventLines<'_>, form: Form, json: bool) -> Result<(), CliError> {
     let file = source.file.display();
     let mut sending = Sending::open(config, form)?;
     source.each(|line| {

@@ -1,4 +1,4 @@
-//! `leadlane lanes`: what waits where, since when, frozen until and why.
+//! `leadlane lanes`: what waits in each lane, since when, until when and why it is frozen.
 
 use serde_json::json;
 

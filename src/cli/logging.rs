@@ -1,7 +1,7 @@
 //! The log: to stderr, so that stdout stays for data; one event a line, and no line longer than [`LINE_MAX`].
 //!
-//! Much that is logged comes from outside: keys, ids, a provider's words, a broker's. Whoever logs it bounds it where
-//! that is known to be needed; the writer here bounds what nobody thought of, and keeps JSON readable as JSON.
+//! Much of a log comes from outside: keys, ids, a provider's words, a broker's. The code that logs such a text bounds
+//! it where that need is known; the writer here bounds all others, and keeps JSON readable as JSON.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -93,7 +93,7 @@ fn json_line(line: &str) -> Cow<'_, str> {
             return shorter.into();
         }
     }
-    // What has that many fields isn't an event of ours.
+    // No event of ours has so many fields.
     let known = |name: &str| event.get(name).filter(|value| value.is_string());
     let (time, level, target) = (known("timestamp"), known("level"), known("target"));
     let event =

@@ -1,4 +1,4 @@
-//! What the commands that look through topics share: periods, progress, and how things are printed.
+//! The parts that commands over topics share: periods, progress, and printing.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::dates::{self, time_text};
 use crate::desk::scan::{Passed, Period, Scanner};
 
-/// What every command that looks through topics is given.
+/// The arguments of every command that looks through topics.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look<'l> {
     pub(super) config: &'l Config,
@@ -24,10 +24,10 @@ pub(super) struct Look<'l> {
 /// A stretch of time, by when records were written.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(super) struct Span {
-    /// Only what was written from then on: a date such as 2026-03-05T15:16:00Z, or how long ago: 2h, 3d
+    /// Only records written from then on: a date such as 2026-03-05T15:16:00Z, or how long ago: 2h, 3d
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<i64>,
-    /// Only what was written before then, in the same forms
+    /// Only records written before then, in the same forms
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<i64>,
 }

@@ -47,7 +47,7 @@ pub(super) enum Rules {
     },
     /// Let a paused rule match again
     Resume { id: String },
-    /// Say which rules match an event, why the others don't, and what would be sent
+    /// Print which rules match an event, why the others don't, and what would be sent
     Explain {
         /// A file with one event, as it would be on the topic
         #[arg(long, value_name = "FILE")]
@@ -199,7 +199,7 @@ fn stop(
     });
     let status = status_text(&written);
     match (&counted, cancel_waiting) {
-        (Err(error), _) => eprintln!("{id} is {status}; how many of its jobs wait can't be told: {error}"),
+        (Err(error), _) => eprintln!("{id} is {status}; how many of its jobs wait is not known: {error}"),
         (Ok(count), true) => eprintln!("{count} waiting jobs of {id} will be cancelled"),
         (Ok(0), false) => {}
         (Ok(count), false) => eprintln!(

@@ -1,4 +1,4 @@
-//! The backlog of a lane: where its waiting jobs are in Kafka, 16 bytes each.
+//! The backlog of a lane: the places of its waiting jobs in Kafka, 16 bytes each.
 
 use std::collections::VecDeque;
 

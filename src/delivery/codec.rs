@@ -1,13 +1,14 @@
-//! How jobs and outcomes are written and read: as Avro single objects, which are `C3 01`, the fingerprint of the
-//! writer's schema, and the fields.
+//! Writes and reads jobs and outcomes as Avro single objects: `C3 01`, the fingerprint of the writer's schema, and the
+//! fields.
 //!
-//! A version of Leadlane writes one schema of each and reads all that were ever released. Bytes of the schema that it
-//! writes go straight into the struct. Bytes of another one are first resolved by Avro's rules: a field that the writer
-//! didn't know gets its default, and one that the reader doesn't know is dropped. A fingerprint that is in no table is
-//! [`Unreadable::UnknownSchema`]: another version's, or nobody's of ours, which only the headers of the record tell.
+//! A version of Leadlane writes one schema of each, and reads every schema that was ever released. Bytes of the
+//! current schema go straight into the struct. Bytes of another schema are first resolved by Avro's rules: a field
+//! that the writer didn't know gets its default, and a field that the reader doesn't know is dropped. A fingerprint
+//! that no table has is [`Unreadable::UnknownSchema`]: either another version of Leadlane wrote the record or a
+//! stranger did, and only the record's headers show which.
 //!
-//! `schemas/delivery_job.avsc` and `schemas/delivery_outcome.avsc` are the schemas that are written, and
-//! `schemas/released/` keeps every schema that was, each with a record of it. ARCHITECTURE.md says how one changes.
+//! `schemas/delivery_job.avsc` and `schemas/delivery_outcome.avsc` are the current schemas. `schemas/released/` keeps
+//! every released one, each with a record of it. ARCHITECTURE.md describes how to change a schema.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,5 +1,5 @@
-//! Numbers of things that stand in a list. Each list has a type of number to itself, so that the number of a lane is
-//! never taken for the number of its credential.
+//! Numbers of the things in a list. Each list has a type of number to itself, so that nobody takes the number of a
+//! lane for the number of its credential.
 
 use std::cmp::Ordering;
 use std::fmt;

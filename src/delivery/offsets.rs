@@ -1,15 +1,15 @@
-//! Which jobs of a partition are settled: one bit each above the lowest that isn't.
+//! Which jobs of a partition are settled: one bit for each job above the lowest unsettled one.
 
 use std::collections::VecDeque;
 
-/// What a commit says: the lowest unsettled job, and from where its outcomes can be found.
+/// The place in a commit: the lowest unsettled job, and the offset from which its outcomes are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub offset: i64,
     pub outcomes_from: i64,
 }
 
-/// What was known when a job was first read. One for a run of jobs.
+/// The state when a job was first read. One mark stands for a run of jobs.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     offset: i64,
@@ -99,7 +99,7 @@ impl Offsets {
         offset < self.lowest || offset < self.next && self.bit(offset)
     }
 
-    /// What to commit. `outcomes_end` is where outcomes of jobs not read yet would begin.
+    /// The place to commit. `outcomes_end` is where outcomes of jobs not read yet would begin.
     pub fn place(&self, outcomes_end: i64) -> Place {
         let mark = self.marks.front().filter(|_| self.lowest < self.next);
         Place {

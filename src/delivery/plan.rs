@@ -1,4 +1,4 @@
-//! Planning: one match becomes one delivery job, or the outcome that says why there is none.
+//! Planning: one match becomes one delivery job, or the outcome that ends it at once.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct Source<'s> {
     pub offset: i64,
 }
 
-/// What a match becomes.
+/// The result of a match.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Planned {
     Job(DeliveryJob),
@@ -70,7 +70,7 @@ pub fn readdress(job: &DeliveryJob, rule: &Rule) -> Option<DeliveryJob> {
     (credential::kind(&now.credential) == credential::kind(&job.credential) && now != *job).then_some(now)
 }
 
-/// What the job authenticates with, as its rule says.
+/// The credential of the job, as its rule names it.
 fn authenticate(job: &mut DeliveryJob, address: Address<'_>) {
     job.credential = address.credential;
     job.sealed = address.sealed.map(|sealed| sealed.as_str().to_owned());

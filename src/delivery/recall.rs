@@ -1,8 +1,5 @@
-//! What the outcomes of a partition say: which jobs are settled, when the others may be tried again, and which lanes
-//! and credentials are frozen.
-//!
-//! The sender that takes a partition over reads its outcomes so, and so does the desk that shows what waits. Times are
-//! the wall clock's, until [`Recalled::in_steady_time`] makes them the sender's.
+//! Reads the outcomes of a partition for its new owner. Their times are the wall clock's, until
+//! [`Recalled::in_steady_time`] converts them to the owner's.
 
 use std::collections::{HashMap, HashSet};
 
@@ -55,7 +52,7 @@ pub struct Frozen {
     pub until: Micros,
     /// The credential was refused, and no answer since says that it works.
     pub refused: bool,
-    /// What happened, with the provider's words.
+    /// The event, with the provider's words.
     pub why: String,
 }
 
@@ -70,7 +67,7 @@ pub struct Thread {
 /// The longest period of a rate.
 const PERIOD_MAX: Micros = 3_600_000_000;
 
-/// Four bytes that tell the jobs apart which may stand at one place.
+/// Four bytes by which jobs that may stand at one place differ.
 pub fn tag(job_id: &str) -> u32 {
     crc32fast::hash(job_id.as_bytes())
 }
@@ -93,7 +90,7 @@ impl Recalled {
     pub fn take(&mut self, mut outcome: Outcome, now: Micros) {
         let to_come = in_micros(outcome.ended_at).saturating_sub(now);
         if to_come > TO_COME {
-            // What it asks to wait for lasts as long as it did then, and no longer.
+            // The wait that it asks for lasts as long as it did then, and no longer.
             let times = [
                 Some(&mut outcome.ended_at),
                 outcome.started_at.as_mut(),
@@ -128,7 +125,7 @@ impl Recalled {
             self.settled.insert(offset);
             self.tried.remove(&offset);
         } else if outcome.attempt > 0 && !self.settled.contains(&offset) {
-            // Without an attempt it tells of a freeze that came before the message.
+            // Without an attempt it is about a freeze that came before the message.
             let tried = self.tried.entry(offset).or_insert_with(|| Tried {
                 failing_since: outcome.started_at.map_or(ended, in_micros),
                 ..Tried::default()

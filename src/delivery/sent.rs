@@ -1,4 +1,4 @@
-//! What was sent: job ids, so that a repeated event is sent once, and the threads of leads.
+//! The memory of sends: ids of jobs, so that a repeated event is sent once, and the threads of leads.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
@@ -71,7 +71,7 @@ impl SentIds {
         }
     }
 
-    /// What is sent from `since` on is known.
+    /// The sends from `since` on are known.
     pub fn begin(&mut self, since: Micros) {
         self.known_since = self.known_since.max(Some(since));
     }

@@ -1,11 +1,12 @@
-//! What goes wrong on the way, each at its moment after the first job was settled: a flood, a token
-//! that is revoked for a while, an archived channel, a 429; and between them, what others post to inlets. What comes of it is [`super::story`]'s.
+//! The things that go wrong in the demo, each at its moment after the first settled job: a flood, a token that is
+//! revoked for a while, an archived channel, a 429; and between them the posts of others to inlets. [`super::story`]
+//! tells what follows.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::events::Source;
+use super::events::Producers;
 use super::inlets::{self, Post};
 use crate::config::Config;
 use crate::desk;
@@ -59,7 +60,7 @@ impl Acts {
     pub(super) fn next(
         &mut self,
         settles: bool,
-        source: &mut Source,
+        producers: &mut Producers,
         sandbox: &Sandbox,
     ) -> anyhow::Result<Option<Played>> {
         if settles && self.began.is_none() {
@@ -69,7 +70,7 @@ impl Acts {
         match ACTS.get(self.done) {
             Some((at, act)) if ran.is_some_and(|ran| ran >= *at) => {
                 self.done += 1;
-                act.play(source, sandbox).map(Some)
+                act.play(producers, sandbox).map(Some)
             }
             _ => Ok(None),
         }
@@ -84,12 +85,12 @@ impl Acts {
 }
 
 impl Act {
-    fn play(self, source: &mut Source, sandbox: &Sandbox) -> anyhow::Result<Played> {
+    fn play(self, producers: &mut Producers, sandbox: &Sandbox) -> anyhow::Result<Played> {
         let order = |fault: Value| anyhow::Ok(sandbox.order(serde_json::from_value(fault)?)?);
         let mut post = None;
         let (said, events) = match self {
             Self::Flood => {
-                let flood = (0..FLOOD).map(|_| source.of("lms.campaign_rejected"));
+                let flood = (0..FLOOD).map(|_| producers.of("lms.campaign_rejected"));
                 (
                     format!("{FLOOD} campaigns reject a lead at once, and C0CAMPS takes one message a second"),
                     flood.collect(),
@@ -99,14 +100,14 @@ impl Act {
                 order(json!({"kind": "error", "error": "token_revoked", "token": super::CALLS_TOKEN, "for": REVOKED}))?;
                 (
                     format!("the token of calls-bot is revoked, and works again in {REVOKED}"),
-                    vec![source.of("call_logic.buyer_response")],
+                    vec![producers.of("call_logic.buyer_response")],
                 )
             }
             Self::Archive => {
                 order(json!({"target": "operations", "kind": "error", "error": "channel_is_archived", "times": 1}))?;
                 (
                     "the channel of the webhook is archived for one message".to_owned(),
-                    vec![source.of("lms.lead_rejected")],
+                    vec![producers.of("lms.lead_rejected")],
                 )
             }
             Self::Throttle => {
@@ -128,8 +129,8 @@ impl Act {
     }
 }
 
-/// Does what `leadlane dead-letters replay LETTER` does, and tells what came of it.
-pub(super) fn replay(letter: &str, config: &Config, tell: impl Fn(&str)) -> Result<(), desk::Error> {
+/// Replays a dead letter as `leadlane dead-letters replay LETTER` does, and prints the same lines.
+pub(super) fn replay(letter: &str, config: &Config, print: impl Fn(&str)) -> Result<(), desk::Error> {
     let request = Request {
         which: Which::Ids(vec![letter.parse()?]),
         dry_run: false,
@@ -139,8 +140,8 @@ pub(super) fn replay(letter: &str, config: &Config, tell: impl Fn(&str)) -> Resu
     let mut replay = replay::begin(Scanner::new(config, &|_| true), &request)?;
     while let Some(progress) = replay.next(crate::app::now_millis()) {
         match progress? {
-            Progress::Back(went) => tell(&format!("{letter}: replayed to {}", went.topic)),
-            Progress::Refused { why, .. } => tell(&format!("{letter}: not replayed: {why}")),
+            Progress::Back(went) => print(&format!("{letter}: replayed to {}", went.topic)),
+            Progress::Refused { why, .. } => print(&format!("{letter}: not replayed: {why}")),
             Progress::Wait(_) | Progress::NeedsSchema(_) | Progress::NeedsEventMax => {
                 return Err(desk::Error::invalid(
                     "it holds no job, and the demo replays nothing else",

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-/// A stream of events, the same for every demo but for its times.
+/// The producers of the demo: one stream of events, the same at every run but for its times.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct Producers {
     rng: fastrand::Rng,
     count: u64,
     now: fn() -> i64,
@@ -28,7 +28,7 @@ const REASONS: [&str; 3] = [
     "Outside of business hours",
 ];
 
-impl Source {
+impl Producers {
     pub(super) fn new(now: fn() -> i64) -> Self {
         Self {
             rng: fastrand::Rng::with_seed(7),

@@ -1,5 +1,5 @@
-//! Two systems that other people run: a Slack workspace that signs what it posts, and a sheet that posts its
-//! rows. Each says one thing to an inlet of the demo; what arrives of it in CleverTap is told.
+//! Two systems that other people run: a Slack workspace that signs its posts, and a sheet that posts its rows. Each
+//! posts once to an inlet of the demo, and the demo shows what arrives in CleverTap.
 
 use std::net::SocketAddr;
 
@@ -82,7 +82,7 @@ pub(super) fn row() -> Post {
 }
 
 impl Post {
-    /// Posts it beside what goes on, and tells what it was answered.
+    /// Posts it beside what goes on, and prints the answer.
     pub(super) fn send(self, listen: SocketAddr, view: &View) {
         let view = view.clone();
         tokio::spawn(async move {
@@ -95,9 +95,9 @@ impl Post {
                 }
                 Ok(answer) => {
                     let status = answer.lines().next().unwrap_or_default();
-                    view.tell(&format!("answered  {status} by the inlet {inlet}"));
+                    view.show(&format!("answered  {status} by the inlet {inlet}"));
                 }
-                Err(error) => view.tell(&format!("it could not be posted: {error}")),
+                Err(error) => view.show(&format!("it could not be posted: {error}")),
             }
         });
     }
@@ -120,7 +120,7 @@ impl Post {
 }
 
 /// What CleverTap took of the member or the row, where this is such a record.
-pub(super) fn told(arrival: &Arrival) -> Option<String> {
+pub(super) fn line_of(arrival: &Arrival) -> Option<String> {
     let record: Value = serde_json::from_str(arrival.record.as_ref()?.get()).ok()?;
     let who = record["identity"].as_str()?;
     if !arrival.accepted || ![MEMBER, SIGNED_UP].contains(&who) {

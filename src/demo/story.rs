@@ -1,5 +1,5 @@
-//! What a person is told of the acts: what is merged, refused, probed, mended and replayed, and what
-//! arrived of it.
+//! The story of the acts for the person who watches: what is merged, refused, probed, mended and replayed, and what
+//! arrived.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ impl Story {
         // Tokens are asked about when they are met, too.
         let probes = calls.filter(|_| !self.refused.is_empty());
         let probes = probes.map(|probe| format!("probed    auth.test: {}", probe.error.as_deref().unwrap_or("ok")));
-        probes.chain(arrivals.iter().filter_map(inlets::told)).collect()
+        probes.chain(arrivals.iter().filter_map(inlets::line_of)).collect()
     }
 
     /// What an outcome means for the story. `waiting` are the jobs of its credential that are left.
@@ -114,7 +114,7 @@ impl Story {
         lines
     }
 
-    pub(super) fn digests_told(&self) -> String {
+    pub(super) fn digests_shown(&self) -> String {
         match self.messages {
             1 => "1 digest".to_owned(),
             count => format!("{count} digests"),

@@ -1,7 +1,6 @@
-//! What a person sees of the demo: a calm live view on a terminal, plain lines elsewhere.
+//! The demo's output: a calm live view on a terminal, plain lines elsewhere.
 //!
-//! What happens is read from the topics, as any other program would read it; what arrived, from the
-//! sandbox.
+//! It reads from the topics, as any other program would, and from the sandbox what arrived.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{IsTerminal, Write};
@@ -18,7 +17,7 @@ use crate::lead::schemas::Schemas;
 
 /// Lines of the live view: those that scroll by, and those of the story.
 const RECENT: usize = 8;
-const TOLD: usize = 16;
+const PRINTED: usize = 16;
 
 /// Takes in a record of one of the topics.
 type Take = fn(&mut Seen, &Record);
@@ -33,7 +32,7 @@ pub(super) struct View {
 #[derive(Debug)]
 struct Seen {
     story: Story,
-    told: VecDeque<String>,
+    printed: VecDeque<String>,
     produced: u64,
     dead_events: u64,
     dead_jobs: u64,
@@ -115,15 +114,15 @@ impl View {
     }
 
     /// A line of the story.
-    pub(super) fn tell(&self, line: &str) {
-        lock(&self.seen).tell(line.to_owned());
+    pub(super) fn show(&self, line: &str) {
+        lock(&self.seen).show(line.to_owned());
     }
 
     /// An inlet made an event of what was posted to it.
     pub(super) fn took_in(&self, line: &str) {
         let mut seen = lock(&self.seen);
         seen.produced += 1;
-        seen.tell(line.to_owned());
+        seen.show(line.to_owned());
     }
 
     pub(super) fn produced(&self, value: &str) {
@@ -199,7 +198,7 @@ impl Seen {
     fn new(story: Story, plain: bool) -> Self {
         Self {
             story,
-            told: VecDeque::new(),
+            printed: VecDeque::new(),
             produced: 0,
             dead_events: 0,
             dead_jobs: 0,
@@ -222,21 +221,21 @@ impl Seen {
     /// What the sandbox has seen, and what is complete by now.
     fn catch_up(&mut self) {
         for line in self.story.arrivals() {
-            self.tell(line);
+            self.show(line);
         }
         for line in self.story.digests() {
-            self.tell(line);
+            self.show(line);
         }
     }
 
-    fn tell(&mut self, line: String) {
+    fn show(&mut self, line: String) {
         if self.plain {
             drop(writeln!(std::io::stdout(), "{line}"));
         }
-        if self.told.len() == TOLD {
-            self.told.pop_front();
+        if self.printed.len() == PRINTED {
+            self.printed.pop_front();
         }
-        self.told.push_back(line);
+        self.printed.push_back(line);
     }
 
     fn summary(&self) -> String {
@@ -250,7 +249,7 @@ impl Seen {
              {} dead letters ({} events, {} jobs), {} replayed; {arrived} Slack messages arrived, {} answers 429 obeyed, {early} requests came too early",
             self.produced,
             self.matches,
-            self.story.digests_told(),
+            self.story.digests_shown(),
             self.dead_events + self.dead_jobs,
             self.dead_events,
             self.dead_jobs,
@@ -301,7 +300,7 @@ impl Seen {
     fn came(&mut self, outcome: &Outcome) {
         // A probe was answered before what came of it.
         for line in self.story.arrivals() {
-            self.tell(line);
+            self.show(line);
         }
         // What the processor settled never was a job.
         self.matches += u64::from(outcome.job_offset.is_none());
@@ -317,7 +316,7 @@ impl Seen {
         }
         let waiting = of_credential(&self.lanes, &outcome.lane);
         if let Some(line) = self.story.outcome(outcome, waiting) {
-            self.tell(line);
+            self.show(line);
         }
         let words = outcome.words.as_deref().unwrap_or_default();
         let line = match result {
@@ -325,7 +324,7 @@ impl Seen {
                 let text = self.jobs.get(&outcome.job_id).map(String::as_str).unwrap_or_default();
                 let line = format!("sent      {} <- {text} (rule {})", outcome.lane, outcome.rule_id);
                 if let Some(letter) = self.story.replay_of(&outcome.job_id) {
-                    return self.tell(format!("{line}, dead letter {letter} replayed"));
+                    return self.show(format!("{line}, dead letter {letter} replayed"));
                 }
                 line
             }
@@ -358,7 +357,7 @@ impl Seen {
         *self.reasons.entry(reason).or_default() += 1;
         if record.header("job-id").is_some() {
             self.dead_jobs += 1;
-            self.tell(line);
+            self.show(line);
         } else {
             self.dead_events += 1;
             self.say(line);
@@ -415,7 +414,7 @@ impl Seen {
             frame.push(format!("  {id:<28} {:>5} sent {waiting:>4} waiting  {why}", lane.sent));
         }
         frame.push(String::new());
-        frame.extend(self.told.iter().map(|line| format!("  {line}")));
+        frame.extend(self.printed.iter().map(|line| format!("  {line}")));
         frame.push(String::new());
         frame.extend(self.recent.iter().map(|line| format!("  {line}")));
         let mut out = String::new();

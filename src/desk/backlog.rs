@@ -1,8 +1,8 @@
-//! What waits, from Kafka alone: the jobs from the senders' committed offsets on, less those that an outcome
+//! The waiting jobs, from Kafka alone: the jobs from the senders' committed offsets on, less those that an outcome
 //! settles. No running process is asked.
 //!
 //! A [`Backlog`] holds the offsets that outcomes settle, the jobs that wait for a retry, and a few numbers for each
-//! lane and rule. Whoever asks often keeps one and reads it anew now and then.
+//! lane and rule. A caller that asks often keeps one and reads it anew now and then.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,14 +19,14 @@ use crate::kafka::place;
 use crate::kafka::reader::{Isolation, Record};
 use crate::kafka::scan::{Run, Topic};
 
-/// What waited at one moment. Times are in epoch milliseconds.
+/// The waiting jobs at one moment. Times are in epoch milliseconds.
 #[derive(Debug, Default)]
 pub struct Backlog {
     /// By lane.
     pub(super) lanes: BTreeMap<String, Waiting>,
     /// How many jobs of each rule wait.
     rules: HashMap<String, u64>,
-    /// What the outcomes of each partition say.
+    /// The fold of each partition's outcomes.
     partitions: BTreeMap<i32, Recalled>,
     /// When the last request of a lane, and of a credential, started.
     started: HashMap<String, i64>,
@@ -36,7 +36,7 @@ pub struct Backlog {
     pub newer: Newer,
 }
 
-/// What waits in one lane.
+/// The waiting jobs of one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub(super) credential: String,
@@ -47,7 +47,7 @@ pub(super) struct Waiting {
     pub(super) limit: Limit,
 }
 
-/// What the configuration allows a lane, and all of its credential together.
+/// The limits of a lane, and of all of its credential together, by the configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limit {
     pub lane: Option<Rate>,
@@ -124,7 +124,7 @@ impl Backlog {
         }
         let recalled = self.partitions.entry(partition).or_default();
         recalled.take(outcome, now.saturating_mul(1000));
-        // What only a sender has to know isn't kept.
+        // The parts that only a sender has to know aren't kept.
         recalled.sent.clear();
         recalled.threads.clear();
         recalled.started.clear();

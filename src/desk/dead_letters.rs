@@ -1,10 +1,9 @@
 //! Dead letters: records that wait for a person.
 //!
-//! A dead letter's id is its place, `PARTITION-OFFSET`. The audit says which ones were replayed: one record for each
-//! transaction of a replay, with who, when, the ids under `replayed` and the times that those dead letters were
-//! written at under `written_at`. The audit outlives the dead letters, and those that count these see no foreign
-//! records among them. It outlives their topic, too: in one that was made anew another dead letter has the id, and
-//! another time.
+//! A dead letter's id is its place, `PARTITION-OFFSET`. The audit has the replays: one record for each transaction of
+//! a replay, with who, when, the ids under `replayed`, and under `written_at` the times at which those dead letters
+//! were written. The audit outlives the dead letters, and it outlives their topic: in a topic that was made anew
+//! another dead letter has the same id, and another time.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -177,7 +176,7 @@ enum Mark {
 }
 
 impl Replayed {
-    /// What the audit says.
+    /// The replay that the audit has.
     pub fn read(scanner: Scanner<'_>) -> Result<Self, Error> {
         let mut replayed = Self::default();
         for record in scanner.all(&scanner.config.topics.audit)? {

@@ -1,4 +1,4 @@
-//! Deliveries: what became of the matches, and the life of one job.
+//! Deliveries: the outcomes of matches, and the life of one job.
 
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ impl std::fmt::Debug for Coming {
     }
 }
 
-/// What is known of one job.
+/// The life of one job, as far as the topics have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Life {
     pub id: String,

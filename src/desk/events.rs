@@ -1,4 +1,4 @@
-//! Lead events that people bring along: what would become of each line of a file, and sending them.
+//! Lead events that people bring: what would become of each line of a file, and how to send them.
 
 use std::io::BufRead;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! The lanes: what waits where, since when, until when and why one is frozen, and what limits it.
+//! The lanes: what waits in each, since when, until when and why it is frozen, and its limits.
 
 use super::backlog::{Backlog, Waiting, in_millis};
 use crate::dates::Rate;
@@ -42,7 +42,7 @@ fn lane(backlog: &Backlog, id: &str, waiting: &Waiting, now: i64) -> Lane {
     let held = backlog.held(&waiting.credential);
     let frozen = frozen(backlog, id, &waiting.credential, now);
     let until = frozen.map(|frozen| in_millis(frozen.until));
-    // No topic says when a refused credential is probed, or when a sender is upgraded.
+    // No topic has the probes of a refused credential, or the upgrade of a sender.
     let is_known = held == 0 && until.is_none_or(|until| until > now);
     let spaced = |id: &str, rate: Option<Rate>| Some(backlog.started(id)?.saturating_add(rate?.spacing() / 1000));
     let limits = [

@@ -1,4 +1,5 @@
-//! Records of a newer version: this one can't show them, and doesn't leave them out in silence.
+//! Records that a newer version wrote. This version can't show them; it counts them rather than leave them out in
+//! silence.
 
 use std::fmt;
 

@@ -1,10 +1,10 @@
 //! Replay: dead letters go back where they came from.
 //!
-//! What goes back and the audit that says so are one transaction, so that a crash neither replays twice nor forgets.
-//! One replay runs at a time: the next one ends it before it reads the audit.
+//! A record that goes back and its mark in the audit are one transaction, so that a crash neither replays twice nor
+//! forgets. One replay runs at a time: the next one ends it before it reads the audit.
 //!
-//! The caller pulls: [`Replay::next`] says what became of the next dead letter, or what the replay needs before it goes
-//! on. What the schema registry or Kafka's administration knows, and the waiting for a rate, are the caller's.
+//! The caller pulls: [`Replay::next`] gives the fate of the next dead letter, or what the replay needs before it goes
+//! on. The caller asks the schema registry and Kafka's administration, and waits for a rate.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -36,7 +36,7 @@ const OPEN_MAX: Duration = Duration::from_secs(10);
 /// No topic that we read holds larger records.
 const RECORD_MAX: usize = 100_000_000;
 
-/// What is to be replayed, and how.
+/// The dead letters to replay, and how.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub which: Which,
@@ -44,7 +44,7 @@ pub struct Request {
     pub dry_run: bool,
     /// At most so many.
     pub rate: Option<Rate>,
-    /// Who asks, for the audit.
+    /// The actor, for the audit.
     pub who: String,
 }
 
@@ -55,7 +55,7 @@ pub enum Which {
     Matching(Filter, Period),
 }
 
-/// What comes next of a replay.
+/// The next step of a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// It went back, or would in a dry run.
@@ -76,20 +76,20 @@ pub struct Went {
     pub id: Id,
     pub topic: String,
     pub key: Vec<u8>,
-    /// What is other than it was.
+    /// The part that is other than it was.
     pub change: Option<String>,
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     pub replayed: usize,
-    /// Those that were replayed before.
+    /// The letters that were replayed before.
     pub left: usize,
     pub refused: usize,
 }
 
-/// What goes back to a topic.
+/// A record that goes back to a topic.
 #[derive(Debug, PartialEq, Eq)]
 struct Back {
     topic: String,
@@ -142,7 +142,7 @@ pub struct Replay<'r> {
     event_max: Option<usize>,
     batch: Vec<Going>,
     bytes: usize,
-    /// What the rate asks for before the next transaction.
+    /// The wait that the rate asks for before the next transaction.
     owed: Duration,
     progress: VecDeque<Progress>,
     absent: BTreeSet<Id>,
@@ -209,8 +209,8 @@ impl<'r> Replay<'r> {
         }
     }
 
-    /// What comes next; `None` is the end. `now` is the wall clock's, in epoch milliseconds. An error ends the
-    /// replay: only what [`Progress::Back`] named has gone back.
+    /// The next step; `None` is the end. `now` is the wall clock's, in epoch milliseconds. An error ends the
+    /// replay: only the letters that [`Progress::Back`] named have gone back.
     pub fn next(&mut self, now: i64) -> Option<Result<Progress, Error>> {
         loop {
             if let Some(progress) = self.progress.pop_front() {
@@ -228,7 +228,7 @@ impl<'r> Replay<'r> {
         }
     }
 
-    /// What the registry says of schemas.
+    /// The registry's answers about schemas.
     pub fn schemas(&mut self) -> &mut Schemas {
         &mut self.schemas
     }
@@ -238,7 +238,7 @@ impl<'r> Replay<'r> {
         self.event_max = Some(bytes);
     }
 
-    /// What it came to; ids that were asked for and aren't there are not found.
+    /// The result; ids that were asked for and aren't there are not found.
     pub fn end(self) -> (Summary, Result<(), Error>) {
         let absent: Vec<Id> = self.absent.into_iter().collect();
         let all = match absent.is_empty() {
@@ -292,7 +292,7 @@ impl<'r> Replay<'r> {
         Ok(true)
     }
 
-    /// What a dead letter becomes again.
+    /// The record that a dead letter becomes again.
     fn back(&mut self, letter: &Letter, now: i64) -> Result<Vec<Back>, Halt> {
         if let Some(why) = letter.needs_header() {
             return Err(Halt::Refused(why));
@@ -364,7 +364,7 @@ fn batch_max(rate: Option<Rate>) -> usize {
     usize::try_from(at_once).unwrap_or(1).clamp(1, BATCH_MAX)
 }
 
-/// What a dead letter becomes again. `rules` are those in force, for a credential that was refused.
+/// The record that a dead letter becomes again. `rules` are those in force, for a credential that was refused.
 fn back(letter: &Letter, config: &Config, rules: Option<&Rules>) -> Result<Back, Halt> {
     let source = letter.header("source-topic").unwrap_or_default();
     // A job keeps its bytes, and so the version that wrote them.

@@ -1,7 +1,7 @@
-//! The rules: looking at them, checking what somebody wrote, and in [`write`] putting them in force.
+//! The rules: look at them, check a text, and in [`write`] put rules in force.
 //!
-//! All of it is answered from a [`View`] of the rules topic. [`View::scan`] reads a fresh one; who asks often keeps one
-//! and takes each new record in.
+//! A [`View`] of the rules topic answers all of it. [`View::scan`] reads a fresh one; a caller that asks often keeps
+//! one and gives it each new record.
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,7 +30,7 @@ pub struct View {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Last {
     offset: i64,
-    at: i64,
+    changed_at: i64,
 }
 
 impl View {
@@ -48,7 +48,7 @@ impl View {
         if let Some(key) = &record.key {
             let last = Last {
                 offset: record.offset,
-                at: record.timestamp,
+                changed_at: record.timestamp,
             };
             self.last.insert(String::from_utf8_lossy(key).into_owned(), last);
         }
@@ -167,7 +167,7 @@ fn listed<'v>(view: &'v View, id: &'v str, entry: &'v Entry) -> Listed<'v> {
         in_force,
         rejected: entry.rejected.as_ref(),
         warnings: refusals.into_iter().flatten().map(Problem::from).collect(),
-        changed_at: view.last.get(id).map_or(0, |last| last.at),
+        changed_at: view.last.get(id).map_or(0, |last| last.changed_at),
     }
 }
 

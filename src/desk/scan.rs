@@ -1,13 +1,13 @@
-//! Reading a topic from some place to the end that it has now.
+//! Reads a topic from some place to the end that the topic has now.
 //!
-//! The caller watches: after each record it may say how far the reading has come, and end it.
+//! The caller watches: after each record it learns how far the reading has come, and may end it.
 
 use super::Error;
 use crate::config::Config;
 use crate::kafka::reader::{Isolation, Record};
 use crate::kafka::scan::{Run, Scan, Topic};
 
-/// What the services read Kafka with.
+/// The reader through which the services see Kafka.
 #[derive(Clone, Copy)]
 pub struct Scanner<'s> {
     pub config: &'s Config,

@@ -13,7 +13,7 @@ use crate::http_client::Reply;
 use crate::sealed::Sealed;
 use crate::secrets::{Secret, SecretError, SecretRef};
 
-/// What an answer says, as far as it can be read. What a field holds that its documentation doesn't know costs that
+/// An answer, as far as it can be read. A value that the documentation doesn't know costs its
 /// field alone: of an answer that isn't read, all records are uploaded again.
 #[derive(Debug)]
 struct Body {
@@ -114,7 +114,7 @@ pub(super) fn own_account(job: &DeliveryJob) -> Result<Option<Account>, Failure>
     }))
 }
 
-/// What an upload's answer means for each of its records.
+/// The meaning of an upload's answer for each of its records.
 pub(super) fn upload_answers(reply: &Reply, jobs: &[Arc<DeliveryJob>], secrets: &[Secret]) -> Vec<Answer> {
     let all = |verdict, words: &str| of_all(reply, verdict, words, jobs, secrets);
     let body = Body::read(&reply.body);
@@ -130,7 +130,7 @@ pub(super) fn upload_answers(reply: &Reply, jobs: &[Arc<DeliveryJob>], secrets: 
             },
             words,
         ),
-        // By another address than the account's there is no upload, or a redirect to it.
+        // Another address than the account's has no upload, or redirects to it.
         (300..=399 | 401 | 403 | 404 | 405, _) => all(Verdict::CredentialRefused, words),
         (408, _) => all(Verdict::Retry, words),
         (200..=299, Some(body)) => records(reply, body, jobs, secrets),
@@ -139,7 +139,7 @@ pub(super) fn upload_answers(reply: &Reply, jobs: &[Arc<DeliveryJob>], secrets: 
     }
 }
 
-/// The same answer for each job; it may repeat any of their records.
+/// One answer for each job; it may repeat any of their records.
 fn of_all(reply: &Reply, verdict: Verdict, words: &str, jobs: &[Arc<DeliveryJob>], secrets: &[Secret]) -> Vec<Answer> {
     let records: Vec<&str> = jobs.iter().map(|job| job.body.as_str()).collect();
     let body = format!("[{}]", records.join(","));

@@ -1,6 +1,7 @@
-//! The first meeting with a Slack token: whether it works, whose it is, and whether it may do what it
-//! is for, said in words once. A token that lacks a scope fails late, at the one message that needs
-//! it; so it is said early.
+//! The first meeting with a Slack token: whether it works, whose it is, and whether it has the scopes that it needs.
+//!
+//! A token that lacks a scope fails late, at the first message that needs it; so the log names a missing scope early,
+//! once.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -11,7 +12,7 @@ use super::words::Hidden;
 use super::{Destinations, Failure, in_header, secret};
 use crate::delivery::DeliveryJob;
 
-/// What asking Slack about a token gave.
+/// Slack's answer about a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Checked {
     Works {
@@ -29,7 +30,7 @@ pub(super) enum Checked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NeededScope {
     pub(super) name: &'static str,
-    /// What follows where it is missing.
+    /// The consequence where it is missing.
     pub(super) without: &'static str,
 }
 
@@ -46,14 +47,14 @@ pub(super) const OPEN: NeededScope = NeededScope {
     without: "a member's direct channel can't be opened where posting doesn't open it",
 };
 
-/// What is known of the credentials that this process has met.
+/// The credentials that this process has met.
 #[derive(Debug, Default)]
 pub(super) struct Introduced(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
     asking: HashSet<String>,
-    /// What was said of each last, so that it is said once.
+    /// The last line about each, so that it is logged once.
     said: HashMap<String, Checked>,
 }
 
@@ -70,7 +71,7 @@ impl Destinations {
         }
     }
 
-    /// The same beside a job that is sent with it. Needs tokio's runtime.
+    /// Introduces a token beside a job that is sent with it. Needs tokio's runtime.
     pub(super) fn introduce_of(&self, job: &DeliveryJob) {
         if !self.introduced.begin(&job.credential) {
             return;
@@ -134,7 +135,7 @@ impl Checked {
     }
 }
 
-/// What a person has to know, and do.
+/// The message for a person, with the cure.
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

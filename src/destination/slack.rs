@@ -1,4 +1,4 @@
-//! What Slack's answers mean for a message.
+//! The meaning of Slack's answers for a message.
 
 use serde_json::{Map, Value};
 
@@ -27,7 +27,7 @@ pub(super) fn message_body(
     serde_json::to_string(&arguments)
 }
 
-/// What chat.postMessage's answer to a message to `channel` means. Slack opens a member's direct
+/// The meaning of chat.postMessage's answer to a message to `channel`. Slack opens a member's direct
 /// channel by itself when it is posted to; where it rather says that there is no such channel, or that
 /// we aren't in it, opening it ourselves may help.
 pub(super) fn message_answer(reply: &Reply, channel: &str, hidden: Hidden<'_>) -> Answer {
@@ -43,7 +43,7 @@ pub(super) fn message_answer(reply: &Reply, channel: &str, hidden: Hidden<'_>) -
     answer
 }
 
-/// A message's `ts`, which a thread goes on from: seconds, a point and what tells apart.
+/// A message's `ts`, which a thread goes on from: seconds, a point, and digits that make it unique.
 fn is_timestamp(ts: &str) -> bool {
     let is_number = |text: &str| (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     ts.split_once('.')
@@ -56,12 +56,12 @@ fn is_member(channel: &str) -> bool {
     channel.len() > 1 && channel.starts_with(['U', 'W']) && channel.bytes().all(is_written)
 }
 
-/// What conversations.join's answer means.
+/// The meaning of conversations.join's answer.
 pub(super) fn join_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
     of_method_alone(answer(reply, hidden))
 }
 
-/// What conversations.open's answer means; one that gives no channel has to be asked for again.
+/// The meaning of conversations.open's answer; without a channel it has to be asked for again.
 pub(super) fn open_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
     let (answer, body) = answer(reply, hidden);
     let channel = body.as_ref().and_then(|body| body.get("channel")?.get("id")?.as_str());
@@ -83,7 +83,7 @@ fn of_token(mut answer: Answer) -> Answer {
     answer
 }
 
-/// What auth.test's answer means: the token works, it is refused, or it can't be said now. A token
+/// The meaning of auth.test's answer: the token works, it is refused, or nobody knows now. A token
 /// that may not post is refused, as posting with it would be.
 pub(super) fn probe_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
     let mut answer = of_token(answer(reply, hidden).0);
@@ -98,7 +98,7 @@ pub(super) fn probe_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
     answer
 }
 
-/// Who a token is, from auth.test's answer, and which scopes it lacks of those that we need.
+/// The owner of a token, from auth.test's answer, and the scopes that it lacks of those that we need.
 pub(super) fn identity(reply: &Reply, joins: bool, hidden: Hidden<'_>) -> Checked {
     let (answer, body) = answer(reply, hidden);
     match (answer.verdict, body) {
@@ -141,7 +141,7 @@ fn of_method_alone((answer, body): (Answer, Option<Body>)) -> Answer {
     answer
 }
 
-/// What an answer of the Web API means, with its body where that is JSON.
+/// The meaning of an answer of the Web API, with its body where that is JSON.
 fn answer(reply: &Reply, hidden: Hidden<'_>) -> (Answer, Option<Body>) {
     let body = Body::read(reply);
     let verdict = match (limit_met(reply, body.as_ref()), &body) {
@@ -242,7 +242,7 @@ fn words(body: &Body) -> String {
     words
 }
 
-/// What an incoming webhook's answer means: by its text first, by its status second.
+/// The meaning of an incoming webhook's answer: by its text first, by its status second.
 pub(super) fn webhook_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
     let code = reply.body.trim();
     let verdict = match (reply.status, code) {

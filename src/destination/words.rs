@@ -1,7 +1,7 @@
-//! A provider's words, as far as they may be kept: of bounded length, on one line, without a secret in any form that it
-//! may have, and without what the request said of a lead.
+//! A provider's words, made safe to keep: of bounded length, on one line, without a secret in any of its forms, and
+//! without the lead's values from the request.
 //!
-//! Whoever answers may repeat what it was sent, and its words go into logs, outcomes and dead letters.
+//! A provider may repeat what it was sent, and its words go into logs, outcomes and dead letters.
 
 use std::borrow::Cow;
 
@@ -15,19 +15,19 @@ use crate::text;
 
 /// Words are cut to so many characters.
 const WORDS_MAX: usize = 500;
-/// So much of a provider's answer is looked at, in bytes.
+/// The most bytes of a provider's answer that are read.
 const READ_MAX: usize = 8 * 1024;
-/// What is shorter is a word like any other, in characters.
+/// A shorter value is a word like any other, in characters.
 const LEAST: usize = 4;
-/// No more of a request's values are looked for.
+/// The most values of a request that are looked for.
 const VALUES_MAX: usize = 50_000;
 /// So much of the words is left before they are looked at for a lead's values, in characters: these are many.
 const NEAR_MAX: usize = 4 * WORDS_MAX;
 const MASK: &str = "***";
-/// What is said in place of words that have a secret in a form which can't be cut out.
+/// The text in place of words that have a secret in a form which can't be cut out.
 const REPEATS: &str = "the provider's words repeat a secret, and are left out";
 
-/// What a provider was sent and may not be told by its words.
+/// Values of a request that must not stand in the provider's words.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Hidden<'h> {
     pub(super) secrets: &'h [Secret],
@@ -205,7 +205,7 @@ fn replaced(words: &str, part: &str, edges: Edges) -> String {
     out + &words[copied..]
 }
 
-/// What a request says of a lead in small letters, the longest first: each value, and of longer texts the words that can be a name, a
+/// The lead's values of a request in small letters, the longest first: each value, and of longer texts the words that can be a name, a
 /// number or an address. What names the request's kind or its receiver says nothing of a lead.
 fn values(body: &str) -> Vec<String> {
     let mut values = Vec::new();

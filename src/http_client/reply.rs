@@ -1,4 +1,4 @@
-//! An answer over HTTP, read whole up to a limit; what goes wrong before is told without the URL, which may be a secret.
+//! An HTTP answer, read whole up to a limit. An error before that leaves out the URL, which may be a secret.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Looking through a topic without a group: which offsets are asked for, and every record of them,
-//! to the end that the topic had when it was asked.
+//! Looks through a topic without a group: chosen offsets, and every record of them, up to the end that the topic had
+//! when the scan began.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Topic {
         (0..self.partitions).map(|partition| self.run(partition)).collect()
     }
 
-    /// What was written in a period, in epoch milliseconds. A little more may be given at its end,
+    /// The records of a period, in epoch milliseconds. A little more may be given at its end,
     /// because clocks differ, so that each record's own time has the last word.
     pub fn between(&self, since: Option<i64>, until: Option<i64>) -> Result<Vec<Run>, String> {
         let mut runs = self.all()?;
@@ -80,7 +80,7 @@ impl Topic {
         Ok(runs)
     }
 
-    /// What the senders have committed for each partition.
+    /// The senders' committed offsets of each partition.
     pub fn committed(&self) -> Result<Vec<Committed>, String> {
         Committed::read(&self.consumer, &self.name, 0..self.partitions).map_err(|error| self.silent(&error))
     }

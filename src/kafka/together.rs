@@ -1,4 +1,4 @@
-//! Records that become visible together or not at all, in transactions that consume nothing.
+//! Writes records that become visible together or not at all, in transactions that consume nothing.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Arbitrary JSON in arbitrary places, for property tests of what becomes of it.
+//! Arbitrary JSON in arbitrary places, for property tests.
 
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -1,12 +1,12 @@
-//! Lead events as Avro: a datum is read by the schema it was written with, straight into the event.
+//! Lead events as Avro: the schema that wrote a datum reads it, straight into the event.
 //!
-//! Fields are found by name, so what evolution allows reads by itself: an added field is passed over, one that is
-//! gone is null, order doesn't matter, a former name is an alias of the current schema, and numbers, texts and times
-//! are taken from whatever the writer had that means the same. A decimal is read in the writer's own scale.
+//! Fields are found by name, so that schemas can evolve: an added field is skipped, a removed one is null, order
+//! doesn't matter, a former name is an alias of the current schema, and a number, text or time may have any of the
+//! writer's types that mean the same. A decimal has the writer's own scale.
 //!
-//! The bytes may be hostile, and so may the schema. Nothing is allocated for a length that isn't there, the depth is
-//! bounded, a record can't make us do more steps than it has bytes, give or take a schema's worth, and what the schema
-//! adds to what is made of it (names, symbols, decimals' places) has a budget that is linear in the record's size.
+//! The bytes may be hostile, and so may the schema. A length that the bytes don't have allocates nothing, and the
+//! depth is bounded. A record takes no more steps than it has bytes, give or take a schema's worth. What the schema
+//! adds to a record (names, symbols, decimals' places) has a budget that is linear in the record's size.
 
 use std::borrow::Cow;
 
@@ -44,14 +44,16 @@ pub(super) fn decode<'a>(datum: &'a [u8], writer: &Writer) -> Result<LeadEvent<'
     let mut cursor = Cursor::new(datum);
     let whole = Value::new(&mut cursor, writer).skip().and_then(|()| cursor.end());
     match (whole, fault) {
-        (Err(Fault::Broken(why)), _) | (Ok(()), Fault::Broken(why)) => Err(DecodeError::NotDecodable(why.into())),
-        (_, Fault::Wrong(wrong)) => Err(DecodeError::InvalidEvent(wrong.to_string())),
-        (Err(Fault::Wrong(wrong)), _) => Err(DecodeError::InvalidEvent(wrong.to_string())),
+        (Err(AvroFault::Broken(why)), _) | (Ok(()), AvroFault::Broken(why)) => {
+            Err(DecodeError::NotDecodable(why.into()))
+        }
+        (_, AvroFault::Wrong(wrong)) => Err(DecodeError::InvalidEvent(wrong.to_string())),
+        (Err(AvroFault::Wrong(wrong)), _) => Err(DecodeError::InvalidEvent(wrong.to_string())),
     }
 }
 
 /// Why a datum can't be read: broken bytes, or a value that doesn't fit its field.
-enum Fault {
+enum AvroFault {
     Broken(&'static str),
     Wrong(Wrong),
 }
@@ -77,10 +79,10 @@ impl<'c, 'a, 'w> Value<'c, 'a, 'w> {
     }
 
     /// A value inside this one.
-    fn inner(&mut self, shape: &'w Shape, place: Place) -> Result<Value<'_, 'a, 'w>, Fault> {
+    fn inner(&mut self, shape: &'w Shape, place: Place) -> Result<Value<'_, 'a, 'w>, AvroFault> {
         self.cursor.step()?;
         if self.depth >= DEPTH_MAX {
-            return Err(Fault::Broken("the value is nested too deep"));
+            return Err(AvroFault::Broken("the value is nested too deep"));
         }
         Ok(Value {
             cursor: self.cursor,
@@ -92,17 +94,17 @@ impl<'c, 'a, 'w> Value<'c, 'a, 'w> {
     }
 
     /// The shape of what is really there, where the schema leaves a choice.
-    fn chosen(&mut self) -> Result<&'w Shape, Fault> {
+    fn chosen(&mut self) -> Result<&'w Shape, AvroFault> {
         while let Shape::Union(variants) = self.shape {
             let index = usize::try_from(self.cursor.long()?).ok();
             let variant = index.and_then(|index| variants.get(index));
-            self.shape = variant.ok_or(Fault::Broken("a union has no such branch"))?;
+            self.shape = variant.ok_or(AvroFault::Broken("a union has no such branch"))?;
         }
         Ok(self.shape)
     }
 
     /// Passes over the value.
-    fn skip(mut self) -> Result<(), Fault> {
+    fn skip(mut self) -> Result<(), AvroFault> {
         match self.chosen()? {
             Shape::Null => {}
             Shape::Boolean => {
@@ -142,7 +144,7 @@ impl<'c, 'a, 'w> Value<'c, 'a, 'w> {
     }
 
     /// Calls `item` at each item of a list or map.
-    fn blocks(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+    fn blocks(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), AvroFault>) -> Result<(), AvroFault> {
         loop {
             let count = self.cursor.long()?;
             if count == 0 {
@@ -160,13 +162,13 @@ impl<'c, 'a, 'w> Value<'c, 'a, 'w> {
 }
 
 impl<'a> Unread<'a> for Value<'_, 'a, '_> {
-    type Error = Fault;
+    type Error = AvroFault;
 
     fn place(&self) -> Place {
         self.place
     }
 
-    fn scalar(mut self) -> Result<Scalar<'a>, Fault> {
+    fn scalar(mut self) -> Result<Scalar<'a>, AvroFault> {
         Ok(match self.chosen()? {
             Shape::Null => Scalar::Null,
             Shape::Boolean => Scalar::Bool(self.cursor.boolean()?),
@@ -207,11 +209,11 @@ impl<'a> Unread<'a> for Value<'_, 'a, '_> {
         })
     }
 
-    fn record<T: Table<'a>>(mut self) -> Result<Option<T>, Fault> {
+    fn record<T: Table<'a>>(mut self) -> Result<Option<T>, AvroFault> {
         let number = match self.chosen()? {
             Shape::Null => return Ok(None),
             Shape::Record(number) => *number,
-            _ => return Err(Fault::Wrong(self.place.wrong("must be a record"))),
+            _ => return Err(AvroFault::Wrong(self.place.wrong("must be a record"))),
         };
         let mut filling = Filling::<T>::default();
         for (name, shape) in &self.writer.records[number] {
@@ -220,40 +222,40 @@ impl<'a> Unread<'a> for Value<'_, 'a, '_> {
                 continue;
             };
             let place = self.place.member(T::NAMES[index]);
-            filling.give(index, place).map_err(Fault::Wrong)?;
+            filling.give(index, place).map_err(AvroFault::Wrong)?;
             filling.record.set(index, self.inner(shape, place)?)?;
         }
-        filling.finish().map(Some).map_err(Fault::Wrong)
+        filling.finish().map(Some).map_err(AvroFault::Wrong)
     }
 
-    fn fields(mut self) -> Result<Fields<'a>, Fault> {
+    fn fields(mut self) -> Result<Fields<'a>, AvroFault> {
         let place = self.place;
         let values = match self.chosen()? {
             Shape::Null => return Ok(Fields::default()),
             Shape::Map(values) => values,
-            _ => return Err(Fault::Wrong(place.wrong("must be a map"))),
+            _ => return Err(AvroFault::Wrong(place.wrong("must be a map"))),
         };
         let mut entries = Vec::new();
         self.blocks(|map| {
             let name = map.cursor.text()?;
             let value = map.inner(values, place)?.scalar()?.entry();
-            let value = value.map_err(|why| Fault::Wrong(place.wrong(&format!("has a value that {why}"))))?;
+            let value = value.map_err(|why| AvroFault::Wrong(place.wrong(&format!("has a value that {why}"))))?;
             entries.push((name.into(), value));
             Ok(())
         })?;
         Ok(entries.into())
     }
 
-    fn payload(self) -> Result<Option<Payload>, Fault> {
+    fn payload(self) -> Result<Option<Payload>, AvroFault> {
         self.optional(|scalar| scalar.text()?.map(|text| Payload::read(&text)).transpose())
     }
 
-    fn refuse(wrong: Wrong) -> Fault {
-        Fault::Wrong(wrong)
+    fn refuse(wrong: Wrong) -> AvroFault {
+        AvroFault::Wrong(wrong)
     }
 }
 
-/// What is left of a datum.
+/// The rest of a datum.
 struct Cursor<'a> {
     rest: &'a [u8],
     steps_left: usize,
@@ -269,43 +271,43 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn end(&self) -> Result<(), Fault> {
+    fn end(&self) -> Result<(), AvroFault> {
         if self.rest.is_empty() {
             return Ok(());
         }
-        Err(Fault::Broken("bytes are left over behind the datum"))
+        Err(AvroFault::Broken("bytes are left over behind the datum"))
     }
 
     /// Counts one value: those that take no bytes could otherwise be repeated without end.
-    fn step(&mut self) -> Result<(), Fault> {
+    fn step(&mut self) -> Result<(), AvroFault> {
         let left = self.steps_left.checked_sub(1);
-        self.steps_left = left.ok_or(Fault::Broken("the datum claims more values than it has bytes"))?;
+        self.steps_left = left.ok_or(AvroFault::Broken("the datum claims more values than it has bytes"))?;
         Ok(())
     }
 
     /// Counts bytes that are made and don't stand in the datum.
-    fn make(&mut self, size: usize) -> Result<(), Fault> {
+    fn make(&mut self, size: usize) -> Result<(), AvroFault> {
         let left = self.room_left.checked_sub(size);
-        self.room_left = left.ok_or(Fault::Broken("the datum stands for far more than its size"))?;
+        self.room_left = left.ok_or(AvroFault::Broken("the datum stands for far more than its size"))?;
         Ok(())
     }
 
-    fn take(&mut self, size: usize) -> Result<&'a [u8], Fault> {
+    fn take(&mut self, size: usize) -> Result<&'a [u8], AvroFault> {
         let (taken, rest) = self
             .rest
             .split_at_checked(size)
-            .ok_or(Fault::Broken("the datum ends too early"))?;
+            .ok_or(AvroFault::Broken("the datum ends too early"))?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], AvroFault> {
         let taken = self.take(N)?;
         Ok(taken.try_into().expect("so many bytes were taken"))
     }
 
     /// An int or long: zigzag, seven bits a byte, the lowest first.
-    fn long(&mut self) -> Result<i64, Fault> {
+    fn long(&mut self) -> Result<i64, AvroFault> {
         let mut zigzag = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.take(1)?[0];
@@ -317,32 +319,32 @@ impl<'a> Cursor<'a> {
                 return Ok((zigzag >> 1).cast_signed() ^ -((zigzag & 1).cast_signed()));
             }
         }
-        Err(Fault::Broken("a number is longer than 64 bits"))
+        Err(AvroFault::Broken("a number is longer than 64 bits"))
     }
 
-    fn boolean(&mut self) -> Result<bool, Fault> {
+    fn boolean(&mut self) -> Result<bool, AvroFault> {
         match self.take(1)?[0] {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(Fault::Broken("a boolean is neither 0 nor 1")),
+            _ => Err(AvroFault::Broken("a boolean is neither 0 nor 1")),
         }
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], Fault> {
-        let size = usize::try_from(self.long()?).map_err(|_| Fault::Broken("a length is negative"))?;
+    fn bytes(&mut self) -> Result<&'a [u8], AvroFault> {
+        let size = usize::try_from(self.long()?).map_err(|_| AvroFault::Broken("a length is negative"))?;
         self.take(size)
     }
 
-    fn text(&mut self) -> Result<&'a str, Fault> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| Fault::Broken("a string is no UTF-8"))
+    fn text(&mut self) -> Result<&'a str, AvroFault> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| AvroFault::Broken("a string is no UTF-8"))
     }
 
-    fn symbol<'w>(&mut self, symbols: &'w [String]) -> Result<&'w str, Fault> {
+    fn symbol<'w>(&mut self, symbols: &'w [String]) -> Result<&'w str, AvroFault> {
         let index = usize::try_from(self.long()?).ok();
         let symbol = index.and_then(|index| symbols.get(index));
         symbol
             .map(String::as_str)
-            .ok_or(Fault::Broken("an enum has no such symbol"))
+            .ok_or(AvroFault::Broken("an enum has no such symbol"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A record's bytes become a lead event: the first bytes choose the decoder.
+//! Turns a record's bytes into a lead event: the first bytes choose the decoder.
 //!
 //! | first bytes | encoding |
 //! |---|---|
@@ -6,8 +6,8 @@
 //! | `C3 01` + fingerprint | Avro single-object encoding: the writer schema is one of `schemas/` |
 //! | `{`, after a byte order mark or blanks | JSON |
 //!
-//! Bytes that are broken are `not_decodable`, whatever else is wrong with the event: `invalid_event` is said only
-//! of a record that is whole. No detail ever quotes a value, so that it can travel in headers and logs.
+//! Broken bytes are `not_decodable`, whatever else is wrong with the event; only a whole record can be
+//! `invalid_event`. No detail quotes a value, so that it can travel in headers and logs.
 
 use super::schemas::{SchemaId, Schemas, Writer};
 use super::{LeadEvent, avro, json};
@@ -22,7 +22,7 @@ pub enum DecodeError {
     UnknownSchema(String),
     #[error("invalid event: {0}")]
     InvalidEvent(String),
-    /// No fault of the record: look this schema up, tell [`Schemas`] the answer and decode again.
+    /// No fault of the record: look this schema up, give [`Schemas`] the answer and decode again.
     #[error("schema {0} has to be looked up in the schema registry first")]
     NeedsSchema(SchemaId),
 }

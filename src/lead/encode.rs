@@ -1,6 +1,7 @@
-//! Lead events written as Avro by the current schema: for `events send --format avro`, and as the decoder's twin.
+//! Writes lead events as Avro by the current schema: for `events send --format avro`, and as the decoder's twin in
+//! tests.
 //!
-//! The schema leads: what stands in it is looked up in the event's JSON form and written in the schema's type.
+//! The schema leads: each of its fields is looked up in the event's JSON form and written in the schema's type.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
-//! How the values of a lead event are read, whatever the encoding.
+//! Reads the values of a lead event, whatever the encoding.
 //!
-//! A decoder walks a record and offers each named value as an [`Unread`]; [`Table::set`] asks it for what the field
-//! takes. So JSON and Avro share one set of rules about what a text, an id, a time or a price is.
+//! A decoder walks a record and offers each named value as an [`Unread`]; [`Table::set`] asks it for the kind of value
+//! that the field takes. So JSON and Avro share one set of rules about texts, ids, times and prices.
 
 use std::fmt;
 
@@ -47,7 +47,7 @@ pub(super) struct Place {
     pub(super) field: &'static str,
 }
 
-/// What is wrong with an event, and where; never with the value.
+/// The fault of an event, with its place and never with the value.
 #[derive(Debug)]
 pub(super) struct Wrong(String);
 

@@ -1,4 +1,4 @@
-//! What paths find in a field, and how the JSON form writes it, by the field's type.
+//! The value that a path finds in a field, and its JSON form, by the field's type.
 
 use std::borrow::Cow;
 
@@ -14,10 +14,10 @@ pub(super) trait Found {
     /// The names of its members, where it is a record.
     const MEMBERS: Option<&'static [&'static str]> = None;
 
-    /// What can stand at the rest of a path, as far as that says it: `None` for what can be anything or is nothing.
+    /// The kind of value that can stand at the rest of a path: `None` for a path to anything or to nothing.
     fn kind(rest: &[Step]) -> Option<Kind>;
 
-    /// What stands at the rest of a path, or `None` when it is missing or null.
+    /// The value at the rest of a path, or `None` when it is missing or null.
     fn find(&self, rest: &[Step]) -> Option<Value<'_>>;
 
     /// The value in an event's JSON form.

@@ -1,9 +1,9 @@
 //! Lead events as JSON. This is the hot path: texts are borrowed from the record unless they hold escapes, and no
 //! value tree is built on the way.
 //!
-//! Scalars are taken as the text they were written in, so that a number keeps every digit. serde's own type errors
-//! would quote the offending value; here every type is checked by hand and the error names the field alone.
-//! Half of a surrogate pair is read as U+FFFD, which an id doesn't take.
+//! Scalars keep the text they were written in, so that a number keeps every digit. serde's own type errors would quote
+//! the wrong value; here every type is checked by hand and the error names the field alone. Half of a surrogate pair
+//! is read as U+FFFD, which an id refuses.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -223,7 +223,7 @@ impl<'de> Visitor<'de> for FieldsVisitor<'_> {
         while let Some(name) = map.next_key_seed(EntryName)? {
             let raw = map.next_value::<&RawValue>()?;
             let value = scalar(raw.get()).and_then(Scalar::entry);
-            // Not even the name is told: in `fields` it is the producer's, and may be anything.
+            // The message leaves out even the name: in `fields` it is the producer's, and may be anything.
             let value = value.map_err(|why| A::Error::custom(format_args!("a value of fields {why}")))?;
             entries.push((name, value));
         }

@@ -1,4 +1,4 @@
-//! What a field of a lead event can be, as far as its path says it.
+//! The kinds of values that a field of a lead event may have, as far as its path shows it.
 
 use super::LeadEvent;
 use super::found::Found;

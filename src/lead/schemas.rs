@@ -1,8 +1,8 @@
-//! The schemas that lead events, and records of inlets, were written with: those in `schemas/`, by fingerprint, and those that the schema
-//! registry answered, by id. Each is compiled once into a writer, which the Avro decoder walks.
+//! The schemas of lead events and of inlets' records: those in `schemas/`, by fingerprint, and the schema registry's,
+//! by id. Each is compiled once into a writer, which the Avro decoder walks.
 //!
-//! Asking the registry is the caller's: decoding says which schema it lacks, [`Schemas::learn`] and
-//! [`Schemas::deny`] take the answer. What an answer may cost is bounded, and so is what is kept of all answers.
+//! The caller asks the registry: decoding names the schema that it lacks, and [`Schemas::learn`] and [`Schemas::deny`]
+//! take the answer. The cost of an answer is bounded, and so is the memory of all answers.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -21,7 +21,7 @@ pub(super) use writer::{Shape, Writer, collect_named};
 /// Every schema that lead events have been published with, the current one first.
 const LEAD_EVENTS: [&str; 1] = [include_str!("../../schemas/lead_event.avsc")];
 
-/// So many refused ids are remembered; a producer that makes ids up must not fill the memory.
+/// How many refused ids are remembered; a producer that makes ids up must not fill the memory.
 const DENIED_MAX: usize = 4096;
 /// So long an id is refused without being asked for again; its schema may be registered meanwhile.
 const DENIED_FOR: Duration = Duration::from_secs(60);
@@ -179,7 +179,7 @@ impl Schemas {
     }
 }
 
-/// What is known of ids, in the order in which it came to be known.
+/// The known ids, in the order in which they came to be known.
 #[derive(Debug, Clone)]
 struct Recent<V> {
     by_id: HashMap<SchemaId, V>,
@@ -226,7 +226,7 @@ impl<V> Recent<V> {
     }
 }
 
-/// What stands in front of an event that is written by the current schema.
+/// The bytes in front of an event that is written by the current schema.
 pub(super) fn current_fingerprint() -> u64 {
     static FINGERPRINT: LazyLock<u64> =
         LazyLock::new(|| fingerprints(LEAD_EVENTS[0]).expect("a test parses the schemas of this repository")[0]);

@@ -1,7 +1,7 @@
-//! The fields of a lead event and of the records in it, one row each: the field's name, and how its value is read.
+//! The fields of a lead event and of the records in it: one row each, with the field's name and how its value is read.
 //!
-//! JSON and Avro are read by these rows, paths are followed by them, and the JSON form is written by them. Neither a
-//! field without a row compiles, nor a row without a field.
+//! JSON and Avro are read by these rows, paths follow them, and the JSON form is written by them. A field without a
+//! row doesn't compile, and neither does a row without a field.
 
 use super::fields::{Scalar, Unread, event_id, trigger};
 use super::found::Found;
@@ -18,7 +18,7 @@ pub(super) trait Table<'a>: Default {
     /// Reads `value` into the field that stands at `index` in [`Self::NAMES`].
     fn set<U: Unread<'a>>(&mut self, index: usize, value: U) -> Result<(), U::Error>;
 
-    /// What the field `name` holds at the rest of a path: `None` when there is no such field, `Some(None)` when there
+    /// The value of the field `name` at the rest of a path: `None` when there is no such field, `Some(None)` when there
     /// is one and nothing is found.
     fn look_up(&self, name: &str, rest: &[Step]) -> Option<Option<Value<'_>>>;
 

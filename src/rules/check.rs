@@ -1,8 +1,8 @@
-//! What reads well but looks like a mistake: warned about, never refused.
+//! Warnings about rules that read well but look like a mistake. None of them refuses a rule.
 //!
-//! Mostly filters and paths that can hold for no event, judged by what a lead event's own fields
-//! can be. In an inlet's event a null field is looked up in the payload, which can be anything,
-//! so that rules at inlet level are spared that judgement.
+//! Most are about filters and paths that can hold for no event, judged by the values that a lead event's own fields
+//! can have. In an inlet's event a null field is looked up in the payload, which can be anything, so rules at inlet
+//! level are spared that judgement.
 
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -68,7 +68,7 @@ pub fn warnings(rule: &Rule) -> Vec<Problem> {
     warnings
 }
 
-/// What may not be written any more. A rule of the topic that has it stays in force.
+/// Refusals of new writes alone. A rule of the topic that breaks one stays in force.
 pub fn refusals(written: &Value) -> Vec<Problem> {
     let spelt = |(field, name): (String, &str)| {
         let secret = SecretName::new(name)?;
@@ -141,7 +141,7 @@ fn never_on_rejection(rule: &Rule, warn: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// What is wrong with a path that leads nowhere in a lead event.
+/// The fault of a path that leads nowhere in a lead event.
 fn unknown_path(path: &Path) -> Option<String> {
     let root = path.root();
     let steps = &path.steps()[1..];

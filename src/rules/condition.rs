@@ -1,8 +1,7 @@
-//! Conditions under `where`: any field of an event, by path, against what the rule asks for.
+//! Conditions under `where`: any field of an event, by path, compared with the rule's operand.
 //!
-//! A missing value fails every test but `ne` and `exists: false`. Numbers are compared in exact
-//! decimal arithmetic and only where a value reads as one; text is compared case by case. A time
-//! counts as its text, RFC 3339 in UTC.
+//! A missing value fails every test but `ne` and `exists: false`. Numbers are compared in exact decimal arithmetic,
+//! and only where a value reads as one; text is compared with its case. A time counts as its text, RFC 3339 in UTC.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,7 +30,7 @@ pub enum Test {
     Exists(bool),
 }
 
-/// What a value is compared to.
+/// The operand that a value is compared with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operand {
     /// A number with the text it was written as.

@@ -1,8 +1,8 @@
 //! The rules in force, indexed by trigger and scope.
 //!
-//! An event is asked for eight lists at most: those of its trigger at its product, campaign,
-//! publisher and inlet, and at `*` of each. Only rules on these lists have their filters
-//! checked, and an event without any costs one look-up and no allocation.
+//! An event needs eight lists at most: those of its trigger at its product, campaign, publisher and inlet, and at `*`
+//! of each. Only the filters of rules on these lists are checked, and an event without any costs one look-up and no
+//! allocation.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,12 +1,11 @@
 //! The state of the rules topic: which version of which rule is in force.
 //!
-//! Records go in by [`RuleLog::apply`] in the order of their offsets. A record that is no valid
-//! rule stops nothing: the last good version stays in force, and the rejection is kept beside it
-//! until a good record or a tombstone takes its place. What was read before is never applied
-//! twice, and no reason quotes a record's content.
+//! [`RuleLog::apply`] takes records in the order of their offsets. A record that is no valid rule stops nothing: the
+//! last good version stays in force, and the rejection stays beside it until a good record or a tombstone takes its
+//! place. No record is applied twice, and no reason quotes a record's content.
 //!
-//! A record may also be a cancel mark: the waiting jobs of its rule's earlier versions are to end.
-//! Marks stay when the rule changes or goes, because its old jobs may still wait.
+//! A record may also be a cancel mark, which ends the waiting jobs of its rule's earlier versions. Marks stay when the
+//! rule changes or goes, because its old jobs may still wait.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use crate::reader::Problem;
 /// The header by which a record of the topic is a cancel mark; its value is then `true`.
 pub const CANCEL_WAITING: &str = "cancel-waiting";
 
-/// So many of a record's problems are told.
+/// The most problems of a record that are reported.
 const TOLD_MAX: usize = 10;
 
 /// Everything read from the topic so far.
@@ -33,7 +32,7 @@ pub struct RuleLog {
     next_offset: i64,
 }
 
-/// What stands under one rule id: a version in force, a rejected record, or both.
+/// The state of one rule id: a version in force, a rejected record, or both.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Entry {
     pub in_force: Option<InForce>,
@@ -74,7 +73,7 @@ pub struct Cancel {
     pub at: i64,
 }
 
-/// What a record changed.
+/// The change that a record made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
     /// The rules in force are others now.
@@ -219,7 +218,7 @@ impl Rules {
     }
 
     /// Whether a rule has a mark and a version is above all that was read: a newer one than this process knows yet, or one
-    /// of a topic that is gone. Only reading on tells which.
+    /// of a topic that is gone. Only reading on shows which.
     pub fn is_unread(&self, rule_id: &str, version: i64) -> bool {
         let may_be_newer = || self.cancelled.get(rule_id).is_some_and(|mark| version >= mark.offset);
         version > self.version && may_be_newer()

@@ -1,5 +1,5 @@
-//! Reads a rule from JSON values, finding every problem at once. [`Reader`] reads one field; what an action has of its
-//! own, [`Action::read`] reads.
+//! Reads a rule from JSON values, and finds every problem at once. [`Reader`] reads one field, and [`Action::read`]
+//! the fields that are an action's own.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! What CleverTap would not take, or would take otherwise than it is written, as far as a rule alone shows it.
+//! Warnings about an action that CleverTap would refuse, or would read in another way than it is written, as far as
+//! the rule alone shows it.
 
 use super::names::{is_charged, wrong_event_name, wrong_event_property_name, wrong_profile_property_name};
 use super::{Property, Upload};
@@ -33,7 +34,7 @@ fn never_an_id(field: &str, template: &Template, warn: &mut dyn FnMut(&str, Stri
     }
 }
 
-/// What CleverTap takes in no record, so that every one of them would be a dead letter.
+/// Warnings about names that CleverTap takes in no record, so that every one would be a dead letter.
 pub(super) fn names(upload: &Upload, warn: &mut dyn FnMut(&str, String)) {
     let properties = &upload.properties;
     let event_name = upload.event_name.as_ref();

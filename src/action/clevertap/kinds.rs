@@ -1,6 +1,8 @@
-//! Of which kind a CleverTap property's value is. What an event brings is put into the form that CleverTap takes
-//! where that says the same, such as `"5"` for `$incr`; anything else fails with its place, since a profile that was
-//! told a wrong value can't be taken apart again. [`record`](super::record) judges names and sizes.
+//! The kind of a CleverTap property's value.
+//!
+//! A value of the event takes the form that CleverTap wants where that means the same, such as `"5"` for `$incr`. Any
+//! other value fails with its place, since a wrong value in a profile can't be taken out again.
+//! [`record`](super::record) judges names and sizes.
 
 use serde_json::{Map, Value};
 
@@ -11,7 +13,7 @@ use crate::lead;
 use crate::template::Stop;
 use crate::text::truncate;
 
-/// What CleverTap reads itself, and only as a text.
+/// The properties that CleverTap reads itself, and only as a text.
 const TEXTS: [&str; 4] = ["Name", "Email", "Phone", "Photo"];
 
 /// The properties in the form that CleverTap takes; one that comes to nothing, such as `$add` of an empty list, is

@@ -1,9 +1,9 @@
-//! What CleverTap takes for names, as far as its documentation is plain about it.
+//! The names that CleverTap takes, as far as its documentation is plain about them.
 //!
-//! [`check`](super::check) warns about a rule's own names when it is written; [`record`](super::record) judges those
-//! that an event brings before the upload.
+//! [`check`](super::check) warns about names that stand in a rule; [`record`](super::record) judges names that an
+//! event brings, before the upload.
 
-/// What changes a profile's property rather than sets it.
+/// The operators that change a profile's property rather than set it.
 pub(super) const OPERATORS: [&str; 6] = ["$set", "$add", "$remove", "$delete", "$incr", "$decr"];
 
 /// Bytes of a name. CleverTap's pages say characters in one place and bytes in another, so that the stricter counts.

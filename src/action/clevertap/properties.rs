@@ -10,17 +10,17 @@ use crate::path::Path;
 use crate::reader::{Object, Reader, closest, member};
 use crate::template::Template;
 
-/// What `properties` takes where a whole object is sent on.
+/// The fields of `properties` where a whole object is sent on.
 pub const WHOLE_FIELDS: &[&str] = &["from", "rename", "drop", "nulls", "with"];
 
 const NULLS: &[(&str, Nulls)] = &[("leave_out", Nulls::LeaveOut), ("delete", Nulls::Delete)];
 
-/// What CleverTap is told of a user or an event.
+/// The properties that CleverTap gets about a user or an event.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Properties {
     /// An object that is sent on whole.
     pub whole: Option<Whole>,
-    /// Those that the rule names itself; they come in place of the object's own.
+    /// Properties that the rule names itself; they take the place of the object's own.
     pub named: Vec<(String, Property)>,
 }
 
@@ -29,14 +29,14 @@ pub struct Properties {
 pub struct Whole {
     /// Gives the object, or the JSON text of one.
     pub from: Template,
-    /// The object's names, and what CleverTap is told instead.
+    /// The object's names, and the names that CleverTap gets instead.
     pub rename: Vec<(String, String)>,
     /// The object's names that are left out.
     pub drop: Vec<String>,
     pub nulls: Nulls,
 }
 
-/// What becomes of an object's members that are null.
+/// The treatment of an object's members that are null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Nulls {
     #[default]

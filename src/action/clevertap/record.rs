@@ -1,8 +1,9 @@
-//! What CleverTap takes for a record, as far as its documentation is plain about it. One record
-//! that isn't taken is told apart before the upload, so that its words name the property and what
-//! is wrong with it, which CleverTap's own don't. What is in doubt is left to CleverTap.
+//! Checks a record against CleverTap's rules for names and values, as far as its documentation is plain about them.
 //!
-//! No word quotes a value, or an event's name, which a template may have made of one.
+//! A record that CleverTap would refuse is refused here, before the upload, so that the message names the property and
+//! the fault; CleverTap's own message doesn't. Where the documentation leaves a doubt, CleverTap decides.
+//!
+//! No message quotes a value, or an event's name, which a template may have made of a value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +17,7 @@ use crate::text::truncate;
 
 /// Bytes of a text. CleverTap's pages say characters in one place and bytes in another, so that the stricter counts.
 const VALUE_MAX: usize = 512;
-/// What older pages of the documentation allow; newer ones say 100, which an account can raise.
+/// The limit of older pages of the documentation; newer pages have 100, which an account can raise.
 const EVENT_PROPERTIES_MAX: usize = 256;
 const ITEMS_MAX: usize = 256;
 const CURE: &str = "shorten it with | truncate: 512, \"bytes\"";
@@ -93,7 +94,7 @@ fn wrong_items(items: &RawValue) -> Option<String> {
     })
 }
 
-/// What is wrong with a text, or with the texts of a profile's list or operator; `cure` is for the text.
+/// The fault of a text, or of the texts of a profile's list or operator; `cure` is for the text.
 fn wrong_text(value: &RawValue, cure: &str) -> Option<String> {
     let written = value.get();
     match written.as_bytes().first()? {
@@ -190,7 +191,7 @@ mod tests {
         };
         assert_eq!(event("Sold", &many(256)), None);
         assert!(event("Sold", &many(257)).unwrap().contains("257 properties"));
-        // What is no record at all is CleverTap's to judge.
+        // CleverTap judges a body that is no record at all.
         assert_eq!(refusal("[]"), None);
     }
 

@@ -1,7 +1,7 @@
-//! CleverTap's properties, rendered for one event.
+//! Renders CleverTap's properties for one event.
 //!
-//! All that one record is made of is under one budget of bytes, so that a rule that asks for much of a large payload often
-//! costs no more than a record may weigh.
+//! One record has one budget of bytes, so that a rule that asks for much of a large payload often costs no more than a
+//! record may weigh.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
@@ -16,7 +16,7 @@ use crate::template::{OnMissing, Stop, Target};
 /// Bytes of the names and values of one record. With 256 properties of the longest names and values it has 160 KiB.
 const RECORD_MAX: usize = 1 << 20;
 
-/// What CleverTap takes besides plain values.
+/// The values that CleverTap takes besides plain ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// Lists of texts, and operators.
@@ -104,7 +104,7 @@ fn spread(
     Ok(spread)
 }
 
-/// What becomes of an object's names.
+/// The names of an object's members, as CleverTap gets them.
 struct Names<'w> {
     /// By name, so that those below a member stand together.
     rename: BTreeMap<&'w str, &'w str>,
@@ -126,7 +126,7 @@ fn insert(
         if names.drop.contains(&*name) {
             continue;
         }
-        // What stands deep has the names of all above it before its own.
+        // A nested member has the names of all objects above it before its own.
         room.take(name.len())?;
         let own = name;
         let renamed = names.rename.get(&*own).map(|new| (*new).to_owned());

@@ -1,5 +1,5 @@
-//! The one message that stands for many: how many, from when to when, and the first line of each
-//! for as long as there is room.
+//! The one message that stands for many: how many there are, from when to when, and the first line of each as long as
+//! there is room.
 
 use std::fmt::Write;
 
@@ -42,7 +42,7 @@ pub(in crate::action) fn merge(rule_id: &str, messages: &[(i64, &str)]) -> Optio
     Some(body.to_string())
 }
 
-/// What a message begins with.
+/// The beginning of a message.
 fn line(body: &str) -> String {
     let body: Value = serde_json::from_str(body).unwrap_or_default();
     let line = first_line(body["text"].as_str().unwrap_or_default().trim());
@@ -118,7 +118,7 @@ mod tests {
         assert!(text.ends_with(&format!("\n… and {} more", 5000 - shown)));
     }
 
-    /// What stands between `<` and the next `>`, whatever is between them.
+    /// The text between `<` and the next `>`, whatever it is.
     fn spans(text: &str) -> Vec<String> {
         let spans = text.split('<').skip(1).filter_map(|span| Some(span.split_once('>')?.0));
         spans.map(|span| span.replace('\n', " ")).collect()

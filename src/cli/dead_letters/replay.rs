@@ -23,7 +23,7 @@ pub(in crate::cli) struct Options {
     /// Replay all that were not replayed yet; needed where neither ids nor conditions are given
     #[arg(long)]
     all: bool,
-    /// Say what would go where, and change nothing
+    /// Print what would go where, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// At most so many: 10/s, 300/m or 20/h

@@ -1,8 +1,8 @@
-//! Jobs that a newer version wrote, which this one can't read. Each holds its credential: nothing of it starts until a
-//! sender that reads the job owns the partition, or the job is too old. Other credentials go on.
+//! Jobs that a newer version wrote and this one can't read. Each holds its credential: none of the credential's jobs
+//! starts until a sender that reads the job owns the partition, or the job is too old. Other credentials go on.
 //!
-//! What to send isn't known of such a job, so that not even its lane is. Its ids and its credential are, from the
-//! record's headers and key. Its offset isn't settled, and so the commit stays below it.
+//! The message and the lane of such a job are unknown. Its ids and its credential come from the record's headers and
+//! key. Its offset isn't settled, so the commit stays below it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a dead letter leaves out is read again where the record came from.
+//! Reads the parts that a dead letter leaves out again, at the record's source.
 
 use super::{Error, Letter, Scanner};
 use crate::kafka::reader::{Isolation, Record};
@@ -84,7 +84,7 @@ impl Letter {
         Some((topic, partition, self.header("source-offset")?.parse().ok()?))
     }
 
-    /// What a replay would need of its headers, and was left out.
+    /// The headers that a replay needs and that the letter leaves out.
     pub(in crate::desk) fn needs_header(&self) -> Option<String> {
         let by_match = matches!(self.reason(), Some(Reason::TemplateFailed | Reason::TooLarge));
         let named = self

@@ -1,4 +1,4 @@
-//! Dead letters of inlets: what they hold goes through the mapping again, never back where it came from.
+//! Dead letters of inlets: their records go through the mapping again, never back to their source.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! Writes what goes back, and the audit that says so, in one transaction.
+//! Writes the records that go back, and their mark in the audit, in one transaction.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::kafka::Fault;
 use crate::kafka::producer::Record;
 use crate::kafka::together::Together;
 
-/// Who replays, and when, in epoch milliseconds.
+/// The actor of a replay, and its time in epoch milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Audit<'a> {
     pub(super) who: &'a str,

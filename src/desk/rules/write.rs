@@ -1,12 +1,12 @@
-//! Writing rules: the one path for whoever changes them.
+//! Writes rules: the one path of everybody who changes them.
 //!
-//! A [`Writer`] takes over the transactional id `<group>-rules`, reads the topic to its end, and holds each change
-//! against the version that its author saw. Then it renders everything, opens a transaction, writes the rules and the
+//! A [`Writer`] takes over the transactional id `<group>-rules`, reads the topic to its end, and compares each change
+//! with the version that its author saw. Then it renders everything, opens a transaction, writes the rules and the
 //! audit of each, and commits. So the changes of a call come into force together or not at all, the audit has exactly
-//! what is in force, and nothing is overwritten unseen.
+//! the rules in force, and nothing is overwritten unseen.
 //!
-//! Of two writers the later one ends the earlier one's transaction. The earlier one begins again after a moment, so that
-//! both come to their end; where their changes meet, the second is a conflict that names the first.
+//! Of two writers the later one ends the earlier one's transaction. The earlier one begins again after a moment, so
+//! that both come to their end; where their changes meet, the second is a conflict that names the first.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -325,7 +325,7 @@ impl<'c> Writer<'c> {
             .iter()
             .filter_map(|change| Some((change.id.as_str(), self.view.last.get(&change.id)?)))
             .collect();
-        let since = last.values().map(|last| last.at).min().unwrap_or_default();
+        let since = last.values().map(|last| last.changed_at).min().unwrap_or_default();
         let audit = &self.config.topics.audit;
         let runs = Topic::open(self.config, audit).and_then(|asked| asked.between(Some(since - CLOCKS_DIFFER), None));
         // What an aborted transaction wrote names a version that never was.
@@ -347,7 +347,7 @@ impl<'c> Writer<'c> {
 
 fn conflict(change: &Change, version: Option<i64>, last: Option<&Last>, who: Option<String>) -> Conflict {
     let id = &change.id;
-    let when = last.map(|last| last.at);
+    let when = last.map(|last| last.changed_at);
     let author = who.as_deref().unwrap_or("someone who leaves no audit");
     let did = match (change.seen, version) {
         (None, _) => "wrote",

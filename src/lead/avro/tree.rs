@@ -1,7 +1,7 @@
-//! Any Avro record as JSON: what others write, for the inlets' mappings.
+//! Reads any Avro record as JSON, for the mappings of inlets.
 //!
-//! Unions are unwrapped. A decimal is an exact number, a timestamp RFC 3339 in UTC, a date and a time of day are
-//! ISO 8601; one that no calendar has stays the number it is. Bytes are their text, or base64 where they are none.
+//! Unions are unwrapped. A decimal is an exact number, a timestamp RFC 3339 in UTC, a date and a time of day are ISO
+//! 8601; a time that no calendar has stays a number. Bytes are their text, or base64 where they are no text.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -9,7 +9,7 @@ use jiff::civil::{Date, Time};
 use jiff::{Span, Timestamp};
 use serde_json::{Map, Number, Value as Json};
 
-use super::{Cursor, Fault, Value, unscaled};
+use super::{AvroFault, Cursor, Value, unscaled};
 use crate::lead::decode::DecodeError;
 use crate::lead::fields::Place;
 use crate::lead::schemas::{Shape, Writer};
@@ -29,13 +29,13 @@ pub(in crate::lead) fn to_json(datum: &[u8], writer: &Writer, bytes_max: usize) 
     let json = Value::new(&mut cursor, writer).json();
     json.and_then(|json| cursor.end().map(|()| (json, room - cursor.room_left)))
         .map_err(|fault| match fault {
-            Fault::Broken(why) => DecodeError::NotDecodable(why.into()),
-            Fault::Wrong(wrong) => DecodeError::InvalidEvent(wrong.to_string()),
+            AvroFault::Broken(why) => DecodeError::NotDecodable(why.into()),
+            AvroFault::Wrong(wrong) => DecodeError::InvalidEvent(wrong.to_string()),
         })
 }
 
 impl Value<'_, '_, '_> {
-    fn json(mut self) -> Result<Json, Fault> {
+    fn json(mut self) -> Result<Json, AvroFault> {
         self.cursor.make(VALUE_SIZE)?;
         Ok(match self.chosen()? {
             Shape::Null => Json::Null,
@@ -59,7 +59,9 @@ impl Value<'_, '_, '_> {
                     None => self.cursor.bytes()?,
                 };
                 self.cursor.make(usize::try_from(*scale).unwrap_or(usize::MAX))?;
-                exact(bytes, *scale).ok_or(Fault::Broken("a decimal has no bytes, or more than 16, or 1000 places"))?
+                exact(bytes, *scale).ok_or(AvroFault::Broken(
+                    "a decimal has no bytes, or more than 16, or 1000 places",
+                ))?
             }
             Shape::Time { nanoseconds } => {
                 self.cursor.make(TIME_SIZE)?;
@@ -105,7 +107,7 @@ impl Value<'_, '_, '_> {
     }
 }
 
-/// So many days after 1970 began; the number where no date is so far away.
+/// The date that many days after 1970 began; the number where no date is so far away.
 fn date(days: i64) -> Json {
     let date = Span::new()
         .try_days(days)
@@ -113,7 +115,7 @@ fn date(days: i64) -> Json {
     date.map_or(days.into(), |date| date.to_string().into())
 }
 
-/// So many units of `nanoseconds` after midnight; the number where a day is shorter.
+/// The time that many units of `nanoseconds` after midnight; the number where a day is shorter.
 fn clock(count: i64, nanoseconds: i64) -> Json {
     let span = Span::new().try_nanoseconds(count.saturating_mul(nanoseconds));
     let time = span.and_then(|span| Time::midnight().checked_add(span));
@@ -238,7 +240,7 @@ mod tests {
         assert_eq!(read(&decimal(5), &most).unwrap().to_string(), exact);
     }
 
-    /// What a value takes in memory, or close to it.
+    /// The bytes of a value in memory, or close to it.
     fn weight(json: &Json) -> usize {
         match json {
             Json::String(text) => 64 + text.len(),

@@ -1,7 +1,7 @@
-//! A writer's schema, compiled for reading: which bytes stand for what.
+//! A writer's schema, compiled for reading: the meaning of each part of the bytes.
 //!
-//! The schema comes from a registry and may be hostile: its size is bounded before it is parsed, and what is made of it
-//! is linear in that.
+//! The schema comes from a registry and may be hostile: its size is bounded before it is parsed, and the compiled form
+//! is linear in that size.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const NODES_MAX: usize = 20_000;
 const LEVELS_MAX: usize = 400;
 /// The bytes of a name or namespace: the parser copies a namespace into every name below it.
 const NAME_MAX: usize = 512;
-/// What of a writer's schema says how its bytes are laid out, and what they mean.
+/// The parts of a writer's schema that give the layout and the meaning of its bytes.
 const NEEDED: [&str; 11] = [
     "type",
     "name",

@@ -66,7 +66,7 @@ fn a_change_is_held_against_the_version_that_its_author_saw() {
 fn a_conflict_says_who_when_and_which_version_is_in_force() {
     let last = Some(&Last {
         offset: 7,
-        at: 1_772_723_760_000,
+        changed_at: 1_772_723_760_000,
     });
     let ana = || Some("ana".to_owned());
     let changed = conflict(&Change::pause("a", Some(3), false), Some(7), last, ana());
