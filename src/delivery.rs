@@ -49,6 +49,13 @@ pub fn job_id(EventId(event_id): EventId<'_>, RuleId(rule_id): RuleId<'_>) -> Uu
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
 
+/// The credential that the key of a job's record names, in a form that can be shown to people.
+pub fn credential_in(key: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(key).ok()?;
+    let plain = text.len() <= 256 && !text.contains(char::is_control);
+    (plain && text.contains(':')).then_some(text)
+}
+
 /// One match, rendered and addressed. See `schemas/delivery_job.avsc` for the fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryJob {

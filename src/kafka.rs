@@ -31,7 +31,7 @@ mod words;
 pub mod worker;
 
 pub use headers::Ours;
-pub(crate) use headers::{header, headers, is_traceparent, versioned};
+pub(crate) use headers::{OWN_VERSION, VERSION, header, headers, is_traceparent, versioned};
 pub(crate) use letter::{Failure, LEFT_OUT_SUM, Letter, left_out_sum};
 use words::Words;
 

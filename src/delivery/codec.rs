@@ -50,12 +50,25 @@ pub enum Unreadable {
     UnknownSchema(Fingerprint),
     #[error("the bytes do not fit the schema")]
     Malformed,
+    /// Of a schema that this version reads and doesn't write, such as an enum's symbol that came with it.
+    #[error("the bytes of schema {0} can't be resolved to this version's")]
+    Unresolved(Fingerprint),
     /// One that no job of ours has, so that nothing bounds it.
     #[error("{0}")]
     Id(&'static str),
 }
 
-/// What it takes to read a record whose schema this version doesn't know.
+impl Unreadable {
+    /// The schema of another version, which may read the record; none where no version does.
+    pub fn of_another_version(self) -> Option<Fingerprint> {
+        match self {
+            Self::UnknownSchema(fingerprint) | Self::Unresolved(fingerprint) => Some(fingerprint),
+            Self::NotSingleObject | Self::Malformed | Self::Id(_) => None,
+        }
+    }
+}
+
+/// What it takes to read a record that this version can't.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needs {
     pub fingerprint: Fingerprint,
@@ -158,8 +171,8 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
 
     fn read(&self, bytes: &[u8]) -> Result<T, Unreadable> {
         let (head, mut fields) = bytes.split_first_chunk::<HEAD>().ok_or(Unreadable::NotSingleObject)?;
-        let value = if *head == self.head {
-            self.reader.read_deser(&mut fields)
+        let (value, unfit) = if *head == self.head {
+            (self.reader.read_deser(&mut fields), Unreadable::Malformed)
         } else {
             let [c3, one, fingerprint @ ..] = *head;
             if [c3, one] != MAGIC {
@@ -169,11 +182,12 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
             let other = self.others.get(&fingerprint);
             let reader = other.ok_or(Unreadable::UnknownSchema(fingerprint))?;
             let resolved = reader.read_value(&mut fields);
-            resolved.and_then(|value| apache_avro::from_value(&value))
+            let value = resolved.and_then(|value| apache_avro::from_value(&value));
+            (value, Unreadable::Unresolved(fingerprint))
         };
         match value {
             Ok(value) if fields.is_empty() => Ok(value),
-            _ => Err(Unreadable::Malformed),
+            _ => Err(unfit),
         }
     }
 }

@@ -224,13 +224,14 @@ impl Recalled {
             _ => return,
         };
         let frozen = self.frozen.entry(id.to_owned()).or_default();
-        frozen.refused |= refused;
         let until = in_micros(next);
-        if until >= frozen.until {
+        // A refusal outlasts every other freeze, since the credential is probed until it works.
+        if refused || (until >= frozen.until && !frozen.refused) {
             let words = outcome.words.as_deref().filter(|words| !words.is_empty());
-            frozen.until = until;
             frozen.why = words.map_or(what.to_owned(), |words| format!("{what}: {words}"));
         }
+        frozen.until = frozen.until.max(until);
+        frozen.refused |= refused;
     }
 }
 
@@ -371,6 +372,33 @@ mod tests {
         recalled.take(outcome(1, OutcomeResult::Sent), NOW);
         both.get_mut("slack:sales-bot").unwrap().refused = false;
         assert_eq!(recalled.frozen, both);
+    }
+
+    #[test]
+    fn a_refusal_is_why_a_credential_is_frozen_whatever_else_freezes_it() {
+        let freeze = |result, seconds: i64, words: &str| {
+            let mut freeze = outcome(0, result);
+            (freeze.scope, freeze.next_at) = (Some("credential".into()), Some(NOW / 1000 + seconds * 1000));
+            freeze.words = Some(words.into());
+            freeze
+        };
+        let throttled = freeze(OutcomeResult::Throttled, 600, "ratelimited");
+        let refused = freeze(OutcomeResult::Retry, 30, "invalid_auth");
+        let longer = freeze(OutcomeResult::Throttled, 900, "ratelimited");
+        let mut recalled = Recalled::default();
+        for (next, until, why) in [
+            (throttled.clone(), 600, "throttled: ratelimited"),
+            (refused, 600, "credential refused: invalid_auth"),
+            (longer.clone(), 900, "credential refused: invalid_auth"),
+            (outcome(1, OutcomeResult::Sent), 900, "credential refused: invalid_auth"),
+            // It works again.
+            (throttled, 900, "credential refused: invalid_auth"),
+            (longer, 900, "throttled: ratelimited"),
+        ] {
+            recalled.take(next, NOW);
+            let frozen = &recalled.frozen["slack:sales-bot"];
+            assert_eq!((frozen.until, &*frozen.why), (NOW + until * 1_000_000, why));
+        }
     }
 
     #[test]

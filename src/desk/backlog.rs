@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Error;
-use super::newer::Newer;
+use super::newer::{Newer, is_newer};
 use super::scan::Scanner;
 use crate::action::Limits;
 use crate::config::Config;
 use crate::dates::Rate;
 use crate::delivery::limit::Micros;
 use crate::delivery::recall::{Frozen, Recalled, credential_of, tag};
-use crate::delivery::{DeliveryJob, Outcome};
+use crate::delivery::{DeliveryJob, Outcome, credential_in};
 use crate::kafka::place;
 use crate::kafka::reader::{Isolation, Record};
 use crate::kafka::scan::{Run, Topic};
@@ -30,7 +30,9 @@ pub struct Backlog {
     partitions: BTreeMap<i32, Recalled>,
     /// When the last request of a lane, and of a credential, started.
     started: HashMap<String, i64>,
-    /// Outcomes and jobs that aren't looked at.
+    /// By credential, how many jobs of a newer version wait. A sender of this version sends nothing of it meanwhile.
+    held: HashMap<String, u64>,
+    /// Outcomes and jobs that can't be read.
     pub newer: Newer,
 }
 
@@ -90,8 +92,12 @@ impl Backlog {
         }
         for record in scanner.runs(&topics.jobs, &places.jobs, Isolation::Committed)? {
             let record = record?;
-            // A record that is no job becomes a dead letter, and waits for nothing.
-            if let Some(job) = super::deliveries::job(&record, &mut backlog.newer) {
+            let read = DeliveryJob::decode(record.value.as_deref().unwrap_or_default());
+            if read.as_ref().is_err_and(|why| is_newer(&record, *why)) {
+                backlog.hold(&record);
+            }
+            // Any other record that is no job becomes a dead letter, and waits for nothing.
+            if let Some(job) = backlog.newer.pass(&record, read) {
                 backlog.job(&record, &job, Limit::of(&job, &limits));
             }
         }
@@ -124,12 +130,12 @@ impl Backlog {
         recalled.started.clear();
     }
 
-    /// Takes in a job, if it waits. Jobs of a lane come in the order they were written in.
-    pub(super) fn job(&mut self, record: &Record, job: &DeliveryJob, limit: Limit) {
+    /// Takes in a job, and says whether it waits. Jobs of a lane come in the order they were written in.
+    pub(super) fn job(&mut self, record: &Record, job: &DeliveryJob, limit: Limit) -> bool {
         let recalled = self.partitions.get(&record.partition);
         let job_tag = tag(&job.job_id);
         if recalled.is_some_and(|recalled| !recalled.waits(record.offset, job_tag)) {
-            return;
+            return false;
         }
         *self.rules.entry(job.rule_id.clone()).or_default() += 1;
         let lane = self.lanes.entry(job.lane()).or_insert_with(|| Waiting {
@@ -142,6 +148,24 @@ impl Backlog {
             limit,
         });
         lane.count += 1;
+        true
+    }
+
+    /// Takes in a job of a newer version: its headers and its key say what it is, but for its channel.
+    pub(super) fn hold(&mut self, record: &Record) {
+        let credential = credential_in(record.key.as_deref().unwrap_or_default());
+        let (Some(ours), Some(credential)) = (record.ours(), credential) else {
+            return;
+        };
+        let job = DeliveryJob::of_headers(&ours.event_id, &ours.rule_id, &ours.job_id, credential);
+        if self.job(record, &job, Limit::default()) {
+            *self.held.entry(job.credential).or_default() += 1;
+        }
+    }
+
+    /// How many jobs of a newer version hold a credential.
+    pub(super) fn held(&self, credential: &str) -> u64 {
+        self.held.get(credential).copied().unwrap_or_default()
     }
 
     /// When the last request of a lane or credential started.

@@ -15,7 +15,8 @@ use super::Error;
 use super::newer::Newer;
 use super::scan::{Period, Records, Scanner};
 use crate::config::Config;
-use crate::delivery::DeliveryJob;
+use crate::credential::one_spelling;
+use crate::delivery::{self, DeliveryJob};
 use crate::kafka::reader::{Isolation, Record};
 use crate::kafka::scan::{CLOCKS_DIFFER, Run, Topic};
 use crate::lead::decode::decode;
@@ -31,7 +32,7 @@ pub struct Filter {
     pub reasons: Vec<Reason>,
     pub rule: Option<String>,
     pub event: Option<String>,
-    /// Jobs for this lane, or for any lane of this credential.
+    /// Jobs for this lane, or for any lane of this credential; of a job that can't be read only the latter is known.
     pub destination: Option<String>,
 }
 
@@ -74,21 +75,30 @@ impl FromStr for Id {
 pub struct Letter {
     pub id: Id,
     pub record: Record,
-    /// The job that it holds, where one failed.
+    /// The job that it holds, where one failed and can be read.
     pub job: Option<DeliveryJob>,
+    /// The credential of its job, which the record's key names where the job can't be read.
+    credential: Option<String>,
 }
 
 impl Letter {
     pub(super) fn of(record: Record, config: &Config) -> Self {
         let is_job = record.header("source-topic") == Some(&config.topics.jobs);
+        let job = is_job
+            .then(|| super::deliveries::job(&record, &mut Newer::default()))
+            .flatten();
+        let of_key = || delivery::credential_in(record.key.as_deref().filter(|_| is_job)?);
         Self {
             id: Id {
                 partition: record.partition,
                 offset: record.offset,
             },
-            job: is_job
-                .then(|| super::deliveries::job(&record, &mut Newer::default()))
-                .flatten(),
+            credential: job
+                .as_ref()
+                .map(|job| job.credential.as_str())
+                .or_else(of_key)
+                .map(|credential| one_spelling(credential).into_owned()),
+            job,
             record,
         }
     }
@@ -138,10 +148,8 @@ impl Letter {
 impl Filter {
     pub fn holds(&self, letter: &Letter) -> bool {
         let is = |wanted: &Option<String>, name| wanted.is_none() || wanted.as_deref() == letter.header(name);
-        let goes_to = |wanted: &str| {
-            let job = letter.job.as_ref();
-            job.is_some_and(|job| job.lane() == wanted || job.credential == wanted)
-        };
+        let goes_to =
+            |wanted: &str| letter.credential.as_deref() == Some(wanted) || letter.lane().as_deref() == Some(wanted);
         (self.reasons.is_empty() || letter.reason().is_some_and(|reason| self.reasons.contains(&reason)))
             && is(&self.rule, "rule-id")
             && is(&self.event, "event-id")

@@ -24,7 +24,8 @@ pub struct Lane {
 /// Why nothing of a lane starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frozen {
-    /// None for a refused credential whose next probe its sender alone knows.
+    /// None for a refused credential whose next probe its sender alone knows, and for one that jobs of a newer version
+    /// hold.
     pub until: Option<i64>,
     pub why: String,
     /// The credential is refused: it is probed until it works.
@@ -38,10 +39,11 @@ pub fn list(backlog: &Backlog, now: i64) -> Vec<Lane> {
 }
 
 fn lane(backlog: &Backlog, id: &str, waiting: &Waiting, now: i64) -> Lane {
+    let held = backlog.held(&waiting.credential);
     let frozen = frozen(backlog, id, &waiting.credential, now);
     let until = frozen.map(|frozen| in_millis(frozen.until));
-    // No topic has the probes of a refused credential.
-    let is_known = until.is_none_or(|until| until > now);
+    // No topic has the probes of a refused credential, or the upgrade of a sender.
+    let is_known = held == 0 && until.is_none_or(|until| until > now);
     let spaced = |id: &str, rate: Option<Rate>| Some(backlog.started(id)?.saturating_add(rate?.spacing() / 1000));
     let limits = [
         spaced(id, waiting.limit.lane),
@@ -55,11 +57,18 @@ fn lane(backlog: &Backlog, id: &str, waiting: &Waiting, now: i64) -> Lane {
         waiting: waiting.count,
         oldest_at: waiting.oldest_at,
         next_at: is_known.then(|| limits.into_iter().flatten().fold(now, i64::max)),
-        frozen: frozen.map(|frozen| Frozen {
-            until: until.filter(|_| is_known),
-            why: frozen.why.clone(),
-            refused: frozen.refused,
-        }),
+        frozen: match (held, frozen) {
+            (0, frozen) => frozen.map(|frozen| Frozen {
+                until: until.filter(|_| is_known),
+                why: frozen.why.clone(),
+                refused: frozen.refused,
+            }),
+            (held, _) => Some(Frozen {
+                until: None,
+                why: format!("held by jobs of a newer version ({held}), until a sender of that version owns them"),
+                refused: false,
+            }),
+        },
         limit: waiting.limit,
     }
 }

@@ -15,11 +15,16 @@ pub struct Newer {
 impl Newer {
     /// What was read of a record, if it could be. One of a newer version counts; what is not of Leadlane is left aside.
     pub(super) fn pass<T>(&mut self, record: &Record, read: Result<T, Unreadable>) -> Option<T> {
-        if matches!(read, Err(Unreadable::UnknownSchema(_))) && record.ours().is_some() {
+        if read.as_ref().is_err_and(|why| is_newer(record, *why)) {
             self.records += 1;
         }
         read.ok()
     }
+}
+
+/// Whether a record that can't be read is one of a newer version.
+pub(super) fn is_newer(record: &Record, why: Unreadable) -> bool {
+    why.of_another_version().is_some() && record.ours().is_some()
 }
 
 impl fmt::Display for Newer {

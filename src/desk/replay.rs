@@ -16,9 +16,9 @@ use super::scan::{Period, Scanner};
 use crate::config::Config;
 use crate::dates::Rate;
 use crate::delivery::plan::readdress;
-use crate::kafka::Fault;
 use crate::kafka::reader;
 use crate::kafka::together::Together;
+use crate::kafka::{Fault, OWN_VERSION, VERSION};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::reason::Reason;
 use crate::rules::log::Rules;
@@ -367,7 +367,8 @@ fn batch_max(rate: Option<Rate>) -> usize {
 /// The record that a dead letter becomes again. `rules` are those in force, for a credential that was refused.
 fn back(letter: &Letter, config: &Config, rules: Option<&Rules>) -> Result<Back, Halt> {
     let source = letter.header("source-topic").unwrap_or_default();
-    let kept = ["event-id", "rule-id", "job-id", "traceparent"].into_iter();
+    // A job keeps its bytes, and so the version that wrote them.
+    let kept = ["event-id", "rule-id", "job-id", "traceparent", VERSION].into_iter();
     let kept = kept.filter_map(|name| Some((name, letter.header(name)?.to_owned())));
     let mut headers: Vec<(&'static str, String)> = kept.collect();
     headers.push(("replay-of", letter.id.to_string()));
@@ -403,6 +404,8 @@ fn back(letter: &Letter, config: &Config, rules: Option<&Rules>) -> Result<Back,
             back.change = Some(format!("with {} in place of {}", now.credential, job.credential));
             back.key = now.credential.clone().into_bytes();
             back.value = Some(now.encode());
+            back.headers.retain(|(name, _)| *name != VERSION);
+            back.headers.push((VERSION, OWN_VERSION.to_owned()));
         }
     }
     Ok(back)

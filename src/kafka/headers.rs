@@ -32,7 +32,8 @@ fn is_one(name: &str, text: &str) -> bool {
 }
 
 /// Which version of Leadlane wrote a job or an outcome, so that one that can't read it says what it needs.
-const VERSION: &str = "leadlane-version";
+pub(crate) const VERSION: &str = "leadlane-version";
+pub(crate) const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the headers of a job or an outcome say of it, where they are the ones that we write.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Ours {
 
 /// The headers of a job or an outcome: what is known of it, and the version that writes it.
 pub(crate) fn versioned<'h>(known: impl IntoIterator<Item = (&'h str, &'h str)>) -> OwnedHeaders {
-    headers(known.into_iter().chain([(VERSION, env!("CARGO_PKG_VERSION"))]))
+    headers(known.into_iter().chain([(VERSION, OWN_VERSION)]))
 }
 
 /// A version as Cargo writes it: `1.2.3`, and what may follow.

@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::jobs::Committed;
 use super::reader::{Isolation, Next, Reader, Record};
 use super::words::Words;
-use super::{ANSWER_WAIT, Context};
+use super::{ANSWER_WAIT, Context, topics};
 use crate::config::Config;
 
 /// The clocks of those that write to topics, and of who reads them, may differ by so much, in milliseconds.
@@ -35,18 +35,25 @@ pub struct Topic {
 impl Topic {
     /// The error says in one message what is wrong: no broker, a refused log-in, no such topic.
     pub fn open(config: &Config, name: &str) -> Result<Self, String> {
-        let partitions = super::topics::partitions(config, name)?;
+        Self::find(config, name)?.ok_or_else(|| topics::missing(config, name))
+    }
+
+    /// The same; `None` where there is no such topic.
+    pub fn find(config: &Config, name: &str) -> Result<Option<Self>, String> {
+        let Some(partitions) = topics::find(config, name)? else {
+            return Ok(None);
+        };
         let mut client = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group), 1024);
         // Ends are then the partitions' own, whatever transactions are open.
         client.set("isolation.level", "read_uncommitted");
         let consumer = Words::of(&config.kafka)
             .create(&client, Context::of(&config.kafka))
             .map_err(|error| error.to_string())?;
-        Ok(Self {
+        Ok(Some(Self {
             name: name.to_owned(),
             partitions,
             consumer,
-        })
+        }))
     }
 
     /// Everything that is there now.

@@ -303,17 +303,28 @@ pub async fn record_max(config: &Config, topic: &str) -> Result<usize, String> {
 
 /// How many partitions `topic` has.
 pub fn partitions(config: &Config, topic: &str) -> Result<i32, String> {
+    find(config, topic)?.ok_or_else(|| missing(config, topic))
+}
+
+pub(super) fn missing(config: &Config, topic: &str) -> String {
+    let brokers = &config.kafka.brokers;
+    format!("topic {topic} is missing at {brokers}; make it by: leadlane topics create")
+}
+
+/// How many partitions `topic` has; `None` where there is no such topic.
+pub(super) fn find(config: &Config, topic: &str) -> Result<Option<i32>, String> {
     let metadata = super::metadata(config, Some(topic))?;
-    let found = metadata
-        .topics()
-        .iter()
-        .find(|found| found.name() == topic && found.error().is_none());
-    match found.map(|topic| topic.partitions().len()) {
-        Some(count @ 1..) => Ok(i32::try_from(count).unwrap_or(i32::MAX)),
-        _ => Err(format!(
-            "topic {topic} is missing at {}; make it by: leadlane topics create",
-            config.kafka.brokers
-        )),
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Ok(None);
+    };
+    match found.error().map(RDKafkaErrorCode::from) {
+        None => {
+            let count = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
+            Ok(Some(count).filter(|count| *count > 0))
+        }
+        // No topic can have such a name.
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::InvalidTopic) => Ok(None),
+        Some(code) => Err(format!("topic {topic} can't be asked for its partitions: {code}")),
     }
 }
 

@@ -84,7 +84,7 @@ struct Unread {
 
 impl Unread {
     fn take(&mut self, record: &Record, why: Unreadable) {
-        let (Unreadable::UnknownSchema(fingerprint), Some(ours)) = (why, record.ours()) else {
+        let (Some(fingerprint), Some(ours)) = (why.of_another_version(), record.ours()) else {
             self.foreign += 1;
             return;
         };
@@ -115,7 +115,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::codec::tests::newer;
+    use crate::delivery::codec::tests::{newer, with_another_result};
     use crate::delivery::tests::job;
 
     #[test]
@@ -140,8 +140,11 @@ mod tests {
         unread.take(&ours, Unreadable::Malformed);
         assert!(unread.foreign == 2 && unread.newer.is_none());
         assert!(unread.end(Recalled::default(), 0).is_ok());
+        // It knows the schema of this one, and not the result.
+        let (codec, value) = with_another_result();
+        let result = codec.read_outcome(&value).unwrap_err();
         let mut unread = Unread::default();
-        (0..3).for_each(|_| unread.take(&ours, why));
+        [why, result, why].into_iter().for_each(|why| unread.take(&ours, why));
         let Err(NotRecalled::Newer(newer)) = unread.end(Recalled::default(), 0) else {
             panic!("what is read isn't all that there is");
         };

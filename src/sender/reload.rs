@@ -14,7 +14,7 @@ use crate::delivery::dispatch::{Load, Newer, Payload};
 use crate::delivery::lane::JobAt;
 use crate::delivery::ledger::Ownership;
 use crate::delivery::sending::{Content, Event, JobRecord, NoJob};
-use crate::delivery::{Codec, DeliveryJob, Needs, Unreadable};
+use crate::delivery::{Codec, DeliveryJob, Needs, Unreadable, credential_in};
 use crate::kafka::KafkaError;
 use crate::kafka::jobs::RawJob;
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
@@ -67,8 +67,10 @@ impl Loop {
 
 /// A job as it is held in memory; of one that a newer version wrote, what its headers and its key say.
 fn payload(raw: &RawJob, codec: &Codec) -> Result<Payload, Unreadable> {
-    let (job, newer) = match (codec.read_job(&raw.value), &raw.ours, credential(&raw.key)) {
-        (Err(Unreadable::UnknownSchema(fingerprint)), Some(ours), Some(credential)) => {
+    let read = codec.read_job(&raw.value);
+    let another = read.as_ref().err().and_then(|why| why.of_another_version());
+    let (job, newer) = match (another, &raw.ours, credential_in(&raw.key)) {
+        (Some(fingerprint), Some(ours), Some(credential)) => {
             let version = ours.version.clone();
             let newer = Newer {
                 value: Arc::from(&*raw.value),
@@ -77,7 +79,7 @@ fn payload(raw: &RawJob, codec: &Codec) -> Result<Payload, Unreadable> {
             let job = DeliveryJob::of_headers(&ours.event_id, &ours.rule_id, &ours.job_id, credential);
             (job, Some(newer))
         }
-        (job, ..) => (job?, None),
+        _ => (read?, None),
     };
     Ok(Payload {
         job: Arc::new(job),
@@ -87,13 +89,6 @@ fn payload(raw: &RawJob, codec: &Codec) -> Result<Payload, Unreadable> {
         // Its texts, the struct around them, and its place in the map.
         bytes: raw.value.len() + size_of::<DeliveryJob>() + 2 * size_of::<Payload>(),
     })
-}
-
-/// A record's key as the credential that it names, in a form that can be told to people.
-fn credential(key: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(key).ok()?;
-    let plain = text.len() <= 256 && !text.contains(char::is_control);
-    (plain && text.contains(':')).then_some(text)
 }
 
 /// Starts the thread; it ends when the sender of loads is dropped.

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Back, Loop};
+use crate::delivery::Cut;
 use crate::delivery::dispatch::Settled;
 use crate::delivery::lane::JobAt;
 use crate::delivery::sending::{Ack, DeadLetter, Event, Subject, What, Writing};
-use crate::delivery::{Cut, Outcome};
 use crate::kafka::producer::{Ack as Acked, Record, Unwritten};
-use crate::kafka::{Failure, Letter};
+use crate::kafka::{Failure, Letter, OWN_VERSION, VERSION};
 use crate::reason::Form;
 
 impl Loop {
@@ -55,21 +55,23 @@ impl Loop {
 
     fn write_dead_letter(&self, writing: &Writing, letter: &DeadLetter, form: Form) -> bool {
         let topics = &self.at.config.topics;
-        let (key, value, outcome): (&[u8], Cow<'_, [u8]>, Option<&Outcome>) = match &letter.subject {
+        let (key, value, settled): (&[u8], Cow<'_, [u8]>, Option<&Settled>) = match &letter.subject {
             Subject::NoJob { key, value } => (key, value.into(), None),
             Subject::Job(settled) => {
                 let value = match &settled.newer {
                     Some(newer) => Cow::Borrowed(&*newer.value),
                     None => self.at.codec.write_job(&settled.job).into(),
                 };
-                (settled.job.credential.as_bytes(), value, Some(&settled.outcome))
+                (settled.job.credential.as_bytes(), value, Some(settled.as_ref()))
             }
         };
+        let outcome = settled.map(|settled| &settled.outcome);
         let known = [
             ("event-id", outcome.map(|outcome| outcome.event_id.as_str())),
             ("rule-id", outcome.map(|outcome| outcome.rule_id.as_str())),
             ("job-id", outcome.map(|outcome| outcome.job_id.as_str())),
             ("traceparent", letter.trace.as_deref()),
+            (VERSION, settled.and_then(version)),
         ];
         let JobAt { partition, offset } = writing.posting.at;
         let whole = Letter {
@@ -120,5 +122,13 @@ impl Loop {
             };
             drop(back.send(Back::Event(Event::Written(writing, ack))));
         }
+    }
+}
+
+/// The version that wrote a job as its dead letter holds it. What this version reads, it encodes anew.
+fn version(settled: &Settled) -> Option<&str> {
+    match &settled.newer {
+        Some(newer) => newer.needs.version.as_deref(),
+        None => Some(OWN_VERSION),
     }
 }

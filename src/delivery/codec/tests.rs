@@ -235,9 +235,29 @@ fn bytes_that_are_no_job_are_refused() {
     // The same of a schema that is resolved.
     let (next, mut old) = (newer(), job().encode());
     old.push(0);
-    assert_eq!(next.read_job(&old), Err(Unreadable::Malformed));
+    assert!(matches!(next.read_job(&old), Err(Unreadable::Unresolved(_))));
     old.truncate(40);
-    assert_eq!(next.read_job(&old), Err(Unreadable::Malformed));
+    assert!(matches!(next.read_job(&old), Err(Unreadable::Unresolved(_))));
+}
+
+/// A codec that reads outcomes with one more result, as the release before the one that writes them does, and such an
+/// outcome.
+pub(crate) fn with_another_result() -> (Codec, Vec<u8>) {
+    // A symbol is written as its number, which the older version has another name for.
+    let next = OUTCOME.replacen("\"retry\"", "\"postponed\"", 1);
+    let mut value = outcome().encode();
+    value[..HEAD].copy_from_slice(&Table::<Outcome>::new(&next, &[]).unwrap().head);
+    (Codec::new((JOB, &JOBS), (OUTCOME, &[&next])).unwrap(), value)
+}
+
+#[test]
+fn a_symbol_that_only_another_version_has_is_that_versions() {
+    let (codec, value) = with_another_result();
+    let why = codec.read_outcome(&value).unwrap_err();
+    assert!(matches!(why, Unreadable::Unresolved(_)));
+    let fingerprint = Fingerprint(u64::from_le_bytes(value[2..HEAD].try_into().unwrap()));
+    assert_eq!(why.of_another_version(), Some(fingerprint));
+    assert_eq!(Unreadable::Malformed.of_another_version(), None);
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Backlog, Credential, Dispatch, Entry, JobAt, Micros, Number, Payload};
-use crate::delivery::codec::Needs;
+use crate::delivery::codec::{Fingerprint, Needs};
 
 /// A job of a newer version, beside what [`Payload::job`] knows of it.
 #[derive(Debug, Clone)]
@@ -18,17 +18,17 @@ pub struct Newer {
     pub needs: Needs,
 }
 
-/// The jobs that hold a credential.
+/// The jobs of one schema that hold a credential.
 #[derive(Debug)]
 struct Holding {
     jobs: Backlog,
-    /// What the first of them needs.
+    /// What the first of them needed.
     needs: Needs,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    by_credential: HashMap<String, Holding>,
+    by_credential: HashMap<String, HashMap<Fingerprint, Holding>>,
     /// Credentials that nothing holds any more, to be queued again.
     freed: Vec<Number<Credential>>,
 }
@@ -50,7 +50,8 @@ impl Dispatch {
             return debug_assert!(false, "only a job of a newer version is held");
         };
         let class = self.class_of(&payload.job, false);
-        let holding = self.held.by_credential.entry(payload.job.credential.clone());
+        let by_schema = self.held.by_credential.entry(payload.job.credential.clone());
+        let holding = by_schema.or_default().entry(needs.fingerprint);
         let holding = holding.or_insert_with(|| Holding {
             jobs: Backlog::default(),
             needs: needs.clone(),
@@ -65,12 +66,15 @@ impl Dispatch {
     pub(super) fn unhold(&mut self, take: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let mut taken = Vec::new();
         let (held, known) = (&mut self.held, &self.credential_by_id);
-        held.by_credential.retain(|credential, holding| {
-            taken.extend(holding.jobs.extract(usize::MAX, &take));
-            if holding.jobs.is_empty() {
+        held.by_credential.retain(|credential, by_schema| {
+            by_schema.retain(|_, holding| {
+                taken.extend(holding.jobs.extract(usize::MAX, &take));
+                !holding.jobs.is_empty()
+            });
+            if by_schema.is_empty() {
                 held.freed.extend(known.get(credential));
             }
-            !holding.jobs.is_empty()
+            !by_schema.is_empty()
         });
         taken
     }
@@ -82,9 +86,11 @@ impl Dispatch {
         }
     }
 
-    /// Credentials that are held, each by how many jobs, and what the first of them needs.
+    /// Credentials that are held, once for each schema: by how many jobs, and what it takes to read them.
     pub fn held(&self) -> impl Iterator<Item = (&str, usize, &Needs)> {
-        let held = self.held.by_credential.iter();
-        held.map(|(credential, holding)| (credential.as_str(), holding.jobs.len(), &holding.needs))
+        self.held.by_credential.iter().flat_map(|(credential, by_schema)| {
+            let held = by_schema.values();
+            held.map(|holding| (credential.as_str(), holding.jobs.len(), &holding.needs))
+        })
     }
 }

@@ -32,10 +32,9 @@ impl Letter {
                 "what it leaves out is no longer in {topic} at {partition}-{offset}; send it again at its source"
             ))
         };
-        // A topic that is gone is no fault of Kafka's.
-        let runs = Topic::open(scanner.config, topic).and_then(|asked| asked.all());
+        let found = Topic::find(scanner.config, topic).map_err(Error::Unavailable)?;
+        let runs = found.ok_or_else(gone)?.all().map_err(Error::Unavailable)?;
         let run = runs
-            .map_err(Error::NotFound)?
             .into_iter()
             .find(|run| run.partition == partition && (run.from..run.until).contains(&offset))
             .ok_or_else(gone)?;

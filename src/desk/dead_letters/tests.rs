@@ -97,6 +97,22 @@ fn every_condition_must_hold() {
     ] {
         assert_eq!(filter.holds(&letter), holds, "{filter:?}");
     }
+    // Of a job of a newer version the record's key names the credential.
+    let newer = crate::delivery::codec::tests::newer().write_job(&self::job("slack:bot"));
+    let keyed = |source| {
+        let mut record = self::letter(&[("source-topic", source)], &newer).record;
+        record.key = Some(b"slack:bot".to_vec());
+        Letter::of(record, &Config::default())
+    };
+    for (source, destination, holds) in [
+        ("delivery-jobs", "slack:bot", true),
+        ("delivery-jobs", "slack:bot/C1", false),
+        ("delivery-jobs", "slack:other", false),
+        ("lead-events", "slack:bot", false),
+    ] {
+        let filter = of(&[], None, None, some(destination));
+        assert_eq!(filter.holds(&keyed(source)), holds, "{source} {destination}");
+    }
     let event = self::letter(&[("reason", "template_failed"), ("source-topic", "lead-events")], b"{}");
     assert!(
         !of(&[], None, None, some("slack:bot")).holds(&event),

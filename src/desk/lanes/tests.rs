@@ -196,3 +196,60 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn jobs_of_a_newer_version_hold_every_lane_of_their_credential() {
+    let mut settled = outcome("slack:a", 7, OutcomeResult::Dead, None);
+    let newer = |offset, name: &str| {
+        let header = |name: &str, text: &str| (name.to_owned(), text.as_bytes().to_vec());
+        let id = job_id(EventId(name), RuleId("r-1")).to_string();
+        Record {
+            offset,
+            timestamp: NOW - 90_000,
+            key: Some(b"slack:a".to_vec()),
+            headers: vec![
+                header("event-id", name),
+                header("rule-id", "r-1"),
+                header("job-id", &id),
+            ],
+            ..Record::default()
+        }
+    };
+    settled.job_id = job_id(EventId("e-7"), RuleId("r-1")).to_string();
+    let mut backlog = backlog([settled], Limit::default());
+    backlog.hold(&newer(7, "e-7"));
+    assert_eq!(list(&backlog, NOW)[0].frozen, None, "it is settled");
+    backlog.hold(&newer(8, "e-8"));
+    backlog.hold(&Record {
+        key: None,
+        ..newer(9, "e-9")
+    });
+    let other = of_lane(LANES[2], 1);
+    let record = Record {
+        offset: 101,
+        ..newer(8, "e-10")
+    };
+    backlog.job(&record, &other, Limit::default());
+    let shown = list(&backlog, NOW);
+    let found: Vec<_> = shown
+        .iter()
+        .map(|lane| {
+            (
+                &*lane.id,
+                lane.waiting,
+                lane.oldest_at,
+                lane.next_at,
+                lane.frozen.is_some(),
+            )
+        })
+        .collect();
+    let wanted = [
+        ("slack:a", 1, NOW - 90_000, None, true),
+        ("slack:a/C1", 1, NOW - 70_000, None, true),
+        ("webhook:alerts", 1, NOW - 90_000, Some(NOW), false),
+    ];
+    assert_eq!(found, wanted);
+    let why = &shown[1].frozen.as_ref().unwrap().why;
+    assert!(why.starts_with("held by jobs of a newer version (1)"), "{why}");
+    assert_eq!(backlog.of_rule("r-1"), 3);
+}

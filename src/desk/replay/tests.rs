@@ -66,7 +66,12 @@ fn a_job_keeps_its_bytes_unless_its_credential_was_refused() {
         rules(&json!({"type": "slack_webhook", "url": {"secret": "new"}, "text": "hi"})),
     );
     let of = |reason, rules| {
-        let headers = [("reason", reason), ("source-topic", "delivery-jobs"), ("job-id", JOB)];
+        let headers = [
+            ("reason", reason),
+            ("source-topic", "delivery-jobs"),
+            ("job-id", JOB),
+            ("leadlane-version", "0.9.0"),
+        ];
         back(&letter(&headers, &job.encode()), &config, rules).unwrap()
     };
     for kept in [
@@ -76,6 +81,8 @@ fn a_job_keeps_its_bytes_unless_its_credential_was_refused() {
     ] {
         assert_eq!(kept.value, Some(job.encode()));
         assert_eq!((kept.key.as_slice(), &kept.change), (b"key".as_slice(), &None));
+        let wanted = [("job-id", JOB), ("leadlane-version", "0.9.0"), ("replay-of", "2-17")];
+        assert_eq!(headers(&kept), wanted);
     }
     let now = of("credential_refused", Some(&message));
     let readdressed = DeliveryJob::decode(now.value.as_deref().unwrap()).unwrap();
@@ -86,7 +93,12 @@ fn a_job_keeps_its_bytes_unless_its_credential_was_refused() {
     assert_eq!(readdressed, wanted, "nothing but the credential is another");
     assert_eq!(now.key, b"slack:new", "the key goes with it");
     assert_eq!(now.change.as_deref(), Some("with slack:new in place of slack:old"));
-    assert_eq!(headers(&now), [("job-id", JOB), ("replay-of", "2-17")]);
+    let wanted = [
+        ("job-id", JOB),
+        ("replay-of", "2-17"),
+        ("leadlane-version", OWN_VERSION),
+    ];
+    assert_eq!(headers(&now), wanted, "this version wrote these bytes");
 }
 
 #[test]

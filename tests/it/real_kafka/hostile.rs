@@ -979,6 +979,11 @@ fn what_a_dead_letter_leaves_out_is_replayed_from_its_source() {
     let lost = replay(&id(&dead[1]));
     let why = String::from_utf8_lossy(&lost.stderr);
     assert!(!lost.status.success() && why.contains("no longer in"), "{why}");
+    // So it is once the topic itself is gone.
+    wait(admin().delete_topics(&[&foreign], &AdminOptions::new())).unwrap();
+    let gone = replay(&id(&dead[1]));
+    let why = String::from_utf8_lossy(&gone.stderr);
+    assert!(!gone.status.success() && why.contains("no longer in"), "{why}");
 }
 
 fn shown(letter: &Read) -> String {

@@ -320,9 +320,11 @@ fn a_job_of_a_newer_version_holds_its_credential_until_the_sender_is_upgraded() 
     let other: BTreeSet<String> = (5..10).map(|number| format!("sold e-{number}")).collect();
     assert_eq!(destinations.texts().into_iter().collect::<BTreeSet<_>>(), other);
     sender.stop();
-    let said = leadlane.run(&["lanes"]).stderr;
-    let said = String::from_utf8_lossy(&said);
+    let lanes = leadlane.run(&["lanes"]);
+    let [shown, said] = [&lanes.stdout, &lanes.stderr].map(|text| String::from_utf8_lossy(text));
     assert!(said.contains("2 records are of a newer version of Leadlane"), "{said}");
+    let held = shown.matches("frozen: held by jobs of a newer version (2)").count();
+    assert_eq!(held, 2, "its own lane and slack:bot/C1: {shown}");
     assert_eq!(leadlane.read(&leadlane.config.topics.dead_letters), []);
     let upgraded = App::start(&leadlane, newer, Role::Sender);
     until(30, "all of it", || destinations.texts().len() >= 10);
@@ -368,6 +370,7 @@ fn a_job_of_a_newer_version_is_a_dead_letter_at_its_age_and_replays() {
     let whole = dead.iter().find(|record| record.header("job-id").is_some()).unwrap();
     assert_eq!(whole.value, Some(newer.write_job(&old)), "the bytes that were read");
     assert_eq!(whole.header("event-id"), Some("e-0"));
+    assert_eq!(whole.header("leadlane-version"), Some("9.1.0"));
     assert!(whole.header("detail").unwrap().contains("written by leadlane 9.1.0"));
     let outcomes = leadlane.read(&leadlane.config.topics.outcomes);
     let outcomes = outcomes

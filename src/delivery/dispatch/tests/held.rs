@@ -1,5 +1,7 @@
 //! Jobs of a newer version.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::delivery::codec::tests::newer;
 
@@ -145,6 +147,37 @@ fn a_job_of_a_newer_version_that_is_too_old_is_a_dead_letter_as_it_was_read() {
     assert_eq!(bench.held(), []);
     assert_eq!(bench.dispatch.ledger.place(0).unwrap().offset, 3);
     bench.assert_empty();
+}
+
+#[test]
+fn what_is_needed_is_what_the_jobs_that_are_left_need() {
+    let mut bench = Bench::new(settings());
+    let Err(Unreadable::UnknownSchema(fingerprint)) = DeliveryJob::decode(&[&[0xC3, 0x01][..], &[7; 8]].concat())
+    else {
+        panic!("no schema has this fingerprint");
+    };
+    let old = of_newer(&slack(0, "C1"), START - 3600 * SECOND);
+    let mut young = of_newer(&slack(1, "C1"), START);
+    let version = Some("9.2.0".to_owned());
+    young.newer.as_mut().unwrap().needs = Needs { fingerprint, version };
+    for (offset, payload) in [(0, old), (1, young)] {
+        let at = JobAt { partition: 0, offset };
+        bench.kafka.insert(at, payload.clone());
+        bench.dispatch.read(at, tag_of(&payload), payload.written_at);
+        bench.dispatch.hold(at, &payload, START);
+    }
+    let needs = |bench: &Bench| -> BTreeSet<Option<String>> {
+        bench.dispatch.held().map(|(.., needs)| needs.version.clone()).collect()
+    };
+    let both = [Some("9.1.0".to_owned()), Some("9.2.0".to_owned())];
+    assert_eq!(needs(&bench), both.clone().into());
+    let age_max = micros(bench.dispatch.settings.job_age_max);
+    bench.sends(START + age_max - 1800 * SECOND);
+    assert_eq!(
+        needs(&bench),
+        both[1..].iter().cloned().collect(),
+        "the older job is a dead letter"
+    );
 }
 
 #[test]
