@@ -319,7 +319,7 @@ impl Shared {
         let destinations = Arc::new(Destinations::new(&self.config, self.secrets.clone())?);
         // Nobody waits for it: what isn't introduced now is with its first message.
         tokio::spawn(introduce(Arc::clone(&destinations), Arc::clone(&rules.borrow())));
-        let surroundings = sender::Surroundings {
+        let wiring = sender::SenderWiring {
             destinations,
             producer: Producer::within(&self.config, &self.limits)?,
             config: Arc::clone(&self.config),
@@ -333,9 +333,9 @@ impl Shared {
             steady: steady_micros,
             wall: wall_micros,
         };
-        let producer = surroundings.producer.clone();
+        let producer = wiring.producer.clone();
         self.parts.task("the sender", async move {
-            let sent = sender::run(surroundings).await;
+            let sent = sender::run(wiring).await;
             let flushing = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(5)));
             drop(flushing.await);
             sent

@@ -422,7 +422,7 @@ fn account_concurrency() -> usize {
 
 fn read(place: &str, root: &Value) -> Result<Config, ConfigError> {
     serde_path_to_error::deserialize(root).map_err(|error| {
-        let (key, message) = refusal::told(&error.path().to_string(), &error.inner().to_string());
+        let (key, message) = refusal::words(&error.path().to_string(), &error.inner().to_string());
         ConfigError::Invalid {
             place: place.to_owned(),
             key,

@@ -1,9 +1,9 @@
 //! Deliveries: what a match becomes, and how that ends.
 //!
-//! [`plan`] renders one match into a [`DeliveryJob`] (or says why there is none); a sender settles
-//! each job with one final [`Outcome`]. [`codec`] writes and reads both. The rest of this
-//! module decides when a job may start: [`lane`] keeps order, [`limit`] keeps rates, and
-//! [`dispatch`] puts the two together. All of it is pure: `now` is an argument.
+//! [`plan`] renders a match into a [`DeliveryJob`], or into the outcome that ends it at once; a sender settles each
+//! job with one final [`Outcome`]. [`codec`] writes and reads both. [`lane`] keeps order, [`limit`] keeps rates, and
+//! [`dispatch`] puts the two together: it decides when a job may start. [`ledger`] keeps what is ours and what Kafka
+//! has, and [`sending`] joins it with the dispatch. All of it is pure: `now` is an argument.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -227,7 +227,7 @@ impl DeliveryJob {
         Codec::shipped().read_job(bytes)
     }
 
-    /// Its ids stand whole in whatever is told of it.
+    /// Its ids stand whole in every outcome and dead letter of it.
     fn check_ids(&self) -> Result<(), &'static str> {
         if Uuid::try_parse(&self.job_id).is_err() {
             return Err("job_id must be a UUID");
@@ -410,7 +410,7 @@ pub(crate) mod tests {
                 assert!(matches!(read, Err(Unreadable::Id(_))), "{read:?}");
             }
         }
-        // What is left bounds the least that is told of it.
+        // The ids bound the smallest outcome.
         let mut job = job();
         (job.event_id, job.rule_id) = ("e".repeat(256), "r".repeat(64));
         (job.lead_id, job.destination) = (long.clone(), long);

@@ -145,7 +145,7 @@ impl Reader {
 
     pub(crate) fn unknown_fields(&mut self, object: &Object<'_>, known: &[&str]) {
         for name in object.members.keys().filter(|name| !known.contains(&name.as_str())) {
-            // What a name may be meant for takes a while to find, and isn't told any more.
+            // What a name may be meant for takes a while to find, and isn't said any more.
             let meant = self
                 .tells_more()
                 .then(|| closest(name, known.iter().copied()))

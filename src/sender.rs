@@ -1,15 +1,15 @@
 //! The sender: jobs in, requests out, one final outcome for each.
 //!
-//! What follows each event stands in [`crate::delivery::sending`], which is pure. The loop here hands it events, and
-//! carries out the effects that come back: requests run as tasks, outcomes are handed to the producer, whatever waits for
-//! Kafka runs on threads of its own. All of them send what came of it back as events. Nothing here may block: while
-//! the loop waits, no answer is taken in and no partition is handed over.
+//! [`crate::delivery::sending`], which is pure, says what follows each event. The loop here hands it the events and
+//! carries out the effects that come back: requests run as tasks, outcomes go to the producer, and whatever waits for
+//! Kafka runs on a thread of its own. Each of them sends its result back as an event. Nothing here may block: while
+//! the loop waits, it takes in no answer and hands over no partition.
 //!
-//! The backlog stays in Kafka: of a job that isn't near its turn the dispatch knows where it is, and
-//! has it read again when its turn comes.
+//! The backlog stays in Kafka: of a job that isn't near its turn the dispatch knows the place, and has the job read
+//! again when its turn comes.
 //!
-//! On assignment the predecessor's outcomes are read back first, from the place that it left in
-//! the commit's metadata, so that what is settled above the committed offset isn't sent again.
+//! When a partition is assigned, the predecessor's outcomes are read back first, from the place that it left in the
+//! commit's metadata, so that nothing is sent again that is settled above the committed offset.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ const PRODUCER_AGAIN: Duration = Duration::from_millis(5);
 
 /// What the sender needs from the outside.
 #[derive(Debug)]
-pub struct Surroundings {
+pub struct SenderWiring {
     pub config: Arc<Config>,
     /// Writes outcomes and dead letters, and reads jobs and outcomes.
     pub codec: &'static Codec,
@@ -72,7 +72,7 @@ pub struct Surroundings {
 }
 
 struct Loop {
-    at: Surroundings,
+    wiring: SenderWiring,
     sending: Sending,
     jobs: Jobs,
     loads: std::sync::mpsc::Sender<Load>,
@@ -83,7 +83,7 @@ struct Loop {
     last_revocation: u64,
     /// Outcomes and dead letters that the producer had no room for, in order.
     unwritten: VecDeque<Writing>,
-    /// What [`Surroundings::unreadable`] says now.
+    /// What [`SenderWiring::unreadable`] says now.
     unreadable: BTreeSet<String>,
     refused: HashSet<String>,
     failing: HashSet<String>,
@@ -94,18 +94,18 @@ struct Loop {
 }
 
 /// Runs until told to stop, and then until what is in flight is settled.
-pub async fn run(at: Surroundings) -> anyhow::Result<()> {
+pub async fn run(wiring: SenderWiring) -> anyhow::Result<()> {
     let (back, mut answers) = mpsc::unbounded_channel();
-    let (jobs, mut events) = join(&at.config)?;
-    let (mut stop, mut rules) = (at.stop.clone(), at.rules.clone());
-    at.metrics.job_age_max(at.config.sender.job_age_max);
-    let settings = settings(&at.config);
+    let (jobs, mut events) = join(&wiring.config)?;
+    let (mut stop, mut rules) = (wiring.stop.clone(), wiring.rules.clone());
+    wiring.metrics.job_age_max(wiring.config.sender.job_age_max);
+    let settings = settings(&wiring.config);
     let mut sender = Loop {
         silence_max: settings.silence_max,
-        sending: Sending::new(settings, fastrand::Rng::new(), (at.steady)()),
-        loads: reload::start(&at.config, at.codec, back.clone())?,
+        sending: Sending::new(settings, fastrand::Rng::new(), (wiring.steady)()),
+        loads: reload::start(&wiring.config, wiring.codec, back.clone())?,
         jobs,
-        places: Arc::new(Places::new(&at.config)?),
+        places: Arc::new(Places::new(&wiring.config)?),
         back,
         revocations: HashMap::new(),
         last_revocation: 0,
@@ -115,7 +115,7 @@ pub async fn run(at: Surroundings) -> anyhow::Result<()> {
         failing: HashSet::new(),
         old: false,
         pace: Pace::default(),
-        at,
+        wiring,
     };
     sender.happened(Event::Rules(rules.borrow_and_update().clone()))?;
     let mut stopping = *stop.borrow();
@@ -185,14 +185,14 @@ pub fn settings(config: &Config) -> Settings {
 
 impl Loop {
     fn now(&self) -> Micros {
-        (self.at.steady)()
+        (self.wiring.steady)()
     }
 
     /// Starts what may start now. Gives how long nothing else will, if no event comes.
     fn turn(&mut self) -> anyhow::Result<Duration> {
         self.write_on();
         let now = self.now();
-        self.sending.clocks((self.at.wall)() - now, self.jobs.polled_at());
+        self.sending.clocks((self.wiring.wall)() - now, self.jobs.polled_at());
         let effects = self.sending.turn(now);
         self.carry_out(effects)?;
         let until = |wake: Micros| Duration::from_micros(u64::try_from(wake - now).unwrap_or_default());
@@ -210,7 +210,7 @@ impl Loop {
         let effects = self.sending.tick(now);
         self.carry_out(effects)?;
         let acknowledges = self.sending.is_acknowledged(now);
-        self.at.acknowledges.store(acknowledges, Ordering::Relaxed);
+        self.wiring.acknowledges.store(acknowledges, Ordering::Relaxed);
         self.gauges();
         self.credentials();
         self.oldest();
@@ -234,7 +234,7 @@ impl Loop {
                 } => self.jobs.begin(partition, ownership.0, from),
                 Effect::Pause(partition) => self.jobs.pause(partition),
                 Effect::Load(load) => {
-                    self.at.metrics.jobs_reread(load.jobs.len());
+                    self.wiring.metrics.jobs_reread(load.jobs.len());
                     let ended = |_| anyhow::anyhow!("the thread that reads jobs again has ended");
                     self.loads.send(load).map_err(ended)?;
                 }
@@ -251,7 +251,7 @@ impl Loop {
                 Effect::Look(looks) => self.look(looks),
                 Effect::Leave => self.jobs.leave(),
                 Effect::Rejoin => {
-                    self.at.ready.store(false, Ordering::Relaxed);
+                    self.wiring.ready.store(false, Ordering::Relaxed);
                     self.jobs.leave();
                 }
                 Effect::Say(notice) => self.say(notice),
@@ -263,8 +263,8 @@ impl Loop {
     fn send(&self, attempt: Attempt) {
         let Some(job) = attempt.jobs.first() else { return };
         let provider = job.action.provider();
-        let destinations = Arc::clone(&self.at.destinations);
-        let (began, now, silence_max) = (self.now(), self.at.steady, self.silence_max);
+        let destinations = Arc::clone(&self.wiring.destinations);
+        let (began, now, silence_max) = (self.now(), self.wiring.steady, self.silence_max);
         let took = move || Duration::from_micros(u64::try_from(now() - began).unwrap_or_default());
         let id = attempt.id;
         let answered = move |answers| Back::Answered {
@@ -290,7 +290,7 @@ impl Loop {
         match event {
             GroupEvent::Assigned(partitions) => {
                 self.happened(Event::Assigned(partitions))?;
-                self.at.ready.store(true, Ordering::Relaxed);
+                self.wiring.ready.store(true, Ordering::Relaxed);
             }
             GroupEvent::Job(raw) => {
                 let job = self.job_record(raw);
@@ -312,7 +312,10 @@ impl Loop {
             }
             GroupEvent::Left => {}
             GroupEvent::Fatal(message) => {
-                anyhow::bail!("the consumer of {} can't go on: {message}", self.at.config.topics.jobs)
+                anyhow::bail!(
+                    "the consumer of {} can't go on: {message}",
+                    self.wiring.config.topics.jobs
+                )
             }
         }
         Ok(())
@@ -329,7 +332,7 @@ impl Loop {
             } => {
                 let result = answers.first().map_or("retry", |answer| verdict(&answer.verdict));
                 tracing::debug!(attempt, verdict = result, "answered");
-                self.at.metrics.attempted(provider, result, took);
+                self.wiring.metrics.attempted(provider, result, took);
                 let now = self.now();
                 let effects = self.sending.on(Event::Answered { attempt, answers }, now);
                 let settled = effects.iter().filter_map(|effect| match effect {
@@ -339,7 +342,7 @@ impl Loop {
                 self.pace.sent(settled.clone().count(), now);
                 // However many jobs it stood for, it was one message.
                 if settled.clone().any(|result| result == OutcomeResult::Digested) {
-                    self.at.metrics.digest();
+                    self.wiring.metrics.digest();
                 }
                 self.carry_out(effects)
             }

@@ -4,7 +4,7 @@
 //! serde's message apart and passes on what serde expected. Our own readers quote no value.
 
 /// The key and the message of an error at `path`.
-pub(super) fn told(path: &str, said: &str) -> (String, String) {
+pub(super) fn words(path: &str, said: &str) -> (String, String) {
     let expected = said.rsplit_once(", expected ").map(|(_, expected)| form(expected));
     if said.starts_with("unknown field `") {
         // The last step of the path is the field, which may be a value that was written in a key's place.

@@ -1,15 +1,14 @@
-//! Dispatch: which job may be sent now, and what becomes of it after the answer.
+//! Dispatch: which job may be sent now, and what follows the answer.
 //!
-//! The sender's loop hands in jobs and answers; out come requests to start, jobs to load again and
-//! outcomes to write. Nothing here does I/O or reads a clock: `now` comes with each call, in
-//! microseconds of a steady clock, which never jumps. Limits, delays and freezes are of that clock. What
-//! other programs read or write (when a job expires or was written, what outcomes say) is of the
-//! wall clock, and is converted where it comes in or goes out, by [`Dispatch::wall_clock`].
+//! The sender's loop hands in jobs and answers. It gets requests to start, jobs to load again and outcomes to write.
+//! Nothing here does I/O or reads a clock: `now` comes with each call, in microseconds of a steady clock, which never
+//! jumps. Limits, delays and freezes follow that clock. Times that other programs read or write (when a job expires or
+//! was written, the times in outcomes) follow the wall clock; [`Dispatch::wall_clock`] converts them where they come
+//! in or go out.
 //!
-//! Invariants: requests of one scope start no closer than its spacing; nothing of a frozen scope
-//! starts; jobs of one lane key start in the order they were written; a job ends with one final
-//! outcome, or goes with its partition to another owner; of a job that isn't near its turn
-//! nothing is held but where it is.
+//! Invariants: requests of one scope start no closer than its spacing; nothing of a frozen scope starts; jobs of one
+//! lane key start in the order they were written; a job ends with one final outcome, or goes with its partition to
+//! another owner; of a job that isn't near its turn, memory holds its place alone.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -70,7 +69,7 @@ pub enum Verdict {
     Delivered,
     /// Not taken: nothing of the scope before the delay is over. Without one, our own backoff.
     Throttled {
-        scope: Scope,
+        scope: FreezeScope,
         retry_after: Option<Duration>,
     },
     /// Not taken; trying again may help.
@@ -89,12 +88,12 @@ pub enum Verdict {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum FreezeScope {
     Lane,
     Credential,
 }
 
-impl Scope {
+impl FreezeScope {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Lane => "lane",
@@ -249,15 +248,15 @@ struct LaneState {
     served: u64,
     /// Its place among the credential's lanes of its standing, if it has one.
     queued: Option<(Micros, u64)>,
-    join: Step,
-    open: Step,
+    join: Prelude,
+    open: Prelude,
     /// The member's conversation.
     channel: Option<String>,
 }
 
 /// A request that comes before the message at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum Prelude {
     Unasked,
     Next,
     Done,

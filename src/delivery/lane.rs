@@ -1,12 +1,11 @@
 //! A lane: the FIFO of one destination.
 //!
-//! Jobs that share a key keep their order: at most one request holds jobs of a key, and a job that
-//! waits for its retry holds back those behind it, until it steps aside. A Slack lane has one key,
-//! so its messages go one by one; a CleverTap lane has one per identity, so that a batch carries
-//! whatever is not held back.
+//! Jobs that share a key keep their order: at most one request holds jobs of a key, and a job that waits for its retry
+//! holds back the jobs behind it, until it steps aside. A Slack lane has one key, so its messages go one by one. A
+//! CleverTap lane has a key for each identity, so that a batch carries every job that nothing holds back.
 //!
-//! A lane knows where its jobs are, not what they say. What is to be taken but isn't in memory is
-//! asked for first.
+//! A lane knows the places of its jobs, not their content. It asks for a job to be loaded before it gives the job to a
+//! request.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -54,7 +53,7 @@ pub struct Class {
 
 /// What a lane has to know of the rest when it is asked for jobs.
 #[derive(Clone, Copy)]
-pub struct Surroundings<'s> {
+pub struct LaneContext<'s> {
     pub now: Micros,
     pub classes: &'s Numbered<Class>,
     pub origins: &'s Numbered<Origin>,
@@ -248,7 +247,7 @@ impl Lane {
     }
 
     /// Takes what may go now as one request.
-    pub fn take(&mut self, at: Surroundings<'_>) -> Take {
+    pub fn take(&mut self, at: LaneContext<'_>) -> Take {
         let take = if self.single {
             self.take_one(at)
         } else {
@@ -271,7 +270,7 @@ impl Lane {
     }
 
     /// What is worth loading before it is needed.
-    pub fn prefetch(&mut self, at: Surroundings<'_>) -> Vec<Entry> {
+    pub fn prefetch(&mut self, at: LaneContext<'_>) -> Vec<Entry> {
         let mut ahead = std::mem::take(&mut self.wanted);
         if self.loading {
             return Vec::new();
@@ -285,13 +284,13 @@ impl Lane {
         ahead
     }
 
-    fn unloaded_of_main(&self, at: Surroundings<'_>, max: usize) -> Vec<Entry> {
+    fn unloaded_of_main(&self, at: LaneContext<'_>, max: usize) -> Vec<Entry> {
         let ahead = self.main.iter().take(max);
         ahead.filter(|entry| !(at.loaded)(entry.at())).collect()
     }
 
     /// One message: one job, or those that one message stands for.
-    fn take_one(&mut self, at: Surroundings<'_>) -> Take {
+    fn take_one(&mut self, at: LaneContext<'_>) -> Take {
         if !self.busy.is_empty() {
             return Take::Nothing;
         }
@@ -422,7 +421,7 @@ fn one_message(queue: &VecDeque<Entry>, classes: &Numbered<Class>) -> usize {
 
 /// The first of a queue that one message may stand for. What isn't in memory is asked for once;
 /// after that the message stands for those that are.
-fn take_loaded(queue: &mut Backlog, at: Surroundings<'_>, mut same: impl FnMut(&Entry) -> bool) -> Take {
+fn take_loaded(queue: &mut Backlog, at: LaneContext<'_>, mut same: impl FnMut(&Entry) -> bool) -> Take {
     let (mut missing, mut ahead, mut count) = (Vec::new(), 0, 0);
     for entry in queue.iter().filter(|entry| same(entry)).take(at.digest_max) {
         count += 1;
@@ -439,9 +438,9 @@ fn take_loaded(queue: &mut Backlog, at: Surroundings<'_>, mut same: impl FnMut(&
     Take::Jobs(queue.extract(ahead, same))
 }
 
-impl std::fmt::Debug for Surroundings<'_> {
+impl std::fmt::Debug for LaneContext<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Surroundings")
+        f.debug_struct("LaneContext")
             .field("now", &self.now)
             .finish_non_exhaustive()
     }

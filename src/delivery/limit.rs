@@ -1,9 +1,8 @@
 //! Limits: how many requests may start in a period, and how many may be in flight.
 //!
-//! A limit decides, the caller waits. A limit of N per period means that in no window of that
-//! length more than N requests start. Starts are therefore spaced evenly, 1.02 × period ÷ N apart,
-//! and a new owner waits one spacing before its first, because it can't know when its
-//! predecessor's last request started.
+//! A limit decides, the caller waits. A limit of N per period means that in no window of that length more than N
+//! requests start. Starts are therefore spaced evenly, 1.02 × period ÷ N apart. A new owner waits one spacing before
+//! its first start, because it can't know when its predecessor's last request started.
 
 use std::collections::VecDeque;
 

@@ -142,7 +142,7 @@ impl Recalled {
 
     /// `job` stands at `offset`. Whether no outcome says that another one does; those are forgotten.
     pub fn knows(&mut self, offset: i64, job: Option<u32>) -> bool {
-        let same = self.jobs.remove(&offset).is_none_or(|told| Some(told) == job);
+        let same = self.jobs.remove(&offset).is_none_or(|known| Some(known) == job);
         if !same {
             self.settled.remove(&offset);
         }

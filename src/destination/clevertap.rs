@@ -8,7 +8,7 @@ use super::words::Hidden;
 use super::{Failure, REJECTED, answer, hidden, words_of};
 use crate::config::Account;
 use crate::delivery::DeliveryJob;
-use crate::delivery::dispatch::{Answer, Scope, Verdict};
+use crate::delivery::dispatch::{Answer, FreezeScope, Verdict};
 use crate::http_client::Reply;
 use crate::sealed::Sealed;
 use crate::secrets::{Secret, SecretError, SecretRef};
@@ -125,7 +125,7 @@ pub(super) fn upload_answers(reply: &Reply, jobs: &[Arc<DeliveryJob>], secrets: 
     match (reply.status, body.as_ref()) {
         (429, _) => all(
             Verdict::Throttled {
-                scope: Scope::Credential,
+                scope: FreezeScope::Credential,
                 retry_after: reply.retry_after,
             },
             words,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::introduce::{JOIN, NeededScope, OPEN, POST};
 use super::words::{self, Hidden};
 use super::{Checked, GONE, REJECTED, repeatable, words_of};
-use crate::delivery::dispatch::{Answer, Scope, Verdict};
+use crate::delivery::dispatch::{Answer, FreezeScope, Verdict};
 use crate::http_client::Reply;
 use crate::slack::{Body, Limit, limit_met};
 
@@ -78,7 +78,7 @@ pub(super) fn open_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
 /// A limit that is met without posting is no channel's.
 fn of_token(mut answer: Answer) -> Answer {
     if let Verdict::Throttled { scope, .. } = &mut answer.verdict {
-        *scope = Scope::Credential;
+        *scope = FreezeScope::Credential;
     }
     answer
 }
@@ -147,8 +147,8 @@ fn answer(reply: &Reply, hidden: Hidden<'_>) -> (Answer, Option<Body>) {
     let verdict = match (limit_met(reply, body.as_ref()), &body) {
         (Some(limit), _) => Verdict::Throttled {
             scope: match limit {
-                Limit::Channel => Scope::Lane,
-                Limit::Token => Scope::Credential,
+                Limit::Channel => FreezeScope::Lane,
+                Limit::Token => FreezeScope::Credential,
             },
             retry_after: reply.retry_after,
         },
@@ -247,7 +247,7 @@ pub(super) fn webhook_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
     let code = reply.body.trim();
     let verdict = match (reply.status, code) {
         (429, _) | (_, "ratelimited" | "rate_limited") => Verdict::Throttled {
-            scope: Scope::Lane,
+            scope: FreezeScope::Lane,
             retry_after: reply.retry_after,
         },
         (200..=299, _) => Verdict::Delivered,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::action::OnAmbiguous;
-use crate::delivery::dispatch::Scope;
+use crate::delivery::dispatch::FreezeScope;
 use crate::delivery::job_id;
 use crate::lead::EventId;
 use crate::rules::RuleId;
@@ -18,7 +18,7 @@ fn reply(status: u16, body: &str) -> Reply {
     }
 }
 
-fn throttled(scope: Scope) -> Verdict {
+fn throttled(scope: FreezeScope) -> Verdict {
     Verdict::Throttled {
         scope,
         retry_after: Some(Duration::from_secs(7)),
@@ -37,15 +37,19 @@ fn what_slack_answers_means() {
         (
             429,
             r#"{"ok":false,"error":"ratelimited"}"#,
-            throttled(Scope::Credential),
+            throttled(FreezeScope::Credential),
         ),
-        (429, r#"{"ok":false,"error":"rate_limited"}"#, throttled(Scope::Lane)),
-        (429, "slow down", throttled(Scope::Credential)),
+        (
+            429,
+            r#"{"ok":false,"error":"rate_limited"}"#,
+            throttled(FreezeScope::Lane),
+        ),
+        (429, "slow down", throttled(FreezeScope::Credential)),
         (
             200,
             r#"{"ok":false,"error":"ratelimited"}"#,
             Verdict::Throttled {
-                scope: Scope::Credential,
+                scope: FreezeScope::Credential,
                 retry_after: None,
             },
         ),
@@ -110,7 +114,7 @@ fn what_webhooks_answer_means() {
         (410, "channel_is_archived", GONE),
         (500, "rollup_error", Verdict::Ambiguous),
         (503, "<html>", Verdict::Ambiguous),
-        (429, "", throttled(Scope::Lane)),
+        (429, "", throttled(FreezeScope::Lane)),
         (302, "", REJECTED),
     ] {
         assert_eq!(
@@ -204,7 +208,7 @@ fn what_clevertap_answers_means_record_by_record() {
         (
             429,
             r#"{"status":"fail","error":"Too many concurrent requests","code":429}"#,
-            all(throttled(Scope::Credential)),
+            all(throttled(FreezeScope::Credential)),
         ),
         (500, "<html>", all(Verdict::Ambiguous)),
     ] {

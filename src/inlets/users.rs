@@ -41,8 +41,8 @@ pub(super) struct Users {
 struct Kept {
     users: HashMap<String, User>,
     pace: Pace,
-    /// Since when failures weren't told.
-    told: Option<Instant>,
+    /// When a failure was logged last.
+    logged: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Users {
             kept: Mutex::new(Kept {
                 users: HashMap::new(),
                 pace: Pace::new(Instant::now()),
-                told: None,
+                logged: None,
             }),
         })
     }
@@ -146,8 +146,11 @@ impl Users {
             }
             Err(Unknown::Failed(why)) => why,
         };
-        if kept.told.is_none_or(|told| now.duration_since(told) >= KEPT_FAILED) {
-            kept.told = Some(now);
+        if kept
+            .logged
+            .is_none_or(|logged| now.duration_since(logged) >= KEPT_FAILED)
+        {
+            kept.logged = Some(now);
             let secret = self.token.as_str();
             tracing::warn!(secret, "users.info: {failure}; events go on without user_profile");
         }

@@ -160,8 +160,8 @@ pub(super) const SMALL_BATCH: &str = "16384";
 const GIVEN_UP: (&str, &str) = ("message.timeout.ms", "30000");
 
 impl Producer {
-    /// For who doesn't know what the topics take. What Kafka hasn't taken within half a minute is given up, and whoever
-    /// wrote it is told.
+    /// For a caller that doesn't know what the topics take. A record that Kafka hasn't taken within half a minute is given up,
+    /// and its writer learns so.
     pub fn new(config: &Config, record_max: usize) -> Result<Self, KafkaError> {
         Self::with(config, record_max, &[("batch.size", SMALL_BATCH), GIVEN_UP])
     }
@@ -275,7 +275,7 @@ impl Producer {
     }
 
     /// Puts a new client in the place of one that came to nothing. What still waits there is given up, and its
-    /// writers are told so.
+    /// writers learn so.
     fn renew(&self, failed: Arc<ThreadedProducer<Acks>>, why: &str) {
         let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&producer, &failed) {

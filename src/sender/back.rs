@@ -1,4 +1,4 @@
-//! What tasks and threads beside the loop bring back to it, whatever becomes of them.
+//! The results that tasks and threads send back to the loop, whatever becomes of them.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ mod tests {
             panic!("no answer came back");
         };
         assert_eq!(answers[0].verdict, Verdict::Ambiguous);
-        // One that is kept is told once.
+        // A promise that is kept speaks once.
         let promise = Promise::new(&back, answered(vec![Answer::broken()]));
         promise.keep(answered(vec![Answer::unsent("not sent")]));
         let Some(Back::Answered { answers, .. }) = came.recv().await else {

@@ -1,4 +1,4 @@
-//! What a sender reads of a partition beside its jobs: what a predecessor left, and whether the jobs are still there.
+//! What a sender reads of a partition besides its jobs: what a predecessor left, and whether the jobs are still there.
 //! All of it waits for Kafka, and so runs on threads beside the loop.
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Loop {
             delay,
         } = of;
         let left = self.jobs.committed(partition);
-        let (config, codec, wall) = (Arc::clone(&self.at.config), self.at.codec, self.at.wall);
+        let (config, codec, wall) = (Arc::clone(&self.wiring.config), self.wiring.codec, self.wiring.wall);
         let read = move |past| {
             Back::Event(Event::Recalled {
                 partition,
@@ -49,7 +49,7 @@ impl Loop {
 
     /// Looks whether what was read is still there.
     pub(super) fn look(&self, looks: Vec<Looking>) {
-        let (topic, places) = (self.at.config.topics.jobs.clone(), Arc::clone(&self.places));
+        let (topic, places) = (self.wiring.config.topics.jobs.clone(), Arc::clone(&self.places));
         // A thread that died has seen nothing; the next look is another's.
         let promise = Promise::new(&self.back, Back::Event(Event::Looked(Vec::new())));
         tokio::task::spawn_blocking(move || {
@@ -76,7 +76,7 @@ impl Loop {
 
     /// Joins the group that was left; gives what comes from it. Nothing is ours meanwhile.
     pub(super) async fn join_again(&mut self) -> anyhow::Result<mpsc::Receiver<GroupEvent>> {
-        let config = Arc::clone(&self.at.config);
+        let config = Arc::clone(&self.wiring.config);
         let (jobs, events) = tokio::task::spawn_blocking(move || join(&config)).await??;
         let left = std::mem::replace(&mut self.jobs, jobs);
         tokio::task::spawn_blocking(move || left.end());

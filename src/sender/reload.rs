@@ -1,5 +1,5 @@
-//! Records of the jobs topic: decoded as the group's thread brings them, and read again when their turn is near, in runs of
-//! neighbours, on a thread of its own that needs no group.
+//! Records of the jobs topic: decoded as the group's thread brings them, and read again when their turn is near, in
+//! runs of neighbours, on a thread of its own that needs no group.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -27,10 +27,10 @@ const GAP: i64 = 2_000;
 impl Loop {
     /// A record of the jobs topic, decoded.
     pub(super) fn job_record(&self, raw: RawJob) -> JobRecord {
-        let content = match payload(&raw, self.at.codec) {
+        let content = match payload(&raw, self.wiring.codec) {
             Ok(payload) if payload.newer.is_some() => Ok(Content::Newer(payload)),
             Ok(payload) => {
-                let host = self.at.destinations.host(&payload.job);
+                let host = self.wiring.destinations.host(&payload.job);
                 Ok(Content::Job(payload, host))
             }
             Err(why) => Err(why),

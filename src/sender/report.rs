@@ -1,4 +1,4 @@
-//! What people and Prometheus get to know: the sending's notices, gauges, and which credentials are refused.
+//! Reports to people and Prometheus: the notices of `sending`, gauges, and the credentials that are refused.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl Loop {
                 "a record is no delivery job; dead letter"
             ),
             Notice::JobGone(at) => {
-                self.at.metrics.events_lost(1);
+                self.wiring.metrics.events_lost(1);
                 tracing::error!(
                     kafka.partition = at.partition,
                     kafka.offset = at.offset,
@@ -44,7 +44,7 @@ impl Loop {
 
     /// Jobs or outcomes that were there are gone from Kafka.
     fn gone(&self, partition: i32, what: Gone) {
-        let (topics, metrics) = (&self.at.config.topics, &self.at.metrics);
+        let (topics, metrics) = (&self.wiring.config.topics, &self.wiring.metrics);
         match what {
             Gone::StartedOver { from, end, lost } => {
                 metrics.started_over(StartedOver::Jobs);
@@ -102,7 +102,7 @@ impl Loop {
 
     /// A job was answered for, or ended without a request.
     fn settled(&self, settled: &Settled) {
-        let (metrics, provider, outcome) = (&self.at.metrics, settled.job.action.provider(), &settled.outcome);
+        let (metrics, provider, outcome) = (&self.wiring.metrics, settled.job.action.provider(), &settled.outcome);
         metrics.settled(provider, outcome.result);
         if outcome.result == OutcomeResult::Sent {
             let age = outcome.ended_at.saturating_sub(settled.job.occurred_at);
@@ -131,7 +131,7 @@ impl Loop {
 
     /// A topic doesn't take even the smallest form of an outcome or a dead letter.
     fn refused(&self, writing: &Writing) {
-        let topics = &self.at.config.topics;
+        let topics = &self.wiring.config.topics;
         match &writing.what {
             What::Outcome(settled, _) => tracing::error!(
                 job.id = settled.outcome.job_id,
@@ -148,7 +148,7 @@ impl Loop {
     }
 
     pub(super) fn gauges(&self) {
-        let now = (self.at.steady)();
+        let now = (self.wiring.steady)();
         let mut waiting: HashMap<Provider, usize> = HashMap::new();
         let mut frozen: HashMap<(Provider, &str), usize> = HashMap::new();
         let mut ready = 0;
@@ -162,30 +162,30 @@ impl Loop {
         let in_flight = self.sending.dispatch.in_flight_by_provider();
         for provider in Provider::ALL {
             let count = in_flight.get(&provider).copied().unwrap_or(0);
-            self.at
+            self.wiring
                 .metrics
                 .waiting(provider, waiting.get(&provider).copied().unwrap_or(0), count);
             for reason in FROZEN {
-                self.at
+                self.wiring
                     .metrics
                     .frozen(provider, reason, frozen.get(&(provider, reason)).copied().unwrap_or(0));
             }
         }
         // Even when every request times out, so many end in a second.
-        let sender = &self.at.config.sender;
+        let sender = &self.wiring.config.sender;
         let slowest = sender.in_flight_max as f64 / sender.request_timeout.as_secs_f64();
         let capacity = ready as f64 / self.pace.per_second(now).max(slowest);
         let limit = self.sending.dispatch.limit_wait(now) as f64 / 1e6;
-        self.at.metrics.backlog(limit, capacity);
-        self.at.metrics.dedup_reach(self.sending.dispatch.dedup_reach(now));
-        self.at.metrics.payload_bytes(self.sending.dispatch.bytes());
+        self.wiring.metrics.backlog(limit, capacity);
+        self.wiring.metrics.dedup_reach(self.sending.dispatch.dedup_reach(now));
+        self.wiring.metrics.payload_bytes(self.sending.dispatch.bytes());
     }
 
     /// The oldest job's age, and half of `job_age_max` is the time to look after it.
     pub(super) fn oldest(&mut self) {
-        let age_max = self.at.config.sender.job_age_max;
-        let oldest = self.sending.dispatch.oldest((self.at.steady)());
-        self.at.metrics.oldest_job_age(oldest.unwrap_or_default());
+        let age_max = self.wiring.config.sender.job_age_max;
+        let oldest = self.sending.dispatch.oldest((self.wiring.steady)());
+        self.wiring.metrics.oldest_job_age(oldest.unwrap_or_default());
         let old = oldest.filter(|age| *age > age_max / 2);
         if let Some(age) = old.filter(|_| !self.old) {
             tracing::warn!(
@@ -205,14 +205,14 @@ impl Loop {
             count += jobs;
             now.insert(format!("{credential} is held by jobs of a newer version: {needs}"));
         }
-        let topic = &self.at.config.topics.outcomes;
+        let topic = &self.wiring.config.topics.outcomes;
         for (partition, NewerOutcomes { outcomes, needs }) in self.sending.dispatch.ledger.newer() {
             count += outcomes;
             now.insert(format!(
                 "partition {partition} of {topic} has outcomes of a newer version, and is not taken over: {needs}"
             ));
         }
-        self.at.metrics.unreadable_records(count);
+        self.wiring.metrics.unreadable_records(count);
         if now == self.unreadable {
             return;
         }
@@ -226,7 +226,7 @@ impl Loop {
         if now.len() > LINES_MAX {
             lines.push(format!("and {} more", now.len() - LINES_MAX));
         }
-        self.at.unreadable.send_replace(lines);
+        self.wiring.unreadable.send_replace(lines);
         self.unreadable = now;
     }
 

@@ -41,26 +41,26 @@ impl Loop {
 
     fn write_outcome(&self, writing: &Writing, settled: &Settled, cut: Cut) -> bool {
         let outcome = &settled.outcome;
-        let value = self.at.codec.write_outcome(&outcome.cut(cut));
+        let value = self.wiring.codec.write_outcome(&outcome.cut(cut));
         let trace = settled.traceparent.as_deref().map(|trace| ("traceparent", trace));
         let record = Record {
-            topic: &self.at.config.topics.outcomes,
+            topic: &self.wiring.config.topics.outcomes,
             partition: Some(writing.posting.at.partition),
             key: outcome.job_id.as_bytes(),
             value: Some(&value),
             headers: crate::kafka::versioned(outcome.ids().into_iter().chain(trace)),
         };
-        self.at.producer.try_write(&record, self.on_ack(writing.clone()))
+        self.wiring.producer.try_write(&record, self.on_ack(writing.clone()))
     }
 
     fn write_dead_letter(&self, writing: &Writing, letter: &DeadLetter, form: Form) -> bool {
-        let topics = &self.at.config.topics;
+        let topics = &self.wiring.config.topics;
         let (key, value, settled): (&[u8], Cow<'_, [u8]>, Option<&Settled>) = match &letter.subject {
             Subject::NoJob { key, value } => (key, value.into(), None),
             Subject::Job(settled) => {
                 let value = match &settled.newer {
                     Some(newer) => Cow::Borrowed(&*newer.value),
-                    None => self.at.codec.write_job(&settled.job).into(),
+                    None => self.wiring.codec.write_job(&settled.job).into(),
                 };
                 (settled.job.credential.as_bytes(), value, Some(settled.as_ref()))
             }
@@ -82,7 +82,7 @@ impl Loop {
                 detail: &letter.detail,
                 source: &topics.jobs,
                 place: Some((partition, offset)),
-                at: jiff::Timestamp::from_microsecond((self.at.wall)()).unwrap_or_default(),
+                at: jiff::Timestamp::from_microsecond((self.wiring.wall)()).unwrap_or_default(),
             },
             known: &known,
         };
@@ -94,7 +94,7 @@ impl Loop {
             value,
             headers,
         };
-        let (metrics, reason) = (Arc::clone(&self.at.metrics), letter.reason);
+        let (metrics, reason) = (Arc::clone(&self.wiring.metrics), letter.reason);
         let on_ack = self.on_ack(writing.clone());
         let counted = move |ack: Acked| {
             if ack.is_ok() {
@@ -102,7 +102,7 @@ impl Loop {
             }
             on_ack(ack);
         };
-        self.at.producer.try_write(&record, counted)
+        self.wiring.producer.try_write(&record, counted)
     }
 
     /// Brings Kafka's word back to the loop.

@@ -1,19 +1,20 @@
-//! What an answer makes of its jobs: settled, back in their lane, or waiting with their whole scope.
+//! Applies an answer to the jobs of its request: they are settled, go back to their lane, or wait with their whole
+//! scope.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::doom::Doom;
 use super::{
-    Answer, DeliveryJob, Dispatch, Entry, InFlight, LaneState, Micros, Number, OnAmbiguous, Outcome, OutcomeResult,
-    Ownership, Reason, Request, Scope, Settled, Step, Tried, Verdict, ceil_millis, micros,
+    Answer, DeliveryJob, Dispatch, Entry, FreezeScope, InFlight, LaneState, Micros, Number, OnAmbiguous, Outcome,
+    OutcomeResult, Ownership, Prelude, Reason, Request, Settled, Tried, Verdict, ceil_millis, micros,
 };
 use crate::delivery::sent::{ThreadKey, id_bytes};
 
 /// What an answer means for all that its request went through.
 #[derive(Debug, Clone, Copy)]
 struct Freeze {
-    scope: Scope,
+    scope: FreezeScope,
     until: Micros,
     result: OutcomeResult,
 }
@@ -42,9 +43,9 @@ impl Dispatch {
         let mut settled = match flight.request {
             Request::Send => self.answered_send(flight, answers, now),
             Request::Join | Request::Open | Request::Probe => {
-                let told = self.answered_first(&flight, &answers[0], now);
+                let heard = self.answered_first(&flight, &answers[0], now);
                 self.back(lane, flight.entries, flight.latest, now);
-                told.into_iter().collect()
+                heard.into_iter().collect()
             }
         };
         self.lanes[lane].lane.release(keys);
@@ -92,16 +93,16 @@ impl Dispatch {
             Verdict::Throttled { .. } | Verdict::Retry | Verdict::Ambiguous
         );
         self.hear(lane, is_failure(&answer.verdict), flight.started, now);
-        let mut told = None;
+        let mut heard = None;
         if let Verdict::Throttled { retry_after, .. } = answer.verdict {
-            let until = self.throttle(lane, Scope::Credential, retry_after, flight.started, now);
-            told = self.throttled_before(flight, answer, until, now);
+            let until = self.throttle(lane, FreezeScope::Credential, retry_after, flight.started, now);
+            heard = self.throttled_before(flight, answer, until, now);
         } else if again {
             // Asking twice does no harm, but not at once.
             let delay = self.backoff(1);
             self.freeze_lane(lane, now + delay, now);
         }
-        let step = if again { Step::Next } else { Step::Done };
+        let step = if again { Prelude::Next } else { Prelude::Done };
         match asked {
             Request::Join => self.lanes[lane].join = step,
             Request::Open => {
@@ -122,7 +123,7 @@ impl Dispatch {
         }
         let frozen_longer = self.frozen_for(lane, now) - before;
         self.forgive_these(&flight.entries, frozen_longer);
-        told
+        heard
     }
 
     /// The outcome of a job whose request didn't come to be made: its credential is frozen.
@@ -137,7 +138,7 @@ impl Dispatch {
         outcome.started_at = Some(self.wall(flight.started) / 1000);
         outcome.status = answer.status.map(i32::from);
         outcome.words = Some(answer.words.clone()).filter(|words| !words.is_empty());
-        outcome.scope = Some(Scope::Credential.as_str().to_owned());
+        outcome.scope = Some(FreezeScope::Credential.as_str().to_owned());
         outcome.next_at = Some(ceil_millis(self.wall(until)));
         Some(Settled {
             at,
@@ -213,21 +214,21 @@ impl Dispatch {
     /// What the answers say of the credential and the lane as a whole.
     fn react(&mut self, flight: &InFlight, answers: &[Answer], now: Micros) -> Option<Freeze> {
         let (lane, number) = (flight.lane, self.lanes[flight.lane].credential);
-        let mut told = answers.iter().filter(|answer| !answer.is_of_one()).peekable();
-        told.peek()?;
-        let failed = told.clone().all(|answer| is_failure(&answer.verdict));
+        let mut heard = answers.iter().filter(|answer| !answer.is_of_one()).peekable();
+        heard.peek()?;
+        let failed = heard.clone().all(|answer| is_failure(&answer.verdict));
         self.hear(lane, failed, flight.started, now);
         if failed {
             return None;
         }
-        match &told.next()?.verdict {
+        match &heard.next()?.verdict {
             Verdict::Throttled { scope, retry_after } => Some(Freeze {
                 scope: *scope,
                 until: self.throttle(lane, *scope, *retry_after, flight.started, now),
                 result: OutcomeResult::Throttled,
             }),
             Verdict::CredentialRefused => Some(Freeze {
-                scope: Scope::Credential,
+                scope: FreezeScope::Credential,
                 until: self.refuse(number, flight.started, now),
                 result: OutcomeResult::Retry,
             }),
@@ -283,11 +284,11 @@ impl Dispatch {
                 dead = Some(reason);
             }
             Verdict::NotInChannel => {
-                self.lanes[lane].join = Step::Next;
+                self.lanes[lane].join = Prelude::Next;
                 (outcome.result, outcome.next_at) = (OutcomeResult::Retry, Some(self.wall(now) / 1000));
             }
             Verdict::NotOpen => {
-                self.lanes[lane].open = Step::Next;
+                self.lanes[lane].open = Prelude::Next;
                 (outcome.result, outcome.next_at) = (OutcomeResult::Retry, Some(self.wall(now) / 1000));
             }
             _ => {
@@ -318,8 +319,8 @@ impl Dispatch {
             // A record alone that is refused, a second `not_in_channel` and a rule that would
             // rather lose a message than repeat it are final.
             Verdict::BatchRefused => Verdict::Rejected(Reason::MessageRejected),
-            Verdict::NotInChannel if !self.settings.join || state.join == Step::Done => GONE,
-            Verdict::NotOpen if state.open == Step::Done => GONE,
+            Verdict::NotInChannel if !self.settings.join || state.join == Prelude::Done => GONE,
+            Verdict::NotOpen if state.open == Prelude::Done => GONE,
             Verdict::Ambiguous if job.on_ambiguous == OnAmbiguous::Dead => Verdict::Rejected(Reason::GaveUp),
             Verdict::Retry | Verdict::Ambiguous if give_up => Verdict::Rejected(Reason::GaveUp),
             verdict => verdict,

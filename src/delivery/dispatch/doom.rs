@@ -1,7 +1,8 @@
 //! Jobs that end without being sent: too old, cancelled, or of a credential that was replaced.
 //!
-//! A job's version that is above all that was read of the rules may be newer than what this process knows, or one of a
-//! topic that is gone. A cancel mark then ends nothing by its time before the feed had time to read on; the lane waits.
+//! A job may name a version of its rule above all that the feed has read. That version may be newer than this process
+//! knows, or one of a topic that is gone. A cancel mark then ends nothing by its time before the feed had time to read
+//! on; the lane waits.
 
 use std::collections::HashSet;
 use std::sync::Arc;

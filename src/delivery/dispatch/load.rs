@@ -1,4 +1,4 @@
-//! Payloads: what is in memory of the jobs that wait, and what has to be read again.
+//! Payloads of waiting jobs: which are in memory, and which have to be read again.
 
 use std::sync::Arc;
 

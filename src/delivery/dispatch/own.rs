@@ -1,4 +1,5 @@
-//! Partitions that come and go: what a predecessor's outcomes say to the lanes, and what goes when a partition goes.
+//! Partitions as they come and go: the predecessor's outcomes reach the lanes, and the jobs of a partition leave with
+//! it.
 
 use super::{Dispatch, Entry, JobAt, Micros, micros};
 use crate::delivery::ledger::{Ownership, Read};

@@ -1,11 +1,11 @@
-//! Lanes and credentials: made when first met, frozen and widened as the answers say.
+//! Lanes and credentials: made when first met, frozen and widened as the answers ask.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    ByStanding, Credential, DeliveryJob, Dispatch, Entry, Frozen, Host, Lane, LaneState, Micros, Number, Pacing,
-    Refused, Scope, Slots, Spacer, Standing, Step, micros,
+    ByStanding, Credential, DeliveryJob, Dispatch, Entry, FreezeScope, Frozen, Host, Lane, LaneState, Micros, Number,
+    Pacing, Prelude, Refused, Slots, Spacer, Standing, micros,
 };
 use crate::delivery::recall::credential_of;
 
@@ -38,8 +38,8 @@ impl Dispatch {
             rests_until: Micros::MIN,
             served: 0,
             queued: None,
-            join: Step::Unasked,
-            open: Step::Unasked,
+            join: Prelude::Unasked,
+            open: Prelude::Unasked,
             channel: None,
         });
         self.by_id.insert(id.clone(), lane);
@@ -141,7 +141,7 @@ impl Dispatch {
     pub(super) fn throttle(
         &mut self,
         lane: Number<LaneState>,
-        scope: Scope,
+        scope: FreezeScope,
         retry_after: Option<Duration>,
         started: Micros,
         now: Micros,
@@ -158,8 +158,8 @@ impl Dispatch {
         let throttles = credential.throttles.min(30);
         let delay = retry_after.map_or_else(|| self.backoff(throttles as i32), micros);
         match scope {
-            Scope::Lane => self.freeze_lane(lane, now + delay, now),
-            Scope::Credential => self.freeze_credential(number, now + delay, now),
+            FreezeScope::Lane => self.freeze_lane(lane, now + delay, now),
+            FreezeScope::Credential => self.freeze_credential(number, now + delay, now),
         }
         now + delay
     }

@@ -259,7 +259,7 @@ fn a_channel_is_used_at_its_rate_and_a_new_owner_waits_one_spacing() {
 
 #[test]
 fn a_retry_after_is_obeyed_and_followed_within_a_second() {
-    for scope in [Scope::Lane, Scope::Credential] {
+    for scope in [FreezeScope::Lane, FreezeScope::Credential] {
         let mut bench = Bench::new(settings());
         bench.accept(slack(1, "C1"));
         bench.accept(slack(2, "C2"));
@@ -284,8 +284,8 @@ fn a_retry_after_is_obeyed_and_followed_within_a_second() {
         assert!((until..until + SECOND).contains(&bench.now));
         assert_eq!(again.jobs[0].job_id, first.jobs[0].job_id);
         match scope {
-            Scope::Lane => assert!(of_other.unwrap() < until, "another channel isn't held up"),
-            Scope::Credential => assert!(of_other.is_none_or(|at| at >= until)),
+            FreezeScope::Lane => assert!(of_other.unwrap() < until, "another channel isn't held up"),
+            FreezeScope::Credential => assert!(of_other.is_none_or(|at| at >= until)),
         }
         assert_eq!(bench.settled[0].outcome.result, OutcomeResult::Throttled);
         assert_eq!(bench.settled[0].outcome.next_at, Some(until / 1000));
@@ -681,7 +681,7 @@ fn a_job_past_its_age_is_a_dead_letter_whatever_holds_it() {
     (0..10).for_each(|number| bench.accept(slack(number, "C1")));
     let attempt = bench.next(START + 5 * SECOND).unwrap();
     let throttled = Verdict::Throttled {
-        scope: Scope::Lane,
+        scope: FreezeScope::Lane,
         retry_after: Some(Duration::from_secs(1000)),
     };
     bench.answer(&attempt, throttled);
@@ -720,7 +720,7 @@ fn an_account_is_asked_for_more_at_once_until_it_says_less() {
         bench.now += SECOND;
         for attempt in flying {
             let throttled = Verdict::Throttled {
-                scope: Scope::Credential,
+                scope: FreezeScope::Credential,
                 retry_after: None,
             };
             bench.answer(&attempt, if round == 20 { throttled } else { Verdict::Delivered });
@@ -852,7 +852,7 @@ fn an_identity_that_fails_holds_back_its_own_records_only() {
 #[test]
 fn a_record_that_is_refused_here_says_nothing_of_its_account() {
     let throttled = Verdict::Throttled {
-        scope: Scope::Credential,
+        scope: FreezeScope::Credential,
         retry_after: Some(Duration::from_secs(60)),
     };
     let here = Answer {
@@ -1066,7 +1066,7 @@ fn a_successor_knows_of_a_429_to_what_came_before_the_message() {
     let join = bench.next(START + 10 * SECOND).unwrap();
     assert_eq!(join.request, Request::Join);
     let throttled = Verdict::Throttled {
-        scope: Scope::Lane,
+        scope: FreezeScope::Lane,
         retry_after: Some(Duration::from_secs(30)),
     };
     bench.answer(&join, throttled);

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use super::{
     Attempt, Credential, DeliveryJob, Dispatch, Entry, Host, InFlight, JobAt, LaneState, Micros, Number, OutcomeResult,
-    Request, Settled, Standing, Step,
+    Prelude, Request, Settled, Standing,
 };
-use crate::delivery::lane::{Surroundings, Take};
+use crate::delivery::lane::{LaneContext, Take};
 use crate::delivery::sent::{ThreadKey, id_bytes};
 
 impl Dispatch {
@@ -181,7 +181,7 @@ impl Dispatch {
         let (chunk, digest_max) = (self.chunk(lane), self.digest_max());
         let spacing = self.spacing(lane);
         let (payloads, state) = (&self.payloads, &mut self.lanes[lane]);
-        let surroundings = Surroundings {
+        let context = LaneContext {
             now,
             classes: &self.classes,
             origins: &self.origins,
@@ -190,9 +190,9 @@ impl Dispatch {
             digest_max,
             chunk,
         };
-        let take = state.lane.take(surroundings);
+        let take = state.lane.take(context);
         let ahead = match &take {
-            Take::Jobs(_) => state.lane.prefetch(surroundings),
+            Take::Jobs(_) => state.lane.prefetch(context),
             _ => Vec::new(),
         };
         for at in std::mem::take(&mut state.lane.put_off) {
@@ -307,8 +307,8 @@ impl Dispatch {
         let refused = credential.refused.is_some_and(|refused| !refused.probed);
         match state {
             _ if refused && credential.pacing.probes => Request::Probe,
-            state if state.join == Step::Next => Request::Join,
-            state if state.open == Step::Next => Request::Open,
+            state if state.join == Prelude::Next => Request::Join,
+            state if state.open == Prelude::Next => Request::Open,
             _ => Request::Send,
         }
     }

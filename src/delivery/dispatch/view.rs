@@ -1,4 +1,4 @@
-//! What metrics and people see of the lanes.
+//! The lanes as metrics and people see them.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

@@ -1,9 +1,9 @@
-//! Batches: what of a lane with many keys goes as one request.
+//! Batches: the jobs that a lane with many keys puts into one request.
 
 use std::collections::HashSet;
 use std::ops::Bound;
 
-use super::{Entry, Lane, Micros, Surroundings, Take};
+use super::{Entry, Lane, LaneContext, Micros, Take};
 
 /// A job aside whose key is in flight is looked at again after so long.
 const RETRY_ASIDE: Micros = 100_000;
@@ -11,7 +11,7 @@ const RETRY_ASIDE: Micros = 100_000;
 impl Lane {
     /// A batch: what of each key is not held back. What isn't in memory is asked for, and goes with
     /// a later one.
-    pub(super) fn take_batch(&mut self, at: Surroundings<'_>) -> Take {
+    pub(super) fn take_batch(&mut self, at: LaneContext<'_>) -> Take {
         let (mut taken, mut missing) = (Vec::new(), Vec::new());
         let half = self.take_due(at, &mut taken, &mut missing);
         if !half {
@@ -30,7 +30,7 @@ impl Lane {
 
     /// What is due of held keys. Whether it is half of a refused batch, which goes alone; what is
     /// due first decides.
-    fn take_due(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) -> bool {
+    fn take_due(&mut self, at: LaneContext<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) -> bool {
         let loaded = |entry: &Entry| (at.loaded)(entry.at());
         if self.held.is_empty() {
             self.halves.clear();
@@ -71,7 +71,7 @@ impl Lane {
         half.flatten().is_some()
     }
 
-    fn take_aside(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) {
+    fn take_aside(&mut self, at: LaneContext<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) {
         while let Some(aside) = self.aside.first_entry().filter(|first| first.key().0 <= at.now) {
             let room = self.batch_max - taken.len();
             if aside.get().len() > room {
@@ -92,7 +92,7 @@ impl Lane {
         }
     }
 
-    fn take_main(&mut self, at: Surroundings<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) {
+    fn take_main(&mut self, at: LaneContext<'_>, taken: &mut Vec<Entry>, missing: &mut Vec<Entry>) {
         let mine: HashSet<u32> = taken.iter().map(|entry| entry.key).collect();
         while taken.len() < self.batch_max
             && let Some(first) = self.main.front()

@@ -116,7 +116,10 @@ fn every_code_of_posting_has_a_meaning() {
     }
     // Whatever the status, and whichever of the two spellings.
     for status in [200, 429] {
-        for (code, scope) in [("ratelimited", Scope::Credential), ("rate_limited", Scope::Lane)] {
+        for (code, scope) in [
+            ("ratelimited", FreezeScope::Credential),
+            ("rate_limited", FreezeScope::Lane),
+        ] {
             let reply = Reply {
                 status,
                 ..refused(code)
@@ -159,7 +162,7 @@ fn a_member_who_cannot_be_posted_to_has_to_be_opened_first() {
 
 #[test]
 fn joining_and_opening_refuse_what_needs_them_and_not_the_token() {
-    let throttled = throttled(Scope::Credential);
+    let throttled = throttled(FreezeScope::Credential);
     let both = [
         (200, r#"{"ok":false,"error":"user_not_found"}"#, GONE),
         (200, r#"{"ok":false,"error":"user_disabled"}"#, GONE),
@@ -246,9 +249,9 @@ fn a_probe_says_whether_the_token_works() {
             429,
             None,
             r#"{"ok":false,"error":"ratelimited"}"#,
-            throttled(Scope::Credential),
+            throttled(FreezeScope::Credential),
         ),
-        (429, None, "", throttled(Scope::Credential)),
+        (429, None, "", throttled(FreezeScope::Credential)),
         (500, None, "<html>", Verdict::Retry),
         (200, None, r#"{"ok":false,"error":"internal_error"}"#, Verdict::Retry),
         (
@@ -292,7 +295,7 @@ fn every_error_of_a_webhook_has_a_meaning() {
         (404, "no_team", GONE),
         (410, "channel_is_archived", GONE),
         (500, "rollup_error", Verdict::Ambiguous),
-        (429, "ratelimited", throttled(Scope::Lane)),
+        (429, "ratelimited", throttled(FreezeScope::Lane)),
         // Some are known with a status of their own as well.
         (400, "no_service", GONE),
         (200, "ok", Verdict::Delivered),
@@ -337,7 +340,7 @@ fn every_code_of_clevertap_has_a_meaning() {
         (408, Verdict::Retry),
         (409, Verdict::BatchRefused),
         (413, Verdict::BatchRefused),
-        (429, throttled(Scope::Credential)),
+        (429, throttled(FreezeScope::Credential)),
         (500, Verdict::Ambiguous),
         (502, Verdict::Ambiguous),
         (503, Verdict::Ambiguous),

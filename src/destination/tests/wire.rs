@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::delivery::dispatch::Scope;
+use crate::delivery::dispatch::FreezeScope;
 
 const TOKEN: &str = "xoxb-1234-hunter2";
 
@@ -189,7 +189,10 @@ async fn a_request_that_may_have_arrived_is_ambiguous() {
 async fn a_refusal_that_breaks_off_is_one_still() {
     let cut = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 100\r\n\r\n{\"ok\":fal".to_owned();
     let (api, _requests) = host(vec![("", cut)]).await;
-    assert_eq!(verdict(api, PATIENT, &message()).await.0, throttled(Scope::Credential));
+    assert_eq!(
+        verdict(api, PATIENT, &message()).await.0,
+        throttled(FreezeScope::Credential)
+    );
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ async fn a_user_is_asked_for_once() {
 
 #[tokio::test]
 async fn who_cannot_be_looked_up_is_not_asked_for_again_at_once() {
-    for (answer, told) in [
+    for (answer, logged) in [
         (
             "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"ok\":false,\"error\":\"missing_scope\"}",
             "missing_scope",
@@ -82,7 +82,7 @@ async fn who_cannot_be_looked_up_is_not_asked_for_again_at_once() {
         let users = users(&url);
         let failed = users.ask("U1").await.unwrap_err();
         assert!(
-            matches!(&failed, Unknown::Failed(why) if why.contains(told)),
+            matches!(&failed, Unknown::Failed(why) if why.contains(logged)),
             "{failed:?}"
         );
         assert_eq!(users.profile("U1").await, None);
@@ -122,7 +122,7 @@ fn what_is_kept_is_bounded() {
     let mut kept = Kept {
         users: (0..USERS_MAX).map(|at| (format!("U{at}"), user(now + KEPT))).collect(),
         pace: Pace::new(now),
-        told: None,
+        logged: None,
     };
     kept.users.insert("U7".to_owned(), user(now + KEPT_FAILED));
     kept.make_room(now);

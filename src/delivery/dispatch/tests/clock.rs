@@ -7,7 +7,7 @@ const AHEAD: [Micros; 2] = [JUMP, -JUMP];
 
 fn throttled_for(seconds: u64) -> Verdict {
     Verdict::Throttled {
-        scope: Scope::Lane,
+        scope: FreezeScope::Lane,
         retry_after: Some(Duration::from_secs(seconds)),
     }
 }

@@ -16,9 +16,9 @@ const LANES: [(ActionType, &str, &str); 5] = [
 /// again is the sender's own.
 fn verdict(request: Request, kind: u8, delay: u64) -> Verdict {
     let scope = if kind.is_multiple_of(2) {
-        Scope::Lane
+        FreezeScope::Lane
     } else {
-        Scope::Credential
+        FreezeScope::Credential
     };
     match (request, kind) {
         (_, 0..=3) => Verdict::Throttled {

@@ -76,7 +76,7 @@ fn most_within(period: Micros, starts: &[Micros]) -> usize {
     starts.iter().map(within).max().unwrap_or_default()
 }
 
-fn throttled(scope: Scope, seconds: Option<u64>) -> Verdict {
+fn throttled(scope: FreezeScope, seconds: Option<u64>) -> Verdict {
     Verdict::Throttled {
         scope,
         retry_after: seconds.map(Duration::from_secs),
@@ -128,13 +128,14 @@ fn a_401_for_a_minute() {
 
 #[test]
 fn a_429_with_retry_after_30_across_three_instances() {
-    for scope in [Scope::Lane, Scope::Credential] {
+    for scope in [FreezeScope::Lane, FreezeScope::Credential] {
         let mut bench = Bench::new(settings());
         (0..300).for_each(|number| bench.accept(slack(number, &format!("C{}", number % 3))));
         let first = bench.next(START + 10 * SECOND).unwrap();
         bench.answer(&first, throttled(scope, Some(30)));
         let until = bench.now + 30 * SECOND;
-        let frozen = |attempt: &Attempt| scope == Scope::Credential || attempt.jobs[0].lane() == first.jobs[0].lane();
+        let frozen =
+            |attempt: &Attempt| scope == FreezeScope::Credential || attempt.jobs[0].lane() == first.jobs[0].lane();
         // Twice the partition goes to another instance within the half minute.
         let mut sent = Vec::new();
         for end in [bench.now + 7 * SECOND, bench.now + 19 * SECOND, until + 60 * SECOND] {
@@ -195,10 +196,10 @@ fn no_retry_immediately_on_429() {
         )
     };
     type Make = fn(i64) -> DeliveryJob;
-    let cases: [(Make, Scope); 3] = [
-        (|number| slack(number, "C1"), Scope::Lane),
-        (|number| slack(number, &format!("C{number}")), Scope::Credential),
-        (record, Scope::Credential),
+    let cases: [(Make, FreezeScope); 3] = [
+        (|number| slack(number, "C1"), FreezeScope::Lane),
+        (|number| slack(number, &format!("C{number}")), FreezeScope::Credential),
+        (record, FreezeScope::Credential),
     ];
     for (make, scope) in cases {
         // Nothing says for how long: the pause is ours, and grows.
@@ -257,7 +258,7 @@ fn map_too_big_and_sparse_completions() {
     let frozen = |number| slack(number, "C1");
     bench.accept(frozen(0));
     let first = bench.next(START + 10 * SECOND).unwrap();
-    bench.answer(&first, throttled(Scope::Lane, Some(24 * 3600)));
+    bench.answer(&first, throttled(FreezeScope::Lane, Some(24 * 3600)));
     for number in 1..20_000 {
         bench.accept(match number % 2 {
             0 => frozen(number),
@@ -379,7 +380,7 @@ fn throttled_yet_still_reading() {
     let mut bench = Bench::new(small);
     bench.accept(slack(0, "C1"));
     let first = bench.next(START + 10 * SECOND).unwrap();
-    bench.answer(&first, throttled(Scope::Lane, Some(600)));
+    bench.answer(&first, throttled(FreezeScope::Lane, Some(600)));
     let until = bench.now + 600 * SECOND;
     (1..20_000).for_each(|number| bench.accept(slack(number, "C1")));
     // Where a job is, is all that is read of it; its payload isn't fetched before its turn.

@@ -210,7 +210,11 @@ fn arrival(world: &mut World, number: i64) -> (i32, DeliveryJob) {
 }
 
 fn random_verdict(rng: &mut fastrand::Rng, attempt: &Attempt) -> Verdict {
-    let scope = if rng.bool() { Scope::Lane } else { Scope::Credential };
+    let scope = if rng.bool() {
+        FreezeScope::Lane
+    } else {
+        FreezeScope::Credential
+    };
     let message = attempt.jobs[0].action == ActionType::SlackMessage;
     match rng.u8(..18) {
         0 | 1 => Verdict::Throttled {

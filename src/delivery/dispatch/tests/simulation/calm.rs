@@ -188,7 +188,11 @@ fn use_the_limits(seed: u64) {
         if attempt.jobs[0].credential == "slack:cold" && rng.u8(..8) == 0 {
             let delay = Duration::from_millis(rng.u64(1_500..9_000));
             silence.push((now + takes, now + takes + micros(delay)));
-            let scope = if rng.bool() { Scope::Lane } else { Scope::Credential };
+            let scope = if rng.bool() {
+                FreezeScope::Lane
+            } else {
+                FreezeScope::Credential
+            };
             let verdict = Verdict::Throttled {
                 scope,
                 retry_after: Some(delay),
@@ -276,7 +280,7 @@ fn an_account_that_asks_for_less_is_left_half() {
             let takes = rng.i64(200_000..300_000);
             flights.push((now, now + takes));
             let throttled = Verdict::Throttled {
-                scope: Scope::Credential,
+                scope: FreezeScope::Credential,
                 retry_after: None,
             };
             (

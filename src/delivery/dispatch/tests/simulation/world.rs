@@ -1001,7 +1001,7 @@ fn learn_freeze(
             retry_after: Some(delay),
         } => {
             // What comes before a message has no lane of its own.
-            let of_lane = *scope == Scope::Lane && attempt.request == Request::Send;
+            let of_lane = *scope == FreezeScope::Lane && attempt.request == Request::Send;
             Freeze {
                 scope: if of_lane { job.lane() } else { credential },
                 until: now + micros(*delay),
