@@ -81,11 +81,9 @@ fn the_demo_shows_a_digest_a_token_that_recovers_a_replay_and_two_inlets() {
     assert_eq!(count("matches"), ended.iter().sum::<u64>(), "{summary}");
     assert!(ended[1] >= jobs, "{summary}");
     assert_eq!(count("replayed;"), 1, "{summary}");
-    assert_eq!(
-        (count("answers 429 obeyed"), count("requests came too early")),
-        (1, 0),
-        "{summary}"
-    );
+    // One is ordered; the sandbox gives more where a busy machine brings two requests to it at once.
+    assert!(count("answers 429 obeyed") >= 1, "{summary}");
+    assert_eq!(count("requests came too early"), 0, "{summary}");
 }
 
 /// A reaction in Slack and a row of a sheet come in by inlets, and this is what CleverTap has of them.
