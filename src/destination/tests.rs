@@ -27,6 +27,7 @@ fn throttled(scope: FreezeScope) -> Verdict {
 
 #[test]
 fn what_slack_answers_means() {
+    use FreezeScope::{Credential, Lane};
     let html = "<!DOCTYPE html><title>Server Error | Slack</title>";
     for (status, body, wanted) in [
         (
@@ -34,22 +35,14 @@ fn what_slack_answers_means() {
             r#"{"ok":true,"channel":"C1","ts":"1503435956.000247"}"#,
             Verdict::Delivered,
         ),
-        (
-            429,
-            r#"{"ok":false,"error":"ratelimited"}"#,
-            throttled(FreezeScope::Credential),
-        ),
-        (
-            429,
-            r#"{"ok":false,"error":"rate_limited"}"#,
-            throttled(FreezeScope::Lane),
-        ),
-        (429, "slow down", throttled(FreezeScope::Credential)),
+        (429, r#"{"ok":false,"error":"ratelimited"}"#, throttled(Credential)),
+        (429, r#"{"ok":false,"error":"rate_limited"}"#, throttled(Lane)),
+        (429, "slow down", throttled(Credential)),
         (
             200,
             r#"{"ok":false,"error":"ratelimited"}"#,
             Verdict::Throttled {
-                scope: FreezeScope::Credential,
+                scope: Credential,
                 retry_after: None,
             },
         ),
