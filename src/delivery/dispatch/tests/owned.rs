@@ -391,3 +391,47 @@ fn throttled_yet_still_reading() {
     assert!(sent.len() >= 95 && bench.dispatch.bytes() <= 51_000);
     assert!(bench.reread < 1000, "only what is near its turn");
 }
+
+#[test]
+fn jobs_that_a_predecessor_tried_one_by_one_do_not_go_as_one_message() {
+    let mut bench = Bench::new(settings());
+    let tried = Tried {
+        attempts: 1,
+        failing_since: START - SECOND,
+        not_before: START - SECOND / 2,
+        aside: false,
+    };
+    let recalled = Recalled {
+        tried_below: 4,
+        tried: (0..4).map(|offset| (offset, tried)).collect(),
+        ..Recalled::default()
+    };
+    bench.dispatch.disown(0);
+    own(&mut bench.dispatch, recalled, START);
+    // Two of a rule without digests, and one each of two rules with them.
+    for (number, rule, digest_after) in [
+        (0, "each", None),
+        (1, "each", None),
+        (2, "a", Some(0)),
+        (3, "b", Some(0)),
+    ] {
+        bench.accept(DeliveryJob {
+            rule_id: rule.into(),
+            digest_after,
+            ..slack(number, "C1")
+        });
+    }
+    for number in 0..4 {
+        let at = START + (number + 2) * 2 * SECOND;
+        let attempt = bench.next(at).expect("one a second");
+        assert_eq!(attempt.jobs[0].source_offset, number, "in the order that they stand in");
+        bench.answer(&attempt, Verdict::Delivered);
+    }
+    assert_eq!(bench.settled.len(), 4);
+    assert!(
+        bench
+            .settled
+            .iter()
+            .all(|settled| settled.outcome.result == OutcomeResult::Sent)
+    );
+}
