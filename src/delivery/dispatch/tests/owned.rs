@@ -435,3 +435,20 @@ fn jobs_that_a_predecessor_tried_one_by_one_do_not_go_as_one_message() {
             .all(|settled| settled.outcome.result == OutcomeResult::Sent)
     );
 }
+
+#[test]
+fn no_more_requests_are_in_flight_than_may_be() {
+    let mut few = settings();
+    few.in_flight_max = 4;
+    let mut bench = Bench::new(few);
+    // Each has a host of its own, so that nothing narrower than the whole holds.
+    for number in 0..12 {
+        let credential = format!("webhook:hook-{number}");
+        bench.accept(job(number, ActionType::SlackWebhook, &credential, ""));
+    }
+    let flying: Vec<Attempt> = std::iter::from_fn(|| bench.next(START + 2 * SECOND)).collect();
+    assert_eq!(flying.len(), 4);
+    bench.answer(&flying[0], Verdict::Delivered);
+    let more: Vec<Attempt> = std::iter::from_fn(|| bench.next(START + 3 * SECOND)).collect();
+    assert_eq!(more.len(), 1, "one is free");
+}
