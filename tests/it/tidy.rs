@@ -118,7 +118,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "desk",
         &[
-            "action", "config", "dates", "delivery", "kafka", "lead", "mapping", "reader", "reason", "rules", "yaml",
+            "action",
+            "config",
+            "credential",
+            "dates",
+            "delivery",
+            "kafka",
+            "lead",
+            "mapping",
+            "reader",
+            "reason",
+            "rules",
+            "yaml",
         ],
     ),
     // Loops.
