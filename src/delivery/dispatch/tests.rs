@@ -112,6 +112,23 @@ fn own(dispatch: &mut Dispatch, recalled: Recalled, now: Micros) {
     dispatch.own(0, recalled, Trail::default(), now);
 }
 
+/// Takes partition 0 over from a sender that tried its first `count` jobs once each, in vain.
+fn succeed(dispatch: &mut Dispatch, count: i64) {
+    let tried = Tried {
+        attempts: 1,
+        failing_since: START - SECOND,
+        not_before: START - SECOND / 2,
+        aside: false,
+    };
+    let recalled = Recalled {
+        tried_below: count,
+        tried: (0..count).map(|offset| (offset, tried)).collect(),
+        ..Recalled::default()
+    };
+    dispatch.disown(0);
+    own(dispatch, recalled, START);
+}
+
 fn tag_of(payload: &Payload) -> Option<u32> {
     Some(super::super::recall::tag(&payload.job.job_id))
 }

@@ -393,19 +393,7 @@ fn whoever_waits_for_a_place_at_a_host_gets_it_when_another_does_not_use_it() {
 #[test]
 fn a_successor_knows_which_lanes_failed() {
     let mut bench = Bench::new(wide());
-    let tried = Tried {
-        attempts: 1,
-        failing_since: START - SECOND,
-        not_before: START - SECOND / 2,
-        aside: false,
-    };
-    let recalled = Recalled {
-        tried_below: 40,
-        tried: (0..40).map(|offset| (offset, tried)).collect(),
-        ..Recalled::default()
-    };
-    bench.dispatch.disown(0);
-    own(&mut bench.dispatch, recalled, START);
+    succeed(&mut bench.dispatch, 40);
     (0..40).for_each(|number| bench.accept(slack(number, &format!("fails-{number}"))));
     bench.accept(slack(40, "new"));
     let flying: Vec<Attempt> = std::iter::from_fn(|| bench.next(START + SECOND)).collect();

@@ -395,19 +395,7 @@ fn throttled_yet_still_reading() {
 #[test]
 fn jobs_that_a_predecessor_tried_one_by_one_do_not_go_as_one_message() {
     let mut bench = Bench::new(settings());
-    let tried = Tried {
-        attempts: 1,
-        failing_since: START - SECOND,
-        not_before: START - SECOND / 2,
-        aside: false,
-    };
-    let recalled = Recalled {
-        tried_below: 4,
-        tried: (0..4).map(|offset| (offset, tried)).collect(),
-        ..Recalled::default()
-    };
-    bench.dispatch.disown(0);
-    own(&mut bench.dispatch, recalled, START);
+    succeed(&mut bench.dispatch, 4);
     // Two of a rule without digests, and one each of two rules with them.
     for (number, rule, digest_after) in [
         (0, "each", None),
