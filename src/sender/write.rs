@@ -65,14 +65,14 @@ impl Loop {
                 (settled.job.credential.as_bytes(), value, Some(settled.as_ref()))
             }
         };
-        let outcome = settled.map(|settled| &settled.outcome);
-        let known = [
-            ("event-id", outcome.map(|outcome| outcome.event_id.as_str())),
-            ("rule-id", outcome.map(|outcome| outcome.rule_id.as_str())),
-            ("job-id", outcome.map(|outcome| outcome.job_id.as_str())),
-            ("traceparent", letter.trace.as_deref()),
-            (VERSION, settled.and_then(version)),
-        ];
+        let ids = settled.into_iter().flat_map(|settled| settled.outcome.ids());
+        let known: Vec<(&str, Option<&str>)> = ids
+            .map(|(name, id)| (name, Some(id)))
+            .chain([
+                ("traceparent", letter.trace.as_deref()),
+                (VERSION, settled.and_then(version)),
+            ])
+            .collect();
         let JobAt { partition, offset } = writing.posting.at;
         let whole = Letter {
             key,
