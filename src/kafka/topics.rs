@@ -144,7 +144,21 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
             source_max = source_max.max(max);
         }
     }
+    await_sight(config).await?;
     Ok(made)
+}
+
+/// Waits until the broker shows all topics: it answers for a topic that it made before it lists it, and a command that
+/// follows must not call the topic missing.
+async fn await_sight(config: &Config) -> Result<(), String> {
+    let until = tokio::time::Instant::now() + ANSWER_WAIT;
+    loop {
+        match check_partitions(config, &super::metadata(config, None)?) {
+            Ok(_) => return Ok(()),
+            Err(missing) if tokio::time::Instant::now() >= until => return Err(missing),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
 }
 
 /// Checks the topics; the error names everything that is wrong, and the cure.

@@ -126,7 +126,17 @@ part_start() {
     part_addresses
 }
 
-# part_end SIGNAL: sends it and waits until the part is gone.
+# ports_held: true while somebody listens at a port of this DIR, its proxy's aside.
+ports_held() {
+    local held
+    for held in $(sed -n '/^proxied=/d; s/^[a-z]*=//p' "$dir/ports" 2>/dev/null); do
+        if port_taken "$held"; then return 0; fi
+    done
+    return 1
+}
+
+# part_end SIGNAL: sends it and waits until the part is gone, its ports with it: a process that was killed is nameless to
+# ps while its last threads still end, and until then its ports are held.
 part_end() {
     if ! running; then
         rm -f "$dir/pid"
@@ -144,6 +154,10 @@ part_end() {
         sleep 0.1
     done
     rm -f "$dir/pid"
+    while ports_held; do
+        [ "$SECONDS" -lt "$deadline" ] || fail "pid $pid is gone, but a port in $dir/ports is still held"
+        sleep 0.1
+    done
     say "is stopped"
 }
 
