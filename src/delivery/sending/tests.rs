@@ -33,8 +33,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::of(settings())
+    }
+
+    fn of(settings: Settings) -> Self {
         Self {
-            sending: Sending::new(settings(), fastrand::Rng::with_seed(1), START),
+            sending: Sending::new(settings, fastrand::Rng::with_seed(1), START),
             now: START,
             effects: Vec::new(),
         }
@@ -42,7 +46,11 @@ impl Bench {
 
     /// One that owns partition 0, whose outcomes are read back.
     fn owner() -> Self {
-        let mut bench = Self::new();
+        Self::owner_of(settings())
+    }
+
+    fn owner_of(settings: Settings) -> Self {
+        let mut bench = Self::of(settings);
         bench.on(Event::Assigned(vec![0]));
         let recall = bench.recall();
         bench.recalled(recall, Ok(past()));
@@ -322,6 +330,39 @@ fn a_dead_letter_is_written_before_its_outcome() {
     bench.on(Event::Written(outcome, Ack::Taken(0)));
     assert_eq!(bench.sending.dispatch.ledger.place(0).unwrap().offset, 1);
     assert_eq!(bench.sending.dispatch.ledger.posted(), 0);
+    assert!(
+        !bench.has(|effect| matches!(effect, Effect::Say(Notice::Gone { .. }))),
+        "where the dead letter stands says nothing of the outcomes"
+    );
+}
+
+#[test]
+fn a_request_is_in_flight_until_kafka_has_its_outcome() {
+    for verdict in [
+        Verdict::Delivered,
+        Verdict::Retry,
+        Verdict::Rejected(Reason::MessageRejected),
+    ] {
+        let mut one = settings();
+        one.in_flight_max = 1;
+        let mut bench = Bench::owner_of(one);
+        bench.reads(0);
+        let attempt = bench.attempt();
+        bench.reads(1);
+        bench.answer(&attempt, verdict.clone());
+        let mut writing = bench.writes().unwrap();
+        if matches!(writing.what, What::DeadLetter(..)) {
+            bench.pass(1);
+            assert!(bench.sends().is_none(), "{verdict:?}: its dead letter is unwritten");
+            bench.on(Event::Written(writing, Ack::Taken(9)));
+            writing = bench.writes().unwrap();
+        }
+        bench.pass(1);
+        assert!(bench.sends().is_none(), "{verdict:?}: its outcome is unwritten");
+        bench.on(Event::Written(writing, Ack::Taken(0)));
+        bench.pass(0);
+        assert!(bench.sends().is_some(), "{verdict:?}");
+    }
 }
 
 #[test]
