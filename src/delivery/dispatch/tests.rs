@@ -867,6 +867,29 @@ fn an_identity_that_fails_holds_back_its_own_records_only() {
 }
 
 #[test]
+fn a_record_that_fails_goes_before_those_that_came_to_wait_behind_it() {
+    let mut two = settings();
+    two.limits.clevertap.concurrency = HashMap::from([("clevertap:acme".to_owned(), 4)]);
+    let mut bench = Bench::new(two);
+    let record = |number, id| job(number, ActionType::ClevertapEvent, "clevertap:acme", id);
+    let ids = |attempt: &Attempt| attempt.jobs.iter().map(|job| job.source_offset).collect::<Vec<_>>();
+    bench.accept(record(0, "a"));
+    let first = bench.next(START + 10 * SECOND).unwrap();
+    bench.accept(record(1, "a"));
+    bench.accept(record(2, "b"));
+    let second = bench.next(START + 10 * SECOND).unwrap();
+    assert_eq!(
+        (ids(&first), ids(&second)),
+        (vec![0], vec![2]),
+        "1 waits for the answer to 0"
+    );
+    bench.answer(&first, Verdict::Retry);
+    bench.answer(&second, Verdict::Delivered);
+    let last = bench.next(START + 10 * SECOND).unwrap();
+    assert_eq!(ids(&last), [0, 1]);
+}
+
+#[test]
 fn a_record_that_is_refused_here_says_nothing_of_its_account() {
     let throttled = Verdict::Throttled {
         scope: FreezeScope::Credential,
