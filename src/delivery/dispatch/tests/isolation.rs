@@ -287,6 +287,31 @@ fn an_account_that_fails_gets_one_request_at_a_time_with_growing_rests_until_one
 }
 
 #[test]
+fn an_account_that_may_have_more_gets_a_quarter_of_all_requests() {
+    let mut eager = settings();
+    eager.limits.clevertap.concurrency = HashMap::from([("clevertap:acme".to_owned(), 100)]);
+    eager.limits.clevertap.batch = Batch {
+        max: 1,
+        wait: Duration::ZERO,
+    };
+    let mut bench = Bench::new(eager);
+    for number in 0..200 {
+        let id = format!("id-{number}");
+        bench.accept(job(number, ActionType::ClevertapEvent, "clevertap:acme", &id));
+    }
+    let mut widths = Vec::new();
+    for _ in 0..10 {
+        let flying: Vec<Attempt> = std::iter::from_fn(|| bench.next(bench.now)).collect();
+        widths.push(flying.len());
+        bench.now += SECOND;
+        flying
+            .iter()
+            .for_each(|attempt| bench.answer(attempt, Verdict::Delivered));
+    }
+    assert_eq!(widths.iter().max(), Some(&4), "a quarter of 16: {widths:?}");
+}
+
+#[test]
 fn a_refused_credential_is_probed_one_at_a_time_whatever_its_lanes_are() {
     let mut lanes = Lanes::new(wide());
     lanes.each("works-", 2, &Verdict::Delivered);
