@@ -1,4 +1,4 @@
-//! Turns YAML text into JSON values whose scalars keep their own text.
+//! Turns YAML text into JSON values whose scalars keep their own text, and [`fn@write`]s values as YAML.
 //!
 //! Rules and the configuration are read through here. People write ids such as `0012` without quotes and prices such
 //! as `42.5000`. So a plain scalar becomes a number only where JSON would take it for one, and then with every digit
@@ -12,6 +12,10 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Number, Value};
+
+mod write;
+
+pub use write::write;
 
 /// One value of a text, with the line (1-based) on which it starts.
 #[derive(Debug, Clone, PartialEq)]
