@@ -11,6 +11,8 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::{Bounded, ELLIPSIS, Unit};
 
+pub mod spans;
+
 /// Characters that can't stand within a link's URL: they would end the URL, or the link.
 const NOT_IN_URL: &AsciiSet = &CONTROLS.add(b' ').add(b'<').add(b'>').add(b'|');
 const SCHEMES: [&str; 6] = ["https://", "http://", "mailto:", "tel:", "ftp://", "slack://"];
