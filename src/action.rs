@@ -228,8 +228,7 @@ impl ActionType {
     }
 
     /// The fields that a rule may give the action beside [`FIELDS`].
-    #[cfg(test)]
-    pub(crate) fn fields(self) -> &'static [&'static str] {
+    pub fn fields(self) -> &'static [&'static str] {
         self.definition().fields
     }
 

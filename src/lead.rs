@@ -229,6 +229,15 @@ pub fn trigger_label(trigger: &str) -> &'static str {
         .unwrap_or("other")
 }
 
+/// The field that a price filter compares in events of a trigger.
+pub fn price_field(trigger: &str) -> &'static str {
+    match trigger.rsplit('.').next() {
+        Some("publisher_earning_received") => "payout",
+        Some("revenue_ping_back") => "revenue",
+        _ => "price",
+    }
+}
+
 impl Lookup for LeadEvent<'_> {
     /// A path whose first name is no field of a lead event is looked up in `payload`; in an
     /// inlet's event a field that is null is looked up there too.
@@ -246,12 +255,11 @@ impl Lookup for LeadEvent<'_> {
 }
 
 impl LeadEvent<'_> {
-    /// The price a price filter compares: `payout` for `publisher_earning_received`, `revenue`
-    /// for `revenue_ping_back`, `price` for the rest.
+    /// The price a price filter compares, which stands in the [`price_field`] of its trigger.
     pub fn filter_price(&self) -> Option<Decimal> {
-        match self.trigger.rsplit('.').next() {
-            Some("publisher_earning_received") => self.payout,
-            Some("revenue_ping_back") => self.revenue,
+        match price_field(&self.trigger) {
+            "payout" => self.payout,
+            "revenue" => self.revenue,
             _ => self.price,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! [`Rule::from_json`] reads a [`Rule`] from the JSON of its YAML, and finds every problem at once; [`check`] warns
 //! about rules that read well but look like a mistake. The rules in force are the state of a compacted topic: [`log`]
-//! keeps them, and [`index`] finds those for an event.
+//! keeps them, and [`index`] finds those for an event. To people a rule is one [`mod@sentence`], and two versions of it
+//! are their [`mod@difference`]; [`words`] has the words of both.
 //!
 //! ```text
 //! rules topic ──► log ──► index ──► found.push(rule) for each rule that holds for an event
@@ -25,11 +26,24 @@ pub mod condition;
 pub mod index;
 pub mod log;
 pub mod read;
+pub mod sentence;
+pub mod words;
 
 /// Whether a text can be a rule's id: 1 to 64 of a-z, 0-9 and -, not starting with -.
 pub fn is_rule_id(text: &str) -> bool {
     let is_known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=64).contains(&text.len()) && text.chars().all(is_known) && !text.starts_with('-')
+}
+
+/// Whether a price filter on a trigger's events may be a range.
+pub fn takes_range(trigger: &str) -> bool {
+    matches!(trigger.rsplit('.').next(), Some("lead_sold" | "campaign_sold"))
+}
+
+/// Whether a trigger's events are of leads that were sold to no one, so that they have neither a price nor any
+/// [`Party::is_of_sale`].
+pub fn is_unsold(trigger: &str) -> bool {
+    trigger.ends_with(".lead_rejected")
 }
 
 /// A rule's id, where it stands beside other ids.
@@ -100,7 +114,7 @@ pub struct IdFilter {
 }
 
 /// The entities that an id filter can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Party {
     Publisher,
     Channel,
@@ -260,6 +274,15 @@ impl Level {
         }
     }
 
+    /// The filters that a rule of this level hasn't got, because its scope says the same already.
+    pub fn implied(self) -> &'static [Party] {
+        match self {
+            Level::Publisher => &[Party::Publisher],
+            Level::Campaign => &[Party::Campaign, Party::Buyer],
+            Level::Product | Level::Inlet => &[],
+        }
+    }
+
     /// The id that an event names at this level.
     pub fn id_in<'e>(self, event: &'e LeadEvent<'_>) -> Option<&'e str> {
         match self {
@@ -290,6 +313,11 @@ impl Party {
             Party::Campaign => "campaign",
             Party::Pingtree => "pingtree",
         }
+    }
+
+    /// Whether an event has it only of a lead that was sold.
+    pub fn is_of_sale(self) -> bool {
+        matches!(self, Party::Buyer | Party::Campaign | Party::Pingtree)
     }
 
     fn id_in<'e>(self, event: &'e LeadEvent<'_>) -> Option<&'e str> {
