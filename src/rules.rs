@@ -23,6 +23,7 @@ use condition::{Comparison, Condition};
 
 pub mod check;
 pub mod condition;
+pub mod difference;
 pub mod index;
 pub mod log;
 pub mod read;

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use super::condition::{Comparison, Condition, Operand, Test};
-use super::{Level, Party, Rule};
+use super::{Level, Rule, is_unsold};
 use crate::action::Action;
 use crate::action::clevertap::Account;
 use crate::credential::SecretName;
@@ -42,7 +42,7 @@ pub fn warnings(rule: &Rule) -> Vec<Problem> {
     if let Some(known) = misspelt_trigger(&rule.trigger) {
         warn("trigger", format!("no such trigger is known; did you mean {known}?"));
     }
-    if rule.trigger.ends_with(".lead_rejected") {
+    if is_unsold(&rule.trigger) {
         never_on_rejection(rule, &mut warn);
     }
     for (at, condition) in rule.filters.conditions.iter().enumerate() {
@@ -131,7 +131,7 @@ fn never_on_rejection(rule: &Rule, warn: &mut impl FnMut(&str, String)) {
         warn("scope", message("campaign"));
     }
     for filter in &rule.filters.ids {
-        if matches!(filter.party, Party::Buyer | Party::Campaign | Party::Pingtree) {
+        if filter.party.is_of_sale() {
             let name = filter.party.as_str();
             warn(&format!("filters.{name}"), message(name));
         }

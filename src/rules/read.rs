@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::condition::{Comparison, Condition, Operand, Test};
-use super::{Filters, IdFilter, Level, Party, PriceFilter, Rule, Scope, Status};
+use super::{Filters, IdFilter, Level, Party, PriceFilter, Rule, Scope, Status, takes_range};
 use crate::action::Action;
 use crate::path::Path;
 use crate::reader::{Object, Problem, Reader};
@@ -138,19 +138,14 @@ impl Reader {
 
     /// Filters that can't stand together with the rule's level or trigger.
     fn contradictions(&mut self, filters: &Object<'_>, level: Option<Level>, trigger: Option<&str>) {
-        let implied: &[&str] = match level {
-            Some(Level::Publisher) => &["publisher"],
-            Some(Level::Campaign) => &["campaign", "buyer"],
-            Some(Level::Product | Level::Inlet) | None => &[],
-        };
-        for name in implied.iter().filter(|name| filters.get(name).is_some()) {
+        let implied = level.map_or(&[][..], Level::implied).iter().map(|party| party.as_str());
+        for name in implied.filter(|name| filters.get(name).is_some()) {
             let level = level.map_or("", Level::as_str);
             let message = format!("a {level}-level rule has no {name} filter, its scope says it already; leave it out");
             self.refuse::<()>(filters.at(name), message);
         }
         let between = filters.get("price").and_then(|price| price.get("between"));
-        let sold = |trigger: &str| matches!(trigger.rsplit('.').next(), Some("lead_sold" | "campaign_sold"));
-        if between.is_some_and(|between| !between.is_null()) && trigger.is_some_and(|trigger| !sold(trigger)) {
+        if between.is_some_and(|between| !between.is_null()) && trigger.is_some_and(|trigger| !takes_range(trigger)) {
             let message = "only lead_sold and campaign_sold take a range; use one of gt, gte, lt and lte";
             self.refuse::<()>("filters.price.between", message);
         }

@@ -48,7 +48,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "text",
         ],
     ),
-    ("rules", &["action", "credential", "lead", "path", "reader"]),
+    (
+        "rules",
+        &[
+            "action",
+            "amounts",
+            "credential",
+            "dates",
+            "lead",
+            "path",
+            "reader",
+            "sealed",
+            "text",
+        ],
+    ),
     (
         "delivery",
         &[
@@ -129,6 +142,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reader",
             "reason",
             "rules",
+            "template",
+            "text",
             "yaml",
         ],
     ),
