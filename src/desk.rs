@@ -13,8 +13,10 @@ pub mod events;
 pub mod explain;
 pub mod lanes;
 pub mod newer;
+pub mod preview;
 pub mod replay;
 pub mod rules;
+pub mod samples;
 pub mod scan;
 
 /// Why the desk doesn't do what it was asked for.

@@ -23,6 +23,7 @@ use crate::text::{self, Bounded};
 use filters::Filter;
 
 mod filters;
+mod missing;
 mod parser;
 mod slack;
 

@@ -18,6 +18,7 @@ use render::Form;
 
 pub use account::{ACCOUNT_FIELDS, Account, PASSCODE_FIELDS};
 pub use properties::{Nulls, Properties, Property, WHOLE_FIELDS, Whole};
+pub use record::TEXT_MAX;
 
 mod account;
 mod check;

@@ -16,7 +16,7 @@ use super::names::{is_charged, wrong_event_name, wrong_event_property_name, wron
 use crate::text::truncate;
 
 /// Bytes of a text. CleverTap's pages say characters in one place and bytes in another, so that the stricter counts.
-const VALUE_MAX: usize = 512;
+pub const TEXT_MAX: usize = 512;
 /// The limit of older pages of the documentation; newer pages have 100, which an account can raise.
 const EVENT_PROPERTIES_MAX: usize = 256;
 const ITEMS_MAX: usize = 256;
@@ -99,9 +99,9 @@ fn wrong_text(value: &RawValue, cure: &str) -> Option<String> {
     let written = value.get();
     match written.as_bytes().first()? {
         // With quotes and escapes it is longer than what it stands for, so that few are read at all.
-        b'"' if written.len() > VALUE_MAX => {
+        b'"' if written.len() > TEXT_MAX => {
             let text: String = serde_json::from_str(written).ok()?;
-            (text.len() > VALUE_MAX).then(|| format!("is longer than {VALUE_MAX} bytes; {cure}"))
+            (text.len() > TEXT_MAX).then(|| format!("is longer than {TEXT_MAX} bytes; {cure}"))
         }
         b'[' => {
             let list: Vec<&RawValue> = serde_json::from_str(written).ok()?;
