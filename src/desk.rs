@@ -11,6 +11,7 @@ pub mod dead_letters;
 pub mod deliveries;
 pub mod events;
 pub mod explain;
+pub mod form;
 pub mod lanes;
 pub mod newer;
 pub mod preview;
