@@ -398,7 +398,7 @@ fn canonical(rule: &Value) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn no_rule_is_lost_in_the_form(
         at in 0..4_usize,
