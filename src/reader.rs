@@ -357,18 +357,30 @@ fn push_member(field: &mut String, name: &str) {
     }
 }
 
-/// Whether a text holds a Slack token or the secret part of a Slack URL.
+/// Whether a text holds a Slack token or the secret part of a Slack URL, in whatever case.
 pub(crate) fn is_open_secret(text: &str) -> bool {
-    let token = [
+    const TOKENS: &[&str] = &[
         "xoxa-", "xoxb-", "xoxc-", "xoxd-", "xoxe-", "xoxe.", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "xapp-",
     ];
-    let url = [
+    const URLS: &[&str] = &[
         "hooks.slack.com/services/",
         "hooks.slack.com/workflows/",
         "hooks.slack.com/triggers/",
     ];
-    let text = text.to_ascii_lowercase();
-    token.iter().chain(&url).any(|part| text.contains(part))
+    // Every text of every rule is looked through, so that most places cost one comparison.
+    (text.bytes().enumerate()).any(|(at, first)| {
+        let parts = match first.to_ascii_lowercase() {
+            b'x' => TOKENS,
+            b'h' => URLS,
+            _ => return false,
+        };
+        let rest = &text.as_bytes()[at..];
+        let begins = |part: &&str| {
+            let found = rest.get(..part.len());
+            found.is_some_and(|found| found.eq_ignore_ascii_case(part.as_bytes()))
+        };
+        parts.iter().any(begins)
+    })
 }
 
 const STORE_IT: &str = "a secret must not stand in the open; store it as the file NAME in secrets.dir or in the variable \
@@ -378,19 +390,70 @@ const STORE_IT: &str = "a secret must not stand in the open; store it as the fil
 pub(crate) fn distance(one: &str, other: &str) -> usize {
     let one: Vec<char> = one.chars().take(64).collect();
     let other: Vec<char> = other.chars().take(64).collect();
-    let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
+    // The row before the last, the last, and the one that is filled.
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    let (mut before, mut row) = (last.clone(), last.clone());
     for (i, a) in one.iter().enumerate() {
-        let mut row = vec![i + 1];
+        row[0] = i + 1;
         for (j, b) in other.iter().enumerate() {
-            let mut least = (rows[i][j] + usize::from(a != b))
-                .min(rows[i][j + 1] + 1)
-                .min(row[j] + 1);
+            let mut least = (last[j] + usize::from(a != b)).min(last[j + 1] + 1).min(row[j] + 1);
             if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
-                least = least.min(rows[i - 1][j - 1] + 1);
+                least = least.min(before[j - 1] + 1);
             }
-            row.push(least);
+            row[j + 1] = least;
         }
-        rows.push(row);
+        std::mem::swap(&mut before, &mut last);
+        std::mem::swap(&mut last, &mut row);
     }
-    rows[one.len()][other.len()]
+    last[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distance_counts_what_makes_one_word_the_other() {
+        for (one, other, wanted) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("lead_sold", "lead_sold", 0),
+            ("lead_sold", "lead_solt", 1),
+            ("lead_sold", "laed_sold", 1),
+            ("lead_sold", "led_soldd", 2),
+            ("kitten", "sitting", 3),
+            ("größe", "grösse", 2),
+        ] {
+            assert_eq!(distance(one, other), wanted, "{one} {other}");
+            assert_eq!(distance(other, one), wanted, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_found_wherever_it_stands_and_whatever_its_case() {
+        for open in [
+            "xoxb-1",
+            "é XOXE.1",
+            "xxoxp-",
+            "an xApP-1-A",
+            "HTTPS://HOOKS.SLACK.COM/SERVICES/T/B/X",
+            "hhooks.slack.com/workflows/",
+            "http://hooks.slack.com/triggers/",
+        ] {
+            assert!(is_open_secret(open), "{open}");
+        }
+        for closed in [
+            "",
+            "x",
+            "xox",
+            "xoxb",
+            "xoxf-1",
+            "hooks.slack.com/",
+            "hooks.slack.com/docs",
+            "é",
+        ] {
+            assert!(!is_open_secret(closed), "{closed}");
+        }
+    }
 }

@@ -118,10 +118,11 @@ pub fn account(rule: &Rule, known: &[&str]) -> Result<Option<Problem>, Problem> 
 }
 
 fn misspelt_trigger(trigger: &str) -> Option<&'static str> {
+    if lead::TRIGGERS.contains(&trigger) {
+        return None;
+    }
     // Triggers are open text and new ones come up, so that only a near miss is worth a word.
-    let near = |known: &&str| (1..=2).contains(&distance(trigger, known));
-    let known = lead::TRIGGERS.contains(&trigger);
-    lead::TRIGGERS.into_iter().find(near).filter(|_| !known)
+    lead::TRIGGERS.into_iter().find(|known| distance(trigger, known) <= 2)
 }
 
 /// A rejected lead was sold to no one.
