@@ -227,7 +227,8 @@ impl<'c> Writer<'c> {
         if self.read_on(unsure.as_deref())? {
             return Ok(unsure.take());
         }
-        let planned = self.plan(changes)?;
+        let seen = self.view.log.next_offset();
+        let mut planned = self.plan(changes)?;
         if planned.iter().all(|planned| !planned.written.changed) {
             return Ok(Some(planned.into_iter().map(|planned| planned.written).collect()));
         }
@@ -239,7 +240,9 @@ impl<'c> Writer<'c> {
         if self.read_on(unsure.as_deref())? {
             return Ok(unsure.take());
         }
-        let planned = self.plan(changes)?;
+        if self.view.log.next_offset() != seen {
+            planned = self.plan(changes)?;
+        }
         let rendered = render(changes, &planned, who, now);
         let mut written: Vec<Written> = planned.into_iter().map(|planned| planned.written).collect();
         match write(&mut together, self.config, rendered, &mut written) {
