@@ -107,7 +107,12 @@ struct Definition {
     /// Why the provider would not take a body that was rendered; `None` for one that it may take.
     refusal: fn(&str) -> Option<String>,
     digest: Option<Digest>,
+    /// The body as a person's try of the rule is sent, marked [`TEST_MARK`].
+    as_test: fn(&str) -> Option<String>,
 }
+
+/// How what a person's try sends begins, so that nobody takes it for real.
+pub const TEST_MARK: &str = "[TEST] ";
 
 /// The one body that stands for many: of a rule's id, and of the messages, each with when its event occurred.
 type Digest = fn(&str, &[(i64, &str)]) -> Option<String>;
@@ -254,6 +259,11 @@ impl ActionType {
     /// The body of the one message that stands for many of a rule, oldest first, each with when its event occurred.
     pub fn digest(self, rule_id: &str, messages: &[(i64, &str)]) -> Option<String> {
         self.definition().digest?(rule_id, messages)
+    }
+
+    /// A body as a person's try of its rule is sent, marked where it can be.
+    pub fn as_test(self, body: &str) -> String {
+        (self.definition().as_test)(body).unwrap_or_else(|| body.to_owned())
     }
 }
 

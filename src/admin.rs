@@ -1,4 +1,5 @@
-//! Health and metrics, which every process serves, whatever its roles.
+//! The admin listener: health and metrics, which every process serves, whatever its roles, and beside them what the
+//! composition root adds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -70,15 +71,16 @@ pub struct Admin {
     pub readiness: Readiness,
 }
 
-/// Serves until `stop`, and at most a second longer. A full listener closes the connection that is idle longest:
+/// Serves health, metrics and the routes of `more` until `stop`, and at most a second longer. A full listener closes the connection that is idle longest:
 /// whoever asks for health now is answered.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     admin: Arc<Admin>,
+    more: Router,
     connections_max: usize,
     stop: watch::Receiver<bool>,
 ) {
-    let pages = Arc::new(Pages(TowerToHyperService::new(router(admin))));
+    let pages = Arc::new(Pages(TowerToHyperService::new(router(admin).merge(more))));
     listen::serve(listener, pages, connections_max, stop, GRACE).await;
 }
 
@@ -88,8 +90,9 @@ struct Pages(TowerToHyperService<Router>);
 impl listen::Answer for Pages {
     type Body = Body;
 
-    async fn answer(&self, request: hyper::Request<Incoming>, connection: Arc<Connection>) -> Response {
+    async fn answer(&self, mut request: hyper::Request<Incoming>, connection: Arc<Connection>) -> Response {
         connection.request_began();
+        request.extensions_mut().insert(ConnectInfo(connection.peer()));
         let Ok(response) = self.0.call(request).await;
         connection.request_ended();
         response
@@ -144,7 +147,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (_stop, stopped) = watch::channel(false);
-        tokio::spawn(serve(listener, Arc::clone(&admin), 10, stopped));
+        tokio::spawn(serve(listener, Arc::clone(&admin), Router::new(), 10, stopped));
         let get = async |path: &str| {
             let response = reqwest::get(format!("{url}{path}")).await.unwrap();
             (response.status().as_u16(), response.text().await.unwrap())

@@ -75,8 +75,8 @@ enum Command {
     /// Make keys, and seal secrets so that rules can carry them
     #[command(subcommand)]
     Secrets(secrets::Secrets),
-    /// Print what waits in each lane, since when, and until when and why it is frozen
-    Lanes,
+    /// Print what waits in each lane, since when, and until when and why it is frozen or paused; pause, resume or try one
+    Lanes(lanes::Lanes),
     /// Print the outcomes of matches, and the life of one job
     #[command(subcommand)]
     Deliveries(deliveries::Deliveries),
@@ -177,7 +177,7 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         Command::Rules(command) => rules::run(look, &command),
         Command::Events(command) => events::run(&config, &command, cli.json),
         Command::Secrets(command) => secrets::run(&config, &command, cli.json, &stop),
-        Command::Lanes => lanes::run(look),
+        Command::Lanes(command) => lanes::run(look, &command),
         Command::Deliveries(command) => deliveries::run(look, &command),
         Command::DeadLetters(command) => dead_letters::run(look, &command),
         Command::Config(ConfigCommand::Check) => {

@@ -19,6 +19,7 @@ use crate::secrets::keys::PublicKey;
 use crate::secrets::{Secret, SecretRef};
 
 mod address;
+pub mod admin;
 mod check;
 mod default;
 mod form;
@@ -27,6 +28,7 @@ mod refusal;
 mod tree;
 
 pub use address::{Address, safe_url};
+pub use admin::Admin;
 use form::{bytes, duration};
 pub use properties::Properties;
 use refusal::{plain_key, unknown_key};
@@ -194,14 +196,6 @@ pub struct Secrets {
     pub public_key: Option<PublicKey>,
     /// The private keys that senders open sealed values with.
     pub key_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Admin {
-    #[serde(with = "form::address")]
-    pub listen: SocketAddr,
-    pub tokens: Vec<Secret>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

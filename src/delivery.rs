@@ -11,7 +11,8 @@ use std::sync::{Arc, LazyLock};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::action::{ActionType, LaneOf, OnAmbiguous};
+use crate::action::clevertap::Account;
+use crate::action::{ActionType, Address, LaneOf, OnAmbiguous};
 use crate::credential::one_spelling;
 use crate::lead::EventId;
 use crate::reason::Reason;
@@ -47,6 +48,24 @@ pub fn job_id(EventId(event_id): EventId<'_>, RuleId(rule_id): RuleId<'_>) -> Uu
     name.push('\n');
     name.push_str(rule_id);
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
+}
+
+fn lane_id(credential: &str, apart: Option<&str>) -> String {
+    match apart {
+        Some(apart) => format!("{credential}/{apart}"),
+        None => credential.to_owned(),
+    }
+}
+
+/// The lane of all jobs of a rule.
+pub fn lane_of(action: ActionType, address: &Address<'_>) -> String {
+    let apart = match (action.lane(), address.account) {
+        (LaneOf::Destination, _) if address.destination.is_empty() => None,
+        (LaneOf::Destination, _) => Some(address.destination),
+        (LaneOf::Credential, Some(Account::Own { account_id, .. })) => Some(&**account_id),
+        (LaneOf::Credential, _) => None,
+    };
+    lane_id(&address.credential, apart)
 }
 
 /// The credential that the key of a job's record names, in a form that can be shown to people.
@@ -168,13 +187,10 @@ impl DeliveryJob {
     /// account that the rule itself describes.
     pub fn lane(&self) -> String {
         let apart = match self.action.lane() {
-            LaneOf::Destination => Some(&self.destination).filter(|destination| !destination.is_empty()),
-            LaneOf::Credential => self.account_id.as_ref(),
+            LaneOf::Destination => Some(&*self.destination).filter(|destination| !destination.is_empty()),
+            LaneOf::Credential => self.account_id.as_deref(),
         };
-        match apart {
-            Some(apart) => format!("{}/{apart}", self.credential),
-            None => self.credential.clone(),
-        }
+        lane_id(&self.credential, apart)
     }
 
     /// What the headers and the key of its record say of a job that a newer version wrote. It is of no channel, so

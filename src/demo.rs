@@ -5,6 +5,7 @@
 //! ones among them, and on the way a few things go wrong (`acts`). The mock proves nothing about promises: it forgets
 //! transactional offsets and shows aborted records.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use rdkafka::mocking::MockCluster;
 use tokio::sync::watch;
 
 use crate::app::{self, Role};
-use crate::config::{Account, Config};
+use crate::config::{Account, Admin, Config};
 use crate::credential::SecretName;
 use crate::delivery::Codec;
 use crate::desk::rules::{self, write};
@@ -24,6 +25,7 @@ use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
 use crate::sandbox::{Sandbox, Settings};
 use crate::secrets::SecretRef;
+use crate::secrets::keys::{Keys, PublicKey};
 
 mod acts;
 mod events;
@@ -40,6 +42,8 @@ const PARTITIONS: i32 = 4;
 /// What the sandbox takes for good tokens.
 const SALES_TOKEN: &str = "xoxb-1-sales";
 const CALLS_TOKEN: &str = "xoxb-1-calls";
+/// The file of the private key, among the secrets.
+const KEY_FILE: &str = "key-file";
 /// How long before the end the last event comes, so that what it makes can be seen.
 const TAIL: Duration = Duration::from_secs(2);
 
@@ -140,7 +144,7 @@ fn perform(played: Played, config: &Config, producer: &Producer, view: &View) {
     }
 }
 
-const ROLES: [Role; 3] = [Role::Inlets, Role::Processor, Role::Sender];
+const ROLES: [Role; 4] = [Role::Inlets, Role::Processor, Role::Sender, Role::Admin];
 
 fn create_topics(cluster: &MockCluster<'_, impl ClientContext>, config: &Config) -> anyhow::Result<()> {
     let topics = [
@@ -187,7 +191,11 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
         brokers: brokers.to_owned(),
         ..crate::config::Kafka::default()
     };
-    config.admin.listen = ([127, 0, 0, 1], 0).into();
+    // Everybody may come in, and so from this machine alone.
+    config.admin = Admin {
+        listen: free(config.admin.listen.port())?,
+        ..Admin::default()
+    };
     // The limits that the sandbox has, too: what is shown doesn't hang on anyone's own.
     config.slack = crate::config::Slack {
         api_url: format!("http://{sandbox}/api").into(),
@@ -197,7 +205,8 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
     config.sender = crate::config::Sender::default();
     config.secrets = crate::config::Secrets {
         dir: Some(folder.0.clone()),
-        ..crate::config::Secrets::default()
+        public_key: Some(folder.keys()?),
+        key_file: Some(folder.0.join(KEY_FILE)),
     };
     let account = Account {
         region: "sandbox".to_owned(),
@@ -209,6 +218,18 @@ fn embed(mut config: Config, brokers: &str, sandbox: &str, folder: &Folder) -> a
     config.clevertap.accounts = [("acme".to_owned(), account)].into();
     inlets::open(&mut config)?;
     Ok(config)
+}
+
+/// So many ports are tried for the desk.
+const PORTS: u16 = 50;
+
+/// An address of this machine for the desk: the port that is asked for, or the next one that is free.
+fn free(asked: u16) -> anyhow::Result<SocketAddr> {
+    let ports = (asked..=asked.saturating_add(PORTS)).chain([0]);
+    let listen =
+        |port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr());
+    let free = ports.map(listen).find_map(Result::ok);
+    free.context("the desk finds no port to listen on")
 }
 
 fn write_rules(config: &Config) -> anyhow::Result<()> {
@@ -237,6 +258,13 @@ impl Folder {
             std::fs::write(folder.0.join(name), value)?;
         }
         Ok(folder)
+    }
+
+    /// Makes the keys that tokens typed at the desk are sealed with.
+    fn keys(&self) -> anyhow::Result<PublicKey> {
+        let (private, public) = Keys::generate();
+        std::fs::write(self.0.join(KEY_FILE), private.reveal())?;
+        Ok(public)
     }
 }
 

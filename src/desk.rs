@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+pub mod audit;
 pub mod backlog;
 pub mod dead_letters;
 pub mod deliveries;
@@ -14,11 +15,17 @@ pub mod explain;
 pub mod form;
 pub mod lanes;
 pub mod newer;
+pub mod page;
 pub mod preview;
+pub mod recent;
 pub mod replay;
+pub mod resident;
 pub mod rules;
 pub mod samples;
 pub mod scan;
+pub mod send_test;
+pub mod versions;
+pub mod why;
 
 /// Why the desk doesn't do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

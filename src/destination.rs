@@ -11,6 +11,7 @@ use std::time::Duration;
 use reqwest::{Client, Url};
 
 use crate::action::ActionType;
+use crate::action::clevertap::is_marked;
 use crate::config::{self, Config};
 use crate::delivery::DeliveryJob;
 use crate::delivery::dispatch::{Answer, Attempt, Request, Verdict};
@@ -133,7 +134,9 @@ impl Destinations {
             },
             // Their pacing has no probe, and their answers never ask for a channel.
             ActionType::SlackWebhook => self.post(job).await,
-            ActionType::ClevertapProfile | ActionType::ClevertapEvent => return self.upload(&attempt.jobs).await,
+            ActionType::ClevertapProfile | ActionType::ClevertapEvent => {
+                return self.upload(&attempt.jobs, attempt.is_test).await;
+            }
         };
         vec![answer; attempt.jobs.len()]
     }
@@ -207,12 +210,14 @@ impl Destinations {
     }
 
     /// Uploads the records that CleverTap may take; the others are answered without it.
-    async fn upload(&self, jobs: &[Arc<DeliveryJob>]) -> Vec<Answer> {
+    async fn upload(&self, jobs: &[Arc<DeliveryJob>], is_test: bool) -> Vec<Answer> {
         let (taken, refused) = clevertap::checked(jobs);
-        clevertap::together(self.upload_all(&taken).await, refused)
+        // What doesn't show that it is a test must change no customer.
+        let is_dry_run = is_test && !taken.iter().all(|job| is_marked(&job.body));
+        clevertap::together(self.upload_all(&taken, is_dry_run).await, refused)
     }
 
-    async fn upload_all(&self, jobs: &[Arc<DeliveryJob>]) -> Vec<Answer> {
+    async fn upload_all(&self, jobs: &[Arc<DeliveryJob>], is_dry_run: bool) -> Vec<Answer> {
         let all = |failure: Failure| vec![Answer::from(failure); jobs.len()];
         let Some(job) = jobs.first() else { return Vec::new() };
         let found = async {
@@ -223,10 +228,13 @@ impl Destinations {
             };
             Ok((account, url, in_header(passcode, &job.credential)?))
         };
-        let (account, url, passcode) = match found.await {
+        let (account, mut url, passcode) = match found.await {
             Ok(found) => found,
             Err(failure) => return all(failure),
         };
+        if is_dry_run {
+            url.query_pairs_mut().append_pair("dryRun", "1");
+        }
         let records: Vec<&str> = jobs.iter().map(|job| job.body.as_str()).collect();
         let body = format!("{{\"d\":[{}]}}", records.join(","));
         // The answer echoes the records that failed, with escapes in them.

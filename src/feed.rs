@@ -20,6 +20,7 @@ use crate::kafka::KafkaError;
 use crate::kafka::place::Places;
 use crate::kafka::reader::{Next, Reader, Record};
 use crate::metrics::{Metrics, StartedOver};
+use crate::rules::control;
 use crate::rules::log::{Applied, CANCEL_WAITING, Cancel, RuleLog, Rules};
 use crate::trail::{self, Crumb, Trail};
 
@@ -158,7 +159,12 @@ impl Feed {
                     kafka.offset = rejection.offset,
                     reason = rejection.reason.as_str(),
                     detail = rejection.detail,
-                    "a record of the rules topic is no valid rule; the last good version stays in force"
+                    "a record of the rules topic is no valid {}; the last good version stays in force",
+                    if control::lane_of(&id).is_some() {
+                        "control record"
+                    } else {
+                        "rule"
+                    }
                 );
             }
         }

@@ -19,6 +19,7 @@ use crate::config::{self, Config};
 mod headers;
 pub mod jobs;
 mod letter;
+pub mod pick;
 pub mod place;
 pub mod producer;
 pub mod reader;
@@ -31,7 +32,7 @@ mod words;
 pub mod worker;
 
 pub use headers::Ours;
-pub(crate) use headers::{OWN_VERSION, VERSION, header, headers, is_traceparent, versioned};
+pub(crate) use headers::{OWN_VERSION, TEST, VERSION, header, headers, is_traceparent, versioned};
 pub(crate) use letter::{Failure, LEFT_OUT_SUM, Letter, left_out_sum};
 use words::Words;
 

@@ -104,4 +104,5 @@ pub mod slack;
 pub mod template;
 pub mod text;
 pub mod trail;
+pub mod web;
 pub mod yaml;

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -93,7 +94,7 @@ pub async fn serve<A: Answer>(
     'taking: loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     while connections.tasks.len() >= connections_max {
                         // Its descriptor is free once its task is over.
                         connections.close_one();
@@ -102,7 +103,7 @@ pub async fn serve<A: Answer>(
                             () = &mut stopped => break 'taking,
                         }
                     }
-                    connections.open(stream, Arc::clone(&answers), stop.clone());
+                    connections.open(stream, peer, Arc::clone(&answers), stop.clone());
                 }
                 // Such as when no descriptors are left; clients that wait are still there afterwards.
                 Err(error) => {
@@ -141,8 +142,8 @@ struct Connections {
 }
 
 impl Connections {
-    fn open<A: Answer>(&mut self, stream: TcpStream, answers: Arc<A>, stop: watch::Receiver<bool>) {
-        let connection = Arc::new(Connection::new());
+    fn open<A: Answer>(&mut self, stream: TcpStream, peer: SocketAddr, answers: Arc<A>, stop: watch::Receiver<bool>) {
+        let connection = Arc::new(Connection::new(peer));
         let task = self
             .tasks
             .spawn(serve_one(stream, answers, Arc::clone(&connection), stop));
@@ -193,7 +194,10 @@ impl CloseOrder {
 
 /// The state of a connection.
 #[derive(Debug)]
-pub struct Connection(Mutex<State>);
+pub struct Connection {
+    peer: SocketAddr,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct State {
@@ -215,17 +219,23 @@ enum Phase {
 }
 
 impl Connection {
-    fn new() -> Self {
-        Self(Mutex::new(State {
+    fn new(peer: SocketAddr) -> Self {
+        let state = Mutex::new(State {
             phase: Phase::Idle,
             since: Instant::now(),
             known: false,
             blocked: None,
-        }))
+        });
+        Self { peer, state }
+    }
+
+    /// The address that it comes from.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bytes_came(&self) {

@@ -112,7 +112,7 @@ impl Process {
 }
 
 /// Why a lane is frozen; a closed set.
-pub const FROZEN: [&str; 2] = ["throttled", "credential_refused"];
+pub const FROZEN: [&str; 3] = ["throttled", "credential_refused", "paused"];
 
 /// The results of records that an inlet takes in; a closed set.
 const INLET_RESULTS: [&str; 3] = ["accepted", "dead", "left_out"];

@@ -16,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::lead::{Entity, LeadEvent, Lookup};
@@ -23,6 +24,7 @@ use condition::{Comparison, Condition};
 
 pub mod check;
 pub mod condition;
+pub mod control;
 pub mod difference;
 pub mod index;
 pub mod log;
@@ -89,7 +91,8 @@ pub struct Scope {
     pub id: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Level {
     Product,
     Campaign,
@@ -222,6 +225,15 @@ impl Scope {
 }
 
 impl Filters {
+    /// Gives back what it doesn't need: a process holds very many rules.
+    fn shrink(&mut self) {
+        self.method.shrink_to_fit();
+        self.ids.shrink_to_fit();
+        self.ids.iter_mut().for_each(|filter| filter.any_of.shrink_to_fit());
+        self.conditions.shrink_to_fit();
+        self.conditions.iter_mut().for_each(Condition::shrink);
+    }
+
     fn hold(&self, event: &LeadEvent<'_>) -> bool {
         self.method_holds(event)
             && self.ids.iter().all(|filter| filter.holds(event))

@@ -18,7 +18,7 @@ use render::Form;
 
 pub use account::{ACCOUNT_FIELDS, Account, PASSCODE_FIELDS};
 pub use properties::{Nulls, Properties, Property, WHOLE_FIELDS, Whole};
-pub use record::TEXT_MAX;
+pub use record::{TEXT_MAX, is_marked};
 
 mod account;
 mod check;
@@ -41,6 +41,7 @@ pub(super) const PROFILE: Definition = Definition {
     goes_first: true,
     refusal: record::refusal,
     digest: None,
+    as_test: record::as_test,
 };
 pub(super) const EVENT: Definition = Definition {
     name: "clevertap_event",

@@ -9,6 +9,7 @@ use crate::dates::{self, Rate};
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader};
 use crate::template::{OnMissing, Stop, Template};
+use crate::text::slack::cut;
 
 pub(super) mod digest;
 
@@ -103,6 +104,14 @@ fn when_busy(reader: &mut Reader, action: &Object<'_>, value: &Value) -> Option<
     )
 }
 
+/// A message that says in front that it is a test.
+pub(super) fn as_test(body: &str) -> Option<String> {
+    let mut body: Value = serde_json::from_str(body).ok()?;
+    let text = format!("{}{}", super::TEST_MARK, body.get("text")?.as_str()?);
+    body["text"] = cut(&text, TEXT_MAX, false).unwrap_or(text).into();
+    Some(body.to_string())
+}
+
 pub(super) fn check_text(text: &Template, warn: &mut dyn FnMut(&str, String)) {
     if text.mentions_by_value() {
         let message = "a value can't say whom <!…> mentions and is shown as text; write <!here>, <@{{$.user}}> or \
@@ -130,4 +139,22 @@ pub(super) fn render_text(
         });
     }
     Ok(rendered.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_is_marked_in_front_and_still_fits() {
+        let marked = as_test(r#"{"channel":"C1","text":"*sold* &amp; done","unfurl_links":false}"#);
+        let wanted = r#"{"channel":"C1","text":"[TEST] *sold* &amp; done","unfurl_links":false}"#;
+        assert_eq!(marked.as_deref(), Some(wanted));
+        let long = serde_json::json!({"text": "é".repeat(TEXT_MAX)}).to_string();
+        let marked: Value = serde_json::from_str(&as_test(&long).unwrap()).unwrap();
+        let text = marked["text"].as_str().unwrap();
+        assert_eq!(text.chars().count(), TEXT_MAX);
+        assert!(text.starts_with("[TEST] é") && text.ends_with('…'));
+        assert_eq!(as_test("[]"), None);
+    }
 }

@@ -30,6 +30,7 @@ pub(super) const DEFINITION: Definition = Definition {
     goes_first: false,
     refusal: |_| None,
     digest: Some(slack::digest::merge),
+    as_test: slack::as_test,
 };
 
 #[derive(Debug, Clone, PartialEq)]

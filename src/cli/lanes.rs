@@ -1,19 +1,78 @@
-//! `leadlane lanes`: what waits in each lane, since when, until when and why it is frozen.
+//! `leadlane lanes`: what waits in each lane, since when, until when and why it is frozen or paused; and what people
+//! order of one.
 
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::look::{Look, plain, span_text, time_json};
-use super::{CliError, print, say_newer};
+use super::{CliError, print, say_newer, who};
 use crate::app::now_millis;
 use crate::dates::time_text;
 use crate::desk::backlog::Backlog;
-use crate::desk::lanes::{self, Lane, Limit};
+use crate::desk::lanes::{self, Lane, Limit, Ordered};
+use crate::desk::rules::View;
+use crate::desk::rules::write::Writer;
+use crate::rules::control::Order;
 
-pub(super) fn run(look: Look<'_>) -> Result<(), CliError> {
+#[derive(Debug, Args)]
+pub(super) struct Lanes {
+    #[command(subcommand)]
+    order: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send nothing of a lane until it is resumed; its jobs wait
+    Pause(Of),
+    /// Go on with a paused lane
+    Resume(Of),
+    /// Try a refused credential or a lane that backs off at once; what a provider asked to wait is still waited for
+    Probe(Of),
+}
+
+#[derive(Debug, Args)]
+struct Of {
+    /// A lane's id, a credential's id for all of its lanes, or '*' for all sending
+    lane: String,
+}
+
+pub(super) fn run(look: Look<'_>, command: &Lanes) -> Result<(), CliError> {
+    match &command.order {
+        None => list(look),
+        Some(Command::Pause(of)) => order(look, Order::Pause, &of.lane),
+        Some(Command::Resume(of)) => order(look, Order::Resume, &of.lane),
+        Some(Command::Probe(of)) => order(look, Order::Probe, &of.lane),
+    }
+}
+
+fn order(look: Look<'_>, order: Order, lane: &str) -> Result<(), CliError> {
+    let mut writer = Writer::new(look.config);
+    let backlog = || look.watched(|scanner| Backlog::read(scanner, now_millis()));
+    let ordered = lanes::order(&mut writer, order, lane, &who(), now_millis(), backlog)?;
+    print(&ordered_text(look.json, order, lane, &ordered))
+}
+
+fn ordered_text(json: bool, order: Order, lane: &str, Ordered { changed, control }: &Ordered) -> String {
+    let paused = control.as_ref().filter(|control| control.paused);
+    if json {
+        let control = control.as_ref().map(|control| control.to_json());
+        return json!({"id": lane, "changed": changed, "order": order.as_str(), "control": control}).to_string();
+    }
+    match (order, changed, paused) {
+        (Order::Probe, ..) => format!("{lane}: is tried now"),
+        (_, true, Some(_)) => format!("{lane}: paused"),
+        (_, true, None) => format!("{lane}: goes on"),
+        (_, false, Some(pause)) => format!("{lane}: unchanged; {}", pause.words(lane)),
+        (_, false, None) => format!("{lane}: unchanged; it is not paused"),
+    }
+}
+
+fn list(look: Look<'_>) -> Result<(), CliError> {
     let backlog = look.scan(|scanner| Ok(Backlog::read(scanner, now_millis())?))?;
     say_newer(backlog.newer);
+    let view = View::scan(look.config)?;
     let now = now_millis();
-    let lanes = lanes::list(&backlog, now);
+    let lanes = lanes::list(&backlog, view.log().controls(), now);
     if lanes.is_empty() {
         eprintln!("nothing waits");
     }
@@ -33,9 +92,10 @@ fn object(lane: &Lane, now: i64) -> String {
     let frozen = lane.frozen.as_ref();
     json!({
         "id": lane.id, "credential": lane.credential, "waiting": lane.waiting,
-        "oldest_at": time_text(lane.oldest_at), "oldest_age_seconds": now.saturating_sub(lane.oldest_at).max(0) / 1000,
+        "oldest_at": time_json(lane.oldest_at), "oldest_age_seconds": lane.oldest_at.map(|at| now.saturating_sub(at).max(0) / 1000),
         "next_at": time_json(lane.next_at), "frozen_until": time_json(frozen.and_then(|frozen| frozen.until)),
         "frozen_why": frozen.map(|frozen| frozen.why.as_str()), "limit": lane.limit.lane.map(|rate| rate.to_string()),
+        "paused": lane.paused.as_ref().map(|paused| json!({"of": paused.of, "who": paused.who, "since": time_json(paused.since)})),
         "credential_limit": lane.limit.credential.map(|rate| rate.to_string()), "in_flight_max": lane.limit.in_flight,
     })
     .to_string()
@@ -43,6 +103,7 @@ fn object(lane: &Lane, now: i64) -> String {
 
 fn row(lane: &Lane, now: i64) -> String {
     let next = match lane.next_at.map(|next_at| next_at.saturating_sub(now)) {
+        None if lane.paused.is_some() => "paused".to_owned(),
         None => "?".to_owned(),
         Some(..=0) => "now".to_owned(),
         // Half a second from now is not now.
@@ -52,9 +113,13 @@ fn row(lane: &Lane, now: i64) -> String {
         "{:<48} {:>9} {:>8} {next:>8}  {}",
         plain(&lane.id),
         lane.waiting,
-        span_text(now.saturating_sub(lane.oldest_at)),
+        lane.oldest_at
+            .map_or("-".to_owned(), |at| span_text(now.saturating_sub(at))),
         limit_text(&lane.limit, &lane.credential)
     );
+    if let Some(paused) = &lane.paused {
+        text = format!("{}\n    {}", text.trim_end(), plain(&paused.words));
+    }
     if let Some(frozen) = &lane.frozen {
         let until = frozen.until.map(|until| format!(" until {}", time_text(until)));
         let probed = if frozen.refused { "; probed until it works" } else { "" };
@@ -80,7 +145,7 @@ fn limit_text(limit: &Limit, credential: &str) -> String {
 mod tests {
     use super::*;
     use crate::dates::Rate;
-    use crate::desk::lanes::Frozen;
+    use crate::desk::lanes::{Frozen, Paused};
 
     #[test]
     fn a_row_says_what_is_frozen_and_why() {
@@ -88,7 +153,8 @@ mod tests {
             id: "slack:a/C1".into(),
             credential: "slack:a".into(),
             waiting: 3,
-            oldest_at: 0,
+            oldest_at: Some(0),
+            paused: None,
             next_at: Some(100_000),
             frozen: Some(Frozen {
                 until: Some(100_000),
@@ -134,5 +200,23 @@ mod tests {
             (&json!(null), &json!(null))
         );
         assert_eq!(shown["frozen_why"], "credential refused: invalid_auth");
+        lane.frozen = None;
+        lane.paused = Some(Paused {
+            of: "slack:a".into(),
+            who: Some("ana".into()),
+            since: Some(0),
+            words: "slack:a is paused by ana since 1970-01-01T00:00:00Z".into(),
+        });
+        let text = row(&lane, 200_000);
+        assert!(
+            text.contains("  paused  1/s")
+                && text.ends_with("\n    slack:a is paused by ana since 1970-01-01T00:00:00Z"),
+            "{text}"
+        );
+        let shown = json(&lane);
+        assert_eq!(
+            shown["paused"],
+            json!({"of": "slack:a", "who": "ana", "since": "1970-01-01T00:00:00Z"})
+        );
     }
 }

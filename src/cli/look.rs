@@ -61,6 +61,11 @@ impl Look<'_> {
     /// Calls a service that reads topics. Says on stderr every few seconds how far a long reading has come, and ends
     /// it when the process is asked to end.
     pub(super) fn scan<T>(&self, ask: impl FnOnce(Scanner<'_>) -> Result<T, CliError>) -> Result<T, CliError> {
+        self.watched(ask)
+    }
+
+    /// The same for a service that is asked with one of its own errors.
+    pub(super) fn watched<T>(&self, ask: impl FnOnce(Scanner<'_>) -> T) -> T {
         let said_at = Cell::new(Instant::now());
         let go_on = |passed: Passed<'_>| {
             if said_at.get().elapsed() >= SAY_EVERY {

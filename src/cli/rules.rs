@@ -14,6 +14,7 @@ use crate::desk::rules::write::{Change, Writer, Written};
 use crate::desk::rules::{self, Draft, Filter, View};
 
 mod explain;
+mod send_test;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Rules {
@@ -56,6 +57,13 @@ pub(super) enum Rules {
         #[arg(long = "rules", value_name = "FILE")]
         rules: Vec<PathBuf>,
     },
+    /// Really send what a rule makes of an event, marked [TEST], within the limits, and print what came of it
+    SendTest {
+        id: String,
+        /// A file with one event, as it would be on the topic
+        #[arg(long, value_name = "FILE")]
+        event: PathBuf,
+    },
 }
 
 pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
@@ -74,7 +82,7 @@ pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
         Rules::List => list(&View::scan(config)?, json),
         Rules::Get { id } => {
             let view = View::scan(config)?;
-            let written = rules::get(&view, id)?.written;
+            let written = rules::get(&view, id)?.json();
             print(&if json {
                 written.to_string()
             } else {
@@ -93,6 +101,7 @@ pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
             changed(&one(&mut writer, Change::resume(id, seen))?, json)
         }
         Rules::Explain { event, rules } => explain::explain(config, event, rules, json),
+        Rules::SendTest { id, event } => send_test::send_test(config, id, event, json),
     }
 }
 
@@ -133,7 +142,7 @@ fn list(view: &View, json: bool) -> Result<(), CliError> {
         let rule = listed.in_force.map(|in_force| in_force.rule);
         let version = listed.in_force.map(|in_force| in_force.version);
         let name = rule.and_then(|rule| rule.name.as_deref());
-        let trigger = rule.map(|rule| rule.trigger.as_str());
+        let trigger = rule.map(|rule| &*rule.trigger);
         let status = rule.map_or("rejected", |rule| rule.status.as_str());
         let warnings: Vec<String> = listed.warnings.iter().map(ToString::to_string).collect();
         let rejected = listed.rejected;
@@ -161,12 +170,14 @@ fn list(view: &View, json: bool) -> Result<(), CliError> {
 
 fn apply(config: &Config, drafts: Vec<Draft>, json: bool) -> Result<(), CliError> {
     let mut writer = Writer::new(config);
-    let view = writer.view()?;
-    let change = |draft: Draft| {
-        let seen = view.version(&draft.id);
-        Change::put(draft, seen)
+    let changes: Vec<Change> = {
+        let view = writer.view()?;
+        let change = |draft: Draft| {
+            let seen = view.version(&draft.id);
+            Change::put(draft, seen)
+        };
+        drafts.into_iter().map(change).collect::<Result<_, _>>()?
     };
-    let changes: Vec<Change> = drafts.into_iter().map(change).collect::<Result<_, _>>()?;
     for written in writer.write(&changes, &who(), now_millis())? {
         changed(&written, json)?;
     }

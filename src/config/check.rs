@@ -26,15 +26,7 @@ pub(super) fn check(config: &Config) -> Result<(), Refusal> {
             "must be under 5s, half of the transaction's time-out",
         );
     }
-    if config.admin.tokens.is_empty() && !config.admin.listen.ip().is_loopback() {
-        return refuse(
-            "admin.listen",
-            format!(
-                "{} is not a loopback address, so admin.tokens must hold a token or more",
-                config.admin.listen
-            ),
-        );
-    }
+    super::admin::check(&config.admin)?;
     if let Some(url) = &config.schema_registry.url {
         plain_url(url).map_err(|message| ("schema_registry.url".to_owned(), message))?;
     }
@@ -114,12 +106,20 @@ fn positive(config: &Config) -> Result<(), Refusal> {
         ("clevertap.batch_max", config.clevertap.batch_max),
         ("inlet.body_max", config.inlet.body_max),
         ("inlet.in_flight_max", config.inlet.in_flight_max),
+        ("admin.recent_events", config.admin.recent_events),
+        ("admin.deliveries_max", config.admin.deliveries_max),
     ];
+    if config.admin.deliveries_max > DELIVERIES_MAX {
+        return refuse("admin.deliveries_max", format!("must be at most {DELIVERIES_MAX}"));
+    }
     match positive.iter().find(|(_, value)| *value == 0) {
         Some((key, _)) => refuse(key, "must be 1 or more"),
         None => Ok(()),
     }
 }
+
+/// More would take 20 GB.
+const DELIVERIES_MAX: usize = 100_000_000;
 
 fn sender(sender: &Sender) -> Result<(), Refusal> {
     if sender.retry.initial > sender.retry.max {

@@ -102,7 +102,11 @@ impl Default for Admin {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            hosts: Vec::new(),
             tokens: Vec::new(),
+            proxy: None,
+            recent_events: 10_000,
+            deliveries_max: 1_000_000,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serializer};
 use serde_json::Value;
 
+use super::admin::Token;
+use crate::credential::SecretName;
 use crate::dates::{self, DurationError};
 
 pub(super) mod address {
@@ -116,4 +118,33 @@ pub(super) mod inlets {
             _ => Err(serde::de::Error::custom(said.join("; "))),
         }
     }
+}
+
+/// The name of a secret. What stands there may be the secret itself, so it is never quoted.
+pub(super) fn secret_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretName, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    value.as_str().and_then(SecretName::new).ok_or_else(|| {
+        serde::de::Error::custom(
+            "must be the name of a secret: letters, digits and - alone; put the value into the file of that name in \
+             secrets.dir, or into the variable LEADLANE_SECRET_<NAME>",
+        )
+    })
+}
+
+/// Who holds which token. A text in place of one may be the token itself, so it is never quoted.
+pub(super) fn tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Token>, D::Error> {
+    const CURE: &str = "must be {name: WHO, role: viewer, editor or admin, secret: NAME}, where the token itself is the secret \
+                        of that name in the secret store";
+    let Value::Array(entries) = Value::deserialize(deserializer)? else {
+        return Err(serde::de::Error::custom(
+            "needs a list, such as [{name: ana, role: editor, secret: desk-ana}]",
+        ));
+    };
+    let read = |(at, entry): (usize, Value)| match entry {
+        Value::Object(_) => {
+            Token::deserialize(entry).map_err(|error| serde::de::Error::custom(format!("[{at}]: {error}; it {CURE}")))
+        }
+        _ => Err(serde::de::Error::custom(format!("[{at}] {CURE}"))),
+    };
+    entries.into_iter().enumerate().map(read).collect()
 }

@@ -186,7 +186,7 @@ fn variables_come_after_the_file_and_are_named_when_wrong() {
 #[test]
 fn secrets_are_masked_when_printed() {
     let config = parse(
-        "{kafka: {properties: {sasl.password: hunter2, sasl.username: me}}, admin: {tokens: [hunter2]},
+        "{kafka: {properties: {sasl.password: hunter2, sasl.username: me}},
           schema_registry: {url: 'http://r', password: hunter2}}",
     )
     .unwrap();

@@ -27,7 +27,6 @@ pub(super) fn keep_texts(root: &mut Value) {
         "/kafka/consumer_properties",
         "/kafka/producer_properties",
         "/schema_registry",
-        "/admin/tokens",
     ] {
         match root.pointer_mut(places) {
             Some(Value::Object(map)) => map.values_mut().for_each(of),

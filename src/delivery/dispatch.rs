@@ -10,12 +10,12 @@
 //! lane key start in the order they were written; a job ends with one final outcome, or goes with its partition to
 //! another owner; of a job that isn't near its turn, memory holds its place alone.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::backlog::{Backlog, Entry};
-use super::lane::{Class, JobAt, Lane, Origin};
+use super::lane::{Cause, Class, JobAt, Lane, Origin};
 use super::ledger::{Ledger, Ownership};
 use super::limit::{Cap, Micros, Spacer};
 use super::number::{Number, Numbered};
@@ -28,11 +28,14 @@ use crate::reason::Reason;
 use crate::rules::log::Rules;
 
 mod answer;
+mod class;
+mod control;
 mod doom;
 mod held;
 mod load;
 mod own;
 mod scope;
+mod send_test;
 mod slots;
 mod turn;
 mod view;
@@ -151,6 +154,8 @@ pub struct Attempt {
     pub thread_ts: Option<String>,
     /// The conversation to post to, where the job names a member whose conversation was opened.
     pub channel: Option<String>,
+    /// A person tries a rule.
+    pub is_test: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +182,8 @@ pub struct Settled {
     pub attempt: Option<u64>,
     /// A newer version wrote the job.
     pub newer: Option<Newer>,
+    /// A person tried a rule: no match counts, and there is no dead letter.
+    pub is_test: bool,
 }
 
 /// How often waiting jobs are looked through for those that are too old.
@@ -220,6 +227,8 @@ pub struct Dispatch {
     /// Those of them that are being loaded.
     ending: Option<(doom::Doom, Vec<Entry>)>,
     held: Held,
+    /// Tests that aren't settled.
+    tests: BTreeMap<JobAt, send_test::Test>,
     /// Freezes and starts that a predecessor knew, for scopes that we haven't met.
     frozen: HashMap<String, Frozen>,
     started: HashMap<String, Vec<Micros>>,
@@ -239,6 +248,8 @@ struct LaneState {
     lane: Lane,
     spacer: Option<Spacer>,
     frozen_until: Micros,
+    /// So much of it no order shortens.
+    firm_until: Micros,
     in_flight: usize,
     standing: Standing,
     /// Failures in a row, when the last of them came, and how long it rests after them.
@@ -270,6 +281,8 @@ struct Credential {
     pacing: Pacing,
     spacer: Option<Spacer>,
     frozen_until: Micros,
+    /// So much of it no order shortens.
+    firm_until: Micros,
     slots: Slots,
     /// Requests in flight that the destination seems to take; CleverTap alone narrows it.
     window: f64,
@@ -346,6 +359,7 @@ impl Dispatch {
             doomed: VecDeque::new(),
             ending: None,
             held: Held::default(),
+            tests: BTreeMap::new(),
             frozen: HashMap::new(),
             started: HashMap::new(),
             sent,
@@ -367,23 +381,26 @@ impl Dispatch {
         steady.saturating_add(self.ahead)
     }
 
-    /// Takes in a job that [`Self::read`] said is to be accepted. `replayed` by a person.
-    pub fn accept(&mut self, at: JobAt, payload: Payload, host: &Arc<str>, replayed: bool, now: Micros) {
+    /// Takes in a job that [`Self::read`] said is to be accepted.
+    pub fn accept(&mut self, at: JobAt, payload: Payload, host: &Arc<str>, cause: Cause, now: Micros) {
         let job = Arc::clone(&payload.job);
         let lane = self.lane_of(&job, host, now);
-        let class = self.class_of(&job, replayed);
+        let class = self.class_of(&job, cause);
         let entry = Entry::new(
             at,
             key(&job, &self.credentials[self.lanes[lane].credential].pacing),
             class,
         );
+        if cause == Cause::Test {
+            return self.accept_test(lane, entry, payload, now);
+        }
         self.await_version(class, now);
         if let Some(fate) = self.fate(lane, class, &payload) {
             self.keep(at, payload);
             return self.doom(fate, [entry]);
         }
         if let Some(until) = self.undecided_until(class, Some(payload.written_at)) {
-            self.freeze_lane(lane, until, now);
+            self.freeze_lane(lane, until, until, now);
         }
         let near = self.lanes[lane].lane.len() < self.chunk(lane);
         if near && self.bytes < self.settings.payload_bytes_max {
@@ -411,63 +428,11 @@ impl Dispatch {
 
     /// When [`Self::next`] is worth another call, if nothing comes in before.
     pub fn wake_at(&self) -> Micros {
+        let next_end = self.next_sweep.min(self.tests_until());
         match self.ready.first() {
             _ if self.held.has_freed() => 0,
-            Some((at, ..)) if !self.is_full() => (*at).min(self.next_sweep),
-            _ => self.next_sweep,
-        }
-    }
-
-    fn class_of(&mut self, job: &DeliveryJob, replayed: bool) -> Number<Class> {
-        let known = self.origin_by_rule.get(&job.rule_id).copied();
-        let origin = known.unwrap_or_else(|| {
-            let rule_id = job.rule_id.clone();
-            let number = self.origins.push(Origin { rule_id, cap: None });
-            self.origin_by_rule.insert(job.rule_id.clone(), number);
-            number
-        });
-        let max_rate = job.max_rate.as_deref().and_then(|rate| Rate::parse(rate).ok());
-        let class = Class {
-            origin,
-            version: job.rule_version,
-            digest_after: job.digest_after.map(|after| after.saturating_mul(1000)),
-            max_rate,
-            replayed,
-        };
-        if let Some(number) = self.class_by_value.get(&class) {
-            return *number;
-        }
-        if let Some(rate) = max_rate {
-            let known = self.origins[origin].cap.take().map(Cap::into_starts);
-            let mut cap = Cap::new(rate, known.unwrap_or_default());
-            cap.recall(&self.started.remove(&job.rule_id).unwrap_or_default());
-            self.origins[origin].cap = Some(cap);
-        }
-        let number = self.classes.push(class.clone());
-        self.class_by_value.insert(class, number);
-        number
-    }
-
-    fn outcome(&self, at: JobAt, job: &DeliveryJob, result: OutcomeResult, now: Micros) -> Outcome {
-        let mut outcome = job.outcome(result, self.wall(now) / 1000);
-        outcome.attempt = self.tried.get(&at).map_or(0, |tried| tried.attempts);
-        outcome.job_partition = Some(at.partition);
-        outcome.job_offset = Some(at.offset);
-        outcome
-    }
-
-    /// Ends a job: nothing of it stays but its bit, which is set when Kafka has the outcome.
-    fn end(&mut self, at: JobAt, payload: &Payload, outcome: Outcome, dead: Option<Reason>) -> Settled {
-        self.forget(at);
-        self.tried.remove(&at);
-        Settled {
-            at,
-            job: Arc::clone(&payload.job),
-            traceparent: payload.traceparent.clone(),
-            outcome,
-            dead,
-            attempt: None,
-            newer: payload.newer.clone(),
+            Some((at, ..)) if !self.is_full() => (*at).min(next_end),
+            _ => next_end,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::number::{Number, Numbered};
 use crate::action::Batch;
 use crate::dates::Rate;
 
+mod asked;
 mod batch;
 
 /// Where a job is in the jobs topic.
@@ -47,8 +48,18 @@ pub struct Class {
     pub version: i64,
     pub digest_after: Option<Micros>,
     pub max_rate: Option<Rate>,
+    pub cause: Cause,
+}
+
+/// Why there is a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A rule held for an event.
+    Match,
     /// A person asked for it again.
-    pub replayed: bool,
+    Replay,
+    /// A person tries a rule.
+    Test,
 }
 
 /// What a lane has to know of the rest when it is asked for jobs.
@@ -100,6 +111,8 @@ pub struct Lane {
     aside: BTreeMap<(Micros, JobAt), Vec<Entry>>,
     /// Jobs beyond their rule's `max_rate`.
     capped: BTreeMap<Number<Origin>, Backlog>,
+    /// Tests: a person waits for each, so that they go before all others, each alone.
+    tests: VecDeque<Entry>,
     count: usize,
     /// Jobs are on their way into memory.
     pub loading: bool,
@@ -134,6 +147,7 @@ impl Lane {
             halved: 0,
             aside: BTreeMap::new(),
             capped: BTreeMap::new(),
+            tests: VecDeque::new(),
             count: 0,
             loading: false,
             starved: false,
@@ -225,6 +239,9 @@ impl Lane {
         if self.starved || (self.single && !self.busy.is_empty()) {
             return None;
         }
+        if self.next_test().is_some() {
+            return Some(Micros::MIN);
+        }
         let due = self.due.first().map(|(at, _)| *at);
         let aside = self.aside.first_key_value().map(|((at, _), _)| *at);
         let mut ready = due.into_iter().chain(aside).min();
@@ -248,10 +265,14 @@ impl Lane {
 
     /// Takes what may go now as one request.
     pub fn take(&mut self, at: LaneContext<'_>) -> Take {
-        let take = if self.single {
-            self.take_one(at)
-        } else {
-            self.take_batch(at)
+        let take = match self.next_test() {
+            Some(test) if !(at.loaded)(test.at()) => Take::Missing(vec![test]),
+            Some(test) => {
+                self.tests.retain(|entry| *entry != test);
+                Take::Jobs(vec![test])
+            }
+            None if self.single => self.take_one(at),
+            None => self.take_batch(at),
         };
         if let Take::Jobs(entries) = &take {
             self.count -= entries.len();
@@ -380,12 +401,17 @@ impl Lane {
             });
             !entries.is_empty()
         });
+        self.tests.retain(|entry| {
+            let gone = remove(entry);
+            out.extend(gone.then_some(*entry));
+            !gone
+        });
         self.count -= out.len();
         out.sort_by_key(Entry::at);
         out
     }
 
-    /// All that waits, in no order.
+    /// All that waits, in no order, but for tests.
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
         let held = self.held.values().flat_map(|held| held.queue.iter().copied());
         let capped = self.capped.values().flat_map(Backlog::iter);

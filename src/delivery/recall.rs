@@ -50,8 +50,13 @@ pub struct Tried {
 pub struct Frozen {
     /// The longest that any answer asked for. What is sent meanwhile was on its way before, and shortens nothing.
     pub until: Micros,
+    /// The longest of a 429: the provider may have asked for it itself, so that no order shortens it.
+    pub throttled_until: Micros,
     /// The credential was refused, and no answer since says that it works.
     pub refused: bool,
+    /// When it was refused last. What started after that and before its time, since a person had it tried, ends the
+    /// freeze where it is taken.
+    pub(super) refused_at: Micros,
     /// The event, with the provider's words.
     pub why: String,
 }
@@ -87,7 +92,16 @@ pub fn credential_of(lane: &str) -> &str {
 
 impl Recalled {
     /// Takes in the next outcome. `now` is when the reading began.
-    pub fn take(&mut self, mut outcome: Outcome, now: Micros) {
+    pub fn take(&mut self, outcome: Outcome, now: Micros) {
+        self.take_of(outcome, false, now);
+    }
+
+    /// The same with the outcome of a test: it settles its job and tells of freezes, and no message counts for it.
+    pub fn take_test(&mut self, outcome: Outcome, now: Micros) {
+        self.take_of(outcome, true, now);
+    }
+
+    fn take_of(&mut self, mut outcome: Outcome, is_test: bool, now: Micros) {
         let to_come = in_micros(outcome.ended_at).saturating_sub(now);
         if to_come > TO_COME {
             // The wait that it asks for lasts as long as it did then, and no longer.
@@ -105,11 +119,13 @@ impl Recalled {
         let Some(offset) = outcome.job_offset else { return };
         let ended = in_micros(outcome.ended_at);
         let sent = matches!(outcome.result, OutcomeResult::Sent | OutcomeResult::Digested);
-        if sent {
+        if sent && !is_test {
             self.sent.extend(id_bytes(&outcome.job_id).map(|id| (id, ended)));
             self.thread(&outcome);
         }
-        self.message(&outcome, now);
+        if !is_test {
+            self.message(&outcome, now);
+        }
         self.freeze(&outcome);
         if offset < self.committed {
             return;
@@ -170,7 +186,10 @@ impl Recalled {
             steady(&mut tried.not_before);
         });
         self.sent.iter_mut().for_each(|(_, at)| steady(at));
-        self.frozen.values_mut().for_each(|frozen| steady(&mut frozen.until));
+        self.frozen.values_mut().for_each(|frozen| {
+            steady(&mut frozen.until);
+            steady(&mut frozen.throttled_until);
+        });
         self.threads.iter_mut().for_each(|thread| steady(&mut thread.began));
         self.started.values_mut().flatten().for_each(steady);
         self
@@ -209,6 +228,11 @@ impl Recalled {
             && let Some(frozen) = self.frozen.get_mut(credential)
         {
             frozen.refused = false;
+            let started = outcome.started_at.map_or(Micros::MIN, in_micros);
+            // Times are cut to milliseconds, and an end is rounded up.
+            if started > frozen.refused_at && started.saturating_add(1000) < frozen.until {
+                frozen.until = frozen.throttled_until;
+            }
         }
         let (Some(scope), Some(next)) = (&outcome.scope, outcome.next_at) else {
             return;
@@ -231,6 +255,10 @@ impl Recalled {
             frozen.why = words.map_or(what.to_owned(), |words| format!("{what}: {words}"));
         }
         frozen.until = frozen.until.max(until);
+        match refused {
+            true => frozen.refused_at = frozen.refused_at.max(in_micros(outcome.ended_at)),
+            false => frozen.throttled_until = frozen.throttled_until.max(until),
+        }
         frozen.refused |= refused;
     }
 }
@@ -351,7 +379,9 @@ mod tests {
         recalled.take(refused, NOW);
         let frozen = |until, refused, why: &str| Frozen {
             until,
+            throttled_until: if refused { 0 } else { until },
             refused,
+            refused_at: if refused { NOW } else { 0 },
             why: why.to_owned(),
         };
         let mut both = HashMap::from([
@@ -372,6 +402,25 @@ mod tests {
         recalled.take(outcome(1, OutcomeResult::Sent), NOW);
         both.get_mut("slack:sales-bot").unwrap().refused = false;
         assert_eq!(recalled.frozen, both);
+        // What started after the refusal was tried because a person asked for it.
+        let mut probed = outcome(2, OutcomeResult::Sent);
+        probed.started_at = Some(NOW / 1000 + 1);
+        recalled.take(probed, NOW);
+        both.get_mut("slack:sales-bot").unwrap().until = 0;
+        assert_eq!(recalled.frozen, both);
+    }
+
+    #[test]
+    fn of_a_test_nothing_counts_but_its_end_and_its_freezes() {
+        let mut recalled = Recalled::default();
+        let mut throttled = outcome(1, OutcomeResult::Throttled);
+        (throttled.scope, throttled.next_at) = (Some("lane".into()), Some(NOW / 1000 + 30_000));
+        recalled.take_test(throttled, NOW);
+        let mut sent = outcome(0, OutcomeResult::Sent);
+        sent.thread_ts = Some("1.2".into());
+        recalled.take_test(sent, NOW);
+        assert!(recalled.sent.is_empty() && recalled.started.is_empty() && recalled.threads.is_empty());
+        assert_eq!((recalled.settled.len(), recalled.frozen.len()), (1, 1));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dispatch::{Answer, Attempt, Dispatch, Load, Payload, Settings, Settled, micros};
-use super::lane::JobAt;
+use super::lane::{Cause, JobAt};
 use super::ledger::{Ownership, Places, Read};
 use super::limit::Micros;
 use super::recall::tag;
@@ -148,8 +148,7 @@ pub struct JobRecord {
     pub sum: u32,
     /// Its job's id, as a header says it.
     pub job_id: Option<String>,
-    /// A person asked for it again.
-    pub replayed: bool,
+    pub cause: Cause,
     pub content: Content,
 }
 
@@ -371,7 +370,7 @@ impl Sending {
             return;
         }
         match job.content {
-            Content::Job(payload, host) => self.dispatch.accept(at, payload, &host, job.replayed, now),
+            Content::Job(payload, host) => self.dispatch.accept(at, payload, &host, job.cause, now),
             Content::Newer(payload) => self.dispatch.hold(at, &payload, now),
             Content::NoJob(no_job) => self.bury(at, no_job, now),
         }

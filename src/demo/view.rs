@@ -27,6 +27,8 @@ pub(super) struct View {
     seen: Arc<Mutex<Seen>>,
     began: Instant,
     live: bool,
+    /// The desk's address.
+    desk: String,
 }
 
 #[derive(Debug)]
@@ -93,10 +95,12 @@ impl View {
             seen,
             began: Instant::now(),
             live,
+            desk: format!("http://{}/", config.admin.listen),
         })
     }
 
     pub(super) fn begin(&self, rate: f64) {
+        self.print(&format!("the rule desk: {}", self.desk));
         self.print(&format!("leadlane demo: {rate} lead events a second into an embedded broker; Slack and CleverTap are a sandbox in this process"));
         self.print("rules: big auto sales -> C0SALES, Texas and Florida -> C0SOUTH, rejections by campaigns -> C0CAMPS, rejected auto leads -> a webhook, answered calls -> U0ANNA by another bot, sold leads and payouts -> CleverTap, and what comes in by two inlets, too");
         self.print("in the first 45 seconds: a flood becomes a digest, a refused token recovers by itself, a dead letter is replayed, a 429 is obeyed, a Slack reaction and a sheet's row become CleverTap records");
@@ -181,6 +185,10 @@ impl View {
             self.print(&format!("dead letters for {reason}: {count}"));
         }
         self.print("on your own Kafka: leadlane lanes, leadlane deliveries list, leadlane dead-letters list");
+        self.print(&format!(
+            "the rule desk was at {}; without --seconds it stays",
+            self.desk
+        ));
         self.print(&seen.summary());
     }
 

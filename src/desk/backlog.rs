@@ -2,7 +2,7 @@
 //! settles. No running process is asked.
 //!
 //! A [`Backlog`] holds the offsets that outcomes settle, the jobs that wait for a retry, and a few numbers for each
-//! lane and rule. A caller that asks often keeps one and reads it anew now and then.
+//! lane and rule. A caller that asks often keeps one in [`Fresh`], which reads it anew now and then.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,6 +18,11 @@ use crate::delivery::{DeliveryJob, Outcome, credential_in};
 use crate::kafka::place;
 use crate::kafka::reader::{Isolation, Record};
 use crate::kafka::scan::{Run, Topic};
+
+mod fresh;
+
+pub(super) use fresh::Fresh;
+pub use fresh::Snapshot;
 
 /// The waiting jobs at one moment. Times are in epoch milliseconds.
 #[derive(Debug, Default)]

@@ -23,6 +23,7 @@ use crate::lead::decode::decode;
 use crate::lead::schemas::Schemas;
 use crate::reason::Reason;
 
+pub mod recent;
 mod source;
 
 /// Which dead letters are asked for: all conditions must hold.
@@ -187,7 +188,7 @@ impl Replayed {
     }
 
     /// Takes in a record of the audit, which was written at `at`.
-    fn take(&mut self, audit: &[u8], at: i64) {
+    pub(super) fn take(&mut self, audit: &[u8], at: i64) {
         let audit: Value = serde_json::from_slice(audit).unwrap_or_default();
         let list = |name| audit.get(name).and_then(Value::as_array);
         let times = list("written_at");
@@ -208,11 +209,26 @@ impl Replayed {
     }
 
     pub fn contains(&self, letter: &Letter) -> bool {
-        let written_at = letter.record.timestamp;
-        self.0.get(&letter.id).is_some_and(|mark| match mark {
+        self.has(letter.id, letter.record.timestamp)
+    }
+
+    /// Whether the dead letter of this id that was written then was replayed.
+    pub(super) fn has(&self, id: Id, written_at: i64) -> bool {
+        self.0.get(&id).is_some_and(|mark| match mark {
             Mark::Of(time) => *time == written_at,
             Mark::Before(time) => written_at <= *time,
         })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Forgets the replays of dead letters that were written before `at`.
+    pub(super) fn forget(&mut self, at: i64) {
+        self.0.retain(|_, mark| match mark {
+            Mark::Of(time) | Mark::Before(time) => *time >= at,
+        });
     }
 }
 

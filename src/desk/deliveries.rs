@@ -12,6 +12,8 @@ use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
 use crate::kafka::scan::{Run, Topic};
 
+pub mod recent;
+
 /// Which outcomes are asked for: all conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -137,8 +139,35 @@ pub struct Life {
     /// The job itself, as long as its topic has it, and its record.
     pub job: Option<(DeliveryJob, Record)>,
     pub stands: Stands,
+    /// The request as it was sent, but for its secret. Of a digest it is made again from its jobs, as long as all of them
+    /// are known.
+    pub sent: Option<String>,
     /// Records of this job that aren't shown.
     pub newer: Newer,
+}
+
+impl Life {
+    /// Without its job.
+    fn of(id: &str, outcomes: Vec<Outcome>, stands: Stands, newer: Newer) -> Self {
+        Self {
+            id: id.to_owned(),
+            outcomes,
+            job: None,
+            stands,
+            sent: None,
+            newer,
+        }
+    }
+
+    fn with_job(self, job: Option<(DeliveryJob, Record)>) -> Self {
+        let is_sent = self.stands == Stands::Is(OutcomeResult::Sent);
+        let body = job.as_ref().filter(|_| is_sent).map(|(job, _)| job.body.clone());
+        Self {
+            job,
+            sent: body,
+            ..self
+        }
+    }
 }
 
 /// Where a job stands.
@@ -196,13 +225,7 @@ pub fn find(scanner: Scanner<'_>, id: &str) -> Result<Life, Error> {
             _ => format!("job {id} can't be shown: {newer}"),
         })
     })?;
-    Ok(Life {
-        id: id.to_owned(),
-        outcomes,
-        job,
-        stands,
-        newer,
-    })
+    Ok(Life::of(id, outcomes, stands, newer).with_job(job))
 }
 
 /// The job among those that no sender has come to yet: without any outcome, or replayed since.

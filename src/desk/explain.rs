@@ -1,7 +1,7 @@
 //! Explaining: which rules match an event, why the others don't, and what would be sent.
 
 use super::Error;
-use super::rules::View;
+use super::rules::{self, View};
 use crate::config::Config;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::delivery::{DeliveryJob, Outcome};
@@ -44,10 +44,10 @@ pub fn event<'b>(bytes: &'b [u8], schemas: &Schemas) -> Result<LeadEvent<'b>, Er
     })
 }
 
-/// The rules in force.
-pub fn in_force(view: &View) -> impl Iterator<Item = &Versioned> {
-    let all = view.log().list();
-    all.filter_map(|(_, entry)| Some(&*entry.in_force.as_ref()?.versioned))
+/// The rules in force that are for a trigger.
+pub fn of_trigger<'v>(view: &'v View, trigger: &'v str) -> impl Iterator<Item = Versioned> {
+    let asked = rules::every(view).filter(move |in_force| *in_force.rule.trigger == *trigger);
+    asked.filter_map(|in_force| in_force.whole())
 }
 
 /// Explains every rule of the event's trigger. `now` is in epoch milliseconds.

@@ -1,23 +1,28 @@
-//! The lanes: what waits in each, since when, until when and why it is frozen, and its limits.
+//! The lanes: what waits in each, since when, until when and why it is frozen, its limits, and what people order of it.
 
 use super::backlog::{Backlog, Waiting, in_millis};
 use crate::dates::Rate;
-use crate::delivery::recall;
+use crate::delivery::recall::{self, credential_of};
+use crate::rules::control::Controls;
 
 pub use super::backlog::Limit;
+pub use order::{Ordered, order};
 
-/// A lane in which jobs wait. Times are in epoch milliseconds.
+mod order;
+
+/// A lane in which jobs wait, or what is paused: a lane, a credential or all sending. Times are in epoch milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lane {
     pub id: String,
     pub credential: String,
     /// How many jobs wait.
     pub waiting: u64,
-    /// When the first of them was written.
-    pub oldest_at: i64,
-    /// When the next request may start at the earliest; none where its sender alone knows.
+    /// When the first of them was written; none where nothing waits.
+    pub oldest_at: Option<i64>,
+    /// When the next request may start at the earliest; none where its sender alone knows, and while it is paused.
     pub next_at: Option<i64>,
     pub frozen: Option<Frozen>,
+    pub paused: Option<Paused>,
     pub limit: Limit,
 }
 
@@ -32,17 +37,47 @@ pub struct Frozen {
     pub refused: bool,
 }
 
-/// All lanes in which jobs wait, by id.
-pub fn list(backlog: &Backlog, now: i64) -> Vec<Lane> {
-    let lanes = backlog.lanes.iter();
-    lanes.map(|(id, waiting)| lane(backlog, id, waiting, now)).collect()
+/// A pause: nothing starts until somebody resumes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paused {
+    /// What is paused: the lane, its credential or `*`.
+    pub of: String,
+    /// Who paused it, and since when, as far as the record says.
+    pub who: Option<String>,
+    pub since: Option<i64>,
+    /// All of it in words.
+    pub words: String,
 }
 
-fn lane(backlog: &Backlog, id: &str, waiting: &Waiting, now: i64) -> Lane {
+/// All lanes in which jobs wait, and everything else that is paused, by id.
+pub fn list(backlog: &Backlog, controls: &Controls, now: i64) -> Vec<Lane> {
+    let waiting = backlog.lanes.iter();
+    let mut lanes: Vec<Lane> = waiting
+        .map(|(id, waiting)| lane(backlog, controls, id, waiting, now))
+        .collect();
+    let idle = controls
+        .iter()
+        .filter(|(id, control)| control.paused && !backlog.lanes.contains_key(*id));
+    lanes.extend(idle.map(|(id, _)| Lane {
+        id: id.to_owned(),
+        credential: credential_of(id).to_owned(),
+        waiting: 0,
+        oldest_at: None,
+        next_at: None,
+        frozen: None,
+        paused: paused(controls, id, credential_of(id)),
+        limit: Limit::default(),
+    }));
+    lanes.sort_by(|one, other| one.id.cmp(&other.id));
+    lanes
+}
+
+fn lane(backlog: &Backlog, controls: &Controls, id: &str, waiting: &Waiting, now: i64) -> Lane {
     let held = backlog.held(&waiting.credential);
     let frozen = frozen(backlog, id, &waiting.credential, now);
     let until = frozen.map(|frozen| in_millis(frozen.until));
-    // No topic has the probes of a refused credential, or the upgrade of a sender.
+    let paused = paused(controls, id, &waiting.credential);
+    // No topic has the probes of a refused credential, the upgrade of a sender, or when somebody resumes what is paused.
     let is_known = held == 0 && until.is_none_or(|until| until > now);
     let spaced = |id: &str, rate: Option<Rate>| Some(backlog.started(id)?.saturating_add(rate?.spacing() / 1000));
     let limits = [
@@ -55,8 +90,8 @@ fn lane(backlog: &Backlog, id: &str, waiting: &Waiting, now: i64) -> Lane {
         id: id.to_owned(),
         credential: waiting.credential.clone(),
         waiting: waiting.count,
-        oldest_at: waiting.oldest_at,
-        next_at: is_known.then(|| limits.into_iter().flatten().fold(now, i64::max)),
+        oldest_at: Some(waiting.oldest_at),
+        next_at: (is_known && paused.is_none()).then(|| limits.into_iter().flatten().fold(now, i64::max)),
         frozen: match (held, frozen) {
             (0, frozen) => frozen.map(|frozen| Frozen {
                 until: until.filter(|_| is_known),
@@ -69,8 +104,19 @@ fn lane(backlog: &Backlog, id: &str, waiting: &Waiting, now: i64) -> Lane {
                 refused: false,
             }),
         },
+        paused,
         limit: waiting.limit,
     }
+}
+
+fn paused(controls: &Controls, lane: &str, credential: &str) -> Option<Paused> {
+    let (of, control) = controls.pause_of(lane, credential)?;
+    Some(Paused {
+        of: of.to_owned(),
+        who: control.who.clone(),
+        since: control.when,
+        words: control.words(of),
+    })
 }
 
 /// The freeze of the lane or of its credential that lasts longest. One that is over is none, but for a refused

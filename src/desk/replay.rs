@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::dead_letters::{self, Filter, Id, Letter, Replayed};
-use super::rules::View;
+use super::rules;
 use super::scan::{Period, Scanner};
 use crate::config::Config;
 use crate::dates::Rate;
@@ -298,7 +298,7 @@ impl<'r> Replay<'r> {
             return Err(Halt::Refused(why));
         }
         if letter.reason() == Some(Reason::CredentialRefused) && self.rules.is_none() {
-            self.rules = Some(View::scan(self.scanner.config)?.log().snapshot());
+            self.rules = Some(rules::snapshot(self.scanner.config)?);
         }
         let whole = match letter.whole(self.scanner) {
             Err(Error::NotFound(why)) => return Err(Halt::Refused(why)),

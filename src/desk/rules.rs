@@ -10,27 +10,91 @@ use serde_json::Value;
 use super::{Error, Problem};
 use crate::action::ActionType;
 use crate::config::Config;
+use crate::delivery::lane_of;
 use crate::kafka::reader::{Record, Tail};
 use crate::reader;
-use crate::rules::log::{Entry, Rejection, RuleLog};
-use crate::rules::{Level, Rule, Status, check};
+use crate::rules::log::{self, Keep, Rejection, RuleLog, Rules};
+use crate::rules::{Level, Rule, Scope, Status, Versioned, check};
 use crate::yaml;
 
+pub mod kept;
 pub mod write;
 
-/// The rules topic as far as it was read.
-#[derive(Debug, Default)]
+/// The rules topic as far as it was read. Of each rule it keeps the text, and what lists show.
+#[derive(Debug)]
 pub struct View {
-    log: RuleLog,
+    log: RuleLog<Stored>,
     /// By rule id, its last record, a deletion too.
     last: HashMap<String, Last>,
 }
+
+/// What a view keeps of a rule in force. A process that has very many reads the rest from the text when it is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    version: i64,
+    written: Box<str>,
+    summary: Summary,
+}
+
+/// What lists show of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub name: Option<Box<str>>,
+    pub status: Status,
+    pub scope: Scope,
+    pub trigger: Box<str>,
+    pub action: ActionType,
+    /// Where its jobs go, as far as the rule alone says it.
+    pub lane: Box<str>,
+}
+
+impl Summary {
+    pub fn of(rule: &Rule) -> Self {
+        Self {
+            name: rule.name.as_deref().map(Into::into),
+            status: rule.status,
+            scope: rule.scope.clone(),
+            trigger: rule.trigger.as_str().into(),
+            action: rule.action.kind.action(),
+            lane: lane_of(rule.action.kind.action(), &rule.action.kind.address()).into(),
+        }
+    }
+}
+
+impl Keep for Stored {
+    fn of(versioned: Versioned, written: &str) -> Self {
+        Self {
+            version: versioned.version,
+            written: written.into(),
+            summary: Summary::of(&versioned.rule),
+        }
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn status(&self) -> Status {
+        self.summary.status
+    }
+}
+
+type Entry = log::Entry<Stored>;
 
 /// Where a record stands, and when it was written, epoch milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Last {
     offset: i64,
     changed_at: i64,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            log: RuleLog::new(),
+            last: HashMap::new(),
+        }
+    }
 }
 
 impl View {
@@ -57,7 +121,7 @@ impl View {
     }
 
     /// What is in force, and what was rejected.
-    pub fn log(&self) -> &RuleLog {
+    pub fn log(&self) -> &RuleLog<Stored> {
         &self.log
     }
 
@@ -66,9 +130,14 @@ impl View {
         self.log.entry(id)?.version()
     }
 
+    /// When the last record of a rule came, a deletion too; epoch milliseconds.
+    pub fn changed_at(&self, id: &str) -> Option<i64> {
+        Some(self.last.get(id)?.changed_at)
+    }
+
     /// The rule as it was written, where one is in force.
-    fn written(&self, id: &str) -> Option<&Value> {
-        Some(&self.log.entry(id)?.in_force.as_ref()?.written)
+    fn written(&self, id: &str) -> Option<Value> {
+        Some(get(self, id).ok()?.json())
     }
 }
 
@@ -101,18 +170,35 @@ pub struct Listed<'v> {
 /// A rule in force.
 #[derive(Debug, Clone, Copy)]
 pub struct InForce<'v> {
-    pub rule: &'v Rule,
+    pub id: &'v str,
+    pub rule: &'v Summary,
     pub version: i64,
-    pub written: &'v Value,
+    /// The text of its JSON.
+    pub written: &'v str,
+}
+
+impl InForce<'_> {
+    /// The rule as it was written.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(self.written).unwrap_or_default()
+    }
+
+    /// The whole rule, read from its text again.
+    pub fn whole(&self) -> Option<Versioned> {
+        Some(Versioned {
+            rule: Rule::from_json(&self.json()).ok()?,
+            version: self.version,
+        })
+    }
 }
 
 impl Filter {
-    fn holds(&self, listed: &Listed<'_>) -> bool {
-        let rule = listed.in_force.map(|in_force| in_force.rule);
+    fn holds(&self, id: &str, entry: &Entry) -> bool {
+        let rule = in_force(id, entry).map(|in_force| in_force.rule);
         let is =
             |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
         let has = |text: &String| {
-            let names = [Some(listed.id), rule.and_then(|rule| rule.name.as_deref())];
+            let names = [Some(id), rule.and_then(|rule| rule.name.as_deref())];
             let text = text.to_lowercase();
             names
                 .into_iter()
@@ -120,10 +206,10 @@ impl Filter {
                 .any(|name| name.to_lowercase().contains(&text))
         };
         let level = rule.map(|rule| rule.scope.level);
-        let action = rule.map(|rule| rule.action.kind.action());
+        let action = rule.map(|rule| rule.action);
         self.level.is_none_or(|wanted| level == Some(wanted))
             && is(&self.scope_id, rule.map(|rule| rule.scope.id.as_deref().unwrap_or("*")))
-            && is(&self.trigger, rule.map(|rule| rule.trigger.as_str()))
+            && is(&self.trigger, rule.map(|rule| &*rule.trigger))
             && self.action.is_none_or(|wanted| action == Some(wanted))
             && self
                 .status
@@ -134,14 +220,29 @@ impl Filter {
 
 /// What stands on the topic and meets the filter, by id.
 pub fn list<'v>(view: &'v View, filter: &'v Filter) -> impl Iterator<Item = Listed<'v>> {
-    let all = view.log.list().map(|(id, entry)| listed(view, id, entry));
-    all.filter(|listed| filter.holds(listed))
+    let asked = view.log.list().filter(|(id, entry)| filter.holds(id, entry));
+    asked.map(|(id, entry)| listed(view, id, entry))
 }
 
 /// The rule that is in force under an id.
 pub fn get<'v>(view: &'v View, id: &str) -> Result<InForce<'v>, Error> {
-    let entry = view.log.entry(id);
-    entry.and_then(in_force).ok_or_else(|| missing(id))
+    let entry = view.log.entry_of(id);
+    let found = entry.and_then(|(id, entry)| in_force(id, entry));
+    found.ok_or_else(|| missing(id))
+}
+
+/// Every rule in force, by id.
+pub fn every(view: &View) -> impl Iterator<Item = InForce<'_>> {
+    view.log.list().filter_map(|(id, entry)| in_force(id, entry))
+}
+
+/// The rules that are in force now, whole, as processors and senders have them.
+pub(super) fn snapshot(config: &Config) -> Result<Rules, Error> {
+    let mut log = RuleLog::default();
+    let take = |record: Record| drop(log.apply(record.offset, record.key.as_deref(), record.value.as_deref()));
+    let mut tail = Tail::open(config, &config.topics.rules).map_err(Error::Unavailable)?;
+    tail.read(take).map_err(Error::Unavailable)?;
+    Ok(log.snapshot())
 }
 
 fn missing(id: &str) -> Error {
@@ -150,24 +251,25 @@ fn missing(id: &str) -> Error {
     ))
 }
 
-fn in_force(entry: &Entry) -> Option<InForce<'_>> {
-    let in_force = entry.in_force.as_ref()?;
+fn in_force<'v>(id: &'v str, entry: &'v Entry) -> Option<InForce<'v>> {
+    let stored = entry.in_force.as_ref()?;
     Some(InForce {
-        rule: &in_force.versioned.rule,
-        version: in_force.versioned.version,
-        written: &in_force.written,
+        id,
+        rule: &stored.summary,
+        version: stored.version,
+        written: &stored.written,
     })
 }
 
 fn listed<'v>(view: &'v View, id: &'v str, entry: &'v Entry) -> Listed<'v> {
-    let in_force = in_force(entry);
-    let refusals = in_force.map(|in_force| check::refusals(in_force.written));
+    let in_force = in_force(id, entry);
+    let refusals = in_force.map(|in_force| check::refusals(&in_force.json()));
     Listed {
         id,
         in_force,
         rejected: entry.rejected.as_ref(),
         warnings: refusals.into_iter().flatten().map(Problem::from).collect(),
-        changed_at: view.last.get(id).map_or(0, |last| last.changed_at),
+        changed_at: view.changed_at(id).unwrap_or_default(),
     }
 }
 
@@ -255,4 +357,4 @@ impl From<reader::Problem> for Problem {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -27,6 +27,7 @@ fn is_one(name: &str, text: &str) -> bool {
         "event-id" => (1..=256).contains(&text.len()),
         "replay-of" => is_place(text),
         VERSION => is_version(text),
+        TEST => text == "true",
         _ => true,
     }
 }
@@ -34,6 +35,9 @@ fn is_one(name: &str, text: &str) -> bool {
 /// Which version of Leadlane wrote a job or an outcome, so that one that can't read it says what it needs.
 pub(crate) const VERSION: &str = "leadlane-version";
 pub(crate) const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A person tries a rule with this job, and this is what came of it.
+pub(crate) const TEST: &str = "test";
 
 /// What the headers of a job or an outcome say of it, where they are the ones that we write.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -130,6 +134,7 @@ mod tests {
             ),
             ("event-id", &event[..256], ["", &event, &long]),
             ("replay-of", "2-17", ["2", "2-", "-1-7"]),
+            (TEST, "true", ["", "false", &long]),
             (VERSION, "1.20.3-rc.1+5", ["", "1 2", &long]),
         ] {
             assert_eq!(text(name, good.as_bytes()), Some(good), "{name}");

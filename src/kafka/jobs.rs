@@ -54,6 +54,8 @@ pub struct RawJob {
     pub ours: Option<Ours>,
     /// A person asked for it again.
     pub replayed: bool,
+    /// A person tries a rule.
+    pub is_test: bool,
     /// What [`Jobs::begin`] was called with last.
     pub ownership: u64,
 }
@@ -333,6 +335,7 @@ impl Poller {
                     traceparent: super::header(message.headers(), "traceparent").map(str::to_owned),
                     ours: Ours::of(|name| super::header(message.headers(), name)),
                     replayed: super::header(message.headers(), "replay-of").is_some(),
+                    is_test: super::header(message.headers(), super::TEST).is_some(),
                     ownership: self.ownerships.get(&message.partition()).copied().unwrap_or_default(),
                 }),
                 Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) => {

@@ -89,6 +89,11 @@ impl Places {
         ends(&self.client(), topic, partition)
     }
 
+    /// Whether the partition's broker answers at all within `wait`.
+    pub fn answers(&self, topic: &str, partition: i32, wait: Duration) -> Result<(), KafkaError> {
+        self.client().fetch_watermarks(topic, partition, wait).map(drop)
+    }
+
     fn client(&self) -> Arc<Client> {
         Arc::clone(&self.consumer.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -115,6 +115,14 @@ impl Reader {
         polled(self.consumer.poll(timeout))
     }
 
+    /// How many partitions the topic has.
+    pub fn partitions(&self, topic: &str) -> Result<i32, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), ANSWER_WAIT)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let count = found.map_or(0, |found| found.partitions().len());
+        Ok(i32::try_from(count).unwrap_or(i32::MAX))
+    }
+
     /// The partition's end: the offset that the next record will have. Who reads committed records alone comes no
     /// further than to the first that an open transaction wrote.
     pub fn end(&self, topic: &str, partition: i32) -> Result<i64, KafkaError> {
@@ -152,6 +160,15 @@ pub fn read_whole(config: &Config, topic: &str, mut each: impl FnMut(Record) -> 
     Ok(())
 }
 
+/// What a look at a topic's end came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Went {
+    /// What was committed since the last time is read.
+    On,
+    /// The topic was made anew or has lost its end. Nothing was read.
+    Anew,
+}
+
 /// A topic of one partition that is read to its end again and again, committed records only, and not in between.
 pub struct Tail {
     topic: String,
@@ -164,6 +181,11 @@ pub struct Tail {
 impl Tail {
     /// The error says in one message what is wrong: no broker, a refused log-in, no such topic.
     pub fn open(config: &Config, topic: &str) -> Result<Self, String> {
+        Self::open_at(config, topic, 0)
+    }
+
+    /// One that has read everything before `next`.
+    pub fn open_at(config: &Config, topic: &str, next: i64) -> Result<Self, String> {
         super::topics::partitions(config, topic)?;
         // The answer that is under way at the end holds up the word that it is the end.
         let soon = ("fetch.wait.max.ms", "10");
@@ -172,20 +194,21 @@ impl Tail {
             topic: topic.to_owned(),
             brokers: config.kafka.brokers.clone(),
             consumer,
-            next: 0,
+            next,
         })
     }
 
-    /// Reads what was committed since the last time. After an error only a new one goes on, from the beginning.
-    pub fn read(&mut self, mut each: impl FnMut(Record)) -> Result<(), String> {
+    /// Reads what was committed since the last time. After an error a new one goes on, behind the last record that was
+    /// read.
+    pub fn read(&mut self, mut each: impl FnMut(Record)) -> Result<Went, String> {
         let topic = &self.topic;
         let asked = self.consumer.fetch_watermarks(topic, 0, ANSWER_WAIT);
         let (_, end) = asked.map_err(|error| format!("topic {topic} can't be asked for its end: {error}"))?;
         if end < self.next {
-            return Err(format!("topic {topic} was made anew or has lost its end; try again"));
+            return Ok(Went::Anew);
         }
         if end == self.next {
-            return Ok(());
+            return Ok(Went::On);
         }
         let unreadable = |error: KafkaError| format!("topic {topic} can't be read: {error}");
         let mut list = TopicPartitionList::with_capacity(1);
@@ -212,11 +235,15 @@ impl Tail {
         }
         self.consumer.unassign().map_err(unreadable)?;
         self.next = end;
-        Ok(())
+        Ok(Went::On)
     }
 }
 
-fn consumer(config: &Config, isolation: Isolation, own: &[(&str, &str)]) -> Result<BaseConsumer<Context>, KafkaError> {
+pub(super) fn consumer(
+    config: &Config,
+    isolation: Isolation,
+    own: &[(&str, &str)],
+) -> Result<BaseConsumer<Context>, KafkaError> {
     let mut client = super::consumer(&config.kafka, "leadlane-reader", 4096);
     client
         .set("auto.offset.reset", "earliest")
@@ -230,7 +257,7 @@ fn consumer(config: &Config, isolation: Isolation, own: &[(&str, &str)]) -> Resu
     Words::of(&config.kafka).create(&client, Context::of(&config.kafka))
 }
 
-fn polled(polled: Option<Result<BorrowedMessage<'_>, KafkaError>>) -> Next {
+pub(super) fn polled(polled: Option<Result<BorrowedMessage<'_>, KafkaError>>) -> Next {
     match polled {
         None => Next::Nothing,
         Some(Ok(message)) => Next::Record(Record::of(&message)),
@@ -297,6 +324,11 @@ impl Record {
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
         super::headers::text(name, value)
+    }
+
+    /// Whether it is of a test: a person tries a rule with it.
+    pub fn is_test(&self) -> bool {
+        self.header(super::TEST).is_some()
     }
 
     /// What the headers say of a job or an outcome of ours.

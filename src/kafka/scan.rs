@@ -80,6 +80,18 @@ impl Topic {
         Ok(runs)
     }
 
+    /// The last records, at most about `most` and none older than `since`, epoch milliseconds. With them the time since
+    /// which all are among them; none where nothing of the topic is left out.
+    pub fn last(&self, most: i64, since: i64, now: i64) -> Result<(Vec<Run>, Option<i64>), String> {
+        let all = self.all()?;
+        let (runs, from) = last(most, since, now, |since| self.between(Some(since), None))?;
+        let begins = |runs: &[Run]| runs.iter().map(|run| run.from).collect::<Vec<_>>();
+        Ok(match begins(&runs) == begins(&all) {
+            true => (runs, None),
+            false => (runs, Some(from)),
+        })
+    }
+
     /// The senders' committed offsets of each partition.
     pub fn committed(&self) -> Result<Vec<Committed>, String> {
         Committed::read(&self.consumer, &self.name, 0..self.partitions).map_err(|error| self.silent(&error))
@@ -115,6 +127,41 @@ impl Topic {
     fn silent(&self, error: &KafkaError) -> String {
         format!("topic {} can't be asked for its offsets: {error}", self.name)
     }
+}
+
+/// How many offsets there are in all.
+fn length(runs: &[Run]) -> i64 {
+    runs.iter().map(|run| (run.until - run.from).max(0)).sum()
+}
+
+/// The runs of `since` that hold at most `most` records, and the time they begin at. `between` gives the runs from a time
+/// on.
+fn last(
+    most: i64,
+    since: i64,
+    now: i64,
+    between: impl Fn(i64) -> Result<Vec<Run>, String>,
+) -> Result<(Vec<Run>, i64), String> {
+    let (mut early, mut late, mut runs) = (since, now, between(since)?);
+    if length(&runs) <= most {
+        return Ok((runs, since));
+    }
+    while late - early > 1000 {
+        let middle = early + (late - early) / 2;
+        let found = between(middle)?;
+        match length(&found) {
+            count if count > most => (early, runs) = (middle, found),
+            count if count >= most / 2 => return Ok((found, middle)),
+            _ => late = middle,
+        }
+    }
+    // A second holds more than there is room for.
+    let total = i128::from(length(&runs).max(1));
+    for run in &mut runs {
+        let share = i128::from(run.until - run.from) * i128::from(most) / total;
+        run.from = run.until - i64::try_from(share).unwrap_or(most);
+    }
+    Ok((runs, late))
 }
 
 /// Every record of some runs: in order within a partition, partitions mixed.
@@ -189,5 +236,41 @@ impl std::fmt::Debug for Scan {
         f.debug_struct("Scan")
             .field("topic", &self.topic)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_last_records_are_those_behind_one_time(
+            times in prop::collection::vec(prop::collection::vec(0i64..100_000, 0..60), 1..4),
+            most in 1i64..80, since in 0i64..50_000,
+        ) {
+            let times: Vec<Vec<i64>> = times.into_iter().map(|mut times| { times.sort_unstable(); times }).collect();
+            let between = |since: i64| -> Result<Vec<Run>, String> {
+                Ok(times.iter().enumerate().map(|(partition, times)| Run {
+                    partition: partition as i32,
+                    from: times.partition_point(|time| *time < since) as i64,
+                    until: times.len() as i64,
+                }).collect())
+            };
+            let (runs, from) = last(most, since, 100_000, between).unwrap();
+            prop_assert!(length(&runs) <= most);
+            // Nothing from then on is left out, but for a second that holds too much.
+            let all = between(from).unwrap();
+            prop_assert!(runs.iter().zip(&all).all(|(run, all)| run.from <= all.from));
+            prop_assert!(from >= since);
+            if length(&between(since).unwrap()) <= most {
+                prop_assert_eq!(from, since);
+            } else {
+                let a_second_ago = length(&between(from - 1001).unwrap());
+                prop_assert!(length(&runs) >= most / 2 || a_second_ago > most);
+            }
+        }
     }
 }

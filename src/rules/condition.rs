@@ -50,6 +50,15 @@ pub enum Comparison {
 }
 
 impl Condition {
+    pub(super) fn shrink(&mut self) {
+        self.tests.shrink_to_fit();
+        for test in &mut self.tests {
+            if let Test::In(operands) = test {
+                operands.shrink_to_fit();
+            }
+        }
+    }
+
     pub fn holds(&self, event: &dyn Lookup) -> bool {
         let found = event.lookup(&self.path);
         self.tests.iter().all(|test| test.holds(found.as_ref()))

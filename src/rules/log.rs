@@ -6,12 +6,15 @@
 //!
 //! A record may also be a cancel mark, which ends the waiting jobs of its rule's earlier versions. Marks stay when the
 //! rule changes or goes, because its old jobs may still wait.
+//!
+//! [Control records](super::control) stand in the same topic. They are no rules, and their last good one counts too.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::control::{self, Control, Controls};
 use super::index::RuleIndex;
 use super::{Rule, Status, Versioned};
 use crate::reader::Problem;
@@ -22,31 +25,63 @@ pub const CANCEL_WAITING: &str = "cancel-waiting";
 /// The most problems of a record that are reported.
 const TOLD_MAX: usize = 10;
 
-/// Everything read from the topic so far.
-#[derive(Debug, Default)]
-pub struct RuleLog {
-    entries: BTreeMap<String, Entry>,
+/// Everything read from the topic so far. Of each rule in force it keeps an `R`: the rule itself, or what its reader
+/// needs of very many.
+#[derive(Debug)]
+pub struct RuleLog<R = Arc<Versioned>> {
+    entries: BTreeMap<String, Entry<R>>,
     cancelled: HashMap<Arc<str>, Cancel>,
     since: HashMap<Arc<str>, Vec<i64>>,
+    controls: Controls,
     /// Above every offset that was applied.
     next_offset: i64,
 }
 
 /// The state of one rule id: a version in force, a rejected record, or both.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Entry {
-    pub in_force: Option<InForce>,
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry<R = Arc<Versioned>> {
+    pub in_force: Option<R>,
     pub rejected: Option<Rejection>,
 }
 
-/// A rule, and the JSON it was written as.
-#[derive(Debug, Clone, PartialEq)]
-pub struct InForce {
-    pub versioned: Arc<Versioned>,
-    pub written: Arc<Value>,
+/// What is kept of a rule in force.
+pub trait Keep {
+    /// Of a rule, and of the text of the JSON that it was written as.
+    fn of(versioned: Versioned, written: &str) -> Self;
+    fn version(&self) -> i64;
+    fn status(&self) -> Status;
 }
 
-/// A record that is no valid rule.
+impl Keep for Arc<Versioned> {
+    fn of(versioned: Versioned, _written: &str) -> Self {
+        Arc::new(versioned)
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn status(&self) -> Status {
+        self.rule.status
+    }
+}
+
+impl Default for RuleLog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R> Default for Entry<R> {
+    fn default() -> Self {
+        Self {
+            in_force: None,
+            rejected: None,
+        }
+    }
+}
+
+/// A record that is no valid rule, or no valid control record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     pub offset: i64,
@@ -62,6 +97,7 @@ pub enum Reason {
     NotJson,
     InvalidRule,
     IdMismatch,
+    InvalidControl,
 }
 
 /// A mark by which the waiting jobs of a rule end: those of versions below `offset`.
@@ -76,7 +112,7 @@ pub struct Cancel {
 /// The change that a record made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
-    /// The rules in force are others now.
+    /// The rules or the orders in force are others now.
     Changed,
     Unchanged,
     Rejected(Rejection),
@@ -90,6 +126,8 @@ pub struct Rules {
     pub cancelled: HashMap<Arc<str>, Cancel>,
     /// Of rules with a mark, the offsets of their records from the mark on.
     since: HashMap<Arc<str>, Vec<i64>>,
+    /// What is ordered of lanes, credentials and all sending.
+    pub controls: Controls,
     /// Every rule in force, the paused ones among them.
     by_id: HashMap<Arc<str>, Arc<Versioned>>,
     /// How many have the status active.
@@ -98,7 +136,18 @@ pub struct Rules {
     pub version: i64,
 }
 
-impl RuleLog {
+impl<R: Keep> RuleLog<R> {
+    /// Of a topic of which nothing was read.
+    pub fn new() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            cancelled: HashMap::new(),
+            since: HashMap::new(),
+            controls: Controls::default(),
+            next_offset: 0,
+        }
+    }
+
     pub fn apply(&mut self, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Applied {
         if offset < self.next_offset {
             return Applied::Unchanged;
@@ -113,6 +162,9 @@ impl RuleLog {
             });
         };
         let id = String::from_utf8_lossy(key).into_owned();
+        if let Some(lane) = control::lane_of(&id) {
+            return self.control(offset, lane, value);
+        }
         if let Some(since) = self.since.get_mut(&*id) {
             since.push(offset);
         }
@@ -127,10 +179,7 @@ impl RuleLog {
         };
         match read(&id, value) {
             Ok((rule, written)) => {
-                let in_force = InForce {
-                    versioned: Arc::new(Versioned { rule, version: offset }),
-                    written: Arc::new(written),
-                };
+                let in_force = R::of(Versioned { rule, version: offset }, written);
                 self.entries.insert(
                     id,
                     Entry {
@@ -148,6 +197,23 @@ impl RuleLog {
         }
     }
 
+    fn control(&mut self, offset: i64, lane: &str, value: Option<&[u8]>) -> Applied {
+        let ordered = match value.filter(|value| !value.is_empty()) {
+            None => Ok(None),
+            Some(value) => json(value, "order it again").and_then(|(written, _)| {
+                let read = Control::read(&written).map_err(|detail| (Reason::InvalidControl, detail));
+                read.map(Some)
+            }),
+        };
+        match ordered {
+            Ok(control) => match self.controls.put(lane, control) {
+                true => Applied::Changed,
+                false => Applied::Unchanged,
+            },
+            Err((reason, detail)) => Applied::Rejected(Rejection { offset, reason, detail }),
+        }
+    }
+
     /// Takes in a record's cancel mark; says whether it is news.
     pub fn cancel(&mut self, id: &str, mark: Cancel) -> bool {
         let known = self.cancelled.get(id).map(|known| known.offset);
@@ -160,9 +226,10 @@ impl RuleLog {
     }
 
     /// The topic was made anew, and is read from its beginning. What was cancelled stays so, by its time:
-    /// a mark's offset was one of the old topic.
+    /// a mark's offset was one of the old topic. Of orders the new topic alone tells.
     pub fn start_over(&mut self) {
         self.entries.clear();
+        self.controls = Controls::default();
         self.next_offset = 0;
         self.cancelled.values_mut().for_each(|mark| mark.offset = -1);
         self.since.values_mut().for_each(Vec::clear);
@@ -173,31 +240,44 @@ impl RuleLog {
         self.next_offset
     }
 
-    /// The rules in force, ready to be asked.
-    pub fn snapshot(&self) -> Rules {
-        let in_force = || self.entries.values().filter_map(|entry| entry.in_force.as_ref());
-        let versioned = || in_force().map(|in_force| Arc::clone(&in_force.versioned));
-        Rules {
-            index: RuleIndex::build(versioned()),
-            cancelled: self.cancelled.clone(),
-            since: self.since.clone(),
-            by_id: versioned()
-                .map(|versioned| (Arc::clone(&versioned.rule.id), versioned))
-                .collect(),
-            active: in_force()
-                .filter(|in_force| in_force.versioned.rule.status == Status::Active)
-                .count(),
-            version: self.next_offset - 1,
-        }
-    }
-
     /// Every id with its entry, by id.
-    pub fn list(&self) -> impl Iterator<Item = (&str, &Entry)> {
+    pub fn list(&self) -> impl Iterator<Item = (&str, &Entry<R>)> {
         self.entries.iter().map(|(id, entry)| (id.as_str(), entry))
     }
 
-    pub fn entry(&self, id: &str) -> Option<&Entry> {
+    pub fn entry(&self, id: &str) -> Option<&Entry<R>> {
         self.entries.get(id)
+    }
+
+    /// The same, with the id as the log has it.
+    pub fn entry_of(&self, id: &str) -> Option<(&str, &Entry<R>)> {
+        let (id, entry) = self.entries.get_key_value(id)?;
+        Some((id, entry))
+    }
+
+    /// What is ordered of lanes, credentials and all sending.
+    pub fn controls(&self) -> &Controls {
+        &self.controls
+    }
+}
+
+impl RuleLog {
+    /// The rules in force, ready to be asked.
+    pub fn snapshot(&self) -> Rules {
+        let in_force = || self.entries.values().filter_map(|entry| entry.in_force.as_ref());
+        Rules {
+            index: RuleIndex::build(in_force().cloned()),
+            cancelled: self.cancelled.clone(),
+            since: self.since.clone(),
+            controls: self.controls.clone(),
+            by_id: in_force()
+                .map(|versioned| (Arc::clone(&versioned.rule.id), Arc::clone(versioned)))
+                .collect(),
+            active: in_force()
+                .filter(|versioned| versioned.rule.status == Status::Active)
+                .count(),
+            version: self.next_offset - 1,
+        }
     }
 }
 
@@ -236,18 +316,24 @@ impl Rules {
     }
 }
 
-impl Entry {
+impl<R: Keep> Entry<R> {
     pub fn status(&self) -> Option<Status> {
-        Some(self.in_force.as_ref()?.versioned.rule.status)
+        Some(self.in_force.as_ref()?.status())
     }
 
     pub fn version(&self) -> Option<i64> {
-        Some(self.in_force.as_ref()?.versioned.version)
+        Some(self.in_force.as_ref()?.version())
     }
 }
 
 impl Reason {
-    pub const ALL: [Reason; 4] = [Reason::NoKey, Reason::NotJson, Reason::InvalidRule, Reason::IdMismatch];
+    pub const ALL: [Reason; 5] = [
+        Reason::NoKey,
+        Reason::NotJson,
+        Reason::InvalidRule,
+        Reason::IdMismatch,
+        Reason::InvalidControl,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -255,18 +341,24 @@ impl Reason {
             Reason::NotJson => "not_json",
             Reason::InvalidRule => "invalid_rule",
             Reason::IdMismatch => "id_mismatch",
+            Reason::InvalidControl => "invalid_control",
         }
     }
 }
 
-fn read(id: &str, value: &[u8]) -> Result<(Rule, Value), (Reason, String)> {
-    let written: Value = serde_json::from_slice(value).map_err(|error| {
+fn json<'v>(value: &'v [u8], cure: &str) -> Result<(Value, &'v str), (Reason, String)> {
+    let not_json = |why: String| (Reason::NotJson, format!("{why}; {cure}"));
+    let text = std::str::from_utf8(value)
+        .map_err(|error| not_json(format!("no UTF-8 from byte {} on", error.valid_up_to() + 1)))?;
+    let written = serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        (
-            Reason::NotJson,
-            format!("no JSON from line {line}, column {column} on; write the rule again"),
-        )
+        not_json(format!("no JSON from line {line}, column {column} on"))
     })?;
+    Ok((written, text))
+}
+
+fn read<'v>(id: &str, value: &'v [u8]) -> Result<(Rule, &'v str), (Reason, String)> {
+    let (written, text) = json(value, "write the rule again")?;
     let rule = Rule::from_json(&written).map_err(|problems| (Reason::InvalidRule, in_one_line(&problems)))?;
     if *rule.id != *id {
         return Err((
@@ -274,7 +366,7 @@ fn read(id: &str, value: &[u8]) -> Result<(Rule, Value), (Reason, String)> {
             "id: differs from the record's key; write the rule under its own id".into(),
         ));
     }
-    Ok((rule, written))
+    Ok((rule, text))
 }
 
 /// The first problems; who wrote the rule sees all of them with `leadlane rules validate`.

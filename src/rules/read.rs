@@ -99,7 +99,8 @@ impl Reader {
         if let Some(filters) = &filters {
             self.contradictions(filters, level, trigger.as_deref());
         }
-        let filters = filters.map(|filters| self.filters(&filters)).unwrap_or_default();
+        let mut filters = filters.map(|filters| self.filters(&filters)).unwrap_or_default();
+        filters.shrink();
         let action = self.required(&rule, "action", "say what a match becomes")?;
         let action = Action::read(self, action);
         Some(Rule {

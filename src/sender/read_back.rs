@@ -59,6 +59,7 @@ pub(super) fn read_back(
                 }
                 let last = record.offset + 1 >= end;
                 match codec.read_outcome(record.value.as_deref().unwrap_or_default()) {
+                    Ok(outcome) if record.is_test() => recalled.take_test(outcome, now),
                     Ok(outcome) => recalled.take(outcome, now),
                     Err(why) => unread.take(&record, why),
                 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{Back, Loop};
 use crate::config::Config;
 use crate::delivery::dispatch::{Load, Newer, Payload};
-use crate::delivery::lane::JobAt;
+use crate::delivery::lane::{Cause, JobAt};
 use crate::delivery::ledger::Ownership;
 use crate::delivery::sending::{Content, Event, JobRecord, NoJob};
 use crate::delivery::{Codec, DeliveryJob, Needs, Unreadable, credential_in};
@@ -40,7 +40,12 @@ impl Loop {
             offset: raw.offset,
         };
         let sum = trail::sum(raw.timestamp, Some(&raw.key), Some(&raw.value));
-        let (ownership, written_at, replayed) = (Ownership(raw.ownership), raw.timestamp, raw.replayed);
+        let (ownership, written_at) = (Ownership(raw.ownership), raw.timestamp);
+        let cause = match (raw.is_test, raw.replayed) {
+            (true, _) => Cause::Test,
+            (false, true) => Cause::Replay,
+            (false, false) => Cause::Match,
+        };
         let no_job = |why: Unreadable| {
             Content::NoJob(NoJob {
                 reason: match why {
@@ -59,7 +64,7 @@ impl Loop {
             written_at,
             sum,
             job_id: raw.ours.map(|ours| ours.job_id),
-            replayed,
+            cause,
             content: content.unwrap_or_else(no_job),
         }
     }
@@ -242,6 +247,7 @@ fn of_record(record: Record, codec: &Codec) -> Option<Payload> {
         traceparent,
         ours,
         replayed: false,
+        is_test: false,
         ownership: 0,
     };
     payload(&raw, codec).ok()
@@ -264,6 +270,7 @@ mod tests {
             traceparent: None,
             ours,
             replayed: false,
+            is_test: false,
             ownership: 1,
         }
     }

@@ -103,8 +103,11 @@ impl Loop {
     /// A job was answered for, or ended without a request.
     fn settled(&self, settled: &Settled) {
         let (metrics, provider, outcome) = (&self.wiring.metrics, settled.job.action.provider(), &settled.outcome);
-        metrics.settled(provider, outcome.result);
-        if outcome.result == OutcomeResult::Sent {
+        // A test is no match.
+        if !settled.is_test {
+            metrics.settled(provider, outcome.result);
+        }
+        if outcome.result == OutcomeResult::Sent && !settled.is_test {
             let age = outcome.ended_at.saturating_sub(settled.job.occurred_at);
             metrics.delivered(provider, Duration::from_millis(u64::try_from(age).unwrap_or_default()));
         }
@@ -154,8 +157,8 @@ impl Loop {
         let mut ready = 0;
         for lane in self.sending.dispatch.lanes(now) {
             *waiting.entry(lane.provider).or_default() += lane.waiting;
-            if lane.frozen_until.is_some() {
-                *frozen.entry((lane.provider, lane.frozen_why)).or_default() += 1;
+            if let Some(why) = lane.frozen_why {
+                *frozen.entry((lane.provider, why)).or_default() += 1;
             }
             ready += lane.ready;
         }

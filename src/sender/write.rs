@@ -9,7 +9,7 @@ use crate::delivery::dispatch::Settled;
 use crate::delivery::lane::JobAt;
 use crate::delivery::sending::{Ack, DeadLetter, Event, Subject, What, Writing};
 use crate::kafka::producer::{Ack as Acked, Record, Unwritten};
-use crate::kafka::{Failure, Letter, OWN_VERSION, VERSION};
+use crate::kafka::{Failure, Letter, OWN_VERSION, TEST, VERSION};
 use crate::reason::Form;
 
 impl Loop {
@@ -42,13 +42,14 @@ impl Loop {
     fn write_outcome(&self, writing: &Writing, settled: &Settled, cut: Cut) -> bool {
         let outcome = &settled.outcome;
         let value = self.wiring.codec.write_outcome(&outcome.cut(cut));
+        let test = settled.is_test.then_some((TEST, "true"));
         let trace = settled.traceparent.as_deref().map(|trace| ("traceparent", trace));
         let record = Record {
             topic: &self.wiring.config.topics.outcomes,
             partition: Some(writing.posting.at.partition),
             key: outcome.job_id.as_bytes(),
             value: Some(&value),
-            headers: crate::kafka::versioned(outcome.ids().into_iter().chain(trace)),
+            headers: crate::kafka::versioned(outcome.ids().into_iter().chain(trace).chain(test)),
         };
         self.wiring.producer.try_write(&record, self.on_ack(writing.clone()))
     }

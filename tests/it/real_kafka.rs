@@ -4,6 +4,7 @@ mod anew;
 mod chaos;
 mod clients;
 mod commands;
+mod control;
 mod doors;
 mod hostile;
 mod inlet_topics;

@@ -139,7 +139,7 @@ slack: {api_url: 'https://gateway.invalid/hunter2-api'}
 clevertap:
   accounts:
     acme: {region: in1, account_id: SHOWN-ID, passcode: {secret: shown-secret}, api_url: 'https://gateway.invalid/hunter2-own'}
-admin: {tokens: [hunter2-admin]}
+admin: {tokens: [{name: shown-holder, role: admin, secret: shown-token}]}
 log: {level: 'trace'}
 ";
 

@@ -7,7 +7,7 @@
 pub(super) const OPERATORS: [&str; 6] = ["$set", "$add", "$remove", "$delete", "$incr", "$decr"];
 
 /// Bytes of a name. CleverTap's pages say characters in one place and bytes in another, so that the stricter counts.
-const NAME_MAX: usize = 120;
+pub(super) const NAME_MAX: usize = 120;
 const FORBIDDEN: &str = "%><!|&.:;$'\"\\";
 /// In a profile's names also this.
 const FORBIDDEN_IN_PROFILES: &str = "#";

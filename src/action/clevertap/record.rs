@@ -10,10 +10,12 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::names::{is_charged, wrong_event_name, wrong_event_property_name, wrong_profile_property_name};
-use crate::text::truncate;
+use super::names::{NAME_MAX, is_charged, wrong_event_name, wrong_event_property_name, wrong_profile_property_name};
+use crate::action::TEST_MARK;
+use crate::text::{Unit, cut, truncate};
 
 /// Bytes of a text. CleverTap's pages say characters in one place and bytes in another, so that the stricter counts.
 pub const TEXT_MAX: usize = 512;
@@ -67,6 +69,24 @@ pub(super) fn refusal(body: &str) -> Option<String> {
         let why = wrong_profile_property_name(&name.0).or_else(|| wrong_text(value, CURE));
         why.map(|why| of_property(name, &why))
     })
+}
+
+/// An event of another name, so that nothing that counts or follows the real event sees it. A profile can't be marked
+/// without changing a customer, nor a purchase, of which CleverTap alone knows the items: both stay as they are, and are
+/// checked without being kept.
+pub(super) fn as_test(body: &str) -> Option<String> {
+    let mut record: Value = serde_json::from_str(body).ok()?;
+    let name = record.get("evtName")?.as_str().filter(|name| !is_charged(name))?;
+    let marked = format!("{TEST_MARK}{name}");
+    record["evtName"] = cut(&marked, NAME_MAX, Unit::Bytes).unwrap_or(marked).into();
+    Some(record.to_string())
+}
+
+/// Whether a record shows that it is a test, so that CleverTap may keep it.
+pub fn is_marked(body: &str) -> bool {
+    let record: Option<Record<'_>> = serde_json::from_str(body).ok();
+    let name = record.and_then(|record| record.event_name);
+    name.is_some_and(|name| name.starts_with(TEST_MARK))
 }
 
 fn wrong_event_property((name, value): &(Name<'_>, &RawValue), charged: bool) -> Option<String> {
@@ -159,6 +179,22 @@ mod tests {
         refusal(&format!(
             r#"{{"type":"profile","identity":"i","ts":1,"profileData":{properties}}}"#
         ))
+    }
+
+    #[test]
+    fn a_test_is_an_event_of_another_name_and_what_cant_be_marked_stays_as_it_is() {
+        let event = |name: &str| {
+            format!(r#"{{"type":"event","identity":"i","ts":1,"evtName":"{name}","evtData":{{"Price":42.50}}}}"#)
+        };
+        assert_eq!(as_test(&event("Lead sold")), Some(event("[TEST] Lead sold")));
+        assert!(is_marked(&event("[TEST] Lead sold")) && !is_marked(&event("Lead sold")));
+        let long = as_test(&event(&"é".repeat(60))).unwrap();
+        assert_eq!(refusal(&long), None, "{long}");
+        let profile = r#"{"type":"profile","identity":"i","ts":1,"profileData":{"Name":"a"}}"#;
+        for kept in [event("Charged"), profile.to_owned(), "[]".to_owned()] {
+            assert_eq!(as_test(&kept), None);
+            assert!(!is_marked(&kept));
+        }
     }
 
     #[test]

@@ -11,36 +11,27 @@ use crate::cli::{CliError, look_up, print, read_input};
 use crate::config::Config;
 use crate::dates;
 use crate::desk::explain::{self, Explained, Would};
-use crate::desk::rules::View;
+use crate::desk::rules::{Draft, View};
+use crate::lead::LeadEvent;
 use crate::lead::decode::lacks;
 use crate::lead::schemas::Schemas;
 use crate::rules::{Status, Versioned};
 
 pub(super) fn explain(config: &Config, event: &Path, files: &[PathBuf], json: bool) -> Result<(), CliError> {
-    let bytes = read_input(event)?;
-    let mut schemas = Schemas::new();
-    if let Some(id) = lacks(&bytes, &schemas) {
-        look_up(config, id, &mut schemas)?;
-    }
-    let lead_event =
-        explain::event(&bytes, &schemas).map_err(|error| CliError::Invalid(format!("{}: {error}", event.display())))?;
-    let (view, given): (View, Vec<Versioned>);
-    let rules: Vec<&Versioned> = if files.is_empty() {
-        view = View::scan(config)?;
-        explain::in_force(&view).collect()
+    let (bytes, schemas) = read_event(config, event)?;
+    let lead_event = decoded(event, &bytes, &schemas)?;
+    let rules: Vec<Versioned> = if files.is_empty() {
+        explain::of_trigger(&View::scan(config)?, &lead_event.trigger).collect()
     } else {
-        let drafts = read(config, files)?.into_iter();
-        given = drafts
-            .filter_map(|draft| {
-                Some(Versioned {
-                    rule: draft.rule?,
-                    version: 0,
-                })
+        let given = |draft: Draft| {
+            Some(Versioned {
+                rule: draft.rule?,
+                version: 0,
             })
-            .collect();
-        given.iter().collect()
+        };
+        read(config, files)?.into_iter().filter_map(given).collect()
     };
-    let mut explained = explain::explain(config, &lead_event, rules, now_millis()).peekable();
+    let mut explained = explain::explain(config, &lead_event, &rules, now_millis()).peekable();
     if explained.peek().is_none() {
         eprintln!("no rule is for the trigger {}", lead_event.trigger);
     }
@@ -51,6 +42,20 @@ pub(super) fn explain(config: &Config, event: &Path, files: &[PathBuf], json: bo
         })?;
     }
     Ok(())
+}
+
+/// The bytes of a file's event, and the schema that they need.
+pub(super) fn read_event(config: &Config, file: &Path) -> Result<(Vec<u8>, Schemas), CliError> {
+    let bytes = read_input(file)?;
+    let mut schemas = Schemas::new();
+    if let Some(id) = lacks(&bytes, &schemas) {
+        look_up(config, id, &mut schemas)?;
+    }
+    Ok((bytes, schemas))
+}
+
+pub(super) fn decoded<'b>(file: &Path, bytes: &'b [u8], schemas: &Schemas) -> Result<LeadEvent<'b>, CliError> {
+    explain::event(bytes, schemas).map_err(|error| CliError::Invalid(format!("{}: {error}", file.display())))
 }
 
 fn explained_json(Explained { rule, failed, would }: &Explained<'_>) -> Value {

@@ -59,6 +59,8 @@ impl Dispatch {
     /// Jobs go back to where they were, not before the time given.
     fn back(&mut self, lane: Number<LaneState>, entries: Vec<Entry>, latest: Ownership, not_before: Micros) {
         let entries = self.still_ours(lane, entries, latest);
+        let (tests, entries): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| self.is_test(*entry));
+        (tests.into_iter()).for_each(|test| self.lanes[lane].lane.push_test(test));
         let (aside, held): (Vec<Entry>, Vec<Entry>) =
             (entries.into_iter()).partition(|entry| self.tried.get(&entry.at()).is_some_and(|tried| tried.aside));
         self.lanes[lane].lane.step_aside(aside, not_before);
@@ -100,7 +102,7 @@ impl Dispatch {
         } else if again {
             // Asking twice does no harm, but not at once.
             let delay = self.backoff(1);
-            self.freeze_lane(lane, now + delay, now);
+            self.freeze_lane(lane, now + delay, Micros::MIN, now);
         }
         let step = if again { Prelude::Next } else { Prelude::Done };
         match asked {
@@ -148,6 +150,7 @@ impl Dispatch {
             dead: None,
             attempt: None,
             newer: None,
+            is_test: self.is_test(*entry),
         })
     }
 
@@ -174,7 +177,9 @@ impl Dispatch {
         let mut settled = Vec::with_capacity(count);
         let (mut frozen, mut failed, mut aside) = (Vec::new(), Vec::new(), Vec::new());
         for ((entry, job), answer) in flight.entries.iter().zip(&flight.jobs).zip(answers) {
+            let (is_test, refused) = (self.is_test(*entry), answer.verdict == Verdict::CredentialRefused);
             if answer.verdict == Verdict::Delivered
+                && !is_test
                 && let Some(id) = id_bytes(&job.job_id)
             {
                 // Should the job come back to us, it was sent all the same.
@@ -183,6 +188,14 @@ impl Dispatch {
             let Some(mut one) = self.settle(&flight, *entry, answer, freeze, now) else {
                 continue;
             };
+            if is_test && one.outcome.scope.is_some() {
+                // A successor has to know of the freeze, and nobody tries it again.
+                if let Some(payload) = self.payloads.get(&entry.at()).cloned() {
+                    let last = self.end_tried(*entry, &payload, &one.outcome, refused);
+                    settled.extend([one, last]);
+                }
+                continue;
+            }
             if !one.outcome.result.is_final() {
                 let tried = self.tried.get_mut(&entry.at()).expect("an attempt was counted");
                 tried.failing_since += frozen_longer;
@@ -269,7 +282,7 @@ impl Dispatch {
         outcome.status = answer.status.map(i32::from);
         outcome.words = Some(answer.words).filter(|words| !words.is_empty());
         outcome.message_id = answer.message_id;
-        let verdict = self.last_word(lane, job, answer.verdict, now - failing_since);
+        let verdict = self.last_word(lane, entry, job, answer.verdict, now - failing_since);
         let mut dead = None;
         match verdict {
             Verdict::Delivered => {
@@ -298,7 +311,7 @@ impl Dispatch {
             }
         }
         if outcome.result.is_final() {
-            return Some(self.end(at, &payload, outcome, dead));
+            return Some(self.end(entry, &payload, outcome, dead));
         }
         Some(Settled {
             at,
@@ -308,13 +321,21 @@ impl Dispatch {
             dead,
             attempt: None,
             newer: None,
+            is_test: self.is_test(entry),
         })
     }
 
     /// What an answer means for this job: what was tried in vain is final.
-    fn last_word(&self, lane: Number<LaneState>, job: &DeliveryJob, verdict: Verdict, failing_for: Micros) -> Verdict {
+    fn last_word(
+        &self,
+        lane: Number<LaneState>,
+        entry: Entry,
+        job: &DeliveryJob,
+        verdict: Verdict,
+        failing_for: Micros,
+    ) -> Verdict {
         let state = &self.lanes[lane];
-        let give_up = failing_for >= micros(self.settings.give_up_after);
+        let give_up = self.is_test(entry) || failing_for >= micros(self.settings.give_up_after);
         match verdict {
             // A record alone that is refused, a second `not_in_channel` and a rule that would
             // rather lose a message than repeat it are final.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::load::DOOMED_CHUNK;
 use super::{
-    Backlog, Class, Credential, Dispatch, Entry, JobAt, LaneState, Micros, Number, Origin, OutcomeResult, Payload,
-    Reason, Rules, SWEEP_EVERY, Settled, micros,
+    Backlog, Cause, Class, Credential, Dispatch, Entry, JobAt, LaneState, Micros, Number, Origin, OutcomeResult,
+    Payload, Reason, Rules, SWEEP_EVERY, Settled, micros,
 };
 
 /// How long a version is waited for that the rules topic hasn't shown. The feed shows what it reads within a second.
@@ -49,8 +49,12 @@ impl Dispatch {
             self.doom_replaced(credential);
         }
         self.end_doomed(now, settled);
+        self.obey(&before.controls, now);
         for lane in self.lanes.numbers() {
             self.queue(lane, now);
+        }
+        for credential in self.credentials.numbers() {
+            self.queue_credential(credential, now);
         }
     }
 
@@ -68,8 +72,10 @@ impl Dispatch {
                     return false;
                 }
                 // A replay that waits now was written before the mark; one that comes later is looked at then.
-                if self.classes[entry.class].replayed {
-                    return true;
+                match self.classes[entry.class].cause {
+                    Cause::Match => {}
+                    Cause::Replay => return true,
+                    Cause::Test => return false,
                 }
                 let written_at = self.written_at(entry.at());
                 let until = self.undecided_until(entry.class, written_at);
@@ -80,7 +86,7 @@ impl Dispatch {
         self.lanes = lanes;
         undecided.dedup();
         for (lane, until) in undecided {
-            self.freeze_lane(lane, until, now);
+            self.freeze_lane(lane, until, until, now);
         }
         self.doom(Doom::Cancelled, doomed);
     }
@@ -95,7 +101,7 @@ impl Dispatch {
     fn is_unread(&self, class: Number<Class>) -> bool {
         let class = &self.classes[class];
         let rule = &self.origins[class.origin].rule_id;
-        !class.replayed && self.in_force.is_unread(rule, class.version)
+        class.cause == Cause::Match && self.in_force.is_unread(rule, class.version)
     }
 
     /// Until when a job's lane stands still, since only its version's record would tell whether the job is cancelled.
@@ -141,21 +147,26 @@ impl Dispatch {
     fn is_cancelled(&self, class: Number<Class>, written_at: Option<i64>) -> bool {
         let class = &self.classes[class];
         let rule = self.origins[class.origin].rule_id.as_str();
-        if class.replayed {
+        match class.cause {
+            Cause::Match => self.in_force.is_cancelled(rule, class.version, written_at),
             // A person asked for it, after or before another one cancelled.
-            let mark = self.in_force.cancelled.get(rule);
-            mark.is_some_and(|mark| written_at.is_some_and(|written_at| written_at <= mark.at))
-        } else {
-            self.in_force.is_cancelled(rule, class.version, written_at)
+            Cause::Replay => {
+                let mark = self.in_force.cancelled.get(rule);
+                mark.is_some_and(|mark| written_at.is_some_and(|written_at| written_at <= mark.at))
+            }
+            Cause::Test => false,
         }
     }
 
     /// Whether jobs of a class can't be sent under the lane's credential any more.
     fn is_replaced(&self, lane: Number<LaneState>, class: Number<Class>) -> bool {
         let credential = &self.credentials[self.lanes[lane].credential];
-        let rule = &self.origins[self.classes[class].origin].rule_id;
+        let class = &self.classes[class];
+        let rule = &self.origins[class.origin].rule_id;
         let named = || self.in_force.credential(rule);
-        credential.refused.is_some() && named().is_some_and(|named| named != credential.id)
+        credential.refused.is_some()
+            && class.cause != Cause::Test
+            && named().is_some_and(|named| named != credential.id)
     }
 
     /// Dooms the jobs of a refused credential whose rules name another one by now.
@@ -276,7 +287,7 @@ impl Dispatch {
                 Some(reason) => outcome(OutcomeResult::Dead).because(reason, words),
                 None => outcome(OutcomeResult::Cancelled),
             };
-            settled.push(self.end(at, &payload, outcome, reason));
+            settled.push(self.end(entry, &payload, outcome, reason));
         }
         missing
     }

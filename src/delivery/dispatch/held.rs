@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Backlog, Credential, Dispatch, Entry, JobAt, Micros, Number, Payload};
+use super::{Backlog, Cause, Credential, Dispatch, Entry, JobAt, Micros, Number, Payload};
 use crate::delivery::codec::{Fingerprint, Needs};
 
 /// A job of a newer version, beside what [`Payload::job`] knows of it.
@@ -49,7 +49,7 @@ impl Dispatch {
         let Some(Newer { needs, .. }) = &payload.newer else {
             return debug_assert!(false, "only a job of a newer version is held");
         };
-        let class = self.class_of(&payload.job, false);
+        let class = self.class_of(&payload.job, Cause::Match);
         let by_schema = self.held.by_credential.entry(payload.job.credential.clone());
         let holding = by_schema.or_default().entry(needs.fingerprint);
         let holding = holding.or_insert_with(|| Holding {

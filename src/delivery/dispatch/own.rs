@@ -96,6 +96,7 @@ impl Dispatch {
             entries.retain(|entry| !of_it(entry));
         }
         self.unhold(of_it);
+        self.tests.retain(|at, _| at.partition != partition);
         dropped.iter().for_each(|entry| self.forget(entry.at()));
     }
 

@@ -31,6 +31,7 @@ impl Dispatch {
             lane: Lane::new(pacing.batch),
             spacer: pacing.lane_rate.map(|rate| Spacer::new(rate, since)),
             frozen_until: Micros::MIN,
+            firm_until: Micros::MIN,
             in_flight: 0,
             standing: Standing::New,
             failed: 0,
@@ -85,6 +86,7 @@ impl Dispatch {
             pacing,
             spacer: pacing.credential_rate.map(|rate| Spacer::new(rate, since)),
             frozen_until: Micros::MIN,
+            firm_until: Micros::MIN,
             slots: Slots::new(in_flight_max),
             // What the account's other senders leave us is found out from half of it on.
             window: match pacing.adapts {
@@ -116,10 +118,12 @@ impl Dispatch {
                     probed: false,
                 });
             }
-            self.freeze_credential(credential, frozen.until, now);
+            self.freeze_credential(credential, frozen.until, frozen.throttled_until, now);
         }
         match self.by_id.get(&id) {
-            Some(lane) if credential_of(&id) != id => self.freeze_lane(*lane, frozen.until, now),
+            Some(lane) if credential_of(&id) != id => {
+                self.freeze_lane(*lane, frozen.until, frozen.throttled_until, now);
+            }
             Some(_) => {}
             None => {
                 self.frozen.insert(id, frozen);
@@ -157,11 +161,13 @@ impl Dispatch {
         }
         let throttles = credential.throttles.min(30);
         let delay = retry_after.map_or_else(|| self.backoff(throttles as i32), micros);
+        let until = now + delay;
+        let firm_until = retry_after.map_or(Micros::MIN, |_| until);
         match scope {
-            FreezeScope::Lane => self.freeze_lane(lane, now + delay, now),
-            FreezeScope::Credential => self.freeze_credential(number, now + delay, now),
+            FreezeScope::Lane => self.freeze_lane(lane, until, firm_until, now),
+            FreezeScope::Credential => self.freeze_credential(number, until, firm_until, now),
         }
-        now + delay
+        until
     }
 
     /// One request more for each round of them that went well.
@@ -185,24 +191,27 @@ impl Dispatch {
             interval,
             probed: false,
         });
-        self.freeze_credential(number, now + interval, now);
+        self.freeze_credential(number, now + interval, Micros::MIN, now);
         self.doom_replaced(number);
         now + interval
     }
 
-    pub(super) fn freeze_lane(&mut self, lane: Number<LaneState>, until: Micros, now: Micros) {
+    /// Nothing of a lane starts before `until`, and no order shortens it to less than `firm_until`.
+    pub(super) fn freeze_lane(&mut self, lane: Number<LaneState>, until: Micros, firm_until: Micros, now: Micros) {
         let state = &mut self.lanes[lane];
         let longer = until - state.frozen_until.max(now);
         state.frozen_until = state.frozen_until.max(until);
+        state.firm_until = state.firm_until.max(firm_until);
         self.forgive(lane, longer);
         self.put_off(lane);
         self.queue(lane, now);
     }
 
-    fn freeze_credential(&mut self, credential: Number<Credential>, until: Micros, now: Micros) {
+    fn freeze_credential(&mut self, credential: Number<Credential>, until: Micros, firm_until: Micros, now: Micros) {
         let state = &mut self.credentials[credential];
         let longer = until - state.frozen_until.max(now);
         state.frozen_until = state.frozen_until.max(until);
+        state.firm_until = state.firm_until.max(firm_until);
         for lane in self.lanes.numbers() {
             if self.lanes[lane].credential == credential {
                 self.forgive(lane, longer);
@@ -217,11 +226,16 @@ impl Dispatch {
         if frozen <= 0 {
             return;
         }
+        let tried = self.tried_of(lane);
+        self.forgive_these(&tried, frozen);
+    }
+
+    /// The jobs of a lane that were tried, those in flight among them.
+    pub(super) fn tried_of(&self, lane: Number<LaneState>) -> Vec<Entry> {
         let tried = (self.lanes[lane].lane).tried(|entry| self.tried.contains_key(&entry.at()));
         let in_flight = self.attempts.values().filter(|flight| flight.lane == lane);
         let in_flight = in_flight.flat_map(|flight| flight.entries.iter().copied());
-        let all: Vec<Entry> = in_flight.chain(tried).collect();
-        self.forgive_these(&all, frozen);
+        in_flight.chain(tried).collect()
     }
 
     pub(super) fn forgive_these(&mut self, entries: &[Entry], frozen: Micros) {

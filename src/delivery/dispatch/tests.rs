@@ -15,10 +15,12 @@ use crate::trail::Trail;
 
 mod anew;
 mod clock;
+mod control;
 mod freezes;
 pub(crate) mod held;
 mod isolation;
 mod owned;
+mod send_test;
 mod simulation;
 
 const SECOND: Micros = 1_000_000;
@@ -157,15 +159,15 @@ impl Bench {
     }
 
     fn accept(&mut self, job: DeliveryJob) {
-        self.accept_as(job, false);
+        self.accept_as(job, Cause::Match);
     }
 
-    fn accept_as(&mut self, job: DeliveryJob, replayed: bool) {
+    fn accept_as(&mut self, job: DeliveryJob, cause: Cause) {
         let host: Arc<str> = job.credential.as_str().into();
-        self.accept_at(job, replayed, &host);
+        self.accept_at(job, cause, &host);
     }
 
-    fn accept_at(&mut self, job: DeliveryJob, replayed: bool, host: &Arc<str>) {
+    fn accept_at(&mut self, job: DeliveryJob, cause: Cause, host: &Arc<str>) {
         let at = JobAt {
             partition: 0,
             offset: job.source_offset,
@@ -174,7 +176,7 @@ impl Bench {
         self.kafka.insert(at, payload.clone());
         let read = self.dispatch.read(at, tag_of(&payload), payload.written_at);
         if read.is_accepted() {
-            self.dispatch.accept(at, payload, host, replayed, self.now);
+            self.dispatch.accept(at, payload, host, cause, self.now);
         }
     }
 
@@ -483,7 +485,7 @@ fn a_million_jobs_of_one_lane_cost_sixteen_bytes_each_and_hold_nobody_up() {
         let mut job = first.clone();
         job.job_id = String::new();
         let payload = payload(job, START);
-        bench.dispatch.accept(at, payload, &"h".into(), false, START);
+        bench.dispatch.accept(at, payload, &"h".into(), Cause::Match, START);
     }
     assert!(bench.dispatch.bytes() <= settings().payload_bytes_max);
     assert!(bench.dispatch.payloads.len() < 300);
@@ -649,7 +651,7 @@ fn cancelled_jobs_end_and_others_go_on() {
     bench.now += SECOND;
     let mut asked_for = slack(21, "C1");
     asked_for.event_id = "e-21".into();
-    bench.accept_as(asked_for, true);
+    bench.accept_as(asked_for, Cause::Replay);
     let mut sent = Vec::new();
     while let Some(attempt) = bench.next(START + 60 * SECOND) {
         sent.push(attempt.jobs[0].source_offset);
@@ -777,18 +779,18 @@ fn a_host_that_was_not_known_at_first_counts_once_it_is() {
     };
     let (unknown, known): (Arc<str>, Arc<str>) = ("".into(), "hooks.slack.com:443".into());
     for number in 0..3 {
-        bench.accept_at(job(number), false, &unknown);
+        bench.accept_at(job(number), Cause::Match, &unknown);
         let first = bench.next(START + 100 * SECOND).unwrap();
         bench.answer(&first, Verdict::Delivered);
     }
     // Their host shows, and takes half of 16 requests, however many credentials there are for it.
-    (3..60).for_each(|number| bench.accept_at(job(number), false, &known));
+    (3..60).for_each(|number| bench.accept_at(job(number), Cause::Match, &known));
     let host = |bench: &Bench, name: &Arc<str>| bench.dispatch.host_by_name.get(name).copied();
     let of_all = bench.dispatch.credentials.iter().map(|credential| credential.host);
     assert!(of_all.clone().all(|of| Some(of) == host(&bench, &known)) && of_all.count() == 3);
     // One that has a request under way is counted where that began.
     let flying = bench.next(START + 200 * SECOND).unwrap();
-    bench.accept_at(job(60), false, &unknown);
+    bench.accept_at(job(60), Cause::Match, &unknown);
     bench.answer(&flying, Verdict::Delivered);
     let in_flight: usize = bench.dispatch.hosts.iter().map(|host| host.slots.taken()).sum();
     assert_eq!(in_flight, 0);

@@ -15,7 +15,8 @@ pub struct LaneView {
     /// Jobs that their limits would let go now.
     pub ready: usize,
     pub frozen_until: Option<Micros>,
-    pub frozen_why: &'static str,
+    /// While nothing of it may start: the metric's reason.
+    pub frozen_why: Option<&'static str>,
 }
 
 impl Dispatch {
@@ -24,7 +25,12 @@ impl Dispatch {
         self.lanes.iter().map(move |lane| {
             let credential = &self.credentials[lane.credential];
             let until = lane.frozen_until.max(credential.frozen_until);
-            let may = lane.queued.is_some_and(|(at, _)| at <= now) && until <= now && !self.held.holds(&credential.id);
+            let frozen_until = Some(until).filter(|until| *until > now);
+            let paused = self.is_lane_paused(lane) || self.is_credential_paused(credential);
+            let may = !paused
+                && lane.queued.is_some_and(|(at, _)| at <= now)
+                && until <= now
+                && !self.held.holds(&credential.id);
             let ready = match credential.pacing.batch {
                 _ if !may => 0,
                 None => 1,
@@ -34,11 +40,12 @@ impl Dispatch {
                 provider: credential.pacing.provider,
                 waiting: lane.lane.len(),
                 ready,
-                frozen_until: Some(until).filter(|until| *until > now),
-                frozen_why: if credential.refused.is_some() {
-                    "credential_refused"
-                } else {
-                    "throttled"
+                frozen_until,
+                frozen_why: match (paused, frozen_until) {
+                    (true, _) => Some("paused"),
+                    (false, None) => None,
+                    (false, Some(_)) if credential.refused.is_some() => Some("credential_refused"),
+                    (false, Some(_)) => Some("throttled"),
                 },
             }
         })

@@ -148,7 +148,7 @@ impl Bench {
             written_at: self.now / 1000,
             sum: 7,
             job_id: None,
-            replayed: false,
+            cause: Cause::Match,
             content,
         };
         self.on(Event::Job(job));

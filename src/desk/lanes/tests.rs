@@ -5,13 +5,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::action::ActionType;
 use crate::delivery::dispatch::{Dispatch, Payload};
-use crate::delivery::lane::JobAt;
+use crate::delivery::lane::{Cause, JobAt};
 use crate::delivery::recall::{Recalled, tag};
 use crate::delivery::tests::job;
 use crate::delivery::{DeliveryJob, Outcome, OutcomeResult, job_id};
 use crate::kafka::reader::Record;
 use crate::lead::EventId;
-use crate::rules::RuleId;
+use crate::rules::control::key_of;
+use crate::rules::log::RuleLog;
+use crate::rules::{RuleId, Versioned};
 use crate::trail::Trail;
 
 const NOW: i64 = 1_772_723_760_000;
@@ -45,6 +47,43 @@ fn backlog(outcomes: impl IntoIterator<Item = Outcome>, limit: Limit) -> Backlog
     };
     backlog.job(&record, &waiting, limit);
     backlog
+}
+
+fn unpaused(backlog: &Backlog, now: i64) -> Vec<Lane> {
+    list(backlog, &Controls::default(), now)
+}
+
+#[test]
+fn a_paused_lane_is_told_with_who_and_since_when_and_so_is_what_has_nothing_waiting() {
+    let backlog = backlog([], Limit::default());
+    let value = r#"{"paused": true, "who": "ana", "when": "2026-03-05T15:16:00Z"}"#;
+    for (paused, of, shown) in [
+        ("slack:a/C1", "slack:a/C1", &["slack:a/C1"][..]),
+        ("slack:a", "slack:a", &["slack:a", "slack:a/C1"]),
+        ("*", "*", &["*", "slack:a/C1"]),
+        ("slack:b/C1", "", &["slack:a/C1", "slack:b/C1"]),
+    ] {
+        let (mut log, key) = (RuleLog::<Arc<Versioned>>::default(), key_of(paused));
+        log.apply(0, Some(key.as_bytes()), Some(value.as_bytes()));
+        let lanes = list(&backlog, log.controls(), NOW);
+        let ids: Vec<&str> = lanes.iter().map(|lane| &*lane.id).collect();
+        assert_eq!(ids, shown, "{paused}");
+        let waits = lanes.iter().find(|lane| lane.id == "slack:a/C1").unwrap();
+        assert_eq!(waits.paused.as_ref().map_or("", |paused| &paused.of), of);
+        assert_eq!(waits.next_at.is_none(), !of.is_empty());
+        for lane in lanes.iter().filter(|lane| lane.paused.is_some()) {
+            let pause = lane.paused.as_ref().unwrap();
+            assert_eq!(
+                (pause.who.as_deref(), pause.since),
+                (Some("ana"), Some(1_772_723_760_000))
+            );
+            assert!(
+                pause.words.ends_with("is paused by ana since 2026-03-05T15:16:00Z"),
+                "{}",
+                pause.words
+            );
+        }
+    }
 }
 
 #[test]
@@ -88,7 +127,7 @@ fn the_next_request_waits_for_every_limit_freeze_and_retry() {
             1_000,
         ),
     ] {
-        let lanes = list(&backlog(outcomes.clone(), limit), NOW);
+        let lanes = unpaused(&backlog(outcomes.clone(), limit), NOW);
         assert_eq!(lanes[0].next_at, Some(NOW + wanted), "{outcomes:?}");
     }
 }
@@ -128,7 +167,7 @@ fn a_lane_is_frozen_as_long_as_any_answer_asked_and_a_refused_credential_until_i
         // The longer one counts.
         (vec![throttled, refused], 0, frozen(Some(30_000), "throttled", false)),
     ] {
-        let lanes = list(&backlog(outcomes.clone(), Limit::default()), NOW + at);
+        let lanes = unpaused(&backlog(outcomes.clone(), Limit::default()), NOW + at);
         let next_at = match &wanted {
             Some(frozen) => frozen.until,
             None => Some(NOW + at),
@@ -185,12 +224,12 @@ proptest! {
             prop_assert!(dispatch.read(at, Some(tag(&job.job_id)), NOW).is_accepted());
             let host: Arc<str> = job.credential.as_str().into();
             let payload = Payload { job: Arc::new(job), traceparent: None, written_at: NOW, bytes: 1000, newer: None };
-            dispatch.accept(at, payload, &host, false, steady);
+            dispatch.accept(at, payload, &host, Cause::Match, steady);
         }
         // The sender numbers lanes as it meets them.
         for (lane, kept) in LANES.into_iter().zip(dispatch.lanes(steady)) {
             let id = of_lane(lane, 0).lane();
-            let shown = list(&backlog, NOW).into_iter().find(|shown| shown.id == id).unwrap();
+            let shown = unpaused(&backlog, NOW).into_iter().find(|shown| shown.id == id).unwrap();
             let until = shown.frozen.as_ref().and_then(|frozen| frozen.until);
             prop_assert_eq!(until.map(|until| until * 1000), kept.frozen_until.map(|until| until + ahead), "{}", &id);
         }
@@ -218,7 +257,7 @@ fn jobs_of_a_newer_version_hold_every_lane_of_their_credential() {
     settled.job_id = job_id(EventId("e-7"), RuleId("r-1")).to_string();
     let mut backlog = backlog([settled], Limit::default());
     backlog.hold(&newer(7, "e-7"));
-    assert_eq!(list(&backlog, NOW)[0].frozen, None, "it is settled");
+    assert_eq!(unpaused(&backlog, NOW)[0].frozen, None, "it is settled");
     backlog.hold(&newer(8, "e-8"));
     backlog.hold(&Record {
         key: None,
@@ -230,7 +269,7 @@ fn jobs_of_a_newer_version_hold_every_lane_of_their_credential() {
         ..newer(8, "e-10")
     };
     backlog.job(&record, &other, Limit::default());
-    let shown = list(&backlog, NOW);
+    let shown = unpaused(&backlog, NOW);
     let found: Vec<_> = shown
         .iter()
         .map(|lane| {
@@ -244,9 +283,9 @@ fn jobs_of_a_newer_version_hold_every_lane_of_their_credential() {
         })
         .collect();
     let wanted = [
-        ("slack:a", 1, NOW - 90_000, None, true),
-        ("slack:a/C1", 1, NOW - 70_000, None, true),
-        ("webhook:alerts", 1, NOW - 90_000, Some(NOW), false),
+        ("slack:a", 1, Some(NOW - 90_000), None, true),
+        ("slack:a/C1", 1, Some(NOW - 70_000), None, true),
+        ("webhook:alerts", 1, Some(NOW - 90_000), Some(NOW), false),
     ];
     assert_eq!(found, wanted);
     let why = &shown[1].frozen.as_ref().unwrap().why;

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 
 /// A rule as JSON.
-pub(super) fn rule(id: &str, text: &str) -> Value {
+pub(in crate::desk) fn rule(id: &str, text: &str) -> Value {
     json!({
         "id": id, "name": format!("Rule {id}"), "trigger": "lms.lead_sold", "scope": {"level": "product", "id": "12"},
         "action": {"type": "slack_message", "token": {"secret": "t"}, "to": {"channel": "C0SALES"}, "text": text},
@@ -11,7 +11,7 @@ pub(super) fn rule(id: &str, text: &str) -> Value {
 }
 
 /// A record of the topic; none is a deletion.
-pub(super) fn record(offset: i64, id: &str, value: Option<&Value>) -> Record {
+pub(in crate::desk) fn record(offset: i64, id: &str, value: Option<&Value>) -> Record {
     Record {
         offset,
         timestamp: 1000 + offset,
@@ -21,7 +21,7 @@ pub(super) fn record(offset: i64, id: &str, value: Option<&Value>) -> Record {
     }
 }
 
-pub(super) fn view(records: &[Record]) -> View {
+pub(in crate::desk) fn view(records: &[Record]) -> View {
     let mut view = View::default();
     records.iter().for_each(|record| view.take(record));
     view
@@ -72,7 +72,7 @@ fn a_list_holds_what_meets_every_condition() {
     assert_eq!(alpha.in_force.unwrap().version, 0);
     assert_eq!(alpha.rejected.map(|rejected| rejected.offset), Some(6));
     assert_eq!(alpha.changed_at, 1006);
-    assert_eq!(get(&view, "alpha").unwrap().written, &rule("alpha", "hi"));
+    assert_eq!(get(&view, "alpha").unwrap().json(), rule("alpha", "hi"));
     for id in ["junk", "gone", "never"] {
         assert!(matches!(get(&view, id), Err(Error::NotFound(message)) if message.contains(id)));
     }

@@ -1,4 +1,4 @@
-//! Writes rules: the one path of everybody who changes them.
+//! Writes rules, and what is ordered of lanes: the one path of everybody who changes them.
 //!
 //! A [`Writer`] takes over the transactional id `<group>-rules`, reads the topic to its end, and compares each change
 //! with the version that its author saw. Then it renders everything, opens a transaction, writes the rules and the
@@ -9,21 +9,28 @@
 //! that both come to their end; where their changes meet, the second is a conflict that names the first.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+use super::kept::Kept;
 use super::{Draft, Last, View, missing};
 use crate::config::Config;
 use crate::dates::time_text;
-use crate::desk::{Conflict, Error};
+use crate::desk::Error;
 use crate::kafka::producer::Record;
-use crate::kafka::reader::{Isolation, Tail};
+use crate::kafka::reader::{Isolation, Went};
 use crate::kafka::scan::{CLOCKS_DIFFER, Scan, Topic};
 use crate::kafka::together::Together;
 use crate::kafka::{self, Fault};
 use crate::rules::check;
+use crate::rules::control::{self, Control};
 use crate::rules::log::CANCEL_WAITING;
+
+mod refusal;
+
+use refusal::{conflict, failed};
 
 /// A transaction stays open for no longer, also where its writer ended without a word.
 const OPEN_MAX: Duration = Duration::from_secs(30);
@@ -37,9 +44,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A rule that someone else wrote may be larger than ours are. What the topic takes is the broker's to say.
 const RECORD_MAX: usize = 16_000_000;
 
-/// A change of one rule.
+/// A change of one rule, or an order of one lane.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
+    /// The rule's id; for an order the key of its control record.
     id: String,
     order: Order,
     /// The version in force that its author saw; none where nothing was in force.
@@ -50,9 +58,21 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq)]
 enum Order {
     Put(Value),
+    /// Puts a version that was in force before in force again.
+    Rollback(Value),
     Delete,
     Pause,
     Resume,
+    Lane(LaneOrder),
+}
+
+/// An order of a lane, a credential or all sending. Its record says who gave it and when, in epoch milliseconds.
+#[derive(Debug, Clone, PartialEq)]
+struct LaneOrder {
+    lane: String,
+    order: control::Order,
+    who: String,
+    when: i64,
 }
 
 /// What became of a change.
@@ -62,7 +82,7 @@ pub struct Written {
     /// The version that the change made; the one in force where nothing had to change.
     pub version: i64,
     pub changed: bool,
-    /// The rule that is in force now; none where it was deleted.
+    /// The rule or the order that is in force now; none where it was deleted, or nothing is ordered.
     pub after: Option<Value>,
 }
 
@@ -73,6 +93,18 @@ impl Change {
             return Err(Error::Invalid(draft.errors));
         }
         Ok(Self::of(&draft.id, Order::Put(draft.written), seen, false))
+    }
+
+    /// Puts an earlier version of a rule in force again. A draft that has errors is refused.
+    pub fn rollback(draft: Draft, seen: Option<i64>) -> Result<Self, Error> {
+        let change = Self::put(draft, seen)?;
+        Ok(match change.order {
+            Order::Put(rule) => Self {
+                order: Order::Rollback(rule),
+                ..change
+            },
+            _ => change,
+        })
     }
 
     /// Takes a rule out of force. With `cancel_waiting` its waiting jobs end too; then it may be gone already.
@@ -90,6 +122,14 @@ impl Change {
         Self::of(id, Order::Resume, seen, false)
     }
 
+    /// An order of a lane, a credential or all sending. It needs no look before: whoever orders the same meanwhile
+    /// changes nothing about it.
+    pub fn order(order: control::Order, lane: &str, who: &str, when: i64) -> Self {
+        let (lane, who) = (lane.to_owned(), who.to_owned());
+        let id = control::key_of(&lane);
+        Self::of(&id, Order::Lane(LaneOrder { lane, order, who, when }), None, false)
+    }
+
     fn of(id: &str, order: Order, seen: Option<i64>, cancel_waiting: bool) -> Self {
         Self {
             id: id.to_owned(),
@@ -105,9 +145,33 @@ impl Order {
     fn as_str(&self) -> &'static str {
         match self {
             Order::Put(_) => "apply",
+            Order::Rollback(_) => "rollback",
             Order::Delete => "delete",
             Order::Pause => "pause",
             Order::Resume => "resume",
+            Order::Lane(order) => match order.order {
+                control::Order::Pause => "lane_pause",
+                control::Order::Resume => "lane_resume",
+                control::Order::Probe => "lane_probe",
+            },
+        }
+    }
+}
+
+impl LaneOrder {
+    fn plan(&self, view: &View, id: &str) -> Planned {
+        let before = view.log.controls().get(&self.lane);
+        let after = self.order.after(before, &self.who, self.when);
+        let changed = before != after.as_ref();
+        Planned {
+            before: before.map(Control::to_json),
+            replaces: None,
+            written: Written {
+                id: id.to_owned(),
+                version: view.last.get(id).filter(|_| !changed).map_or(-1, |last| last.offset),
+                changed,
+                after: after.as_ref().map(Control::to_json),
+            },
         }
     }
 }
@@ -116,6 +180,8 @@ impl Order {
 #[derive(Debug, PartialEq)]
 struct Planned {
     before: Option<Value>,
+    /// The version of what stood before.
+    replaces: Option<i64>,
     /// Without its version, where one is still to be made.
     written: Written,
 }
@@ -130,10 +196,14 @@ enum Refused {
 
 fn plan(view: &View, change: &Change) -> Result<Planned, Refused> {
     let id = &change.id;
+    if let Order::Lane(order) = &change.order {
+        return Ok(order.plan(view, id));
+    }
     let before = view.written(id);
     let version = view.version(id);
     let planned = |version: Option<i64>, after: Option<Value>| Planned {
-        before: before.cloned(),
+        before: before.clone(),
+        replaces: view.version(id),
         written: Written {
             id: id.clone(),
             version: version.unwrap_or(-1),
@@ -142,53 +212,56 @@ fn plan(view: &View, change: &Change) -> Result<Planned, Refused> {
         },
     };
     let rejected = view.log.entry(id).is_some_and(|entry| entry.rejected.is_some());
-    if let Order::Put(rule) = &change.order
-        && before == Some(rule)
+    if let Order::Put(rule) | Order::Rollback(rule) = &change.order
+        && before.as_ref() == Some(rule)
         && !rejected
     {
-        return Ok(planned(version, before.cloned()));
+        return Ok(planned(version, before.clone()));
     }
     if version != change.seen {
         return Err(Refused::Conflict);
     }
     let with_status = |status: &str| {
-        let mut rule = before.ok_or(Refused::Missing)?.clone();
+        let mut rule = before.clone().ok_or(Refused::Missing)?;
         rule["status"] = status.into();
         Ok(Some(rule))
     };
     let after = match &change.order {
-        Order::Put(rule) => Some(rule.clone()),
+        Order::Put(rule) | Order::Rollback(rule) => Some(rule.clone()),
         Order::Pause => with_status("paused")?,
         Order::Resume => with_status("active")?,
         // Jobs of a rule that is gone may still wait.
         Order::Delete if before.is_none() && !change.cancel_waiting => return Err(Refused::Missing),
-        Order::Delete => None,
+        Order::Delete | Order::Lane(_) => None,
     };
     Ok(planned(None, after))
 }
 
-/// Writes rules. Whoever writes often keeps one: its view of the topic stays, and is only read on.
+/// Writes rules. Whoever writes often keeps its view of the topic, which then is only read on.
 #[derive(Debug)]
 pub struct Writer<'c> {
     config: &'c Config,
-    view: View,
-    /// None before the first look, and after one that failed.
-    tail: Option<Tail>,
+    kept: Arc<Kept>,
 }
 
 impl<'c> Writer<'c> {
     pub fn new(config: &'c Config) -> Self {
-        Self {
-            config,
-            view: View::default(),
-            tail: None,
-        }
+        Self::on(config, Arc::default())
     }
 
-    /// The rules as they are now.
-    pub fn view(&mut self) -> Result<&View, Error> {
+    /// A writer that reads on a view which others share.
+    pub fn on(config: &'c Config, kept: Arc<Kept>) -> Self {
+        Self { config, kept }
+    }
+
+    pub fn config(&self) -> &'c Config {
+        self.config
+    }
+
+    /// The rules as they are now. A writer writes nothing as long as its view is looked at.
+    pub fn view(&mut self) -> Result<RwLockReadGuard<'_, View>, Error> {
         self.read_on(None)?;
-        Ok(&self.view)
+        Ok(self.kept.view())
     }
 
     /// Makes all changes, or none. `who` makes them, `now` is in epoch milliseconds; both go into the audit.
@@ -197,6 +270,8 @@ impl<'c> Writer<'c> {
         if let Some(twice) = changes.iter().find(|change| !ids.insert(&change.id)) {
             return Err(Error::invalid(format!("rule {} is changed twice at once", twice.id)));
         }
+        let kept = Arc::clone(&self.kept);
+        let _alone = kept.writing();
         let began = Instant::now();
         let mut pause = PAUSE;
         let mut unsure = None;
@@ -227,7 +302,7 @@ impl<'c> Writer<'c> {
         if self.read_on(unsure.as_deref())? {
             return Ok(unsure.take());
         }
-        let seen = self.view.log.next_offset();
+        let seen = self.kept.view().log.next_offset();
         let mut planned = self.plan(changes)?;
         if planned.iter().all(|planned| !planned.written.changed) {
             return Ok(Some(planned.into_iter().map(|planned| planned.written).collect()));
@@ -240,7 +315,7 @@ impl<'c> Writer<'c> {
         if self.read_on(unsure.as_deref())? {
             return Ok(unsure.take());
         }
-        if self.view.log.next_offset() != seen {
+        if self.kept.view().log.next_offset() != seen {
             planned = self.plan(changes)?;
         }
         let rendered = render(changes, &planned, who, now);
@@ -278,29 +353,20 @@ impl<'c> Writer<'c> {
     /// Reads what came since the last look; says whether what `unsure` wrote is among it.
     fn read_on(&mut self, unsure: Option<&[Written]>) -> Result<bool, Error> {
         let ours = unsure.and_then(|written| written.iter().find(|written| written.changed));
-        let mut came = false;
-        let mut tail = match self.tail.take() {
-            Some(tail) => tail,
-            None => {
-                self.view = View::default();
-                Tail::open(self.config, &self.config.topics.rules).map_err(Error::Unavailable)?
-            }
-        };
-        let view = &mut self.view;
-        tail.read(|record| {
-            came |= ours.is_some_and(|ours| ours.version == record.offset);
-            view.take(&record);
-        })
-        .map_err(Error::Unavailable)?;
-        self.tail = Some(tail);
-        Ok(came)
+        if self.kept.read_on(self.config)? == Went::Anew {
+            let topic = &self.config.topics.rules;
+            let message = format!("topic {topic} was made anew or has lost its end; look at the rules, then try again");
+            return Err(Error::Unavailable(message));
+        }
+        Ok(ours.is_some_and(|ours| self.kept.has_read(ours.version)))
     }
 
     /// What all changes come to; the error names each that can't be made.
     fn plan(&self, changes: &[Change]) -> Result<Vec<Planned>, Error> {
+        let view = self.kept.view();
         let (mut all, mut conflicts) = (Vec::with_capacity(changes.len()), Vec::new());
         for change in changes {
-            match plan(&self.view, change) {
+            match plan(&view, change) {
                 Ok(planned) => all.push(planned),
                 Err(Refused::Missing) => return Err(missing(&change.id)),
                 Err(Refused::Conflict) => conflicts.push(change),
@@ -309,24 +375,19 @@ impl<'c> Writer<'c> {
         if conflicts.is_empty() {
             return Ok(all);
         }
-        let authors = self.authors(&conflicts);
+        let authors = self.authors(&view, &conflicts);
         let conflicts = conflicts.into_iter().map(|change| {
             let who = authors.get(&change.id).cloned();
-            conflict(
-                change,
-                self.view.version(&change.id),
-                self.view.last.get(&change.id),
-                who,
-            )
+            conflict(change, view.version(&change.id), view.last.get(&change.id), who)
         });
         Err(Error::Conflict(conflicts.collect()))
     }
 
     /// Who wrote the last record of each rule, as far as the audit says.
-    fn authors(&self, changes: &[&Change]) -> HashMap<String, String> {
+    fn authors(&self, view: &View, changes: &[&Change]) -> HashMap<String, String> {
         let last: HashMap<&str, &Last> = changes
             .iter()
-            .filter_map(|change| Some((change.id.as_str(), self.view.last.get(&change.id)?)))
+            .filter_map(|change| Some((change.id.as_str(), view.last.get(&change.id)?)))
             .collect();
         let since = last.values().map(|last| last.changed_at).min().unwrap_or_default();
         let audit = &self.config.topics.audit;
@@ -348,45 +409,6 @@ impl<'c> Writer<'c> {
     }
 }
 
-fn conflict(change: &Change, version: Option<i64>, last: Option<&Last>, who: Option<String>) -> Conflict {
-    let id = &change.id;
-    let when = last.map(|last| last.changed_at);
-    let author = who.as_deref().unwrap_or("someone who leaves no audit");
-    let did = match (change.seen, version) {
-        (None, _) => "wrote",
-        (Some(_), Some(_)) => "changed",
-        (Some(_), None) => "deleted",
-    };
-    let time = when.map_or(String::new(), |when| format!(" at {}", time_text(when)));
-    let now = match version {
-        Some(version) => format!("version {version} is in force now"),
-        None => "it is not in force any more".to_owned(),
-    };
-    let seen = match change.seen {
-        Some(seen) => format!("your change is for version {seen}"),
-        None => "your change is for a new rule".to_owned(),
-    };
-    Conflict {
-        message: format!(
-            "rule {id}: {author} {did} it{time}; {now}, and {seen}. Nothing was written; look at the rule, then try again"
-        ),
-        version,
-        who,
-        when,
-    }
-}
-
-fn failed(fault: Fault) -> Error {
-    match fault {
-        Fault::Refused { message, .. } => Error::invalid(format!(
-            "{message}; shorten the rule, or raise the topic's max.message.bytes"
-        )),
-        fault => Error::Unavailable(format!(
-            "the rules can't be written: {fault}; look at the rules, then try again"
-        )),
-    }
-}
-
 /// A change as it is written: the rule, and its audit, which lacks the version that Kafka gives the rule.
 struct Rendered<'c> {
     change: &'c Change,
@@ -405,26 +427,32 @@ fn render<'c>(changes: &'c [Change], planned: &[Planned], who: &str, now: i64) -
                 change,
                 number,
                 rule: after.map(Value::to_string),
-                audit: audit(change, who, &when, planned.before.as_ref(), after),
+                audit: audit(change, who, &when, planned, after),
             }
         })
         .collect()
 }
 
 /// The audit's record of a change. A version that is too large for it is left out, and named as left out.
-fn audit(change: &Change, who: &str, when: &str, before: Option<&Value>, after: Option<&Value>) -> Map<String, Value> {
+fn audit(change: &Change, who: &str, when: &str, planned: &Planned, after: Option<&Value>) -> Map<String, Value> {
     let mut audit = Map::new();
     let mut left_out = Map::new();
     audit.insert("who".to_owned(), who.into());
     audit.insert("when".to_owned(), when.into());
     audit.insert("what".to_owned(), change.order.as_str().into());
-    for (name, rule) in [("before", before), ("after", after)] {
+    if let Order::Lane(order) = &change.order {
+        audit.insert("target".to_owned(), order.lane.as_str().into());
+    }
+    for (name, rule) in [("before", planned.before.as_ref()), ("after", after)] {
         let size = rule.map_or(0, |rule| rule.to_string().len());
         let fits = size <= 2 * check::RULE_MAX;
         if !fits {
             left_out.insert(name.to_owned(), json!({"bytes": size}));
         }
         audit.insert(name.to_owned(), json!(rule.filter(|_| fits)));
+    }
+    if let Some(replaces) = planned.replaces {
+        audit.insert("replaces".to_owned(), replaces.into());
     }
     if !left_out.is_empty() {
         audit.insert("left_out".to_owned(), left_out.into());
@@ -456,10 +484,14 @@ fn write(
         let mut audit = rendered.audit;
         audit.insert("version".to_owned(), version.into());
         let audit = Value::from(audit).to_string();
+        let key = match &rendered.change.order {
+            Order::Lane(order) => &order.lane,
+            _ => &rendered.change.id,
+        };
         together.write(&Record {
             topic: &config.topics.audit,
             partition: None,
-            key: rendered.change.id.as_bytes(),
+            key: key.as_bytes(),
             value: Some(audit.as_bytes()),
             headers: kafka::headers([]),
         })?;

@@ -109,7 +109,7 @@ async fn a_rules_own_account_is_uploaded_to() {
             &passcode,
         )
     };
-    let answers = destinations.upload(&[Arc::new(own("OWN-1", "in1"))]).await;
+    let answers = destinations.upload(&[Arc::new(own("OWN-1", "in1"))], false).await;
     assert_eq!(answers[0].verdict, Verdict::Delivered, "{answers:?}");
     assert!(sandbox.summary().iter().any(|(target, _)| &**target == "OWN-1"));
     // Without the common URL the region decides about the host, and can be nothing but a region.
@@ -148,7 +148,7 @@ async fn records_that_clevertap_would_not_take_hold_up_no_others() {
         })
     };
     let jobs = [job("a", "Price"), job("b", "Deal: won"), job("c", "Price")];
-    let answers = destinations.upload(&jobs).await;
+    let answers = destinations.upload(&jobs, false).await;
     let verdicts: Vec<_> = answers.iter().map(|answer| answer.verdict.clone()).collect();
     assert_eq!(verdicts, [Verdict::Delivered, REJECTED, Verdict::Delivered]);
     assert!(answers[1].words.contains("Deal: won"), "{}", answers[1].words);
@@ -160,7 +160,7 @@ async fn records_that_clevertap_would_not_take_hold_up_no_others() {
             .count()
     };
     let arrived = records();
-    assert_eq!(destinations.upload(&jobs[1..2]).await[0].verdict, REJECTED);
+    assert_eq!(destinations.upload(&jobs[1..2], false).await[0].verdict, REJECTED);
     assert_eq!(records(), arrived, "nothing is sent when nothing may be");
 }
 

@@ -62,6 +62,7 @@ fn attempt(request: Request, body: &str) -> Attempt {
         jobs: vec![Arc::new(job)],
         thread_ts: None,
         channel: None,
+        is_test: false,
     }
 }
 

@@ -30,6 +30,38 @@ fn found(log: &RuleLog) -> Vec<i64> {
 }
 
 #[test]
+fn control_records_are_no_rules_and_the_last_good_one_holds() {
+    let mut log = RuleLog::default();
+    let paused = |log: &RuleLog| log.snapshot().controls.is_paused("slack:a/C1");
+    apply(&mut log, 0, "a", &json("a", "active"));
+    let pause = r#"{"paused": true, "probe_at": null, "who": "ana", "when": "2026-03-05T15:16:00Z"}"#;
+    assert_eq!(apply(&mut log, 1, "lane:slack:a/C1", pause), Applied::Changed);
+    assert!(paused(&log));
+    assert_eq!(apply(&mut log, 2, "lane:slack:a/C1", pause), Applied::Unchanged);
+    for (offset, text, wanted) in [
+        (3, r#"{"paused": "hunter2"}"#, "invalid_control"),
+        (4, "hunter2", "not_json"),
+        (5, "[]", "invalid_control"),
+    ] {
+        let Applied::Rejected(rejection) = apply(&mut log, offset, "lane:slack:a/C1", text) else {
+            panic!("{text} is taken");
+        };
+        assert_eq!((rejection.offset, rejection.reason.as_str()), (offset, wanted));
+        assert!(!rejection.detail.contains("hunter2"), "{}", rejection.detail);
+        assert!(paused(&log), "the last good one holds");
+    }
+    assert_eq!(log.list().count(), 1, "they are no rules");
+    assert!(log.entry("a").unwrap().rejected.is_none());
+    assert_eq!(found(&log), [0]);
+    assert_eq!(apply(&mut log, 6, "lane:slack:a/C1", ""), Applied::Changed);
+    assert!(!paused(&log));
+    assert_eq!(log.apply(7, Some(b"lane:slack:a/C1"), None), Applied::Unchanged);
+    apply(&mut log, 8, "lane:*", pause);
+    log.start_over();
+    assert_eq!(log.controls().iter().count(), 0);
+}
+
+#[test]
 fn a_rule_comes_changes_and_goes() {
     let mut log = RuleLog::default();
     assert_eq!((log.snapshot().version, log.snapshot().active), (-1, 0));
@@ -178,15 +210,6 @@ fn what_was_read_before_changes_nothing() {
 }
 
 #[test]
-fn the_written_json_is_kept() {
-    let mut log = RuleLog::default();
-    let text = json("a", "active").replacen('{', "{\"name\":\"N\",", 1);
-    apply(&mut log, 0, "a", &text);
-    let in_force = log.entry("a").unwrap().in_force.clone().unwrap();
-    assert_eq!(in_force.written.to_string(), text);
-}
-
-#[test]
 fn details_never_quote_the_record() {
     let mut log = RuleLog::default();
     let mut leaky = value(SLACK);
@@ -213,7 +236,7 @@ fn details_never_quote_the_record() {
 fn reasons_are_a_closed_set() {
     assert_eq!(
         Reason::ALL.map(Reason::as_str),
-        ["no_key", "not_json", "invalid_rule", "id_mismatch"]
+        ["no_key", "not_json", "invalid_rule", "id_mismatch", "invalid_control"]
     );
 }
 
@@ -287,7 +310,7 @@ proptest! {
                 _ => (key, Some(json(&format!("r{key}"), "active"))),
             })
             .collect();
-        let mut log = RuleLog::default();
+        let mut log: RuleLog = RuleLog::default();
         for _ in 0..=usize::from(twice) {
             for (offset, (key, value)) in records.iter().enumerate() {
                 log.apply(offset as i64, Some(format!("r{key}").as_bytes()), value.as_deref().map(str::as_bytes));

@@ -48,7 +48,10 @@ fn container(workload: &Value) -> &Value {
 fn config() -> Config {
     let map = object("ConfigMap", "leadlane");
     let written = map["data"]["leadlane.yaml"].as_str().unwrap();
-    let tokens = [("LEADLANE__ADMIN__TOKENS".to_owned(), r#"["a-token"]"#.to_owned())];
+    let tokens = [(
+        "LEADLANE__ADMIN__TOKENS".to_owned(),
+        r#"[{name: ops, role: admin, secret: desk-ops}]"#.to_owned(),
+    )];
     Config::parse("leadlane.yaml", written, tokens).unwrap_or_else(|error| panic!("{error}"))
 }
 

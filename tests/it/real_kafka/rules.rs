@@ -186,8 +186,10 @@ fn of_four_writers_with_fifty_writes_each_nothing_is_lost_or_overwritten_unseen(
         let mut conflicts = 0_u32;
         for _ in 0..50 {
             loop {
-                let view = writer.view().unwrap();
-                let (seen, count) = (view.version("count"), counted(view));
+                let (seen, count) = {
+                    let view = writer.view().unwrap();
+                    (view.version("count"), counted(&view))
+                };
                 let who = format!("writer-{number}");
                 let mut rule = small("count", &(count + 1).to_string());
                 rule["action"]["text"] = who.as_str().into();
@@ -240,13 +242,15 @@ fn a_change_between_look_and_write_is_a_conflict_that_names_who_and_when() {
     let new = |id: &str| put(config, small(id, "new"), None);
     let written = writer.write(&[new("a"), new("b")], "ben", now_millis()).unwrap();
     assert_eq!((written[0].version, written[1].version), (0, 1));
-    let view = writer.view().unwrap();
-    let seen = |id: &str| view.version(id);
-    let changes = [
-        put(config, small("a", "newer"), seen("a")),
-        Change::delete("b", seen("b"), false),
-        new("c"),
-    ];
+    let changes = {
+        let view = writer.view().unwrap();
+        let seen = |id: &str| view.version(id);
+        [
+            put(config, small("a", "newer"), seen("a")),
+            Change::delete("b", seen("b"), false),
+            new("c"),
+        ]
+    };
     let began = now_millis();
     let ana = |arguments: &[&str]| {
         let status = leadlane
@@ -273,13 +277,15 @@ fn a_change_between_look_and_write_is_a_conflict_that_names_who_and_when() {
     }
     assert!(conflicts[0].message.contains("ana changed it at 20"), "{conflicts:?}");
     assert!(conflicts[1].message.contains("ana deleted it at 20"), "{conflicts:?}");
-    let view = writer.view().unwrap();
-    assert_eq!(
-        (view.version("a"), view.version("b"), view.version("c")),
-        (Some(3), None, None)
-    );
     // Whoever looked again may write.
-    let seen = view.version("a");
+    let seen = {
+        let view = writer.view().unwrap();
+        assert_eq!(
+            (view.version("a"), view.version("b"), view.version("c")),
+            (Some(3), None, None)
+        );
+        view.version("a")
+    };
     writer.write(&[Change::resume("a", seen)], "ben", now_millis()).unwrap();
     audit_is_what_was_written(&leadlane);
 }

@@ -14,7 +14,7 @@ fn read(bench: &mut Bench, offset: i64, job: &DeliveryJob) -> Read {
         bench.kafka.insert(at(offset), payload.clone());
         bench
             .dispatch
-            .accept(at(offset), payload, &"h".into(), false, bench.now);
+            .accept(at(offset), payload, &"h".into(), Cause::Match, bench.now);
     }
     read
 }
@@ -202,7 +202,9 @@ fn a_mark_cancels_jobs_of_another_rules_topic_by_their_time() {
             .is_accepted()
     );
     bench.kafka.insert(at(5), early.clone());
-    bench.dispatch.accept(at(5), early, &"h".into(), false, bench.now);
+    bench
+        .dispatch
+        .accept(at(5), early, &"h".into(), Cause::Match, bench.now);
     let until = bench.now + 60 * SECOND;
     assert_eq!(sent(&mut bench, until), [""; 0]);
     read(&mut bench, 6, &slack(6, "C1"));

@@ -172,7 +172,7 @@ fn lanes_that_fail_share_a_quarter_those_not_tried_yet_a_half_and_the_rest_is_le
             &credential,
             &format!("C{number}"),
         );
-        lanes.bench.accept_at(job, false, &"slack:bot".into());
+        lanes.bench.accept_at(job, Cause::Match, &"slack:bot".into());
     }
     assert_eq!(lanes.start().len(), 32 - 16, "half of 64 for who wasn't tried yet");
 }
@@ -186,11 +186,11 @@ fn a_host_is_down_once_three_lanes_of_any_credentials_failed() {
         let until = bench.now + SECOND;
         std::iter::from_fn(|| bench.next(until)).collect()
     };
-    (0..3).for_each(|number| bench.accept_at(hook(number), false, &host));
+    (0..3).for_each(|number| bench.accept_at(hook(number), Cause::Match, &host));
     for attempt in start(&mut bench) {
         bench.answer(&attempt, Verdict::Retry);
     }
-    (3..20).for_each(|number| bench.accept_at(hook(number), false, &host));
+    (3..20).for_each(|number| bench.accept_at(hook(number), Cause::Match, &host));
     let mut flying = start(&mut bench);
     assert_eq!(flying.len(), 2, "one that failed, and one that nobody has tried yet");
     // Each of the others makes its one try, one at a time; then there is one request at a time.
@@ -388,7 +388,7 @@ fn whoever_waits_for_a_place_at_a_host_gets_it_when_another_does_not_use_it() {
     let mut bench = Bench::new(settings());
     let host: Arc<str> = "hooks.slack.com:443".into();
     let hook = |number: i64, hook: i64| job(number, ActionType::SlackWebhook, &format!("webhook:hook-{hook}"), "");
-    (0..20).for_each(|number| bench.accept_at(hook(number, number), false, &host));
+    (0..20).for_each(|number| bench.accept_at(hook(number, number), Cause::Match, &host));
     let until = START + 10 * SECOND;
     let flying: Vec<Attempt> = std::iter::from_fn(|| bench.next(until)).collect();
     assert_eq!(
@@ -407,7 +407,7 @@ fn whoever_waits_for_a_place_at_a_host_gets_it_when_another_does_not_use_it() {
     );
     let mut kept = hook(20, 20);
     kept.rule_id = "kept".into();
-    bench.accept_at(kept, false, &host);
+    bench.accept_at(kept, Cause::Match, &host);
     assert!(bench.next(bench.now + SECOND).is_none());
     bench.answer(&flying[0], Verdict::Delivered);
     bench.rules(&log);

@@ -47,7 +47,7 @@ impl Bench {
                 .read(at, tag_of(&payload), payload.written_at)
                 .is_accepted()
             {
-                heir.dispatch.accept(at, payload, &host, false, heir.now);
+                heir.dispatch.accept(at, payload, &host, Cause::Match, heir.now);
             }
         }
         heir

@@ -5,8 +5,8 @@
 //! anything a destination may say; what is written is acknowledged late, refused or lost, commits fail, a predecessor's
 //! outcomes and payloads are read late or not at once; senders are killed at any step, stand still for longer than their
 //! session, start again and hand partitions to each other, in time or not; some of them are of an older version than the
-//! processors, until they are upgraded; rules are stopped; the wall clock is put ten
-//! minutes forward or back. After the storm everything drains. [`world`] checks
+//! processors, until they are upgraded; rules are stopped, lanes paused, resumed and probed, and rules tried by tests; the
+//! wall clock is put ten minutes forward or back. After the storm everything drains. [`world`] checks
 //! every start, write, commit and end; what each check says begins with its name:
 //!
 //! - `conservation`, `repeat`, `dedup`: every job has a final outcome that is true, and none is sent
@@ -16,6 +16,8 @@
 //! - `limit`, `in flight`, `freeze`: no sliding window holds more starts than its limit or a rule's
 //!   `max_rate`, over all senders; nothing starts within a freeze that its owner knows of, or that a
 //!   predecessor's outcome tells; no more are in flight than may be, those among them that Kafka has yet to hear of;
+//! - `paused`: nothing starts of a lane, a credential or at all that a person has paused;
+//! - `test`: a test ends as one, and has no dead letter;
 //! - `silence`: nothing starts while Kafka or the group is silent;
 //! - `held`: nothing of a credential starts where its owner can't read one of its jobs;
 //! - `commit`, `recall`, `hand-over`: what is committed is settled, and what a successor needs is
@@ -62,6 +64,7 @@
 //! | what a predecessor left is taken for times of the steady clock | `limit` |
 //! | what outcomes say is of the steady clock | `freeze of a predecessor` |
 //! | a retry of a stopped rule is sent | `cancelled` |
+//! | a pause of a credential, or of all sending, holds no lane | `paused` |
 //! | payloads of ended jobs stay | `memory` |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +74,7 @@ use crate::delivery::ledger::Ownership;
 use crate::delivery::sending::{
     Ack, Content, Effect, Event, JobRecord, NotRecalled, Notice, Past, Recall, Sending, What, Writing,
 };
+use crate::rules::control::{ALL, Control, Order, key_of};
 
 mod calm;
 mod trouble;
@@ -84,6 +88,18 @@ const SCHEDULES: u64 = 1000;
 const JUMP: Micros = 600 * SECOND;
 /// The trigger of jobs that a newer version wrote.
 const NEWER: &str = "newer";
+/// The trigger of jobs that a person tries a rule with.
+const TRIED: &str = "tried";
+/// What people pause, resume and probe.
+const ORDERED: [&str; 7] = [
+    "*",
+    "slack:bot",
+    "slack:bot/C1",
+    "webhook:alerts",
+    "clevertap:acme",
+    "slack:digests",
+    "slack:digests/C4",
+];
 /// A record that its destination refuses, and with it all of its batch.
 const BAD: &str = "bad";
 
@@ -201,7 +217,13 @@ fn arrival(world: &mut World, number: i64) -> (i32, DeliveryJob) {
     if world.mixed && rng.u8(..60) == 0 {
         job.trigger = NEWER.into();
     }
+    if rng.u8(..40) == 0 && job.trigger != NEWER {
+        (job.trigger, job.expires_at) = (TRIED.into(), Some(world.wall() / 1000 + 15_000));
+        (job.digest_after, job.max_rate, job.on_ambiguous) = (None, None, OnAmbiguous::Dead);
+        return (partition, job);
+    }
     // A producer's event comes twice now and then.
+    let rng = &mut world.rng;
     let again = &world.jobs[&partition];
     match again.get(rng.usize(..again.len().max(1) * 12)) {
         Some((again, _)) if again.on_ambiguous == OnAmbiguous::Retry => (partition, again.clone()),
@@ -339,10 +361,38 @@ impl Group {
     }
 
     fn stop_a_rule(&mut self, world: &mut World) {
-        let mut log = RuleLog::default();
-        let at = world.wall() / 1000;
-        log.cancel("stopped", Cancel { offset: 1, at });
-        world.rules = Arc::new(log.snapshot());
+        world.stopped_at = Some(world.wall() / 1000);
+        self.say_rules(world);
+    }
+
+    /// Somebody pauses or resumes something, or has it tried now.
+    fn order(&mut self, world: &mut World) {
+        let of = ORDERED[world.rng.usize(..ORDERED.len())];
+        let order = match world.orders.get(of) {
+            Some(before) if before.paused => Order::Resume,
+            _ if world.rng.bool() => Order::Probe,
+            _ => Order::Pause,
+        };
+        world.seen.add(order.as_str());
+        if order == Order::Probe {
+            for process in &mut self.processes {
+                world.forget_refusals(process, of);
+            }
+        }
+        let when = world.wall() / 1000;
+        world.give(order, of, when);
+        self.say_rules(world);
+    }
+
+    fn resume_all(&mut self, world: &mut World) {
+        if world.orders.values().any(|control| control.paused) {
+            world.orders.clear();
+            self.say_rules(world);
+        }
+    }
+
+    fn say_rules(&mut self, world: &mut World) {
+        world.publish();
         for process in &mut self.processes {
             if process.stopped.is_none() {
                 world.say_rules(process);
@@ -426,6 +476,9 @@ impl Group {
         if world.rng.u16(..120) == 0 {
             self.stop_a_rule(world);
         }
+        if world.rng.u16(..80) == 0 {
+            self.order(world);
+        }
         if world.rng.u16(..480) == 0 {
             self.jump(world);
         }
@@ -450,7 +503,10 @@ fn simulate(seed: u64) -> Seen {
         }
         match world.storm {
             true => group.chance(&mut world),
-            false => group.upgrade(&mut world),
+            false => {
+                group.upgrade(&mut world);
+                group.resume_all(&mut world);
+            }
         }
         group.turn(&mut world);
         if !world.storm && group.idle(&world) {

@@ -63,6 +63,55 @@ fn a_change_is_held_against_the_version_that_its_author_saw() {
 }
 
 #[test]
+fn an_order_of_a_lane_is_written_by_the_same_path() {
+    use crate::rules::control::Order::{Pause, Probe, Resume};
+    const LANE: &str = "slack:t/C0SALES";
+    let when = 1_772_723_760_000;
+    let written = |who: &str| json!({"paused": true, "probe_at": null, "who": who, "when": "2026-03-05T15:16:00Z"});
+    let mut view = view(&[record(0, "a", Some(&rule("a", "hi")))]);
+    let pause = Change::order(Pause, LANE, "ana", when);
+    let planned = plan(&view, &pause).unwrap();
+    assert_eq!(
+        (&planned.before, &planned.written.after),
+        (&None, &Some(written("ana")))
+    );
+    assert_eq!(
+        (&*planned.written.id, planned.written.changed),
+        ("lane:slack:t/C0SALES", true)
+    );
+    let audited = Value::from(audit(&pause, "ana", "now", &planned, planned.written.after.as_ref()));
+    assert_eq!(
+        (&audited["what"], &audited["target"]),
+        (&json!("lane_pause"), &json!(LANE))
+    );
+
+    view.take(&record(1, "lane:slack:t/C0SALES", planned.written.after.as_ref()));
+    for order in [Pause, Probe] {
+        let again = plan(&view, &Change::order(order, LANE, "ben", when + 1))
+            .unwrap()
+            .written;
+        assert_eq!(
+            (again.changed, again.version, again.after),
+            (false, 1, Some(written("ana")))
+        );
+    }
+    let resumed = plan(&view, &Change::order(Resume, LANE, "ben", when + 1)).unwrap();
+    assert_eq!((resumed.before, &resumed.written.after), (Some(written("ana")), &None));
+    assert!(resumed.written.changed);
+    view.take(&record(2, "lane:slack:t/C0SALES", None));
+    assert!(
+        !plan(&view, &Change::order(Resume, LANE, "ben", when + 1))
+            .unwrap()
+            .written
+            .changed
+    );
+    let tried = plan(&view, &Change::order(Probe, LANE, "ben", when)).unwrap().written;
+    assert_eq!(tried.after.unwrap()["probe_at"], "2026-03-05T15:16:00Z");
+    assert_eq!(view.version("a"), Some(0));
+    assert_eq!(super::super::list(&view, &super::super::Filter::default()).count(), 1);
+}
+
+#[test]
 fn a_conflict_says_who_when_and_which_version_is_in_force() {
     let last = Some(&Last {
         offset: 7,
@@ -92,11 +141,24 @@ fn a_conflict_says_who_when_and_which_version_is_in_force() {
 #[test]
 fn an_audit_holds_what_fits_and_says_what_it_left_out() {
     let (small, large) = (json!({"id": "a"}), json!({"id": "a", "name": "x".repeat(600_000)}));
-    let of = |change: &Change, before, after| Value::from(audit(change, "me", "now", before, after));
+    let of = |change: &Change, before: Option<&Value>, after: Option<&Value>| {
+        let planned = Planned {
+            before: before.cloned(),
+            replaces: before.map(|_| 3),
+            written: Written {
+                id: "a".into(),
+                version: -1,
+                changed: true,
+                after: after.cloned(),
+            },
+        };
+        Value::from(audit(change, "me", "now", &planned, after))
+    };
     assert_eq!(
         of(&Change::pause("a", None, true), Some(&small), Some(&small)),
         json!({
-            "who": "me", "when": "now", "what": "pause", "before": {"id": "a"}, "after": {"id": "a"}, "cancel_waiting": true
+            "who": "me", "when": "now", "what": "pause", "before": {"id": "a"}, "after": {"id": "a"}, "replaces": 3,
+            "cancel_waiting": true
         })
     );
     let paused = of(&Change::pause("a", None, false), Some(&large), Some(&large));
@@ -106,4 +168,23 @@ fn an_audit_holds_what_fits_and_says_what_it_left_out() {
     let deleted = of(&Change::delete("a", None, false), Some(&large), None);
     assert_eq!((&deleted["before"], &deleted["after"]), (&Value::Null, &Value::Null));
     assert!(deleted["left_out"].get("after").is_none());
+    let first = of(&put(&rule("a", "hi"), None), None, Some(&small));
+    assert!(first.get("replaces").is_none(), "there was nothing before");
+}
+
+#[test]
+fn a_rollback_is_a_change_like_any_other_and_the_audit_calls_it_by_its_name() {
+    let (old, new) = (rule("a", "old"), rule("a", "new"));
+    let view = view(&[record(0, "a", Some(&old)), record(2, "a", Some(&new))]);
+    let config = Config::parse("test", "{}", []).unwrap();
+    let back = |seen| Change::rollback(Draft::of(&config, old.clone()), seen).unwrap();
+    assert_eq!(plan(&view, &back(Some(0))), Err(Refused::Conflict));
+    let planned = plan(&view, &back(Some(2))).unwrap();
+    assert_eq!(
+        (planned.replaces, planned.written.after.as_ref()),
+        (Some(2), Some(&old))
+    );
+    assert_eq!(audit(&back(Some(2)), "me", "now", &planned, None)["what"], "rollback");
+    let refused = Change::rollback(Draft::of(&config, json!({"id": "a"})), None);
+    assert!(matches!(refused, Err(Error::Invalid(_))));
 }

@@ -52,7 +52,7 @@ impl Calm {
         let payload = payload(job, self.now);
         self.jobs.insert(at, payload.clone());
         assert_eq!(self.dispatch.read(at, tag_of(&payload), payload.written_at), Read::New);
-        self.dispatch.accept(at, payload, &host, false, self.now);
+        self.dispatch.accept(at, payload, &host, Cause::Match, self.now);
     }
 
     /// As many jobs more of the last one's lane, without their payloads.

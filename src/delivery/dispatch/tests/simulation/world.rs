@@ -81,6 +81,9 @@ pub(super) struct World {
     pub(super) outcomes: Log<Outcome>,
     committed: BTreeMap<i32, (i64, i64)>,
     pub(super) rules: Arc<Rules>,
+    /// When the rule was stopped last, epoch milliseconds, and what is ordered of lanes.
+    pub(super) stopped_at: Option<i64>,
+    pub(super) orders: BTreeMap<&'static str, Control>,
     processes: u64,
     assignments: u64,
     revocations: u64,
@@ -137,6 +140,8 @@ impl World {
             outcomes: (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect(),
             committed: BTreeMap::new(),
             rules: Arc::default(),
+            stopped_at: None,
+            orders: BTreeMap::new(),
             processes: 0,
             assignments: 0,
             revocations: 0,
@@ -240,6 +245,37 @@ impl World {
             lost: true,
         };
         self.happens(process, revoked, None);
+    }
+
+    /// A person orders something.
+    pub(super) fn give(&mut self, order: Order, of: &'static str, when: i64) {
+        match order.after(self.orders.get(of), "ana", when) {
+            Some(control) => drop(self.orders.insert(of, control)),
+            None => drop(self.orders.remove(of)),
+        }
+    }
+
+    /// The rules topic as it is now.
+    pub(super) fn publish(&mut self) {
+        let mut log = RuleLog::default();
+        if let Some(at) = self.stopped_at {
+            log.cancel("stopped", Cancel { offset: 1, at });
+        }
+        for (offset, (of, control)) in (0..).zip(&self.orders) {
+            let value = control.to_json().to_string();
+            log.apply(offset, Some(key_of(of).as_bytes()), Some(value.as_bytes()));
+        }
+        self.rules = Arc::new(log.snapshot());
+    }
+
+    /// What is refused may be tried from now on.
+    pub(super) fn forget_refusals(&mut self, process: &mut Process, of: &str) {
+        let is_of = |scope: &str| of == ALL || of.starts_with(scope);
+        self.frozen.refused.retain(|scope, _| !is_of(scope));
+        process.frozen.refused.retain(|scope, _| !is_of(scope));
+        process
+            .telling
+            .retain(|(_, freeze)| !(freeze.refused && is_of(&freeze.scope)));
     }
 
     pub(super) fn say_rules(&mut self, process: &mut Process) {
@@ -352,7 +388,10 @@ impl World {
             written_at: written_at / 1000,
             sum: 0,
             job_id: None,
-            replayed: false,
+            cause: match job.trigger == TRIED {
+                true => Cause::Test,
+                false => Cause::Match,
+            },
             content: match payload.newer {
                 Some(_) => Content::Newer(payload),
                 None => Content::Job(payload, host(job).into()),
@@ -389,7 +428,13 @@ impl World {
         };
         // Sent ids are known further back than the place that was left.
         for outcome in outcomes {
-            recalled.take(outcome.clone(), self.wall());
+            let job = outcome
+                .job_offset
+                .map(|offset| &self.jobs[&partition][offset as usize].0);
+            match job.is_some_and(|job| job.trigger == TRIED) {
+                true => recalled.take_test(outcome.clone(), self.wall()),
+                false => recalled.take(outcome.clone(), self.wall()),
+            }
         }
         let from_place: BTreeSet<i64> = outcomes[from as usize..]
             .iter()
@@ -510,6 +555,12 @@ impl World {
             self.silent_for(process) <= SECOND,
             "silence: a request starts while Kafka is silent"
         );
+        for scope in [ALL, &job.lane(), &job.credential] {
+            let paused = self.orders.get(scope).is_some_and(|control| control.paused);
+            assert!(!paused, "paused: {scope} is, and {} goes", job.job_id);
+        }
+        assert_eq!(attempt.is_test, job.trigger == TRIED, "test: {}", job.job_id);
+        assert!(!attempt.is_test || members.len() == 1, "test: it goes alone");
         for scope in [job.lane(), job.credential.clone()] {
             let (of_world, own) = (self.frozen.until(&scope), process.frozen.until(&scope));
             assert!(now >= of_world, "freeze of a predecessor: {scope} until {of_world}");
@@ -631,13 +682,13 @@ impl World {
             assert_eq!(job.lane(), first.lane(), "one request has one lane");
             assert!(!self.ended.contains(at), "repeat: {at:?} has its final outcome");
             assert!(!self.sent.contains(&job.job_id), "dedup: {at:?} was sent before");
-            assert!(
-                job.expires_at
-                    .is_none_or(|expires| expires * 1000 > self.now + self.ahead),
-                "expiry: {at:?} is late"
-            );
+            let is_late = |expires: i64| job.trigger != TRIED && expires * 1000 <= self.now + self.ahead;
+            assert!(!job.expires_at.is_some_and(is_late), "expiry: {at:?} is late");
             let mark = self.rules.cancelled.get(&*job.rule_id).map_or(0, |mark| mark.offset);
-            assert!(job.rule_version >= mark, "cancelled: {at:?} is sent");
+            assert!(
+                job.rule_version >= mark || job.trigger == TRIED,
+                "cancelled: {at:?} is sent"
+            );
             self.first_start.entry(*at).or_insert(now);
             // Whatever a retry is made of was counted with the message that failed.
             self.counted.entry(*at).or_insert(now);
@@ -692,7 +743,7 @@ impl World {
         // that steps aside is passed.
         let exposed = self.may_repeat.contains_key(&job.job_id);
         let aside = now - self.first_start[&at] >= micros(self.settings.step_aside);
-        if *count == 1 && !exposed && !aside {
+        if *count == 1 && !exposed && !aside && job.trigger != TRIED {
             let key = format!("{}/{}", job.lane(), job.destination);
             // What a digest merges passes what it doesn't.
             let merges = job.credential == "slack:digests";
@@ -794,6 +845,12 @@ impl World {
             settled.dead.is_none() || self.letters.contains(&at),
             "conservation: {at:?} ends without its dead letter"
         );
+        let is_test = settled.job.trigger == TRIED;
+        assert_eq!(settled.is_test, is_test, "test: {at:?}");
+        assert!(!is_test || settled.dead.is_none(), "test: {at:?} has a dead letter");
+        if is_test && outcome.result.is_final() {
+            self.seen.add("test");
+        }
         let log = self.outcomes.get_mut(&at.partition).expect("there are four");
         log.push(outcome.clone());
         let offset = log.len() as i64 - 1;
@@ -948,6 +1005,15 @@ impl World {
     /// A final outcome says what happened.
     fn check_an_end(&self, at: JobAt, job: &DeliveryJob, end: &Outcome, delivered: usize) {
         assert_eq!(end.job_id, job.job_id);
+        let is_no_end = matches!(
+            end.result,
+            OutcomeResult::Duplicate | OutcomeResult::Digested | OutcomeResult::Cancelled
+        );
+        assert!(
+            job.trigger != TRIED || !is_no_end,
+            "test: {at:?} is {}",
+            end.result.as_str()
+        );
         let dead_of = |reason: Reason| end.reason.as_deref() == Some(reason.as_str());
         match end.result {
             OutcomeResult::Sent | OutcomeResult::Digested | OutcomeResult::Duplicate => {
@@ -971,6 +1037,9 @@ impl World {
                     self.ahead != 0 || tried_for >= micros(self.settings.give_up_after) - SECOND,
                     "given up: {at:?} too soon"
                 );
+            }
+            OutcomeResult::Expired if job.trigger == TRIED => {
+                assert!(end.words.is_some(), "test: {at:?} doesn't say why");
             }
             OutcomeResult::Expired => {
                 assert!(

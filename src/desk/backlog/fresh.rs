@@ -1,0 +1,78 @@
+//! A backlog that is read anew when somebody asks and it has become old.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Backlog;
+use crate::config::Config;
+use crate::desk::Error;
+use crate::desk::scan::Scanner;
+
+/// So long a backlog is fresh at the least, and so many times as long as it took to read.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+const FRESH_TIMES: u32 = 5;
+
+/// What waited at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// When it was read, epoch milliseconds. It is older than it should be where Kafka is away.
+    pub at: i64,
+    pub backlog: Backlog,
+}
+
+#[derive(Debug, Default)]
+pub(in crate::desk) struct Fresh(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    snapshot: Option<Arc<Snapshot>>,
+    old_at: Option<Instant>,
+}
+
+impl Fresh {
+    /// The backlog that was read last, or a new one. Whoever asks meanwhile waits for the same.
+    pub(in crate::desk) fn get(&self, config: &Config, now: i64) -> Result<Arc<Snapshot>, Error> {
+        self.get_by(now, |now| Backlog::read(Scanner::new(config, &|_| true), now))
+    }
+
+    fn get_by(&self, now: i64, read: impl FnOnce(i64) -> Result<Backlog, Error>) -> Result<Arc<Snapshot>, Error> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(snapshot), Some(old_at)) = (&kept.snapshot, kept.old_at)
+            && Instant::now() < old_at
+        {
+            return Ok(Arc::clone(snapshot));
+        }
+        let began = Instant::now();
+        let backlog = read(now);
+        let took = began.elapsed();
+        kept.old_at = Some(Instant::now() + FRESH_FOR.max(FRESH_TIMES * took));
+        match (backlog, &kept.snapshot) {
+            (Ok(backlog), _) => {
+                let snapshot = Arc::new(Snapshot { at: now, backlog });
+                kept.snapshot = Some(Arc::clone(&snapshot));
+                Ok(snapshot)
+            }
+            // Its time says how old it is.
+            (Err(Error::Unavailable(_)), Some(snapshot)) => Ok(Arc::clone(snapshot)),
+            (Err(error), _) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_is_read_once_for_all_who_ask_at_a_time_and_an_old_one_is_better_than_none() {
+        let fresh = Fresh::default();
+        let away = || Err(Error::Unavailable("no broker".into()));
+        assert!(fresh.get_by(1, |_| away()).is_err());
+        let first = fresh.get_by(2, |_| Ok(Backlog::default())).unwrap();
+        assert_eq!(fresh.get_by(3, |_| panic!("it is fresh")).unwrap().at, 2);
+        fresh.0.lock().unwrap().old_at = None;
+        assert_eq!(fresh.get_by(4, |_| away()).unwrap().at, first.at);
+        fresh.0.lock().unwrap().old_at = None;
+        assert_eq!(fresh.get_by(5, |_| Ok(Backlog::default())).unwrap().at, 5);
+    }
+}

@@ -1,0 +1,165 @@
+//! The entries of deliveries and what they are found by: a job's id, an event's, a lead's, and time.
+//!
+//! An entry has a slot for as long as it is there. The indexes hold slots alone, and compare by the entries
+//! themselves, so that an id is kept once. All entries of one event, or of one lead, are a chain, whose newest link
+//! the index has: however many there are, an entry comes and goes in a few steps.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use super::super::ids::{Ids, Which, packed};
+use super::Entry;
+use super::order::{Key, Order};
+
+/// No slot.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// An entry's neighbours in a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link {
+    older: u32,
+    newer: u32,
+}
+
+impl Link {
+    pub(super) const FREE: Self = Self {
+        older: NONE,
+        newer: NONE,
+    };
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    by_time: Order,
+    by_job: HashTable<u32>,
+    /// The newest link of each chain, by [`Which`].
+    heads: [HashTable<u32>; 2],
+    hasher: RandomState,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.by_time.len()
+    }
+
+    pub(super) fn get(&self, slot: u32) -> &Entry {
+        &self.entries[slot as usize]
+    }
+
+    /// What a slot is sorted by.
+    fn key(entries: &[Entry]) -> impl Fn(u32) -> Key + Copy + '_ {
+        |slot| (entries[slot as usize].at, slot)
+    }
+
+    /// Its ids and its time stay as they are; [`Self::at`] sets the time.
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Entry {
+        &mut self.entries[slot as usize]
+    }
+
+    pub(super) fn find(&self, job: &[u8; 16]) -> Option<u32> {
+        let hash = self.hasher.hash_one(job);
+        self.by_job.find(hash, |slot| self.get(*slot).id == *job).copied()
+    }
+
+    pub(super) fn insert(&mut self, entry: Entry) -> u32 {
+        let id = entry.id;
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.entries[slot as usize] = entry;
+                slot
+            }
+            None => {
+                self.entries.push(entry);
+                u32::try_from(self.entries.len() - 1).expect("the configuration allows fewer deliveries")
+            }
+        };
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        let of_job = |slot: &u32| hasher.hash_one(entries[*slot as usize].id);
+        self.by_job.insert_unique(hasher.hash_one(id), slot, of_job);
+        self.by_time.insert(slot, Self::key(&self.entries));
+        self.link(slot, Which::Event);
+        self.link(slot, Which::Lead);
+        slot
+    }
+
+    /// Sets an entry's time.
+    pub(super) fn at(&mut self, slot: u32, at: i64) {
+        self.by_time.remove(slot, Self::key(&self.entries));
+        self.get_mut(slot).at = at;
+        self.by_time.insert(slot, Self::key(&self.entries));
+    }
+
+    pub(super) fn oldest(&self) -> Option<u32> {
+        self.by_time.first()
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.unlink(slot, Which::Event);
+        self.unlink(slot, Which::Lead);
+        let id = self.get(slot).id;
+        self.by_time.remove(slot, Self::key(&self.entries));
+        let hash = self.hasher.hash_one(id);
+        if let Ok(found) = self.by_job.find_entry(hash, |other| *other == slot) {
+            found.remove();
+        }
+        // A long id goes with its entry.
+        self.get_mut(slot).ids = Ids::of("", "");
+        self.free.push(slot);
+    }
+
+    /// Slots from the newest to the oldest, of the times below `below`, which counts itself.
+    pub(super) fn newest(&self, below: i64) -> impl Iterator<Item = u32> {
+        self.by_time.down_from((below, NONE), Self::key(&self.entries))
+    }
+
+    /// The slots of one event, or of one lead, in no order that counts.
+    pub(super) fn chain(&self, which: Which, id: &str) -> impl Iterator<Item = u32> {
+        let id = packed(id);
+        let is_it = |slot: &u32| self.get(*slot).ids.packed(which) == id;
+        let head = self.heads[which as usize].find(self.hasher.hash_one(&*id), is_it);
+        let is_one = |slot: u32| (slot != NONE).then_some(slot);
+        std::iter::successors(head.copied(), move |slot| {
+            is_one(self.get(*slot).links[which as usize].older)
+        })
+    }
+
+    fn link(&mut self, slot: u32, which: Which) {
+        let (entries, hasher, of) = (&self.entries, &self.hasher, which as usize);
+        let id = |slot: u32| entries[slot as usize].ids.packed(which);
+        let hash = |slot: &u32| hasher.hash_one(id(*slot));
+        let heads = &mut self.heads[of];
+        let older = match heads.find_mut(hash(&slot), |other| id(*other) == id(slot)) {
+            Some(head) => std::mem::replace(head, slot),
+            None => {
+                heads.insert_unique(hash(&slot), slot, hash);
+                NONE
+            }
+        };
+        self.get_mut(slot).links[of] = Link { older, newer: NONE };
+        if older != NONE {
+            self.get_mut(older).links[of].newer = slot;
+        }
+    }
+
+    fn unlink(&mut self, slot: u32, which: Which) {
+        let of = which as usize;
+        let Link { older, newer } = self.get(slot).links[of];
+        if older != NONE {
+            self.get_mut(older).links[of].newer = newer;
+        }
+        if newer != NONE {
+            self.get_mut(newer).links[of].older = older;
+            return;
+        }
+        let hash = self.hasher.hash_one(self.get(slot).ids.packed(which));
+        if let Ok(mut head) = self.heads[of].find_entry(hash, |other| *other == slot) {
+            match older {
+                NONE => drop(head.remove()),
+                older => *head.get_mut() = older,
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The rule desk over HTTP: pages for people and an API for programs, served by the admin role.
+//!
+//! Pages and API call the services of [`crate::desk`], and refuse in the same words. A service may block, so that each
+//! call of one runs on a thread that may ([`Web::ask`]). What every request has to pass is in [`guard`].
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+
+use crate::config::Config;
+use crate::dates;
+use crate::desk::Error;
+use crate::desk::audit::{Act, Recorder};
+use crate::desk::resident::Resident;
+use crate::secrets::Secrets;
+use guard::{Asker, Failures};
+use page::{Frame, Look};
+use problem::Problem;
+use who::Tokens;
+
+mod api;
+mod assets;
+mod guard;
+mod page;
+mod problem;
+mod session;
+mod who;
+
+/// What pages and calls need.
+#[derive(Debug)]
+pub struct Web {
+    config: Arc<Config>,
+    /// What the services keep in memory.
+    resident: Arc<Resident>,
+    tokens: Tokens,
+    failures: Failures,
+    /// Sessions that were ended here before their time. The audit has those that other processes ended.
+    ended: Mutex<HashSet<String>>,
+    /// Records what people do, once somebody did something.
+    recorder: OnceLock<Recorder>,
+    /// Epoch milliseconds.
+    now: fn() -> i64,
+}
+
+impl Web {
+    pub fn new(resident: Arc<Resident>, secrets: Secrets, now: fn() -> i64) -> Self {
+        let config = Arc::clone(resident.config());
+        Self {
+            tokens: Tokens::new(&config.admin, secrets),
+            config,
+            resident,
+            failures: Failures::default(),
+            ended: Mutex::default(),
+            recorder: OnceLock::new(),
+            now,
+        }
+    }
+
+    /// Everybody may come in.
+    fn is_open(&self) -> bool {
+        self.tokens.is_empty() && self.config.admin.proxy.is_none()
+    }
+
+    fn has_ended(&self, session: &str) -> bool {
+        let here = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        here.contains(session) || self.resident.has(LOG_OUT, session)
+    }
+
+    /// Ends a session here at once, and by the audit in every other process.
+    async fn end_session(self: &Arc<Self>, session: &str, who: &str) {
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(session.to_owned());
+        let (who, session) = (who.to_owned(), session.to_owned());
+        let recorded = self.ask(move |web| {
+            web.record(Act {
+                who: &who,
+                what: LOG_OUT,
+                target: &session,
+                before: None,
+                after: None,
+            })
+        });
+        if let Err(problem) = recorded.await {
+            tracing::warn!("a log-out counts in this process alone: {}", problem.detail);
+        }
+    }
+
+    /// Records what somebody did, and waits until Kafka has it.
+    fn record(&self, act: Act<'_>) -> Result<(), Error> {
+        let recorder = match self.recorder.get() {
+            Some(recorder) => recorder,
+            None => {
+                let made = Recorder::new(&self.config)?;
+                self.recorder.get_or_init(|| made)
+            }
+        };
+        recorder.append(&self.config, act, (self.now)())
+    }
+
+    fn frame(&self) -> Frame {
+        Frame::default()
+    }
+
+    /// Calls a service on a thread that may block.
+    async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        ask: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let web = Arc::clone(self);
+        let asked = tokio::task::spawn_blocking(move || ask(&web)).await;
+        // It panicked, which the log has.
+        let asked = asked.map_err(|_| {
+            Problem::new(
+                axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+                "The desk failed",
+                "Something broke while this was looked up. Sending goes on by itself; the log says what broke.",
+            )
+        })?;
+        Ok(asked?)
+    }
+}
+
+/// What the audit calls the end of a session.
+const LOG_OUT: &str = "log_out";
+
+/// The routes of pages and API.
+pub fn router(web: Arc<Web>) -> Router {
+    api::routes()
+        .route(page::login::PATH, get(page::login::show).post(page::login::enter))
+        .route("/logout", post(page::login::leave))
+        .route("/theme", post(page::login::theme))
+        .route(assets::ROUTE, get(assets::file))
+        .fallback(guard::nowhere)
+        .method_not_allowed_fallback(guard::no_such_method)
+        .layer(from_fn_with_state(Arc::clone(&web), guard::guard))
+        .with_state(web)
+}
+
+impl<S: Sync> FromRequestParts<S> for Look {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Look::of(&parts.headers, parts.extensions.get::<Asker>()))
+    }
+}
+
+/// A time as RFC 3339.
+fn time_text(millis: i64) -> String {
+    dates::time_text(millis)
+}
+
+#[cfg(test)]
+mod tests;

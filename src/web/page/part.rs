@@ -1,0 +1,73 @@
+//! Small parts of pages: figures, statuses, tables' feet.
+
+use maud::{Markup, html};
+
+use super::icon;
+
+/// A count with thousands by comma.
+pub(in crate::web) fn number(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A count with its noun: `1 event`, `2 events`.
+pub(in crate::web) fn count(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(count), if count == 1 { one } else { many })
+}
+
+/// A length of time in words, as short as it is clear: `40 s`, `14 minutes`, `3 hours`, `2 days`.
+pub(in crate::web) fn span(millis: i64) -> String {
+    let seconds = millis.max(0) / 1000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} minutes", seconds / 60),
+        7200..172_800 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// A status: a shape and a word. `kind` is ok, warn, bad, wait or off.
+pub(in crate::web) fn status(kind: &str, shape: &str, word: &str) -> Markup {
+    html! { span class=(format!("st {kind}")) { (icon(shape)) (word) } }
+}
+
+/// The foot of a list: what is shown, and the way to the rest.
+pub(in crate::web) fn pager(shown: &str, note: Option<Markup>, next: Option<(&str, &str)>) -> Markup {
+    html! {
+        div.pager {
+            span { (shown) }
+            @if let Some(note) = note { span { (note) } }
+            @if let Some((address, words)) = next { span.end { a.btn.s href=(address) { (words) } } }
+        }
+    }
+}
+
+/// A command to copy.
+pub(in crate::web) fn command(text: &str) -> Markup {
+    html! { span.cmd { code { (text) } button.btn.s.bare type="button" data-copy=(text) hidden { (icon("copy")) "Copy" } } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_their_commas_and_nouns() {
+        assert_eq!(number(0), "0");
+        assert_eq!(number(999), "999");
+        assert_eq!(number(1_000), "1,000");
+        assert_eq!(number(1_234_567), "1,234,567");
+        assert_eq!(count(1, "event", "events"), "1 event");
+        assert_eq!(count(0, "event", "events"), "0 events");
+        assert_eq!(span(119_000), "119 s");
+        assert_eq!(span(840_000), "14 minutes");
+        assert_eq!(span(3 * 86_400_000), "3 days");
+    }
+}
