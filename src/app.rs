@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
@@ -15,19 +15,19 @@ pub use crate::clock::wall_millis as now_millis;
 use crate::clock::{Jumps, steady_micros, wall_micros, wall_millis};
 use crate::config::Config;
 use crate::delivery::Codec;
-use crate::desk::resident::{Resident, Topic};
 use crate::destination::Destinations;
 use crate::kafka::producer::Producer;
 use crate::kafka::topics::Limits;
-use crate::lead::schemas::SchemaId;
 use crate::metrics::Metrics;
 use crate::parts::{Parts, Watch};
-use crate::registry::{Lookup, Registry};
 use crate::sealed::Sealed;
 use crate::secrets::Secrets;
 use crate::secrets::keys::Keys;
-use crate::web::{self, Web};
 use crate::{feed, http_client, inlets, kafka, listen, processor, sender};
+
+mod desk;
+
+use desk::Desk;
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -45,8 +45,6 @@ pub enum Role {
 /// How long a stop may take beyond `sender.shutdown_timeout`, for what comes after the last answer: outcomes,
 /// offsets, and leaving the groups.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
-/// How often the registry is asked at the most for what the desk can't read.
-const SCHEMAS_EVERY: Duration = Duration::from_secs(2);
 /// How often the clocks are compared.
 const CLOCK_LOOK: Duration = Duration::from_secs(1);
 
@@ -91,19 +89,12 @@ pub async fn run(
     });
     // The admin listener answers until everything else has ended.
     let (close, closed) = watch::channel(false);
-    let resident = has(Role::Admin).then(|| Arc::new(Resident::new(Arc::clone(&config))));
-    let desk = match &resident {
-        // It opens nothing that is sealed, and so needs no keys.
-        Some(resident) => {
-            let secrets = Secrets::new(config.secrets.dir.clone());
-            web::router(Arc::new(Web::new(Arc::clone(resident), secrets, wall_millis)))
-        }
-        None => axum::Router::new(),
-    };
+    let desk = has(Role::Admin).then(|| Desk::new(&config));
+    let routes = desk.as_ref().map_or_else(axum::Router::new, Desk::routes);
     let mut serving = tokio::spawn(admin::serve(
         listener,
         Arc::clone(&admin),
-        desk,
+        routes,
         connections_max,
         closed,
     ));
@@ -133,8 +124,8 @@ pub async fn run(
     if let Some(ready) = topics_ready {
         shared.start_topic_inlets(ready)?;
     }
-    if let Some(resident) = resident {
-        shared.start_resident(&resident)?;
+    if let Some(desk) = desk {
+        desk.start(&shared)?;
     }
     shared.watch_the_clock();
     // The parts alone can start more of them, so that the watch ends when the last of them is over.
@@ -382,34 +373,6 @@ impl Shared {
         Ok(())
     }
 
-    /// The threads that read what the desk keeps in memory. Nobody waits for them.
-    fn start_resident(&self, resident: &Arc<Resident>) -> anyhow::Result<()> {
-        let registry = Registry::of(&self.config.schema_registry)?;
-        for topic in Topic::ALL {
-            let (mut follower, stop) = (resident.follower(topic), self.stop.clone());
-            let registry = registry.clone().filter(|_| topic == Topic::Events);
-            let (resident, runtime) = (Arc::clone(resident), tokio::runtime::Handle::current());
-            let work = move || {
-                let mut ask_at = Instant::now();
-                while !*stop.borrow() {
-                    follower.step(wall_millis());
-                    let ids = if ask_at <= Instant::now() {
-                        resident.lacking()
-                    } else {
-                        Vec::new()
-                    };
-                    if let (Some(registry), false) = (&registry, ids.is_empty()) {
-                        runtime.block_on(look_up(&resident, registry, &ids));
-                        ask_at = Instant::now() + SCHEMAS_EVERY;
-                    }
-                }
-                Ok(())
-            };
-            self.parts.thread(&format!("desk-{}", topic.as_str()), work)?;
-        }
-        Ok(())
-    }
-
     /// Logs and counts jumps of the wall clock.
     fn watch_the_clock(&self) {
         let (metrics, mut stop) = (Arc::clone(&self.metrics), self.stop.clone());
@@ -435,16 +398,6 @@ impl Shared {
             Ok(())
         });
     }
-}
-
-/// Asks the registry for the schemas that recent events wait for. What it doesn't answer is asked for again.
-async fn look_up(resident: &Resident, registry: &Registry, ids: &[SchemaId]) {
-    let take = |id: SchemaId, answer| match answer {
-        Ok(Lookup::Schema { text, references }) => resident.learn(id, &text, &references),
-        Ok(Lookup::Denied(why)) => resident.deny(id, &why),
-        Err(error) => tracing::debug!(schema = %id, %error, "recent events wait for the schema registry"),
-    };
-    registry.schemas(ids, take).await;
 }
 
 /// Has the credentials of the rules in force looked at before the first message needs them, one after

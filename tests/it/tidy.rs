@@ -95,7 +95,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("secrets", &["credential", "sealed"]),
     (
         "config",
-        &["action", "credential", "dates", "mapping", "reader", "secrets", "yaml"],
+        &[
+            "action",
+            "credential",
+            "dates",
+            "mapping",
+            "reader",
+            "rules",
+            "secrets",
+            "yaml",
+        ],
     ),
     // What adapters and loops count by, are timed by, take connections in with and end with.
     ("metrics", &["action", "delivery", "lead", "reason", "rules"]),
@@ -188,6 +197,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "slack",
         ],
     ),
+    // The rule desk over HTTP.
+    ("web", &["config", "dates", "desk", "rules", "secrets"]),
     // The composition root, and what stands above it.
     (
         "app",
@@ -212,6 +223,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "sealed",
             "secrets",
             "sender",
+            "web",
         ],
     ),
     (
@@ -282,7 +294,8 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     ),
     // The error of one's own quotes a property's value; kafka::words makes clients.
     (&["create_with_context"], &[]),
-    (&["axum"], &["admin", "sandbox"]),
+    (&["axum"], &["admin", "app", "sandbox", "web"]),
+    (&["maud", "utoipa", "utoipa_axum", "form_urlencoded"], &["web"]),
     (&["hashbrown"], &["desk"]),
     (&["clap"], &["app", "cli", "demo", "main"]),
     (&["prometheus"], &["metrics"]),
@@ -290,11 +303,15 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["saphyr_parser"], &["yaml"]),
     (&["crypto_box", "blake2"], &["secrets"]),
     // Destinations look for secrets in every form.
-    (&["base64"], &["destination", "inlets", "lead", "sealed", "secrets"]),
+    (
+        &["base64"],
+        &["destination", "inlets", "lead", "sealed", "secrets", "web"],
+    ),
     (&["hyper", "hyper_util"], &["admin", "inlets", "listen"]),
-    (&["subtle", "flate2"], &["inlets"]),
+    (&["flate2"], &["inlets"]),
+    (&["subtle"], &["inlets", "web"]),
     // The demo signs as Slack does.
-    (&["hmac"], &["demo", "inlets"]),
+    (&["hmac"], &["demo", "inlets", "web"]),
     (&["quick_xml", "csv", "sha1_smol"], &["mapping"]),
     (
         &["percent_encoding"],
