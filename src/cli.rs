@@ -17,7 +17,7 @@ use crate::desk;
 use crate::kafka::topics;
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::Metrics;
-use crate::registry::{Lookup, Registry};
+use crate::registry::{self, RegistryError};
 
 mod dead_letters;
 mod deliveries;
@@ -290,16 +290,11 @@ fn wait_for<T>(asked: impl Future<Output = T>) -> Result<T, CliError> {
 
 /// Asks the schema registry for one schema.
 fn look_up(config: &Config, id: SchemaId, schemas: &mut Schemas) -> Result<(), CliError> {
-    let registry = Registry::of(&config.schema_registry).map_err(|error| CliError::Invalid(error.to_string()))?;
-    let Some(registry) = registry else {
-        schemas.deny(id, "no schema registry is configured; set schema_registry.url");
-        return Ok(());
-    };
-    match wait_for(registry.schema(id))?.map_err(|error| CliError::failed(error.to_string()))? {
-        Lookup::Schema { text, references } => schemas.learn(id, &text, &references),
-        Lookup::Denied(detail) => schemas.deny(id, detail),
-    }
-    Ok(())
+    let asked = wait_for(registry::look_up(&config.schema_registry, id, schemas))?;
+    asked.map_err(|error| match error {
+        RegistryError::Url | RegistryError::Client(_) => CliError::Invalid(error.to_string()),
+        error => CliError::failed(error.to_string()),
+    })
 }
 
 /// Who runs the command, for the audit.

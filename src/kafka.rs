@@ -16,6 +16,7 @@ pub use rdkafka::message::BorrowedMessage;
 
 use crate::config::{self, Config};
 
+pub mod groups;
 mod headers;
 pub mod jobs;
 mod letter;

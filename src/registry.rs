@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::config::SchemaRegistry;
 use crate::http_client::{self, ClientError};
-use crate::lead::schemas::SchemaId;
+use crate::lead::schemas::{SchemaId, Schemas};
 
 pub mod doubts;
 
@@ -271,6 +271,19 @@ impl Registered {
 struct Reference {
     subject: String,
     version: i64,
+}
+
+/// Asks the registry of the configuration for one schema, and tells `schemas` its answer. Without a registry the id is
+/// denied.
+pub async fn look_up(config: &SchemaRegistry, id: SchemaId, schemas: &mut Schemas) -> Result<(), RegistryError> {
+    match Registry::of(config)? {
+        None => schemas.deny(id, "no schema registry is configured; set schema_registry.url"),
+        Some(registry) => match registry.schema(id).await? {
+            Lookup::Schema { text, references } => schemas.learn(id, &text, &references),
+            Lookup::Denied(detail) => schemas.deny(id, detail),
+        },
+    }
+    Ok(())
 }
 
 #[cfg(test)]

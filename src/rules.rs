@@ -346,6 +346,8 @@ impl Party {
 }
 
 impl Status {
+    pub const ALL: [Status; 3] = [Status::Active, Status::Paused, Status::Shadow];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Active => "active",

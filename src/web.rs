@@ -16,19 +16,30 @@ use crate::config::Config;
 use crate::dates;
 use crate::desk::Error;
 use crate::desk::audit::{Act, Recorder};
+use crate::desk::backlog::Backlog;
+use crate::desk::lanes::{self, Lane};
 use crate::desk::resident::Resident;
+use crate::desk::scan::Scanner;
 use crate::secrets::Secrets;
+use glance::Glance;
 use guard::{Asker, Failures};
 use page::{Frame, Look};
 use problem::Problem;
 use who::Tokens;
 
+mod again;
 mod api;
 mod assets;
+mod glance;
 mod guard;
+mod inlets;
+mod order;
 mod page;
 mod problem;
+mod reveal;
+mod rules;
 mod session;
+mod status;
 mod who;
 
 /// What pages and calls need.
@@ -37,12 +48,15 @@ pub struct Web {
     config: Arc<Config>,
     /// What the services keep in memory.
     resident: Arc<Resident>,
+    /// What else this process does.
+    roles: Vec<&'static str>,
     tokens: Tokens,
     failures: Failures,
     /// Sessions that were ended here before their time. The audit has those that other processes ended.
     ended: Mutex<HashSet<String>>,
     /// Records what people do, once somebody did something.
     recorder: OnceLock<Recorder>,
+    glance: Glance,
     /// Epoch milliseconds.
     now: fn() -> i64,
 }
@@ -54,11 +68,18 @@ impl Web {
             tokens: Tokens::new(&config.admin, secrets),
             config,
             resident,
+            roles: Vec::new(),
             failures: Failures::default(),
             ended: Mutex::default(),
             recorder: OnceLock::new(),
+            glance: Glance::default(),
             now,
         }
+    }
+
+    /// Names what this process does, for the page that tells it.
+    pub fn in_roles(self, roles: Vec<&'static str>) -> Self {
+        Self { roles, ..self }
     }
 
     /// Everybody may come in.
@@ -104,14 +125,35 @@ impl Web {
         recorder.append(&self.config, act, (self.now)())
     }
 
+    /// What the frame of every page tells, as it was a moment ago: no page waits for it.
     fn frame(&self) -> Frame {
-        Frame::default()
+        self.glance.frame(&self.resident, (self.now)())
+    }
+
+    /// All lanes in which jobs wait and what is paused, and when they were read.
+    fn lanes(&self, now: i64) -> Result<(Vec<Lane>, i64), Error> {
+        let snapshot = self.resident.backlog(now)?;
+        let view = self.resident.rules().view();
+        Ok((lanes::list(&snapshot.backlog, view.log().controls(), now), snapshot.at))
+    }
+
+    /// What waits, read now.
+    fn backlog_anew(&self, now: i64) -> Result<Backlog, Error> {
+        Backlog::read(Scanner::new(&self.config, &|_| true), now)
     }
 
     /// Calls a service on a thread that may block.
     async fn ask<T: Send + 'static>(
         self: &Arc<Self>,
         ask: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.ask_and_check(ask).await
+    }
+
+    /// The same, where what is found may refuse who asks.
+    async fn ask_and_check<T: Send + 'static, E: Into<Problem> + Send + 'static>(
+        self: &Arc<Self>,
+        ask: impl FnOnce(&Self) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Problem> {
         let web = Arc::clone(self);
         let asked = tokio::task::spawn_blocking(move || ask(&web)).await;
@@ -123,7 +165,7 @@ impl Web {
                 "Something broke while this was looked up. Sending goes on by itself; the log says what broke.",
             )
         })?;
-        Ok(asked?)
+        asked.map_err(Into::into)
     }
 }
 
@@ -133,6 +175,7 @@ const LOG_OUT: &str = "log_out";
 /// The routes of pages and API.
 pub fn router(web: Arc<Web>) -> Router {
     api::routes()
+        .merge(page::routes())
         .route(page::login::PATH, get(page::login::show).post(page::login::enter))
         .route("/logout", post(page::login::leave))
         .route("/theme", post(page::login::theme))

@@ -80,7 +80,7 @@ fn job(number: usize, rules: usize) -> DeliveryJob {
         "expires_at": null, "on_ambiguous": "retry", "source_topic": "e", "source_partition": 0, "source_offset": 0,
         "sealed": null, "account_id": null, "region": null, "digest_after": null, "max_rate": null, "thread": false,
     });
-    serde_json::from_value(text).unwrap()
+    serde_json::from_value(text).expect("the fields of a job")
 }
 
 /// What some work leaves in memory, in bytes, and how long it took.

@@ -242,7 +242,10 @@ fn life_text(life: &Life) -> String {
             time_text(record.timestamp),
             record.partition,
             record.offset,
-            replayed.map_or(String::new(), |of| format!(", as the replay of dead letter {of}"))
+            replayed.map_or(String::new(), |of| match of == job.job_id {
+                true => ", as somebody asked for it again".to_owned(),
+                false => format!(", as the replay of dead letter {of}"),
+            })
         ));
     }
     lines.iter_mut().for_each(|line| *line = plain(line));

@@ -10,8 +10,9 @@ use super::events::Producers;
 use super::inlets::{self, Post};
 use crate::config::Config;
 use crate::desk;
-use crate::desk::replay::{self, Progress, Request, Which};
+use crate::desk::replay::{self, Fate, Outside, Request, Which};
 use crate::desk::scan::Scanner;
+use crate::lead::schemas::{SchemaId, Schemas};
 use crate::sandbox::Sandbox;
 
 #[derive(Debug, Clone, Copy)]
@@ -137,17 +138,38 @@ pub(super) fn replay(letter: &str, config: &Config, print: impl Fn(&str)) -> Res
         rate: None,
         who: "demo".to_owned(),
     };
-    let mut replay = replay::begin(Scanner::new(config, &|_| true), &request)?;
-    while let Some(progress) = replay.next(crate::app::now_millis()) {
-        match progress? {
-            Progress::Back(went) => print(&format!("{letter}: replayed to {}", went.topic)),
-            Progress::Refused { why, .. } => print(&format!("{letter}: not replayed: {why}")),
-            Progress::Wait(_) | Progress::NeedsSchema(_) | Progress::NeedsEventMax => {
-                return Err(desk::Error::invalid(
-                    "it holds no job, and the demo replays nothing else",
-                ));
-            }
+    let scanner = Scanner::new(config, &|_| true);
+    let summary = replay::run(scanner, &request, &mut Nothing, crate::app::now_millis, |fate| {
+        match fate {
+            Fate::Back(went) => print(&format!("{letter}: replayed to {}", went.topic)),
+            Fate::Refused { why, .. } => print(&format!("{letter}: not replayed: {why}")),
         }
+        Ok::<_, desk::Error>(())
+    })?;
+    summary.all_there(config)
+}
+
+/// The demo asks nobody: its dead letters hold jobs.
+struct Nothing;
+
+impl Nothing {
+    fn refuse<T>() -> Result<T, desk::Error> {
+        Err(desk::Error::invalid(
+            "it holds no job, and the demo replays nothing else",
+        ))
     }
-    replay.end().1
+}
+
+impl Outside for Nothing {
+    fn schema(&mut self, _: SchemaId, _: &mut Schemas) -> Result<(), desk::Error> {
+        Self::refuse()
+    }
+
+    fn event_max(&mut self) -> Result<usize, desk::Error> {
+        Self::refuse()
+    }
+
+    fn wait(&mut self, _: Duration) -> Result<(), desk::Error> {
+        Self::refuse()
+    }
 }

@@ -43,7 +43,7 @@ pub fn get(resident: &Resident, place: Place) -> Result<Value, Error> {
 }
 
 /// The records at some places; none where one isn't there any more.
-pub(super) fn records(resident: &Resident, places: &[Place]) -> Result<Vec<Option<Value>>, Error> {
+pub fn records(resident: &Resident, places: &[Place]) -> Result<Vec<Option<Value>>, Error> {
     let spots: Vec<Spot> = places.iter().map(|place| place.spot()).collect();
     let picked = resident.pick(Topic::Audit, &spots)?;
     let read = picked

@@ -178,6 +178,13 @@ impl Backlog {
         self.started.get(id).copied()
     }
 
+    /// Credentials that were refused, each with the provider's words.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, &str)> {
+        let frozen = self.partitions.values().flat_map(|recalled| &recalled.frozen);
+        let refused = frozen.filter(|(_, frozen)| frozen.refused);
+        refused.map(|(credential, frozen)| (credential.as_str(), frozen.why.as_str()))
+    }
+
     /// What freezes a lane or credential, by the outcomes of each partition: it may have moved from one to another.
     pub(super) fn frozen(&self, id: &str) -> impl Iterator<Item = &Frozen> {
         self.partitions

@@ -1,5 +1,7 @@
 //! Explaining: which rules match an event, why the others don't, and what would be sent.
 
+use jiff::Timestamp;
+
 use super::Error;
 use super::rules::{self, View};
 use crate::config::Config;
@@ -42,6 +44,19 @@ pub fn event<'b>(bytes: &'b [u8], schemas: &Schemas) -> Result<LeadEvent<'b>, Er
         let reason = error.reason().map_or("needs_schema", Reason::as_str);
         Error::invalid(format!("{reason}: {}", error.detail()))
     })
+}
+
+/// The event that an inlet makes of a record, as JSON; of several the first. `now` is in epoch milliseconds.
+pub fn of_record(config: &Config, inlet: &str, record: &[u8], now: i64) -> Result<Vec<u8>, Error> {
+    let inlet = config.inlet(inlet).map_err(Error::invalid)?;
+    let taken = inlet.take_line(record, Timestamp::from_millisecond(now).unwrap_or_default());
+    match (taken.events.into_iter().next(), taken.refused) {
+        (Some(event), _) => Ok(event.json),
+        (None, Some((reason, detail))) => Err(Error::invalid(format!("{}: {detail}", reason.as_str()))),
+        (None, None) => Err(Error::invalid(
+            "the inlet leaves this record out: its conditions don't hold",
+        )),
+    }
 }
 
 /// The rules in force that are for a trigger.

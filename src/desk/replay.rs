@@ -3,8 +3,8 @@
 //! A record that goes back and its mark in the audit are one transaction, so that a crash neither replays twice nor
 //! forgets. One replay runs at a time: the next one ends it before it reads the audit.
 //!
-//! The caller pulls: [`Replay::next`] gives the fate of the next dead letter, or what the replay needs before it goes
-//! on. The caller asks the schema registry and Kafka's administration, and waits for a rate.
+//! [`run`] drives a replay to its end. What it needs from outside of the topics it asks its caller for: a schema of the
+//! registry, the largest record that the events' topic takes, and the patience that a rate asks for.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use crate::reason::Reason;
 use crate::rules::log::Rules;
 
 mod inlets;
+pub mod job;
 mod write;
 
 /// The most that goes into one transaction.
@@ -55,18 +56,56 @@ pub enum Which {
     Matching(Filter, Period),
 }
 
-/// The next step of a replay.
+/// What a replay needs from outside of the topics.
+pub trait Outside {
+    /// Looks a schema up, and puts the registry's answer into `schemas`.
+    fn schema(&mut self, id: SchemaId, schemas: &mut Schemas) -> Result<(), Error>;
+
+    /// The largest record that the events' topic takes, in bytes.
+    fn event_max(&mut self) -> Result<usize, Error>;
+
+    /// Returns once so much time has passed.
+    fn wait(&mut self, wait: Duration) -> Result<(), Error>;
+}
+
+/// The fate of a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
+pub enum Fate {
     /// It went back, or would in a dry run.
     Back(Went),
     /// It can't be put back.
     Refused { id: Id, why: String },
+}
+
+/// Replays dead letters, and tells the fate of each. `now` gives the wall clock's time, in epoch milliseconds. An error
+/// ends the replay: only the letters that [`Fate::Back`] named have gone back.
+pub fn run<E: From<Error>>(
+    scanner: Scanner<'_>,
+    request: &Request,
+    outside: &mut dyn Outside,
+    now: fn() -> i64,
+    mut tell: impl FnMut(Fate) -> Result<(), E>,
+) -> Result<Summary, E> {
+    let mut replay = begin(scanner, request)?;
+    while let Some(progress) = replay.next(now()) {
+        match progress? {
+            Progress::Fate(fate) => tell(fate)?,
+            Progress::Wait(wait) => outside.wait(wait)?,
+            Progress::NeedsSchema(id) => outside.schema(id, &mut replay.schemas)?,
+            Progress::NeedsEventMax => replay.event_max = Some(outside.event_max()?),
+        }
+    }
+    Ok(replay.end())
+}
+
+/// The next step of a replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Progress {
+    Fate(Fate),
     /// The rate lets nothing go before so much time has passed.
     Wait(Duration),
-    /// The schema is to be looked up, and its answer put into [`Replay::schemas`].
+    /// The schema is to be looked up, and its answer put into the schemas.
     NeedsSchema(SchemaId),
-    /// The largest record that the events' topic takes is to be handed to [`Replay::event_max`].
     NeedsEventMax,
 }
 
@@ -87,6 +126,18 @@ pub struct Summary {
     /// The letters that were replayed before.
     pub left: usize,
     pub refused: usize,
+    /// The ids that were asked for and aren't there.
+    pub absent: Vec<Id>,
+}
+
+impl Summary {
+    /// Refuses ids that aren't there.
+    pub fn all_there(&self, config: &Config) -> Result<(), Error> {
+        match self.absent.is_empty() {
+            true => Ok(()),
+            false => Err(dead_letters::missing(config, &self.absent)),
+        }
+    }
 }
 
 /// A record that goes back to a topic.
@@ -125,7 +176,7 @@ impl From<Error> for Halt {
 
 type Letters<'r> = Box<dyn Iterator<Item = Result<Letter, Error>> + 'r>;
 
-pub struct Replay<'r> {
+struct Replay<'r> {
     scanner: Scanner<'r>,
     who: String,
     rate: Option<Rate>,
@@ -150,7 +201,7 @@ pub struct Replay<'r> {
 }
 
 /// Begins a replay, which ends one that is under way.
-pub fn begin<'r>(scanner: Scanner<'r>, request: &'r Request) -> Result<Replay<'r>, Error> {
+fn begin<'r>(scanner: Scanner<'r>, request: &'r Request) -> Result<Replay<'r>, Error> {
     let config = scanner.config;
     let open = (!request.dry_run).then(|| Together::open(config, "replay", RECORD_MAX, OPEN_MAX));
     let together = open.transpose().map_err(failed)?;
@@ -209,9 +260,8 @@ impl<'r> Replay<'r> {
         }
     }
 
-    /// The next step; `None` is the end. `now` is the wall clock's, in epoch milliseconds. An error ends the
-    /// replay: only the letters that [`Progress::Back`] named have gone back.
-    pub fn next(&mut self, now: i64) -> Option<Result<Progress, Error>> {
+    /// The next step; `None` is the end. `now` is the wall clock's, in epoch milliseconds.
+    fn next(&mut self, now: i64) -> Option<Result<Progress, Error>> {
         loop {
             if let Some(progress) = self.progress.pop_front() {
                 return Some(Ok(progress));
@@ -228,24 +278,11 @@ impl<'r> Replay<'r> {
         }
     }
 
-    /// The registry's answers about schemas.
-    pub fn schemas(&mut self) -> &mut Schemas {
-        &mut self.schemas
-    }
-
-    /// The events' topic takes records of so many bytes.
-    pub fn event_max(&mut self, bytes: usize) {
-        self.event_max = Some(bytes);
-    }
-
-    /// The result; ids that were asked for and aren't there are not found.
-    pub fn end(self) -> (Summary, Result<(), Error>) {
-        let absent: Vec<Id> = self.absent.into_iter().collect();
-        let all = match absent.is_empty() {
-            true => Ok(()),
-            false => Err(dead_letters::missing(self.scanner.config, &absent)),
-        };
-        (self.summary, all)
+    fn end(self) -> Summary {
+        Summary {
+            absent: self.absent.into_iter().collect(),
+            ..self.summary
+        }
     }
 
     /// Takes in the next dead letter, or writes those that were gathered; says whether there may be more.
@@ -312,7 +349,7 @@ impl<'r> Replay<'r> {
 
     fn refuse(&mut self, id: Id, why: String) {
         self.summary.refused += 1;
-        self.progress.push_back(Progress::Refused { id, why });
+        self.progress.push_back(Progress::Fate(Fate::Refused { id, why }));
     }
 
     /// Writes what was gathered, and says so once Kafka has it.
@@ -333,12 +370,12 @@ impl<'r> Replay<'r> {
         self.summary.replayed += batch.len();
         self.progress.extend(batch.into_iter().filter_map(|going| {
             let back = going.back.into_iter().next()?;
-            Some(Progress::Back(Went {
+            Some(Progress::Fate(Fate::Back(Went {
                 id: going.id,
                 topic: back.topic,
                 key: back.key,
                 change: back.change,
-            }))
+            })))
         }));
         Ok(())
     }

@@ -13,17 +13,16 @@ use std::time::Instant;
 
 use super::Error;
 use super::backlog::{Fresh, Snapshot};
-use super::newer::is_newer;
+use super::dead_letters::Id;
 use super::rules::kept::Kept;
 use crate::config::Config;
-use crate::delivery::{DeliveryJob, Outcome, credential_in};
 use crate::kafka::reader::Record;
 use crate::lead::LeadEvent;
 use crate::lead::decode::decode;
 use crate::lead::schemas::{SchemaId, Schemas};
 use audits::{Audits, Author};
 use counts::{Count, OfRule};
-use deliveries::{Deliveries, Read, Spot};
+use deliveries::{Deliveries, Spot};
 use events::{Events, Recent};
 use letters::Letters;
 
@@ -36,6 +35,7 @@ mod ids;
 pub mod letters;
 mod names;
 mod pick;
+mod take;
 
 pub use follow::Follower;
 
@@ -121,6 +121,8 @@ pub struct Happened {
     pub events: u32,
     pub matched: u32,
     pub sent: u32,
+    /// How many more messages waited at its end than at its beginning.
+    pub waits: i32,
 }
 
 /// Everything that the desk keeps in memory.
@@ -237,17 +239,31 @@ impl Resident {
     }
 
     pub fn charts(&self, now: i64) -> Charts {
-        let join = |events: Vec<(i64, u32)>, matches: Vec<(i64, Count)>| {
-            let both = events.into_iter().zip(matches);
-            let step = |((at, events), (_, Count { matched, sent })): ((i64, u32), (i64, Count))| {
-                (at, Happened { events, matched, sent })
+        let join = |events: Vec<(i64, u32)>, matches: Vec<(i64, Count)>, waits: Vec<(i64, i32)>| {
+            let all = events.into_iter().zip(matches).zip(waits);
+            let step = |(((at, events), (_, Count { matched, sent })), (_, waits))| {
+                let happened = Happened {
+                    events,
+                    matched,
+                    sent,
+                    waits,
+                };
+                (at, happened)
             };
-            both.map(step).collect()
+            all.map(step).collect()
         };
         let (events, deliveries) = (read(&self.events), self.deliveries());
         Charts {
-            hour: join(events.chart().hour(now), deliveries.all().hour(now)),
-            week: join(events.chart().week(now), deliveries.all().week(now)),
+            hour: join(
+                events.chart().hour(now),
+                deliveries.all().hour(now),
+                deliveries.waited().hour(now),
+            ),
+            week: join(
+                events.chart().week(now),
+                deliveries.all().week(now),
+                deliveries.waited().week(now),
+            ),
         }
     }
 
@@ -268,6 +284,11 @@ impl Resident {
     /// Recent events as they are now, the same.
     pub fn events(&self) -> RwLockReadGuard<'_, Events> {
         read(&self.events)
+    }
+
+    /// Whether the dead letter of this id that was written then was replayed.
+    pub fn is_replayed(&self, id: Id, written_at: i64) -> bool {
+        read(&self.letters).is_replayed(id, written_at)
     }
 
     pub(super) fn letters(&self) -> RwLockReadGuard<'_, Letters> {
@@ -309,6 +330,11 @@ impl Resident {
     /// took.
     pub fn backlog(&self, now: i64) -> Result<Arc<Snapshot>, Error> {
         self.backlog.get(&self.config, now)
+    }
+
+    /// The jobs that waited when somebody asked last; none before. Nothing is read for it.
+    pub fn last_backlog(&self) -> Option<Arc<Snapshot>> {
+        self.backlog.last()
     }
 
     /// Reads records by their places; none where one isn't there any more.
@@ -418,59 +444,6 @@ impl Resident {
             Topic::Audit => *write(&self.audits) = Audits::new(audits::MOST),
         }
     }
-
-    /// Takes in what was read, unless the memory has started over since.
-    fn take(&self, topic: Topic, epoch: u64, records: Vec<Record>, now: i64) -> bool {
-        match topic {
-            Topic::Rules => {}
-            Topic::Events => {
-                let (schemas, mut events) = (read(&self.schemas), write(&self.events));
-                records
-                    .into_iter()
-                    .for_each(|record| events.take(record, &schemas, now));
-            }
-            Topic::DeadLetters => {
-                let mut letters = write(&self.letters);
-                records
-                    .into_iter()
-                    .for_each(|record| letters.take(record, &self.config, now));
-            }
-            Topic::Audit => {
-                let (mut audits, mut letters) = (write(&self.audits), write(&self.letters));
-                for record in records {
-                    audits.take(&record, now);
-                    letters.audited(record.value.as_deref().unwrap_or_default(), record.timestamp);
-                }
-            }
-            Topic::Jobs => {
-                let jobs: Vec<_> = records
-                    .iter()
-                    .filter_map(|record| Some((job(record)?, how(record))))
-                    .collect();
-                let mut of_epoch = write(&self.deliveries);
-                if of_epoch.epoch != epoch {
-                    return false;
-                }
-                jobs.iter()
-                    .for_each(|(job, how)| of_epoch.deliveries.job(job, *how, now));
-            }
-            Topic::Outcomes => {
-                let read = records.iter().filter_map(|record| {
-                    let outcome = Outcome::decode(record.value.as_deref()?).ok()?;
-                    Some((outcome, how(record)))
-                });
-                let outcomes: Vec<_> = read.collect();
-                let mut of_epoch = write(&self.deliveries);
-                if of_epoch.epoch != epoch {
-                    return false;
-                }
-                outcomes
-                    .iter()
-                    .for_each(|(outcome, how)| of_epoch.deliveries.outcome(outcome, *how, now));
-            }
-        }
-        true
-    }
 }
 
 fn events(config: &Config) -> Events {
@@ -478,30 +451,12 @@ fn events(config: &Config) -> Events {
     Events::new(config.admin.recent_events, inlets)
 }
 
-/// The job of a record; of one that a newer version wrote, what its headers and its key say.
-fn job(record: &Record) -> Option<DeliveryJob> {
-    match DeliveryJob::decode(record.value.as_deref()?) {
-        Ok(job) => Some(job),
-        Err(why) if is_newer(record, why) => {
-            let ours = record.ours()?;
-            let credential = credential_in(record.key.as_deref()?)?;
-            let job = DeliveryJob::of_headers(&ours.event_id, &ours.rule_id, &ours.job_id, credential);
-            Some(job)
-        }
-        Err(_) => None,
-    }
-}
+/// A time that is so much later than it is now was written by a clock that is ahead of ours.
+const TO_COME: i64 = 60_000;
 
-fn how(record: &Record) -> Read {
-    Read {
-        spot: Spot {
-            partition: record.partition,
-            offset: record.offset,
-        },
-        written_at: record.timestamp,
-        is_test: record.header("test") == Some("true"),
-        is_replay: record.header("replay-of").is_some(),
-    }
+/// When a record was written; now, where that is to come. All memory of later times would have to go otherwise.
+fn written_at(at: i64, now: i64) -> i64 {
+    if at.saturating_sub(TO_COME) > now { now } else { at }
 }
 
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {

@@ -224,6 +224,18 @@ pub fn list<'v>(view: &'v View, filter: &'v Filter) -> impl Iterator<Item = List
     asked.map(|(id, entry)| listed(view, id, entry))
 }
 
+/// The ids that meet the filter, in order, each with what is in force under it.
+pub fn find<'v>(view: &'v View, filter: &'v Filter) -> impl Iterator<Item = (&'v str, Option<InForce<'v>>)> {
+    let asked = view.log.list().filter(|(id, entry)| filter.holds(id, entry));
+    asked.map(|(id, entry)| (id, in_force(id, entry)))
+}
+
+/// What stands under one id.
+pub fn one<'v>(view: &'v View, id: &str) -> Option<Listed<'v>> {
+    let (id, entry) = view.log.entry_of(id)?;
+    Some(listed(view, id, entry))
+}
+
 /// The rule that is in force under an id.
 pub fn get<'v>(view: &'v View, id: &str) -> Result<InForce<'v>, Error> {
     let entry = view.log.entry_of(id);
@@ -245,7 +257,8 @@ pub(super) fn snapshot(config: &Config) -> Result<Rules, Error> {
     Ok(log.snapshot())
 }
 
-fn missing(id: &str) -> Error {
+/// No rule has the id.
+pub fn missing(id: &str) -> Error {
     Error::NotFound(format!(
         "there is no rule {id} in force; leadlane rules list shows those that are"
     ))

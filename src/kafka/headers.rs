@@ -25,7 +25,8 @@ fn is_one(name: &str, text: &str) -> bool {
         "rule-id" | "only-rule" => is_rule_id(text),
         "job-id" => uuid::Uuid::try_parse(text).is_ok(),
         "event-id" => (1..=256).contains(&text.len()),
-        "replay-of" => is_place(text),
+        // A dead letter, or a job that somebody asked for again.
+        "replay-of" => is_place(text) || uuid::Uuid::try_parse(text).is_ok(),
         VERSION => is_version(text),
         TEST => text == "true",
         _ => true,

@@ -12,6 +12,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -23,8 +24,19 @@ use super::Web;
 use super::guard::{IMPORT_MAX, too_large};
 use super::problem::{Fault, Problem};
 use crate::desk::page::{LIMIT_MAX, Page, Place};
+use crate::text::mask::mask_named;
 
-pub(super) mod status;
+mod audit;
+mod dead_letters;
+mod deliveries;
+mod events;
+mod inlets;
+mod lanes;
+mod reveal;
+pub(super) mod rules;
+pub(super) mod rules_many;
+mod status;
+pub(super) mod try_it;
 
 /// Paths of the API begin so.
 pub(super) const BASE: &str = "/api/v1";
@@ -61,6 +73,10 @@ pub(super) struct Which {
 }
 
 impl Which {
+    pub(super) fn new(limit: Option<usize>, after: Option<String>) -> Self {
+        Self { limit, after }
+    }
+
     pub(super) fn limit(&self) -> Result<usize, Problem> {
         match self.limit.unwrap_or(LIMIT) {
             limit @ 1..=LIMIT_MAX => Ok(limit),
@@ -81,6 +97,20 @@ impl Which {
     pub(super) fn after_name(&self) -> Option<&str> {
         self.after.as_deref()
     }
+}
+
+/// An id as it is given: an e-mail address may be one, and is masked.
+fn id(id: &str) -> String {
+    mask_named("lead_id", id).into_owned()
+}
+
+/// A time of a query or a body, RFC 3339, in epoch milliseconds.
+fn time(name: &str, given: Option<&str>) -> Result<Option<i64>, Problem> {
+    let read = |text: &str| {
+        let read = text.parse::<Timestamp>().map(Timestamp::as_millisecond);
+        read.map_err(|_| Problem::bad_request(format!("{name}: must be a time such as 2026-03-05T15:16:00Z.")))
+    };
+    given.map(read).transpose()
 }
 
 /// A body of JSON.
@@ -202,6 +232,16 @@ pub(super) fn routes() -> axum::Router<Arc<Web>> {
 fn open_api() -> OpenApiRouter<Arc<Web>> {
     let resources = OpenApiRouter::new()
         .routes(utoipa_axum::routes!(openapi))
+        .merge(audit::routes())
+        .merge(dead_letters::routes())
+        .merge(deliveries::routes())
+        .merge(events::routes())
+        .merge(inlets::routes())
+        .merge(lanes::routes())
+        .merge(reveal::routes())
+        .merge(rules::routes())
+        .merge(rules_many::routes())
+        .merge(try_it::routes())
         .merge(status::routes());
     OpenApiRouter::new().nest(BASE, resources)
 }

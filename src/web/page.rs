@@ -3,6 +3,12 @@
 //! A page is a whole document, or, where htmx asks for a part, that part alone. Every action is a form that works
 //! without scripts.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -14,10 +20,29 @@ use super::problem::Problem;
 use super::session::COOKIE;
 use super::who::By;
 use super::{Web, assets};
+use crate::desk::page::Place;
 
+mod audit;
 pub(super) mod chart;
+pub(super) mod conflict;
+mod dead_letters;
+mod deliveries;
+mod delivery;
+mod home;
+mod inlets;
+mod lanes;
 pub(super) mod login;
 pub(super) mod part;
+mod replay;
+mod reveal;
+pub(super) mod rules;
+mod search;
+mod sent;
+mod slack;
+mod status;
+pub(super) mod versions;
+mod why;
+pub(super) mod words;
 
 /// The cookies of a reader's choices.
 pub(super) const THEME: &str = "leadlane_theme";
@@ -90,6 +115,13 @@ impl Look {
             at.strftime("%-d %b %Y, %H:%M:%S UTC").to_string(),
         );
         html! { time datetime=(at.strftime("%Y-%m-%dT%H:%M:%SZ")) title=(full) { (shown) } }
+    }
+
+    /// A time as a chart's axis shows it: the clock, or the day.
+    pub(super) fn clock(&self, at: i64, by_day: bool) -> String {
+        let at = Timestamp::from_millisecond(at).unwrap_or_default();
+        let form = if by_day { "%-d %b" } else { "%H:%M" };
+        at.to_zoned(self.zone.clone()).strftime(form).to_string()
     }
 
     /// The day, such as `Thursday, 5 March`.
@@ -169,6 +201,97 @@ pub(super) struct Frame {
     pub(super) cut_off: Option<i64>,
 }
 
+/// What an address asks for behind its `?`. What a page doesn't know it leaves aside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Given(Vec<(String, String)>);
+
+impl Given {
+    /// The first value of that name that isn't blank.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let mut values = self.0.iter().filter(|(given, _)| given == name);
+        values.find_map(|(_, value)| Some(value.trim()).filter(|value| !value.is_empty()))
+    }
+
+    /// The same, to be kept.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        self.get(name).map(str::to_owned)
+    }
+
+    /// The place that the page before ended at. One that is none asks for the first page.
+    pub(super) fn after(&self) -> Option<Place> {
+        self.get("after")?.parse().ok()
+    }
+
+    /// The address of the page behind this one, of the same question.
+    pub(super) fn next(&self, path: &str, next: Option<Place>) -> Option<String> {
+        let next = next?.to_string();
+        let kept = self.0.iter().filter(|(name, _)| name != "after");
+        let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
+        let all: Vec<_> = kept.chain([("after", next.as_str())]).collect();
+        Some(words::address(path, &all))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Given {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let query = parts.uri.query().unwrap_or_default().as_bytes();
+        Ok(Self(form_urlencoded::parse(query).into_owned().collect()))
+    }
+}
+
+/// The routes of the pages about what happened.
+pub(super) fn routes() -> Router<Arc<Web>> {
+    [
+        audit::routes(),
+        conflict::routes(),
+        dead_letters::routes(),
+        deliveries::routes(),
+        delivery::routes(),
+        home::routes(),
+        inlets::routes(),
+        lanes::routes(),
+        replay::routes(),
+        reveal::routes(),
+        rules::routes(),
+        search::routes(),
+        status::routes(),
+        versions::routes(),
+        why::routes(),
+    ]
+    .into_iter()
+    .fold(Router::new(), Router::merge)
+}
+
+/// A page as it is shown: what a service answered, ready to be drawn.
+pub(super) trait View {
+    fn title(&self) -> String;
+
+    /// All of it, below the bar. `now` is in epoch milliseconds.
+    fn draw(&self, look: &Look, now: i64) -> Markup;
+
+    /// The part that is asked for again and again, with the id [`part::LIVE`].
+    fn live(&self, _: &Look, _: i64) -> Option<Markup> {
+        None
+    }
+}
+
+/// The page that a service's answer makes, or the problem.
+pub(super) fn answer(web: &Web, look: &Look, nav: Nav, asked: Result<impl View, Problem>) -> Response {
+    let now = (web.now)();
+    match asked {
+        Ok(view) => match view
+            .live(look, now)
+            .filter(|_| look.part.as_deref() == Some(part::LIVE))
+        {
+            Some(live) => fragment(live),
+            None => shell(web, look, nav, &view.title(), &view.draw(look, now)),
+        },
+        Err(refused) => problem(web, look, &refused),
+    }
+}
+
 /// A whole page. `body` stands below the bar; a part that htmx asked for goes alone.
 pub(super) fn shell(web: &Web, look: &Look, nav: Nav, title: &str, body: &Markup) -> Response {
     let (frame, now) = (web.frame(), (web.now)());
@@ -231,7 +354,7 @@ fn head(title: &str) -> Markup {
 
 /// An icon. The word beside it has the meaning.
 pub(super) fn icon(name: &str) -> Markup {
-    html! { svg.i aria-hidden="true" { use href=(format!("{}#i-{name}", assets::address("icons.svg"))); } }
+    html! { svg.i aria-hidden="true" { use href=(format!("{}#i-{name}", assets::address("icons.svg"))) {} } }
 }
 
 fn brand() -> Markup {
@@ -391,4 +514,27 @@ pub(super) fn problem(web: &Web, look: &Look, problem: &Problem) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What people and systems may write anywhere.
+    pub(in crate::web) const HOSTILE: [&str; 3] = [
+        "<script>alert(1)</script>",
+        "\"><img src=x onerror=alert(1)>",
+        "</textarea><svg/onload=alert(1)>'\"&",
+    ];
+
+    pub(in crate::web) fn look() -> Look {
+        Look::of(&HeaderMap::new(), None)
+    }
+
+    /// Nothing of [`HOSTILE`] has become markup.
+    pub(in crate::web) fn is_harmless(drawn: &str) {
+        for begin in ["<script", "<img", "<svg/onload", "</textarea>"] {
+            assert!(!drawn.contains(begin), "{begin} in {drawn}");
+        }
+    }
 }

@@ -26,17 +26,24 @@ pub(super) struct Problem {
     /// What looks wrong and isn't refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<Fault>,
-    /// The version that is in force, where another one was expected.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) version: Option<i64>,
-    /// Who made it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) who: Option<String>,
-    /// When it was made, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) when: Option<String>,
+    /// What is in force, where another version was expected. In a box, as most problems are of another kind.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) in_force: Option<Box<InForce>>,
     #[serde(skip)]
     pub(super) retry_after: Option<u32>,
+}
+
+/// What somebody else put in force meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct InForce {
+    /// None where it was deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) who: Option<String>,
+    /// RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) when: Option<String>,
 }
 
 /// A fault of a field.
@@ -55,9 +62,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             warnings: Vec::new(),
-            version: None,
-            who: None,
-            when: None,
+            in_force: None,
             retry_after: None,
         }
     }
@@ -135,9 +140,13 @@ impl From<Error> for Problem {
                     None => StatusCode::CONFLICT,
                 };
                 Self {
-                    version: of_version.and_then(|conflict| conflict.version),
-                    who: of_version.and_then(|conflict| conflict.who.clone()),
-                    when: of_version.and_then(|conflict| conflict.when).map(super::time_text),
+                    in_force: of_version.map(|conflict| {
+                        Box::new(InForce {
+                            version: conflict.version,
+                            who: conflict.who.clone(),
+                            when: conflict.when.map(super::time_text),
+                        })
+                    }),
                     ..Self::new(status, "Somebody else was first", detail)
                 }
             }
@@ -147,7 +156,8 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, version, retry_after) = (self.status(), self.version, self.retry_after);
+        let (status, retry_after) = (self.status(), self.retry_after);
+        let version = self.in_force.as_ref().and_then(|in_force| in_force.version);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();

@@ -191,7 +191,7 @@ fn commands(command: &clap::Command, words: &str, found: &mut Vec<(String, Vec<S
         .get_subcommands()
         .filter(|below| below.get_name() != "help")
         .peekable();
-    if below.peek().is_none() {
+    if below.peek().is_none() || !command.is_subcommand_required_set() {
         let flags = command.get_arguments().filter(|argument| !argument.is_global_set());
         let flags = flags.filter_map(clap::Arg::get_long).map(|long| format!("--{long}"));
         found.push((words.to_owned(), flags.filter(|flag| flag != "--help").collect()));

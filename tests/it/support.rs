@@ -143,13 +143,18 @@ impl Leadlane {
 
     /// Starts one more beside the first, and waits until it is ready.
     pub(crate) fn start_another(&self, arguments: &[&str]) -> Process {
+        self.start_another_at(arguments).0
+    }
+
+    /// The same, with the address of its admin listener.
+    pub(crate) fn start_another_at(&self, arguments: &[&str]) -> (Process, String) {
         let admin = format!("127.0.0.1:{}", free_port());
         let mut command = self.command(&["run"]);
         command.args(arguments);
         command
             .env("LEADLANE__ADMIN__LISTEN", &admin)
             .env("LEADLANE__PROCESSOR__INSTANCE", &admin);
-        until_ready(self.logged(command), &admin)
+        (until_ready(self.logged(command), &admin), admin)
     }
 
     fn logged(&self, mut command: Command) -> Process {

@@ -1,5 +1,7 @@
 //! `leadlane dead-letters replay`: dead letters go back where they came from.
 
+use std::time::{Duration, Instant};
+
 use clap::Args;
 use serde_json::json;
 
@@ -8,8 +10,10 @@ use crate::app::now_millis;
 use crate::cli::look::{Look, Span, plain};
 use crate::cli::{CliError, look_up, print, wait_for, who};
 use crate::dates::Rate;
-use crate::desk::replay::{self, Progress, Request, Went, Which};
+use crate::desk::Error;
+use crate::desk::replay::{self, Fate, Outside, Request, Went, Which};
 use crate::kafka::topics;
+use crate::lead::schemas::{SchemaId, Schemas};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Options {
@@ -55,22 +59,14 @@ pub(super) fn run(look: Look<'_>, options: &Options) -> Result<(), CliError> {
         rate: options.rate,
         who: who(),
     };
-    let (summary, all) = look.scan(|scanner| {
-        let mut replay = replay::begin(scanner, &request)?;
-        while let Some(progress) = replay.next(now_millis()) {
-            match progress? {
-                Progress::Back(went) => print(&line(&went, look.json, request.dry_run))?,
-                Progress::Refused { id, why } => eprintln!("{id}: not replayed: {}", plain(&why)),
-                Progress::Wait(wait) => sleep(look, wait)?,
-                Progress::NeedsSchema(id) => look_up(look.config, id, replay.schemas())?,
-                Progress::NeedsEventMax => {
-                    let max = wait_for(topics::record_max(look.config, &look.config.topics.events))?;
-                    replay.event_max(max.map_err(CliError::failed)?);
-                }
-            }
+    let tell = |fate| match fate {
+        Fate::Back(went) => print(&line(&went, look.json, request.dry_run)),
+        Fate::Refused { id, why } => {
+            eprintln!("{id}: not replayed: {}", plain(&why));
+            Ok(())
         }
-        Ok(replay.end())
-    })?;
+    };
+    let summary = look.scan(|scanner| replay::run(scanner, &request, &mut Here(look), now_millis, tell))?;
     let verb = if request.dry_run {
         "would be replayed"
     } else {
@@ -80,7 +76,7 @@ pub(super) fn run(look: Look<'_>, options: &Options) -> Result<(), CliError> {
         "{} {verb}, {} left as they are because they were replayed before",
         summary.replayed, summary.left
     );
-    all?;
+    summary.all_there(look.config)?;
     match summary.refused {
         0 => Ok(()),
         refused => Err(CliError::failed(format!("{refused} could not be replayed"))),
@@ -99,17 +95,35 @@ fn line(went: &Went, json: bool, dry_run: bool) -> String {
     plain(&format!("{id}: {verb} to {topic}{change}"))
 }
 
-/// Until the rate lets the next ones go.
-fn sleep(look: Look<'_>, wait: std::time::Duration) -> Result<(), CliError> {
-    let until = std::time::Instant::now() + wait;
-    loop {
-        let wait = until.saturating_duration_since(std::time::Instant::now());
-        if wait.is_zero() {
-            return Ok(());
-        }
-        if *look.stop.borrow() {
-            return Err(CliError::failed("stopped; run the command again to replay the rest"));
-        }
-        std::thread::sleep(wait.min(std::time::Duration::from_millis(100)));
+/// What a command asks outside of the topics.
+struct Here<'l>(Look<'l>);
+
+impl Outside for Here<'_> {
+    fn schema(&mut self, id: SchemaId, schemas: &mut Schemas) -> Result<(), Error> {
+        look_up(self.0.config, id, schemas).map_err(unavailable)
     }
+
+    fn event_max(&mut self) -> Result<usize, Error> {
+        let max = wait_for(topics::record_max(self.0.config, &self.0.config.topics.events));
+        max.map_err(unavailable)?.map_err(Error::Unavailable)
+    }
+
+    fn wait(&mut self, wait: Duration) -> Result<(), Error> {
+        let until = Instant::now() + wait;
+        loop {
+            let wait = until.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                return Ok(());
+            }
+            if *self.0.stop.borrow() {
+                let why = "stopped; run the command again to replay the rest";
+                return Err(Error::Unavailable(why.to_owned()));
+            }
+            std::thread::sleep(wait.min(Duration::from_millis(100)));
+        }
+    }
+}
+
+fn unavailable(error: CliError) -> Error {
+    Error::Unavailable(error.to_string())
 }

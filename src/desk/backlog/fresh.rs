@@ -35,6 +35,11 @@ impl Fresh {
         self.get_by(now, |now| Backlog::read(Scanner::new(config, &|_| true), now))
     }
 
+    /// The backlog that was read last. Where somebody reads it now, nobody waits.
+    pub(in crate::desk) fn last(&self) -> Option<Arc<Snapshot>> {
+        self.0.try_lock().ok()?.snapshot.clone()
+    }
+
     fn get_by(&self, now: i64, read: impl FnOnce(i64) -> Result<Backlog, Error>) -> Result<Arc<Snapshot>, Error> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(snapshot), Some(old_at)) = (&kept.snapshot, kept.old_at)

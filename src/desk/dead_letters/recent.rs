@@ -1,5 +1,7 @@
 //! Dead letters from memory.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{Id, Letter as Whole, missing};
 use crate::desk::Error;
 use crate::desk::page::{Page, Place};
@@ -50,6 +52,14 @@ pub fn recent(resident: &Resident, asked: &Asked, after: Option<Place>, limit: u
 /// By reason, how many wait for a person, and when the newest of them came; the most first.
 pub fn by_reason(resident: &Resident) -> Vec<(Option<Reason>, u64, i64)> {
     resident.letters().by_reason()
+}
+
+/// Those of some ids that are in memory.
+pub fn by_ids(resident: &Resident, ids: impl IntoIterator<Item = Id>) -> HashMap<Id, Letter> {
+    let ids: HashSet<Id> = ids.into_iter().collect();
+    let letters = resident.letters();
+    let found = letters.newest(None).filter(|letter| ids.contains(&letter.id));
+    found.map(|letter| (letter.id, letter)).collect()
 }
 
 /// One dead letter, whole, as its topic holds it.

@@ -1,5 +1,6 @@
 //! Deliveries from memory: lists, and the life of one job by the places of its records.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Life, Stands, find, job, outcome};
@@ -21,6 +22,22 @@ pub fn recent(resident: &Resident, asked: &Asked, after: Option<Place>, limit: u
     };
     let deliveries = resident.deliveries();
     Page::of(deliveries.newest(&asked, after), limit)
+}
+
+/// How many jobs of some rules wait.
+pub fn waiting(resident: &Resident, rules: &HashSet<&str>, now: i64) -> u64 {
+    let asked = Asked {
+        // Of one rule it is known where to look.
+        rule: (rules.len() == 1).then(|| rules.iter().copied().collect()),
+        stands: vec![Stands::Waiting],
+        waiting_since: Some(waiting_since(resident.config(), now)),
+        ..Asked::default()
+    };
+    let deliveries = resident.deliveries();
+    let waiting = deliveries.newest(&asked, None);
+    waiting
+        .filter(|(_, delivery)| rules.contains(&*delivery.rule_id))
+        .count() as u64
 }
 
 /// A job that was written before this can't wait any more: senders make a dead letter of one so old.

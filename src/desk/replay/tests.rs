@@ -181,32 +181,35 @@ fn a_replay_asks_for_what_it_needs_and_tells_what_becomes_of_each() {
     while let Some(progress) = replay.next(0) {
         let progress = progress.unwrap();
         if progress == Progress::NeedsEventMax {
-            replay.event_max(1_000_000);
+            replay.event_max = Some(1_000_000);
         }
         came.push(progress);
     }
     let went = |offset: usize, change: Option<&str>| {
         let key: &[u8] = if offset == 0 { b"7" } else { b"key" };
-        Progress::Back(Went {
+        Progress::Fate(Fate::Back(Went {
             id: ids[offset],
             topic: "lead-events".to_owned(),
             key: key.to_vec(),
             change: change.map(str::to_owned),
-        })
+        }))
     };
-    let Some(Progress::Refused { id, why }) = came.iter().find(|one| matches!(one, Progress::Refused { .. })) else {
+    let is_refused = |one: &&Progress| matches!(one, Progress::Fate(Fate::Refused { .. }));
+    let Some(Progress::Fate(Fate::Refused { id, why })) = came.iter().find(is_refused) else {
         panic!("{came:?}");
     };
     assert!(*id == ids[2] && why.contains("dead-letters"), "{why}");
-    came.retain(|one| !matches!(one, Progress::Refused { .. }));
+    came.retain(|one| !is_refused(&one));
     // What is only said needs no waiting for a rate.
     let mapped = went(0, Some("mapped again by inlet leads"));
     assert_eq!(came, [Progress::NeedsEventMax, mapped, went(1, None)]);
-    let (summary, all) = replay.end();
+    let summary = replay.end();
+    let all = summary.all_there(&config);
     let wanted = Summary {
         replayed: 2,
         left: 2,
         refused: 1,
+        absent: vec![ids[4]],
     };
     assert_eq!(summary, wanted, "an id given twice is one replay");
     assert!(matches!(all, Err(Error::NotFound(why)) if why.contains("2-9")));

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::ids::beginning;
 use super::names::Names;
 use crate::desk::page::Place;
 use crate::kafka::reader::Record;
@@ -85,19 +86,19 @@ impl Audits {
             return;
         };
         let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
-        let short = |text: &str| text[..text.floor_char_boundary(NAME_MAX)].to_owned();
+        let short = |text| beginning(text, NAME_MAX);
         let what = match (&written.what, &written.replayed) {
             (Some(what), _) => what,
             (None, Some(_)) => "replay",
             (None, None) => "",
         };
         let entry = Entry {
-            who: self.names.hold(&short(written.who.as_deref().unwrap_or_default())),
-            what: self.names.hold(&short(what)),
-            target: self.names.hold(&short(written.target.as_deref().unwrap_or(&key))),
+            who: self.names.hold(short(written.who.as_deref().unwrap_or_default())),
+            what: self.names.hold(short(what)),
+            target: self.names.hold(short(written.target.as_deref().unwrap_or(&key))),
         };
         let place = Place {
-            at: record.timestamp.min(now),
+            at: super::written_at(record.timestamp, now),
             partition: record.partition,
             offset: record.offset,
         };

@@ -109,6 +109,8 @@ impl<T: Copy + Default> Chart<T> {
 pub(super) struct Counts {
     rules: HashMap<Box<str>, Rule>,
     all: Chart<Count>,
+    /// How many began to wait, less those that ended.
+    waits: Chart<i32>,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,16 @@ struct Rule {
     hours: Steps<Count, RULE_HOURS>,
     /// None while nothing but a sent job of older matches was seen.
     last_matched_at: Option<i64>,
+}
+
+impl Rule {
+    /// How often it matched within the hours.
+    fn matched(&self, now: i64) -> u64 {
+        let oldest = now.div_euclid(HOUR) - RULE_HOURS as i64;
+        let kept = self.hours.newest - RULE_HOURS as i64;
+        let hours = (oldest.max(kept) + 1..=self.hours.newest).map(Steps::<Count, RULE_HOURS>::place);
+        hours.map(|place| u64::from(self.hours.counts[place].matched)).sum()
+    }
 }
 
 impl Counts {
@@ -156,6 +168,35 @@ impl Counts {
             last_matched_at: rule.last_matched_at,
             hours,
         }
+    }
+
+    pub(super) fn last_matched_at(&self, rule: &str) -> Option<i64> {
+        self.rules.get(rule)?.last_matched_at
+    }
+
+    /// The rules that matched most in the last hours, the busiest first.
+    pub(super) fn busiest(&self, most: usize, now: i64) -> Vec<(String, OfRule)> {
+        let first = now.div_euclid(HOUR) - RULE_HOURS as i64;
+        let matched = self.rules.iter().filter(|(_, rule)| rule.hours.newest > first);
+        let mut matched: Vec<(u64, &str)> = matched
+            .map(|(id, rule)| (rule.matched(now), &**id))
+            .filter(|(count, _)| *count > 0)
+            .collect();
+        matched.sort_by_key(|(count, id)| (std::cmp::Reverse(*count), *id));
+        matched.truncate(most);
+        matched
+            .into_iter()
+            .map(|(_, id)| (id.to_owned(), self.of_rule(id, now)))
+            .collect()
+    }
+
+    /// A job began to wait, or ended.
+    pub(super) fn waits(&mut self, at: i64, more: i32) {
+        self.waits.count(at, |count| *count = count.saturating_add(more));
+    }
+
+    pub(super) fn waited(&self) -> &Chart<i32> {
+        &self.waits
     }
 
     pub(super) fn all(&self) -> &Chart<Count> {

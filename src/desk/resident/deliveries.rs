@@ -125,6 +125,21 @@ impl Entry {
         spot(self.outcome_partition, self.outcome_offset)
     }
 
+    /// Its job was read, and hasn't ended.
+    fn is_open(&self) -> bool {
+        let has_ended = matches!(self.stands(), Stands::Is(result) if result.is_final());
+        self.is(SEEN) && !has_ended
+    }
+
+    fn place(&self) -> Place {
+        let spot = self.job().or(self.outcome());
+        Place {
+            at: self.at,
+            partition: spot.map_or(-1, |spot| spot.partition),
+            offset: spot.map_or(-1, |spot| spot.offset),
+        }
+    }
+
     fn stands(&self) -> Stands {
         use OutcomeResult::{Cancelled, Dead, Expired, Shadowed, Skipped};
         match self.result {
@@ -205,8 +220,7 @@ impl Deliveries {
 
     /// Takes in a job.
     pub fn job(&mut self, job: &DeliveryJob, read: Read, now: i64) {
-        // A time that is to come was written by a clock that is ahead of ours.
-        let at = read.written_at.min(now);
+        let at = super::written_at(read.written_at, now);
         if !read.is_test && !read.is_replay {
             self.counts.matched(&job.rule_id, at);
         }
@@ -217,16 +231,21 @@ impl Deliveries {
             lane: &job.lane(),
             at,
         };
-        let Some(slot) = self.slot(&job.job_id, &new) else {
+        let Some((slot, is_new)) = self.slot(&job.job_id, &new) else {
             return;
         };
         let entry = self.table.get_mut(slot);
         entry.mark(TEST, entry.is(TEST) || read.is_test);
         let is_known = entry.job() == Some(read.spot);
-        if !is_known && !entry.is_newer(read.spot, at) {
+        if is_known && entry.is(SEEN) || !is_known && !entry.is_newer(read.spot, at) {
             return;
         }
-        let was_seen = is_known && entry.is(SEEN);
+        if !is_new {
+            self.table.take_out(slot);
+        }
+        let lane = self.lanes.hold(new.lane);
+        let entry = self.table.get_mut(slot);
+        let was_open = entry.is_open();
         // Whoever puts a job back does it once the one before has ended.
         let tried = if is_known {
             entry.is(TRIED)
@@ -234,19 +253,19 @@ impl Deliveries {
             entry.ended_at >= at
         };
         entry.take_job(read.spot, true, tried);
-        if !was_seen {
-            let lane = self.lanes.hold(new.lane);
-            let entry = self.table.get_mut(slot);
-            // Replayed, it may go to another credential.
-            self.lanes.release(std::mem::replace(&mut entry.lane, lane));
-            self.table.at(slot, at);
-        }
+        entry.at = at;
+        let ended_at = (!entry.is_open()).then_some(entry.ended_at);
+        // Put back, it may go to another credential.
+        self.lanes.release(std::mem::replace(&mut entry.lane, lane));
+        self.counts.waits(at, 1 - i32::from(was_open));
+        ended_at.into_iter().for_each(|at| self.counts.waits(at, -1));
+        self.table.put_in(slot);
         self.let_go();
     }
 
     /// Takes in an outcome.
     pub fn outcome(&mut self, outcome: &Outcome, read: Read, now: i64) {
-        let ended_at = outcome.ended_at.min(now);
+        let ended_at = super::written_at(outcome.ended_at, now);
         let job = outcome.job_partition.zip(outcome.job_offset);
         let job = job.and_then(|(partition, offset)| spot(partition, offset));
         if !read.is_test {
@@ -265,27 +284,33 @@ impl Deliveries {
             lane: &outcome.lane,
             at: ended_at,
         };
-        let Some(slot) = self.slot(&outcome.job_id, &new) else {
+        let Some((slot, is_new)) = self.slot(&outcome.job_id, &new) else {
             return;
         };
-        let entry = self.table.get_mut(slot);
-        entry.mark(TEST, entry.is(TEST) || read.is_test);
-        let mut at = entry.at;
-        if let Some(job) = job {
-            if entry.job() == Some(job) {
-                entry.mark(TRIED, true);
-            } else if entry.is_behind(job, ended_at) {
-                entry.take_job(job, false, true);
-                at = ended_at;
-            }
-        } else if entry.job().is_none() {
-            entry.mark(TRIED, true);
+        let entry = self.table.get(slot);
+        let behind = job.filter(|job| entry.is_behind(*job, ended_at));
+        // Without the record of its job, outcomes say where and when an entry is.
+        let moves = behind.is_some() || !entry.is(SEEN);
+        if moves && !is_new {
+            self.table.take_out(slot);
         }
+        let entry = self.table.get_mut(slot);
+        let was_open = entry.is_open();
+        entry.mark(TEST, entry.is(TEST) || read.is_test);
+        if let Some(job) = behind {
+            entry.take_job(job, false, true);
+            entry.at = ended_at;
+        }
+        let is_of_it = job == entry.job();
+        entry.mark(TRIED, entry.is(TRIED) || is_of_it);
         if !entry.is(SEEN) {
-            at = at.min(ended_at);
+            entry.at = entry.at.min(ended_at);
         }
         if entry.is_told_by(outcome, ended_at) {
             (entry.result, entry.ended_at) = (Some(outcome.result), ended_at);
+        }
+        if was_open && !entry.is_open() {
+            self.counts.waits(ended_at, -1);
         }
         entry.attempts = entry.attempts.max(u16::try_from(outcome.attempt).unwrap_or_default());
         match entry.outcome() {
@@ -294,23 +319,23 @@ impl Deliveries {
                 (entry.outcome_partition, entry.outcome_offset) = (partition, offset);
             }
             Some(first) if first == read.spot => {}
-            Some(_) => self
-                .further
-                .entry(slot)
-                .or_insert_with(|| Vec::with_capacity(1))
-                .push(read.spot),
+            Some(_) => {
+                let further = self.further.entry(slot).or_insert_with(|| Vec::with_capacity(1));
+                further.push(read.spot);
+            }
         }
-        if at != self.table.get(slot).at {
-            self.table.at(slot, at);
+        if moves {
+            self.table.put_in(slot);
+            self.let_go();
         }
-        self.let_go();
     }
 
-    /// The slot of a job, which is made where there is none; `None` for an id that no job of ours has.
-    fn slot(&mut self, job_id: &str, new: &New<'_>) -> Option<u32> {
+    /// The slot of a job, which is made where there is none, and whether it was; `None` for an id that no job of ours has.
+    fn slot(&mut self, job_id: &str, new: &New<'_>) -> Option<(u32, bool)> {
         let id = *Uuid::try_parse(job_id).ok()?.as_bytes();
-        Some(self.table.find(&id).unwrap_or_else(|| {
-            self.table.insert(Entry {
+        let known = self.table.find(&id).map(|slot| (slot, false));
+        Some(known.unwrap_or_else(|| {
+            let entry = Entry {
                 ids: Ids::of(new.event_id, new.lead_id),
                 id,
                 at: new.at,
@@ -325,7 +350,8 @@ impl Deliveries {
                 attempts: 0,
                 result: None,
                 marks: 0,
-            })
+            };
+            (self.table.insert(entry), true)
         }))
     }
 

@@ -95,8 +95,7 @@ impl Events {
 
     /// Takes in a record of the topic. One that is no lead event counts, and isn't kept.
     pub fn take(&mut self, record: Record, schemas: &Schemas, now: i64) {
-        // A time that is to come was written by a clock that is ahead of ours.
-        let at = record.timestamp.min(now);
+        let at = super::written_at(record.timestamp, now);
         let place = Place {
             at,
             partition: record.partition,

@@ -69,7 +69,7 @@ pub(super) fn packed(text: &str) -> Vec<u8> {
         bytes.push(NUMBER);
         bytes.extend(number.to_le_bytes());
     } else {
-        let text = &text.as_bytes()[..text.floor_char_boundary(TEXT_MAX)];
+        let text = beginning(text, TEXT_MAX).as_bytes();
         match u8::try_from(text.len()) {
             Ok(length) if length < LONG => bytes.push(length),
             _ => {
@@ -80,6 +80,15 @@ pub(super) fn packed(text: &str) -> Vec<u8> {
         bytes.extend(text);
     }
     bytes
+}
+
+/// The beginning of a text that anybody may have written, at most so many bytes.
+pub(super) fn beginning(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// The UUID that a text is, where it is written as one of ours.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ids::beginning;
 use crate::config::Config;
 use crate::desk::dead_letters::{Id, Letter as Whole, Replayed};
 use crate::desk::page::Place;
@@ -88,6 +89,11 @@ impl Letters {
         })
     }
 
+    /// Whether the dead letter of this id that was written then was replayed.
+    pub fn is_replayed(&self, id: Id, written_at: i64) -> bool {
+        self.replayed.has(id, written_at)
+    }
+
     /// By reason, how many wait for a person, and when the newest of them came.
     pub fn by_reason(&self) -> Vec<(Option<Reason>, u64, i64)> {
         let mut reasons: Vec<(Option<Reason>, u64, i64)> = Vec::new();
@@ -110,7 +116,7 @@ impl Letters {
 
 fn letter(record: Record, config: &Config, schemas: &Schemas, now: i64) -> Letter {
     let whole = Whole::of(record, config);
-    let short = |text: &str, most| Box::from(&text[..text.floor_char_boundary(most)]);
+    let short = |text: &str, most| Box::from(beginning(text, most));
     let header = |name| whole.header(name).map(|text| short(text, ID_MAX));
     let event = || decode(whole.record.value.as_deref().unwrap_or_default(), schemas).ok();
     let lead_id = match &whole.job {
@@ -123,7 +129,7 @@ fn letter(record: Record, config: &Config, schemas: &Schemas, now: i64) -> Lette
     Letter {
         id: whole.id,
         place: Place {
-            at: whole.record.timestamp.min(now),
+            at: super::written_at(whole.record.timestamp, now),
             partition: whole.id.partition,
             offset: whole.id.offset,
         },

@@ -18,7 +18,7 @@ use super::kept::Kept;
 use super::{Draft, Last, View, missing};
 use crate::config::Config;
 use crate::dates::time_text;
-use crate::desk::Error;
+use crate::desk::{Conflict, Error};
 use crate::kafka::producer::Record;
 use crate::kafka::reader::{Isolation, Went};
 use crate::kafka::scan::{CLOCKS_DIFFER, Scan, Topic};
@@ -128,6 +128,24 @@ impl Change {
         let (lane, who) = (lane.to_owned(), who.to_owned());
         let id = control::key_of(&lane);
         Self::of(&id, Order::Lane(LaneOrder { lane, order, who, when }), None, false)
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The rule that it puts in force.
+    pub fn after(&self) -> Option<&Value> {
+        match &self.order {
+            Order::Put(rule) | Order::Rollback(rule) => Some(rule),
+            Order::Delete | Order::Pause | Order::Resume | Order::Lane(_) => None,
+        }
+    }
+
+    /// The conflict with the rules as they are, where its author saw another version. `who` wrote the one there is.
+    pub fn conflict(&self, view: &View, who: Option<String>) -> Option<Conflict> {
+        let version = view.version(&self.id);
+        (version != self.seen).then(|| conflict(self, version, view.last.get(&self.id), who))
     }
 
     fn of(id: &str, order: Order, seen: Option<i64>, cancel_waiting: bool) -> Self {

@@ -36,12 +36,52 @@
     navigator.clipboard.writeText(button.dataset.copy).then(() => { button.lastChild.textContent = 'Copied'; });
   });
 
-  // `/` goes to the search.
+  // What follows by itself waits while somebody is at work in it, and while nobody looks.
+  document.addEventListener('htmx:beforeRequest', (event) => {
+    const live = event.detail.elt;
+    if (live.id !== 'live') return;
+    const busy = live.contains(document.activeElement) || live.querySelector('details[open], input:checked');
+    if (document.hidden || busy) event.preventDefault();
+  });
+
+  // `/` opens the palette: what the search finds, as one types. On the search's own page it goes to its field.
+  const palette = () => {
+    const own = document.getElementById('pal');
+    if (own && !own.closest('dialog')) return own.select();
+    let dialog = own && own.closest('dialog');
+    if (!dialog) {
+      dialog = document.createElement('dialog');
+      dialog.className = 'palette';
+      dialog.setAttribute('aria-label', 'Find');
+      dialog.innerHTML = `<form class="find" method="get" action="/search"><label class="vh" for="pal">Find a lead, rule, lane or page</label>
+        <input id="pal" name="q" type="search" autocomplete="off" placeholder="Lead id, rule, lane or page" hx-get="/search" hx-target="#found"
+          hx-trigger="input changed delay:150ms, load" hx-sync="this:replace"><kbd>esc</kbd></form><div id="found"></div>
+        <footer><span><kbd>↑</kbd> <kbd>↓</kbd> choose</span><span><kbd>↵</kbd> open</span><span>Paste a lead id to see why</span></footer>`;
+      document.body.append(dialog);
+      htmx.process(dialog);
+    }
+    dialog.showModal();
+    document.getElementById('pal').select();
+  };
   document.addEventListener('keydown', (event) => {
     const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) || event.target.isContentEditable;
     if (event.key === '/' && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
-      const search = document.getElementById('q');
-      if (search) { event.preventDefault(); search.focus(); search.select(); }
+      event.preventDefault();
+      palette();
+    }
+  });
+
+  // Arrows go through what was found; Enter opens what is chosen, the first where nothing is.
+  on('keydown', '.palette', (found, event) => {
+    const links = [...found.querySelectorAll('#found a')];
+    const at = links.indexOf(document.activeElement);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step && links.length) {
+      event.preventDefault();
+      links[(at + step + links.length) % links.length].focus();
+    } else if (event.key === 'Enter' && event.target.id === 'pal' && links.length) {
+      event.preventDefault();
+      links[0].click();
     }
   });
 })();

@@ -16,8 +16,8 @@ pub(in crate::web) fn spark(counts: &[u64], what: &str) -> Markup {
     let points: Vec<String> = counts.iter().enumerate().map(point).collect();
     html! {
         svg.spark viewBox="0 0 88 22" preserveAspectRatio="none" role="img" aria-label=(what) {
-            path.c-grid d="M0 20.5h88";
-            polyline.c-line points=(points.join(" "));
+            path.c-grid d="M0 20.5h88" {}
+            polyline.c-line points=(points.join(" ")) {}
         }
     }
 }
@@ -56,7 +56,7 @@ impl Chart<'_> {
                 h3 id=(self.id) { (self.title) }
                 p.fig { b { (self.figure) } span.muted.xs { (self.note) } }
                 svg viewBox="0 0 260 100" role="img" aria-labelledby=(self.id) {
-                    path.c-grid d=(format!("M0 {BASE}h{WIDTH}M0 {:.1}h{WIDTH}", y(grid)));
+                    path.c-grid d=(format!("M0 {BASE}h{WIDTH}M0 {:.1}h{WIDTH}", y(grid))) {}
                     @if self.bars { (self.bars(&y, most)) } @else { (self.line(&y)) }
                     @if grid > 0 { text.c-txt x="0" y=(format!("{:.1}", y(grid) - 3.0)) { (number(grid)) } }
                     text.c-txt x="0" y="97" { (self.from) }
@@ -86,9 +86,9 @@ impl Chart<'_> {
         let line = points.join("L");
         let last = self.steps.last().map_or(BASE, |(_, count)| y(*count));
         html! {
-            path.c-area d=(format!("M0 {BASE}L{line}L{WIDTH} {BASE}z"));
-            path.c-line d=(format!("M{line}"));
-            circle.c-dot cx="260" cy=(format!("{last:.1}")) r="3.5";
+            path.c-area d=(format!("M0 {BASE}L{line}L{WIDTH} {BASE}z")) {}
+            path.c-line d=(format!("M{line}")) {}
+            circle.c-dot cx="260" cy=(format!("{last:.1}")) r="3.5" {}
         }
     }
 
@@ -98,7 +98,7 @@ impl Chart<'_> {
             @for (at, (_, count)) in self.steps.iter().enumerate() {
                 rect class=(if *count * 2 > most && *count > 0 { "c-bar hi" } else { "c-bar" })
                     x=(format!("{:.1}", at as f64 * step)) y=(format!("{:.1}", y(*count)))
-                    width=(format!("{:.1}", step * 0.86)) height=(format!("{:.1}", BASE - y(*count)));
+                    width=(format!("{:.1}", step * 0.86)) height=(format!("{:.1}", BASE - y(*count))) {}
             }
         }
     }
@@ -136,6 +136,15 @@ mod tests {
                     bars,
                 };
                 let drawn = chart.draw().into_string() + &spark(&counts, "x").into_string();
+                // A shape that isn't closed swallows those behind it.
+                for shape in ["path", "polyline", "circle", "rect"] {
+                    let count = |text: &str| drawn.matches(text).count();
+                    assert_eq!(
+                        count(&format!("<{shape} ")),
+                        count(&format!("</{shape}>")),
+                        "{shape}: {drawn}"
+                    );
+                }
                 assert!(!drawn.contains("NaN") && !drawn.contains("inf"), "{drawn}");
             }
         }

@@ -2,7 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::icon;
+use super::{Look, icon};
+use crate::desk::resident::{Reach, Resident, Topic};
 
 /// A count with thousands by comma.
 pub(in crate::web) fn number(count: u64) -> String {
@@ -52,6 +53,81 @@ pub(in crate::web) fn pager(shown: &str, note: Option<Markup>, next: Option<(&st
 /// A command to copy.
 pub(in crate::web) fn command(text: &str) -> Markup {
     html! { span.cmd { code { (text) } button.btn.s.bare type="button" data-copy=(text) hidden { (icon("copy")) "Copy" } } }
+}
+
+/// The id of the part of a page that is asked for again and again.
+pub(in crate::web) const LIVE: &str = "live";
+
+/// The part of a page that follows what happens. It waits while somebody is at work in it.
+pub(in crate::web) fn live(address: &str, inner: &Markup) -> Markup {
+    html! { div #(LIVE) hx-get=(address) hx-trigger="every 5s" hx-swap="innerHTML" { (inner) } }
+}
+
+/// Since when the desk shows what was, if it is cut off.
+pub(in crate::web) fn cut_off(resident: &Resident) -> Option<i64> {
+    let cut_off = |topic| resident.reach(topic).cut_off.map(|cut_off| cut_off.since);
+    Topic::ALL.into_iter().filter_map(cut_off).min()
+}
+
+/// How old what is shown is.
+pub(in crate::web) fn as_of(look: &Look, cut_off: Option<i64>, now: i64) -> Markup {
+    html! {
+        p.live {
+            @match cut_off {
+                Some(since) => { (icon("warn")) span { "As of " (look.exact_time(since, now)) ", not live" } },
+                None => { (icon("on")) span { "Live, as of " (look.exact_time(now, now)) } },
+            }
+        }
+    }
+}
+
+/// How far back a list reaches, and the command that reaches further.
+pub(in crate::web) fn foot(look: &Look, what: &str, reach: &Reach, text: &str, now: i64) -> Markup {
+    html! {
+        div.foot {
+            p {
+                @match reach.since {
+                    _ if !reach.caught_up => { (what) " are still being read; what is here can be searched already. " },
+                    Some(since) if !reach.whole => { (what) " reach back to " (look.time(since, now)) " here. " },
+                    _ => { "All " (what.to_lowercase()) " that are kept are here. " },
+                }
+                "On a server, with the same filters:"
+            }
+            p { (command(text)) }
+        }
+    }
+}
+
+/// A list without an item: what was asked, and a way on.
+pub(in crate::web) fn nothing(shape: &str, title: &str, words: &str, on: &Markup) -> Markup {
+    html! { div.none { (icon(shape)) h3 { (title) } p { (words) } div.row { (on) } } }
+}
+
+/// A choice of one of several.
+pub(in crate::web) fn choice(
+    id: &str,
+    name: &str,
+    label: &str,
+    chosen: Option<&str>,
+    options: &[(&str, &str)],
+) -> Markup {
+    html! {
+        div.field {
+            label for=(id) { (label) }
+            select id=(id) name=(name) {
+                @for (value, words) in options {
+                    option value=(value) selected[chosen.unwrap_or_default() == *value] { (words) }
+                }
+            }
+        }
+    }
+}
+
+/// A field of a filter.
+pub(in crate::web) fn input(id: &str, name: &str, label: &str, value: Option<&str>) -> Markup {
+    html! {
+        div.field { label for=(id) { (label) } input.mono type="text" id=(id) name=(name) value=[value] autocomplete="off"; }
+    }
 }
 
 #[cfg(test)]

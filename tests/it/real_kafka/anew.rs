@@ -14,7 +14,7 @@ use crate::support::{Destinations, Kafka, Leadlane, Process};
 mod load;
 
 /// Deletes topics and makes them again.
-fn make_anew(leadlane: &Leadlane, topics: &[&String]) {
+pub(super) fn make_anew(leadlane: &Leadlane, topics: &[&String]) {
     delete(leadlane, topics);
     make(leadlane, topics);
 }
@@ -258,7 +258,7 @@ fn rules_that_come_back_empty_stop_the_processor_until_one_is_written() {
 }
 
 /// A Leadlane on a Kafka of its own.
-fn on_its_own(name: &str, destinations: &Destinations) -> (Kafka, Leadlane) {
+pub(super) fn on_its_own(name: &str, destinations: &Destinations) -> (Kafka, Leadlane) {
     let dir = std::env::temp_dir().join(format!("leadlane-it-{name}-{}", std::process::id()));
     let kafka = Kafka::start(dir.display().to_string());
     let leadlane = Leadlane::on(&kafka.address, name, &destinations.yaml("500/s"));

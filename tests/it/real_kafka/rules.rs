@@ -242,15 +242,12 @@ fn a_change_between_look_and_write_is_a_conflict_that_names_who_and_when() {
     let new = |id: &str| put(config, small(id, "new"), None);
     let written = writer.write(&[new("a"), new("b")], "ben", now_millis()).unwrap();
     assert_eq!((written[0].version, written[1].version), (0, 1));
-    let changes = {
-        let view = writer.view().unwrap();
-        let seen = |id: &str| view.version(id);
-        [
-            put(config, small("a", "newer"), seen("a")),
-            Change::delete("b", seen("b"), false),
-            new("c"),
-        ]
-    };
+    let mut seen = |id: &str| writer.view().unwrap().version(id);
+    let changes = [
+        put(config, small("a", "newer"), seen("a")),
+        Change::delete("b", seen("b"), false),
+        new("c"),
+    ];
     let began = now_millis();
     let ana = |arguments: &[&str]| {
         let status = leadlane
@@ -277,15 +274,13 @@ fn a_change_between_look_and_write_is_a_conflict_that_names_who_and_when() {
     }
     assert!(conflicts[0].message.contains("ana changed it at 20"), "{conflicts:?}");
     assert!(conflicts[1].message.contains("ana deleted it at 20"), "{conflicts:?}");
-    // Whoever looked again may write.
-    let seen = {
+    let versions = {
         let view = writer.view().unwrap();
-        assert_eq!(
-            (view.version("a"), view.version("b"), view.version("c")),
-            (Some(3), None, None)
-        );
-        view.version("a")
+        ["a", "b", "c"].map(|id| view.version(id))
     };
+    assert_eq!(versions, [Some(3), None, None]);
+    // Whoever looked again may write.
+    let [seen, ..] = versions;
     writer.write(&[Change::resume("a", seen)], "ben", now_millis()).unwrap();
     audit_is_what_was_written(&leadlane);
 }

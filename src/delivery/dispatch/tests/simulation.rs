@@ -64,7 +64,8 @@
 //! | what a predecessor left is taken for times of the steady clock | `limit` |
 //! | what outcomes say is of the steady clock | `freeze of a predecessor` |
 //! | a retry of a stopped rule is sent | `cancelled` |
-//! | a pause of a credential, or of all sending, holds no lane | `paused` |
+//! | a pause of a credential holds none of its lanes | `paused` |
+//! | a probe ends a `Retry-After`, too | `freeze` |
 //! | payloads of ended jobs stay | `memory` |
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -54,6 +54,15 @@ impl Question<'_> {
     }
 }
 
+/// The last place of a millisecond.
+fn last_of(at: i64) -> Place {
+    Place {
+        at,
+        partition: i32::MAX,
+        offset: i64::MAX,
+    }
+}
+
 impl Deliveries {
     /// Those that are asked for, newest first, behind a place.
     pub fn newest<'a>(
@@ -77,7 +86,12 @@ impl Deliveries {
         };
         let since = asked.period.since.unwrap_or(i64::MIN);
         let until = asked.period.until.map_or(i64::MAX, |until| until.saturating_sub(1));
-        let below = until.min(after.map_or(i64::MAX, |after| after.at));
+        let end = last_of(until);
+        // A page goes on behind the place that the one before ended at.
+        let below = end.min(after.map_or(end, |after| Place {
+            offset: after.offset.saturating_sub(1),
+            ..after
+        }));
         let chain = match (&asked.event, &asked.lead) {
             (Some(event), _) => Some((Which::Event, event)),
             (None, Some(lead)) => Some((Which::Lead, lead)),
@@ -87,8 +101,8 @@ impl Deliveries {
             None => Box::new(self.table.newest(below)),
             Some((which, id)) => {
                 let mut slots: Vec<u32> = self.table.chain(which, id).collect();
-                slots.retain(|slot| self.table.get(*slot).at <= below);
-                slots.sort_unstable_by_key(|slot| std::cmp::Reverse((self.table.get(*slot).at, *slot)));
+                slots.retain(|slot| self.table.get(*slot).place() <= below);
+                slots.sort_unstable_by_key(|slot| std::cmp::Reverse(self.table.get(*slot).place()));
                 Box::new(slots.into_iter())
             }
         };
@@ -96,40 +110,15 @@ impl Deliveries {
             (Some(_), Some(lead)) => entry.ids.packed(Which::Lead) == super::super::ids::packed(lead),
             _ => true,
         };
-        let mut passed = self.stands_at(after);
         let entries = slots.map(|slot| self.table.get(slot));
-        let behind = entries.filter(move |entry| match passed {
-            Some(place) if entry.at == place.at => {
-                passed = passed.filter(|place| self.place(entry) != *place);
-                false
-            }
-            _ => true,
-        });
-        let behind = behind.take_while(move |entry| entry.at >= since);
-        let held = behind.filter(move |entry| question.holds(entry) && of_lead(entry));
-        Box::new(held.map(|entry| (self.place(entry), self.delivery(entry))))
-    }
-
-    /// The place that a page ended at, as long as it is there. Where it isn't, nothing of its millisecond is passed over.
-    fn stands_at(&self, after: Option<Place>) -> Option<Place> {
-        let after = after?;
-        let mut of_then = self.table.newest(after.at).map(|slot| self.table.get(slot));
-        let of_then = of_then.by_ref().take_while(|entry| entry.at == after.at);
-        of_then.map(|entry| self.place(entry)).find(|place| *place == after)
-    }
-
-    fn place(&self, entry: &Entry) -> Place {
-        let spot = entry.job().or(entry.outcome());
-        Place {
-            at: entry.at,
-            partition: spot.map_or(-1, |spot| spot.partition),
-            offset: spot.map_or(-1, |spot| spot.offset),
-        }
+        let asked_for = entries.take_while(move |entry| entry.at >= since);
+        let held = asked_for.filter(move |entry| question.holds(entry) && of_lead(entry));
+        Box::new(held.map(|entry| (entry.place(), self.delivery(entry))))
     }
 
     fn delivery(&self, entry: &Entry) -> Delivery {
         Delivery {
-            place: self.place(entry),
+            place: entry.place(),
             id: Uuid::from_bytes(entry.id).to_string(),
             event_id: entry.ids.text(Which::Event),
             lead_id: entry.ids.text(Which::Lead),
@@ -178,7 +167,10 @@ impl Deliveries {
         if one.result != Some(OutcomeResult::Digested) {
             return Vec::new();
         }
-        let before = self.table.newest(one.ended_at).map(|slot| self.table.get(slot));
+        let before = self
+            .table
+            .newest(last_of(one.ended_at))
+            .map(|slot| self.table.get(slot));
         let mut jobs: Vec<Spot> = before.filter(together).filter_map(Entry::job).collect();
         jobs.reverse();
         jobs
@@ -189,7 +181,7 @@ impl Deliveries {
         let Some(rule) = self.rules.number(rule) else {
             return Shadowed::default();
         };
-        let day = self.table.newest(now).map(|slot| self.table.get(slot));
+        let day = self.table.newest(last_of(now)).map(|slot| self.table.get(slot));
         let day = day.take_while(|entry| entry.at > now - 24 * HOUR);
         let (mut shadowed, mut minutes) = (Shadowed::default(), HashMap::<i64, u64>::new());
         for entry in day.filter(|entry| entry.rule == rule && entry.result == Some(OutcomeResult::Shadowed)) {
@@ -202,12 +194,47 @@ impl Deliveries {
         shadowed
     }
 
+    /// How many of the matches since a time stand how, tests aside; the most first.
+    pub fn tally(&self, since: i64) -> Vec<(Stands, u64)> {
+        let mut tally: Vec<(Stands, u64)> = Vec::new();
+        let entries = self.table.newest(last_of(i64::MAX)).map(|slot| self.table.get(slot));
+        let entries = entries.take_while(|entry| entry.at >= since);
+        for entry in entries.filter(|entry| !entry.is(TEST)) {
+            let stands = entry.stands();
+            match tally.iter_mut().find(|(of, _)| *of == stands) {
+                Some((_, count)) => *count += 1,
+                None => tally.push((stands, 1)),
+            }
+        }
+        tally.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        tally
+    }
+
+    /// The lanes of all that is there, in no order.
+    pub fn lanes(&self) -> impl Iterator<Item = &str> {
+        self.lanes.iter().map(|(lane, _)| lane)
+    }
+
+    /// When a rule matched last, as far as it was counted.
+    pub fn last_matched_at(&self, rule: &str) -> Option<i64> {
+        self.counts.last_matched_at(rule)
+    }
+
+    /// The rules that matched most in the last 24 hours.
+    pub fn busiest(&self, most: usize, now: i64) -> Vec<(String, OfRule)> {
+        self.counts.busiest(most, now)
+    }
+
     pub fn of_rule(&self, rule: &str, now: i64) -> OfRule {
         self.counts.of_rule(rule, now)
     }
 
     pub(in crate::desk::resident) fn all(&self) -> &Chart<Count> {
         self.counts.all()
+    }
+
+    pub(in crate::desk::resident) fn waited(&self) -> &Chart<i32> {
+        self.counts.waited()
     }
 
     /// The time of the oldest, and of the youngest that had to go.

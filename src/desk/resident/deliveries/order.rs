@@ -1,8 +1,10 @@
-//! Slots in the order of their times, in little more than four bytes each: sorted pieces of bounded length. Who holds
-//! the times says what a slot's is.
+//! Slots in the order of their places, in little more than four bytes each: sorted pieces of bounded length. Who holds
+//! the places says what a slot's is.
 
-/// A slot's time, and the slot itself, so that no two are equal.
-pub(super) type Key = (i64, u32);
+use crate::desk::page::Place;
+
+/// A slot's place, and the slot itself, so that no two are equal.
+pub(super) type Key = (Place, u32);
 
 /// The most slots of a piece.
 const PIECE_MAX: usize = 1024;
@@ -109,14 +111,22 @@ mod tests {
 
     use super::*;
 
+    fn place(at: i64) -> Place {
+        Place {
+            at,
+            partition: 0,
+            offset: 0,
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(30))]
         #[test]
         fn it_is_a_sorted_set(steps in prop::collection::vec((0i64..400, 0u32..5000, 0u8..10), 0..6000), in_turn in any::<bool>(), below in 0i64..400) {
-            let mut times = vec![0; 5000];
+            let mut times = vec![place(0); 5000];
             let (mut order, mut set) = (Order::default(), BTreeSet::new());
             for (turn, (at, slot, step)) in steps.into_iter().enumerate() {
-                let at = if in_turn { turn as i64 / 16 } else { at };
+                let at = place(if in_turn { turn as i64 / 16 } else { at });
                 let there = set.contains(&(times[slot as usize], slot));
                 if there {
                     order.remove(slot, |slot| (times[slot as usize], slot));
@@ -131,8 +141,8 @@ mod tests {
             let of = |slot: u32| (times[slot as usize], slot);
             prop_assert_eq!(order.len(), set.len());
             prop_assert_eq!(order.first(), set.first().map(|(_, slot)| *slot));
-            let wanted: Vec<u32> = set.range(..=(below, u32::MAX)).rev().map(|(_, slot)| *slot).collect();
-            prop_assert_eq!(order.down_from((below, u32::MAX), of).collect::<Vec<_>>(), wanted);
+            let wanted: Vec<u32> = set.range(..=(place(below), u32::MAX)).rev().map(|(_, slot)| *slot).collect();
+            prop_assert_eq!(order.down_from((place(below), u32::MAX), of).collect::<Vec<_>>(), wanted);
             prop_assert!(order.pieces.iter().all(|piece| !piece.is_empty() && piece.len() <= PIECE_MAX));
             let few = order.pieces.windows(2).filter(|two| two[0].len() + two[1].len() <= PIECE_MIN).count();
             prop_assert!(few <= order.pieces.len() / 2);

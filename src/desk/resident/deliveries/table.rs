@@ -11,6 +11,7 @@ use hashbrown::HashTable;
 use super::super::ids::{Ids, Which, packed};
 use super::Entry;
 use super::order::{Key, Order};
+use crate::desk::page::Place;
 
 /// No slot.
 pub(super) const NONE: u32 = u32::MAX;
@@ -33,7 +34,7 @@ impl Link {
 pub(super) struct Table {
     entries: Vec<Entry>,
     free: Vec<u32>,
-    by_time: Order,
+    by_place: Order,
     by_job: HashTable<u32>,
     /// The newest link of each chain, by [`Which`].
     heads: [HashTable<u32>; 2],
@@ -42,7 +43,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn len(&self) -> usize {
-        self.by_time.len()
+        self.by_place.len()
     }
 
     pub(super) fn get(&self, slot: u32) -> &Entry {
@@ -51,10 +52,10 @@ impl Table {
 
     /// What a slot is sorted by.
     fn key(entries: &[Entry]) -> impl Fn(u32) -> Key + Copy + '_ {
-        |slot| (entries[slot as usize].at, slot)
+        |slot| (entries[slot as usize].place(), slot)
     }
 
-    /// Its ids and its time stay as they are; [`Self::at`] sets the time.
+    /// Its ids stay as they are, and its place does unless it is [out](Self::take_out).
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut Entry {
         &mut self.entries[slot as usize]
     }
@@ -64,6 +65,7 @@ impl Table {
         self.by_job.find(hash, |slot| self.get(*slot).id == *job).copied()
     }
 
+    /// Takes in an entry, which is out of the order of places as yet.
     pub(super) fn insert(&mut self, entry: Entry) -> u32 {
         let id = entry.id;
         let slot = match self.free.pop() {
@@ -79,28 +81,30 @@ impl Table {
         let (entries, hasher) = (&self.entries, &self.hasher);
         let of_job = |slot: &u32| hasher.hash_one(entries[*slot as usize].id);
         self.by_job.insert_unique(hasher.hash_one(id), slot, of_job);
-        self.by_time.insert(slot, Self::key(&self.entries));
         self.link(slot, Which::Event);
         self.link(slot, Which::Lead);
         slot
     }
 
-    /// Sets an entry's time.
-    pub(super) fn at(&mut self, slot: u32, at: i64) {
-        self.by_time.remove(slot, Self::key(&self.entries));
-        self.get_mut(slot).at = at;
-        self.by_time.insert(slot, Self::key(&self.entries));
+    /// Takes an entry out of the order of places, before its own changes.
+    pub(super) fn take_out(&mut self, slot: u32) {
+        self.by_place.remove(slot, Self::key(&self.entries));
+    }
+
+    /// Puts it in again.
+    pub(super) fn put_in(&mut self, slot: u32) {
+        self.by_place.insert(slot, Self::key(&self.entries));
     }
 
     pub(super) fn oldest(&self) -> Option<u32> {
-        self.by_time.first()
+        self.by_place.first()
     }
 
     pub(super) fn remove(&mut self, slot: u32) {
         self.unlink(slot, Which::Event);
         self.unlink(slot, Which::Lead);
         let id = self.get(slot).id;
-        self.by_time.remove(slot, Self::key(&self.entries));
+        self.by_place.remove(slot, Self::key(&self.entries));
         let hash = self.hasher.hash_one(id);
         if let Ok(found) = self.by_job.find_entry(hash, |other| *other == slot) {
             found.remove();
@@ -110,9 +114,9 @@ impl Table {
         self.free.push(slot);
     }
 
-    /// Slots from the newest to the oldest, of the times below `below`, which counts itself.
-    pub(super) fn newest(&self, below: i64) -> impl Iterator<Item = u32> {
-        self.by_time.down_from((below, NONE), Self::key(&self.entries))
+    /// Slots from the newest to the oldest, of the places up to `below`.
+    pub(super) fn newest(&self, below: Place) -> impl Iterator<Item = u32> {
+        self.by_place.down_from((below, NONE), Self::key(&self.entries))
     }
 
     /// The slots of one event, or of one lead, in no order that counts.

@@ -1,0 +1,52 @@
+//! Consumer groups: how far each is behind.
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::words::Words;
+use super::{ANSWER_WAIT, Context, topics};
+use crate::config::Config;
+
+/// How many records of a topic a group has still to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lag {
+    pub group: String,
+    pub topic: String,
+    /// By partition. None where the group has committed nothing.
+    pub partitions: Vec<Option<i64>>,
+}
+
+impl Lag {
+    /// Asks how far a group is behind on a topic. The error says what is wrong.
+    pub fn of(config: &Config, group: &str, topic: &str) -> Result<Self, String> {
+        let partitions = topics::partitions(config, topic)?;
+        let client = super::consumer(&config.kafka, group, 1024);
+        let consumer: BaseConsumer<Context> = Words::of(&config.kafka)
+            .create(&client, Context::of(&config.kafka))
+            .map_err(|error| error.to_string())?;
+        let silent = |error| format!("group {group} can't be asked for its offsets of {topic}: {error}");
+        let mut asked = TopicPartitionList::new();
+        (0..partitions).for_each(|partition| drop(asked.add_partition(topic, partition)));
+        let committed = consumer.committed_offsets(asked, ANSWER_WAIT).map_err(silent)?;
+        let of = |partition| -> Result<Option<i64>, String> {
+            let (_, until) = consumer
+                .fetch_watermarks(topic, partition, ANSWER_WAIT)
+                .map_err(silent)?;
+            let found = committed.find_partition(topic, partition);
+            Ok(match found.map(|found| found.offset()) {
+                Some(Offset::Offset(offset)) => Some((until - offset).max(0)),
+                _ => None,
+            })
+        };
+        Ok(Self {
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            partitions: (0..partitions).map(of).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Of all partitions together.
+    pub fn total(&self) -> i64 {
+        self.partitions.iter().flatten().sum()
+    }
+}

@@ -1,0 +1,341 @@
+//! The rules: which are on, whether they match and send, who changed them; and what is done with many of them at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use maud::Markup;
+use serde::Deserialize;
+
+use super::{Look, Nav, fragment, see_other, shell};
+use crate::action::{ActionKind, ActionType};
+use crate::config::admin::Role;
+use crate::desk::rules::{self as desk_rules, Filter, InForce, View};
+use crate::rules::{Level, Rule, Status, words};
+use crate::web::Web;
+use crate::web::api::Query;
+use crate::web::guard::Asker;
+use crate::web::problem::Problem;
+use crate::web::rules::author;
+use crate::web::who::Actor;
+use table::{Row, Shown, Stands};
+
+pub(super) mod many;
+pub(super) mod table;
+
+pub(in crate::web) const PATH: &str = "/rules";
+
+/// The address of a rule's editor.
+pub(in crate::web) fn address(id: &str) -> String {
+    format!("{PATH}/{id}")
+}
+
+/// The address of a rule's versions.
+pub(in crate::web) fn versions_address(id: &str) -> String {
+    format!("{PATH}/{id}/versions")
+}
+
+/// So many rules are on a page.
+const PAGE: usize = 100;
+
+pub(in crate::web) fn routes() -> Router<Arc<Web>> {
+    Router::new()
+        .route(PATH, get(list))
+        .route("/rules/bulk", post(many::bulk))
+        .route("/rules/import", get(many::import_form).post(many::import_text))
+        .route("/rules/export", get(many::export))
+}
+
+/// What a page comes to.
+pub(super) enum Answer {
+    Page {
+        title: String,
+        body: Markup,
+        status: StatusCode,
+    },
+    /// A part of a page, for htmx.
+    Part(Markup),
+    See(String),
+    /// Rules as a file of YAML.
+    File(String),
+}
+
+impl Answer {
+    pub(super) fn page(title: impl Into<String>, body: Markup) -> Self {
+        Self::Page {
+            title: title.into(),
+            body,
+            status: StatusCode::OK,
+        }
+    }
+}
+
+/// Makes an answer on a thread that may block. What is refused is a page, too.
+pub(super) async fn answer(
+    web: &Arc<Web>,
+    look: Look,
+    make: impl FnOnce(&Web, &Look) -> Result<Answer, Problem> + Send + 'static,
+) -> Response {
+    let made = web.ask_and_check({
+        let look = look.clone();
+        move |web| make(web, &look)
+    });
+    match made.await {
+        Ok(Answer::Page { title, body, status }) => {
+            let mut response = shell(web, &look, Nav::Rules, &title, &body);
+            *response.status_mut() = status;
+            response
+        }
+        Ok(Answer::Part(part)) => fragment(part),
+        Ok(Answer::See(address)) => see_other(&address),
+        Ok(Answer::File(yaml)) => {
+            let headers = [
+                (
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/yaml; charset=utf-8"),
+                ),
+                (
+                    header::CONTENT_DISPOSITION,
+                    HeaderValue::from_static("attachment; filename=\"rules.yaml\""),
+                ),
+            ];
+            (headers, yaml).into_response()
+        }
+        Err(problem) => super::problem(web, &look, &problem),
+    }
+}
+
+/// What the list is asked for, as its form says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Asked {
+    text: String,
+    level: String,
+    scope_id: String,
+    trigger: String,
+    action: String,
+    status: String,
+    sort: String,
+    page: usize,
+    /// What was just done, such as `paused`, with how many rules, and how many of their messages wait.
+    done: String,
+    count: u64,
+    waiting: u64,
+}
+
+impl Asked {
+    fn filter(&self) -> Filter {
+        let given = |text: &String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        Filter {
+            level: Level::ALL.into_iter().find(|level| level.as_str() == self.level),
+            scope_id: given(&self.scope_id),
+            trigger: given(&self.trigger),
+            action: ActionType::ALL
+                .into_iter()
+                .find(|action| action.as_str() == self.action),
+            status: Status::ALL.into_iter().find(|status| status.as_str() == self.status),
+            text: given(&self.text),
+        }
+    }
+
+    /// The address of the list as it is asked for, on a page of it.
+    fn address(&self, page: usize, sort: &str) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let fields = [
+            ("text", &*self.text),
+            ("level", &self.level),
+            ("scope_id", &self.scope_id),
+            ("trigger", &self.trigger),
+            ("action", &self.action),
+            ("status", &self.status),
+            ("sort", sort),
+        ];
+        for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
+            query.append_pair(name, value);
+        }
+        if page > 1 {
+            query.append_pair("page", &page.to_string());
+        }
+        match query.finish() {
+            query if query.is_empty() => PATH.to_owned(),
+            query => format!("{PATH}?{query}"),
+        }
+    }
+}
+
+async fn list(State(web): State<Arc<Web>>, look: Look, asker: Asker, Query(asked): Query<Asked>) -> Response {
+    refresh(&web);
+    answer(&web, look, move |web, look| {
+        let view = web.resident.rules().view();
+        let shown = shown(web, &view, &asker.actor, asked);
+        Ok(Answer::page("Rules", table::page(&shown, look)))
+    })
+    .await
+}
+
+/// Has the backlog read anew for the next look. The page itself doesn't wait for Kafka.
+fn refresh(web: &Arc<Web>) {
+    let web = Arc::clone(web);
+    tokio::task::spawn_blocking(move || drop(web.resident.backlog((web.now)())));
+}
+
+/// Credentials and lanes that can't send, each with the reason.
+fn standing_still(web: &Web) -> HashMap<String, String> {
+    let Some(snapshot) = web.resident.last_backlog() else {
+        return HashMap::new();
+    };
+    let refused = snapshot.backlog.refused();
+    refused.map(|(scope, why)| (scope.to_owned(), why.to_owned())).collect()
+}
+
+fn shown(web: &Web, view: &View, actor: &Actor, asked: Asked) -> Shown {
+    let (filter, now) = (asked.filter(), (web.now)());
+    let still = standing_still(web);
+    let is_asked = |id: &str, in_force: Option<InForce<'_>>| match asked.status.as_str() {
+        "rejected" => view.log().entry(id).is_some_and(|entry| entry.rejected.is_some()),
+        "cant-send" => in_force.is_some_and(|in_force| why_still(&in_force, &still).is_some()),
+        _ => true,
+    };
+    let found = desk_rules::find(view, &filter).filter(|(id, in_force)| is_asked(id, *in_force));
+    let mut found: Vec<&str> = found.map(|(id, _)| id).collect();
+    sort(web, view, &asked.sort, &mut found, now);
+    let total = found.len();
+    let page = asked.page.clamp(1, total.div_ceil(PAGE).max(1));
+    let first = (page - 1) * PAGE;
+    let rows = found.iter().skip(first).take(PAGE);
+    let rows = rows.filter_map(|id| row(web, view, actor, id, &still)).collect();
+    let triggers = triggers(view);
+    Shown {
+        rows,
+        total,
+        first,
+        page,
+        in_all: view.log().list().count(),
+        counted_from: web.resident.counted_from(),
+        may_add: actor.role >= Role::Editor,
+        triggers,
+        asked,
+        now,
+    }
+}
+
+/// The triggers of the rules there are, for the choice.
+fn triggers(view: &View) -> Vec<String> {
+    let mut triggers: Vec<String> = Vec::new();
+    for in_force in desk_rules::every(view) {
+        if !triggers.iter().any(|known| **known == *in_force.rule.trigger) && triggers.len() < 100 {
+            triggers.push(in_force.rule.trigger.to_string());
+        }
+    }
+    triggers.sort_unstable();
+    triggers
+}
+
+fn sort(web: &Web, view: &View, by: &str, ids: &mut Vec<&str>, now: i64) {
+    let deliveries = web.resident.deliveries();
+    match by {
+        "name" => ids.sort_by_cached_key(|id| {
+            let in_force = desk_rules::get(view, id).ok();
+            in_force
+                .and_then(|in_force| in_force.rule.name.as_deref())
+                .unwrap_or(id)
+                .to_lowercase()
+        }),
+        "matched" => ids.sort_by_cached_key(|id| std::cmp::Reverse(deliveries.of_rule(id, now).matched)),
+        _ => ids.sort_by_cached_key(|id| std::cmp::Reverse(deliveries.last_matched_at(id))),
+    }
+}
+
+fn row(web: &Web, view: &View, actor: &Actor, id: &str, still: &HashMap<String, String>) -> Option<Row> {
+    let listed = desk_rules::one(view, id)?;
+    let whole = listed.in_force.and_then(|in_force| in_force.whole());
+    let rule = whole.as_ref().map(|whole| &whole.rule);
+    let counts = web.resident.of_rule(id, (web.now)());
+    let why_still = listed.in_force.and_then(|in_force| why_still(&in_force, still));
+    let stands = match (rule, why_still) {
+        (None, _) => Stands::NotReadable,
+        (Some(_), Some(why)) => Stands::CantSend(why),
+        (Some(rule), None) => Stands::Is(rule.status),
+    };
+    let (to, by) = rule.map_or_else(Default::default, destination);
+    let (when, system) = rule.map_or_else(Default::default, |rule| trigger_words(&rule.trigger));
+    Some(Row {
+        id: id.to_owned(),
+        name: rule.and_then(|rule| rule.name.clone()),
+        when,
+        system,
+        place: rule.map_or_else(String::new, place),
+        to,
+        by,
+        stands,
+        rejected_later: rule.is_some() && listed.rejected.is_some(),
+        hours: counts.hours.iter().map(|(_, count)| u64::from(count.matched)).collect(),
+        matched: counts.matched,
+        sent: counts.sent,
+        last_matched_at: counts.last_matched_at,
+        version: listed.in_force.map(|in_force| in_force.version),
+        author: author(web, id).unwrap_or_default(),
+        may_write: rule.is_some_and(|rule| actor.may_write(rule.scope.level, rule.scope.id.as_deref().unwrap_or("*")))
+            || (rule.is_none() && actor.role >= Role::Editor && actor.levels.is_empty()),
+    })
+}
+
+/// Why what a rule sends stands still: its credential is refused.
+fn why_still(in_force: &InForce<'_>, still: &HashMap<String, String>) -> Option<String> {
+    // Most rules name none of those few: their text says so at once.
+    let names = |scope: &String| {
+        scope
+            .split_once(':')
+            .is_some_and(|(_, name)| in_force.written.contains(name.split('/').next().unwrap_or(name)))
+    };
+    if in_force.rule.status != Status::Active || !still.keys().any(names) {
+        return None;
+    }
+    let whole = in_force.whole()?;
+    let address = whole.rule.action.kind.address();
+    let lane = format!("{}/{}", address.credential, address.destination);
+    still.get(&address.credential).or_else(|| still.get(&lane)).cloned()
+}
+
+/// Where a rule sends to, and by what.
+pub(super) fn destination(rule: &Rule) -> (String, String) {
+    let address = rule.action.kind.address();
+    let name = address.credential.split_once(':').map_or("", |(_, name)| name);
+    match &rule.action.kind {
+        ActionKind::SlackMessage(_) => (address.destination.to_owned(), format!("Slack, {name}")),
+        ActionKind::SlackWebhook(webhook) => {
+            let to = webhook.channel.clone().unwrap_or_else(|| format!("webhook {name}"));
+            (to, "Slack webhook".to_owned())
+        }
+        ActionKind::Clevertap(upload) => {
+            let what = upload.event_name.as_ref().map_or("profile", |name| name.as_str());
+            (format!("{name}, {what}"), "CleverTap".to_owned())
+        }
+    }
+}
+
+/// What a trigger is called, and where it comes from.
+pub(super) fn trigger_words(trigger: &str) -> (String, &'static str) {
+    let system = match trigger.split('.').next() {
+        Some("lms") => "LMS",
+        Some("call_logic") => "Calls",
+        _ => "Other",
+    };
+    (
+        words::trigger(trigger).map_or_else(|| trigger.to_owned(), |known| known.label.to_owned()),
+        system,
+    )
+}
+
+/// The level and id of a rule in words.
+fn place(rule: &Rule) -> String {
+    let level = rule.scope.level.as_str();
+    match &rule.scope.id {
+        Some(id) => format!("{level} {id}"),
+        None => format!("Every {level}"),
+    }
+}

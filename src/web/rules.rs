@@ -1,0 +1,218 @@
+//! What calls and pages of rules share: who may change which, what still waits, and the event that a rule is tried on.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::Web;
+use super::problem::{Fault, Problem};
+use super::who::Actor;
+use crate::desk::deliveries::recent;
+use crate::desk::rules::write::{Change, Writer, Written};
+use crate::desk::rules::{self, Draft, InForce, View};
+use crate::desk::{Conflict, Error, explain};
+use crate::lead::LeadEvent;
+use crate::lead::schemas::Schemas;
+use crate::sealed::Sealed;
+use crate::yaml;
+
+/// Makes all changes, or none, for somebody who may. A change for another version than the one in force is refused.
+pub(super) fn write(web: &Web, actor: &Actor, changes: &[Change]) -> Result<Vec<Written>, Problem> {
+    let mut writer = Writer::on(&web.config, Arc::clone(web.resident.rules()));
+    may_write(web, actor, &*writer.view()?, changes)?;
+    // Whoever is faster from here on is found by the writer: each change is for the version that was looked at.
+    Ok(writer.write(changes, &actor.name, (web.now)())?)
+}
+
+/// Refuses what the actor may not change, and what somebody else changed meanwhile.
+pub(super) fn may_write(web: &Web, actor: &Actor, view: &View, changes: &[Change]) -> Result<(), Problem> {
+    let mut conflicts: Vec<Conflict> = Vec::new();
+    for change in changes {
+        let before = rules::get(view, change.id()).ok().map(|in_force| in_force.json());
+        actor.needs_rule(before.as_ref(), change.after())?;
+        conflicts.extend(change.conflict(view, author(web, change.id())));
+    }
+    match conflicts.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Conflict(conflicts).into()),
+    }
+}
+
+/// Whoever wrote the last version of a rule.
+pub(super) fn author(web: &Web, rule: &str) -> Option<String> {
+    web.resident.author(rule).map(|author| author.who)
+}
+
+/// How many messages of some rules wait.
+pub(super) fn waiting<'r>(web: &Web, rules: impl IntoIterator<Item = &'r str>) -> u64 {
+    let rules: HashSet<&str> = rules.into_iter().collect();
+    recent::waiting(&web.resident, &rules, (web.now)())
+}
+
+/// A draft's faults as a refusal.
+pub(super) fn refusal(draft: &Draft) -> Problem {
+    Problem::invalid(faults(&draft.errors), faults(&draft.warnings))
+}
+
+pub(super) fn faults(problems: &[crate::desk::Problem]) -> Vec<Fault> {
+    problems.iter().cloned().map(Fault::from).collect()
+}
+
+/// An event that somebody brings: a lead event, or a record as an inlet receives it.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+pub(super) struct Given {
+    /// A lead event as JSON.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub(super) event: Option<Value>,
+    /// The name of the inlet that maps `record`.
+    #[serde(default)]
+    pub(super) inlet: Option<String>,
+    /// What the inlet received.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub(super) record: Option<Value>,
+}
+
+impl Given {
+    /// Reads the event, and looks at it.
+    pub(super) fn with<T>(&self, web: &Web, look: impl FnOnce(&LeadEvent<'_>) -> T) -> Result<T, Error> {
+        let bytes = self.bytes(web)?;
+        let event = explain::event(&bytes, &Schemas::new()).map_err(|error| at("event", error))?;
+        Ok(look(&event))
+    }
+
+    fn bytes(&self, web: &Web) -> Result<Vec<u8>, Error> {
+        match (&self.event, &self.inlet, &self.record) {
+            (Some(event), None, None) => Ok(event.to_string().into_bytes()),
+            (None, Some(inlet), Some(record)) => {
+                let record = record.to_string();
+                let mapped = explain::of_record(&web.config, inlet, record.as_bytes(), (web.now)());
+                mapped.map_err(|error| at("record", error))
+            }
+            _ => {
+                let cure = "give either a lead event, or the name of an inlet with a record of its";
+                Err(at("event", Error::invalid(cure)))
+            }
+        }
+    }
+}
+
+/// The error as one of a field.
+fn at(field: &str, error: Error) -> Error {
+    match error {
+        Error::Invalid(mut problems) => {
+            problems.iter_mut().for_each(|problem| problem.place = field.to_owned());
+            Error::Invalid(problems)
+        }
+        other => other,
+    }
+}
+
+/// Seals a value with the configuration's public key. Neither the value nor its length is said anywhere.
+pub(super) fn seal(web: &Web, value: &str) -> Result<Sealed, Error> {
+    let Some(key) = &web.config.secrets.public_key else {
+        return Err(Error::invalid(
+            "nothing can be sealed here yet: whoever runs Leadlane makes a pair of keys with leadlane secrets keygen, and \
+             puts the public one under secrets.public_key. Or store the value as a secret, and write the secret's name",
+        ));
+    };
+    key.seal(value.trim())
+        .map_err(|error| Error::invalid(error.to_string()))
+}
+
+/// All rules in force, as YAML documents.
+pub(super) fn export_all(web: &Web) -> String {
+    let view = web.resident.rules().view();
+    documents(rules::every(&view))
+}
+
+/// Some rules, as YAML documents.
+pub(super) fn documents<'v>(rules: impl IntoIterator<Item = InForce<'v>>) -> String {
+    let mut text = String::new();
+    for rule in rules {
+        if !text.is_empty() {
+            text.push_str("---\n");
+        }
+        text.push_str(&yaml::write(&rule.json()));
+    }
+    text
+}
+
+/// What became of the rules of an import.
+#[derive(Debug, Default)]
+pub(super) struct Imported {
+    /// Of each its id, `created`, `changed` or `unchanged`, and its version.
+    pub(super) rules: Vec<(String, &'static str, Option<i64>)>,
+    pub(super) warnings: Vec<Fault>,
+}
+
+/// Puts the rules of a YAML text in force, all or none; a dry run says what would change.
+pub(super) fn import(web: &Web, actor: &Actor, text: &str, dry_run: bool) -> Result<Imported, Problem> {
+    let mut drafts = rules::read(&web.config, text).map_err(|error| at("yaml", error))?;
+    rules::tell_apart(&mut drafts);
+    let of_rules = |of: fn(&Draft) -> &[crate::desk::Problem]| -> Vec<Fault> {
+        drafts
+            .iter()
+            .flat_map(|draft| of(draft).iter().map(|problem| of_rule(draft, problem)))
+            .collect()
+    };
+    let (errors, warnings) = (of_rules(|draft| &draft.errors), of_rules(|draft| &draft.warnings));
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors, warnings));
+    }
+    let mut writer = Writer::on(&web.config, Arc::clone(web.resident.rules()));
+    let (mut changes, mut seen) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
+    {
+        let view = writer.view()?;
+        for draft in drafts {
+            let in_force = rules::get(&view, &draft.id).ok();
+            let same = in_force.is_some_and(|in_force| in_force.json() == draft.written);
+            let version = in_force.map(|in_force| in_force.version);
+            seen.push((version, same));
+            changes.push(Change::put(draft, version)?);
+        }
+        may_write(web, actor, &view, &changes)?;
+    }
+    let written: Vec<Option<i64>> = match dry_run {
+        true => seen.iter().map(|(version, _)| *version).collect(),
+        false => {
+            let written = writer.write(&changes, &actor.name, (web.now)())?;
+            written.into_iter().map(|written| Some(written.version)).collect()
+        }
+    };
+    let outcome = |(version, same): (Option<i64>, bool)| match (version, same) {
+        (None, _) => "created",
+        (Some(_), true) => "unchanged",
+        (Some(_), false) => "changed",
+    };
+    let became = changes.iter().zip(seen).zip(written);
+    Ok(Imported {
+        rules: became
+            .map(|((change, seen), version)| (change.id().to_owned(), outcome(seen), version))
+            .collect(),
+        warnings,
+    })
+}
+
+/// A problem of one rule among several.
+fn of_rule(draft: &Draft, problem: &crate::desk::Problem) -> Fault {
+    let path = match problem.place.as_str() {
+        "" => draft.id.clone(),
+        place => format!("{}: {place}", draft.id),
+    };
+    Fault {
+        path,
+        message: format!("{} (line {})", problem.message, draft.line),
+    }
+}
+
+/// The version that is in force, where a draft is the same.
+pub(super) fn version_of(web: &Web, draft: &Draft) -> Option<i64> {
+    let view = web.resident.rules().view();
+    let in_force = rules::get(&view, &draft.id).ok()?;
+    (in_force.json() == draft.written).then_some(in_force.version)
+}
