@@ -70,19 +70,9 @@ pub async fn run(
     tracing::info!(listen = %listener.local_addr()?, roles = ?roles, "leadlane {} starts", env!("CARGO_PKG_VERSION"));
     warn_of_unused_variables();
     let connections_max = connections_max(&config);
-    let mut readiness = Readiness::default();
     let has = |role| roles.contains(&role);
-    // The processor matches by them; the sender reads in them what is cancelled.
-    let needs_rules = has(Role::Processor) || has(Role::Sender);
-    let rules_ready = needs_rules.then(|| readiness.wait_for(RULES));
-    let events_ready: Vec<_> = (0..config.processor.workers)
-        .filter(|_| has(Role::Processor))
-        .map(|worker| readiness.wait_for(&format!("worker {worker} to join the group of the events")))
-        .collect();
-    let sender_ready = has(Role::Sender).then(|| SenderFlags::of(&mut readiness));
-    let inlets_ready = has(Role::Inlets).then(|| readiness.wait_for("the inlets to open"));
-    let reads_topics = has(Role::Inlets) && !config.foreign_topics().is_empty();
-    let topics_ready = reads_topics.then(|| readiness.wait_for("the inlets to join the group of their topics"));
+    let mut readiness = Readiness::default();
+    let waits = Waits::of(&mut readiness, &config, has);
     let admin = Arc::new(Admin {
         metrics: Arc::clone(&metrics),
         readiness,
@@ -115,15 +105,7 @@ pub async fn run(
         parts,
         connections_max,
     };
-    if let Some(ready) = rules_ready {
-        shared.start(ready, events_ready, sender_ready)?;
-    }
-    if let Some(ready) = inlets_ready {
-        shared.start_inlets(ready)?;
-    }
-    if let Some(ready) = topics_ready {
-        shared.start_topic_inlets(ready)?;
-    }
+    waits.start(&shared)?;
     if let Some(desk) = desk {
         desk.start(&shared)?;
     }
@@ -221,6 +203,47 @@ struct Shared {
     stop: watch::Receiver<bool>,
     parts: Parts,
     connections_max: usize,
+}
+
+/// What a process with some roles waits for before it is ready.
+struct Waits {
+    rules: Option<Flag>,
+    events: Vec<Flag>,
+    sender: Option<SenderFlags>,
+    inlets: Option<Flag>,
+    topics: Option<Flag>,
+}
+
+impl Waits {
+    fn of(readiness: &mut Readiness, config: &Config, has: impl Fn(Role) -> bool) -> Self {
+        // The processor matches by them; the sender reads in them what is cancelled.
+        let needs_rules = has(Role::Processor) || has(Role::Sender);
+        let workers = (0..config.processor.workers).filter(|_| has(Role::Processor));
+        let reads_topics = has(Role::Inlets) && !config.foreign_topics().is_empty();
+        Self {
+            rules: needs_rules.then(|| readiness.wait_for(RULES)),
+            events: workers
+                .map(|worker| readiness.wait_for(&format!("worker {worker} to join the group of the events")))
+                .collect(),
+            sender: has(Role::Sender).then(|| SenderFlags::of(readiness)),
+            inlets: has(Role::Inlets).then(|| readiness.wait_for("the inlets to open")),
+            topics: reads_topics.then(|| readiness.wait_for("the inlets to join the group of their topics")),
+        }
+    }
+
+    /// Starts the parts that are waited for.
+    fn start(self, shared: &Shared) -> anyhow::Result<()> {
+        if let Some(ready) = self.rules {
+            shared.start(ready, self.events, self.sender)?;
+        }
+        if let Some(ready) = self.inlets {
+            shared.start_inlets(ready)?;
+        }
+        if let Some(ready) = self.topics {
+            shared.start_topic_inlets(ready)?;
+        }
+        Ok(())
+    }
 }
 
 /// The readiness of the sender.

@@ -26,7 +26,9 @@ impl Lag {
             .map_err(|error| error.to_string())?;
         let silent = |error| format!("group {group} can't be asked for its offsets of {topic}: {error}");
         let mut asked = TopicPartitionList::new();
-        (0..partitions).for_each(|partition| drop(asked.add_partition(topic, partition)));
+        for partition in 0..partitions {
+            asked.add_partition(topic, partition);
+        }
         let committed = consumer.committed_offsets(asked, ANSWER_WAIT).map_err(silent)?;
         let of = |partition| -> Result<Option<i64>, String> {
             let (_, until) = consumer

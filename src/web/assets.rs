@@ -20,7 +20,7 @@ struct File {
     content: &'static [u8],
 }
 
-const FILES: [File; 4] = [
+const FILES: [File; 5] = [
     File {
         name: "desk.css",
         kind: "text/css; charset=utf-8",
@@ -41,10 +41,13 @@ const FILES: [File; 4] = [
         kind: "text/javascript; charset=utf-8",
         content: include_bytes!("assets/desk.js"),
     },
+    // Of what others wrote.
+    File {
+        name: "htmx.LICENSE",
+        kind: "text/plain; charset=utf-8",
+        content: include_bytes!("assets/htmx.LICENSE"),
+    },
 ];
-
-/// The licence of what others wrote.
-pub(super) const LICENCE: &str = include_str!("assets/htmx.LICENSE");
 
 /// The sum of all files.
 static SUM: LazyLock<String> = LazyLock::new(|| {

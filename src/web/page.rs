@@ -35,6 +35,7 @@ pub(super) mod login;
 pub(super) mod part;
 mod replay;
 mod reveal;
+mod rule;
 pub(super) mod rules;
 mod search;
 mod sent;
@@ -163,8 +164,11 @@ pub(super) enum Nav {
     Other,
 }
 
-/// The groups of the rail: a title, and of each page its place, address, word and icon.
-const RAIL: [(&str, &[(Nav, &str, &str, &str)]); 3] = [
+/// A page of the rail: its place, address, word and icon.
+type Stop = (Nav, &'static str, &'static str, &'static str);
+
+/// The groups of the rail, each with its title.
+const RAIL: [(&str, &[Stop]); 3] = [
     (
         "",
         &[
@@ -241,7 +245,7 @@ impl<S: Sync> FromRequestParts<S> for Given {
     }
 }
 
-/// The routes of the pages about what happened.
+/// The routes of the pages.
 pub(super) fn routes() -> Router<Arc<Web>> {
     [
         audit::routes(),
@@ -254,6 +258,7 @@ pub(super) fn routes() -> Router<Arc<Web>> {
         lanes::routes(),
         replay::routes(),
         reveal::routes(),
+        rule::routes(),
         rules::routes(),
         search::routes(),
         status::routes(),

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::Web;
 use super::problem::{Fault, Problem};
 use super::who::Actor;
+use crate::config::Config;
 use crate::desk::deliveries::recent;
 use crate::desk::rules::write::{Change, Writer, Written};
 use crate::desk::rules::{self, Draft, InForce, View};
@@ -113,8 +114,8 @@ fn at(field: &str, error: Error) -> Error {
 }
 
 /// Seals a value with the configuration's public key. Neither the value nor its length is said anywhere.
-pub(super) fn seal(web: &Web, value: &str) -> Result<Sealed, Error> {
-    let Some(key) = &web.config.secrets.public_key else {
+pub(super) fn seal(config: &Config, value: &str) -> Result<Sealed, Error> {
+    let Some(key) = &config.secrets.public_key else {
         return Err(Error::invalid(
             "nothing can be sealed here yet: whoever runs Leadlane makes a pair of keys with leadlane secrets keygen, and \
              puts the public one under secrets.public_key. Or store the value as a secret, and write the secret's name",

@@ -111,7 +111,7 @@ struct Sealed {
 )]
 async fn seal(web: Desk, actor: Actor, Json(open): Json<Open>) -> Result<Json<Sealed>, Problem> {
     actor.needs(Role::Editor)?;
-    let sealed = seal_value(&web, &open.value).map_err(|error| match error {
+    let sealed = seal_value(&web.config, &open.value).map_err(|error| match error {
         Error::Invalid(problems) => {
             let at_value = problems.into_iter().map(|problem| Fault {
                 path: "value".to_owned(),

@@ -84,4 +84,67 @@
       links[0].click();
     }
   });
+
+  // Placeholders: found by their name, put where the cursor was last.
+  let target = null;
+  document.addEventListener('focusin', (event) => { if (event.target.matches('[data-template]')) target = event.target; });
+  on('click', '[data-insert]', (button) => {
+    if (!target || !target.isConnected) target = document.querySelector('[data-template]');
+    if (!target) return;
+    target.focus();
+    target.setRangeText(button.dataset.insert, target.selectionStart, target.selectionEnd, 'end');
+    target.dispatchEvent(new Event('input', { bubbles: true }));
+  });
+  on('input', '[data-find]', (box) => {
+    const wanted = box.value.trim().toLowerCase();
+    document.getElementById(box.dataset.find).querySelectorAll('li').forEach((item) => {
+      item.hidden = !item.textContent.toLowerCase().includes(wanted);
+    });
+  });
+
+  // Drafts: what is typed in a form that is not saved yet, by form, in this browser alone. Secrets are never among it.
+  const isSecret = (name) => /^(csrf|version|pasted|with|action\.(token|url)\b.*|sealed_at\..*)$/.test(name);
+  const typed = (form) => [...new FormData(form)].filter(([name, value]) => typeof value === 'string' && !isSecret(name));
+  const keyOf = (form) => `draft:${form.dataset.draft}`;
+  const clock = (at) => new Date(at).toLocaleTimeString();
+  const kept = (key) => { try { return JSON.parse(localStorage.getItem(key)); } catch { return null; } };
+  const keep = (form) => {
+    const at = Date.now();
+    try { localStorage.setItem(keyOf(form), JSON.stringify({ at, fields: typed(form), version: form.elements.version.value })); } catch { return; }
+    const note = document.querySelector('[data-draft-note]');
+    if (note) note.textContent = `Draft kept at ${clock(at)}`;
+  };
+  let soon;
+  const keepSoon = (form) => { clearTimeout(soon); soon = setTimeout(() => keep(form), 300); };
+  on('input', 'form[data-draft]', keepSoon);
+  document.addEventListener('htmx:afterSwap', (event) => {
+    const form = event.target.closest && event.target.closest('form[data-draft]');
+    if (event.detail.target.id === 'fields') keepSoon(form || document.querySelector('form[data-draft]'));
+  });
+  const saved = document.querySelector('[data-saved]');
+  if (saved) localStorage.removeItem(`draft:${saved.dataset.saved}`);
+  const form = document.querySelector('form[data-draft]');
+  const offer = document.querySelector('[data-draft-offer]');
+  if (form && offer) {
+    const draft = kept(keyOf(form));
+    if ('typed' in form.dataset) {
+      keep(form);
+    } else if (draft && Array.isArray(draft.fields) && JSON.stringify(draft.fields) !== JSON.stringify(typed(form))) {
+      const add = (name, value) => {
+        const field = document.createElement('input');
+        Object.assign(field, { type: 'hidden', name, value });
+        offer.append(field);
+      };
+      draft.fields.forEach(([name, value]) => add(name, value));
+      // What is secret stays as the rule has it.
+      [...new FormData(form)].filter(([name]) => /^(action\.(token|url)\.(secret|sealed)|sealed_at\..*)$/.test(name)).forEach(([name, value]) => add(name, value));
+      add('version', draft.version || '');
+      offer.querySelector('[data-draft-at]').textContent = clock(draft.at);
+      offer.hidden = false;
+    }
+  }
+  on('click', '[data-draft-drop]', (button) => {
+    if (form) localStorage.removeItem(keyOf(form));
+    button.closest('form').hidden = true;
+  });
 })();

@@ -42,7 +42,7 @@ impl Sent<'_> {
             true => Cow::Borrowed(text),
             false => mask(text),
         };
-        let sender = of("username").map_or_else(|| whither.by.rsplit(' ').next().unwrap_or_default(), |name| name);
+        let sender = of("username").unwrap_or_else(|| whither.by.rsplit(' ').next().unwrap_or_default());
         let message = Message {
             channel: &shown(of("channel").unwrap_or(&whither.to)),
             name: &shown(sender),
@@ -57,7 +57,7 @@ impl Sent<'_> {
         let mut fields = Vec::new();
         for (name, value) in body.into_iter().flatten() {
             match value.as_object() {
-                Some(inner) => fields.extend(inner.iter().map(|(name, value)| (name, value))),
+                Some(inner) => fields.extend(inner.iter()),
                 None => fields.push((name, value)),
             }
         }

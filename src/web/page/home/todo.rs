@@ -16,7 +16,6 @@ use crate::desk::scan::Period;
 use crate::reason::Reason;
 use crate::rules::Status;
 use crate::rules::control::ALL;
-use crate::rules::log::Keep as _;
 use crate::rules::words::rate;
 use crate::text::mask::mask;
 use crate::web::Web;
@@ -186,10 +185,12 @@ fn rules(web: &Web, now: i64) -> Vec<Todo> {
         let since = view.changed_at(id).unwrap_or(now);
         match in_force.rule.status {
             // What was before the counts begin nobody knows.
-            Status::Active if now - since > UNMATCHED && counted_from.is_none_or(|from| from <= since) => {
-                if deliveries.last_matched_at(id).is_none() {
-                    unmatched.push((id, since));
-                }
+            Status::Active
+                if now - since > UNMATCHED
+                    && counted_from.is_none_or(|from| from <= since)
+                    && deliveries.last_matched_at(id).is_none() =>
+            {
+                unmatched.push((id, since));
             }
             Status::Shadow if now - since > TRIAL => trials.push((id, since)),
             _ => {}
