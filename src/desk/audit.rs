@@ -1,7 +1,7 @@
 //! Who did what: the records of the audit's topic.
 //!
 //! Rules and replays write their own records in the transaction of what they do. Everything else that people do is
-//! recorded by [`append`].
+//! recorded by a [`Recorder`].
 
 use serde_json::{Map, Value};
 

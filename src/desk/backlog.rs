@@ -2,7 +2,7 @@
 //! settles. No running process is asked.
 //!
 //! A [`Backlog`] holds the offsets that outcomes settle, the jobs that wait for a retry, and a few numbers for each
-//! lane and rule. A caller that asks often keeps one in [`Fresh`], which reads it anew now and then.
+//! lane and rule. A caller that asks often keeps a [`Snapshot`], which is read anew now and then.
 
 use std::collections::{BTreeMap, HashMap};
 

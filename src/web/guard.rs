@@ -198,7 +198,7 @@ async fn admit(web: &Web, request: &mut Request, is_api: bool) -> Result<(), Box
     let peer = peer(request);
     check_host(&web.config.admin, request)?;
     if !request.method().is_safe() {
-        check_origin(request)?;
+        check_origin(request, is_api)?;
     }
     if request.uri().path().starts_with(assets::BASE) {
         return Ok(());
@@ -275,16 +275,25 @@ fn check_host(admin: &Admin, request: &Request) -> Result<(), Problem> {
     }
 }
 
-/// A browser says which site a form or script is of. Programs say nothing.
-fn check_origin(request: &Request) -> Result<(), Problem> {
+/// A browser says which site a form or script is of. Programs say nothing. Our pages let no referrer out, so that their own
+/// forms come from `null`; what else the browser says, and the form's token, tell them from those of others.
+fn check_origin(request: &Request, is_api: bool) -> Result<(), Problem> {
+    let foreign = || Err(Problem::forbidden("Another site's page can't write here."));
+    let site = request.headers().get("sec-fetch-site");
+    if site.is_some_and(|site| site != "same-origin" && site != "none") {
+        return foreign();
+    }
     let Some(origin) = request.headers().get(header::ORIGIN) else {
         return Ok(());
     };
+    if origin == "null" && !is_api {
+        return Ok(());
+    }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let of_origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     match (of_origin, host) {
         (Some(("http" | "https", origin)), Some(host)) if origin.eq_ignore_ascii_case(host) => Ok(()),
-        _ => Err(Problem::forbidden("Another site's page can't write here.")),
+        _ => foreign(),
     }
 }
 

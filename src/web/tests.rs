@@ -208,9 +208,14 @@ async fn a_session_lets_in_until_it_is_ended() {
         logout(&[("origin", "http://evil.example")], &[("csrf", &csrf)]).await,
         403
     );
-    assert_eq!(logout(&[("origin", "null")], &[("csrf", &csrf)]).await, 403);
-    let own = desk.url.clone();
-    assert_eq!(logout(&[("origin", &own)], &[("csrf", &csrf)]).await, 303);
+    for site in ["cross-site", "same-site"] {
+        let null = [("origin", "null"), ("sec-fetch-site", site)];
+        assert_eq!(logout(&null, &[("csrf", &csrf)]).await, 403);
+    }
+    assert_eq!(logout(&[("origin", "null")], &[("csrf", "guess")]).await, 403);
+    // Our own pages let no referrer out, and browsers call their origin null.
+    let own = [("origin", "null"), ("sec-fetch-site", "same-origin")];
+    assert_eq!(logout(&own, &[("csrf", &csrf)]).await, 303);
     // The cookie that was stolen before is of no use now.
     assert_eq!(desk.get("/nowhere", &[("cookie", &cookie)]).await.status, 401);
 }

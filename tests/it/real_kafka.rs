@@ -12,6 +12,7 @@ mod inlet_topics;
 mod inlets;
 mod isolation;
 mod owned;
+mod pages;
 mod processor;
 mod recipes;
 mod registry;

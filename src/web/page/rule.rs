@@ -121,7 +121,7 @@ impl<'p> Page<'p> {
     /// The part that htmx asks for, else the whole page.
     fn respond(&self, status: StatusCode) -> Response {
         match self.look.part.as_deref() {
-            Some("fields") => fragment(html! { (self.fields()) (self.sentence(true)) }),
+            Some("fields") => fragment(html! { (self.fields()) (self.sentence(true)) (self.preview_part(true)) }),
             Some("preview") => fragment(html! { (self.preview()) (self.sentence(true)) }),
             Some("test") => fragment(self.tested()),
             Some("try") => fragment(self.tried()),

@@ -105,6 +105,7 @@ fn version(answer: &Answer) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one rule's life, step by step")]
 fn a_rule_is_made_changed_paused_rolled_back_and_deleted_for_the_version_that_was_seen() {
     let (_leadlane, process, desk) = open("desk-rules", "");
     assert_eq!(desk.get("/rules").body, json!({"items": [], "next": null}));

@@ -188,11 +188,6 @@ fn the_first_rule_without_scripts() {
 }
 
 #[test]
-fn two_people_at_one_rule_and_a_way_back() {
-    World::of_people("desk-conflict").play("conflictAndRollback");
-}
-
-#[test]
 fn a_price_range_for_a_trigger_without_one_is_refused_at_its_field() {
     World::open("desk-price", "").play("priceRange");
 }
@@ -210,16 +205,6 @@ fn the_preview_is_what_arrives() {
 #[test]
 fn why_a_lead_notified_and_why_not() {
     World::open("desk-why", "").play("why");
-}
-
-#[test]
-fn a_dead_letter_is_replayed_by_hand() {
-    World::open("desk-dead", "").play("deadLetter");
-}
-
-#[test]
-fn lanes_are_paused_and_resumed() {
-    World::open("desk-lanes", "").play("lanes");
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Page<'_> {
                     header { h2 #prev { "Preview" } p { "Nothing leaves this page" } }
                     div.pad.stack {
                         (self.shown_with())
-                        div #preview aria-live="polite" { (self.preview()) }
+                        (self.preview_part(false))
                         button.btn.s name="do" value="preview" formaction=(self.address("/preview")) { (icon("eye")) "Preview" }
                     }
                 }
@@ -34,6 +34,11 @@ impl Page<'_> {
                 (self.try_it())
             }
         }
+    }
+
+    /// The preview in its place. Beside another part it takes that by itself.
+    pub(super) fn preview_part(&self, is_beside: bool) -> Markup {
+        html! { div #preview aria-live="polite" hx-swap-oob=[is_beside.then_some("true")] { (self.preview()) } }
     }
 
     fn shown_with(&self) -> Markup {

@@ -175,7 +175,7 @@ impl Page<'_> {
         }
     }
 
-    /// Everything that keeps the rule from being saved, above the form.
+    /// Everything that keeps the rule from being saved, above the form. What has no field of its own leads to all of them.
     fn faults_above(&self) -> Markup {
         let told: Vec<_> = self.editing.told().collect();
         let title = match told.len() {
@@ -183,12 +183,22 @@ impl Page<'_> {
             1 => "One thing to fix before this rule can be saved".to_owned(),
             many => format!("{many} things to fix before this rule can be saved"),
         };
+        let fields = self.fields().into_string();
+        let field = |place: &str| {
+            let id = id_of(&self.editing.field_of(place));
+            Some(id).filter(|id| fields.contains(&format!(" id=\"{id}\"")))
+        };
+        let has_focus = told.len() > 1 || told.iter().any(|problem| field(&problem.place).is_none());
         html! {
-            div.errsum role="alert" aria-labelledby="es" tabindex="-1" autofocus[told.len() > 1] {
+            div.errsum role="alert" aria-labelledby="es" tabindex="-1" autofocus[has_focus] {
                 h2 #es { (icon("warn")) (title) }
                 ul {
                     @for problem in told {
-                        li { a href=(format!("#{}", id_of(&self.editing.field_of(&problem.place)))) { (self.editing_label(&problem.place)) ": " (problem.message) } }
+                        li {
+                            a href=(format!("#{}", field(&problem.place).unwrap_or_else(|| "fields".to_owned()))) {
+                                (self.editing_label(&problem.place)) ": " (problem.message)
+                            }
+                        }
                     }
                 }
             }
