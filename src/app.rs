@@ -42,6 +42,17 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Processor => "processor",
+            Self::Sender => "sender",
+            Self::Inlets => "inlets",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 /// How long a stop may take beyond `sender.shutdown_timeout`, for what comes after the last answer: outcomes,
 /// offsets, and leaving the groups.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
@@ -80,7 +91,7 @@ pub async fn run(
     // The admin listener answers until everything else has ended.
     let (close, closed) = watch::channel(false);
     let desk = has(Role::Admin).then(|| Desk::new(&config));
-    let routes = desk.as_ref().map_or_else(axum::Router::new, Desk::routes);
+    let routes = desk.as_ref().map_or_else(axum::Router::new, |desk| desk.routes(roles));
     let mut serving = tokio::spawn(admin::serve(
         listener,
         Arc::clone(&admin),

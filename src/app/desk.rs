@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Shared;
+use super::{Role, Shared};
 use crate::clock::wall_millis;
 use crate::config::Config;
 use crate::desk::resident::{Resident, Topic};
@@ -27,9 +27,11 @@ impl Desk {
     }
 
     /// The routes of pages and API. They open nothing that is sealed, and so need no keys.
-    pub(super) fn routes(&self) -> axum::Router {
+    pub(super) fn routes(&self, roles: &[Role]) -> axum::Router {
         let secrets = Secrets::new(self.resident.config().secrets.dir.clone());
-        web::router(Arc::new(Web::new(Arc::clone(&self.resident), secrets, wall_millis)))
+        let web = Web::new(Arc::clone(&self.resident), secrets, wall_millis);
+        let roles = roles.iter().map(|role| role.as_str()).collect();
+        web::router(Arc::new(web.in_roles(roles)))
     }
 
     /// The threads that read what the desk keeps in memory. Nobody waits for them.

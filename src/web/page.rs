@@ -3,12 +3,9 @@
 //! A page is a whole document, or, where htmx asks for a part, that part alone. Every action is a form that works
 //! without scripts.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -20,7 +17,6 @@ use super::problem::Problem;
 use super::session::COOKIE;
 use super::who::By;
 use super::{Web, assets};
-use crate::desk::page::Place;
 
 mod audit;
 pub(super) mod chart;
@@ -28,6 +24,7 @@ pub(super) mod conflict;
 mod dead_letters;
 mod deliveries;
 mod delivery;
+mod given;
 mod home;
 mod inlets;
 mod lanes;
@@ -44,6 +41,8 @@ mod status;
 pub(super) mod versions;
 mod why;
 pub(super) mod words;
+
+pub(super) use given::Given;
 
 /// The cookies of a reader's choices.
 pub(super) const THEME: &str = "leadlane_theme";
@@ -203,46 +202,6 @@ pub(super) struct Frame {
     pub(super) dead_letters: usize,
     /// Since when the desk has lost touch with Kafka.
     pub(super) cut_off: Option<i64>,
-}
-
-/// What an address asks for behind its `?`. What a page doesn't know it leaves aside.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Given(Vec<(String, String)>);
-
-impl Given {
-    /// The first value of that name that isn't blank.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        let mut values = self.0.iter().filter(|(given, _)| given == name);
-        values.find_map(|(_, value)| Some(value.trim()).filter(|value| !value.is_empty()))
-    }
-
-    /// The same, to be kept.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
-        self.get(name).map(str::to_owned)
-    }
-
-    /// The place that the page before ended at. One that is none asks for the first page.
-    pub(super) fn after(&self) -> Option<Place> {
-        self.get("after")?.parse().ok()
-    }
-
-    /// The address of the page behind this one, of the same question.
-    pub(super) fn next(&self, path: &str, next: Option<Place>) -> Option<String> {
-        let next = next?.to_string();
-        let kept = self.0.iter().filter(|(name, _)| name != "after");
-        let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
-        let all: Vec<_> = kept.chain([("after", next.as_str())]).collect();
-        Some(words::address(path, &all))
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Given {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let query = parts.uri.query().unwrap_or_default().as_bytes();
-        Ok(Self(form_urlencoded::parse(query).into_owned().collect()))
-    }
 }
 
 /// The routes of the pages.
@@ -522,24 +481,4 @@ pub(super) fn problem(web: &Web, look: &Look, problem: &Problem) -> Response {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// What people and systems may write anywhere.
-    pub(in crate::web) const HOSTILE: [&str; 3] = [
-        "<script>alert(1)</script>",
-        "\"><img src=x onerror=alert(1)>",
-        "</textarea><svg/onload=alert(1)>'\"&",
-    ];
-
-    pub(in crate::web) fn look() -> Look {
-        Look::of(&HeaderMap::new(), None)
-    }
-
-    /// Nothing of [`HOSTILE`] has become markup.
-    pub(in crate::web) fn is_harmless(drawn: &str) {
-        for begin in ["<script", "<img", "<svg/onload", "</textarea>"] {
-            assert!(!drawn.contains(begin), "{begin} in {drawn}");
-        }
-    }
-}
+pub(super) mod tests;

@@ -40,6 +40,8 @@ async function violations(page) {
   const found = [];
   for (const colorScheme of ['light', 'dark']) {
     await page.emulateMedia({ colorScheme });
+    // The page is drawn anew before it is looked at.
+    await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
     // An injected script tag would be against the page's policy; the debugger's own evaluation isn't.
     await page.evaluate(axe);
     const results = await page.evaluate(() => window.axe.run(document, {

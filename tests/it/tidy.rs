@@ -198,7 +198,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // The rule desk over HTTP.
-    ("web", &["config", "dates", "desk", "rules", "secrets"]),
+    (
+        "web",
+        &[
+            "action", "config", "dates", "delivery", "desk", "kafka", "lead", "mapping", "reason", "registry", "rules",
+            "sealed", "secrets", "text", "yaml",
+        ],
+    ),
     // The composition root, and what stands above it.
     (
         "app",

@@ -32,6 +32,7 @@ struct Asked {
 
 /// What somebody did.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditItem)]
 struct Item {
     /// Its place in the audit.
     id: String,

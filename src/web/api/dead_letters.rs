@@ -43,6 +43,7 @@ struct Asked {
 
 /// A dead letter as a list shows it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLettersItem)]
 struct Item {
     id: String,
     reason: Option<&'static str>,
@@ -107,6 +108,7 @@ async fn list(
 
 /// A dead letter with what it holds.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLettersWhole)]
 struct Whole {
     id: String,
     reason: Option<&'static str>,
@@ -162,6 +164,7 @@ async fn get(desk: Desk, Path(asked): Path<String>) -> Result<Json<Whole>, Probl
 /// Which dead letters to replay: by ids, or by conditions that must all hold. One of them has to be given.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = DeadLettersWanted)]
 struct Wanted {
     /// At most 10,000, each PARTITION-OFFSET.
     #[schema(max_items = 10000)]

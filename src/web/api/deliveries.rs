@@ -46,6 +46,7 @@ struct Asked {
 
 /// A delivery as a list shows it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliveriesItem)]
 pub(super) struct Item {
     /// The job's id.
     id: String,
@@ -111,6 +112,7 @@ async fn list(desk: Desk, Query(asked): Query<Asked>, Query(which): Query<Which>
 
 /// The life of one job.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliveriesWhole)]
 struct Whole {
     id: String,
     event_id: String,

@@ -137,6 +137,7 @@ struct Looked {
 
 /// A condition that doesn't hold.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EventsFell)]
 struct Fell {
     path: String,
     wanted: String,

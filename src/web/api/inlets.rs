@@ -20,6 +20,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
 
 /// An inlet, and what came in by it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InletsItem)]
 struct Item {
     name: String,
     preset: Option<&'static str>,

@@ -28,6 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
 
 /// A lane in which jobs wait, or what is paused: a lane, a credential or `*` for all sending.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LanesItem)]
 struct Item {
     id: String,
     credential: String,

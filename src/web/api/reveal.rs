@@ -33,6 +33,7 @@ enum Of {
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RevealWanted)]
 struct Wanted {
     what: Of,
     id: String,
@@ -40,6 +41,7 @@ struct Wanted {
 
 /// A record, unmasked.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RevealWhole)]
 struct Whole {
     what: &'static str,
     id: String,

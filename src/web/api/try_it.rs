@@ -410,6 +410,7 @@ struct Matched {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TryItFell)]
 struct Fell {
     condition: String,
     events: usize,

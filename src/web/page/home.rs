@@ -255,9 +255,9 @@ impl Page {
         let waiting = self.waiting.map_or_else(|| "not known".to_owned(), number);
         html! {
             div.charts {
-                (draw("c1", "Lead events", number(sum(|of| of.events)), &format!("came in {over}"), false, &|step| u64::from(step.happened.events)))
-                (draw("c2", "Matches", number(sum(|of| of.matched)), &format!("of a rule and an event {over}"), false, &|step| u64::from(step.happened.matched)))
-                (draw("c3", "Sent", number(sum(|of| of.sent)), &format!("messages and updates {over}"), false, &|step| u64::from(step.happened.sent)))
+                (draw("c1", "Lead events", number(sum(|of| of.events)), &over, false, &|step| u64::from(step.happened.events)))
+                (draw("c2", "Matches", number(sum(|of| of.matched)), &over, false, &|step| u64::from(step.happened.matched)))
+                (draw("c3", "Sent", number(sum(|of| of.sent)), &over, false, &|step| u64::from(step.happened.sent)))
                 (draw("c4", "Waiting", waiting, "now", true, &|step| step.waiting))
             }
         }

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use maud::{Markup, html};
 
 use super::part::{self, as_of, command, number, status};
-use super::words::{address, whither};
+use super::words::{self, address, whither};
 use super::{Look, Nav, View, answer, icon, see_other};
 use crate::config::admin::Role;
 use crate::desk::Error;
@@ -175,7 +175,7 @@ impl Page {
                 (as_of(look, self.cut_off, now))
             }
             @if self.groups.is_empty() {
-                div.panel { (part::nothing("lane", "Nothing waits", "Every message was sent as it came. A lane is drawn here as soon as something waits in it.", &html! { a.btn href="/deliveries" { "See the deliveries" } })) }
+                section.panel { h2.vh { "What waits" } (part::nothing("lane", "Nothing waits", "Every message was sent as it came. A lane is drawn here as soon as something waits in it.", &html! { a.btn href="/deliveries" { "See the deliveries" } })) }
             }
             @for (number, group) in self.groups.iter().enumerate() { (self.group(number, group, look, now)) }
         }
@@ -266,7 +266,7 @@ impl Page {
                         Some(_) => "",
                         None => (self.named(look, Order::Pause, &lane.id, "Pause", "pause", &to)),
                     }
-                    @if standing == Standing::Frozen { " " (self.named(look, Order::Probe, &lane.id, "Try now", "again", &to)) }
+                    @if standing == Standing::Frozen && !asked_to_wait(lane) { " " (self.named(look, Order::Probe, &lane.id, "Try now", "again", &to)) }
                 }
             }
         }
@@ -305,6 +305,13 @@ pub(super) fn anchor(credential: &str) -> String {
         .collect()
 }
 
+/// The provider asked to wait, which no order shortens.
+fn asked_to_wait(lane: &Lane) -> bool {
+    lane.frozen
+        .as_ref()
+        .is_some_and(|frozen| frozen.why.starts_with("throttled"))
+}
+
 fn by(paused: &lanes::Paused, look: &Look, now: i64) -> Markup {
     html! {
         @if let Some(who) = &paused.who { " by " (who) }
@@ -319,7 +326,7 @@ fn why(lane: &Lane, look: &Look, now: i64) -> Markup {
                 @if paused.of == ALL { "All sending is paused" } @else if paused.of == lane.id { "Paused" } @else { "All of its app or account is paused" }
                 (by(paused, look, now))
             },
-            (None, Some(frozen)) => (mask(&frozen.why)),
+            (None, Some(frozen)) => (words::freeze(&frozen.why)),
             (None, None) => @if let Some(rate) = lane.limit.lane.or(lane.limit.credential) { "At most " (crate::rules::words::rate(&rate.to_string())) },
         }
     }

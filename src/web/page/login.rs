@@ -12,7 +12,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::{IntoHtml as _, Look, THEME, brand, head, icon, see_other, themes};
 use crate::web::Web;
-use crate::web::guard::{self, Posted};
+use crate::web::guard::{self, Asker, Posted};
 use crate::web::problem::Problem;
 use crate::web::session::Session;
 
@@ -172,6 +172,13 @@ pub(in crate::web) async fn enter(
                     @for (name, value) in kept.0.iter() { input type="hidden" name=(name) value=(value); }
                     button.btn.go autofocus { "Go on where you were" }
                 }
+            };
+            let look = Look {
+                asker: Some(Asker {
+                    actor,
+                    session: Some(session.clone()),
+                }),
+                ..look
             };
             bare(&web, &look, "Welcome back", &body)
         }

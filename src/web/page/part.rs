@@ -88,7 +88,7 @@ pub(in crate::web) fn foot(look: &Look, what: &str, reach: &Reach, text: &str, n
             p {
                 @match reach.since {
                     _ if !reach.caught_up => { (what) " are still being read; what is here can be searched already. " },
-                    Some(since) if !reach.whole => { (what) " reach back to " (look.time(since, now)) " here. " },
+                    Some(since) if !reach.whole && since > 0 => { (what) " reach back to " (look.time(since, now)) " here. " },
                     _ => { "All " (what.to_lowercase()) " that are kept are here. " },
                 }
                 "On a server, with the same filters:"

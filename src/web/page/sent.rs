@@ -57,7 +57,7 @@ impl Sent<'_> {
         let mut fields = Vec::new();
         for (name, value) in body.into_iter().flatten() {
             match value.as_object() {
-                Some(inner) => fields.extend(inner.iter()),
+                Some(inner) => fields.extend(inner),
                 None => fields.push((name, value)),
             }
         }

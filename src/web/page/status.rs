@@ -165,6 +165,7 @@ fn row(reach: &Reach, look: &Look, now: i64) -> Markup {
             td role="cell" data-l="Back to" {
                 @match (reach.whole, reach.since) {
                     (true, _) => "all that is kept",
+                    (false, Some(..=0)) => "all that is kept",
                     (false, Some(since)) => (look.time(since, now)),
                     (false, None) => span.muted { "not read yet" },
                 }

@@ -18,13 +18,13 @@ use crate::desk::deliveries::Stands;
 use crate::desk::resident::deliveries::{Asked, Delivery};
 use crate::desk::resident::{Reach, Topic};
 use crate::desk::why::{self, OfEvent, OfRule};
-use crate::lead::LeadEvent;
-use crate::text::mask::mask;
 use crate::web::Web;
 use crate::web::who::Actor;
 
+mod about;
 mod decided;
 
+use about::{about, person};
 use decided::{Verdict, decided, verdict};
 
 const PATH: &str = "/why";
@@ -208,59 +208,6 @@ impl Event {
         let others = self.others.iter().map(|(job, _)| job);
         self.rules.iter().flat_map(|row| &row.jobs).chain(others)
     }
-}
-
-/// What an event is about, in a few masked words.
-fn about(event: &LeadEvent<'_>) -> Vec<String> {
-    let name = |entity: &Option<crate::lead::Entity<'_>>| {
-        let entity = entity.as_ref()?;
-        let shown = entity.name.as_deref().or(entity.id.as_deref())?;
-        Some(mask(shown).into_owned())
-    };
-    let mut words = Vec::new();
-    for (before, shown) in [
-        ("", name(&event.product)),
-        ("from ", name(&event.publisher)),
-        ("to ", name(&event.buyer)),
-        ("campaign ", name(&event.campaign)),
-        (
-            "price ",
-            event.filter_price().map(|price| price.normalize().to_string()),
-        ),
-        (
-            "reason: ",
-            event.reason.as_deref().map(|reason| mask(reason).into_owned()),
-        ),
-        ("by the inlet ", event.inlet.as_deref().map(str::to_owned)),
-    ] {
-        words.extend(shown.map(|shown| format!("{before}{shown}")));
-    }
-    if event.is_test == Some(true) {
-        words.push("a test lead".to_owned());
-    }
-    words
-}
-
-/// The person behind the lead, masked.
-fn person(event: &LeadEvent<'_>) -> Vec<String> {
-    let Some(consumer) = &event.consumer else {
-        return Vec::new();
-    };
-    let surname = consumer.last_name.as_deref().and_then(|name| name.chars().next());
-    let first = consumer.first_name.as_deref();
-    let name = match (first, surname) {
-        (Some(first), Some(surname)) => Some(format!("{first} {surname}•••")),
-        (first, _) => first.map(str::to_owned),
-    };
-    let of = |text: &Option<crate::lead::Text<'_>>| text.as_deref().map(|text| mask(text).into_owned());
-    let all = [
-        name,
-        of(&consumer.email),
-        of(&consumer.phone),
-        of(&consumer.city),
-        of(&consumer.state),
-    ];
-    all.into_iter().flatten().collect()
 }
 
 impl View for Page {

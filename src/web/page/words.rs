@@ -159,6 +159,19 @@ pub(in crate::web) fn reason(reason: Option<Reason>) -> &'static str {
     }
 }
 
+/// Why a lane is frozen, in words; the provider's code follows in brackets.
+pub(in crate::web) fn freeze(why: &str) -> String {
+    let (what, code) = why.split_once(": ").unwrap_or((why, ""));
+    let words = match what {
+        "throttled" => "Asked to wait: too many messages",
+        _ => return mask(why).into_owned(),
+    };
+    match code {
+        "" => words.to_owned(),
+        code => format!("{words} ({})", mask(code)),
+    }
+}
+
 /// What mends it, before a replay.
 pub(in crate::web) fn cure(reason: Option<Reason>) -> &'static str {
     match reason {
@@ -248,6 +261,16 @@ mod tests {
             whither("slack:sealed-0123456789/C1").by,
             "Slack app with a sealed value (012345)"
         );
+    }
+
+    #[test]
+    fn a_freeze_is_told_in_words_with_the_providers_code_behind() {
+        assert_eq!(
+            freeze("throttled: rate_limited"),
+            "Asked to wait: too many messages (rate_limited)"
+        );
+        assert_eq!(freeze("throttled"), "Asked to wait: too many messages");
+        assert_eq!(freeze("no answer: timeout"), "no answer: timeout");
     }
 
     #[test]

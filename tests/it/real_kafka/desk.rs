@@ -105,8 +105,7 @@ fn version(answer: &Answer) -> String {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one rule's life, step by step")]
-fn a_rule_is_made_changed_paused_rolled_back_and_deleted_for_the_version_that_was_seen() {
+fn a_rule_is_made_and_changed_for_the_version_that_was_seen() {
     let (_leadlane, process, desk) = open("desk-rules", "");
     assert_eq!(desk.get("/rules").body, json!({"items": [], "next": null}));
     assert_eq!(desk.get("/rules/sales").status, 404);
@@ -145,7 +144,16 @@ fn a_rule_is_made_changed_paused_rolled_back_and_deleted_for_the_version_that_wa
         (refused.status, &refused.body["errors"][0]["path"]),
         (422, &json!("filters.price.between"))
     );
+    process.stop();
+}
 
+#[test]
+fn a_rule_is_paused_rolled_back_and_deleted_and_its_versions_are_known() {
+    let (_leadlane, process, desk) = open("desk-versions", "");
+    let first = rule("sales", "12", "sold {{$.lead_id}}");
+    let created = desk.put("sales", NEW, &first);
+    let second = rule("sales", "12", "sold for {{$.price | money}}");
+    let two = version(&desk.put("sales", ("If-Match", &version(&created)), &second));
     let order = json!({"cancel_waiting": false});
     let paused = desk.post("/rules/sales/pause", &[("If-Match", &two)], &order);
     assert_eq!(

@@ -51,7 +51,10 @@ impl World {
         let dir = leadlane.dir.join("secrets").display().to_string();
         leadlane.rewrite(
             &format!("secrets: {{dir: '{dir}'}}"),
-            &format!("secrets: {{dir: '{dir}', public_key: '{public}', key_file: '{}'}}", keys.display()),
+            &format!(
+                "secrets: {{dir: '{dir}', public_key: '{public}', key_file: '{}'}}",
+                keys.display()
+            ),
         );
         leadlane.ok(&["topics", "create", "--partitions", "2"]);
         let process = leadlane.start(&[]);
@@ -251,10 +254,26 @@ fn the_api_is_as_its_document_says() {
     let python = part("LEADLANE_TEST_PYTHON");
     let output = Command::new(Path::new(&python).with_file_name("schemathesis"))
         .args(["run", &format!("{}/api/v1/openapi.json", world.url())])
-        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "25", "--seed", "7", "--max-failures", "20"])
-        .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"])
+        .args([
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-examples",
+            "25",
+            "--seed",
+            "7",
+            "--max-failures",
+            "20",
+        ])
+        .args([
+            "--checks",
+            "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -5,13 +5,16 @@ use crate::web::page::tests::{HOSTILE, is_harmless, look};
 
 const NOW: i64 = 1_772_742_727_000;
 
-fn page(text: &str) -> Page {
-    let rule = || RuleName {
+fn rule(text: &str) -> RuleName {
+    RuleName {
         id: text.to_owned(),
         name: Some(text.to_owned()),
         is_there: true,
-    };
-    let todos = vec![
+    }
+}
+
+fn todos(text: &str) -> Vec<Todo> {
+    vec![
         Todo::AllPaused {
             who: Some(text.to_owned()),
             since: Some(NOW),
@@ -27,7 +30,7 @@ fn page(text: &str) -> Page {
             reason: Some(Reason::DestinationGone),
             count: 17,
             newest_at: NOW,
-            rule: Some(rule()),
+            rule: Some(rule(text)),
         },
         Todo::Behind {
             lane: format!("slack:{text}/{text}"),
@@ -37,15 +40,15 @@ fn page(text: &str) -> Page {
             limit: Some("60 a minute".to_owned()),
         },
         Todo::Rejected {
-            rules: vec![rule()],
+            rules: vec![rule(text)],
             count: 2,
         },
         Todo::Unmatched {
-            rules: vec![(rule(), NOW - 12 * 86_400_000)],
+            rules: vec![(rule(text), NOW - 12 * 86_400_000)],
             count: 1,
         },
         Todo::Trial {
-            rule: rule(),
+            rule: rule(text),
             since: NOW - 8 * 86_400_000,
             would: Shadowed {
                 count: 312,
@@ -53,7 +56,11 @@ fn page(text: &str) -> Page {
                 most_at: None,
             },
         },
-    ];
+    ]
+}
+
+#[expect(clippy::too_many_lines, reason = "one of each kind")]
+fn page(text: &str) -> Page {
     let audited = |what: &str| Audited {
         place: "1772723760000.0.5".parse().unwrap(),
         who: text.to_owned(),
@@ -62,7 +69,7 @@ fn page(text: &str) -> Page {
     };
     Page {
         span: Span::Day,
-        todos,
+        todos: todos(text),
         steps: (0..24)
             .map(|hour| Step {
                 at: NOW - (23 - hour) * 3_600_000,
@@ -77,12 +84,12 @@ fn page(text: &str) -> Page {
             .collect(),
         waiting: Some(1250),
         busiest: vec![Busy {
-            rule: rule(),
+            rule: rule(text),
             sent: 4871,
             hours: vec![1; 24],
         }],
         changes: vec![
-            (audited("apply"), Some(rule())),
+            (audited("apply"), Some(rule(text))),
             (audited("lane_pause"), None),
             (audited(text), None),
         ],

@@ -110,7 +110,7 @@ impl Page<'_> {
                         input type="checkbox" id=(id_of("include_test")) name="include_test" value="true" checked[self.editing.value("include_test") == "true"];
                         "Test leads count too"
                     }
-                    p { (self.order("do", "show", "btn s", "Show the fields of this trigger, level and action", &html! { "Show its fields" })) }
+                    p { (self.order("do", "show", "btn s", "Show its fields: those of this trigger, level and action", &html! { "Show its fields" })) }
                 }
             }
         }

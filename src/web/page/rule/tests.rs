@@ -85,6 +85,7 @@ fn is_sound(page: &str) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "every part of the page")]
 fn a_hostile_rule_stays_text_on_every_part_of_the_page() {
     let web = web(|_| {});
     for action in super::action::ACTIONS
