@@ -59,7 +59,6 @@ fn todos(text: &str) -> Vec<Todo> {
     ]
 }
 
-#[expect(clippy::too_many_lines, reason = "one of each kind")]
 fn page(text: &str) -> Page {
     let audited = |what: &str| Audited {
         place: "1772723760000.0.5".parse().unwrap(),
