@@ -1,7 +1,7 @@
 //! The rule desk over HTTP: pages for people and an API for programs, served by the admin role.
 //!
 //! Pages and API call the services of [`crate::desk`], and refuse in the same words. A service may block, so that each
-//! call of one runs on a thread that may ([`Web::ask`]). What every request has to pass is in [`guard`].
+//! call of one runs on a thread that may (`Web::ask`). What every request has to pass is in `guard`.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
