@@ -133,18 +133,15 @@ pub(super) fn secret_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
 /// Who holds which token. A text in place of one may be the token itself, so it is never quoted.
 pub(super) fn tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Token>, D::Error> {
-    const CURE: &str = "must be {name: WHO, role: viewer, editor or admin, secret: NAME}, where the token itself is the secret \
-                        of that name in the secret store";
+    const CURE: &str = "must be {name: WHO, role: viewer, editor or admin, secret: NAME, levels: [{level: product, campaign, \
+                        publisher or inlet, id: ID}]}, where the token itself is the secret of that name in the secret \
+                        store, and levels may be left out";
     let Value::Array(entries) = Value::deserialize(deserializer)? else {
         return Err(serde::de::Error::custom(
             "needs a list, such as [{name: ana, role: editor, secret: desk-ana}]",
         ));
     };
-    let read = |(at, entry): (usize, Value)| match entry {
-        Value::Object(_) => {
-            Token::deserialize(entry).map_err(|error| serde::de::Error::custom(format!("[{at}]: {error}; it {CURE}")))
-        }
-        _ => Err(serde::de::Error::custom(format!("[{at}] {CURE}"))),
-    };
+    // serde's own words would quote what stands there.
+    let read = |(at, entry)| Token::deserialize(entry).map_err(|_| serde::de::Error::custom(format!("[{at}] {CURE}")));
     entries.into_iter().enumerate().map(read).collect()
 }

@@ -23,7 +23,8 @@ const MORE: [&str; 12] = [
 ];
 
 /// Keys whose value is shown as it is: names, folders and numbers.
-const SHOWN: [&str; 17] = [
+const SHOWN: [&str; 18] = [
+    "admin.hosts",
     "kafka.brokers",
     "kafka.group",
     "topics.events",
