@@ -13,11 +13,9 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use crate::config::Config;
-use crate::dates;
 use crate::desk::Error;
 use crate::desk::audit::{Act, Recorder};
 use crate::desk::backlog::Backlog;
-use crate::desk::lanes::{self, Lane};
 use crate::desk::resident::Resident;
 use crate::desk::scan::Scanner;
 use crate::secrets::Secrets;
@@ -130,13 +128,6 @@ impl Web {
         self.glance.frame(&self.resident, (self.now)())
     }
 
-    /// All lanes in which jobs wait and what is paused, and when they were read.
-    fn lanes(&self, now: i64) -> Result<(Vec<Lane>, i64), Error> {
-        let snapshot = self.resident.backlog(now)?;
-        let view = self.resident.rules().view();
-        Ok((lanes::list(&snapshot.backlog, view.log().controls(), now), snapshot.at))
-    }
-
     /// What waits, read now.
     fn backlog_anew(&self, now: i64) -> Result<Backlog, Error> {
         Backlog::read(Scanner::new(&self.config, &|_| true), now)
@@ -192,11 +183,6 @@ impl<S: Sync> FromRequestParts<S> for Look {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         Ok(Look::of(&parts.headers, parts.extensions.get::<Asker>()))
     }
-}
-
-/// A time as RFC 3339.
-fn time_text(millis: i64) -> String {
-    dates::time_text(millis)
 }
 
 #[cfg(test)]

@@ -65,7 +65,8 @@ pub struct Act<'a> {
 }
 
 impl Act<'_> {
-    fn json(&self, now: i64) -> Value {
+    /// The record, as it is written.
+    pub(super) fn json(&self, now: i64) -> Value {
         let mut audit = Map::new();
         audit.insert("who".to_owned(), self.who.into());
         audit.insert("when".to_owned(), time_text(now).into());

@@ -1,6 +1,8 @@
 //! The lanes: what waits in each, since when, until when and why it is frozen, its limits, and what people order of it.
 
+use super::Error;
 use super::backlog::{Backlog, Waiting, in_millis};
+use super::resident::Resident;
 use crate::dates::Rate;
 use crate::delivery::recall::{self, credential_of};
 use crate::rules::control::Controls;
@@ -47,6 +49,13 @@ pub struct Paused {
     pub since: Option<i64>,
     /// All of it in words.
     pub words: String,
+}
+
+/// The lanes as the desk's memory has them, and when they were read.
+pub fn read(resident: &Resident, now: i64) -> Result<(Vec<Lane>, i64), Error> {
+    let snapshot = resident.backlog(now)?;
+    let view = resident.rules().view();
+    Ok((list(&snapshot.backlog, view.log().controls(), now), snapshot.at))
 }
 
 /// All lanes in which jobs wait, and everything else that is paused, by id.

@@ -7,14 +7,14 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Error;
+use super::audit::Act;
 use super::rules::Draft;
 use crate::action::OnAmbiguous;
 use crate::config::Config;
-use crate::dates::time_text;
 use crate::delivery::plan::{Planned, Source, plan};
 use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::producer::{Producer, Record};
@@ -153,15 +153,19 @@ fn write(config: &Config, job: &DeliveryJob, request: &Request<'_>, now: i64) ->
     let producer = Producer::new(config, RECORD_MAX).map_err(|error| unwritten(&topics.jobs, error.to_string()))?;
     let after =
         json!({"job_id": job.job_id, "event_id": job.event_id, "lane": job.lane(), "rule": request.draft.written});
-    let audit = json!({
-        "who": request.who, "when": time_text(now), "what": "send_test", "target": job.rule_id, "before": null, "after": after,
-    });
+    let act = Act {
+        who: request.who,
+        what: "send_test",
+        target: &job.rule_id,
+        before: Some(&Value::Null),
+        after: Some(&after),
+    };
     let test = [(TEST, "true")];
     for (topic, key, value, headers) in [
         (
             &topics.audit,
             &job.rule_id,
-            audit.to_string().into_bytes(),
+            act.json(now).to_string().into_bytes(),
             kafka::headers([]),
         ),
         (

@@ -6,7 +6,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::body::{Bytes, to_bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -21,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::Web;
-use super::guard::{IMPORT_MAX, too_large};
+use super::guard::read_body;
 use super::problem::{Fault, Problem};
 use crate::desk::page::{LIMIT_MAX, Page, Place};
 use crate::text::mask::mask_named;
@@ -40,8 +39,6 @@ pub(super) mod try_it;
 
 /// Paths of the API begin so.
 pub(super) const BASE: &str = "/api/v1";
-/// The most bytes of a body; a call that brings many rules may have more.
-const BODY_MAX: usize = 1024 * 1024;
 const LIMIT: usize = 100;
 
 /// A page of a list.
@@ -120,7 +117,7 @@ pub(super) struct Json<T>(pub(super) T);
 impl<T: DeserializeOwned> FromRequest<Arc<Web>> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &Arc<Web>) -> Result<Self, Problem> {
+    async fn from_request(mut request: Request, _: &Arc<Web>) -> Result<Self, Problem> {
         let kind = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -133,11 +130,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Web>> for Json<T> {
                 "The body must be JSON, with the header Content-Type: application/json.",
             ));
         }
-        let most = match request.uri().path().ends_with("/rules/import") {
-            true => IMPORT_MAX,
-            false => BODY_MAX,
-        };
-        let bytes: Bytes = to_bytes(request.into_body(), most).await.map_err(|_| too_large(most))?;
+        let bytes = read_body(&mut request).await?;
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
         let read: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
         let read = read.map_err(|error| not_fitting(&error))?;

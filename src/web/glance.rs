@@ -47,9 +47,7 @@ impl Glance {
 
 impl Counts {
     fn count(&self, resident: &Resident, now: i64) {
-        let refused = resident.backlog(now).map(|snapshot| {
-            let view = resident.rules().view();
-            let lanes = lanes::list(&snapshot.backlog, view.log().controls(), now);
+        let refused = lanes::read(resident, now).map(|(lanes, _)| {
             let is_refused = |lane: &&lanes::Lane| lane.frozen.as_ref().is_some_and(|frozen| frozen.refused);
             lanes.iter().filter(is_refused).count()
         });

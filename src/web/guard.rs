@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
@@ -26,9 +26,9 @@ const FAILURES_MAX: usize = 10;
 const MINUTE: Duration = Duration::from_secs(60);
 /// So many addresses are remembered.
 const ADDRESSES_MAX: usize = 10_000;
-/// The most bytes of a form; one that brings rules as YAML may be larger.
-const FORM_MAX: usize = 1024 * 1024;
-pub(super) const IMPORT_MAX: usize = 64 * 1024 * 1024;
+/// The most bytes of a form or a call's body; one that brings rules as YAML may be larger.
+const BODY_MAX: usize = 1024 * 1024;
+const IMPORT_MAX: usize = 64 * 1024 * 1024;
 /// The path of forms and calls that bring many rules ends so.
 const IMPORT: &str = "/rules/import";
 
@@ -49,6 +49,11 @@ impl Posted {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let mut fields = self.0.iter();
         fields.find_map(|(field, value)| (field == name).then_some(value.as_str()))
+    }
+
+    /// The first field of that name, as a number.
+    pub(super) fn number(&self, name: &str) -> Option<i64> {
+        self.get(name)?.trim().parse().ok()
     }
 
     pub(super) fn all<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p str> {
@@ -152,23 +157,22 @@ pub(super) async fn guard(State(web): State<Arc<Web>>, mut request: Request, nex
         .get::<MatchedPath>()
         .map_or("none", MatchedPath::as_str)
         .to_owned();
-    let is_api = request.uri().path().starts_with("/api/");
+    let is_api = is_api(&request);
     let is_asset = request.uri().path().starts_with(assets::BASE);
     let is_secure = is_https(&web, &request);
     let admitted = admit(&web, &mut request, is_api).await;
     let asker = request.extensions().get::<Asker>().cloned();
-    let look = page::Look::of(request.headers(), asker.as_ref());
+    let came = cookie(request.headers(), COOKIE).map(str::to_owned);
     let mut response = match admitted {
         Ok(()) => next.run(request).await,
-        Err(refusal) => match (*refusal, is_api) {
-            (Refusal::Problem(problem), true) => problem.into_response(),
-            (Refusal::Problem(problem), false) => page::problem(&web, &look, &problem),
-            (Refusal::LogIn(posted), _) => page::login::ask(&web, &look, &request, posted),
+        Err(refusal) => match *refusal {
+            Refusal::Problem(problem) => answer(&web, &request, problem),
+            Refusal::LogIn(posted) => page::login::ask(&web, &page::Look::of_request(&request), &request, posted),
         },
     };
     secure(response.headers_mut(), is_asset);
     if let Some(session) = asker.and_then(|asker| asker.session)
-        && is_new(&session, &look)
+        && came.as_deref() != Some(session.cookie.as_str())
         && !response.headers().contains_key(header::SET_COOKIE)
     {
         set_cookie(response.headers_mut(), &session.cookie, is_secure);
@@ -179,6 +183,11 @@ pub(super) async fn guard(State(web): State<Arc<Web>>, mut request: Request, nex
         false => tracing::info!(%method, route, status, millis, "the desk answered"),
     }
     response
+}
+
+/// Whether a program asks.
+fn is_api(request: &Request) -> bool {
+    request.uri().path().starts_with("/api/")
 }
 
 /// Why a request doesn't reach its route.
@@ -351,12 +360,7 @@ async fn read_form(request: &mut Request) -> Result<Posted, Problem> {
             "Pages take forms alone, application/x-www-form-urlencoded; programs use /api/v1.",
         ));
     }
-    let most = match request.uri().path().ends_with(IMPORT) {
-        true => IMPORT_MAX,
-        false => FORM_MAX,
-    };
-    let body = std::mem::replace(request.body_mut(), Body::empty());
-    let bytes = to_bytes(body, most).await.map_err(|_| too_large(most))?;
+    let bytes = read_body(request).await?;
     Ok(Posted(Arc::new(
         form_urlencoded::parse(&bytes)
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
@@ -364,8 +368,18 @@ async fn read_form(request: &mut Request) -> Result<Posted, Problem> {
     )))
 }
 
+/// Takes a request's body, as far as its address takes one.
+pub(super) async fn read_body(request: &mut Request) -> Result<Bytes, Problem> {
+    let most = match request.uri().path().ends_with(IMPORT) {
+        true => IMPORT_MAX,
+        false => BODY_MAX,
+    };
+    let body = std::mem::replace(request.body_mut(), Body::empty());
+    to_bytes(body, most).await.map_err(|_| too_large(most))
+}
+
 /// More bytes came than the route takes.
-pub(super) fn too_large(most: usize) -> Problem {
+fn too_large(most: usize) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "Too large",
@@ -383,10 +397,6 @@ pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> 
         .flat_map(|text| text.split(';'))
         .filter_map(|pair| pair.trim().split_once('='));
     pairs.find_map(|(found, value)| (found == name).then_some(value))
-}
-
-fn is_new(session: &Session, look: &page::Look) -> bool {
-    look.cookie.as_deref() != Some(session.cookie.as_str())
 }
 
 /// Gives the browser a session's cookie.
@@ -434,9 +444,8 @@ pub(super) async fn no_such_method(State(web): State<Arc<Web>>, method: Method, 
 
 /// A problem in the form that the path's readers take.
 fn answer(web: &Web, request: &Request, problem: Problem) -> Response {
-    if request.uri().path().starts_with("/api/") {
+    if is_api(request) {
         return problem.into_response();
     }
-    let look = page::Look::of(request.headers(), request.extensions().get());
-    page::problem(web, &look, &problem)
+    page::problem(web, &page::Look::of_request(request), &problem)
 }

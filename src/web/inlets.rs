@@ -86,11 +86,9 @@ fn is_of(letter: &Letter, inlet: &Inlet) -> bool {
 }
 
 fn way(config: &Config, inlet: &Inlet) -> Way {
-    let Entrance::Http { keys, .. } = &inlet.entrance else {
-        let Entrance::Topic { topic } = &inlet.entrance else {
-            unreachable!()
-        };
-        return Way::Topic(topic.clone());
+    let keys = match &inlet.entrance {
+        Entrance::Http { keys, .. } => keys,
+        Entrance::Topic { topic } => return Way::Topic(topic.clone()),
     };
     let route = inlet
         .preset
@@ -110,10 +108,7 @@ fn way(config: &Config, inlet: &Inlet) -> Way {
 fn sample(config: &Config, inlet: &Inlet, url: &str, key: Option<&Key>) -> String {
     let secret = key.map(|key| match &config.secrets.dir {
         Some(dir) => format!("$(cat {}/{})", dir.display(), key.secret),
-        None => format!(
-            "$LEADLANE_SECRET_{}",
-            key.secret.to_string().to_uppercase().replace('-', "_")
-        ),
+        None => format!("${}", key.secret.variable()),
     });
     let secret = secret.unwrap_or_default();
     let (shown, path) = match key.map(|key| key.place) {

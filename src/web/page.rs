@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -14,7 +15,6 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::guard::{Asker, CSRF, cookie};
 use super::problem::Problem;
-use super::session::COOKIE;
 use super::who::By;
 use super::{Web, assets};
 
@@ -55,8 +55,6 @@ pub(super) struct Look {
     /// `light`, `dark` or `auto`.
     pub(super) theme: &'static str,
     pub(super) zone: TimeZone,
-    /// The session's cookie as it came.
-    pub(super) cookie: Option<String>,
     /// htmx asks, for the part with this id.
     pub(super) part: Option<String>,
 }
@@ -74,9 +72,12 @@ impl Look {
             asker: asker.cloned(),
             theme,
             zone: zone.unwrap_or(TimeZone::UTC),
-            cookie: cookie(headers, COOKIE).map(str::to_owned),
             part: part.map(str::to_owned).filter(|_| headers.contains_key("hx-request")),
         }
+    }
+
+    pub(super) fn of_request(request: &Request) -> Self {
+        Self::of(request.headers(), request.extensions().get())
     }
 
     /// The session's CSRF token, for forms.

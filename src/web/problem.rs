@@ -144,7 +144,7 @@ impl From<Error> for Problem {
                         Box::new(InForce {
                             version: conflict.version,
                             who: conflict.who.clone(),
-                            when: conflict.when.map(super::time_text),
+                            when: conflict.when.map(crate::dates::time_text),
                         })
                     }),
                     ..Self::new(status, "Somebody else was first", detail)

@@ -9,11 +9,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Desk, Json, List, Query, Which, id, time};
+use crate::dates::time_text;
 use crate::desk::audit::{self, Filter};
 use crate::desk::page::Page;
 use crate::text::mask::mask_json;
+use crate::web::Web;
 use crate::web::problem::Problem;
-use crate::web::{Web, time_text};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
     OpenApiRouter::new().routes(routes!(list))

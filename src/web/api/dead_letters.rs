@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 
 use super::{Desk, Json, List, Path, Query, Which as Paging, id, time};
 use crate::config::admin::Role;
+use crate::dates::time_text;
 use crate::desk::dead_letters::recent::{self, Asked as Question};
 use crate::desk::dead_letters::{Filter, Id};
 use crate::desk::replay::{Request, Which};
@@ -17,9 +18,9 @@ use crate::desk::resident::letters::Letter;
 use crate::desk::scan::{Period, Scanner};
 use crate::reason::Reason;
 use crate::text::mask::{mask, mask_json};
+use crate::web::Web;
 use crate::web::problem::{Fault, Problem};
 use crate::web::who::Actor;
-use crate::web::{Web, time_text};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
     OpenApiRouter::new()

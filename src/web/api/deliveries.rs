@@ -10,15 +10,16 @@ use utoipa_axum::routes;
 
 use super::{Desk, Json, List, Path, Query, Which, id, time};
 use crate::config::admin::Role;
+use crate::dates::time_text;
 use crate::delivery::{Outcome, OutcomeResult};
 use crate::desk::deliveries::{Life, Stands, recent};
 use crate::desk::replay::job::Again;
 use crate::desk::resident::deliveries::{Asked as Question, Delivery};
 use crate::desk::scan::{Period, Scanner};
 use crate::text::mask::{mask, mask_json};
+use crate::web::Web;
 use crate::web::problem::Problem;
 use crate::web::who::Actor;
-use crate::web::{Web, time_text};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
     OpenApiRouter::new()

@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 
 use super::deliveries::Item as Delivery;
 use super::{Desk, Json, List, Path, Query, Which, id};
+use crate::dates::time_text;
 use crate::desk::Error;
 use crate::desk::page::Page;
 use crate::desk::recent::{self, Filter};
@@ -17,8 +18,8 @@ use crate::desk::resident::events::Recent;
 use crate::desk::why::{self, OfEvent, OfRule, Today};
 use crate::rules::Failed;
 use crate::text::mask::{mask, mask_json};
+use crate::web::Web;
 use crate::web::problem::Problem;
-use crate::web::{Web, time_text};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(lead))

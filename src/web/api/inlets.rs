@@ -8,11 +8,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Desk, Json, List, Query, Which};
+use crate::dates::time_text;
 use crate::reason::Reason;
 use crate::text::mask::mask;
+use crate::web::Web;
 use crate::web::inlets::{Seen, Way, seen};
 use crate::web::problem::Problem;
-use crate::web::{Web, time_text};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
     OpenApiRouter::new().routes(routes!(list))

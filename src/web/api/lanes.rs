@@ -8,14 +8,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Desk, Json, List, Path, Query, Which};
+use crate::dates::time_text;
 use crate::delivery::recall::credential_of;
 use crate::desk::Error;
-use crate::desk::lanes::{Lane, Ordered};
+use crate::desk::lanes::{self, Lane, Ordered};
 use crate::text::mask::mask;
+use crate::web::Web;
 use crate::web::order::ordered;
 use crate::web::problem::Problem;
 use crate::web::who::Actor;
-use crate::web::{Web, time_text};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
     OpenApiRouter::new()
@@ -101,7 +102,7 @@ impl From<Lane> for Item {
     responses((status = OK, description = "A page of them", body = List<Item>)))]
 async fn list(desk: Desk, Query(which): Query<Which>) -> Result<Json<List<Item>>, Problem> {
     let (limit, now) = (which.limit()?, (desk.0.now)());
-    let (lanes, _) = desk.0.ask(move |web| web.lanes(now)).await?;
+    let (lanes, _) = desk.0.ask(move |web| lanes::read(&web.resident, now)).await?;
     let after = which.after_name().unwrap_or_default();
     let mut behind = lanes.into_iter().filter(|lane| *lane.id > *after);
     let items: Vec<Item> = behind.by_ref().take(limit).map(Item::from).collect();
@@ -124,7 +125,7 @@ struct One {
 async fn get(desk: Desk, Path(id): Path<String>) -> Result<Json<One>, Problem> {
     let now = (desk.0.now)();
     let one = desk.0.ask(move |web| {
-        let (lanes, _) = web.lanes(now)?;
+        let (lanes, _) = lanes::read(&web.resident, now)?;
         let is_asked = |lane: &Lane| id == "*" || lane.id == id || credential_of(&lane.id) == id;
         let lanes: Vec<Item> = lanes.into_iter().filter(is_asked).map(Item::from).collect();
         if lanes.is_empty() && id != "*" {

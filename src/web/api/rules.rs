@@ -12,14 +12,13 @@ use utoipa_axum::routes;
 use super::{Desk, Json, List, Path, Query, Which};
 use crate::action::ActionType;
 use crate::config::admin::Role;
-use crate::desk::Error;
+use crate::dates::time_text;
 use crate::desk::rules::write::{Change, Written};
 use crate::desk::rules::{self as desk_rules, Draft, Filter, Listed};
 use crate::rules::{Level, Status};
 use crate::web::Web;
 use crate::web::problem::{Fault, Problem};
 use crate::web::rules::{author, faults, refusal, waiting, write};
-use crate::web::time_text;
 use crate::web::who::Actor;
 
 use expected::Expected;
@@ -160,7 +159,7 @@ async fn list(web: Desk, _: Actor, Query(asked): Query<Asked>) -> Result<Json<Li
     let filter = asked.filter()?;
     let which = Which::new(asked.limit, asked.after);
     let limit = which.limit()?;
-    let page = web.ask_and_check(move |web| {
+    let page = web.ask(move |web| {
         let view = web.resident.rules().view();
         let behind = |id: &str| which.after_name().is_none_or(|after| id > after);
         let mut ids = desk_rules::find(&view, &filter)
@@ -169,7 +168,7 @@ async fn list(web: Desk, _: Actor, Query(asked): Query<Asked>) -> Result<Json<Li
         let page: Vec<&str> = ids.by_ref().take(limit).collect();
         let is_more = ids.next().is_some();
         let listed = page.iter().filter_map(|id| desk_rules::one(&view, id));
-        Ok::<_, Error>(List {
+        Ok(List {
             items: listed.map(|listed| Item::of(web, &listed)).collect(),
             next: page.last().filter(|_| is_more).map(|id| (*id).to_owned()),
         })
@@ -183,7 +182,7 @@ async fn list(web: Desk, _: Actor, Query(asked): Query<Asked>) -> Result<Json<Li
     responses((status = OK, description = "The rule", body = Item, headers(("ETag" = String, description = "Its version"))))
 )]
 async fn get(web: Desk, _: Actor, Path(id): Path<String>) -> Result<Response, Problem> {
-    let item = web.ask_and_check(move |web| {
+    let item = web.ask(move |web| {
         let view = web.resident.rules().view();
         match desk_rules::one(&view, &id) {
             Some(listed) => Ok(Item::of(web, &listed)),

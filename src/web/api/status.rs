@@ -8,9 +8,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Desk, Json};
+use crate::dates::time_text;
+use crate::web::Web;
 use crate::web::problem::Problem;
 use crate::web::who::Actor;
-use crate::web::{Web, time_text};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
     OpenApiRouter::new().routes(routes!(status))

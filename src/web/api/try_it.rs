@@ -10,16 +10,17 @@ use utoipa_axum::routes;
 
 use super::{Desk, Json};
 use crate::config::admin::Role;
+use crate::dates::time_text;
 use crate::desk::explain::{self, Explained, Would};
 use crate::desk::preview::{Fate, preview as preview_of};
 use crate::desk::rules::{self, Draft};
 use crate::desk::{Error, recent, send_test as tests};
 use crate::rules::{Failed, Versioned, sentence};
 use crate::text::mask::{mask, mask_json, mask_named};
+use crate::web::Web;
 use crate::web::problem::{Fault, Problem};
 use crate::web::rules::{Given, faults, refusal, version_of};
 use crate::web::who::Actor;
-use crate::web::{Web, time_text};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
     OpenApiRouter::new()

@@ -353,7 +353,6 @@ async fn decide(
     posted: Posted,
 ) -> Response {
     answer(&web, look, move |web, look| {
-        let number = |name: &str| posted.get(name).and_then(|text| text.parse::<i64>().ok());
         let mine = posted
             .get("mine")
             .and_then(|text| serde_json::from_str::<Value>(text).ok());
@@ -364,13 +363,13 @@ async fn decide(
         if !draft.errors.is_empty() {
             return Err(refusal(&draft));
         }
-        let both = Both::of(web, &id, number("base"), draft.written)?;
+        let both = Both::of(web, &id, posted.number("base"), draft.written)?;
         let picks = match posted.get("all") {
             Some(all) => both.all(if all == "mine" { Pick::Mine } else { Pick::Theirs }),
             None => picks(&posted),
         };
         // Somebody was faster once more.
-        let is_seen = both.theirs.as_ref().map(|theirs| theirs.version) == number("theirs");
+        let is_seen = both.theirs.as_ref().map(|theirs| theirs.version) == posted.number("theirs");
         match posted.get("do") {
             Some("save") if is_seen => both.save(web, look, &asker.actor, &picks),
             Some("save") => Ok(both.answer(look, &picks, &[], StatusCode::PRECONDITION_FAILED)),

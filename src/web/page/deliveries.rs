@@ -13,11 +13,12 @@ use maud::{Markup, html};
 use super::part::{self, as_of, count, number, pager};
 use super::words::{self, RuleName, address, lead_link, stands_status};
 use super::{Given, Look, Nav, View, answer, icon};
+use crate::dates::time_text;
 use crate::desk::deliveries::{Stands, recent};
 use crate::desk::resident::deliveries::{Asked, Delivery};
 use crate::desk::resident::{Reach, Topic};
 use crate::desk::scan::Period;
-use crate::web::{Web, time_text};
+use crate::web::Web;
 
 const PATH: &str = "/deliveries";
 /// So many stand on a page.

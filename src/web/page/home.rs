@@ -14,6 +14,7 @@ use super::words::{self, RuleName, address, encoded};
 use super::{Given, Look, Nav, View, answer};
 use crate::desk::Error;
 use crate::desk::audit::{self, Filter};
+use crate::desk::lanes;
 use crate::desk::resident::Happened;
 use crate::desk::resident::audits::Audited;
 use crate::text::mask::mask;
@@ -106,7 +107,7 @@ impl Page {
             .find(|span| Some(span.name()) == given.get("span"))
             .unwrap_or(Span::Day);
         // Kafka may be away: the rest is shown all the same.
-        let lanes = web.lanes(now).ok().map(|(lanes, _)| lanes);
+        let lanes = lanes::read(&web.resident, now).ok().map(|(lanes, _)| lanes);
         let waiting = lanes.as_ref().map(|lanes| lanes.iter().map(|lane| lane.waiting).sum());
         let charts = resident.charts(now);
         let steps = match span {

@@ -89,7 +89,7 @@ async fn show(State(web): State<Arc<Web>>, look: Look, actor: Actor) -> Response
 
 impl Page {
     fn read(web: &Web, may: bool, now: i64) -> Result<Self, Error> {
-        let (lanes, read_at) = web.lanes(now)?;
+        let (lanes, read_at) = lanes::read(&web.resident, now)?;
         let all = lanes
             .iter()
             .find(|lane| lane.id == ALL)
@@ -340,7 +340,7 @@ async fn ask_pause_all(State(web): State<Arc<Web>>, look: Look, actor: Actor) ->
         Ok(()) => {
             web.ask(move |web| {
                 Ok(Ask {
-                    waiting: web.lanes(now)?.0.iter().map(|lane| lane.waiting).sum(),
+                    waiting: lanes::read(&web.resident, now)?.0.iter().map(|lane| lane.waiting).sum(),
                 })
             })
             .await

@@ -316,8 +316,7 @@ async fn try_it(
     let matches = match &editing.draft.rule {
         Some(rule) => {
             let rule = rule.clone();
-            let matches =
-                web.ask_and_check(move |web| Ok::<_, Problem>(recent::matches(&web.resident, &rule, usize::MAX)));
+            let matches = web.ask(move |web| Ok(recent::matches(&web.resident, &rule, usize::MAX)));
             matches.await.map_err(|problem| problem.detail)
         }
         None => Err("The rule isn’t whole yet: fill in what the preview names.".to_owned()),
@@ -382,7 +381,7 @@ async fn status(
     Path(id): Path<String>,
     posted: Posted,
 ) -> Response {
-    let seen = posted.get("version").and_then(|version| version.parse().ok());
+    let seen = posted.number("version");
     let change = match posted.get("do") {
         Some("pause") => Change::pause(&id, seen, false),
         Some("resume" | "activate") => Change::resume(&id, seen),

@@ -105,9 +105,10 @@ async fn rollback(
 ) -> Response {
     answer(&web, look, move |web, _| {
         asker.actor.needs(Role::Editor)?;
-        let number = |name: &str| posted.get(name).and_then(|text| text.parse::<i64>().ok());
-        let version = number("version").ok_or_else(|| Problem::bad_request("version: must be a version's number."))?;
-        let change = versions::rollback(&web.resident, &id, version, number("seen"))?;
+        let version = posted
+            .number("version")
+            .ok_or_else(|| Problem::bad_request("version: must be a version's number."))?;
+        let change = versions::rollback(&web.resident, &id, version, posted.number("seen"))?;
         write(web, &asker.actor, &[change])?;
         Ok(Answer::See(format!("{}?done={version}", versions_address(&id))))
     })

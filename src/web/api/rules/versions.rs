@@ -13,12 +13,13 @@ use utoipa_axum::routes;
 use super::expected::Expected;
 use super::{Put, one, tagged};
 use crate::config::admin::Role;
+use crate::dates::time_text;
 use crate::desk::{rules, versions};
+use crate::web::Web;
 use crate::web::api::{Desk, Json, List, Path, Query, Which};
 use crate::web::problem::Problem;
 use crate::web::rules::write;
 use crate::web::who::Actor;
-use crate::web::{Web, time_text};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
     OpenApiRouter::new()

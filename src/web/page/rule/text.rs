@@ -49,7 +49,7 @@ pub(super) async fn posted(
         let text = yaml::write(editing.rule());
         return view(&web, &look, &editing, &text, &[], StatusCode::OK);
     };
-    let seen = posted.get("version").and_then(|version| version.trim().parse().ok());
+    let seen = posted.number("version");
     let draft = match one(&web, id.as_deref(), text) {
         Ok(draft) => draft,
         Err(errors) => {
