@@ -22,6 +22,7 @@ const FREE: usize = 64_000_000;
 const SIZES: [usize; 2] = [20_000, 200_000];
 /// Ten times the size is ten times the work where it is linear, and a hundred times where it is a square.
 const WORK_RATIO_MAX: u32 = 35;
+const MEASURED_AGAIN: usize = 5;
 /// Less work says nothing: it may as well be the machine's.
 const WORK_MIN: Duration = Duration::from_millis(2);
 /// As large as a body may be by default; with LEADLANE_TEST_FULL alone, since it takes minutes.
@@ -84,15 +85,20 @@ fn cost(work: impl FnOnce()) -> Cost {
     }
 }
 
-/// Fails where `larger` took more than in proportion to `smaller`, of a tenth of the size.
-fn check_work(smaller: Cost, larger: Cost, what: &str) {
-    let most = smaller.time.max(WORK_MIN) * WORK_RATIO_MAX;
-    assert!(
-        larger.time <= most,
-        "{what}: {:?}, and {:?} for a tenth",
-        larger.time,
-        smaller.time
-    );
+/// Fails where `larger` took more than in proportion to `smaller`, of a tenth of the size. What else runs on the machine
+/// makes work slower and never faster: where it seems too much, the least of a few more measurements decides, which work
+/// that grows as a square never passes.
+fn check_work(smaller: Cost, larger: Cost, again: impl Fn() -> (Cost, Cost), what: &str) {
+    let (mut least, mut most) = (smaller.time, larger.time);
+    let is_too_much = |least: Duration, most: Duration| most > least.max(WORK_MIN) * WORK_RATIO_MAX;
+    for _ in 0..MEASURED_AGAIN {
+        if !is_too_much(least, most) {
+            return;
+        }
+        let (smaller, larger) = again();
+        (least, most) = (least.min(smaller.time), most.min(larger.time));
+    }
+    assert!(!is_too_much(least, most), "{what}: {most:?}, and {least:?} for a tenth");
 }
 
 fn check(inlet: &Inlet, body: &[u8], content_type: &str, what: &str) -> Cost {
@@ -295,11 +301,20 @@ fn a_request_or_record_costs_what_it_weighs() {
         of_size.extend(check_avro(size));
         costs.push(of_size);
     }
+    let count = costs[0].len();
     for (at, (smaller, larger)) in costs[0].iter().zip(&costs[1]).enumerate() {
         let (number, inlet) = (at / inlets.len(), at % inlets.len());
+        let of = |size| match bodies(size).get(number) {
+            Some((content_type, body)) => check(&inlets[inlet], body, content_type, "the same"),
+            None => {
+                let avro = check_avro(size);
+                avro[avro.len() - (count - at)]
+            }
+        };
         check_work(
             *smaller,
             *larger,
+            || (of(SIZES[0]), of(SIZES[1])),
             &format!("body {number} at inlet {inlet}, or Avro behind them"),
         );
     }
