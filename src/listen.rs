@@ -59,10 +59,11 @@ pub fn open_files() -> u64 {
     soft.unwrap_or(u64::MAX)
 }
 
-/// How many connections a listener holds at so many open files: a quarter, so that with two full listeners half of
-/// them is left for sending and for Kafka.
-pub fn connections_max(open_files: u64) -> usize {
-    usize::try_from((open_files / 4).clamp(1, CONNECTIONS_MAX)).unwrap_or(1)
+/// How many connections a listener holds at so many open files, of which the process needs `own`: a quarter of the rest,
+/// so that with two full listeners half of it is left for sending.
+pub fn connections_max(open_files: u64, own: u64) -> usize {
+    let each = open_files.saturating_sub(own) / 4;
+    usize::try_from(each.clamp(1, CONNECTIONS_MAX)).unwrap_or(1)
 }
 
 /// Who answers the requests of a listener.

@@ -289,6 +289,11 @@ impl Loop {
     fn group_says(&mut self, event: GroupEvent) -> anyhow::Result<()> {
         match event {
             GroupEvent::Assigned(partitions) => {
+                tracing::info!(
+                    kafka.topic = self.wiring.config.topics.jobs,
+                    partitions = partitions.len(),
+                    "partitions assigned"
+                );
                 self.happened(Event::Assigned(partitions))?;
                 self.wiring.ready.store(true, Ordering::Relaxed);
             }
