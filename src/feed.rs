@@ -72,7 +72,7 @@ pub fn follow(
         topic: config.topics.rules.clone(),
         metrics,
         now,
-        reader: read(&config)?,
+        reader: read(&config, None)?,
         places: Places::new(&config)?,
         config,
         log: RuleLog::default(),
@@ -175,7 +175,8 @@ impl Feed {
         let next = self.log.next_offset();
         let trail = self.last.map(Trail::of).unwrap_or_default();
         match self.places.check(&self.topic, 0, next, &trail) {
-            Ok(None) => self.silent = false,
+            Ok(None) if self.silent => self.read_on(next),
+            Ok(None) => {}
             Ok(Some(_)) => self.start_over(),
             Err(error) if !self.silent => {
                 self.silent = true;
@@ -185,9 +186,17 @@ impl Feed {
         }
     }
 
+    /// Kafka was away, and may have come back with another topic, of which nothing is read yet.
+    fn read_on(&mut self, next: i64) {
+        match read(&self.config, Some(next)) {
+            Ok(reader) => (self.reader, self.silent) = (reader, false),
+            Err(error) => tracing::debug!(%error, "the rules can't be read by a new client; the next look tries again"),
+        }
+    }
+
     fn start_over(&mut self) {
-        // A client that knew the old topic may take the new one for an outdated word of it.
-        match read(&self.config) {
+        self.silent = false;
+        match read(&self.config, None) {
             Ok(reader) => self.reader = reader,
             Err(error) => {
                 tracing::warn!(%error, kafka.topic = self.topic, "the rules can't be read anew; trying again");
@@ -236,8 +245,9 @@ impl Feed {
     }
 }
 
-fn read(config: &Config) -> Result<Reader, KafkaError> {
-    Reader::follow(config, &config.topics.rules)
+/// A client that knew the old topic may take the new one for an outdated word of it, so that each beginning has its own.
+fn read(config: &Config, from: Option<i64>) -> Result<Reader, KafkaError> {
+    Reader::follow(config, &config.topics.rules, from)
 }
 
 /// Takes in the cancel mark that a record may carry; says whether it is news.

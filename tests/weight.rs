@@ -346,6 +346,7 @@ fn a_request_or_record_costs_what_it_weighs() {
                 check_work(
                     of(SIZES[0]),
                     of(SIZES[1]),
+                    || (of(SIZES[0]), of(SIZES[1])),
                     &format!("{head}{piece}{tail} at {}", inlet.name),
                 );
                 Ok(())

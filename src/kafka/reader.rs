@@ -58,11 +58,11 @@ impl Reader {
         Self::with(config, topic, partitions, isolation, &[])
     }
 
-    /// Reads a topic of one partition from its beginning, committed records only, and says soon when it has come to its
-    /// end: the answer that is under way at the end holds that word up.
-    pub fn follow(config: &Config, topic: &str) -> Result<Self, KafkaError> {
+    /// Reads a topic of one partition from an offset on, or from its beginning, committed records only, and says soon
+    /// when it has come to its end: the answer that is under way at the end holds that word up.
+    pub fn follow(config: &Config, topic: &str, from: Option<i64>) -> Result<Self, KafkaError> {
         let soon = ("fetch.wait.max.ms", "100");
-        Self::with(config, topic, &[(0, None)], Isolation::Committed, &[soon])
+        Self::with(config, topic, &[(0, from)], Isolation::Committed, &[soon])
     }
 
     fn with(

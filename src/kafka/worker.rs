@@ -34,6 +34,9 @@ pub use write::{Record, Write, WriteError};
 /// Retention took it, the topic was made anew, or its end is lost.
 const GONE: &str = "the place of a partition is not there any more";
 
+/// The session is over: Kafka was away, or we stood still.
+const LOST: &str = "the group took the partitions; a new client joins it";
+
 /// Where a worker's record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordPlace {

@@ -119,7 +119,15 @@ impl Sending {
             ownership,
             from,
         });
-        if started_over && !self.rejoins && !self.stopping {
+        if started_over {
+            self.rejoin();
+        }
+    }
+
+    /// The group is left and joined anew, by a client that knows nothing: one that knew the topic may take its successor
+    /// for an outdated word of it, and then reads none of it.
+    fn rejoin(&mut self) {
+        if !self.rejoins && !self.stopping {
             self.rejoins = true;
             self.effects.push(Effect::Rejoin);
         }
@@ -168,6 +176,10 @@ impl Sending {
             partitions: leaving,
             until: now + self.hand_over_max,
         });
+        // Kafka was away: it may come back with another topic of that name.
+        if lost {
+            self.rejoin();
+        }
     }
 
     /// Hands over partitions with nothing in flight or unwritten, or whose time is up.

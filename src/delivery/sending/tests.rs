@@ -514,6 +514,24 @@ fn an_answer_that_comes_while_a_partition_is_started_over_is_about_a_job_that_is
 }
 
 #[test]
+fn who_has_lost_its_partitions_joins_the_group_by_a_new_client() {
+    let rejoins = |bench: &mut Bench| bench.has(|effect| matches!(effect, Effect::Rejoin));
+    let mut bench = Bench::owner();
+    bench.revoke(1, false);
+    bench.pass(1);
+    assert!(!rejoins(&mut bench), "others take their share");
+    let mut bench = Bench::owner();
+    bench.revoke(1, true);
+    bench.pass(1);
+    assert!(bench.hands_over().is_some() && rejoins(&mut bench));
+    assert!(bench.sending.left() && !bench.sending.left());
+    bench.on(Event::Stop);
+    bench.effects.clear();
+    bench.revoke(2, true);
+    assert!(!rejoins(&mut bench) && !bench.sending.left());
+}
+
+#[test]
 fn a_record_that_is_gone_starts_its_partition_over_unless_that_goes_away() {
     for retired in [false, true] {
         let mut bench = Bench::owner();

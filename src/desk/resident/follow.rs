@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Resident, Topic, audits, letters};
 use crate::desk::Error;
+use crate::kafka::KafkaError;
 use crate::kafka::place::Places;
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
 use crate::kafka::scan;
@@ -35,6 +36,9 @@ pub struct Follower {
     reading: Option<Reading>,
     places: Option<Places>,
     look_at: Instant,
+    /// Kafka was away, and may have come back with another topic. A client that knew the old one may take that for an
+    /// outdated word of it, and then reads none of it.
+    was_away: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +71,7 @@ impl Follower {
             reading: None,
             places: None,
             look_at: Instant::now(),
+            was_away: false,
         }
     }
 
@@ -85,6 +90,7 @@ impl Follower {
             Ok(false) => {}
             Err(error) => {
                 self.resident.cut_off(self.topic, now, &error);
+                self.was_away = true;
                 std::thread::sleep(PAUSE);
             }
         }
@@ -114,6 +120,10 @@ impl Follower {
                 self.reading.insert(reading)
             }
         };
+        if self.was_away {
+            reading.open_again(&self.resident, self.topic.name(self.resident.config()))?;
+            self.was_away = false;
+        }
         let (records, is_anew) = reading.read();
         let came = !records.is_empty();
         let is_taken = self.resident.take(self.topic, reading.epoch, records, now);
@@ -221,13 +231,19 @@ impl Reading {
         let count = usize::try_from(count).unwrap_or_default();
         if count > self.progress.len() {
             self.progress.resize(count, Progress::default());
-            let places = (0..).zip(&self.progress);
-            let places: Vec<(i32, Option<i64>)> = places
-                .map(|(partition, progress)| (partition, Some(progress.next)))
-                .collect();
-            let reader = Reader::assign(resident.config(), topic, &places, Isolation::Committed);
-            self.reader = reader.map_err(unavailable)?;
+            self.open_again(resident, topic)?;
         }
+        Ok(())
+    }
+
+    /// Reads on by a new client.
+    fn open_again(&mut self, resident: &Resident, topic: &str) -> Result<(), Error> {
+        let places = (0..).zip(&self.progress);
+        let places: Vec<(i32, Option<i64>)> = places
+            .map(|(partition, progress)| (partition, Some(progress.next)))
+            .collect();
+        let reader = Reader::assign(resident.config(), topic, &places, Isolation::Committed);
+        self.reader = reader.map_err(|error| unreadable(topic, &error))?;
         Ok(())
     }
 }
@@ -273,7 +289,7 @@ fn open(resident: &Resident, topic: Topic, now: i64) -> Result<Reading, Error> {
     resident.began(topic, from);
     let places: Vec<(i32, Option<i64>)> = runs.iter().map(|run| (run.partition, Some(run.from))).collect();
     let reader = Reader::assign(config, name, &places, Isolation::Committed);
-    let reader = reader.map_err(|error| Error::Unavailable(format!("topic {name} can't be read: {error}")))?;
+    let reader = reader.map_err(|error| unreadable(name, &error))?;
     let progress = runs.iter().map(|run| Progress {
         next: run.from,
         ..Progress::default()
@@ -285,4 +301,8 @@ fn open(resident: &Resident, topic: Topic, now: i64) -> Result<Reading, Error> {
         epoch,
         count_at: Instant::now() + COUNT_EVERY,
     })
+}
+
+fn unreadable(topic: &str, error: &KafkaError) -> Error {
+    Error::Unavailable(format!("topic {topic} can't be read: {error}"))
 }

@@ -11,8 +11,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::super::place::Places;
 use super::super::words::Words;
 use super::super::{ANSWER_WAIT, Fault};
-use super::GONE;
 use super::transaction::Transaction;
+use super::{GONE, LOST};
 use crate::config::Start;
 use crate::trail::{Look, Trail};
 
@@ -186,7 +186,11 @@ impl WorkerContext {
         let gone = gone.iter().map(|gone| (gone.topic().to_owned(), gone.partition()));
         self.transaction.state().revoked.extend(gone);
         let ended = if consumer.assignment_lost() {
-            self.transaction.abort().map(drop)
+            // Kafka was away and may come back with other topics of these names, which a client that knew the old ones
+            // may take for outdated words of them.
+            self.transaction
+                .abort()
+                .and_then(|_| Err(Fault::Retriable(LOST.to_owned())))
         } else {
             self.transaction.commit(consumer)
         };

@@ -346,7 +346,9 @@ impl World {
                 }
                 Effect::Say(Notice::Refused(_) | Notice::NotRecalled { .. }) => {}
                 Effect::Say(notice) => panic!("conservation: nothing is gone, and it says {notice:?}"),
-                Effect::Pause(_) | Effect::Leave | Effect::Rejoin => panic!("conservation: {effect:?} without need"),
+                // Nothing is its own any more; the schedule says what it is given next.
+                Effect::Rejoin => assert!(process.sending.left(), "conservation: {effect:?} without need"),
+                Effect::Pause(_) | Effect::Leave => panic!("conservation: {effect:?} without need"),
             }
         }
     }
