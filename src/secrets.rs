@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -21,6 +22,7 @@ use crate::credential::SecretName;
 use crate::sealed::{Sealed, SealedError};
 use keys::{Keys, OpenError};
 
+pub mod held;
 pub mod keys;
 mod look_up;
 
@@ -41,6 +43,11 @@ impl Secret {
     /// The value itself, for the one place that sends it.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// Whether somebody shows it. That takes as long for a wrong one as for the right one.
+    pub fn is(&self, shown: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(shown).into()
     }
 }
 

@@ -1,16 +1,14 @@
 //! Decides whether a request may come in. A comparison takes as long for a wrong secret as for the right one.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use base64::Engine as _;
 use hmac::{Hmac, Mac};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use sha2::Sha256;
-use subtle::ConstantTimeEq;
 
 use crate::mapping::{Key, KeyPlace};
-use crate::secrets::{Secret, SecretError, Secrets};
+use crate::secrets::held::Held;
+use crate::secrets::{Secret, Secrets};
 
 /// How many seconds Slack's clock and ours may be apart; what is older may be a replay.
 const SKEW_MAX: u64 = 5 * 60;
@@ -19,14 +17,7 @@ const SKEW_MAX: u64 = 5 * 60;
 pub(super) struct Keyring {
     inlet: String,
     keys: Vec<Key>,
-    values: Mutex<Values>,
-}
-
-/// What the secret store said last; of each key its value, where there is one.
-#[derive(Debug, Default)]
-struct Values {
-    found: Arc<[Option<Secret>]>,
-    missing: usize,
+    held: Held,
 }
 
 /// What of a request may open an inlet before its body is read.
@@ -51,7 +42,7 @@ impl Keyring {
         Self {
             inlet: inlet.to_owned(),
             keys: keys.to_vec(),
-            values: Mutex::default(),
+            held: Held::new(keys.iter().map(|key| &key.secret)),
         }
     }
 
@@ -66,11 +57,11 @@ impl Keyring {
         if self.keys.is_empty() {
             return Verdict::Open;
         }
-        let values = self.values();
+        let values = self.held.values();
         // Not `any`: the time that this takes must not show which of the secrets was right.
-        let opened = self.with(&values).fold(false, |opened, (place, secret)| {
-            opened | shows(shown, place, secret.reveal().as_bytes())
-        });
+        let opened = self
+            .with(&values)
+            .fold(false, |opened, (place, secret)| opened | shows(shown, place, secret));
         match opened {
             true => Verdict::Open,
             false if !self.with(&values).any(|(place, _)| place == KeyPlace::Signature) => Verdict::Closed,
@@ -81,7 +72,7 @@ impl Keyring {
 
     /// Whether Slack signed `body`; `now` is in epoch seconds.
     pub(super) fn signed(&self, headers: &HeaderMap, body: &[u8], now: i64) -> bool {
-        let values = self.values();
+        let values = self.held.values();
         let signing = self.with(&values).filter(|(place, _)| *place == KeyPlace::Signature);
         let Some(signature) = Signature::of(headers, now) else {
             return false;
@@ -91,68 +82,33 @@ impl Keyring {
         })
     }
 
-    /// Reads the secrets again. One that is missing or empty opens nothing, and that is said when it begins. While the
-    /// store is silent, what it said last holds.
+    /// Reads the secrets again. One that is missing or empty opens nothing, and that is said when it begins.
     pub(super) async fn refresh(&self, secrets: &Secrets) {
-        let (known, mut found, mut missing) = (self.values(), Vec::new(), Vec::new());
-        for (at, key) in self.keys.iter().enumerate() {
-            let name = &key.secret;
-            found.push(match secrets.reveal(name.as_str()).await {
-                Ok(secret) if secret.reveal().is_empty() => {
-                    missing.push(format!("secret {name} is empty"));
-                    None
-                }
-                Ok(secret) => Some(secret),
-                Err(error) => {
-                    missing.push(error.to_string());
-                    let silent = matches!(error, SecretError::Silent(_));
-                    known.get(at).cloned().flatten().filter(|_| silent)
-                }
-            });
-        }
-        let mut values = self.lock();
-        if missing.len() > values.missing {
-            let said = missing.join("; ");
+        if let Some(said) = self.held.refresh(secrets).await {
             tracing::warn!(inlet = self.inlet, "a secret opens nothing: {said}");
         }
-        *values = Values {
-            found: found.into(),
-            missing: missing.len(),
-        };
-    }
-
-    fn values(&self) -> Arc<[Option<Secret>]> {
-        Arc::clone(&self.lock().found)
     }
 
     fn with<'v>(&self, values: &'v [Option<Secret>]) -> impl Iterator<Item = (KeyPlace, &'v Secret)> {
         let keys = self.keys.iter().map(|key| key.place).zip(values);
         keys.filter_map(|(place, secret)| Some((place, secret.as_ref()?)))
     }
-
-    fn lock(&self) -> MutexGuard<'_, Values> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn shows(shown: &Shown<'_>, place: KeyPlace, secret: &[u8]) -> bool {
+fn shows(shown: &Shown<'_>, place: KeyPlace, secret: &Secret) -> bool {
     match place {
         KeyPlace::Signature => false,
-        KeyPlace::Path => shown.path.is_some_and(|path| same(path, secret)),
-        KeyPlace::Bearer => credentials(shown.headers, "bearer").is_some_and(|token| same(token.as_bytes(), secret)),
+        KeyPlace::Path => shown.path.is_some_and(|path| secret.is(path)),
+        KeyPlace::Bearer => credentials(shown.headers, "bearer").is_some_and(|token| secret.is(token.as_bytes())),
         KeyPlace::Basic => {
             let decoded = credentials(shown.headers, "basic")
                 .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
             let Some(pair) = decoded else { return false };
             let colon = pair.iter().position(|byte| *byte == b':').unwrap_or(pair.len());
             let password = pair.get(colon + 1..).unwrap_or_default();
-            same(&pair[..colon], secret) | same(password, secret)
+            secret.is(&pair[..colon]) | secret.is(password)
         }
     }
-}
-
-fn same(shown: &[u8], secret: &[u8]) -> bool {
-    shown.ct_eq(secret).into()
 }
 
 /// What follows the scheme in `Authorization`.

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, header};
 use serde_json::Value;
-use subtle::ConstantTimeEq as _;
 
 use super::problem::Problem;
 use crate::config::admin::{Admin, Place, Role, Token};
 use crate::rules::Level;
-use crate::secrets::{Secret, SecretError, Secrets};
+use crate::secrets::held::Held;
+use crate::secrets::{Secret, Secrets};
 
 /// The values behind the tokens' secrets are read again after so long, so that a changed token counts at once.
 const FRESH_FOR: Duration = Duration::from_secs(1);
@@ -128,14 +128,8 @@ impl Actor {
 pub(super) struct Tokens {
     tokens: Vec<Token>,
     secrets: Secrets,
-    known: Mutex<Known>,
-}
-
-/// The value of each token, where there is one.
-#[derive(Debug, Clone, Default)]
-struct Known {
-    values: Arc<[Option<Secret>]>,
-    read_at: Option<Instant>,
+    held: Held,
+    read_at: Mutex<Option<Instant>>,
 }
 
 impl Tokens {
@@ -143,7 +137,8 @@ impl Tokens {
         Self {
             tokens: admin.tokens.clone(),
             secrets,
-            known: Mutex::default(),
+            held: Held::new(admin.tokens.iter().map(|token| &token.secret)),
+            read_at: Mutex::default(),
         }
     }
 
@@ -156,10 +151,8 @@ impl Tokens {
         let values = self.values().await;
         let pairs = self.tokens.iter().zip(values.iter());
         pairs.fold(None, |found, (token, value)| {
-            let same = value
-                .as_ref()
-                .is_some_and(|value| bool::from(value.reveal().as_bytes().ct_eq(shown.as_bytes())));
-            if same { Some(Actor::of(token)) } else { found }
+            let is_shown = value.as_ref().is_some_and(|value| value.is(shown.as_bytes()));
+            if is_shown { Some(Actor::of(token)) } else { found }
         })
     }
 
@@ -171,31 +164,14 @@ impl Tokens {
     }
 
     async fn values(&self) -> Arc<[Option<Secret>]> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if known.read_at.is_some_and(|at| at.elapsed() < FRESH_FOR) {
-            return known.values;
+        let read_at = *self.read_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if read_at.is_none_or(|at| at.elapsed() >= FRESH_FOR) {
+            if let Some(said) = self.held.refresh(&self.secrets).await {
+                tracing::warn!("a token of the desk opens nothing: {said}");
+            }
+            *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
-        let mut values = Vec::with_capacity(self.tokens.len());
-        for (at, token) in self.tokens.iter().enumerate() {
-            values.push(match self.secrets.reveal(token.secret.as_str()).await {
-                // An empty token would let everybody in.
-                Ok(value) => Some(value).filter(|value| !value.reveal().is_empty()),
-                Err(error) => {
-                    // While the store is silent, what it said last holds.
-                    let before = known.values.get(at).cloned().flatten();
-                    if before.is_some() || known.read_at.is_none() {
-                        tracing::warn!(name = token.name, "a token of the desk opens nothing: {error}");
-                    }
-                    before.filter(|_| matches!(error, SecretError::Silent(_)))
-                }
-            });
-        }
-        let values: Arc<[Option<Secret>]> = values.into();
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known {
-            values: Arc::clone(&values),
-            read_at: Some(Instant::now()),
-        };
-        values
+        self.held.values()
     }
 }
 
@@ -239,6 +215,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::secrets::SecretError;
 
     fn editor(levels: Value) -> Actor {
         let token = json!({"name": "ana", "role": "editor", "secret": "desk-ana", "levels": levels});

@@ -2,6 +2,7 @@ use hyper::header::HeaderValue;
 
 use super::*;
 use crate::credential::SecretName;
+use crate::secrets::SecretError;
 
 // Slack's own example: https://api.slack.com/authentication/verifying-requests-from-slack
 const SECRET: &[u8] = b"8f742231b10e8888abcd99yyyzzz85a5";
