@@ -105,7 +105,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
     let mut acts = Acts::default();
     let mut frame = tokio::time::interval(Duration::from_millis(250));
     while !*asked.borrow() && ends.is_none_or(|ends| Instant::now() < ends) {
-        if let Some(played) = acts.next(view.settles(), &mut producers, &sandbox)? {
+        if let Some(played) = acts.next(view.settles(), view.is_mended(), &mut producers, &sandbox)? {
             perform(played, &config, &producer, &view);
         }
         if let Some(letter) = acts.replay(view.died()) {

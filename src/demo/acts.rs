@@ -1,6 +1,6 @@
 //! The things that go wrong in the demo, each at its moment after the first settled job: a flood, a token that is
-//! revoked for a while, an archived channel, a 429; and between them the posts of others to inlets. [`super::story`]
-//! tells what follows.
+//! revoked for a while, an archived channel, a 429, and the channel once more, which is left to the one who watches; and
+//! between them the posts of others to inlets. [`super::story`] tells what follows.
 
 use std::time::{Duration, Instant};
 
@@ -23,15 +23,17 @@ enum Act {
     Throttle,
     React,
     AddRow,
+    ArchiveAgain,
 }
 
-const ACTS: [(Duration, Act); 6] = [
+const ACTS: [(Duration, Act); 7] = [
     (Duration::from_secs(1), Act::Revoke),
     (Duration::from_secs(2), Act::Flood),
     (Duration::from_secs(3), Act::Archive),
     (Duration::from_secs(5), Act::Throttle),
     (Duration::from_secs(6), Act::React),
     (Duration::from_secs(8), Act::AddRow),
+    (Duration::from_secs(10), Act::ArchiveAgain),
 ];
 
 /// Far more than the channel takes within the rule's `digest_after`.
@@ -57,10 +59,12 @@ pub(super) struct Played {
 }
 
 impl Acts {
-    /// The next act, when its time has come. Time runs from when jobs are settled.
+    /// The next act, when its time has come. Time runs from when jobs are settled; what died first is `mended` before more
+    /// dies.
     pub(super) fn next(
         &mut self,
         settles: bool,
+        mended: bool,
         producers: &mut Producers,
         sandbox: &Sandbox,
     ) -> anyhow::Result<Option<Played>> {
@@ -69,6 +73,7 @@ impl Acts {
         }
         let ran = self.began.map(|began| began.elapsed());
         match ACTS.get(self.done) {
+            Some((_, Act::ArchiveAgain)) if !mended => Ok(None),
             Some((at, act)) if ran.is_some_and(|ran| ran >= *at) => {
                 self.done += 1;
                 act.play(producers, sandbox).map(Some)
@@ -108,6 +113,13 @@ impl Act {
                 order(json!({"target": "operations", "kind": "error", "error": "channel_is_archived", "times": 1}))?;
                 (
                     "the channel of the webhook is archived for one message".to_owned(),
+                    vec![producers.of("lms.lead_rejected")],
+                )
+            }
+            Self::ArchiveAgain => {
+                order(json!({"target": "operations", "kind": "error", "error": "channel_is_archived", "times": 1}))?;
+                (
+                    "the channel of the webhook is archived for another message, which is left to you".to_owned(),
                     vec![producers.of("lms.lead_rejected")],
                 )
             }

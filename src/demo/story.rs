@@ -27,6 +27,10 @@ pub(super) struct Story {
     /// By job id, the place of its dead letter.
     dead: HashMap<String, String>,
     died: Option<(String, Instant)>,
+    /// What died first was replayed, and arrived.
+    is_mended: bool,
+    /// The dead letter that is left to replay by hand.
+    left: Option<String>,
 }
 
 #[derive(Debug)]
@@ -47,6 +51,8 @@ impl Story {
             messages: 0,
             dead: HashMap::new(),
             died: None,
+            is_mended: false,
+            left: None,
         }
     }
 
@@ -121,13 +127,32 @@ impl Story {
         }
     }
 
-    /// A job's dead letter.
+    /// A job's dead letter. The first is replayed by a command, one after that is left to whoever watches.
     pub(super) fn dead_letter(&mut self, record: &Record) {
         let place = format!("{}-{}", record.partition, record.offset);
         if let Some(job) = record.header("job-id") {
             self.dead.insert(job.to_owned(), place.clone());
-            self.died.get_or_insert((place, Instant::now()));
+            match self.died {
+                None => self.died = Some((place, Instant::now())),
+                Some(_) if self.is_mended => self.left = Some(place),
+                Some(_) => {}
+            }
         }
+    }
+
+    /// A job that was replayed from a dead letter arrived.
+    pub(super) fn arrived_again(&mut self, letter: &str) {
+        self.is_mended = true;
+        self.left.take_if(|left| left == letter);
+    }
+
+    pub(super) fn is_mended(&self) -> bool {
+        self.is_mended
+    }
+
+    /// The dead letter that is left to replay by hand, on the page.
+    pub(super) fn left(&self) -> Option<&str> {
+        self.left.as_deref()
     }
 
     /// The first job that died, by its dead letter.

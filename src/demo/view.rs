@@ -27,13 +27,13 @@ pub(super) struct View {
     seen: Arc<Mutex<Seen>>,
     began: Instant,
     live: bool,
-    /// The desk's address.
-    desk: String,
 }
 
 #[derive(Debug)]
 struct Seen {
     story: Story,
+    /// The desk's address.
+    desk: String,
     printed: VecDeque<String>,
     produced: u64,
     dead_events: u64,
@@ -66,7 +66,8 @@ struct Lane {
 impl View {
     pub(super) fn new(config: &Config, story: Story) -> anyhow::Result<Self> {
         let live = std::io::stdout().is_terminal();
-        let seen = Arc::new(Mutex::new(Seen::new(story, !live)));
+        let desk = format!("http://{}/", config.admin.listen);
+        let seen = Arc::new(Mutex::new(Seen::new(story, desk, !live)));
         let topics = &config.topics;
         let follows: [(&str, Take); 3] = [
             (&topics.jobs, Seen::job),
@@ -95,15 +96,14 @@ impl View {
             seen,
             began: Instant::now(),
             live,
-            desk: format!("http://{}/", config.admin.listen),
         })
     }
 
     pub(super) fn begin(&self, rate: f64) {
-        self.print(&format!("the rule desk: {}", self.desk));
+        self.print(&format!("the rule desk: {}", lock(&self.seen).desk));
         self.print(&format!("leadlane demo: {rate} lead events a second into an embedded broker; Slack and CleverTap are a sandbox in this process"));
         self.print("rules: big auto sales -> C0SALES, Texas and Florida -> C0SOUTH, rejections by campaigns -> C0CAMPS, rejected auto leads -> a webhook, answered calls -> U0ANNA by another bot, sold leads and payouts -> CleverTap, and what comes in by two inlets, too");
-        self.print("in the first 45 seconds: a flood becomes a digest, a refused token recovers by itself, a dead letter is replayed, a 429 is obeyed, a Slack reaction and a sheet's row become CleverTap records");
+        self.print("in the first 45 seconds: a flood becomes a digest, a refused token recovers by itself, a dead letter is replayed and another one left to you, a 429 is obeyed, a Slack reaction and a sheet's row become CleverTap records");
     }
 
     /// Whether jobs come to their end.
@@ -115,6 +115,11 @@ impl View {
     pub(super) fn died(&self) -> Option<(String, Instant)> {
         let seen = lock(&self.seen);
         seen.story.died().map(|(letter, at)| (letter.to_owned(), at))
+    }
+
+    /// Whether what died first arrived after all.
+    pub(super) fn is_mended(&self) -> bool {
+        lock(&self.seen).story.is_mended()
     }
 
     /// A line of the story.
@@ -184,10 +189,13 @@ impl View {
         for (reason, count) in &seen.reasons {
             self.print(&format!("dead letters for {reason}: {count}"));
         }
+        if let Some(left) = seen.left() {
+            self.print(&left);
+        }
         self.print("on your own Kafka: leadlane lanes, leadlane deliveries list, leadlane dead-letters list");
         self.print(&format!(
             "the rule desk was at {}; without --seconds it stays",
-            self.desk
+            seen.desk
         ));
         self.print(&seen.summary());
     }
@@ -203,9 +211,10 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 }
 
 impl Seen {
-    fn new(story: Story, plain: bool) -> Self {
+    fn new(story: Story, desk: String, plain: bool) -> Self {
         Self {
             story,
+            desk,
             printed: VecDeque::new(),
             produced: 0,
             dead_events: 0,
@@ -331,7 +340,8 @@ impl Seen {
             OutcomeResult::Sent => {
                 let text = self.jobs.get(&outcome.job_id).map(String::as_str).unwrap_or_default();
                 let line = format!("sent      {} <- {text} (rule {})", outcome.lane, outcome.rule_id);
-                if let Some(letter) = self.story.replay_of(&outcome.job_id) {
+                if let Some(letter) = self.story.replay_of(&outcome.job_id).map(str::to_owned) {
+                    self.story.arrived_again(&letter);
                     return self.show(format!("{line}, dead letter {letter} replayed"));
                 }
                 line
@@ -366,6 +376,9 @@ impl Seen {
         if record.header("job-id").is_some() {
             self.dead_jobs += 1;
             self.show(line);
+            if let Some(left) = self.left().filter(|_| self.plain && self.story.left() == Some(&*place)) {
+                self.show(left);
+            }
         } else {
             self.dead_events += 1;
             self.say(line);
@@ -380,6 +393,15 @@ impl Seen {
             self.recent.pop_front();
         }
         self.recent.push_back(line);
+    }
+
+    /// What is left to do by hand, and where.
+    fn left(&self) -> Option<String> {
+        let letter = self.story.left()?;
+        Some(format!(
+            "by hand   dead letter {letter} is left to you: replay it at {}dead-letters/{letter}",
+            self.desk
+        ))
     }
 
     /// What waits, and why.
@@ -421,6 +443,7 @@ impl Seen {
             let why = if waiting > 0 { self.why(id, lane) } else { String::new() };
             frame.push(format!("  {id:<28} {:>5} sent {waiting:>4} waiting  {why}", lane.sent));
         }
+        frame.extend(self.left().map(|left| format!("  {left}")));
         frame.push(String::new());
         frame.extend(self.printed.iter().map(|line| format!("  {line}")));
         frame.push(String::new());
