@@ -7,7 +7,6 @@
 //! - `intake`: makes events and dead letters of records, and answers once Kafka has them.
 //! - `threads`: runs inflating, decoding and mapping apart from everything else.
 //! - `slots`: bounds the requests in flight at one inlet.
-//! - `users`: looks up who a Slack user is.
 //! - `topic`: reads other systems' topics.
 //!
 //! The mapping itself is pure, in [`crate::mapping`].
@@ -33,7 +32,6 @@ mod refusals;
 mod slots;
 mod threads;
 pub mod topic;
-mod users;
 
 /// How long a record may wait for Kafka. Its sender has got a 503 long before.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@
 //!
 //! | request | plays |
 //! |---|---|
-//! | `POST /api/METHOD`, `Authorization: Bearer xoxb-…` | `chat.postMessage`, `conversations.open`, `.join`, `.history`, `auth.test`, `users.info` |
+//! | `POST /api/METHOD`, `Authorization: Bearer xoxb-…` | `chat.postMessage`, `conversations.open`, `.join`, `.history`, `.info`, `auth.test`, `users.info` |
 //! | `POST /services/T…/B…/X…` | an incoming webhook; one whose last element is a webhook error (`/no_service`) always gives it |
 //! | `POST /1/upload`, both `X-CleverTap-…` headers | CleverTap's upload, with `?dryRun=1` too |
 //!

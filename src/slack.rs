@@ -12,6 +12,8 @@ use tokio::time::Instant;
 use crate::http_client::{self, Reply, Unanswered};
 use crate::secrets::Secret;
 
+pub mod look_ups;
+
 /// An answer is read up to here, in bytes.
 const ANSWER_MAX: usize = 1024 * 1024;
 

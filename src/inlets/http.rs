@@ -26,12 +26,14 @@ use super::intake::{Intake, Taken, trace};
 use super::refusals::Refusals;
 use super::slots::Unproven;
 use super::threads::Threads;
-use super::users::Users;
 use crate::kafka::producer::Producer;
 use crate::listen::{self, BODY_TIMEOUT, Connection};
 use crate::mapping::{Entrance, Inlet, Preset};
+use crate::slack::look_ups::LookUps;
 
 /// So long values of the secret store are kept, so that no request waits for files.
+/// What is so without the name of a user, for the log.
+const WITHOUT: &str = "events go on without user_profile";
 const SECRETS_FRESH: Duration = Duration::from_secs(1);
 /// From a request's first byte to its answer, for Slack, which waits 3 s.
 const SLACK_ANSWER: Duration = Duration::from_millis(2500);
@@ -57,7 +59,7 @@ pub(super) struct Server {
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) inlet: Arc<Inlet>,
-    pub(super) users: Option<Arc<Users>>,
+    pub(super) users: Option<Arc<LookUps>>,
     keys: Arc<Keyring>,
     /// Requests of senders who are known.
     in_flight: Semaphore,
@@ -83,7 +85,7 @@ struct Answer {
 impl Server {
     pub(super) fn new(wiring: InletsWiring, producer: Producer) -> anyhow::Result<Self> {
         let mut doors = HashMap::new();
-        let mut tokens: HashMap<String, Arc<Users>> = HashMap::new();
+        let mut tokens: HashMap<String, Arc<LookUps>> = HashMap::new();
         for inlet in &wiring.config.inlets {
             let Entrance::Http { keys, users } = &inlet.entrance else {
                 continue;
@@ -95,7 +97,8 @@ impl Server {
                 Some(token) => Some(match tokens.get(token.as_str()) {
                     Some(users) => Arc::clone(users),
                     None => {
-                        let users = Arc::new(Users::new(&wiring.config.slack.api_url, token, &wiring.secrets)?);
+                        let (api_url, secrets) = (&wiring.config.slack.api_url, &wiring.secrets);
+                        let users = Arc::new(LookUps::new(api_url, token, secrets, WITHOUT)?);
                         tokens.insert(token.as_str().to_owned(), Arc::clone(&users));
                         users
                     }

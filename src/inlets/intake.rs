@@ -14,13 +14,13 @@ use tokio::time::Instant;
 
 use super::body::Refusal;
 use super::threads::{Threads, late};
-use super::users::Users;
 use crate::config::Config;
 use crate::kafka::producer::{self, Producer, Unwritten};
 use crate::kafka::{self, Failure, is_traceparent};
 use crate::mapping::{BatchRecord, Budget, Elements, Event, Inlet, Preset, Received, Refused};
 use crate::metrics::Metrics;
 use crate::reason::{Form, Reason};
+use crate::slack::look_ups::{Kind, LookUps};
 
 /// A lead's id that is longer is no key of a dead letter: it stands in the record as well, and both may be more than
 /// the topic takes.
@@ -136,7 +136,7 @@ impl Intake {
     pub(super) async fn take(
         self: Arc<Self>,
         threads: Threads<'_>,
-        users: Option<&Arc<Users>>,
+        users: Option<&Arc<LookUps>>,
     ) -> Result<Taken, Refusal> {
         let profiles = match users {
             Some(users) => self.profiles(threads, users).await?,
@@ -231,7 +231,7 @@ impl Intake {
     async fn profiles(
         self: &Arc<Self>,
         threads: Threads<'_>,
-        users: &Arc<Users>,
+        users: &Arc<LookUps>,
     ) -> Result<HashMap<String, Value>, Refusal> {
         let intake = Arc::clone(self);
         let asked = move |ended| {
@@ -246,7 +246,7 @@ impl Intake {
         };
         let mut profiles = HashMap::new();
         for user in threads.run(asked).await? {
-            if let Some(profile) = users.profile(&user).await {
+            if let Some(Ok(profile)) = users.get(Kind::User, &user).await {
                 profiles.insert(user, profile);
             }
         }

@@ -20,17 +20,19 @@ use super::{Decision, Reply, Sandbox, header_text};
 use message::{BOT, BOT_USER, check_content, kept_text, mentions, message, parts, read_arguments, stored, wrong_block};
 
 /// The methods, each with the scope that it asks for.
-const METHODS: [(&str, &str); 6] = [
+const METHODS: [(&str, &str); 7] = [
     ("chat.postMessage", "chat:write"),
     ("conversations.open", "im:write"),
     ("conversations.join", "channels:join"),
     ("conversations.history", "channels:history"),
+    ("conversations.info", "channels:read"),
     ("auth.test", ""),
     ("users.info", "users:read"),
 ];
-const GRANTED: &str = "chat:write,chat:write.public,channels:join,channels:history,im:history,im:write,users:read";
+const GRANTED: &str =
+    "chat:write,chat:write.public,channels:join,channels:history,channels:read,im:history,im:write,users:read";
 /// What a token without the scope has been granted.
-const GRANTED_WITHOUT: &str = "channels:read";
+const GRANTED_WITHOUT: &str = "emoji:read";
 
 const MEMBERS_MAX: usize = 8;
 const HISTORY_MAX: usize = 999;
@@ -184,6 +186,7 @@ impl Call {
                 "conversations.open" => self.open(state),
                 "conversations.join" => self.join(state),
                 "conversations.history" => self.history(state),
+                "conversations.info" => self.info(state),
                 "users.info" => self.member(),
                 _ => Ok(self.identity()),
             },
@@ -332,6 +335,12 @@ impl Call {
             });
         let page: Vec<Value> = messages.by_ref().take(limit).map(|(_, message)| message).collect();
         Ok(json!({"messages": page, "has_more": messages.next().is_some()}))
+    }
+
+    fn info(&self, state: &State) -> Result<Value, Refusal> {
+        let channel = self.channel(state)?;
+        let name = (!channel.starts_with('D')).then(|| channel.to_lowercase());
+        Ok(json!({"channel": {"id": channel, "name": name, "is_im": name.is_none()}}))
     }
 
     fn member(&self) -> Result<Value, Refusal> {

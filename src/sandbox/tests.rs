@@ -347,6 +347,7 @@ fn slack_refusals() -> Vec<(&'static str, Value, &'static str)> {
             json!({"channel": "D1"}),
             "method_not_supported_for_channel_type",
         ),
+        ("conversations.info", json!({"channel": "CNOPE"}), "channel_not_found"),
         ("users.info", json!({"user": "C1"}), "user_not_found"),
         ("chat.mePlease", json!({}), "unknown_method"),
     ]
@@ -372,7 +373,7 @@ async fn slack_refuses_as_it_does() {
         );
     }
     let refused = served.sandbox.log().iter().filter(|arrival| !arrival.accepted).count();
-    assert_eq!(refused, 22);
+    assert_eq!(refused, 23);
 
     let malformed = served
         .slack("chat.postMessage", &json!({}))
@@ -429,11 +430,11 @@ async fn tokens_are_judged_and_recover() {
         })
         .unwrap();
     let answer = served.post("C1", "x").await;
-    assert_eq!(answer.headers()["x-oauth-scopes"], "channels:read");
+    assert_eq!(answer.headers()["x-oauth-scopes"], "emoji:read");
     let answer: Value = answer.json().await.unwrap();
     assert_eq!(
         (&answer["needed"], &answer["provided"]),
-        (&json!("chat:write"), &json!("channels:read"))
+        (&json!("chat:write"), &json!("emoji:read"))
     );
     assert_eq!(
         served
@@ -504,6 +505,8 @@ async fn members_have_direct_channels() {
         served.call("users.info", json!({"user": "U0123ABCD"})).await["user"]["id"],
         "U0123ABCD"
     );
+    let channel = served.call("conversations.info", json!({"channel": "C0SALES"})).await;
+    assert_eq!(channel["channel"]["name"], "c0sales", "{channel}");
 }
 
 #[tokio::test(start_paused = true)]
