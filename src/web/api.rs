@@ -7,13 +7,15 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::path::ParameterIn;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoParams, ToSchema};
@@ -23,7 +25,7 @@ use super::Web;
 use super::guard::read_body;
 use super::problem::{Fault, Problem};
 use crate::desk::page::{LIMIT_MAX, Page, Place};
-use crate::text::mask::mask_named;
+use crate::text::mask::{mask, mask_named};
 
 mod audit;
 mod dead_letters;
@@ -70,10 +72,6 @@ pub(super) struct Which {
 }
 
 impl Which {
-    pub(super) fn new(limit: Option<usize>, after: Option<String>) -> Self {
-        Self { limit, after }
-    }
-
     pub(super) fn limit(&self) -> Result<usize, Problem> {
         match self.limit.unwrap_or(LIMIT) {
             limit @ 1..=LIMIT_MAX => Ok(limit),
@@ -118,17 +116,12 @@ impl<T: DeserializeOwned> FromRequest<Arc<Web>> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(mut request: Request, _: &Arc<Web>) -> Result<Self, Problem> {
-        let kind = request
+        if request
             .headers()
             .get(header::CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok());
-        let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case("application/json") {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "Not JSON",
-                "The body must be JSON, with the header Content-Type: application/json.",
-            ));
+            .is_none_or(|kind| !is_json(kind))
+        {
+            return Err(not_json());
         }
         let bytes = read_body(&mut request).await?;
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
@@ -139,6 +132,20 @@ impl<T: DeserializeOwned> FromRequest<Arc<Web>> for Json<T> {
             .map_err(|error| Problem::bad_request(format!("The body is no JSON: {error}.")))?;
         Ok(Self(read))
     }
+}
+
+fn is_json(kind: &HeaderValue) -> bool {
+    let kind = kind.to_str().unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+fn not_json() -> Problem {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "Not JSON",
+        "The body must be JSON, with the header Content-Type: application/json.",
+    )
 }
 
 /// JSON that can't be read is 400; JSON of another form is 422, with the field.
@@ -206,6 +213,11 @@ fn of_path(rejection: &PathRejection) -> Problem {
 /// The document, once it is made.
 static DOCUMENT: OnceLock<Arc<OpenApi>> = OnceLock::new();
 
+#[cfg(test)]
+pub(super) fn document_made() -> Option<&'static Arc<OpenApi>> {
+    DOCUMENT.get()
+}
+
 /// The API in the words of OpenAPI 3.1.
 #[utoipa::path(get, path = "/openapi.json", tag = "status", responses((status = OK, description = "This document", body = Object)))]
 async fn openapi() -> Response {
@@ -219,7 +231,51 @@ async fn openapi() -> Response {
 pub(super) fn routes() -> axum::Router<Arc<Web>> {
     let (router, document) = open_api().split_for_parts();
     DOCUMENT.get_or_init(|| Arc::new(self::document(document)));
-    router
+    router.route_layer(from_fn(takes))
+}
+
+/// Refuses what an operation doesn't take: a parameter of the query that the document doesn't name, and a write of another
+/// kind than JSON. Nobody is to believe that a condition holds which was never looked at.
+async fn takes(request: Request, next: Next) -> Response {
+    let known = DOCUMENT.get().and_then(|document| parameters(document, &request));
+    let query = request.uri().query().unwrap_or_default();
+    let mut given = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
+    if let Some(known) = known
+        && let Some(name) = given.find(|name| !known.contains(&&**name))
+    {
+        let takes = match known.is_empty() {
+            true => "this address takes no parameters".to_owned(),
+            false => format!("this address takes {}", known.join(", ")),
+        };
+        return Problem::bad_request(format!("{}: is no parameter here; {takes}.", mask(&name))).into_response();
+    }
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    if !request.method().is_safe() && kind.is_some_and(|kind| !is_json(kind)) {
+        return not_json().into_response();
+    }
+    next.run(request).await
+}
+
+/// The parameters of the query that the operation of a request takes; none where there is no such operation.
+fn parameters<'d>(document: &'d OpenApi, request: &Request) -> Option<Vec<&'d str>> {
+    let path = request.extensions().get::<MatchedPath>()?;
+    let item = document.paths.paths.get(path.as_str())?;
+    let operation = match *request.method() {
+        Method::GET | Method::HEAD => item.get.as_ref(),
+        Method::PUT => item.put.as_ref(),
+        Method::POST => item.post.as_ref(),
+        Method::DELETE => item.delete.as_ref(),
+        _ => None,
+    };
+    let of_query = operation?
+        .parameters
+        .iter()
+        .flatten()
+        .filter_map(|parameter| match parameter {
+            RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => Some(parameter.name.as_str()),
+            _ => None,
+        });
+    Some(of_query.collect())
 }
 
 fn open_api() -> OpenApiRouter<Arc<Web>> {
@@ -254,10 +310,11 @@ const ANY: [(&str, &str); 9] = [
     ("500", "The desk failed"),
     ("503", "Kafka is out of reach; Retry-After says when to ask again"),
 ];
+/// That of operations that write.
+const OF_WRITE: (&str, &str) = ("415", "The body isn't JSON");
 /// Those of operations with a body.
-const OF_BODY: [(&str, &str); 3] = [
+const OF_BODY: [(&str, &str); 2] = [
     ("413", "The body is too large"),
-    ("415", "The body isn't JSON"),
     ("422", "The body isn't valid; errors says where"),
 ];
 
@@ -292,10 +349,16 @@ fn document(mut document: OpenApi) -> OpenApi {
         )
     };
     for item in document.paths.paths.values_mut() {
-        let all = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-        for operation in all.into_iter().flatten() {
+        let all = [
+            (&mut item.get, false),
+            (&mut item.put, true),
+            (&mut item.post, true),
+            (&mut item.delete, true),
+        ];
+        for (operation, writes) in all {
+            let Some(operation) = operation else { continue };
             let of_body = OF_BODY.iter().filter(|_| operation.request_body.is_some());
-            for (status, words) in ANY.iter().chain(of_body) {
+            for (status, words) in ANY.iter().chain(Some(&OF_WRITE).filter(|_| writes)).chain(of_body) {
                 let responses = &mut operation.responses.responses;
                 responses.entry((*status).to_owned()).or_insert_with(|| refusal(words));
             }

@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::page;
 use super::problem::Problem;
+use super::rules::{is_own_word, step};
 use super::session::{COOKIE, LASTS, Session, Signed};
 use super::who::{Actor, bearer, is_proxy, proxied};
 use super::{Web, assets};
@@ -434,11 +435,14 @@ pub(super) async fn nowhere(State(web): State<Arc<Web>>, request: Request) -> Re
 
 /// The path takes other methods.
 pub(super) async fn no_such_method(State(web): State<Arc<Web>>, method: Method, request: Request) -> Response {
-    let problem = Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "Not possible here",
-        format!("This address doesn't take {method}."),
-    );
+    let mut detail = format!("This address doesn't take {method}.");
+    if let Some((rules, word)) = request.uri().path().rsplit_once('/')
+        && rules.ends_with("/rules")
+        && is_own_word(word)
+    {
+        detail = format!("{detail} A rule of the id {word} is at {rules}/{}.", step(word));
+    }
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Not possible here", detail);
     answer(&web, &request, problem)
 }
 

@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::Value;
-use utoipa::ToSchema;
 
 use super::Web;
+use super::page::words::encoded;
 use super::problem::{Fault, Problem};
 use super::who::Actor;
 use crate::config::Config;
@@ -20,6 +19,42 @@ use crate::lead::schemas::Schemas;
 use crate::sealed::Sealed;
 use crate::yaml;
 
+/// The words that addresses of pages and API have where others have a rule's id, such as `/rules/new`. A rule of such an
+/// id, which `leadlane rules apply` may write, is reached with the first letter encoded: `/rules/%6Eew`.
+const OWN_WORDS: [&str; 9] = [
+    "bulk",
+    "explain",
+    "export",
+    "import",
+    "match-recent",
+    "new",
+    "preview",
+    "send-test",
+    "validate",
+];
+
+pub(super) fn is_own_word(id: &str) -> bool {
+    OWN_WORDS.contains(&id)
+}
+
+/// A rule's id as a step of an address.
+pub(super) fn step(id: &str) -> String {
+    match id.split_at_checked(1) {
+        Some((first, rest)) if is_own_word(id) => format!("%{:02X}{rest}", first.as_bytes()[0]),
+        _ => encoded(id),
+    }
+}
+
+/// Why the desk makes no rule of an id, which others write by hand into addresses.
+pub(super) fn not_made(view: &View, id: &str) -> Option<String> {
+    (is_own_word(id) && view.version(id).is_none()).then(|| {
+        format!(
+            "{id} is a word of the desk's own addresses, so that no rule is made here under it; take another id, such as \
+             {id}-rule, or write it by leadlane rules apply"
+        )
+    })
+}
+
 /// Makes all changes, or none, for somebody who may. A change for another version than the one in force is refused.
 pub(super) fn write(web: &Web, actor: &Actor, changes: &[Change]) -> Result<Vec<Written>, Problem> {
     let mut writer = Writer::on(&web.config, Arc::clone(web.resident.rules()));
@@ -28,13 +63,25 @@ pub(super) fn write(web: &Web, actor: &Actor, changes: &[Change]) -> Result<Vec<
     Ok(writer.write(changes, &actor.name, (web.now)())?)
 }
 
-/// Refuses what the actor may not change, and what somebody else changed meanwhile.
+/// Refuses what the actor may not change, what somebody else changed meanwhile, and ids that the desk makes no rule of.
 pub(super) fn may_write(web: &Web, actor: &Actor, view: &View, changes: &[Change]) -> Result<(), Problem> {
-    let mut conflicts: Vec<Conflict> = Vec::new();
+    let (mut conflicts, mut errors): (Vec<Conflict>, Vec<Fault>) = Default::default();
     for change in changes {
         let before = rules::get(view, change.id()).ok().map(|in_force| in_force.json());
         actor.needs_rule(before.as_ref(), change.after())?;
         conflicts.extend(change.conflict(view, author(web, change.id())));
+        let message = change.after().and_then(|_| not_made(view, change.id()));
+        errors.extend(message.map(|message| Fault {
+            path: if changes.len() == 1 {
+                "id".to_owned()
+            } else {
+                format!("{}: id", change.id())
+            },
+            message,
+        }));
+    }
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors, Vec::new()));
     }
     match conflicts.is_empty() {
         true => Ok(()),
@@ -62,19 +109,11 @@ pub(super) fn faults(problems: &[crate::desk::Problem]) -> Vec<Fault> {
     problems.iter().cloned().map(Fault::from).collect()
 }
 
-/// An event that somebody brings: a lead event, or a record as an inlet receives it.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+/// An event that somebody brings: a lead event as JSON, or a record as the inlet of that name receives it.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Given {
-    /// A lead event as JSON.
-    #[serde(default)]
-    #[schema(value_type = Option<Object>)]
     pub(super) event: Option<Value>,
-    /// The name of the inlet that maps `record`.
-    #[serde(default)]
     pub(super) inlet: Option<String>,
-    /// What the inlet received.
-    #[serde(default)]
-    #[schema(value_type = Option<Object>)]
     pub(super) record: Option<Value>,
 }
 

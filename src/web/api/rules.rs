@@ -49,11 +49,6 @@ struct Asked {
     status: Option<String>,
     /// Stands in the id or the name, whatever its case.
     text: Option<String>,
-    /// The most items of the answer.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<usize>,
-    /// The `next` of the page before.
-    after: Option<String>,
 }
 
 impl Asked {
@@ -152,13 +147,16 @@ impl Item {
 
 /// The rules in force, by id, and what was rejected.
 #[utoipa::path(
-    get, path = "/rules", tag = "rules", params(Asked),
+    get, path = "/rules", tag = "rules", params(Asked, Which),
     responses((status = OK, description = "Rules, by id", body = List<Item>))
 )]
-async fn list(web: Desk, _: Actor, Query(asked): Query<Asked>) -> Result<Json<List<Item>>, Problem> {
-    let filter = asked.filter()?;
-    let which = Which::new(asked.limit, asked.after);
-    let limit = which.limit()?;
+async fn list(
+    web: Desk,
+    _: Actor,
+    Query(asked): Query<Asked>,
+    Query(which): Query<Which>,
+) -> Result<Json<List<Item>>, Problem> {
+    let (filter, limit) = (asked.filter()?, which.limit()?);
     let page = web.ask(move |web| {
         let view = web.resident.rules().view();
         let behind = |id: &str| which.after_name().is_none_or(|after| id > after);
@@ -337,6 +335,7 @@ async fn delete(
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = PauseOrder)]
 struct Waiting {
     /// Ends the messages that wait, too; for admins.

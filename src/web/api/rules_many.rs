@@ -38,6 +38,7 @@ async fn export(web: Desk, _: Actor) -> Result<Response, Problem> {
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = ImportOrder)]
 struct Import {
     /// Rules as documents or as one list.
@@ -92,6 +93,7 @@ async fn import_rules(web: Desk, actor: Actor, Json(asked): Json<Import>) -> Res
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = SealOrder)]
 struct Open {
     /// The token or the webhook's URL. It is kept nowhere.

@@ -19,7 +19,7 @@ use crate::rules::{Failed, Versioned, sentence};
 use crate::text::mask::{mask, mask_json, mask_named};
 use crate::web::Web;
 use crate::web::problem::{Fault, Problem};
-use crate::web::rules::{Given, faults, refusal, version_of};
+use crate::web::rules::{Given, faults, not_made, refusal, version_of};
 use crate::web::who::Actor;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
@@ -32,6 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = ValidateOrder)]
 struct ToValidate {
     /// A rule as JSON.
@@ -60,11 +61,11 @@ struct Validated {
 )]
 async fn validate(web: Desk, _: Actor, Json(asked): Json<ToValidate>) -> Result<Json<Validated>, Problem> {
     let validated = web.ask_and_check(move |web| match (asked.rule, asked.yaml) {
-        (Some(rule), None) => Ok(validated(&[Draft::of(&web.config, rule)])),
+        (Some(rule), None) => Ok(validated(web, &[Draft::of(&web.config, rule)])),
         (None, Some(yaml)) => match rules::read(&web.config, &yaml) {
             Ok(mut drafts) => {
                 rules::tell_apart(&mut drafts);
-                Ok(validated(&drafts))
+                Ok(validated(web, &drafts))
             }
             Err(Error::Invalid(problems)) => Ok(Validated {
                 errors: problems
@@ -90,8 +91,8 @@ fn at(path: &str, message: impl Into<String>) -> Fault {
     }
 }
 
-fn validated(drafts: &[Draft]) -> Validated {
-    let mut validated = Validated::default();
+fn validated(web: &Web, drafts: &[Draft]) -> Validated {
+    let (mut validated, view) = (Validated::default(), web.resident.rules().view());
     let mut lines = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let is_alone = drafts.len() == 1;
@@ -103,6 +104,11 @@ fn validated(drafts: &[Draft]) -> Validated {
             faults(problems).into_iter().map(named).collect()
         };
         validated.errors.extend(of(&draft.errors));
+        let not_made = not_made(&view, &draft.id).map(|message| crate::desk::Problem {
+            place: "id".to_owned(),
+            message,
+        });
+        validated.errors.extend(of(not_made.as_slice()));
         validated.warnings.extend(of(&draft.warnings));
         lines.push(sentence::summary(&draft.written));
     }
@@ -111,10 +117,17 @@ fn validated(drafts: &[Draft]) -> Validated {
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = ExplainOrder)]
 struct ToExplain {
-    #[serde(flatten)]
-    given: Given,
+    /// A lead event as JSON.
+    #[schema(value_type = Option<Object>)]
+    event: Option<Value>,
+    /// Or the name of the inlet that maps `record`.
+    inlet: Option<String>,
+    /// What the inlet received.
+    #[schema(value_type = Option<Object>)]
+    record: Option<Value>,
     /// Rules as JSON; without them those in force.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Object>>)]
@@ -179,9 +192,14 @@ impl Other {
 )]
 async fn explain_event(web: Desk, _: Actor, Json(asked): Json<ToExplain>) -> Result<Json<Answer>, Problem> {
     let answer = web.ask_and_check(move |web| {
-        let given = asked.rules.map(|rules| read(web, rules)).transpose()?;
-        let answer = asked.given.with(web, |event| {
-            let rules = given.unwrap_or_else(|| {
+        let given = Given {
+            event: asked.event,
+            inlet: asked.inlet,
+            record: asked.record,
+        };
+        let brought = asked.rules.map(|rules| read(web, rules)).transpose()?;
+        let answer = given.with(web, |event| {
+            let rules = brought.unwrap_or_else(|| {
                 let view = web.resident.rules().view();
                 explain::of_trigger(&view, &event.trigger).collect()
             });
@@ -244,13 +262,20 @@ fn read(web: &Web, rules: Vec<Value>) -> Result<Vec<Versioned>, Problem> {
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = TryOrder)]
 struct ToTry {
     /// The rule as JSON.
     #[schema(value_type = Object)]
     rule: Value,
-    #[serde(flatten)]
-    given: Given,
+    /// A lead event as JSON.
+    #[schema(value_type = Option<Object>)]
+    event: Option<Value>,
+    /// Or the name of the inlet that maps `record`.
+    inlet: Option<String>,
+    /// What the inlet received.
+    #[schema(value_type = Option<Object>)]
+    record: Option<Value>,
 }
 
 /// What a rule would send of an event.
@@ -281,8 +306,13 @@ struct Previewed {
 )]
 async fn preview(web: Desk, _: Actor, Json(asked): Json<ToTry>) -> Result<Json<Previewed>, Problem> {
     let previewed = web.ask_and_check(move |web| {
+        let given = Given {
+            event: asked.event,
+            inlet: asked.inlet,
+            record: asked.record,
+        };
         let rule = versioned(web, asked.rule)?;
-        let previewed = asked.given.with(web, |event| {
+        let previewed = given.with(web, |event| {
             let preview = preview_of(&web.config, &rule, event, (web.now)());
             let why = match preview.fate {
                 Fate::Sent => None,
@@ -358,7 +388,12 @@ async fn send_test(web: Desk, actor: Actor, Json(asked): Json<ToTry>) -> Result<
             return Err(refusal(&draft));
         }
         let version = version_of(web, &draft);
-        let answer = asked.given.with(web, |event| {
+        let given = Given {
+            event: asked.event,
+            inlet: asked.inlet,
+            record: asked.record,
+        };
+        let answer = given.with(web, |event| {
             let request = tests::Request {
                 draft: &draft,
                 version,
@@ -382,6 +417,7 @@ async fn send_test(web: Desk, actor: Actor, Json(asked): Json<ToTry>) -> Result<
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = MatchOrder)]
 struct ToMatch {
     /// The rule as JSON.

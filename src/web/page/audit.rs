@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::deliveries::at;
 use super::home::did;
 use super::part::{self, count, pager};
-use super::words::{self, RuleName, encoded};
+use super::rules::versions_address;
+use super::words::{self, RuleName};
 use super::{Given, Look, Nav, View, answer};
 use crate::desk::Error;
 use crate::desk::audit::{self, Filter};
@@ -118,7 +119,7 @@ impl Page {
                             td.full role="cell" data-l="What" { (did(audited, rule.as_ref())) }
                             td role="cell" {
                                 a href=(format!("{PATH}/{}", audited.place)) { "Look" span.vh { ": " (words::act(&audited.what)) ", " (mask(&audited.who)) } }
-                                @if rule.is_some() { " · " a href=(format!("/rules/{}/versions", encoded(&audited.target))) { "Versions" } }
+                                @if rule.is_some() { " · " a href=(versions_address(&audited.target)) { "Versions" } }
                             }
                         }
                     }

@@ -160,7 +160,7 @@ impl Both {
                     p { "Your changes are kept and not saved yet. Nothing matches it now" @if let Some(when) = self.when { ", since " (look.time(when, self.now)) } "." }
                 }
             }
-            form method="post" action=(format!("/rules/{}/conflict", self.id)) {
+            form method="post" action=(format!("{}/conflict", address(&self.id))) {
                 (self.carried(look))
                 section.panel.pad.stack aria-labelledby="res" { h2 id="res" { "Your rule says" } p.sentence { (in_words(&self.mine)) } }
                 div.savebar {
@@ -197,7 +197,7 @@ impl Both {
                     }
                 }
             }
-            form method="post" action=(format!("/rules/{}/conflict", self.id)) {
+            form method="post" action=(format!("{}/conflict", address(&self.id))) {
                 (self.carried(look))
                 section.panel aria-labelledby="cmp" {
                     header {
@@ -231,7 +231,7 @@ impl Both {
         };
         let their_head = format!("{}, version {}", self.who(), theirs.version);
         html! {
-            table.tbl.cards role="table" hx-post=(format!("/rules/{}/conflict", self.id)) hx-trigger="change"
+            table.tbl.cards role="table" hx-post=(format!("{}/conflict", address(&self.id))) hx-trigger="change"
                 hx-include="closest form" hx-target=(format!("#{RESULT}")) hx-swap="outerHTML" {
                 caption.vh { "Fields that differ between the version before, the version in force and your changes" }
                 thead role="rowgroup" {

@@ -20,7 +20,7 @@ use crate::web::Web;
 use crate::web::api::Query;
 use crate::web::guard::Asker;
 use crate::web::problem::Problem;
-use crate::web::rules::author;
+use crate::web::rules::{author, step};
 use crate::web::who::Actor;
 use table::{Row, Shown, Stands};
 
@@ -31,12 +31,12 @@ pub(in crate::web) const PATH: &str = "/rules";
 
 /// The address of a rule's editor.
 pub(in crate::web) fn address(id: &str) -> String {
-    format!("{PATH}/{id}")
+    format!("{PATH}/{}", step(id))
 }
 
 /// The address of a rule's versions.
 pub(in crate::web) fn versions_address(id: &str) -> String {
-    format!("{PATH}/{id}/versions")
+    format!("{}/versions", address(id))
 }
 
 /// So many rules are on a page.

@@ -9,7 +9,7 @@ use axum::routing::get;
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::words::{address, encoded, mask_id, trigger, whither};
+use super::words::{address, mask_id, trigger, whither};
 use super::{Given, Look, Nav, View, fragment, icon};
 use crate::desk::dead_letters::Id;
 use crate::desk::resident::deliveries::Asked;
@@ -152,7 +152,7 @@ fn rules(web: &Web, typed: &str) -> Vec<Way> {
     let way = |listed: crate::desk::rules::Listed<'_>| {
         let rule = listed.in_force.map(|in_force| in_force.rule);
         Way {
-            address: format!("/rules/{}", encoded(listed.id)),
+            address: super::rules::address(listed.id),
             shape: "rule",
             words: rule
                 .and_then(|rule| rule.name.as_deref())

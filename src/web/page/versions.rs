@@ -198,7 +198,7 @@ impl Shown {
                 td.full role="cell" data-l="What changed" { (changed(version)) }
                 td.acts role="cell" {
                     @if !is_in_force && version.after.is_some() {
-                        form.inline method="post" action=(format!("/rules/{}/rollback", self.id)) {
+                        form.inline method="post" action=(format!("{}/rollback", address(&self.id))) {
                             (look.token())
                             input type="hidden" name="version" value=(version.version);
                             @if let Some(seen) = self.in_force { input type="hidden" name="seen" value=(seen); }

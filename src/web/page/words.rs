@@ -137,8 +137,8 @@ impl RuleName {
 
     pub(in crate::web) fn link(&self) -> Markup {
         html! {
-            @if self.is_there { a href=(format!("/rules/{}", encoded(&self.id))) { (self.shown()) } }
-            @else { a href=(format!("/rules/{}/versions", encoded(&self.id))) { (self.shown()) } " " span.muted.nowrap { "deleted" } }
+            @if self.is_there { a href=(super::rules::address(&self.id)) { (self.shown()) } }
+            @else { a href=(super::rules::versions_address(&self.id)) { (self.shown()) } " " span.muted.nowrap { "deleted" } }
         }
     }
 }

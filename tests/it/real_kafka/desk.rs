@@ -380,3 +380,62 @@ fn a_rule_is_tried_on_an_event_and_on_those_that_came() {
     );
     process.stop();
 }
+
+#[test]
+fn a_rule_named_as_an_address_of_the_desk_stays_in_reach() {
+    let (leadlane, process, desk) = open("desk-words", "");
+    // What is valid for apply is in force, whatever the desk calls its own pages.
+    for id in ["new", "import", "validate"] {
+        leadlane.apply(&rule(id, "12", "sold").to_string());
+    }
+    let until = Instant::now() + Duration::from_secs(30);
+    let list = loop {
+        let list = desk.get("/rules").body;
+        if list["items"].as_array().unwrap().len() == 3 || Instant::now() > until {
+            break list;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let ids: Vec<&Value> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| &item["id"])
+        .collect();
+    assert_eq!(ids, ["import", "new", "validate"], "{list}");
+    for step in ["%6Eew", "%69mport", "%76alidate"] {
+        let read = desk.get(&format!("/rules/{step}"));
+        assert_eq!(read.status, 200, "{}", read.text);
+        let id = read.body["id"].as_str().unwrap().to_owned();
+        let changed = desk.put(step, ("If-Match", &version(&read)), &rule(&id, "12", "changed"));
+        assert_eq!(changed.status, 200, "{}", changed.text);
+        let paused = desk.post(
+            &format!("/rules/{step}/pause"),
+            &[("If-Match", &version(&changed))],
+            &json!({}),
+        );
+        assert_eq!(paused.status, 200, "{}", paused.text);
+    }
+    // No further one is made here, by itself or among others.
+    let made = desk.put("%65xport", NEW, &rule("export", "12", "sold"));
+    assert_eq!(
+        (made.status, &made.body["errors"][0]["path"]),
+        (422, &json!("id")),
+        "{}",
+        made.text
+    );
+    let yaml = format!("{}\n---\n{}", rule("export", "12", "sold"), rule("other", "12", "sold"));
+    let imported = desk.post("/rules/import", &[], &json!({"yaml": yaml}));
+    assert_eq!(
+        (imported.status, &imported.body["errors"][0]["path"]),
+        (422, &json!("export: id")),
+        "{}",
+        imported.text
+    );
+    assert_eq!(desk.get("/rules/other").status, 404);
+    // One that is there is brought again.
+    let yaml = rule("new", "12", "brought").to_string();
+    let imported = desk.post("/rules/import", &[], &json!({"yaml": yaml}));
+    assert_eq!(imported.status, 200, "{}", imported.text);
+    process.stop();
+}

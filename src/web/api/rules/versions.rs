@@ -81,6 +81,7 @@ async fn list_versions(
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = RollbackOrder)]
 struct Rollback {
     /// The version that is put in force again.

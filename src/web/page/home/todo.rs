@@ -6,7 +6,8 @@ use maud::{Markup, html};
 
 use super::super::lanes::{Standing, anchor};
 use super::super::part::{count, number, span};
-use super::super::words::{self, RuleName, address, encoded, lane_link, whither};
+use super::super::rules;
+use super::super::words::{self, RuleName, address, lane_link, whither};
 use super::super::{Look, icon};
 use crate::desk::dead_letters::recent::{self, Asked};
 use crate::desk::lanes::Lane;
@@ -293,12 +294,12 @@ impl Todo {
                 Self::AllPaused { .. } | Self::Behind { .. } => a.btn.s href="/lanes" { "See the lanes" },
                 Self::Refused { credential, .. } => a.btn.s href=(format!("/lanes#{}", anchor(credential))) { "See its lanes" },
                 Self::DeadLetters { reason, rule, .. } => {
-                    @if let Some(rule) = rule { a.btn.s href=(format!("/rules/{}", encoded(&rule.id))) { "Fix the rule" } }
+                    @if let Some(rule) = rule { a.btn.s href=(rules::address(&rule.id)) { "Fix the rule" } }
                     a.btn.s href=(format!("{}#list", address("/dead-letters", &[("reason", reason.map_or("", Reason::as_str))]))) { "See them" }
                 },
-                Self::Rejected { rules, .. } => @if let Some(rule) = rules.first() { a.btn.s href=(format!("/rules/{}", encoded(&rule.id))) { "Look at it" } },
-                Self::Unmatched { rules, .. } => @if let Some((rule, _)) = rules.first() { a.btn.s href=(format!("/rules/{}", encoded(&rule.id))) { "See what failed" } },
-                Self::Trial { rule, .. } => a.btn.s href=(format!("/rules/{}", encoded(&rule.id))) { "Look and activate" },
+                Self::Rejected { rules, .. } => @if let Some(rule) = rules.first() { a.btn.s href=(rules::address(&rule.id)) { "Look at it" } },
+                Self::Unmatched { rules, .. } => @if let Some((rule, _)) = rules.first() { a.btn.s href=(rules::address(&rule.id)) { "See what failed" } },
+                Self::Trial { rule, .. } => a.btn.s href=(rules::address(&rule.id)) { "Look and activate" },
             }
         }
     }

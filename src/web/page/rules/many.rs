@@ -275,7 +275,7 @@ impl Import<'_> {
                     label for="yaml" { "Rules as YAML" }
                     textarea id="yaml" name="yaml" rows="18" spellcheck="false" aria-describedby="yaml-h"
                         aria-invalid=[(!self.errors.is_empty()).then_some("true")] autofocus[!self.errors.is_empty()] { (self.text) }
-                    p.hint id="yaml-h" { "As leadlane rules apply takes it: one document a rule, or one list." }
+                    p.hint id="yaml-h" { "Paste the text of the file here, as leadlane rules apply takes it: one document a rule, or one list." }
                 }
                 div.row {
                     @if self.would.is_some() {
