@@ -21,6 +21,7 @@ use crate::desk::scan::Scanner;
 use crate::secrets::Secrets;
 use glance::Glance;
 use guard::{Asker, Failures};
+use names::Names;
 use page::{Frame, Look};
 use problem::Problem;
 use who::Tokens;
@@ -31,6 +32,7 @@ mod assets;
 mod glance;
 mod guard;
 mod inlets;
+mod names;
 mod order;
 mod page;
 mod problem;
@@ -49,6 +51,7 @@ pub struct Web {
     /// What else this process does.
     roles: Vec<&'static str>,
     tokens: Tokens,
+    names: Names,
     failures: Failures,
     /// Sessions that were ended here before their time. The audit has those that other processes ended.
     ended: Mutex<HashSet<String>>,
@@ -63,7 +66,8 @@ impl Web {
     pub fn new(resident: Arc<Resident>, secrets: Secrets, now: fn() -> i64) -> Self {
         let config = Arc::clone(resident.config());
         Self {
-            tokens: Tokens::new(&config.admin, secrets),
+            tokens: Tokens::new(&config.admin, secrets.clone()),
+            names: Names::new(&config.slack.api_url, secrets),
             config,
             resident,
             roles: Vec::new(),

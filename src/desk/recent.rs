@@ -93,6 +93,21 @@ pub fn matches(resident: &Resident, rule: &Rule, last: usize) -> Matches {
     matches
 }
 
+/// The newest event of a rule's trigger that it would match, whether or not it is active; looks at the last `most` of the
+/// trigger, and says at how many.
+pub fn newest_match(resident: &Resident, rule: &Rule, most: usize) -> (usize, Option<Arc<Recent>>) {
+    let is_of_trigger = |recent: &&Arc<Recent>| *recent.trigger == *rule.trigger;
+    let events: Vec<Arc<Recent>> = {
+        let events = resident.events();
+        events.newest(None).filter(is_of_trigger).take(most).cloned().collect()
+    };
+    let looked_at = events.len();
+    let found = events
+        .into_iter()
+        .find(|recent| first_failed(resident, rule, recent).is_none());
+    (looked_at, found)
+}
+
 /// The first condition that an event doesn't meet.
 fn first_failed(resident: &Resident, rule: &Rule, recent: &Recent) -> Option<String> {
     if *recent.trigger != *rule.trigger {

@@ -299,6 +299,18 @@ impl Resident {
         read(&self.audits)
     }
 
+    /// Takes in an event as if it was read of the topic, at `at` in epoch milliseconds.
+    #[cfg(test)]
+    pub(crate) fn take_event(&self, event: &serde_json::Value, at: i64) {
+        let record = Record {
+            offset: at,
+            timestamp: at,
+            value: Some(event.to_string().into_bytes()),
+            ..Record::default()
+        };
+        write(&self.events).take(record, &read(&self.schemas), at);
+    }
+
     /// Reads a recent event again.
     pub fn with_event<T>(&self, recent: &Recent, look: impl FnOnce(&LeadEvent<'_>) -> T) -> Result<T, Error> {
         let event = decode(&recent.bytes, &read(&self.schemas));

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::admin::{self, Admin, Readiness};
 use crate::metrics::Metrics;
+use crate::sandbox::{Sandbox, Settings};
 use crate::secrets::{Secret, SecretError};
 
 static CHANGED: AtomicBool = AtomicBool::new(false);
@@ -44,14 +45,19 @@ impl Answer {
 
 impl Desk {
     async fn open(admin: serde_json::Value) -> Self {
-        let config = Config {
+        Self::of(Config {
             admin: serde_json::from_value(admin).unwrap(),
             ..Config::default()
-        };
+        })
+        .await
+    }
+
+    async fn of(config: Config) -> Self {
         let secrets = Secrets::looking_up(|_, name| match name.as_str() {
             "desk-ana" if CHANGED.load(Ordering::Relaxed) => Ok(Secret::new("changed")),
             "desk-ana" => Ok(Secret::new("right")),
             "desk-vera" => Ok(Secret::new("viewer")),
+            "sales-bot" => Ok(Secret::new("xoxb-1-sales")),
             _ => Err(SecretError::NoName),
         });
         let web = Arc::new(Web::new(Arc::new(Resident::new(Arc::new(config))), secrets, || {
@@ -326,4 +332,240 @@ async fn every_answer_tells_browsers_what_they_may() {
             "{path}"
         );
     }
+}
+
+/// The operations of the API: each method and path, with the document's words of it.
+fn operations() -> Vec<(String, String, serde_json::Value)> {
+    drop(api::routes());
+    let document = serde_json::to_value(&**api::document_made().unwrap()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let of_path = |(path, item): (&String, &serde_json::Value)| {
+        let methods: Vec<_> = item.as_object().unwrap().clone().into_iter().collect();
+        let path = path.clone();
+        methods
+            .into_iter()
+            .map(move |(method, operation)| (method, path.clone(), operation))
+    };
+    paths.iter().flat_map(of_path).collect()
+}
+
+#[tokio::test]
+async fn no_operation_leaves_a_parameter_or_another_kind_of_body_aside() {
+    let desk = Desk::open(json!({})).await;
+    let (all, mut lists) = (operations(), 0);
+    assert!(all.len() >= 30, "{}", all.len());
+    for (method, path, operation) in all {
+        let url = format!("{}{}", desk.url, path.replace('{', "a").replace('}', "b"));
+        let ask = |url: String| desk.client.request(method.to_uppercase().parse().unwrap(), url);
+        let answer = desk.send(ask(format!("{url}?limit_=5")), &[]).await;
+        assert_eq!(answer.status, 400, "{method} {path}: {}", answer.text);
+        assert!(
+            detail(&answer).starts_with("limit_: is no parameter here"),
+            "{path}: {}",
+            answer.text
+        );
+        if method != "get" {
+            let form = ("content-type", "application/x-www-form-urlencoded");
+            let answer = desk.send(ask(url).body("dry_run=true"), &[form]).await;
+            assert_eq!(answer.status, 415, "{method} {path}: {}", answer.text);
+        }
+        // Whatever answers a list pages.
+        let answered = &operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+        if answered.as_str().is_some_and(|schema| schema.contains("/List_")) {
+            lists += 1;
+            let names: Vec<_> = operation["parameters"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| &one["name"])
+                .collect();
+            for name in ["limit", "after"] {
+                assert!(names.contains(&&json!(name)), "{path}: {names:?}");
+            }
+            for limit in ["0", "1001", "-1", "x", ""] {
+                let answer = desk.get(&format!("{path}?limit={limit}"), &[]).await;
+                assert_eq!(answer.status, 400, "{path}: {}", answer.text);
+                assert!(detail(&answer).contains("limit"), "{path}: {}", answer.text);
+            }
+        }
+    }
+    assert_eq!(lists, 8);
+    for path in ["events", "deliveries", "dead-letters", "audit", "rules/sales/versions"] {
+        let answer = desk.get(&format!("/api/v1/{path}?after=junk"), &[]).await;
+        assert_eq!(answer.status, 400, "{path}: {}", answer.text);
+        assert!(detail(&answer).starts_with("after: "), "{path}: {}", answer.text);
+    }
+    // A misspelt word of a body isn't left aside either.
+    for (path, body) in [
+        ("rules/validate", json!({"rule": {}, "yml": ""})),
+        ("rules/explain", json!({"evnt": {}})),
+        ("rules/preview", json!({"rule": {}, "evnt": {}})),
+        ("rules/send-test", json!({"rule": {}, "evnt": {}})),
+        ("rules/match-recent", json!({"rule": {}, "lst": 5})),
+        ("rules/import", json!({"yaml": "", "dryrun": true})),
+        ("rules/sales/pause", json!({"cancel": true})),
+        ("rules/sales/rollback", json!({"version": 1, "dry_run": true})),
+        ("dead-letters/replay", json!({"ids": [], "dryrun": true})),
+        ("reveal", json!({"what": "event", "id": "e", "why": "x"})),
+        ("seal", json!({"value": "x", "of": "y"})),
+    ] {
+        let request = desk
+            .client
+            .post(format!("{}/api/v1/{path}", desk.url))
+            .body(body.to_string());
+        let answer = desk
+            .send(request, &[("content-type", "application/json"), ("if-match", "\"1\"")])
+            .await;
+        assert_eq!(answer.status, 422, "{path}: {}", answer.text);
+        assert!(detail(&answer).contains("unknown field"), "{path}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_rule_named_as_an_address_of_the_desk_is_reached_and_not_made_here() {
+    // Every word that stands where others have an id.
+    let mut words: Vec<String> = operations()
+        .into_iter()
+        .filter_map(|(_, path, _)| path.strip_prefix("/api/v1/rules/").map(str::to_owned))
+        .chain(
+            [include_str!("page/rules.rs"), include_str!("page/rule.rs")]
+                .into_iter()
+                .flat_map(|source| source.split("\"/rules/").skip(1))
+                .filter_map(|rest| rest.split('"').next().map(str::to_owned)),
+        )
+        .filter(|word| !word.contains('{') && !word.contains('/'))
+        .collect();
+    words.sort();
+    words.dedup();
+    assert!(
+        words.len() >= 9 && words.iter().all(|word| rules::is_own_word(word)),
+        "{words:?}"
+    );
+
+    let desk = Desk::open(json!({})).await;
+    let first = desk.get("/nowhere", &[]).await;
+    let (cookie, csrf) = (first.cookie(), first.csrf());
+    for word in words {
+        let step = rules::step(&word);
+        assert!(step.starts_with('%') && step.ends_with(&word[1..]), "{step}");
+        let answer = desk.get(&format!("/api/v1/rules/{step}"), &[]).await;
+        assert_eq!(answer.status, 404, "{}", answer.text);
+        assert!(detail(&answer).contains(&word), "{}", answer.text);
+        let page = desk.get(&format!("/rules/{step}"), &[]).await;
+        assert_eq!(page.status, 404, "{}", page.text);
+        assert!(
+            page.text.contains(&format!("There is no rule {word} in force")),
+            "{}",
+            page.text
+        );
+        // Who asks without knowing is told.
+        let request = desk.client.delete(format!("{}/api/v1/rules/{word}", desk.url));
+        let answer = desk.send(request, &[("if-match", "\"1\"")]).await;
+        if answer.status == 405 {
+            assert!(
+                detail(&answer).contains(&format!("/api/v1/rules/{step}")),
+                "{}",
+                answer.text
+            );
+        }
+        let rule = json!({
+            "id": word, "trigger": "lms.lead_sold", "scope": {"level": "product", "id": "12"},
+            "action": {"type": "slack_message", "token": {"secret": "bot"}, "to": {"channel": "C1"}, "text": "sold"},
+        });
+        let body = json!({"rule": rule}).to_string();
+        let request = desk
+            .client
+            .post(format!("{}/api/v1/rules/validate", desk.url))
+            .body(body);
+        let answer = desk.send(request, &[("content-type", "application/json")]).await;
+        let answer: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
+        assert_eq!(answer["errors"][0]["path"], "id", "{answer}");
+        assert!(
+            answer["errors"][0]["message"]
+                .as_str()
+                .unwrap()
+                .contains("leadlane rules apply"),
+            "{answer}"
+        );
+        // A form that gives no id of its own gets another one by its name.
+        let fields = [("csrf", &*csrf), ("name", &*word)];
+        let form = desk.post("/rules/new", &[("cookie", &*cookie)], &fields).await;
+        assert!(form.text.contains(&format!("value=\"{word}-rule\"")), "{}", form.text);
+    }
+    assert_eq!(rules::step("new-rule"), "new-rule");
+}
+
+#[tokio::test]
+async fn rules_come_in_by_a_plain_form() {
+    let desk = Desk::open(json!({})).await;
+    let page = desk.get("/rules/import", &[]).await;
+    let (cookie, csrf) = (page.cookie(), page.csrf());
+    // The field to type in needs no script, and what asks for a file is hidden without one.
+    assert!(
+        page.text
+            .contains(r#"<form class="stack" method="post" action="/rules/import">"#),
+        "{}",
+        page.text
+    );
+    assert!(page.text.contains(r#"name="yaml""#) && page.text.contains(r#"data-file="yaml" hidden"#));
+    let text = "id: sales\nname: Sales\ntrigger: lms.lead_sold\n";
+    let fields = [("csrf", &*csrf), ("yaml", text), ("do", "look")];
+    let answer = desk.post("/rules/import", &[("cookie", &cookie)], &fields).await;
+    assert_eq!(answer.status, 422, "{}", answer.text);
+    assert!(
+        answer.text.contains("Nothing was taken") && answer.text.contains(text),
+        "{}",
+        answer.text
+    );
+}
+
+#[tokio::test]
+async fn a_channel_and_a_member_have_their_names_of_slack() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = Config::default();
+    config.slack.api_url = format!("http://{}/api", listener.local_addr().unwrap()).into();
+    let sandbox = Sandbox::new(Settings::default());
+    tokio::spawn(sandbox.clone().serve(listener, std::future::pending()));
+    let desk = Desk::of(config).await;
+    let first = desk.get("/nowhere", &[]).await;
+    let (cookie, csrf) = (first.cookie(), first.csrf());
+    let ask = async |kind: &str, id: &str, token: &str, is_htmx: bool| {
+        let fields = [
+            ("csrf", &*csrf),
+            ("action.type", "slack_message"),
+            ("action.token.secret", token),
+            ("action.to.kind", kind),
+            ("action.to.id", id),
+        ];
+        let headers = [("cookie", &*cookie), ("hx-request", "true"), ("hx-target", "receiver")];
+        let headers = if is_htmx { &headers[..] } else { &headers[..1] };
+        desk.post("/rules/new/receiver", headers, &fields).await.text
+    };
+    assert_eq!(
+        ask("channel", "C0SALES", "sales-bot", true).await,
+        "This is <b>#c0sales</b> in Slack."
+    );
+    assert_eq!(
+        ask("member", "U0ANNA", "sales-bot", true).await,
+        "This is <b>u0anna</b> in Slack."
+    );
+    let none = ask("channel", "C0NOPE", "sales-bot", true).await;
+    assert!(none.contains("no such channel"), "{none}");
+    // It is asked for once.
+    ask("channel", "C0SALES", "sales-bot", true).await;
+    let asked = sandbox
+        .log()
+        .iter()
+        .filter(|arrival| arrival.method == "conversations.info")
+        .count();
+    assert_eq!(asked, 2);
+    // Without scripts the whole page comes, with what is known, in the preview as well.
+    let page = ask("channel", "C0SALES", "sales-bot", false).await;
+    assert!(
+        page.contains("<html") && page.contains("This is <b>#c0sales</b>"),
+        "{page}"
+    );
+    // A secret that isn't there leaves the id alone, and says nothing of where secrets are.
+    let without = ask("channel", "C0SALES", "nobody", true).await;
+    assert!(without.contains("where the app may read it"), "{without}");
 }

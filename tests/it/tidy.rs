@@ -118,7 +118,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["clock", "config", "dates", "reason", "rules", "text", "trail"],
     ),
     ("registry", &["config", "http_client", "lead"]),
-    ("slack", &["http_client", "secrets"]),
+    ("slack", &["credential", "http_client", "secrets"]),
     (
         "destination",
         &[
@@ -201,8 +201,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "web",
         &[
-            "action", "config", "dates", "delivery", "desk", "kafka", "lead", "mapping", "reason", "registry", "rules",
-            "sealed", "secrets", "text", "yaml",
+            "action",
+            "config",
+            "credential",
+            "dates",
+            "delivery",
+            "desk",
+            "kafka",
+            "lead",
+            "mapping",
+            "reason",
+            "registry",
+            "rules",
+            "sealed",
+            "secrets",
+            "slack",
+            "text",
+            "yaml",
         ],
     ),
     // The composition root, and what stands above it.
@@ -315,7 +330,7 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     ),
     (&["hyper", "hyper_util"], &["admin", "inlets", "listen"]),
     (&["flate2"], &["inlets"]),
-    (&["subtle"], &["inlets", "web"]),
+    (&["subtle"], &["secrets", "web"]),
     // The demo signs as Slack does.
     (&["hmac"], &["demo", "inlets", "web"]),
     (&["quick_xml", "csv", "sha1_smol"], &["mapping"]),

@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::FromRequestParts;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::{get, post};
 use maud::{Markup, html};
@@ -26,6 +28,7 @@ use crate::desk::{Error, Problem as Fault};
 use crate::web::Web;
 use crate::web::api::{Path, Query};
 use crate::web::guard::Posted;
+use crate::web::names::Name;
 use crate::web::problem::Problem;
 use crate::web::rules::write;
 use crate::web::who::Actor;
@@ -43,14 +46,15 @@ mod shown;
 mod slack;
 mod text;
 
-/// The id in the address of a rule that isn't there yet.
-const NEW: &str = "new";
+/// The address of a rule that isn't there yet. A rule of the id `new` has another one.
+const NEW_PATH: &str = "/rules/new";
 
 pub(in crate::web) fn routes() -> Router<Arc<Web>> {
     Router::new()
-        .route("/rules/new", get(new::show).post(save_new))
+        .route(NEW_PATH, get(new::show).post(save))
         .route("/rules/{id}", get(show).post(save))
         .route("/rules/{id}/preview", post(preview))
+        .route("/rules/{id}/receiver", post(receiver))
         .route("/rules/{id}/try", post(try_it))
         .route("/rules/{id}/test", post(test))
         .route("/rules/{id}/status", post(status))
@@ -63,6 +67,8 @@ struct Page<'p> {
     look: &'p Look,
     editing: &'p Editing,
     names: Names,
+    /// What Slack calls the receiver, as far as it is known.
+    name: Option<Name>,
     chosen: Chosen,
     /// Why the reader can't save; none who can.
     locked: Option<String>,
@@ -84,6 +90,7 @@ impl<'p> Page<'p> {
         let in_force = editing.id.as_deref().and_then(|id| in_force(web, id));
         Self {
             names: Names::of(web),
+            name: editing.receiver().and_then(|receiver| web.names.known(&receiver)),
             chosen: Chosen::of(web, editing, posted),
             locked: locked(web, actor, in_force.as_ref().map(|(rule, _)| rule)),
             focus,
@@ -106,7 +113,8 @@ impl<'p> Page<'p> {
     }
 
     fn address(&self, part: &str) -> String {
-        format!("/rules/{}{part}", self.editing.id.as_deref().unwrap_or(NEW))
+        let rule = self.editing.id.as_deref();
+        format!("{}{part}", rule.map_or_else(|| NEW_PATH.to_owned(), address))
     }
 
     /// The whole page.
@@ -123,6 +131,7 @@ impl<'p> Page<'p> {
         match self.look.part.as_deref() {
             Some("fields") => fragment(html! { (self.fields()) (self.sentence(true)) (self.preview_part(true)) }),
             Some("preview") => fragment(html! { (self.preview()) (self.sentence(true)) }),
+            Some("receiver") => fragment(self.receiver()),
             Some("test") => fragment(self.tested()),
             Some("try") => fragment(self.tried()),
             _ => self.whole(status),
@@ -177,8 +186,20 @@ fn in_force(web: &Web, id: &str) -> Option<(Value, i64)> {
     Some((in_force.json(), in_force.version))
 }
 
-fn of_address(id: String) -> Option<String> {
-    (id != NEW).then_some(id)
+/// The id of the rule that an address is of; none for one that isn't there yet.
+struct Of(Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Of {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        if parts.uri.path().strip_prefix(NEW_PATH).is_some_and(is_below) {
+            return Ok(Self(None));
+        }
+        let Path(id) = Path::from_request_parts(parts, state).await?;
+        Ok(Self(Some(id)))
+    }
 }
 
 /// The rule as the form says it. Who may not write it gets it as it is in force.
@@ -221,18 +242,8 @@ fn missing(web: &Web, look: &Look, id: &str) -> Response {
     super::problem(web, look, &Problem::not_found(detail))
 }
 
-async fn save_new(web: State<Arc<Web>>, look: Look, actor: Actor, posted: Posted) -> Response {
-    save(web, look, actor, Path(NEW.to_owned()), posted).await
-}
-
-async fn save(
-    State(web): State<Arc<Web>>,
-    look: Look,
-    actor: Actor,
-    Path(id): Path<String>,
-    Posted(fields): Posted,
-) -> Response {
-    let editing = posted(&web, &actor, of_address(id), &fields);
+async fn save(State(web): State<Arc<Web>>, look: Look, actor: Actor, Of(id): Of, Posted(fields): Posted) -> Response {
+    let editing = posted(&web, &actor, id, &fields);
     let order = fields
         .iter()
         .rfind(|(name, _)| name == "do")
@@ -298,21 +309,32 @@ async fn preview(
     State(web): State<Arc<Web>>,
     look: Look,
     actor: Actor,
-    Path(id): Path<String>,
+    Of(id): Of,
     Posted(fields): Posted,
 ) -> Response {
-    let editing = posted(&web, &actor, of_address(id), &fields);
+    let editing = posted(&web, &actor, id, &fields);
     Page::new(&web, &look, &editing, &fields).respond(StatusCode::OK)
 }
 
-async fn try_it(
+/// Asks Slack what it calls the receiver.
+async fn receiver(
     State(web): State<Arc<Web>>,
     look: Look,
     actor: Actor,
-    Path(id): Path<String>,
+    Of(id): Of,
     Posted(fields): Posted,
 ) -> Response {
-    let editing = posted(&web, &actor, of_address(id), &fields);
+    // Whoever can't write a rule sees the names in the rules there are, and asks for no others.
+    let may_ask = id.is_some() || actor.role >= Role::Editor;
+    let editing = posted(&web, &actor, id, &fields);
+    if let Some(receiver) = editing.receiver().filter(|_| may_ask) {
+        web.names.ask(&receiver).await;
+    }
+    Page::new(&web, &look, &editing, &fields).respond(StatusCode::OK)
+}
+
+async fn try_it(State(web): State<Arc<Web>>, look: Look, actor: Actor, Of(id): Of, Posted(fields): Posted) -> Response {
+    let editing = posted(&web, &actor, id, &fields);
     let matches = match &editing.draft.rule {
         Some(rule) => {
             let rule = rule.clone();
@@ -326,14 +348,8 @@ async fn try_it(
     page.respond(StatusCode::OK)
 }
 
-async fn test(
-    State(web): State<Arc<Web>>,
-    look: Look,
-    actor: Actor,
-    Path(id): Path<String>,
-    Posted(fields): Posted,
-) -> Response {
-    let mut editing = posted(&web, &actor, of_address(id), &fields);
+async fn test(State(web): State<Arc<Web>>, look: Look, actor: Actor, Of(id): Of, Posted(fields): Posted) -> Response {
+    let mut editing = posted(&web, &actor, id, &fields);
     editing.is_tried = look.part.is_none();
     let answer = match editing.is_whole() {
         true => send_test(&web, actor, &editing, Arc::clone(&fields)).await,

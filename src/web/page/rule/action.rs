@@ -6,6 +6,7 @@ use super::Page;
 use super::controls::{Field, id_of};
 use crate::action::ActionType;
 use crate::desk::form;
+use crate::web::names::Name;
 use crate::web::page::icon;
 
 /// The actions as people call them.
@@ -122,6 +123,20 @@ impl Page<'_> {
                     (self.select(line("action.to.kind", "", ""), self.editing.value("action.to.kind"), &kinds, false))
                 }
                 (self.line(Field { class: "mono", ..line("action.to.id", "Channel or member id", "Such as C0123ABCD: at the foot of “About” in Slack. The app must be in the channel") }))
+            }
+            p.small #receiver role="status" hx-post=(self.address("/receiver")) hx-target="this" hx-swap="innerHTML"
+                hx-trigger="load, change from:#f-action-to-id, change from:#f-action-to-kind, change from:#f-action-token-secret" { (self.receiver()) }
+        }
+    }
+
+    /// What Slack calls the channel or the member.
+    pub(super) fn receiver(&self) -> Markup {
+        html! {
+            @match &self.name {
+                Some(Name::Is(name)) => { "This is " b { (name) } " in Slack." },
+                Some(Name::None(why)) => { (icon("note")) " " (why) },
+                None if self.editing.receiver().is_some() => span.muted { "Its name in Slack stands here, where the app may read it." },
+                None => {},
             }
         }
     }

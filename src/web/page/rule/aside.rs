@@ -1,7 +1,7 @@
 //! The right side of the editor: what would arrive, a test that really sends, and the rule held against recent events.
 
 use maud::{Markup, PreEscaped, html};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Page;
 use super::slack::{missing, pieces};
@@ -9,9 +9,10 @@ use crate::desk::preview::{Fate, Preview, Record, What, preview};
 use crate::desk::recent::Matches;
 use crate::desk::resident::counts::HOUR;
 use crate::desk::send_test::Answer;
-use crate::rules::{Rule, Versioned};
+use crate::rules::Versioned;
 use crate::text::Unit;
 use crate::text::mask::{mask, mask_named};
+use crate::web::names::Name;
 use crate::web::page::part::{count, number, span, status};
 use crate::web::page::{Look, icon};
 
@@ -48,6 +49,7 @@ impl Page<'_> {
             div.field {
                 label for="with" { "Shown with" }
                 select #with name="with" {
+                    option value="" selected[with.is_empty()] { "What fits best" }
                     @for event in &self.chosen.recent {
                         @let value = format!("recent:{}", event.place);
                         option value=(value) selected[*with == value] { "Lead " (mask(&event.lead_id)) ", " (plain_time(self.look, event.occurred_at, self.now())) }
@@ -75,28 +77,9 @@ impl Page<'_> {
         }
     }
 
-    /// The rule as it is previewed: where only the token or the URL is still to be chosen, as if it was.
-    fn previewed(&self) -> Option<Rule> {
-        if let Some(rule) = &self.editing.draft.rule {
-            return Some(rule.clone());
-        }
-        let mut written = self.editing.rule().clone();
-        let action = written.get_mut("action")?.as_object_mut()?;
-        let name = match action.get("type").and_then(Value::as_str) {
-            Some("slack_message") => "token",
-            Some("slack_webhook") => "url",
-            _ => return None,
-        };
-        action.entry(name).or_insert_with(|| json!({"secret": "not-chosen"}));
-        if written.get("id").is_none() {
-            written["id"] = "new".into();
-        }
-        Rule::from_json(&written).ok()
-    }
-
     /// What would arrive of the event that is chosen.
     pub(super) fn preview(&self) -> Markup {
-        let Some(rule) = self.previewed() else {
+        let Some(rule) = self.editing.previewed() else {
             let lacks = self.editing.draft.errors.iter();
             return html! {
                 p.small.sub { "The message is shown here once this is filled in:" }
@@ -115,7 +98,9 @@ impl Page<'_> {
             )
         });
         match shown {
-            Ok((preview, at)) => previewed(&preview, self.look, at, now),
+            Ok((preview, at)) => {
+                html! { p.small.sub { (self.chosen.words()) } (previewed(&preview, self.name.as_ref().and_then(Name::is), self.look, at, now)) }
+            }
             Err(why) => html! { p.err { (icon("warn")) span { "This can’t be shown as an event: " (mask(&why)) } } },
         }
     }
@@ -177,7 +162,7 @@ fn plain_time(look: &Look, at: i64, now: i64) -> String {
 }
 
 /// A preview of an event that occurred `at`. Times are in epoch milliseconds.
-fn previewed(preview: &Preview, look: &Look, at: i64, now: i64) -> Markup {
+fn previewed(preview: &Preview, name: Option<&str>, look: &Look, at: i64, now: i64) -> Markup {
     html! {
         @if !preview.failed.is_empty() {
             p.small { (status("off", "skip", "This event doesn’t match.")) " "
@@ -193,7 +178,7 @@ fn previewed(preview: &Preview, look: &Look, at: i64, now: i64) -> Markup {
             Fate::LeftOut(why) => p { (status("off", "skip", "Left out")) " " (mask(why)) },
             Fate::Dead(why) => p { (status("bad", "dead", "It would become a dead letter")) " " (mask(why)) },
         }
-        @if preview.body.is_some() { (arrives(&preview.what, look, at, now)) }
+        @if preview.body.is_some() { (arrives(&preview.what, name, look, at, now)) }
         div.row.small {
             span.num { (number(preview.length as u64)) " of " (number(preview.limit as u64)) " " (unit(preview.unit)) }
             @if preview.is_cut { (status("warn", "warn", "too long: the end is cut")) }
@@ -223,7 +208,7 @@ fn unit(unit: Unit) -> &'static str {
 /// The mark of the desk, where an app's own image would be: images of others are never loaded.
 const AVATAR: &str = r##"<svg class="av" viewBox="0 0 36 36" aria-hidden="true"><rect width="36" height="36" rx="4" fill="#1c2422"/><path d="M11 30 14.500 6M25 30 21.500 6" stroke="#eaefec" stroke-width="2.500" fill="none"/><path d="M18 8v5M18 17v5M18 26v4" stroke="#f0bd1f" stroke-width="2.500"/></svg>"##;
 
-fn arrives(what: &What, look: &Look, at: i64, now: i64) -> Markup {
+fn arrives(what: &What, to_name: Option<&str>, look: &Look, at: i64, now: i64) -> Markup {
     match what {
         What::Slack {
             by_app,
@@ -242,8 +227,8 @@ fn arrives(what: &What, look: &Look, at: i64, now: i64) -> Markup {
                 div.slack {
                     p.chan {
                         @match (to, is_member) {
-                            (Some(id), true) => { "To member " (id) }
-                            (Some(id), false) => { (id.trim_start_matches('#')) }
+                            (Some(id), true) => { "To " (to_name.unwrap_or("member")) " " (id) }
+                            (Some(id), false) => { @if let Some(name) = to_name { (name) " " } (id.trim_start_matches('#')) }
                             (None, _) => { "The webhook’s own channel" }
                         }
                     }

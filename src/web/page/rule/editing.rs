@@ -4,12 +4,16 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::credential::SecretName;
 use crate::desk::rules::Draft;
 use crate::desk::{Problem, form};
-use crate::rules::Level;
+use crate::rules::{Level, Rule};
+use crate::slack::look_ups::Kind;
+use crate::web::names::Receiver;
+use crate::web::rules::is_own_word;
 
 /// The fields that a secret is typed in, and what they are sealed as.
 const TYPED: [(&str, &str); 2] = [
@@ -75,7 +79,12 @@ impl Editing {
         } else if get("id").is_none_or(|id| id.trim().is_empty())
             && let Some(name) = get("name").map(id_of_name).filter(|id| !id.is_empty())
         {
-            set(&mut fields, "id", name);
+            let id = if is_own_word(&name) {
+                format!("{name}-rule")
+            } else {
+                name
+            };
+            set(&mut fields, "id", id);
         }
         let read = form::rule(&fields);
         problems.extend(read.problems);
@@ -118,6 +127,42 @@ impl Editing {
         let level = self.value("scope.level");
         let known = Level::ALL.into_iter().find(|known| known.as_str() == level);
         known.unwrap_or(Level::Product)
+    }
+
+    /// Who a message of an app goes to, where its token is named.
+    pub(super) fn receiver(&self) -> Option<Receiver> {
+        let (token, id) = (
+            self.value("action.token.secret").trim(),
+            self.value("action.to.id").trim(),
+        );
+        let is_named = self.value("action.type") == "slack_message" && !self.has("action.token.sealed");
+        Some(Receiver {
+            token: SecretName::new(token).filter(|_| is_named && !id.is_empty())?,
+            kind: match self.value("action.to.kind") {
+                "member" => Kind::User,
+                _ => Kind::Channel,
+            },
+            id: id.to_owned(),
+        })
+    }
+
+    /// The rule as it is previewed: where only the token or the URL is still to be chosen, as if it was.
+    pub(super) fn previewed(&self) -> Option<Rule> {
+        if let Some(rule) = &self.draft.rule {
+            return Some(rule.clone());
+        }
+        let mut written = self.rule().clone();
+        let action = written.get_mut("action")?.as_object_mut()?;
+        let name = match action.get("type").and_then(Value::as_str) {
+            Some("slack_message") => "token",
+            Some("slack_webhook") => "url",
+            _ => return None,
+        };
+        action.entry(name).or_insert_with(|| json!({"secret": "not-chosen"}));
+        if written.get("id").is_none() {
+            written["id"] = "new".into();
+        }
+        Rule::from_json(&written).ok()
     }
 
     /// The faults that are told.
@@ -318,8 +363,6 @@ pub(super) type Fields = Arc<Vec<(String, String)>>;
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::secrets::keys::Keys;
 

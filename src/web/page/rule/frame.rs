@@ -41,7 +41,7 @@ impl Page<'_> {
             (self.sentence(false))
             (self.draft_kept())
             form.editor.after method="post" action=(self.address("")) novalidate
-                data-draft=(self.editing.id.as_deref().unwrap_or("new")) data-typed[self.is_typed]
+                data-draft=(self.editing.id.as_deref().unwrap_or_default()) data-typed[self.is_typed]
                 hx-post=(self.address("/preview")) hx-trigger="input delay:400ms" hx-target="#preview" hx-swap="innerHTML"
                 hx-params="not action.token.typed,action.url.typed" {
                 // Enter in a field presses the first button.
@@ -287,7 +287,7 @@ impl Page<'_> {
             _ => "Saved. It is in force now.",
         };
         let drops = match done {
-            "new" => Some("new"),
+            "new" => Some(""),
             "1" => Some(id),
             _ => None,
         };

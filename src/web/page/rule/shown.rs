@@ -7,16 +7,19 @@ use serde_json::Value;
 
 use super::editing::Editing;
 use crate::desk::resident::events::Recent;
-use crate::desk::{explain, samples};
+use crate::desk::{explain, recent, samples};
 use crate::lead::LeadEvent;
 use crate::lead::schemas::Schemas;
 use crate::rules::sentence::Named;
 use crate::rules::{Level, Party};
 use crate::text::mask::{mask, mask_named};
 use crate::web::Web;
+use crate::web::page::part::count;
 
 /// So many recent events of the trigger are offered.
 const OFFERED_MAX: usize = 20;
+/// So many recent events of the trigger are looked through for one that matches.
+const LOOKED_MAX: usize = 500;
 /// So many recent events are read for the names behind ids.
 const NAMED_MAX: usize = 200;
 /// So many places of an event are offered as placeholders.
@@ -25,8 +28,10 @@ const PLACES_MAX: usize = 200;
 /// Which event is shown.
 #[derive(Debug)]
 pub(super) struct Chosen {
-    /// `sample`, `pasted`, `recent:PLACE` or `inlet:NAME`.
+    /// What the reader chose: `sample`, `pasted`, `recent:PLACE` or `inlet:NAME`; empty for what fits best.
     pub(super) with: String,
+    /// What that comes to.
+    event: Shown,
     /// What was pasted.
     pub(super) pasted: String,
     /// The recent events of the trigger, newest first.
@@ -34,6 +39,74 @@ pub(super) struct Chosen {
     trigger: String,
     level: Level,
     scope: Option<String>,
+}
+
+/// The event that is shown.
+#[derive(Debug)]
+enum Shown {
+    /// The newest that matches.
+    Matches(Arc<Recent>),
+    /// The newest of the trigger, as none of so many matches.
+    Newest(Arc<Recent>, usize),
+    Recent(Option<Arc<Recent>>),
+    Pasted,
+    Inlet(String),
+    /// Whether it was chosen, or no event of the trigger came lately.
+    Sample {
+        is_chosen: bool,
+    },
+}
+
+impl Shown {
+    /// What a reader chose.
+    fn chosen(web: &Web, with: &str) -> Self {
+        match with.split_once(':') {
+            Some(("recent", place)) => {
+                let place = place.parse().ok();
+                Self::Recent(place.and_then(|place| web.resident.events().get(place).cloned()))
+            }
+            Some(("inlet", inlet)) => Self::Inlet(inlet.to_owned()),
+            _ if with == "pasted" => Self::Pasted,
+            _ => Self::Sample { is_chosen: true },
+        }
+    }
+
+    /// What fits a rule best: the newest event that it matches, else the newest of its trigger, else the sample.
+    fn best(web: &Web, editing: &Editing, newest: Option<&Arc<Recent>>) -> Self {
+        let Some(newest) = newest else {
+            return Self::Sample { is_chosen: false };
+        };
+        let rule = editing.previewed();
+        let looked = rule.map(|rule| recent::newest_match(&web.resident, &rule, LOOKED_MAX));
+        match looked {
+            Some((_, Some(found))) => Self::Matches(found),
+            Some((looked_at, None)) => Self::Newest(Arc::clone(newest), looked_at),
+            None => Self::Newest(Arc::clone(newest), 0),
+        }
+    }
+
+    /// Which event it is, in words.
+    fn words(&self) -> String {
+        let lead = |recent: &Recent| mask_named("lead_id", &recent.lead_id).into_owned();
+        match self {
+            Self::Matches(recent) => format!("Lead {}, the newest event that matches.", lead(recent)),
+            Self::Newest(recent, 0) => format!("Lead {}, the newest event of this trigger.", lead(recent)),
+            Self::Newest(recent, 1) => format!("Lead {}, the only recent event of this trigger.", lead(recent)),
+            Self::Newest(recent, looked_at) => format!(
+                "None of the last {} of this trigger matches. Lead {}, the newest of them.",
+                count(*looked_at as u64, "event", "events"),
+                lead(recent)
+            ),
+            Self::Recent(Some(recent)) => format!("Lead {}, the event that you chose.", lead(recent)),
+            Self::Recent(None) => "The event that you chose.".to_owned(),
+            Self::Pasted => "The event that you pasted.".to_owned(),
+            Self::Inlet(inlet) => format!("The record that you pasted, through inlet {}.", mask(inlet)),
+            Self::Sample { is_chosen: true } => "The built-in sample of this trigger.".to_owned(),
+            Self::Sample { is_chosen: false } => {
+                "No event of this trigger came lately. This is its built-in sample.".to_owned()
+            }
+        }
+    }
 }
 
 impl Chosen {
@@ -52,20 +125,25 @@ impl Chosen {
             .cloned()
             .collect();
         drop(events);
-        let newest = || {
-            recent
-                .first()
-                .map_or_else(|| "sample".to_owned(), |recent| format!("recent:{}", recent.place))
-        };
         let scope = editing.value("scope.id").trim();
+        let with = get("with").unwrap_or_default();
         Self {
-            with: get("with").filter(|with| !with.is_empty()).unwrap_or_else(newest),
+            event: match with.as_str() {
+                "" => Shown::best(web, editing, recent.first()),
+                with => Shown::chosen(web, with),
+            },
+            with,
             pasted: get("pasted").unwrap_or_default(),
             level: editing.level(),
             scope: Some(scope.to_owned()).filter(|id| !id.is_empty() && id != "*"),
             trigger,
             recent,
         }
+    }
+
+    /// Which event is shown, in words.
+    pub(super) fn words(&self) -> String {
+        self.event.words()
     }
 
     /// Looks at the event; the error says why there is none.
@@ -84,20 +162,18 @@ impl Chosen {
             }
         };
         let now = (web.now)();
-        match self.with.split_once(':') {
-            Some(("recent", place)) => {
-                let place = place.parse().map_err(|_| GONE.to_owned())?;
-                let recent = web.resident.events().get(place).cloned();
-                let recent = recent.ok_or_else(|| GONE.to_owned())?;
-                let found = web.resident.with_event(&recent, &mut once);
+        match &self.event {
+            Shown::Recent(None) => return Err(GONE.to_owned()),
+            Shown::Matches(recent) | Shown::Newest(recent, _) | Shown::Recent(Some(recent)) => {
+                let found = web.resident.with_event(recent, &mut once);
                 found.map_err(|error| error.to_string())?;
             }
-            Some(("inlet", inlet)) => {
+            Shown::Inlet(inlet) => {
                 let mapped = explain::of_record(&web.config, inlet, self.pasted.trim().as_bytes(), now);
                 read(&mapped.map_err(|error| error.to_string())?, &mut once)?;
             }
-            _ if self.with == "pasted" => read(self.pasted.trim().as_bytes(), &mut once)?,
-            _ => {
+            Shown::Pasted => read(self.pasted.trim().as_bytes(), &mut once)?,
+            Shown::Sample { .. } => {
                 let sample = samples::at(&self.trigger, self.level, self.scope.as_deref(), now).to_string();
                 read(sample.as_bytes(), &mut once)?;
             }

@@ -192,6 +192,96 @@ fn a_whole_rule_is_told_and_shown_as_it_would_arrive() {
 }
 
 #[test]
+fn what_is_shown_is_what_fits_best_and_says_which_it_is() {
+    let web = web(|_| {});
+    let shown = |fields: &[(&str, &str)]| page(&web, Role::Editor, &[&SLACK[..], fields].concat(), false);
+    let sample = shown(&[]);
+    assert!(
+        sample.contains("No event of this trigger came lately. This is its built-in sample."),
+        "{sample}"
+    );
+    let event = |number: i64, trigger: &str, price: &str| {
+        json!({"event_id": format!("e-{number}"), "trigger": trigger, "occurred_at": "2026-03-05T15:16:00Z", "lead_id": format!("L{number}"),
+            "product": {"id": "12"}, "buyer": {"id": "1", "name": format!("Buyer{number}")}, "price": price})
+    };
+    for (number, trigger, price) in [
+        (1, "lms.lead_sold", "90"),
+        (2, "lms.lead_sold", "80"),
+        (3, "lms.lead_sold", "10"),
+        (4, "lms.lead_rejected", "99"),
+    ] {
+        web.resident.take_event(&event(number, trigger, price), NOW + number);
+    }
+    let dear = [("filters.price.op", "gte"), ("filters.price.a", "50")];
+    let matches = shown(&dear);
+    assert!(matches.contains("Lead L2, the newest event that matches."), "{matches}");
+    assert!(
+        matches.contains("<b>Buyer2</b> bought L2") && !matches.contains("doesn’t match"),
+        "{matches}"
+    );
+    // Whether it is on says nothing about what it matches, and a token that is still to be chosen neither.
+    let paused = shown(&[&dear[..], &[("status", "paused"), ("action.token.secret", "")]].concat());
+    assert!(paused.contains("Lead L2, the newest event that matches."), "{paused}");
+    let dearer = shown(&[("filters.price.op", "gte"), ("filters.price.a", "500")]);
+    assert!(
+        dearer.contains("None of the last 3 events of this trigger matches. Lead L3, the newest of them."),
+        "{dearer}"
+    );
+    assert!(
+        dearer.contains("This event doesn’t match.") && dearer.contains("and it is 10"),
+        "{dearer}"
+    );
+    // What somebody chose stays.
+    let place = format!("recent:{}", web.resident.events().newest(None).nth(1).unwrap().place);
+    let chosen = shown(&[&dear[..], &[("with", &*place)]].concat());
+    assert!(
+        chosen.contains("Lead L3, the event that you chose.") && chosen.contains("doesn’t match"),
+        "{chosen}"
+    );
+    let sample = shown(&[&dear[..], &[("with", "sample")]].concat());
+    assert!(sample.contains("The built-in sample of this trigger."), "{sample}");
+    let gone = shown(&[("with", "recent:1.0.0")]);
+    assert!(gone.contains("no longer among the recent ones"), "{gone}");
+}
+
+#[test]
+fn the_receivers_name_stands_beside_its_id_only_where_it_is_known() {
+    let web = web(|_| {});
+    let fields = pairs(&SLACK);
+    let editing = Editing::posted(&web.config, None, &fields, NOW);
+    let look = look(Role::Editor);
+    let mut page = Page::new(&web, &look, &editing, &fields);
+    let unknown = page.body().into_string();
+    assert!(unknown.contains("where the app may read it") && unknown.contains(r#"hx-post="/rules/new/receiver""#));
+    page.name = Some(Name::Is(HOSTILE.to_owned()));
+    let named = page.body().into_string();
+    assert!(named.contains("This is <b>") && !named.contains("<img"), "{named}");
+    assert!(named.contains(r#"value="C0SALES""#), "the id stays: {named}");
+    is_sound(&named);
+    // What is sealed isn't opened for a name.
+    let sealed = [
+        ("action.type", "slack_message"),
+        ("action.token.sealed", "x"),
+        ("action.token.secret", "bot"),
+        ("action.to.id", "C1"),
+    ];
+    assert_eq!(
+        Editing::posted(&web.config, None, &pairs(&sealed), NOW).receiver(),
+        None
+    );
+    let member = [
+        ("action.type", "slack_message"),
+        ("action.token.secret", "bot"),
+        ("action.to.kind", "member"),
+        ("action.to.id", " U1 "),
+    ];
+    let member = Editing::posted(&web.config, None, &pairs(&member), NOW)
+        .receiver()
+        .unwrap();
+    assert_eq!((&*member.id, member.kind), ("U1", crate::slack::look_ups::Kind::User));
+}
+
+#[test]
 fn one_fault_has_the_focus_and_several_are_listed() {
     let web = web(|_| {});
     let range = [

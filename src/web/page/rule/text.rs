@@ -8,19 +8,17 @@ use axum::response::Response;
 use maud::{Markup, html};
 
 use super::editing::Editing;
-use super::{Page, in_force, missing, of_address, put};
+use super::{Of, Page, in_force, missing, put};
 use crate::desk::Error;
 use crate::desk::rules::{self as desk_rules, Draft};
 use crate::web::Web;
-use crate::web::api::Path;
 use crate::web::guard::Posted;
 use crate::web::page::{Look, Nav, icon, shell};
 use crate::web::problem::Problem;
 use crate::web::who::Actor;
 use crate::yaml;
 
-pub(super) async fn show(State(web): State<Arc<Web>>, look: Look, Path(id): Path<String>) -> Response {
-    let id = of_address(id);
+pub(super) async fn show(State(web): State<Arc<Web>>, look: Look, Of(id): Of) -> Response {
     let (rule, seen) = match id.as_deref().map(|id| in_force(&web, id)) {
         Some(Some((rule, version))) => (rule, Some(version)),
         Some(None) => return missing(&web, &look, id.as_deref().unwrap_or_default()),
@@ -40,10 +38,9 @@ pub(super) async fn posted(
     State(web): State<Arc<Web>>,
     look: Look,
     actor: Actor,
-    Path(id): Path<String>,
+    Of(id): Of,
     posted: Posted,
 ) -> Response {
-    let id = of_address(id);
     let Some(text) = posted.get("yaml") else {
         let editing = super::posted(&web, &actor, id, &posted.0);
         let text = yaml::write(editing.rule());
