@@ -17,17 +17,19 @@ mod write;
 
 pub use write::write;
 
-/// One value of a text, with the line (1-based) on which it starts.
+/// One value of a text, with the number of its document and the line on which it starts, both 1-based.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     pub value: Value,
+    pub number: usize,
     pub line: usize,
 }
 
-/// Why a text can't be read; line and column are 1-based, columns in characters.
+/// Why a text can't be read; document, line and column are 1-based, columns in characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct YamlError {
+    pub document: usize,
     pub line: usize,
     pub column: usize,
     pub message: String,
@@ -54,13 +56,9 @@ pub fn entries(text: &str) -> Result<Vec<Document>, YamlError> {
         match document.value {
             Value::Null => {}
             Value::Array(elements) => {
-                let lines = element_lines.into_iter();
-                entries.extend(
-                    elements
-                        .into_iter()
-                        .zip(lines)
-                        .map(|(value, line)| Document { value, line }),
-                );
+                let number = document.number;
+                let elements = elements.into_iter().zip(element_lines);
+                entries.extend(elements.map(|(value, line)| Document { value, number, line }));
             }
             _ => entries.push(document),
         }
@@ -96,15 +94,16 @@ fn read_yaml(text: &str) -> Result<Vec<DocumentWithLines>, YamlError> {
     };
     let mut documents = Vec::new();
     loop {
-        match reader.next()?.0 {
-            Event::StreamEnd => return Ok(documents),
-            Event::DocumentStart(_) => {
-                let (event, span) = reader.next()?;
-                let line = span.start.line();
-                let value = reader.value(event, span, 0)?;
-                documents.push((Document { value, line }, std::mem::take(&mut reader.element_lines)));
+        let number = documents.len() + 1;
+        match reader.document(number) {
+            Ok(Some(document)) => documents.push((document, std::mem::take(&mut reader.element_lines))),
+            Ok(None) => return Ok(documents),
+            Err(error) => {
+                return Err(YamlError {
+                    document: number,
+                    ..error
+                });
             }
-            _ => {}
         }
     }
 }
@@ -123,6 +122,22 @@ impl<'t> Reader<'t> {
             Some(Ok(next)) => Ok(next),
             Some(Err(error)) => Err(fail(*error.marker(), error.info())),
             None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    /// The next document; none at the end of the text.
+    fn document(&mut self, number: usize) -> Result<Option<Document>, YamlError> {
+        loop {
+            match self.next()?.0 {
+                Event::StreamEnd => return Ok(None),
+                Event::DocumentStart(_) => {
+                    let (event, span) = self.next()?;
+                    let line = span.start.line();
+                    let value = self.value(event, span, 0)?;
+                    return Ok(Some(Document { value, number, line }));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -288,6 +303,7 @@ fn weight(value: &Value) -> usize {
 
 fn fail(at: Marker, message: impl Into<String>) -> YamlError {
     YamlError {
+        document: 1,
         line: at.line(),
         column: at.col() + 1,
         message: message.into(),

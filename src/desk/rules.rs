@@ -291,7 +291,8 @@ fn listed<'v>(view: &'v View, id: &'v str, entry: &'v Entry) -> Listed<'v> {
 pub struct Draft {
     /// The id as it is written, whether or not it is one.
     pub id: String,
-    /// Where it begins in its YAML text, from 1.
+    /// Where it begins in its YAML text: the number of its document, and the line, both from 1.
+    pub document: usize,
     pub line: usize,
     pub written: Value,
     /// None where what is written is no rule.
@@ -304,13 +305,27 @@ pub struct Draft {
 impl Draft {
     /// Checks a rule that was written as JSON.
     pub fn of(config: &Config, written: Value) -> Self {
-        Self::at_line(config, written, 1)
+        let (number, line) = (1, 1);
+        Self::at(
+            config,
+            yaml::Document {
+                value: written,
+                number,
+                line,
+            },
+        )
     }
 
-    fn at_line(config: &Config, written: Value, line: usize) -> Self {
+    fn at(config: &Config, entry: yaml::Document) -> Self {
+        let yaml::Document {
+            value: written,
+            number,
+            line,
+        } = entry;
         let id = written.get("id").and_then(Value::as_str);
         let mut draft = Self {
             id: id.unwrap_or("rule without an id").to_owned(),
+            document: number,
             line,
             rule: None,
             errors: Vec::new(),
@@ -339,12 +354,12 @@ impl Draft {
 
 /// Checks every rule of a YAML text, which holds several as documents or as one list.
 pub fn read(config: &Config, text: &str) -> Result<Vec<Draft>, Error> {
-    let entries = yaml::entries(text).map_err(|error| Error::invalid(error.to_string()))?;
+    let entries =
+        yaml::entries(text).map_err(|error| Error::invalid(format!("document {}, {error}", error.document)))?;
     if entries.is_empty() {
         return Err(Error::invalid("holds no rule"));
     }
-    let draft = |entry: yaml::Document| Draft::at_line(config, entry.value, entry.line);
-    Ok(entries.into_iter().map(draft).collect())
+    Ok(entries.into_iter().map(|entry| Draft::at(config, entry)).collect())
 }
 
 /// Refuses ids that stand twice among rules that go together.

@@ -246,7 +246,7 @@ fn of_rule(draft: &Draft, problem: &crate::desk::Problem) -> Fault {
     };
     Fault {
         path,
-        message: format!("{} (line {})", problem.message, draft.line),
+        message: format!("{} (document {}, line {})", problem.message, draft.document, draft.line),
     }
 }
 

@@ -94,6 +94,10 @@ fn documents_and_entries_know_their_lines() {
         .map(|entry| entry.value["id"].as_str().unwrap())
         .collect();
     assert_eq!(ids, ["a", "b", "c", "d"]);
+    assert_eq!(
+        entries.iter().map(|entry| entry.number).collect::<Vec<_>>(),
+        [1, 2, 2, 4]
+    );
     assert_eq!(lines(entries), [2, 5, 7, 10]);
     for empty in ["", "\n", "# only a comment\n"] {
         assert_eq!(documents(empty).unwrap(), [], "{empty:?}");
@@ -127,6 +131,17 @@ fn refusals_name_the_place() {
         let error = documents(text).expect_err(text);
         assert_eq!(error.line, line, "{text}: {error}");
         assert!(error.to_string().contains(reason), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_refusal_names_the_document() {
+    for (text, document) in [
+        ("a: [1", 1),
+        ("a: 1\n---\nb: 2\nb: 3\n", 2),
+        ("a: 1\n---\n---\nc: [1", 3),
+    ] {
+        assert_eq!(documents(text).expect_err(text).document, document, "{text}");
     }
 }
 
