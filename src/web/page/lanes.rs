@@ -1,6 +1,6 @@
 //! Lanes: what waits for which channel, webhook and account, since when, and why one stands still.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,8 +13,10 @@ use super::part::{self, as_of, command, number, status};
 use super::words::{self, address, whither};
 use super::{Look, Nav, View, answer, icon, see_other};
 use crate::config::admin::Role;
+use crate::delivery::recall::credential_of;
 use crate::desk::Error;
 use crate::desk::lanes::{self, Lane};
+use crate::desk::rules as desk_rules;
 use crate::rules::control::{ALL, Order};
 use crate::text::mask::mask;
 use crate::web::Web;
@@ -25,6 +27,8 @@ use crate::web::who::Actor;
 mod drawn;
 
 const PATH: &str = "/lanes";
+/// So many lanes are offered to be paused.
+const KNOWN_MAX: usize = 100;
 /// So many lanes of one credential are shown; those that need a person come first.
 const LANES_MAX: usize = 50;
 
@@ -73,6 +77,8 @@ struct Group {
 
 struct Page {
     groups: Vec<Group>,
+    /// Lanes and credentials of the rules in force.
+    known: BTreeSet<String>,
     /// Who paused all sending, and since when.
     all: Option<lanes::Paused>,
     waiting: u64,
@@ -97,12 +103,29 @@ impl Page {
         Ok(Self {
             waiting: lanes.iter().map(|lane| lane.waiting).sum(),
             groups: groups(lanes, now),
+            known: known(web),
             all,
             may,
             read_at,
             cut_off: part::cut_off(&web.resident),
         })
     }
+}
+
+/// Some lanes and credentials of the rules in force, to choose one.
+fn known(web: &Web) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    let view = web.resident.rules().view();
+    for in_force in desk_rules::every(&view) {
+        let lane = &*in_force.rule.lane;
+        if !known.contains(lane) {
+            known.extend([lane.to_owned(), credential_of(lane).to_owned()]);
+        }
+        if known.len() >= KNOWN_MAX {
+            break;
+        }
+    }
+    known
 }
 
 /// The lanes by credential, first those that need a person.
@@ -156,6 +179,7 @@ impl View for Page {
                 }
             }
             (part::live(PATH, &self.list(look, now)))
+            @if self.may { (self.pause_another(look)) }
             div.foot {
                 p { "Pausing lasts until someone resumes, also over a restart. What waits longer than is allowed becomes a dead letter. On a server: " (command("leadlane lanes")) }
             }
@@ -178,6 +202,24 @@ impl Page {
                 section.panel { h2.vh { "What waits" } (part::nothing("lane", "Nothing waits", "Every message was sent as it came. A lane is drawn here as soon as something waits in it.", &html! { a.btn href="/deliveries" { "See the deliveries" } })) }
             }
             @for (number, group) in self.groups.iter().enumerate() { (self.group(number, group, look, now)) }
+        }
+    }
+
+    /// What nothing waits for isn't listed, and can be paused all the same.
+    fn pause_another(&self, look: &Look) -> Markup {
+        html! {
+            div.panel.after {
+                form.filters method="post" action="/lanes/order" aria-label="Pause a lane in which nothing waits" {
+                    (look.token())
+                    input type="hidden" name="order" value=(Order::Pause.as_str());
+                    div.field.wide {
+                        label for="lane" { "Pause another lane, app or account" }
+                        input #lane.mono name="lane" list="lanes" required autocomplete="off" placeholder="slack:sales-bot/C0123ABCD, or slack:sales-bot for all of it";
+                        datalist #lanes { @for lane in &self.known { option value=(lane) { (whither(lane).to) } } }
+                    }
+                    button.btn { (icon("pause")) "Pause" }
+                }
+            }
         }
     }
 
@@ -377,7 +419,7 @@ impl View for Ask {
 /// Pauses, resumes or tries a lane, a credential or all sending.
 async fn order(State(web): State<Arc<Web>>, look: Look, actor: Actor, posted: Posted) -> Response {
     let lane = posted.get("lane").unwrap_or_default().to_owned();
-    let to = format!("{PATH}#{}", anchor(crate::delivery::recall::credential_of(&lane)));
+    let to = format!("{PATH}#{}", anchor(credential_of(&lane)));
     match ordered(&web, &actor, posted.get("order").unwrap_or_default(), lane).await {
         Ok(_) => see_other(&to),
         Err(problem) => super::problem(&web, &look, &problem),

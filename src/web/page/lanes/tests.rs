@@ -48,6 +48,7 @@ fn page(lanes: Vec<Lane>, may: bool) -> Page {
             .find(|lane| lane.id == ALL)
             .and_then(|lane| lane.paused.clone()),
         groups: groups(lanes, NOW),
+        known: ["slack:a/C1".to_owned()].into(),
         may,
         read_at: NOW,
         cut_off: None,
@@ -73,6 +74,8 @@ fn those_that_need_a_person_come_first_with_what_to_do() {
         "when resumed",
         "id=\"slack-call-bot\"",
         "Pause all sending…",
+        "Pause another lane, app or account",
+        "<option value=\"slack:a/C1\">",
     ] {
         assert!(drawn.contains(words), "{words}: {drawn}");
     }
@@ -88,7 +91,9 @@ fn who_may_not_order_sees_it_disabled_and_a_pause_of_all_says_who() {
         "{drawn}"
     );
     assert!(
-        drawn.contains("needs an admin") && !drawn.contains("<button class=\"btn s\">"),
+        drawn.contains("needs an admin")
+            && !drawn.contains("<button class=\"btn s\">")
+            && !drawn.contains("another lane"),
         "{drawn}"
     );
 }
