@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use maud::{DOCTYPE, Markup, html};
 
+use super::rule::without_secrets;
 use super::{IntoHtml as _, Look, THEME, brand, head, icon, see_other, themes};
 use crate::web::Web;
 use crate::web::guard::{self, Asker, Posted};
@@ -57,6 +58,7 @@ pub(in crate::web) fn ask(web: &Web, look: &Look, request: &Request, posted: Pos
     if request.method().is_safe() && path == "/" {
         return see_other(PATH);
     }
+    let posted = without_secrets(web, &posted);
     let form = Form {
         then: path,
         posted: (!request.method().is_safe()).then_some(&posted),

@@ -61,6 +61,11 @@ pub(in crate::web) fn routes() -> Router<Arc<Web>> {
         .route("/rules/{id}/yaml", get(text::show).post(text::posted))
 }
 
+/// A form's fields for a page that isn't the editor: no secret that was typed is among them.
+pub(super) fn without_secrets(web: &Web, posted: &Posted) -> Posted {
+    Posted(Arc::new(editing::without_secrets(&web.config, &posted.0, (web.now)())))
+}
+
 /// The editor as one reader sees it.
 struct Page<'p> {
     web: &'p Web,

@@ -290,6 +290,17 @@ fn seal(config: &Config, posted: &[(String, String)], fields: &mut Vec<(String, 
     problems
 }
 
+/// The fields of a form that is to be sent once more, with what was typed as a secret sealed. What can't be sealed is left
+/// out, and with it the order to save.
+pub(super) fn without_secrets(config: &Config, posted: &[(String, String)], now: i64) -> Vec<(String, String)> {
+    let is_typed = |name: &str| TYPED.iter().any(|(typed, _)| *typed == name);
+    let mut fields: Vec<(String, String)> = posted.iter().filter(|(name, _)| !is_typed(name)).cloned().collect();
+    if !seal(config, posted, &mut fields, now).is_empty() {
+        fields.retain(|(name, _)| name != "do");
+    }
+    fields
+}
+
 /// Adds a filter, a condition or a property; says which field it begins with.
 fn add(fields: &mut Vec<(String, String)>, what: &str) -> Option<String> {
     let mut push = |name: String, value: &str| {
@@ -436,6 +447,14 @@ mod tests {
         assert!(!format!("{sealed:?}").contains("xoxb-hidden"));
         assert_eq!(sealed.value("sealed_at.action.token"), NOW.to_string());
         assert!(!private.reveal().is_empty() && sealed.problems.is_empty());
+        // A form that waits for a log-in carries it sealed, or not at all, and then saves nothing.
+        let order = [("do", "save")];
+        let waiting = |config: &Config| without_secrets(config, &pairs(&[&fields[..], &order].concat()), NOW);
+        for (fields, saves) in [(waiting(&config), true), (waiting(&Config::default()), false)] {
+            assert!(!format!("{fields:?}").contains("xoxb-hidden"));
+            assert_eq!(last(&fields, "do").is_some(), saves);
+            assert_eq!(last(&fields, "action.token.sealed").is_some(), saves);
+        }
         // The sealed value stays when the form is sent again.
         let again = Editing::posted(&config, None, &sealed.fields, NOW);
         assert_eq!(
