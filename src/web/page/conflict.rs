@@ -14,6 +14,7 @@ use axum::routing::post;
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::part::no_order_by_enter;
 use super::rules::many::{copy_as, free_id};
 use super::rules::{Answer, address, answer};
 use super::versions::{between, in_words};
@@ -146,6 +147,7 @@ impl Both {
     fn carried(&self, look: &Look) -> Markup {
         html! {
             (look.token())
+            (no_order_by_enter())
             input type="hidden" name="mine" value=(self.mine);
             @if let Some(base) = self.base_version { input type="hidden" name="base" value=(base); }
             @if let Some(theirs) = &self.theirs { input type="hidden" name="theirs" value=(theirs.version); }

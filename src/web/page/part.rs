@@ -55,6 +55,12 @@ pub(in crate::web) fn command(text: &str) -> Markup {
     html! { span.cmd { code { (text) } button.btn.s.bare type="button" data-copy=(text) hidden { (icon("copy")) "Copy" } } }
 }
 
+/// Enter in a box or a choice presses the first button of its form. This one stands before those that do something, and
+/// does nothing: it would close a dialog, and there is none.
+pub(in crate::web) fn no_order_by_enter() -> Markup {
+    html! { button.vh formmethod="dialog" tabindex="-1" aria-hidden="true" {} }
+}
+
 /// The id of the part of a page that is asked for again and again.
 pub(in crate::web) const LIVE: &str = "live";
 

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{Asked, address, versions_address};
 use crate::rules::{Level, Status, is_rule_id};
-use crate::web::page::part::{command, count, number, pager, status};
+use crate::web::page::part::{command, count, no_order_by_enter, number, pager, status};
 use crate::web::page::{Look, chart, icon};
 
 /// What the page shows.
@@ -232,6 +232,7 @@ fn list(shown: &Shown, look: &Look) -> Markup {
     html! {
         form method="post" action="/rules/bulk" id="list" {
             (look.token())
+            (no_order_by_enter())
             input type="hidden" name="back" value=(shown.asked.address(shown.page, &shown.asked.sort));
             @if shown.may_add { (bulk(shown)) }
             table.tbl.cards role="table" {
@@ -438,6 +439,13 @@ mod tests {
         assert_eq!(drawn.matches("type=\"checkbox\"").count(), 1);
         assert_eq!(drawn.matches("Read only for you\"").count(), 1);
         assert!(drawn.contains("value=\"r@7\""));
+        // Enter in a box presses the first button of the form, which does nothing.
+        let form = drawn.split("id=\"list\"").nth(1).unwrap_or_default();
+        let first = form.split("<button ").nth(1).unwrap_or_default();
+        assert!(
+            first.split('>').next().unwrap_or_default().contains("dialog"),
+            "{first}"
+        );
     }
 
     #[test]
