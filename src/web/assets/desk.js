@@ -36,6 +36,15 @@
     navigator.clipboard.writeText(button.dataset.copy).then(() => { button.lastChild.textContent = 'Copied'; });
   });
 
+  // A file goes into its field, where it can be read before it is sent.
+  document.querySelectorAll('[data-file]').forEach((choice) => { choice.hidden = false; });
+  on('change', '[data-file]', async (choice, { target }) => {
+    const field = document.getElementById(choice.dataset.file);
+    field.value = await target.files[0].text();
+    target.value = '';
+    field.focus();
+  });
+
   // What follows by itself waits while somebody is at work in it, and while nobody looks.
   document.addEventListener('htmx:beforeRequest', (event) => {
     const live = event.detail.elt;
@@ -71,15 +80,33 @@
     }
   });
 
-  // Arrows go through what was found; Enter opens what is chosen, the first where nothing is.
+  // The text that was looked for is the field's own one: what is typed since has found nothing yet. What was chosen stays
+  // so when more is found.
+  let chosen = null;
+  document.addEventListener('htmx:beforeSwap', ({ detail: { target: list } }) => {
+    if (list.id === 'found') chosen = list.contains(document.activeElement) && document.activeElement.getAttribute('href');
+  });
+  document.addEventListener('htmx:afterSwap', ({ detail: { target: list, xhr } }) => {
+    if (list.id !== 'found') return;
+    const box = document.getElementById('pal');
+    box.defaultValue = new URL(xhr.responseURL).searchParams.get('q') || '';
+    if (chosen) ([...list.querySelectorAll('a')].find((link) => link.getAttribute('href') === chosen) || box).focus();
+  });
+
+  // Arrows go through what was found; Enter opens what is chosen, the first where nothing is. Escape closes at once, also
+  // where it would empty the field first.
   on('keydown', '.palette', (found, event) => {
+    if (event.key === 'Escape' && found.open) {
+      event.preventDefault();
+      return found.close();
+    }
     const links = [...found.querySelectorAll('#found a')];
     const at = links.indexOf(document.activeElement);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step && links.length) {
       event.preventDefault();
       links[(at + step + links.length) % links.length].focus();
-    } else if (event.key === 'Enter' && event.target.id === 'pal' && links.length) {
+    } else if (event.key === 'Enter' && event.target.id === 'pal' && event.target.value === event.target.defaultValue && links.length) {
       event.preventDefault();
       links[0].click();
     }
