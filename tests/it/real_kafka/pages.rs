@@ -246,6 +246,76 @@ fn kafka_goes_and_comes_back_under_an_open_page() {
     });
 }
 
+#[test]
+fn two_people_at_one_rule_take_over_field_by_field() {
+    World::of_people("desk-two").play("twoPeople");
+}
+
+#[test]
+fn two_people_at_one_rule_without_scripts() {
+    World::of_people("desk-two-plain").play("twoPeopleWithoutScripts");
+}
+
+#[test]
+fn an_older_version_comes_back_in_force() {
+    World::of_people("desk-back").play("rollback");
+}
+
+#[test]
+fn a_dead_letter_is_mended_and_replayed() {
+    World::open("desk-dead", "").play("deadLetter");
+}
+
+#[test]
+fn a_lane_a_credential_and_all_sending_pause_and_go_on() {
+    World::open("desk-pauses", "").play("pauses");
+}
+
+#[test]
+fn a_refused_token_is_tried_anew_at_once() {
+    World::open("desk-refused", "").play("refusedToken");
+}
+
+#[test]
+fn several_rules_at_once_and_out_and_in_as_yaml() {
+    World::open("desk-bulk", "").play("bulk");
+}
+
+#[test]
+fn a_wrong_file_is_refused_by_document_and_line() {
+    World::open("desk-import", "").play("wrongImport");
+}
+
+#[test]
+fn a_test_arrives_marked_and_a_preview_is_what_is_sent() {
+    World::open("desk-test", "").play("sendTest");
+}
+
+#[test]
+fn a_rule_is_tried_on_recent_events() {
+    World::open("desk-try", "").play("tryIt");
+}
+
+#[test]
+fn what_is_typed_survives_a_reload_and_the_session() {
+    World::of_people("desk-drafts").play("drafts");
+}
+
+#[test]
+fn the_palette_goes_anywhere_by_keyboard() {
+    World::open("desk-palette", "").play("palette");
+}
+
+#[test]
+fn a_rule_is_changed_and_paused_by_keyboard() {
+    World::open("desk-keys", "").play("keyboard");
+}
+
+#[test]
+fn a_rule_on_trial_counts_and_is_made_active() {
+    World::open("desk-trial", "").play("trial");
+}
+
 /// Programs of others find no 5xx, and no answer that the document doesn't have.
 #[test]
 fn the_api_is_as_its_document_says() {
