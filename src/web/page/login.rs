@@ -58,10 +58,11 @@ pub(in crate::web) fn ask(web: &Web, look: &Look, request: &Request, posted: Pos
     if request.method().is_safe() && path == "/" {
         return see_other(PATH);
     }
-    let posted = without_secrets(web, &posted);
+    let kept = without_secrets(web, &posted);
     let form = Form {
         then: path,
-        posted: (!request.method().is_safe()).then_some(&posted),
+        posted: (!request.method().is_safe()).then_some(&kept),
+        left_out: posted.get("do").is_some() && kept.get("do").is_none(),
         wrong: None,
     };
     let mut response = bare(web, look, "Log in", &form.draw());
@@ -74,6 +75,8 @@ struct Form<'f> {
     then: &'f str,
     /// What was posted there.
     posted: Option<&'f Posted>,
+    /// A secret was left out of it.
+    left_out: bool,
     wrong: Option<&'f Problem>,
 }
 
@@ -84,6 +87,7 @@ impl Form<'_> {
                 h1 { "Log in to the rule desk" }
                 @if self.posted.is_some() {
                     p.sub.after { "Your session has ended. What you sent is kept, and goes on once you have logged in." }
+                    @if self.left_out { p.sub { "What held a secret was not kept: give it again then." } }
                 }
             }
             @if let Some(problem) = self.wrong {
@@ -124,6 +128,7 @@ pub(in crate::web) async fn show(State(web): State<Arc<Web>>, look: Look) -> Res
             let form = Form {
                 then: "/",
                 posted: None,
+                left_out: false,
                 wrong: None,
             };
             bare(&web, &look, "Log in", &form.draw())
@@ -157,6 +162,7 @@ pub(in crate::web) async fn enter(
         let form = Form {
             then: &then,
             posted: (!kept.0.is_empty()).then_some(&kept),
+            left_out: false,
             wrong: Some(&problem),
         };
         let mut response = bare(&web, &look, "Error: Log in", &form.draw());

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::credential::SecretName;
 use crate::desk::rules::Draft;
 use crate::desk::{Problem, form};
+use crate::reader::is_open_secret;
 use crate::rules::{Level, Rule};
 use crate::slack::look_ups::Kind;
 use crate::web::names::Receiver;
@@ -290,12 +291,15 @@ fn seal(config: &Config, posted: &[(String, String)], fields: &mut Vec<(String, 
     problems
 }
 
-/// The fields of a form that is to be sent once more, with what was typed as a secret sealed. What can't be sealed is left
-/// out, and with it the order to save.
+/// The fields of a form that is to be sent once more, with what was typed as a secret sealed. What can't be sealed, and
+/// what has a secret in the open, is left out, and with it the order to save.
 pub(super) fn without_secrets(config: &Config, posted: &[(String, String)], now: i64) -> Vec<(String, String)> {
     let is_typed = |name: &str| TYPED.iter().any(|(typed, _)| *typed == name);
     let mut fields: Vec<(String, String)> = posted.iter().filter(|(name, _)| !is_typed(name)).cloned().collect();
-    if !seal(config, posted, &mut fields, now).is_empty() {
+    let count = fields.len();
+    fields.retain(|(_, value)| !is_open_secret(value));
+    let is_open = fields.len() < count;
+    if !seal(config, posted, &mut fields, now).is_empty() || is_open {
         fields.retain(|(name, _)| name != "do");
     }
     fields
@@ -455,6 +459,10 @@ mod tests {
             assert_eq!(last(&fields, "do").is_some(), saves);
             assert_eq!(last(&fields, "action.token.sealed").is_some(), saves);
         }
+        // A text that somebody pasted goes nowhere, whatever its field is.
+        let pasted = [("yaml", "token: XOXB-hidden"), ("do", "apply"), ("then", "x")];
+        let fields = without_secrets(&config, &pairs(&pasted), NOW);
+        assert_eq!(fields, pairs(&[("then", "x")]));
         // The sealed value stays when the form is sent again.
         let again = Editing::posted(&config, None, &sealed.fields, NOW);
         assert_eq!(
