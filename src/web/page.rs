@@ -436,7 +436,7 @@ fn rail(look: &Look, nav: Nav, frame: &Frame, now: i64) -> Markup {
                         }
                     }
                 }
-                p.me.small {
+                div.me.small {
                     @if let Some(asker) = &look.asker { (asker.actor.name) ", " (may(look)) br; }
                     @if let Some(form) = log_out(look) { (form) br; }
                     "Times in " (look.zone_words(now))

@@ -40,7 +40,7 @@ impl Actor {
     /// Everybody, where neither tokens nor a proxy say who comes.
     pub(super) fn anybody() -> Self {
         Self {
-            name: "anybody at this machine".to_owned(),
+            name: "Local user".to_owned(),
             role: Role::Admin,
             levels: Arc::default(),
             by: By::Open,

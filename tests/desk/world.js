@@ -33,7 +33,7 @@ const RULES = {
   'big-auto-sales': ['Ana Ruiz', {
     name: 'Big auto sales to the sales channel', trigger: 'lms.lead_sold', scope: product('12'),
     filters: { publisher: ['3401', '3402'], price: { gte: 25 }, where: [{ path: '$.consumer.state', in: ['TX', 'FL'] }, { path: '$.fields.vehicle_year', gte: 2010 }] },
-    action: slack('sales-bot', 'C0SALES', BIG, { max_rate: '20/h' }),
+    action: slack('sales-bot', 'C0SALES', BIG),
   }],
   'revenue-event': ['Marcus Oyelaran', {
     name: 'Reported revenue as Charged', trigger: 'lms.revenue_ping_back', scope: product('12'),
@@ -114,7 +114,7 @@ function leads() {
     return {
       event_id: `${trigger}-${number}`, trigger, occurred_at: occurredAt, lead_id: String(number), is_test: false, method: 'POST',
       product: { id, name }, publisher: { id: from, name: fromName }, campaign: { id: `c-${buyer}`, name: `${buyerName} ${state}` },
-      ...(number % 40 === 3 || id !== '20' ? { source: { id: '77', name: 'Spring search ads' } } : {}),
+      ...(id !== '20' || number % 9 ? { source: { id: '77', name: 'Spring search ads' } } : {}),
       ...(sold ? { buyer: { id: buyer, name: buyerName }, price: money(cents), payout: money(cents * 0.6), revenue: money(cents), currency: 'USD' } : { reason: pick(REASONS) }),
       consumer: { first_name: first, last_name: last, city, state, phone: `+1512555${1000 + (number % 9000)}`, email: `${first}.${last}@example.com`.toLowerCase().replace("'", '') },
       fields: { vehicle_year: 2004 + random(20) },

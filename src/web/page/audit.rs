@@ -105,12 +105,7 @@ impl Page {
         html! {
             table.tbl.cards role="table" {
                 caption.vh { "Who did what, newest first" }
-                thead role="rowgroup" { tr role="row" {
-                    th.beside scope="col" role="columnheader" { "When" }
-                    th scope="col" role="columnheader" { "Who" }
-                    th scope="col" role="columnheader" { "What" }
-                    th scope="col" role="columnheader" { span.vh { "Look" } }
-                } }
+                (part::columns(&[("When", "beside"), ("Who", ""), ("What", ""), ("Look", "unseen")]))
                 tbody role="rowgroup" {
                     @for (audited, rule) in &self.rows {
                         tr role="row" {

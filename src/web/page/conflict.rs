@@ -18,7 +18,7 @@ use super::part::no_order_by_enter;
 use super::rules::many::{copy_as, free_id};
 use super::rules::{Answer, address, answer};
 use super::versions::{between, in_words};
-use super::{Look, icon};
+use super::{Look, icon, part};
 use crate::desk::rules::write::Change;
 use crate::desk::rules::{self as desk_rules, Draft};
 use crate::desk::versions;
@@ -236,14 +236,7 @@ impl Both {
             table.tbl.cards role="table" hx-post=(format!("{}/conflict", address(&self.id))) hx-trigger="change"
                 hx-include="closest form" hx-target=(format!("#{RESULT}")) hx-swap="outerHTML" {
                 caption.vh { "Fields that differ between the version before, the version in force and your changes" }
-                thead role="rowgroup" {
-                    tr role="row" {
-                        th scope="col" role="columnheader" { "Field" }
-                        th scope="col" role="columnheader" { (before) }
-                        th scope="col" role="columnheader" { (their_head) }
-                        th.full scope="col" role="columnheader" { "You, not saved" }
-                    }
-                }
+                (part::columns(&[("Field", ""), (&before, ""), (&their_head, ""), ("You, not saved", "full")]))
                 tbody role="rowgroup" {
                     @for field in fields {
                         tr role="row" {

@@ -245,13 +245,7 @@ impl Page {
         html! {
             table.tbl.cards role="table" {
                 caption.vh { "Dead letters by reason" }
-                thead role="rowgroup" { tr role="row" {
-                    th scope="col" role="columnheader" { "Reason" }
-                    th.num scope="col" role="columnheader" { "Count" }
-                    th scope="col" role="columnheader" { "Newest" }
-                    th scope="col" role="columnheader" { "What to do" }
-                    th scope="col" role="columnheader" { span.vh { "Show" } }
-                } }
+                (part::columns(&[("Reason", ""), ("Count", "num"), ("Newest", ""), ("What to do", ""), ("Show", "unseen")]))
                 tbody role="rowgroup" {
                     @for of in &self.reasons {
                         @let id = of.reason.map_or("", Reason::as_str);
@@ -310,15 +304,7 @@ impl Page {
         html! {
             table.tbl.cards role="table" {
                 caption.vh { "Dead letters, newest first" }
-                thead role="rowgroup" { tr role="row" {
-                    th scope="col" role="columnheader" { span.vh { "Pick" } }
-                    th.beside scope="col" role="columnheader" { "When" }
-                    th scope="col" role="columnheader" { "Lead" }
-                    th scope="col" role="columnheader" { "Rule" }
-                    th scope="col" role="columnheader" { "Was meant for" }
-                    th scope="col" role="columnheader" { "What failed" }
-                    th scope="col" role="columnheader" { span.vh { "Look" } }
-                } }
+                (part::columns(&[("Pick", "unseen"), ("When", "beside"), ("Lead", ""), ("Rule", ""), ("Was meant for", ""), ("What failed", ""), ("Look", "unseen")]))
                 tbody role="rowgroup" { @for row in &self.rows { (row.draw(look, now)) } }
             }
         }

@@ -263,16 +263,7 @@ impl Page {
         html! {
             table.tbl.cards role="table" {
                 caption.vh { "Deliveries, newest first" }
-                thead role="rowgroup" { tr role="row" {
-                    th.beside scope="col" role="columnheader" { "When" }
-                    th scope="col" role="columnheader" { "Lead" }
-                    th scope="col" role="columnheader" { "Rule" }
-                    th scope="col" role="columnheader" { "Went to" }
-                    th scope="col" role="columnheader" { "Result" }
-                    th.num scope="col" role="columnheader" { "Tries" }
-                    th.num scope="col" role="columnheader" { "Took" }
-                    th.third scope="col" role="columnheader" { span.vh { "Open" } }
-                } }
+                (part::columns(&[("When", "beside"), ("Lead", ""), ("Rule", ""), ("Went to", ""), ("Result", ""), ("Tries", "num"), ("Took", "num"), ("Open", "third unseen")]))
                 tbody role="rowgroup" { @for row in &self.rows { (row.draw(look, now)) } }
             }
             (pager(

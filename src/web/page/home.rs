@@ -76,6 +76,7 @@ struct Step {
 
 struct Busy {
     rule: RuleName,
+    matched: u64,
     sent: u64,
     hours: Vec<u64>,
 }
@@ -121,6 +122,7 @@ impl Page {
         let view = resident.rules().view();
         let busy = |(rule, of): (String, crate::desk::resident::counts::OfRule)| Busy {
             rule: RuleName::of(&view, &rule),
+            matched: of.matched,
             sent: of.sent,
             hours: of.hours.iter().map(|(_, count)| u64::from(count.matched)).collect(),
         };
@@ -272,16 +274,13 @@ impl Page {
                 @else {
                     table.tbl role="table" {
                         caption.vh { "Busiest rules in the last 24 hours" }
-                        thead role="rowgroup" { tr role="row" {
-                            th scope="col" role="columnheader" { "Rule" }
-                            th scope="col" role="columnheader" { "Matches" }
-                            th.num scope="col" role="columnheader" { "Sent" }
-                        } }
+                        (part::columns(&[("Rule", ""), ("By hour", ""), ("Matched", "num"), ("Sent", "num")]))
                         tbody role="rowgroup" {
                             @for busy in &self.busiest {
                                 tr role="row" {
                                     th scope="row" role="rowheader" { (busy.rule.link()) }
-                                    td role="cell" data-l="Matches" { (spark(&busy.hours, &format!("{} matches by the hour, last 24 hours", number(busy.hours.iter().sum())))) }
+                                    td role="cell" data-l="By hour" { (spark(&busy.hours, "Matches by the hour, last 24 hours")) }
+                                    td.num role="cell" data-l="Matched" { (number(busy.matched)) }
                                     td.num role="cell" data-l="Sent" { (number(busy.sent)) }
                                 }
                             }
@@ -300,11 +299,7 @@ impl Page {
                 @else {
                     table.tbl role="table" {
                         caption.vh { "Last changes to rules and lanes" }
-                        thead role="rowgroup" { tr role="row" {
-                            th scope="col" role="columnheader" { "When" }
-                            th scope="col" role="columnheader" { "Who" }
-                            th scope="col" role="columnheader" { "What" }
-                        } }
+                        (part::columns(&[("When", ""), ("Who", ""), ("What", "")]))
                         tbody role="rowgroup" {
                             @for (audited, rule) in &self.changes {
                                 tr role="row" {

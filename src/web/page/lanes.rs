@@ -18,7 +18,6 @@ use crate::desk::Error;
 use crate::desk::lanes::{self, Lane};
 use crate::desk::rules as desk_rules;
 use crate::rules::control::{ALL, Order};
-use crate::text::mask::mask;
 use crate::web::Web;
 use crate::web::guard::Posted;
 use crate::web::order::ordered;
@@ -255,7 +254,7 @@ impl Page {
                         div.banner.bad.flat {
                             (icon("stop"))
                             div {
-                                p { b { "Its token or passcode is refused: " } (mask(&frozen.why)) ". Nothing of it goes out until it is taken again." }
+                                p { b { "Its token or passcode is refused: " } (words::freeze(&frozen.why)) ". Nothing of it goes out until it is taken again." }
                                 p.small.sub { "Put a new one under the name " span.mono { (group.credential.split_once(':').map_or("", |(_, name)| name)) } " in the secret store, then press " b { "Try now" } ". It is tried by itself, too. What waits is kept for 72 hours." }
                             }
                         }
@@ -263,16 +262,7 @@ impl Page {
                 }
                 table.tbl.cards.fix role="table" {
                     caption.vh { "Lanes of " (title) }
-                    thead role="rowgroup" { tr role="row" {
-                        th.p16 scope="col" role="columnheader" { "Goes to" }
-                        th.p16 scope="col" role="columnheader" { span.vh { "Drawn" } }
-                        th.p12 scope="col" role="columnheader" { "State" }
-                        th.num.p8 scope="col" role="columnheader" { "Waiting" }
-                        th.p10.third scope="col" role="columnheader" { "Oldest since" }
-                        th.p12.third scope="col" role="columnheader" { "Next send" }
-                        th scope="col" role="columnheader" { "Why" }
-                        th.acts.p12 scope="col" role="columnheader" { span.vh { "Actions" } }
-                    } }
+                    (part::columns(&[("Goes to", "p16"), ("Drawn", "p16 unseen"), ("State", "p12"), ("Waiting", "num p8"), ("Oldest since", "p10 third"), ("Next send", "p12 third"), ("Why", ""), ("Actions", "acts p12 unseen")]))
                     tbody role="rowgroup" { @for lane in &group.lanes { (self.row(lane, look, now)) } }
                 }
                 @if group.more > 0 { div.pager { span { (part::count(group.more as u64, "more lane", "more lanes")) " that send" } } }

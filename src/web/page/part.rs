@@ -50,6 +50,21 @@ pub(in crate::web) fn pager(shown: &str, note: Option<Markup>, next: Option<(&st
     }
 }
 
+/// The heads of a table's columns.
+pub(in crate::web) fn columns(heads: &[(&str, &str)]) -> Markup {
+    html! { thead role="rowgroup" { tr role="row" { @for (words, class) in heads { (column(words, class)) } } } }
+}
+
+/// The head of a column. Its class says where its cells stand; of a column of class `unseen` those who see need no head.
+pub(in crate::web) fn column(words: &str, class: &str) -> Markup {
+    let is_unseen = class.split(' ').any(|class| class == "unseen");
+    html! {
+        th class=[(!class.is_empty()).then_some(class)] scope="col" role="columnheader" {
+            @if is_unseen { span.vh { (words) } } @else { (words) }
+        }
+    }
+}
+
 /// A command to copy.
 pub(in crate::web) fn command(text: &str) -> Markup {
     html! { span.cmd { code { (text) } button.btn.s.bare type="button" data-copy=(text) hidden { (icon("copy")) "Copy" } } }

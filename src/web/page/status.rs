@@ -101,11 +101,7 @@ impl Page {
                     Err(why) => p.pad { (status("warn", "warn", "Not known")) " " span.sub { (why) } },
                     Ok(lags) => table.tbl role="table" {
                         caption.vh { "How far each reader is behind" }
-                        thead role="rowgroup" { tr role="row" {
-                            th scope="col" role="columnheader" { "Reads" }
-                            th scope="col" role="columnheader" { "State" }
-                            th.num scope="col" role="columnheader" { "Behind" }
-                        } }
+                        (part::columns(&[("Reads", ""), ("State", ""), ("Behind", "num")]))
                         tbody role="rowgroup" {
                             @for lag in lags {
                                 tr role="row" {
@@ -139,11 +135,7 @@ impl Page {
                 header { h2 #reach { "How far back each list reaches" } }
                 table.tbl.cards role="table" {
                     caption.vh { "How far back each list reaches" }
-                    thead role="rowgroup" { tr role="row" {
-                        th scope="col" role="columnheader" { "List" }
-                        th scope="col" role="columnheader" { "State" }
-                        th scope="col" role="columnheader" { "Back to" }
-                    } }
+                    (part::columns(&[("List", ""), ("State", ""), ("Back to", "")]))
                     tbody role="rowgroup" { @for reach in &self.status.reach { (row(reach, look, now)) } }
                 }
             }

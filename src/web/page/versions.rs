@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::part::{command, pager};
+use super::part::{columns, command, pager};
 use super::rules::{Answer, address, answer, versions_address};
 use super::{Look, icon};
 use crate::config::admin::Role;
@@ -166,15 +166,7 @@ impl Shown {
         html! {
             table.tbl.cards role="table" {
                 caption.vh { "Versions of this rule" }
-                thead role="rowgroup" {
-                    tr role="row" {
-                        th scope="col" role="columnheader" { "Version" }
-                        th scope="col" role="columnheader" { "When" }
-                        th scope="col" role="columnheader" { "Who" }
-                        th.full scope="col" role="columnheader" { "What changed" }
-                        th.acts scope="col" role="columnheader" { span.vh { "Go back" } }
-                    }
-                }
+                (columns(&[("Version", ""), ("When", ""), ("Who", ""), ("What changed", "full"), ("Go back", "acts unseen")]))
                 tbody role="rowgroup" { @for version in &self.versions { (self.row(version, look)) } }
             }
             (pager(

@@ -22,7 +22,7 @@ use crate::web::Web;
 use crate::web::who::Actor;
 
 mod about;
-mod decided;
+pub(super) mod decided;
 
 use about::{about, person};
 use decided::{Verdict, decided, verdict};
@@ -348,10 +348,7 @@ fn others(title: &str, jobs: &[(Delivery, RuleName)], look: &Look, now: i64) -> 
     html! {
         table.tbl.cards role="table" {
             caption.small.pad { (title) }
-            thead role="rowgroup" { tr role="row" {
-                th scope="col" role="columnheader" { "Rule" }
-                th.full scope="col" role="columnheader" { "What became of it" }
-            } }
+            (part::columns(&[("Rule", ""), ("What became of it", "full")]))
             tbody role="rowgroup" {
                 @for (job, rule) in jobs {
                     tr.hit role="row" {
@@ -407,12 +404,7 @@ impl Event {
         html! {
             table.tbl.cards.fix role="table" {
                 caption.vh { "Rules for " (label.to_lowercase()) }
-                thead role="rowgroup" { tr role="row" {
-                    th.p32 scope="col" role="columnheader" { "Rule" }
-                    th.p16 scope="col" role="columnheader" { "Outcome" }
-                    th.p24 scope="col" role="columnheader" { "What decided" }
-                    th.full scope="col" role="columnheader" { "What became of it" }
-                } }
+                (part::columns(&[("Rule", "p32"), ("Outcome", "p16"), ("What decided", "p24"), ("What became of it", "full")]))
                 tbody role="rowgroup" { @for row in &self.rules { (row.draw(&self.trigger, look, now)) } }
             }
         }

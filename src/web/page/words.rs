@@ -164,11 +164,38 @@ pub(in crate::web) fn freeze(why: &str) -> String {
     let (what, code) = why.split_once(": ").unwrap_or((why, ""));
     let words = match what {
         "throttled" => "Asked to wait: too many messages",
+        "credential refused" => refused(code),
         _ => return mask(why).into_owned(),
     };
     match code {
         "" => words.to_owned(),
         code => format!("{words} ({})", mask(code)),
+    }
+}
+
+/// Why a credential is refused, by the code of Slack's or CleverTap's answer.
+fn refused(code: &str) -> &'static str {
+    match code {
+        "token_revoked" => "Slack says that the token was revoked",
+        "token_expired" => "Slack says that the token has expired",
+        "invalid_auth" | "not_authed" => "Slack doesn’t know the token",
+        "account_inactive" => "Slack says that the app was removed",
+        "no_service" | "invalid_token" => "Slack doesn’t know the webhook any more",
+        "missing_scope" | "not_allowed_token_type" => "The token may not post messages",
+        _ => "It isn’t taken any more",
+    }
+}
+
+/// An amount with two decimals, in dollars unless `currency` says otherwise.
+pub(in crate::web) fn money(amount: &str, currency: Option<&str>) -> String {
+    let amount = match amount.split_once('.') {
+        None => format!("{amount}.00"),
+        Some((_, cents)) if cents.len() == 1 => format!("{amount}0"),
+        Some(_) => amount.to_owned(),
+    };
+    match currency {
+        None | Some("USD") => format!("${amount}"),
+        Some(currency) => format!("{amount} {}", mask(currency)),
     }
 }
 
@@ -270,6 +297,11 @@ mod tests {
             "Asked to wait: too many messages (rate_limited)"
         );
         assert_eq!(freeze("throttled"), "Asked to wait: too many messages");
+        assert_eq!(
+            freeze("credential refused: token_revoked"),
+            "Slack says that the token was revoked (token_revoked)"
+        );
+        assert_eq!(freeze("credential refused"), "It isn’t taken any more");
         assert_eq!(freeze("no answer: timeout"), "no answer: timeout");
     }
 

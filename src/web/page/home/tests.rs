@@ -84,6 +84,7 @@ fn page(text: &str) -> Page {
         waiting: Some(1250),
         busiest: vec![Busy {
             rule: rule(text),
+            matched: 4902,
             sent: 4871,
             hours: vec![1; 24],
         }],

@@ -266,7 +266,7 @@ impl Todo {
                     "Nothing goes out" @if let Some(since) = since { " since " (look.time(*since, now)) } @if let Some(who) = who { ", paused by " (mask(who)) } ". Messages wait, and each is kept for 72 hours."
                 },
                 Self::Refused { why, waiting, lanes, since, .. } => {
-                    (mask(why)) ". " b { (count(*waiting, "message", "messages")) } " wait in " (count(*lanes as u64, "lane", "lanes"))
+                    (words::freeze(why)) ". " b { (count(*waiting, "message", "messages")) } " wait in " (count(*lanes as u64, "lane", "lanes"))
                     @if let Some(since) = since { " since " (look.time(*since, now)) } ". Put a new one in the secret store, then try now."
                 },
                 Self::DeadLetters { reason, newest_at, rule, .. } => {

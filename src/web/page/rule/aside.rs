@@ -14,6 +14,7 @@ use crate::text::Unit;
 use crate::text::mask::{mask, mask_named};
 use crate::web::names::Name;
 use crate::web::page::part::{count, number, span, status};
+use crate::web::page::why::decided;
 use crate::web::page::{Look, icon};
 
 /// The most bars of a chart.
@@ -99,7 +100,8 @@ impl Page<'_> {
         });
         match shown {
             Ok((preview, at)) => {
-                html! { p.small.sub { (self.chosen.words()) } (previewed(&preview, self.name.as_ref().and_then(Name::is), self.look, at, now)) }
+                let (trigger, name) = (self.editing.value("trigger"), self.name.as_ref().and_then(Name::is));
+                html! { p.small.sub { (self.chosen.words()) } (previewed(&preview, trigger, name, self.look, at, now)) }
             }
             Err(why) => html! { p.err { (icon("warn")) span { "This can’t be shown as an event: " (mask(&why)) } } },
         }
@@ -162,14 +164,14 @@ fn plain_time(look: &Look, at: i64, now: i64) -> String {
 }
 
 /// A preview of an event that occurred `at`. Times are in epoch milliseconds.
-fn previewed(preview: &Preview, name: Option<&str>, look: &Look, at: i64, now: i64) -> Markup {
+fn previewed(preview: &Preview, trigger: &str, name: Option<&str>, look: &Look, at: i64, now: i64) -> Markup {
     html! {
         @if !preview.failed.is_empty() {
             p.small { (status("off", "skip", "This event doesn’t match.")) " "
                 @for (number, failed) in preview.failed.iter().take(3).enumerate() {
                     @if number > 0 { "; " }
-                    (crate::rules::words::path_words(&failed.path).unwrap_or_else(|| failed.path.clone())) " " (failed.wanted)
-                    @if let Some(found) = &failed.found { ", and it is " (mask_named(&failed.path, found)) } @else { ", and it has none" }
+                    @let (label, must) = decided::must(failed, trigger);
+                    (label) " " (must) ", and this lead has " (decided::found(failed))
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::web::problem::Problem;
 
 impl Page<'_> {
     /// The rule's name, or what stands for it.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let names = [
             self.editing.value("name").trim(),
             self.editing.id.as_deref().unwrap_or_default(),

@@ -192,7 +192,11 @@ fn ready(web: &Web, is_first: bool, is_locked: bool) -> Markup {
                     h3 { (title) }
                     p.sentence {
                         @for part in sentence(&rule, &|named, id| names.get(named, id)) {
-                            @if part.field.is_some() { b { (part.text) } } @else { (part.text) }
+                            @match part.field.as_deref() {
+                                Some("action.token") if is_sandbox(&web.config) => b { "the sandbox’s app" },
+                                Some(_) => b { (part.text) },
+                                None => (part.text),
+                            }
                         }
                     }
                     input type="hidden" name="start" value=(number);

@@ -103,10 +103,10 @@ fn view(web: &Web, look: &Look, editing: &Editing, text: &str, errors: &[String]
 fn body(page: &Page<'_>, text: &str, errors: &[String]) -> Markup {
     html! {
         nav.crumbs aria-label="You are here" {
-            ol { li { a href="/rules" { "Rules" } } li { a href=(page.address("")) { (page.title()) } } li aria-current="page" { "YAML" } }
+            ol { li { a href="/rules" { "Rules" } } li { a href=(page.address("")) { (page.name()) } } li aria-current="page" { "YAML" } }
         }
         div.head {
-            div { h1 { (page.title()) } p { "The same rule, as it is imported and exported." } }
+            div { h1 { (page.name()) } p { "The same rule, as it is imported and exported." } }
             div.row {
                 nav.seg aria-label="View" {
                     a href=(page.address("")) { "Form" }

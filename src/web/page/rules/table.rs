@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{Asked, address, versions_address};
 use crate::rules::{Level, Status, is_rule_id};
-use crate::web::page::part::{command, count, no_order_by_enter, number, pager, status};
+use crate::web::page::part::{column, command, count, no_order_by_enter, number, pager, status};
 use crate::web::page::{Look, chart, icon};
 
 /// What the page shows.
@@ -239,17 +239,17 @@ fn list(shown: &Shown, look: &Look) -> Markup {
                 caption.vh { "Rules, " (number(shown.first as u64 + 1)) " to " (number(last as u64)) " of " (number(shown.total as u64)) }
                 thead role="rowgroup" {
                     tr role="row" {
-                        th scope="col" role="columnheader" { span.vh { "Pick" } }
+                        (column("Pick", "unseen"))
                         (sortable(shown, "name", "Rule", "rule"))
-                        th scope="col" role="columnheader" { "When" }
-                        th scope="col" role="columnheader" { "Where" }
-                        th scope="col" role="columnheader" { "Sends to" }
-                        th scope="col" role="columnheader" { "Status" }
-                        th.third scope="col" role="columnheader" { "24 h" }
+                        (column("When", ""))
+                        (column("Where", ""))
+                        (column("Sends to", ""))
+                        (column("Status", ""))
+                        (column("24 h", "third"))
                         (sortable(shown, "matched", "Matched", "num"))
-                        th.num scope="col" role="columnheader" { "Sent" }
+                        (column("Sent", "num"))
                         (sortable(shown, "last", "Last match", ""))
-                        th scope="col" role="columnheader" { "Version" }
+                        (column("Version", ""))
                     }
                 }
                 tbody role="rowgroup" { @for row in &shown.rows { (row_of(row, look, shown.now)) } }

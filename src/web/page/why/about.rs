@@ -2,6 +2,7 @@
 
 use crate::lead::{Entity, LeadEvent, Text};
 use crate::text::mask::mask;
+use crate::web::page::words::money;
 
 /// What an event is about, in a few masked words.
 pub(super) fn about(event: &LeadEvent<'_>) -> Vec<String> {
@@ -18,7 +19,9 @@ pub(super) fn about(event: &LeadEvent<'_>) -> Vec<String> {
         ("campaign ", name(&event.campaign)),
         (
             "price ",
-            event.filter_price().map(|price| price.normalize().to_string()),
+            event
+                .filter_price()
+                .map(|price| money(&price.normalize().to_string(), event.currency.as_deref())),
         ),
         (
             "reason: ",

@@ -7,6 +7,7 @@ use crate::rules::Failed;
 use crate::rules::words;
 use crate::text::mask::mask_named;
 use crate::web::page::part::{count, status};
+use crate::web::page::words::money;
 
 /// Whether a rule matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +55,11 @@ pub(super) fn decided(failed: &[Failed], trigger: &str) -> Markup {
     }
 }
 
-fn found(failed: &Failed) -> String {
+/// What a condition met.
+pub(in crate::web::page) fn found(failed: &Failed) -> String {
     match &failed.found {
         None => "nothing".to_owned(),
+        Some(found) if failed.path.starts_with("filters.price.") => money(found, None),
         Some(found) => mask_named(last_name(&failed.path, &failed.wanted), found).into_owned(),
     }
 }
@@ -75,7 +78,7 @@ fn last_name<'f>(path: &'f str, wanted: &'f str) -> &'f str {
 }
 
 /// What a condition is about, and what the rule asks for.
-fn must(failed: &Failed, trigger: &str) -> (String, String) {
+pub(in crate::web::page) fn must(failed: &Failed, trigger: &str) -> (String, String) {
     let wanted = &failed.wanted;
     if let Some(operator) = failed.path.strip_prefix("filters.price.") {
         let asked = match operator {
