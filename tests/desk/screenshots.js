@@ -196,7 +196,7 @@ class Camera {
         return `scrolls sideways${out ? `, at ${out.outerHTML.slice(0, 160)}` : ''}`;
       });
       if (over) this.faults.push(`${name}, ${look}: ${over}`);
-      await page.screenshot({ path: join(folder, `${name}-${look}.png`), fullPage: true, animations: 'disabled' });
+      await page.screenshot({ path: join(folder, `${name}-${look}.png`), fullPage: true, caret: 'initial' });
     }
     await page.emulateMedia({ colorScheme: null });
     await page.setViewportSize({ width: 1280, height: 800 });
@@ -259,7 +259,7 @@ async function take(browser, desk, empty) {
   await page.waitForURL(/bulk/);
   await camera.shot('rules-delete');
   await page.goto('/rules/import');
-  await page.locator('#yaml').fill(desk.command('rules', 'get', 'payout-over-40').replace('gt: 30', 'gt: 45'));
+  await page.locator('#yaml').fill(desk.command('rules', 'get', 'payout-over-40').replace('"gt": 30', '"gt": 45'));
   await press(page, 'See what would change');
   await camera.shot('import-look');
 
@@ -283,8 +283,8 @@ async function take(browser, desk, empty) {
 
   await page.goto('/rules');
   await page.locator('body').press('/');
-  await page.locator('#pal').fill('8459');
-  await page.locator('#found a').first().waitFor();
+  await page.locator('#pal').fill('sales');
+  await page.locator('#found').getByText('Big auto sales').waitFor();
   await camera.shot('palette');
 
   const ana = await person(browser, desk.url, { token: 'token-of-desk-ana' });

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::rule::without_secrets;
 use super::{IntoHtml as _, Look, THEME, brand, head, icon, see_other, themes};
@@ -30,6 +30,9 @@ pub(in crate::web) fn bare(_: &Web, look: &Look, title: &str, body: &Markup) -> 
     page(look, title, body).into_string().into_html(StatusCode::OK)
 }
 
+/// Three lanes on their way.
+const ART: &str = r##"<svg class="art" viewBox="18 10 290 180" aria-hidden="true"><g fill="none"><path d="M20 40h280M20 100h280M20 160h280" stroke="#56625c" stroke-width="3" stroke-dasharray="14 12"/></g><g><rect x="40" y="30" width="34" height="20" rx="3" fill="#adb9b3"/><rect x="88" y="30" width="34" height="20" rx="3" fill="#adb9b3"/><rect x="196" y="30" width="34" height="20" rx="3" fill="#f0bd1f"/><rect x="62" y="90" width="34" height="20" rx="3" fill="#adb9b3"/><rect x="242" y="90" width="34" height="20" rx="3" fill="#f0bd1f"/><rect x="30" y="150" width="34" height="20" rx="3" fill="#adb9b3"/><rect x="78" y="150" width="34" height="20" rx="3" fill="#adb9b3"/><rect x="126" y="150" width="34" height="20" rx="3" fill="#adb9b3"/><rect x="174" y="150" width="34" height="20" rx="3" fill="#f0bd1f"/></g><g stroke-linecap="round" stroke-width="4" fill="none"><path d="m282 32 8 8-8 8M282 92l8 8-8 8" stroke="#79cd93"/><path d="M272 146v28M284 146v28" stroke="#f1b05a"/></g></svg>"##;
+
 fn page(look: &Look, title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -40,6 +43,7 @@ fn page(look: &Look, title: &str, body: &Markup) -> Markup {
                 div.login {
                     header.side {
                         span.brand { (brand()) "Leadlane " small { "rule desk" } }
+                        (PreEscaped(ART))
                         p { "Which message goes to whom when a lead is sold, rejected or called. And why." }
                     }
                     main #main tabindex="-1" {

@@ -93,7 +93,7 @@ pub(in crate::web) fn cut_off(resident: &Resident) -> Option<i64> {
 /// How old what is shown is.
 pub(in crate::web) fn as_of(look: &Look, cut_off: Option<i64>, now: i64) -> Markup {
     html! {
-        p.live {
+        p class=(if cut_off.is_some() { "live stale" } else { "live" }) {
             @match cut_off {
                 Some(since) => { (icon("warn")) span { "As of " (look.exact_time(since, now)) ", not live" } },
                 None => { (icon("on")) span { "Live, as of " (look.exact_time(now, now)) } },

@@ -9,7 +9,7 @@ use crate::desk::preview::{Fate, Preview, Record, What, preview};
 use crate::desk::recent::Matches;
 use crate::desk::resident::counts::HOUR;
 use crate::desk::send_test::Answer;
-use crate::rules::Versioned;
+use crate::rules::{Failed, Versioned};
 use crate::text::Unit;
 use crate::text::mask::{mask, mask_named};
 use crate::web::names::Name;
@@ -151,7 +151,7 @@ impl Page<'_> {
         match &self.tried {
             None => html! { p.small.sub { "How many messages would this rule have sent? Nothing is sent." } },
             Some(Err(why)) => html! { p.err { (icon("warn")) span { (why) } } },
-            Some(Ok(matches)) => tried(matches, self.look, self.now()),
+            Some(Ok(matches)) => tried(matches, self.editing.value("trigger"), self.look, self.now()),
         }
     }
 }
@@ -306,7 +306,7 @@ fn tenths(millis: u64) -> String {
 }
 
 /// What a rule would have matched.
-fn tried(matches: &Matches, look: &Look, now: i64) -> Markup {
+fn tried(matches: &Matches, trigger: &str, look: &Look, now: i64) -> Markup {
     let (Some(from), Some(to)) = (matches.from, matches.to) else {
         return html! { p.small.sub { "No event came yet that it could be tried on." } };
     };
@@ -324,7 +324,7 @@ fn tried(matches: &Matches, look: &Look, now: i64) -> Markup {
                     thead { tr { th scope="col" { "First thing that failed" } th.num scope="col" { "Events" } } }
                     tbody {
                         @for (failed, events) in matches.fell.iter().take(12) {
-                            tr { th scope="row" { (mask(failed)) } td.num { (number(*events as u64)) } }
+                            tr { th scope="row" { (fell(failed, trigger)) } td.num { (number(*events as u64)) } }
                         }
                     }
                 }
@@ -332,6 +332,18 @@ fn tried(matches: &Matches, look: &Look, now: i64) -> Markup {
         }
         p.small.sub { (look.time(from, now)) " until " (look.time(to, now)) ", " (span(to - from)) "." }
     }
+}
+
+/// A condition, told as its path and what it wants, as a person reads it.
+fn fell(told: &str, trigger: &str) -> String {
+    let (path, wanted) = told.split_once(' ').unwrap_or((told, ""));
+    let failed = Failed {
+        path: path.to_owned(),
+        wanted: wanted.to_owned(),
+        found: None,
+    };
+    let (label, must) = decided::must(&failed, trigger);
+    mask(&format!("{label} {must}")).into_owned()
 }
 
 fn rate(per_hour: f64) -> String {
@@ -355,10 +367,10 @@ fn bars(matches: &Matches, look: &Look, from: i64, to: i64, now: i64) -> Markup 
     let label = format!("Messages an hour: {} in one hour at most", matches.most_in_an_hour);
     html! {
         svg.trychart viewBox="0 0 360 56" role="img" aria-label=(label) {
-            path.c-grid d="M0 44h360M0 8h360";
+            path.c-grid d="M0 44h360M0 8h360" {}
             @for (x, height, count) in matches.hours.iter().filter_map(bar) {
                 rect class=(if count == matches.most_in_an_hour { "c-bar hi" } else { "c-bar" }) x=(format!("{x:.1}")) y=(format!("{:.1}", 44.0 - height))
-                    width=(format!("{:.1}", (step * 0.8).max(0.5))) height=(format!("{height:.1}"));
+                    width=(format!("{:.1}", (step * 0.8).max(0.5))) height=(format!("{height:.1}")) {}
             }
             text.c-txt x="0" y="55" { (plain_time(look, first * HOUR, now)) }
             text.c-txt x="360" y="55" text-anchor="end" { (plain_time(look, to, now)) }

@@ -319,14 +319,15 @@ impl Import<'_> {
                     h2 id="would" { "What would change" }
                     p { (number(of("created"))) " new, " (number(of("changed"))) " changed, " (number(of("unchanged"))) " as they are" }
                 }
-                ul.checks.pad {
+                @if of("created") + of("changed") == 0 && would.warnings.is_empty() { p.pad.sub { "Nothing: all of it is in force already." } }
+                @else { ul.checks.pad {
                     @for (id, outcome, _) in new.take(TOLD_MAX) {
                         li { (icon(if *outcome == "created" { "plus" } else { "undo" })) span { span.mono { (id) } @if *outcome == "created" { ", new" } @else { ", changed" } } }
                     }
                     @for warning in would.warnings.iter().take(TOLD_MAX) {
                         li.warn { (icon("warn")) span { b { (warning.path) } ": " (warning.message) } }
                     }
-                }
+                } }
             }
         }
     }

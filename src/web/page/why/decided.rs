@@ -105,7 +105,7 @@ pub(in crate::web::page) fn must(failed: &Failed, trigger: &str) -> (String, Str
     }
     match failed.path.as_str() {
         "include_test" => ("Test leads".to_owned(), "are left aside by this rule".to_owned()),
-        "scope" => ("What it is about".to_owned(), format!("must be {wanted}")),
+        "scope" => ("The lead".to_owned(), format!("must be of {wanted}")),
         "trigger" => (
             "Trigger".to_owned(),
             format!("must be {}", crate::web::page::words::trigger(wanted)),
