@@ -189,7 +189,9 @@ fn standing_still(web: &Web) -> HashMap<String, String> {
         return HashMap::new();
     };
     let refused = snapshot.backlog.refused();
-    refused.map(|(scope, why)| (scope.to_owned(), super::words::freeze(why))).collect()
+    refused
+        .map(|(scope, why)| (scope.to_owned(), super::words::freeze(why)))
+        .collect()
 }
 
 fn shown(web: &Web, view: &View, actor: &Actor, asked: Asked) -> Shown {

@@ -173,6 +173,14 @@ pub(in crate::web) fn freeze(why: &str) -> String {
     }
 }
 
+/// What is wrong with a field of a form. How a missing value is written in YAML is nothing for the form's reader.
+pub(in crate::web) fn fault(message: &str) -> &str {
+    match message.starts_with("is missing;") {
+        true => "is missing",
+        false => message,
+    }
+}
+
 /// Why a credential is refused, by the code of Slack's or CleverTap's answer.
 fn refused(code: &str) -> &'static str {
     match code {

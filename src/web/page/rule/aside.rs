@@ -15,6 +15,7 @@ use crate::text::mask::{mask, mask_named};
 use crate::web::names::Name;
 use crate::web::page::part::{count, number, span, status};
 use crate::web::page::why::decided;
+use crate::web::page::words::fault;
 use crate::web::page::{Look, icon};
 
 /// The most bars of a chart.
@@ -84,7 +85,7 @@ impl Page<'_> {
             let lacks = self.editing.draft.errors.iter();
             return html! {
                 p.small.sub { "The message is shown here once this is filled in:" }
-                ul.small { @for problem in lacks.take(6) { li { (self.editing_label(&problem.place)) ": " (problem.message) } } }
+                ul.small { @for problem in lacks.take(6) { li { (self.editing_label(&problem.place)) ": " (fault(&problem.message)) } } }
             };
         };
         let versioned = Versioned {

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::Page;
 use crate::web::page::icon;
+use crate::web::page::words::fault;
 
 /// The id of a field's control.
 pub(super) fn id_of(name: &str) -> String {
@@ -28,7 +29,7 @@ impl Page<'_> {
     fn faults(&self, name: &str) -> Vec<&str> {
         let told = self.editing.told();
         let own = told.filter(|problem| self.editing.field_of(&problem.place) == name);
-        own.map(|problem| problem.message.as_str()).collect()
+        own.map(|problem| fault(&problem.message)).collect()
     }
 
     pub(super) fn is_wrong(&self, name: &str) -> bool {

@@ -9,6 +9,7 @@ use crate::rules::words;
 use crate::text::mask::mask;
 use crate::web::page::icon;
 use crate::web::page::part::{count, number, status};
+use crate::web::page::words::fault;
 use crate::web::problem::Problem;
 
 impl Page<'_> {
@@ -196,7 +197,7 @@ impl Page<'_> {
                     @for problem in told {
                         li {
                             a href=(format!("#{}", field(&problem.place).unwrap_or_else(|| "fields".to_owned()))) {
-                                (self.editing_label(&problem.place)) ": " (problem.message)
+                                (self.editing_label(&problem.place)) ": " (fault(&problem.message))
                             }
                         }
                     }
