@@ -5,7 +5,8 @@ const { readFileSync } = require('node:fs');
 const { createServer } = require('node:http');
 const { person, violations } = require('./browser');
 
-const field = (page, name) => page.locator(`[name="${name}"]`).first();
+// What the form shows; a draft that is offered has fields of the same names.
+const field = (page, name) => page.locator(`[name="${name}"]:not([data-draft-offer] *)`).first();
 const press = (page, name) => page.getByRole('button', { name, exact: true }).first().click();
 
 /** Asks again and again, as a reader would look again. */

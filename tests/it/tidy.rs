@@ -199,6 +199,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "kafka",
             "lead",
             "mapping",
+            "reader",
             "reason",
             "registry",
             "rules",
