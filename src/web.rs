@@ -3,8 +3,7 @@
 //! Pages and API call the services of [`crate::desk`], and refuse in the same words. A service may block, so that each
 //! call of one runs on a thread that may (`Web::ask`). What every request has to pass is in `guard`.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::FromRequestParts;
@@ -18,8 +17,9 @@ use crate::desk::audit::{Act, Recorder};
 use crate::desk::backlog::Backlog;
 use crate::desk::resident::Resident;
 use crate::desk::scan::Scanner;
+use crate::kafka::groups::Lag;
 use crate::secrets::Secrets;
-use glance::Glance;
+use glance::{Aside, Counted};
 use guard::{Asker, Failures};
 use names::Names;
 use page::{Frame, Look};
@@ -54,10 +54,12 @@ pub struct Web {
     names: Names,
     failures: Failures,
     /// Sessions that were ended here before their time. The audit has those that other processes ended.
-    ended: Mutex<HashSet<String>>,
+    ended: session::Ended,
     /// Records what people do, once somebody did something.
     recorder: OnceLock<Recorder>,
-    glance: Glance,
+    glance: Aside<Counted>,
+    /// How far each group is behind, or why that is not known.
+    lags: Aside<Result<Vec<Lag>, String>>,
     /// Epoch milliseconds.
     now: fn() -> i64,
 }
@@ -72,9 +74,10 @@ impl Web {
             resident,
             roles: Vec::new(),
             failures: Failures::default(),
-            ended: Mutex::default(),
+            ended: session::Ended::default(),
             recorder: OnceLock::new(),
-            glance: Glance::default(),
+            glance: Aside::default(),
+            lags: Aside::default(),
             now,
         }
     }
@@ -90,16 +93,12 @@ impl Web {
     }
 
     fn has_ended(&self, session: &str) -> bool {
-        let here = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        here.contains(session) || self.resident.has(LOG_OUT, session)
+        self.ended.has(session) || self.resident.has(LOG_OUT, session)
     }
 
     /// Ends a session here at once, and by the audit in every other process.
     async fn end_session(self: &Arc<Self>, session: &str, who: &str) {
-        self.ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(session.to_owned());
+        self.ended.end(session, (self.now)());
         let (who, session) = (who.to_owned(), session.to_owned());
         let recorded = self.ask(move |web| {
             web.record(Act {

@@ -5,7 +5,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::words::Words;
 use super::{ANSWER_WAIT, Context, topics};
-use crate::config::Config;
+use crate::config::{Config, Start};
 
 /// How many records of a topic a group has still to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Lag {
     pub topic: String,
     /// By partition. None where the group has committed nothing.
     pub partitions: Vec<Option<i64>>,
+    /// What it will begin with: the records of the partitions of which it has committed nothing.
+    pub uncommitted: i64,
 }
 
 impl Lag {
@@ -30,25 +32,32 @@ impl Lag {
             asked.add_partition(topic, partition);
         }
         let committed = consumer.committed_offsets(asked, ANSWER_WAIT).map_err(silent)?;
-        let of = |partition| -> Result<Option<i64>, String> {
-            let (_, until) = consumer
+        let skips = group == config.kafka.group && config.processor.start == Start::Latest;
+        let mut uncommitted = 0;
+        let mut of = |partition| -> Result<Option<i64>, String> {
+            let (from, until) = consumer
                 .fetch_watermarks(topic, partition, ANSWER_WAIT)
                 .map_err(silent)?;
             let found = committed.find_partition(topic, partition);
             Ok(match found.map(|found| found.offset()) {
                 Some(Offset::Offset(offset)) => Some((until - offset).max(0)),
-                _ => None,
+                _ => {
+                    uncommitted += if skips { 0 } else { until - from };
+                    None
+                }
             })
         };
+        let partitions = (0..partitions).map(&mut of).collect::<Result<_, _>>()?;
         Ok(Self {
             group: group.to_owned(),
             topic: topic.to_owned(),
-            partitions: (0..partitions).map(of).collect::<Result<_, _>>()?,
+            partitions,
+            uncommitted,
         })
     }
 
     /// Of all partitions together.
     pub fn total(&self) -> i64 {
-        self.partitions.iter().flatten().sum()
+        self.partitions.iter().flatten().sum::<i64>() + self.uncommitted
     }
 }

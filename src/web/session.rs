@@ -4,6 +4,9 @@
 //! Where nobody has a token (an open desk, or one behind a proxy) a session only carries the CSRF token: it is a random
 //! number, and the CSRF token is made of it.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
@@ -16,6 +19,8 @@ use crate::secrets::Secret;
 pub(super) const COOKIE: &str = "leadlane_session";
 /// A session lasts for so long, in milliseconds.
 pub(super) const LASTS: i64 = 12 * 3600 * 1000;
+/// Clocks of two processes may differ by so much.
+const CLOCKS_DIFFER: i64 = 60_000;
 
 /// A session that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,12 +105,28 @@ impl Signed {
         let key = key(token);
         let signed: bool = sign(&key, "session", &self.text).ct_eq(&self.mac).into();
         let age = now.saturating_sub(self.began_at);
-        // Clocks of two processes may differ a little.
-        (signed && (-60_000..LASTS).contains(&age)).then(|| Session {
+        (signed && (-CLOCKS_DIFFER..LASTS).contains(&age)).then(|| Session {
             id: id(&self.text),
             csrf: encode(&sign(&key, "csrf", &self.text)),
             cookie: format!("{}.{}", self.text, encode(&self.mac)),
         })
+    }
+}
+
+/// Sessions that were ended before their time. One is kept for as long as it would have lasted.
+#[derive(Debug, Default)]
+pub(super) struct Ended(Mutex<HashMap<String, i64>>);
+
+impl Ended {
+    pub(super) fn end(&self, session: &str, now: i64) {
+        let mut ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.retain(|_, at| now.saturating_sub(*at) <= LASTS + CLOCKS_DIFFER);
+        ended.insert(session.to_owned(), now);
+    }
+
+    pub(super) fn has(&self, session: &str) -> bool {
+        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.contains_key(session)
     }
 }
 
@@ -161,6 +182,16 @@ mod tests {
             let checked = Signed::read(broken).and_then(|signed| signed.check(&token, 1_000_000));
             assert_eq!(checked, None, "{broken}");
         }
+    }
+
+    #[test]
+    fn an_ended_session_is_known_for_as_long_as_it_would_have_lasted_and_not_longer() {
+        let ended = Ended::default();
+        ended.end("first", 1_000);
+        ended.end("second", 1_000 + LASTS + CLOCKS_DIFFER);
+        assert!(ended.has("first") && ended.has("second") && !ended.has("third"));
+        ended.end("third", 1_001 + LASTS + CLOCKS_DIFFER);
+        assert!(!ended.has("first") && ended.has("second") && ended.has("third"));
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! What runs: this process, the groups that read, and how far the desk's memory reaches.
 
+use std::sync::Arc;
+
 use crate::config::Config;
 use crate::desk::resident::{Reach, Topic};
 use crate::kafka::groups::Lag;
 
 use super::Web;
+
+/// What Kafka said of the groups is shown for so long, in milliseconds: open pages ask every five seconds.
+const LAGS_LAST: i64 = 10_000;
 
 /// What runs, and what the desk remembers.
 #[derive(Debug, Clone)]
@@ -25,7 +30,7 @@ pub(super) struct Status {
 impl Web {
     /// It blocks.
     pub(super) fn status(&self) -> Status {
-        let resident = &self.resident;
+        let (resident, now) = (&self.resident, (self.now)());
         let (rules, rejected) = {
             let view = resident.rules().view();
             let in_force = view.log().list().filter(|(_, entry)| entry.in_force.is_some()).count();
@@ -42,9 +47,24 @@ impl Web {
             events: resident.events().newest(None).count(),
             counted_from: resident.counted_from(),
             reach: Topic::ALL.map(|topic| resident.reach(topic)).to_vec(),
-            lags: lags(&self.config),
+            lags: self.lags(now),
             resident_bytes: resident_bytes(),
         }
+    }
+}
+
+impl Web {
+    /// How far each group is behind. Kafka takes its time to say so: whoever looks again gets what it said a moment ago.
+    fn lags(&self, now: i64) -> Result<Vec<Lag>, String> {
+        let is_shown = |(at, _): &(i64, _)| now - at <= LAGS_LAST;
+        if let Some((_, last)) = self.lags.last().filter(is_shown) {
+            let config = Arc::clone(&self.config);
+            self.lags.get(now, move |_| lags(&config));
+            return last;
+        }
+        let read = lags(&self.config);
+        self.lags.keep(now, read.clone());
+        read
     }
 }
 

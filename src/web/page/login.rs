@@ -16,6 +16,7 @@ use crate::web::Web;
 use crate::web::guard::{self, Asker, Posted};
 use crate::web::problem::Problem;
 use crate::web::session::Session;
+use crate::web::who::By;
 
 pub(in crate::web) const PATH: &str = "/login";
 /// What somebody who isn't known may see and send.
@@ -202,7 +203,8 @@ pub(in crate::web) async fn enter(
 /// Ends the session, in every process.
 pub(in crate::web) async fn leave(State(web): State<Arc<Web>>, look: Look, request: Request) -> Response {
     let is_secure = guard::is_https(&web, &request);
-    if let Some(asker) = &look.asker
+    // The session of anybody else lets nobody in: there is nothing to end but its cookie.
+    if let Some(asker) = look.asker.as_ref().filter(|asker| asker.actor.by == By::Token)
         && let Some(session) = &asker.session
     {
         web.end_session(&session.id, &asker.actor.name).await;

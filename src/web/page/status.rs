@@ -11,6 +11,7 @@ use maud::{Markup, html};
 use super::part::{self, as_of, command, number, status};
 use super::{Look, Nav, View, answer};
 use crate::desk::resident::{Reach, Topic};
+use crate::kafka::groups::Lag;
 use crate::web::Web;
 use crate::web::status::Status;
 
@@ -107,9 +108,7 @@ impl Page {
                                 tr role="row" {
                                     th scope="row" role="rowheader" { (self.reads(&lag.group)) span.id { (lag.group) ", " (lag.topic) } }
                                     td role="cell" data-l="State" {
-                                        @if lag.partitions.iter().all(Option::is_none) { (status("off", "clock", "Has read nothing yet")) }
-                                        @else if lag.total() > BEHIND { (status("warn", "grow", "Falls behind")) }
-                                        @else { (status("ok", "check", "Keeps up")) }
+                                        (state(lag))
                                     }
                                     td.num role="cell" data-l="Behind" { (number(u64::try_from(lag.total()).unwrap_or_default())) }
                                 }
@@ -143,6 +142,17 @@ impl Page {
     }
 }
 
+/// What a group has committed says what it has done with, not what it has read.
+fn state(lag: &Lag) -> Markup {
+    let has_begun = lag.partitions.iter().any(Option::is_some);
+    match (has_begun, lag.total()) {
+        (false, 0) => status("off", "clock", "Nothing has come yet"),
+        (false, _) => status("warn", "clock", "Has done nothing yet"),
+        (true, BEHIND..) => status("warn", "grow", "Falls behind"),
+        (true, _) => status("ok", "check", "Keeps up"),
+    }
+}
+
 fn row(reach: &Reach, look: &Look, now: i64) -> Markup {
     html! {
         tr role="row" {
@@ -170,7 +180,6 @@ fn row(reach: &Reach, look: &Look, now: i64) -> Markup {
 mod tests {
     use super::*;
     use crate::desk::resident::CutOff;
-    use crate::kafka::groups::Lag;
     use crate::web::page::tests::look;
 
     #[test]
@@ -185,11 +194,13 @@ mod tests {
                 why: "no broker".to_owned(),
             }),
         };
-        let lag = |group: &str, lag| Lag {
+        let of = |group: &str, partitions, uncommitted| Lag {
             group: group.to_owned(),
             topic: "t".to_owned(),
-            partitions: vec![Some(lag), None],
+            partitions,
+            uncommitted,
         };
+        let lag = |group: &str, lag| of(group, vec![Some(lag), None], 0);
         let status = Status {
             roles: vec!["admin", "sender"],
             rules: 1200,
@@ -198,7 +209,12 @@ mod tests {
             events: 10_000,
             counted_from: None,
             reach: vec![reach(Topic::Rules, None), reach(Topic::Events, Some(1_772_000_000_000))],
-            lags: Ok(vec![lag("g", 3), lag("g-sender", 20_000)]),
+            lags: Ok(vec![
+                lag("g", 3),
+                lag("g-sender", 20_000),
+                of("g-inlets", vec![None], 0),
+                of("g-inlets", vec![None], 4_321),
+            ]),
             resident_bytes: Some(300_000_000),
         };
         let mut page = Page {
@@ -214,6 +230,9 @@ mod tests {
             "300 MB",
             "Keeps up",
             "Falls behind",
+            "Nothing has come yet",
+            "Has done nothing yet",
+            "4,321",
             "Out of touch",
             "Up to date",
         ] {
