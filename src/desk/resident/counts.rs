@@ -170,6 +170,10 @@ impl Counts {
         }
     }
 
+    pub(super) fn matched_in_hours(&self, rule: &str, now: i64) -> u64 {
+        self.rules.get(rule).map_or(0, |rule| rule.matched(now))
+    }
+
     pub(super) fn last_matched_at(&self, rule: &str) -> Option<i64> {
         self.rules.get(rule)?.last_matched_at
     }
@@ -224,6 +228,10 @@ mod tests {
         let of = counts.of_rule("a", now);
         assert_eq!((of.matched, of.sent, of.hours.len()), (3, 1, RULE_HOURS));
         assert_eq!(of.last_matched_at, Some(now));
+        assert_eq!(
+            (counts.matched_in_hours("a", now), counts.matched_in_hours("b", now)),
+            (3, 0)
+        );
         assert_eq!(of.hours[0], (977 * HOUR, Count { matched: 1, sent: 0 }));
         assert_eq!(of.hours[23], (1_000 * HOUR, Count { matched: 2, sent: 1 }));
         assert_eq!(counts.of_rule("a", now + HOUR).matched, 2, "an hour later");

@@ -234,14 +234,15 @@ impl Deliveries {
         let Some((slot, is_new)) = self.slot(&job.job_id, &new) else {
             return;
         };
+        if !is_new {
+            self.table.take_out(slot);
+        }
         let entry = self.table.get_mut(slot);
         entry.mark(TEST, entry.is(TEST) || read.is_test);
         let is_known = entry.job() == Some(read.spot);
         if is_known && entry.is(SEEN) || !is_known && !entry.is_newer(read.spot, at) {
+            self.table.put_in(slot);
             return;
-        }
-        if !is_new {
-            self.table.take_out(slot);
         }
         let lane = self.lanes.hold(new.lane);
         let entry = self.table.get_mut(slot);
@@ -287,14 +288,11 @@ impl Deliveries {
         let Some((slot, is_new)) = self.slot(&outcome.job_id, &new) else {
             return;
         };
-        let entry = self.table.get(slot);
-        let behind = job.filter(|job| entry.is_behind(*job, ended_at));
-        // Without the record of its job, outcomes say where and when an entry is.
-        let moves = behind.is_some() || !entry.is(SEEN);
-        if moves && !is_new {
+        if !is_new {
             self.table.take_out(slot);
         }
         let entry = self.table.get_mut(slot);
+        let behind = job.filter(|job| entry.is_behind(*job, ended_at));
         let was_open = entry.is_open();
         entry.mark(TEST, entry.is(TEST) || read.is_test);
         if let Some(job) = behind {
@@ -303,6 +301,7 @@ impl Deliveries {
         }
         let is_of_it = job == entry.job();
         entry.mark(TRIED, entry.is(TRIED) || is_of_it);
+        // Without the record of its job, outcomes say when an entry is.
         if !entry.is(SEEN) {
             entry.at = entry.at.min(ended_at);
         }
@@ -324,10 +323,8 @@ impl Deliveries {
                 further.push(read.spot);
             }
         }
-        if moves {
-            self.table.put_in(slot);
-            self.let_go();
-        }
+        self.table.put_in(slot);
+        self.let_go();
     }
 
     /// The slot of a job, which is made where there is none, and whether it was; `None` for an id that no job of ours has.

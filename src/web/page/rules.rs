@@ -39,8 +39,8 @@ pub(in crate::web) fn versions_address(id: &str) -> String {
     format!("{}/versions", address(id))
 }
 
-/// So many rules are on a page.
-const PAGE: usize = 100;
+/// So many rules are on a page, which is some 120 KB.
+const PAGE: usize = 75;
 
 pub(in crate::web) fn routes() -> Router<Arc<Web>> {
     Router::new()
@@ -247,7 +247,7 @@ fn sort(web: &Web, view: &View, by: &str, ids: &mut Vec<&str>, now: i64) {
                 .unwrap_or(id)
                 .to_lowercase()
         }),
-        "matched" => ids.sort_by_cached_key(|id| std::cmp::Reverse(deliveries.of_rule(id, now).matched)),
+        "matched" => ids.sort_by_cached_key(|id| std::cmp::Reverse(deliveries.matched(id, now))),
         _ => ids.sort_by_cached_key(|id| std::cmp::Reverse(deliveries.last_matched_at(id))),
     }
 }

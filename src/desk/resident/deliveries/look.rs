@@ -5,10 +5,14 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::super::counts::{Chart, Count, HOUR, MINUTE, OfRule};
+use super::order::{Wanted, by_stands};
 use super::{Deliveries, Delivery, Entry, OutcomeResult, Records, Spot, Stands, TEST, Which};
 use crate::delivery::recall::credential_of;
 use crate::desk::page::Place;
 use crate::desk::scan::Period;
+
+/// Up to so many lanes are looked for one by one.
+const LANES_MAX: usize = 64;
 
 /// Which deliveries are asked for: all conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +47,16 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
+    /// What the pieces of the order can be asked for.
+    fn wanted(&self) -> Wanted {
+        let lanes = self.lanes.as_ref().filter(|lanes| lanes.len() <= LANES_MAX);
+        Wanted {
+            rule: self.rule,
+            lanes: lanes.map(|lanes| lanes.iter().copied().collect()),
+            stands: self.asked.stands.clone(),
+        }
+    }
+
     fn holds(&self, entry: &Entry) -> bool {
         let asked = self.asked;
         let is_lost = |since| entry.stands() == Stands::Waiting && entry.at < since;
@@ -98,7 +112,7 @@ impl Deliveries {
             (None, None) => None,
         };
         let slots: Box<dyn Iterator<Item = u32>> = match chain {
-            None => Box::new(self.table.newest(below)),
+            None => Box::new(self.table.newest(below, question.wanted())),
             Some((which, id)) => {
                 let mut slots: Vec<u32> = self.table.chain(which, id).collect();
                 slots.retain(|slot| self.table.get(*slot).place() <= below);
@@ -167,10 +181,13 @@ impl Deliveries {
         if one.result != Some(OutcomeResult::Digested) {
             return Vec::new();
         }
-        let before = self
-            .table
-            .newest(last_of(one.ended_at))
-            .map(|slot| self.table.get(slot));
+        let wanted = Wanted {
+            rule: Some(one.rule),
+            lanes: Some(vec![one.lane]),
+            stands: vec![Stands::Is(OutcomeResult::Digested)],
+        };
+        let before = self.table.newest(last_of(one.ended_at), wanted);
+        let before = before.map(|slot| self.table.get(slot));
         let mut jobs: Vec<Spot> = before.filter(together).filter_map(Entry::job).collect();
         jobs.reverse();
         jobs
@@ -181,10 +198,15 @@ impl Deliveries {
         let Some(rule) = self.rules.number(rule) else {
             return Shadowed::default();
         };
-        let day = self.table.newest(last_of(now)).map(|slot| self.table.get(slot));
+        let wanted = Wanted {
+            rule: Some(rule),
+            stands: vec![Stands::Is(OutcomeResult::Shadowed)],
+            ..Wanted::default()
+        };
+        let day = self.table.newest(last_of(now), wanted).map(|slot| self.table.get(slot));
         let day = day.take_while(|entry| entry.at > now - 24 * HOUR);
         let (mut shadowed, mut minutes) = (Shadowed::default(), HashMap::<i64, u64>::new());
-        for entry in day.filter(|entry| entry.rule == rule && entry.result == Some(OutcomeResult::Shadowed)) {
+        for entry in day.filter(|entry| entry.rule == rule && entry.stands() == Stands::Is(OutcomeResult::Shadowed)) {
             shadowed.count += 1;
             *minutes.entry(entry.at.div_euclid(MINUTE)).or_default() += 1;
         }
@@ -196,16 +218,14 @@ impl Deliveries {
 
     /// How many of the matches since a time stand how, tests aside; the most first.
     pub fn tally(&self, since: i64) -> Vec<(Stands, u64)> {
-        let mut tally: Vec<(Stands, u64)> = Vec::new();
-        let entries = self.table.newest(last_of(i64::MAX)).map(|slot| self.table.get(slot));
-        let entries = entries.take_while(|entry| entry.at >= since);
-        for entry in entries.filter(|entry| !entry.is(TEST)) {
-            let stands = entry.stands();
-            match tally.iter_mut().find(|(of, _)| *of == stands) {
-                Some((_, count)) => *count += 1,
-                None => tally.push((stands, 1)),
-            }
-        }
+        let from = Place {
+            at: since,
+            partition: i32::MIN,
+            offset: i64::MIN,
+        };
+        let tally = self.table.tally(from);
+        let counted = by_stands(&tally).filter(|(_, count)| *count > 0);
+        let mut tally: Vec<(Stands, u64)> = counted.map(|(stands, count)| (stands, u64::from(count))).collect();
         tally.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         tally
     }
@@ -223,6 +243,11 @@ impl Deliveries {
     /// The rules that matched most in the last 24 hours.
     pub fn busiest(&self, most: usize, now: i64) -> Vec<(String, OfRule)> {
         self.counts.busiest(most, now)
+    }
+
+    /// How often a rule matched in the last 24 hours.
+    pub fn matched(&self, rule: &str, now: i64) -> u64 {
+        self.counts.matched_in_hours(rule, now)
     }
 
     pub fn of_rule(&self, rule: &str, now: i64) -> OfRule {

@@ -9,8 +9,8 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 
 use super::super::ids::{Ids, Which, packed};
-use super::Entry;
-use super::order::{Key, Order};
+use super::order::{Entries, Key, Order, Tally, Traits, Wanted};
+use super::{Entry, TEST};
 use crate::desk::page::Place;
 
 /// No slot.
@@ -30,6 +30,22 @@ impl Link {
     };
 }
 
+impl Entries for Vec<Entry> {
+    fn key(&self, slot: u32) -> Key {
+        (self[slot as usize].place(), slot)
+    }
+
+    fn traits(&self, slot: u32) -> Traits {
+        let entry = &self[slot as usize];
+        Traits {
+            stands: entry.stands(),
+            is_test: entry.is(TEST),
+            rule: entry.rule,
+            lane: entry.lane,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Table {
     entries: Vec<Entry>,
@@ -39,6 +55,9 @@ pub(super) struct Table {
     /// The newest link of each chain, by [`Which`].
     heads: [HashTable<u32>; 2],
     hasher: RandomState,
+    /// How many entries were looked at.
+    #[cfg(test)]
+    pub(super) looked: std::sync::atomic::AtomicUsize,
 }
 
 impl Table {
@@ -47,15 +66,12 @@ impl Table {
     }
 
     pub(super) fn get(&self, slot: u32) -> &Entry {
+        #[cfg(test)]
+        self.looked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         &self.entries[slot as usize]
     }
 
-    /// What a slot is sorted by.
-    fn key(entries: &[Entry]) -> impl Fn(u32) -> Key + Copy + '_ {
-        |slot| (entries[slot as usize].place(), slot)
-    }
-
-    /// Its ids stay as they are, and its place does unless it is [out](Self::take_out).
+    /// Its ids stay as they are, and everything else does unless it is [out](Self::take_out).
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut Entry {
         &mut self.entries[slot as usize]
     }
@@ -88,12 +104,12 @@ impl Table {
 
     /// Takes an entry out of the order of places, before its own changes.
     pub(super) fn take_out(&mut self, slot: u32) {
-        self.by_place.remove(slot, Self::key(&self.entries));
+        self.by_place.remove(slot, &self.entries);
     }
 
     /// Puts it in again.
     pub(super) fn put_in(&mut self, slot: u32) {
-        self.by_place.insert(slot, Self::key(&self.entries));
+        self.by_place.insert(slot, &self.entries);
     }
 
     pub(super) fn oldest(&self) -> Option<u32> {
@@ -104,7 +120,7 @@ impl Table {
         self.unlink(slot, Which::Event);
         self.unlink(slot, Which::Lead);
         let id = self.get(slot).id;
-        self.by_place.remove(slot, Self::key(&self.entries));
+        self.by_place.remove(slot, &self.entries);
         let hash = self.hasher.hash_one(id);
         if let Ok(found) = self.by_job.find_entry(hash, |other| *other == slot) {
             found.remove();
@@ -114,9 +130,14 @@ impl Table {
         self.free.push(slot);
     }
 
-    /// Slots from the newest to the oldest, of the places up to `below`.
-    pub(super) fn newest(&self, below: Place) -> impl Iterator<Item = u32> {
-        self.by_place.down_from((below, NONE), Self::key(&self.entries))
+    /// Slots from the newest to the oldest, of the places up to `below`: all that are wanted, and few others.
+    pub(super) fn newest(&self, below: Place, wanted: Wanted) -> impl Iterator<Item = u32> {
+        self.by_place.down_from((below, NONE), wanted, &self.entries)
+    }
+
+    /// How those from a place on stand, tests aside.
+    pub(super) fn tally(&self, from: Place) -> Tally {
+        self.by_place.tally(from, &self.entries)
     }
 
     /// The slots of one event, or of one lead, in no order that counts.

@@ -406,3 +406,62 @@ fn a_digest_s_jobs_need_not_be_there() {
     deliveries.outcome(&digested, at(4, 1, 0), NOW);
     assert_eq!(deliveries.digest(&job.job_id), [spot]);
 }
+
+#[test]
+fn whoever_looks_for_something_rare_passes_over_most_of_what_is_there() {
+    use OutcomeResult::{Cancelled, Digested, Sent, Shadowed};
+    const ALL: i64 = 20_000;
+    let mut deliveries = Deliveries::new(ALL as usize);
+    for number in 0..ALL {
+        let (rule, channel, result) = match number {
+            5_000 => ("rare", "RARE", Shadowed),
+            15_000 => ("rare", "RARE", Digested),
+            _ => ("common", "COMMON", Sent),
+        };
+        let (job, read) = (
+            job_of(&format!("e-{number}"), "l", rule, channel),
+            at(0, number, NOW - ALL + number),
+        );
+        deliveries.job(&job, read, NOW);
+        deliveries.outcome(
+            &outcome_of(&job, result, 1, read.written_at, Some(read.spot)),
+            read,
+            NOW,
+        );
+    }
+    let looked = || deliveries.table.looked.swap(0, std::sync::atomic::Ordering::Relaxed);
+    let asked = |asked: &Asked| {
+        looked();
+        (all(&deliveries, asked).len(), looked())
+    };
+    let of_rule = |rule: &str| Asked {
+        rule: Some(rule.into()),
+        ..Asked::default()
+    };
+    let of_lane = Asked {
+        lane: Some("slack:sales-bot/RARE".into()),
+        ..Asked::default()
+    };
+    let standing = |stands| Asked {
+        stands: vec![stands],
+        ..Asked::default()
+    };
+    for (question, wanted) in [
+        (of_rule("rare"), 2),
+        (of_lane, 2),
+        (standing(Stands::Is(Shadowed)), 1),
+        (standing(Stands::Is(Cancelled)), 0),
+        (standing(Stands::Waiting), 0),
+    ] {
+        let (found, looked) = asked(&question);
+        assert_eq!(found, wanted, "{question:?}");
+        assert!(looked < 4_000, "{looked} entries were looked at for {question:?}");
+    }
+    looked();
+    assert_eq!(deliveries.shadowed("rare", NOW).count, 1);
+    let one = all(&deliveries, &of_rule("rare")).remove(0);
+    assert_eq!(deliveries.digest(&one.id).len(), 1);
+    assert_eq!(deliveries.tally(NOW - 15_000)[0], (Stands::Is(Sent), 14_998));
+    let looked = looked();
+    assert!(looked < 10_000, "{looked} entries were looked at");
+}

@@ -454,7 +454,7 @@ mod tests {
         (many.total, many.asked.level) = (250, "product".to_owned());
         let drawn = draw(&many);
         assert!(drawn.contains("level=product&amp;page=2"), "{drawn}");
-        assert!(drawn.contains("Next 100") && drawn.contains("1 to 1 of 250 rules"));
+        assert!(drawn.contains("Next 75") && drawn.contains("1 to 1 of 250 rules"));
         (many.page, many.first) = (3, 249);
         assert!(draw(&many).contains("Back") && !draw(&many).contains("Next"));
     }
