@@ -1,7 +1,7 @@
 //! Why a lead notified somebody, or nobody: its events, and each rule that could have matched, by the version that was in
 //! force when the event was read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -15,7 +15,7 @@ use super::resident::deliveries::{Asked, Delivery};
 use super::resident::events::Recent;
 use super::rules::{self, InForce, View};
 use crate::lead::LeadEvent;
-use crate::rules::{Failed, Rule, Scope, Versioned};
+use crate::rules::{Failed, Level, Rule, Scope, Versioned};
 
 /// So many events of a lead are explained, the newest.
 const EVENTS_MAX: usize = 50;
@@ -85,7 +85,11 @@ pub fn lead(resident: &Resident, lead_id: &str) -> Result<Why, Error> {
     let mut events = page.items;
     events.truncate(EVENTS_MAX);
     let history = History::read(resident, &events)?;
-    let events = events.into_iter().map(|event| of_event(resident, &history, event));
+    let view = resident.rules().view();
+    let scopes = Scopes::of(&view);
+    let events = events
+        .into_iter()
+        .map(|event| of_event(resident, &scopes, &history, event));
     Ok(Why {
         lead_id: lead_id.to_owned(),
         events: events.collect::<Result<_, _>>()?,
@@ -93,9 +97,9 @@ pub fn lead(resident: &Resident, lead_id: &str) -> Result<Why, Error> {
     })
 }
 
-fn of_event(resident: &Resident, history: &History, event: Arc<Recent>) -> Result<OfEvent, Error> {
+fn of_event(resident: &Resident, scopes: &Scopes<'_>, history: &History, event: Arc<Recent>) -> Result<OfEvent, Error> {
     let (mut rules, elsewhere) = resident.with_event(&event, |lead_event| {
-        explain(&resident.rules().view(), history, event.place.at, lead_event)
+        explain(scopes, history, event.place.at, lead_event)
     })?;
     rules.sort_by(|one, other| (one.failed.len(), &one.id).cmp(&(other.failed.len(), &other.id)));
     let further = rules.len().saturating_sub(RULES_MAX);
@@ -118,27 +122,74 @@ fn of_event(resident: &Resident, history: &History, event: Arc<Recent>) -> Resul
     })
 }
 
+/// The rules in force, by their trigger and their scope: an event is of few of them.
+struct Scopes<'v> {
+    view: &'v View,
+    of: HashMap<(&'v str, Level, Option<&'v str>), Vec<InForce<'v>>>,
+    /// How many there are of a trigger.
+    triggers: HashMap<&'v str, usize>,
+}
+
+impl<'v> Scopes<'v> {
+    fn of(view: &'v View) -> Self {
+        let (mut of, mut triggers) = (HashMap::<_, Vec<InForce<'v>>>::new(), HashMap::new());
+        for in_force in rules::every(view) {
+            let (trigger, scope) = (&*in_force.rule.trigger, &in_force.rule.scope);
+            let rules = of.entry((trigger, scope.level, scope.id.as_deref())).or_default();
+            rules.push(in_force);
+            *triggers.entry(trigger).or_default() += 1;
+        }
+        Self { view, of, triggers }
+    }
+
+    /// The rules that an event is near.
+    fn near(&self, event: &LeadEvent<'_>) -> Vec<InForce<'v>> {
+        let found = Level::ALL
+            .into_iter()
+            .filter_map(|level| Some((level, level.id_in(event)?)));
+        let scopes = found.flat_map(|(level, id)| [(level, Some(id)), (level, None)]);
+        scopes
+            .filter_map(|(level, id)| self.of.get(&(&*event.trigger, level, id)))
+            .flatten()
+            .copied()
+            .collect()
+    }
+
+    /// How many rules there are of a trigger.
+    fn of_trigger(&self, trigger: &str) -> usize {
+        self.triggers.get(trigger).copied().unwrap_or_default()
+    }
+}
+
 /// What each rule of the event's scope makes of it, and how many are of another one.
-fn explain(view: &View, history: &History, at: i64, event: &LeadEvent<'_>) -> (Vec<OfRule>, usize) {
-    let (mut rules, mut elsewhere) = (Vec::new(), 0);
-    let mut take = |explained: Option<OfRule>| match explained {
-        Some(of_rule) => rules.push(of_rule),
-        None => elsewhere += 1,
-    };
+fn explain(scopes: &Scopes<'_>, history: &History, at: i64, event: &LeadEvent<'_>) -> (Vec<OfRule>, usize) {
+    let (mut rules, mut elsewhere) = (Vec::new(), scopes.of_trigger(&event.trigger));
     let mut seen = HashSet::new();
     for (id, then) in history.of(at) {
         seen.insert(id);
-        let today = rules::get(view, id).ok().and_then(|today| today.whole());
-        let rule = match then {
-            Then::Rule(rule, version) => Some((&**rule, *version)),
-            Then::Nothing => None,
-            // Today's answers for what nobody knows.
-            Then::Unknown => today.as_ref().map(|today| (&today.rule, None)),
+        let today = rules::get(scopes.view, id).ok();
+        // It is told as it was then.
+        elsewhere -= usize::from(today.is_some_and(|today| *today.rule.trigger == *event.trigger));
+        let (trigger, scope) = match (then, &today) {
+            (Then::Rule(rule, _), _) => (rule.trigger.as_str(), &rule.scope),
+            (Then::Unknown, Some(today)) => (&*today.rule.trigger, &today.rule.scope),
+            (Then::Unknown, None) | (Then::Nothing, _) => continue,
         };
-        let Some((rule, version)) = rule.filter(|(rule, _)| rule.trigger == event.trigger) else {
+        if *trigger != *event.trigger {
             continue;
+        }
+        if !is_near(scope, event) {
+            elsewhere += 1;
+            continue;
+        }
+        let today = today.and_then(|today| today.whole());
+        let (rule, version) = match (then, &today) {
+            (Then::Rule(rule, version), _) => (&**rule, *version),
+            // Today's answers for what nobody knows.
+            (_, Some(today)) => (&today.rule, None),
+            (_, None) => continue,
         };
-        take(is_near(&rule.scope, event).then(|| OfRule {
+        rules.push(OfRule {
             id: id.to_owned(),
             name: rule.name.clone(),
             version,
@@ -147,20 +198,21 @@ fn explain(view: &View, history: &History, at: i64, event: &LeadEvent<'_>) -> (V
                 version: today.as_ref().map(|today| today.version),
                 failed: today.as_ref().map_or_else(Vec::new, |today| today.rule.explain(event)),
             }),
-        }));
+        });
     }
-    for in_force in rules::every(view) {
-        if *in_force.rule.trigger != *event.trigger || seen.contains(in_force.id) {
+    let near = scopes.near(event).into_iter();
+    for in_force in near.filter(|in_force| !seen.contains(in_force.id)) {
+        let Some(Versioned { rule, version }) = in_force.whole() else {
             continue;
-        }
-        let near = is_near(&in_force.rule.scope, event).then(|| in_force.whole());
-        take(near.flatten().map(|Versioned { rule, version }| OfRule {
+        };
+        elsewhere -= 1;
+        rules.push(OfRule {
             id: in_force.id.to_owned(),
             failed: rule.explain(event),
             name: rule.name,
             version: Some(version),
             today: None,
-        }));
+        });
     }
     (rules, elsewhere)
 }
@@ -185,60 +237,66 @@ enum Then {
 /// The rules that were changed since some events were written, as they were then.
 #[derive(Debug, Default)]
 struct History {
-    /// By the time of an event, the rules that were changed since.
-    times: BTreeMap<i64, HashMap<String, Then>>,
+    /// By rule, what was in force before some of its changes, each with the time of the change, oldest first.
+    changes: HashMap<String, Vec<(i64, Then)>>,
 }
 
 impl History {
     fn read(resident: &Resident, events: &[Arc<Recent>]) -> Result<Self, Error> {
-        let times: BTreeMap<i64, HashMap<String, Place>> = {
-            let audits = resident.audits();
-            let first = |at: i64| {
-                audits
-                    .first_after(at)
-                    .into_iter()
-                    .map(|(id, place)| (id.to_owned(), place))
-            };
-            events
-                .iter()
-                .map(|event| event.place.at)
-                .map(|at| (at, first(at).collect()))
-                .collect()
+        let times: BTreeSet<i64> = events.iter().map(|event| event.place.at).collect();
+        let Some(&oldest) = times.first() else {
+            return Ok(Self::default());
         };
-        let mut places: Vec<Place> = times.values().flat_map(HashMap::values).copied().collect();
-        places.sort_unstable();
-        places.dedup();
+        // Of the changes between two events the first says what was in force at the earlier one.
+        let mut wanted: Vec<(String, Place)> = Vec::new();
+        {
+            let (audits, mut before) = (resident.audits(), HashMap::new());
+            for (target, place) in audits.after(oldest) {
+                let before = before.insert(target, place.at).unwrap_or(oldest);
+                if times.range(before..place.at).next().is_some() {
+                    wanted.push((target.to_owned(), place));
+                }
+            }
+        }
         // The newest are those that somebody wonders about.
-        let places = &places[places.len().saturating_sub(VERSIONS_MAX)..];
-        let read = records(resident, places)?;
+        let known = &wanted[wanted.len().saturating_sub(VERSIONS_MAX)..];
+        let places: Vec<Place> = known.iter().map(|(_, place)| *place).collect();
+        let read = records(resident, &places)?;
         let read: HashMap<Place, Value> = places
-            .iter()
-            .copied()
+            .into_iter()
             .zip(read)
             .filter_map(|(place, record)| Some((place, record?)))
             .collect();
-        let view = resident.rules().view();
-        let of = |at: i64, first: HashMap<String, Place>| {
-            let mut changed: HashMap<String, Then> = first
-                .into_iter()
-                .filter_map(|(id, place)| Some((id, then(read.get(&place))?)))
-                .collect();
-            // Somebody who leaves no audit may have changed it, too.
-            for InForce { id, .. } in rules::every(&view) {
-                if view.changed_at(id).is_some_and(|changed_at| changed_at > at) && !changed.contains_key(id) {
-                    changed.insert(id.to_owned(), Then::Unknown);
-                }
+        let mut changes = HashMap::<String, Vec<(i64, Then)>>::new();
+        for (id, place) in wanted {
+            if let Some(then) = then(read.get(&place)) {
+                changes.entry(id).or_default().push((place.at, then));
             }
-            (at, changed)
-        };
-        Ok(Self {
-            times: times.into_iter().map(|(at, first)| of(at, first)).collect(),
-        })
+        }
+        let view = resident.rules().view();
+        // Somebody who leaves no audit may have changed it, too.
+        for InForce { id, .. } in rules::every(&view) {
+            let changed_at = view.changed_at(id).filter(|changed_at| *changed_at > oldest);
+            if let Some(changed_at) = changed_at
+                && changes
+                    .get(id)
+                    .and_then(|changes| changes.last())
+                    .is_none_or(|(last, _)| *last < changed_at)
+            {
+                let changes = changes.entry(id.to_owned()).or_default();
+                changes.push((changed_at, Then::Unknown));
+            }
+        }
+        Ok(Self { changes })
     }
 
+    /// What was in force at a time of each rule that was changed since.
     fn of(&self, at: i64) -> impl Iterator<Item = (&str, &Then)> {
-        let changed = self.times.get(&at).into_iter().flatten();
-        changed.map(|(id, then)| (id.as_str(), then))
+        self.changes.iter().filter_map(move |(id, changes)| {
+            let next = changes.partition_point(|(changed_at, _)| *changed_at <= at);
+            let (_, then) = changes.get(next)?;
+            Some((id.as_str(), then))
+        })
     }
 }
 

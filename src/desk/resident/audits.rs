@@ -188,18 +188,15 @@ impl Audits {
         }))
     }
 
-    /// Of each target that was changed after a time, the first record behind it.
-    pub fn first_after(&self, at: i64) -> HashMap<&str, Place> {
+    /// Each target that was changed after a time, with the place of the record, oldest first.
+    pub fn after(&self, at: i64) -> impl Iterator<Item = (&str, Place)> {
         let from = Place {
             at: at.saturating_add(1),
             partition: i32::MIN,
             offset: i64::MIN,
         };
-        let mut first = HashMap::new();
-        for (place, entry) in self.audits.range(from..) {
-            first.entry(self.names.name(entry.target)).or_insert(*place);
-        }
-        first
+        let after = self.audits.range(from..);
+        after.map(|(place, entry)| (self.names.name(entry.target), *place))
     }
 
     /// The time of the oldest, and of the youngest that had to go.
@@ -291,17 +288,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_change_behind_a_time_is_known_of_each_rule() {
+    fn what_was_changed_after_a_time_is_known_oldest_first() {
         let mut audits = Audits::new(10);
-        for (offset, rule) in [(0, "a"), (1, "b"), (2, "a"), (3, "a")] {
+        for (offset, rule) in [(0, "a"), (3, "a"), (1, "b"), (2, "a")] {
             audits.take(
                 &record(offset, rule, &written("apply", "ana", offset, &json!({}))),
                 5000,
             );
         }
-        let first = audits.first_after(1001);
-        assert_eq!(first.len(), 1);
-        assert_eq!(first["a"].offset, 2);
-        assert_eq!(audits.first_after(999).len(), 2);
+        let after = |at| -> Vec<(&str, i64)> { audits.after(at).map(|(rule, place)| (rule, place.offset)).collect() };
+        assert_eq!(after(1001), [("a", 2), ("a", 3)]);
+        assert_eq!(after(999).len(), 4);
     }
 }

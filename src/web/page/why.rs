@@ -30,6 +30,8 @@ use decided::{Verdict, decided, verdict};
 const PATH: &str = "/why";
 /// So many jobs of a lead are shown where none of its events is kept.
 const JOBS_MAX: usize = 100;
+/// A page takes so many events, rules and messages together, which is some 100 KB.
+const ROWS_MAX: usize = 120;
 
 pub(super) fn routes() -> Router<Arc<Web>> {
     Router::new().route(PATH, get(show))
@@ -139,13 +141,26 @@ fn find(web: &Web, given: &Given) -> Result<Found, Error> {
         }
         why => why?,
     };
-    let events = why.events.into_iter().rev().map(|of_event| Event::of(web, of_event));
+    let (kept, events) = (why.events.len(), shown(why.events));
+    let more = why.more + kept - events.len();
+    let events = events.into_iter().rev().map(|of_event| Event::of(web, of_event));
     Ok(Found::Life {
         events: events.collect::<Result<_, _>>()?,
-        more: why.more,
+        more,
         typed,
         lead,
     })
+}
+
+/// The newest events, as far as a page takes their rules and messages. The newest is always among them.
+fn shown(events: Vec<OfEvent>) -> Vec<OfEvent> {
+    let mut rows = 0;
+    let has_room = |event: &OfEvent| {
+        let before = rows;
+        rows += 1 + event.rules.len() + event.jobs.len();
+        before == 0 || rows <= ROWS_MAX
+    };
+    events.into_iter().take_while(has_room).collect()
 }
 
 /// The lead of an event, or of a job.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::delivery::OutcomeResult;
 use crate::desk::page::Place;
+use crate::desk::resident::events::Recent;
 use crate::desk::why::Today;
 use crate::rules::Failed;
 use crate::web::page::tests::{HOSTILE, is_harmless, look};
@@ -139,4 +140,33 @@ fn a_page_without_a_question_teaches() {
         drawn.contains("/why?lead=84512377") && drawn.contains("Lead sold"),
         "{drawn}"
     );
+}
+
+#[test]
+fn a_page_takes_so_many_rows_and_the_newest_event_whatever_it_has() {
+    let event = |rules: usize, jobs: usize| OfEvent {
+        event: Arc::new(Recent {
+            place: job("e").place,
+            event_id: "e".into(),
+            lead_id: "l".into(),
+            trigger: "lms.lead_sold".into(),
+            inlet: None,
+            occurred_at: 0,
+            is_test: false,
+            bytes: Arc::new([]),
+        }),
+        rules: vec![row("r", Vec::new(), None, Vec::new()).rule; rules],
+        further: 0,
+        elsewhere: 0,
+        jobs: vec![job("e"); jobs],
+    };
+    let of = |events: &[(usize, usize)]| {
+        let events = events.iter().map(|(rules, jobs)| event(*rules, *jobs));
+        shown(events.collect()).len()
+    };
+    assert_eq!(of(&[]), 0);
+    assert_eq!(of(&[(50, 200), (0, 0)]), 1);
+    assert_eq!(of(&[(19, 0); 50]), 6);
+    assert_eq!(of(&[(1, 18), (50, 60), (0, 0)]), 1);
+    assert_eq!(of(&[(0, 0); 50]), 50);
 }
