@@ -193,17 +193,17 @@ impl InForce<'_> {
 }
 
 impl Filter {
-    fn holds(&self, id: &str, entry: &Entry) -> bool {
+    /// `text` is its own in small letters.
+    fn holds(&self, text: Option<&str>, id: &str, entry: &Entry) -> bool {
         let rule = in_force(id, entry).map(|in_force| in_force.rule);
         let is =
             |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
-        let has = |text: &String| {
+        let has = |text: &str| {
             let names = [Some(id), rule.and_then(|rule| rule.name.as_deref())];
-            let text = text.to_lowercase();
             names
                 .into_iter()
                 .flatten()
-                .any(|name| name.to_lowercase().contains(&text))
+                .any(|name| name.to_lowercase().contains(text))
         };
         let level = rule.map(|rule| rule.scope.level);
         let action = rule.map(|rule| rule.action);
@@ -214,20 +214,24 @@ impl Filter {
             && self
                 .status
                 .is_none_or(|wanted| rule.map(|rule| rule.status) == Some(wanted))
-            && self.text.as_ref().is_none_or(has)
+            && text.is_none_or(has)
     }
 }
 
 /// What stands on the topic and meets the filter, by id.
 pub fn list<'v>(view: &'v View, filter: &'v Filter) -> impl Iterator<Item = Listed<'v>> {
-    let asked = view.log.list().filter(|(id, entry)| filter.holds(id, entry));
-    asked.map(|(id, entry)| listed(view, id, entry))
+    asked(view, filter).map(|(id, entry)| listed(view, id, entry))
 }
 
 /// The ids that meet the filter, in order, each with what is in force under it.
 pub fn find<'v>(view: &'v View, filter: &'v Filter) -> impl Iterator<Item = (&'v str, Option<InForce<'v>>)> {
-    let asked = view.log.list().filter(|(id, entry)| filter.holds(id, entry));
-    asked.map(|(id, entry)| (id, in_force(id, entry)))
+    asked(view, filter).map(|(id, entry)| (id, in_force(id, entry)))
+}
+
+fn asked<'v>(view: &'v View, filter: &'v Filter) -> impl Iterator<Item = (&'v str, &'v Entry)> {
+    let text = filter.text.as_deref().map(str::to_lowercase);
+    let all = view.log.list();
+    all.filter(move |(id, entry)| filter.holds(text.as_deref(), id, entry))
 }
 
 /// What stands under one id.

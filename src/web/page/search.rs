@@ -114,7 +114,7 @@ fn leads(web: &Web, typed: &str) -> Vec<Way> {
     let events = web.resident.events();
     let mut found: Vec<Way> = Vec::new();
     // An address or a number of somebody is found by the whole of it alone, so that nobody guesses it letter by letter.
-    let is_found = |lead: &str| lead == typed || (mask_id(lead) == lead && lead.starts_with(typed));
+    let is_found = |lead: &str| lead == typed || (lead.starts_with(typed) && mask_id(lead) == lead);
     for event in events.newest(None).filter(|event| is_found(&event.lead_id)) {
         let one = way(&event.lead_id, trigger(&event.trigger).into_owned());
         if !found.iter().any(|known| known.address == one.address) {
