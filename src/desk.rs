@@ -14,6 +14,7 @@ pub mod events;
 pub mod explain;
 pub mod form;
 pub mod lanes;
+pub mod lock;
 pub mod newer;
 pub mod page;
 pub mod preview;

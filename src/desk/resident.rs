@@ -8,12 +8,13 @@
 //! by its place when somebody asks for it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::Error;
 use super::backlog::{Fresh, Snapshot};
 use super::dead_letters::Id;
+use super::lock::{Lock, ReadGuard};
 use super::rules::kept::Kept;
 use crate::config::Config;
 use crate::kafka::reader::Record;
@@ -129,11 +130,11 @@ pub struct Happened {
 pub struct Resident {
     config: Arc<Config>,
     rules: Arc<Kept>,
-    events: RwLock<Events>,
-    schemas: RwLock<Schemas>,
-    deliveries: RwLock<OfEpoch>,
-    letters: RwLock<Letters>,
-    audits: RwLock<Audits>,
+    events: Lock<Events>,
+    schemas: Lock<Schemas>,
+    deliveries: Lock<OfEpoch>,
+    letters: Lock<Letters>,
+    audits: Lock<Audits>,
     standing: Mutex<BTreeMap<&'static str, Standing>>,
     pickers: pick::Pickers,
     backlog: Fresh,
@@ -164,15 +165,15 @@ impl Resident {
         }
         Self {
             rules: Arc::default(),
-            events: RwLock::new(events(&config)),
-            schemas: RwLock::new(schemas),
-            deliveries: RwLock::new(OfEpoch {
+            events: Lock::new(events(&config)),
+            schemas: Lock::new(schemas),
+            deliveries: Lock::new(OfEpoch {
                 epoch: 0,
                 deliveries: Deliveries::new(config.admin.deliveries_max),
                 from: None,
             }),
-            letters: RwLock::default(),
-            audits: RwLock::new(Audits::new(audits::MOST)),
+            letters: Lock::default(),
+            audits: Lock::new(Audits::new(audits::MOST)),
             standing: Mutex::default(),
             pickers: pick::Pickers::default(),
             backlog: Fresh::default(),
@@ -196,12 +197,12 @@ impl Resident {
 
     /// Who wrote the version of a rule that is in force, as far as the audit says.
     pub fn author(&self, rule: &str) -> Option<Author> {
-        read(&self.audits).author_of(rule)
+        self.audits.read().author_of(rule)
     }
 
     /// Whether the audit has it that somebody did `what` to a target.
     pub fn has(&self, what: &str, target: &str) -> bool {
-        read(&self.audits).has(what, target)
+        self.audits.read().has(what, target)
     }
 
     /// How far the memory of a topic reaches.
@@ -214,10 +215,10 @@ impl Resident {
         } = self.standing().get(topic.as_str()).cloned().unwrap_or_default();
         let (oldest, gone) = match topic {
             Topic::Rules => (None, None),
-            Topic::Events => read(&self.events).reach(),
+            Topic::Events => self.events.read().reach(),
             Topic::Jobs | Topic::Outcomes => self.deliveries().reach(),
-            Topic::DeadLetters => read(&self.letters).reach(),
-            Topic::Audit => read(&self.audits).reach(),
+            Topic::DeadLetters => self.letters.read().reach(),
+            Topic::Audit => self.audits.read().reach(),
         };
         Reach {
             topic,
@@ -252,7 +253,7 @@ impl Resident {
             };
             all.map(step).collect()
         };
-        let (events, deliveries) = (read(&self.events), self.deliveries());
+        let (events, deliveries) = (self.events.read(), self.deliveries());
         Charts {
             hour: join(
                 events.chart().hour(now),
@@ -269,7 +270,7 @@ impl Resident {
 
     /// By inlet, its events of the last week by the hour.
     pub fn inlets(&self, now: i64) -> Vec<(String, Vec<(i64, u32)>)> {
-        let events = read(&self.events);
+        let events = self.events.read();
         events
             .inlets(now)
             .map(|(name, hours)| (name.to_owned(), hours))
@@ -278,25 +279,25 @@ impl Resident {
 
     /// Deliveries as they are now. Nothing is taken in as long as somebody looks.
     pub fn deliveries(&self) -> Looking<'_> {
-        Looking(read(&self.deliveries))
+        Looking(self.deliveries.read())
     }
 
     /// Recent events as they are now, the same.
-    pub fn events(&self) -> RwLockReadGuard<'_, Events> {
-        read(&self.events)
+    pub fn events(&self) -> ReadGuard<'_, Events> {
+        self.events.read()
     }
 
     /// Whether the dead letter of this id that was written then was replayed.
     pub fn is_replayed(&self, id: Id, written_at: i64) -> bool {
-        read(&self.letters).is_replayed(id, written_at)
+        self.letters.read().is_replayed(id, written_at)
     }
 
-    pub(super) fn letters(&self) -> RwLockReadGuard<'_, Letters> {
-        read(&self.letters)
+    pub(super) fn letters(&self) -> ReadGuard<'_, Letters> {
+        self.letters.read()
     }
 
-    pub(super) fn audits(&self) -> RwLockReadGuard<'_, Audits> {
-        read(&self.audits)
+    pub(super) fn audits(&self) -> ReadGuard<'_, Audits> {
+        self.audits.read()
     }
 
     /// Takes in an event as if it was read of the topic, at `at` in epoch milliseconds.
@@ -313,7 +314,7 @@ impl Resident {
 
     /// Reads a recent event again.
     pub fn with_event<T>(&self, recent: &Recent, look: impl FnOnce(&LeadEvent<'_>) -> T) -> Result<T, Error> {
-        let event = decode(&recent.bytes, &read(&self.schemas));
+        let event = decode(&recent.bytes, &self.schemas.read());
         let event = event.map_err(|error| Error::invalid(error.to_string()))?;
         Ok(look(&event))
     }
@@ -321,21 +322,21 @@ impl Resident {
     /// The schemas that recent events wait for. Who can ask the registry hands the answers to [`Self::learn`] and
     /// [`Self::deny`].
     pub fn lacking(&self) -> Vec<SchemaId> {
-        write(&self.schemas).at(Instant::now());
-        let schemas = read(&self.schemas);
-        read(&self.events).lacking(&schemas)
+        self.schemas.write().at(Instant::now());
+        let schemas = self.schemas.read();
+        self.events.read().lacking(&schemas)
     }
 
     /// Takes a schema, with those that it refers to.
     pub fn learn(&self, id: SchemaId, schema: &str, references: &[String]) {
-        let mut schemas = write(&self.schemas);
+        let mut schemas = self.schemas.write();
         schemas.learn(id, schema, references);
-        write(&self.events).read_again(&schemas);
+        self.events.write().read_again(&schemas);
     }
 
     /// Takes the registry's word that there is no such schema.
     pub fn deny(&self, id: SchemaId, why: &str) {
-        write(&self.schemas).deny(id, why);
+        self.schemas.write().deny(id, why);
     }
 
     /// The jobs that wait. What was read of late is given again: within a second, or five times as long as the reading
@@ -356,7 +357,7 @@ impl Resident {
 }
 
 /// Deliveries as somebody looks at them.
-pub struct Looking<'r>(RwLockReadGuard<'r, OfEpoch>);
+pub struct Looking<'r>(ReadGuard<'r, OfEpoch>);
 
 impl std::ops::Deref for Looking<'_> {
     type Target = Deliveries;
@@ -417,7 +418,7 @@ impl Resident {
     /// What is read into now.
     fn epoch(&self, topic: Topic) -> u64 {
         match topic {
-            Topic::Jobs | Topic::Outcomes => read(&self.deliveries).epoch,
+            Topic::Jobs | Topic::Outcomes => self.deliveries.read().epoch,
             _ => 0,
         }
     }
@@ -428,11 +429,11 @@ impl Resident {
         epoch: u64,
         find: impl FnOnce() -> Result<Option<i64>, Error>,
     ) -> Result<Option<i64>, Error> {
-        if let Some(from) = read(&self.deliveries).from {
+        if let Some(from) = self.deliveries.read().from {
             return Ok(from);
         }
         let found = find()?;
-        let mut of_epoch = write(&self.deliveries);
+        let mut of_epoch = self.deliveries.write();
         if of_epoch.epoch != epoch {
             return Ok(found);
         }
@@ -445,15 +446,15 @@ impl Resident {
         match topic {
             // They are read by another way.
             Topic::Rules => {}
-            Topic::Events => *write(&self.events) = events(&self.config),
+            Topic::Events => *self.events.write() = events(&self.config),
             Topic::Jobs | Topic::Outcomes => {
-                let mut of_epoch = write(&self.deliveries);
+                let mut of_epoch = self.deliveries.write();
                 of_epoch.epoch += 1;
                 of_epoch.deliveries = Deliveries::new(self.config.admin.deliveries_max);
                 of_epoch.from = None;
             }
-            Topic::DeadLetters => write(&self.letters).start_over(),
-            Topic::Audit => *write(&self.audits) = Audits::new(audits::MOST),
+            Topic::DeadLetters => self.letters.write().start_over(),
+            Topic::Audit => *self.audits.write() = Audits::new(audits::MOST),
         }
     }
 }
@@ -469,14 +470,6 @@ const TO_COME: i64 = 60_000;
 /// When a record was written; now, where that is to come. All memory of later times would have to go otherwise.
 fn written_at(at: i64, now: i64) -> i64 {
     if at.saturating_sub(TO_COME) > now { now } else { at }
-}
-
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Resident {

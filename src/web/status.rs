@@ -39,12 +39,15 @@ impl Web {
                 view.log().list().filter(|(_, entry)| entry.rejected.is_some()).count(),
             )
         };
+        // Whoever looks ends before the next look: a reader that asks for the same again waits for ever once a writer waits.
+        let deliveries = resident.deliveries().len();
+        let events = resident.events().newest(None).count();
         Status {
             roles: self.roles.clone(),
             rules,
             rejected,
-            deliveries: resident.deliveries().len(),
-            events: resident.events().newest(None).count(),
+            deliveries,
+            events,
             counted_from: resident.counted_from(),
             reach: Topic::ALL.map(|topic| resident.reach(topic)).to_vec(),
             lags: self.lags(now),

@@ -1,7 +1,7 @@
 //! Takes what was read into the memory.
 
 use super::deliveries::{Read, Spot};
-use super::{Resident, Topic, read, write};
+use super::{Resident, Topic};
 use crate::delivery::{DeliveryJob, Outcome, credential_in};
 use crate::desk::newer::is_newer;
 use crate::kafka::reader::Record;
@@ -12,19 +12,19 @@ impl Resident {
         match topic {
             Topic::Rules => {}
             Topic::Events => {
-                let (schemas, mut events) = (read(&self.schemas), write(&self.events));
+                let (schemas, mut events) = (self.schemas.read(), self.events.write());
                 records
                     .into_iter()
                     .for_each(|record| events.take(record, &schemas, now));
             }
             Topic::DeadLetters => {
-                let mut letters = write(&self.letters);
+                let mut letters = self.letters.write();
                 records
                     .into_iter()
                     .for_each(|record| letters.take(record, &self.config, now));
             }
             Topic::Audit => {
-                let (mut audits, mut letters) = (write(&self.audits), write(&self.letters));
+                let (mut audits, mut letters) = (self.audits.write(), self.letters.write());
                 for record in records {
                     audits.take(&record, now);
                     letters.audited(record.value.as_deref().unwrap_or_default(), record.timestamp);
@@ -35,7 +35,7 @@ impl Resident {
                     .iter()
                     .filter_map(|record| Some((job(record)?, how(record))))
                     .collect();
-                let mut of_epoch = write(&self.deliveries);
+                let mut of_epoch = self.deliveries.write();
                 if of_epoch.epoch != epoch {
                     return false;
                 }
@@ -48,7 +48,7 @@ impl Resident {
                     Some((outcome, how(record)))
                 });
                 let outcomes: Vec<_> = read.collect();
-                let mut of_epoch = write(&self.deliveries);
+                let mut of_epoch = self.deliveries.write();
                 if of_epoch.epoch != epoch {
                     return false;
                 }

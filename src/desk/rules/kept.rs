@@ -4,11 +4,12 @@
 //! answers.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::View;
 use crate::config::Config;
 use crate::desk::Error;
+use crate::desk::lock::{Lock, ReadGuard};
 use crate::kafka::place::Places;
 use crate::kafka::reader::{Record, Tail, Went};
 use crate::trail::{self, Crumb, Look, Trail};
@@ -21,7 +22,7 @@ const RECENT_MAX: usize = 10_000;
 /// A view of the rules topic that is read on.
 #[derive(Debug, Default)]
 pub struct Kept {
-    view: RwLock<View>,
+    view: Lock<View>,
     reading: Mutex<Reading>,
     writing: Mutex<()>,
 }
@@ -38,8 +39,8 @@ struct Reading {
 
 impl Kept {
     /// The rules as far as they were read. Whoever holds the view keeps others from reading on.
-    pub fn view(&self) -> RwLockReadGuard<'_, View> {
-        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    pub fn view(&self) -> ReadGuard<'_, View> {
+        self.view.read()
     }
 
     /// Reads what came since the last look. In a topic that was made anew it begins again, and says so.
@@ -116,12 +117,12 @@ impl Kept {
     }
 
     fn apply(&self, records: &mut Vec<Record>) {
-        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let mut view = self.view.write();
         records.drain(..).for_each(|record| view.take(&record));
     }
 
     fn begin_again(&self, reading: &mut Reading) {
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = View::default();
+        *self.view.write() = View::default();
         *reading = Reading::default();
     }
 }

@@ -9,7 +9,7 @@
 //! that both come to their end; where their changes meet, the second is a conflict that names the first.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, RwLockReadGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -19,6 +19,7 @@ use super::{Draft, Last, View, missing};
 use crate::config::Config;
 use crate::dates::time_text;
 use crate::desk::Error;
+use crate::desk::lock::ReadGuard;
 use crate::kafka::producer::Record;
 use crate::kafka::reader::{Isolation, Went};
 use crate::kafka::scan::{CLOCKS_DIFFER, Scan, Topic};
@@ -129,7 +130,7 @@ impl<'c> Writer<'c> {
     }
 
     /// The rules as they are now. A writer writes nothing as long as its view is looked at.
-    pub fn view(&mut self) -> Result<RwLockReadGuard<'_, View>, Error> {
+    pub fn view(&mut self) -> Result<ReadGuard<'_, View>, Error> {
         self.read_on(None)?;
         Ok(self.kept.view())
     }

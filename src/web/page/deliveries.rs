@@ -122,6 +122,8 @@ impl Page {
         let (resident, typed) = (&web.resident, Typed::of(given));
         let asked = typed.asked(zone);
         let page = recent::recent(resident, &asked, given.after(), LIMIT, now);
+        let tally = resident.deliveries().tally(now - DAY);
+        let reach = resident.reach(Topic::Outcomes);
         let view = resident.rules().view();
         let rows = page.items.into_iter().map(|delivery| Row {
             rule: RuleName::of(&view, &delivery.rule_id),
@@ -131,8 +133,8 @@ impl Page {
             rows: rows.collect(),
             next: given.next(PATH, page.next),
             is_first: given.after().is_none(),
-            tally: resident.deliveries().tally(now - DAY),
-            reach: resident.reach(Topic::Outcomes),
+            tally,
+            reach,
             cut_off: part::cut_off(resident),
             here: address(PATH, &typed.query()),
             command: command(&typed, &asked),
