@@ -309,7 +309,7 @@ impl Resident {
             value: Some(event.to_string().into_bytes()),
             ..Record::default()
         };
-        write(&self.events).take(record, &read(&self.schemas), at);
+        self.events.write().take(record, &self.schemas.read(), at);
     }
 
     /// Reads a recent event again.

@@ -322,6 +322,11 @@ fn the_api_is_as_its_document_says() {
     let world = World::open("desk-api", "");
     world.play("fill");
     let python = part("LEADLANE_TEST_PYTHON");
+    let examples = if std::env::var_os("LEADLANE_TEST_FULL").is_some() {
+        "20"
+    } else {
+        "3"
+    };
     // Its own script names the folder that it was installed into, which has another name since.
     let output = Command::new(python)
         .args(["-m", "schemathesis.cli", "run"])
@@ -330,7 +335,7 @@ fn the_api_is_as_its_document_says() {
             "--phases",
             "examples,coverage,fuzzing",
             "--max-examples",
-            "8",
+            examples,
             "--seed",
             "7",
             "--max-failures",

@@ -228,7 +228,7 @@ fn what_is_shown_is_what_fits_best_and_says_which_it_is() {
         "{dearer}"
     );
     assert!(
-        dearer.contains("This event doesn’t match.") && dearer.contains("and it is 10"),
+        dearer.contains("This event doesn’t match.") && dearer.contains("and this lead has $10.00"),
         "{dearer}"
     );
     // What somebody chose stays.
