@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::sender::open_sandbox;
-use crate::support::{Destinations, Leadlane, Process, event, free_port, part};
+use crate::support::{Destinations, Leadlane, Process, event, free_port, full, part};
 
 /// What nobody but its holder may ever see.
 const SALES_TOKEN: &str = "xoxb-7-hunter2-sales";
@@ -322,11 +322,7 @@ fn the_api_is_as_its_document_says() {
     let world = World::open("desk-api", "");
     world.play("fill");
     let python = part("LEADLANE_TEST_PYTHON");
-    let examples = if std::env::var_os("LEADLANE_TEST_FULL").is_some() {
-        "20"
-    } else {
-        "3"
-    };
+    let examples = if full() { "20" } else { "3" };
     // Its own script names the folder that it was installed into, which has another name since.
     let output = Command::new(python)
         .args(["-m", "schemathesis.cli", "run"])

@@ -14,7 +14,7 @@ use leadlane::kafka::reader;
 use leadlane::kafka::together::Together;
 use serde_json::{Value, json};
 
-use crate::support::{Leadlane, event, now_millis};
+use crate::support::{Leadlane, event, full, now_millis};
 
 /// A valid rule of more than so many bytes.
 fn large(id: &str, size: usize) -> Value {
@@ -135,7 +135,7 @@ fn of_two_appliers_at_once_one_of_which_is_killed_a_whole_state_is_in_force() {
     };
     assert!(start("first").wait().unwrap().success());
     let (mut before, mut killed_amid, mut conflicts) = ("first".to_owned(), 0, 0);
-    for round in 0..12_u64 {
+    for round in (0..12_u64).step_by(if full() { 1 } else { 2 }) {
         let (lives, dies) = (format!("lives-{round}"), format!("dies-{round}"));
         let (living, mut dying) = (start(&lives), start(&dies));
         std::thread::sleep(Duration::from_millis(100 + 60 * round));
@@ -170,7 +170,8 @@ fn of_two_appliers_at_once_one_of_which_is_killed_a_whole_state_is_in_force() {
         audit_is_what_was_written(&leadlane);
         before = name;
     }
-    assert!(killed_amid >= 4, "{killed_amid} were killed, {conflicts} conflicts");
+    let least = if full() { 4 } else { 2 };
+    assert!(killed_amid >= least, "{killed_amid} were killed, {conflicts} conflicts");
 }
 
 #[test]
