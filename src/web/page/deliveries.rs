@@ -10,7 +10,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
-use super::part::{self, as_of, count, number, pager};
+use super::part::{self, as_of, count, number, pager, took};
 use super::words::{self, RuleName, address, lead_link, stands_status};
 use super::{Given, Look, Nav, View, answer, icon};
 use crate::dates::time_text;
@@ -308,14 +308,6 @@ fn is_sent(stands: Stands) -> bool {
     matches!(stands, Stands::Is(Sent | Digested))
 }
 
-/// A short length of time: `0.4 s`.
-pub(super) fn took(millis: i64) -> String {
-    match millis.max(0) {
-        millis @ 0..10_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
-        millis => part::span(millis),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,6 +397,6 @@ mod tests {
 
     #[test]
     fn a_short_time_is_told_in_tenths() {
-        assert_eq!([0, 449, 12_000].map(took), ["0.0 s", "0.4 s", "12 s"]);
+        assert_eq!([0, 449, 12_000].map(took), ["<0.1 s", "0.4 s", "12 s"]);
     }
 }

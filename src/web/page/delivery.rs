@@ -8,7 +8,7 @@ use axum::response::Response;
 use axum::routing::get;
 use maud::{Markup, html};
 
-use super::deliveries::took;
+use super::part::took;
 use super::sent::Sent;
 use super::words::{self, RuleName, lane_link, lead_link, stands_status};
 use super::{Look, Nav, View, answer, icon};

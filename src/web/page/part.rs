@@ -34,6 +34,15 @@ pub(in crate::web) fn span(millis: i64) -> String {
     }
 }
 
+/// A short length of time, in milliseconds: `0.4 s`.
+pub(super) fn took(millis: i64) -> String {
+    match millis.max(0) {
+        0..100 => "<0.1 s".to_owned(),
+        millis @ ..10_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+        millis => span(millis),
+    }
+}
+
 /// A status: a shape and a word. `kind` is ok, warn, bad, wait or off.
 pub(in crate::web) fn status(kind: &str, shape: &str, word: &str) -> Markup {
     html! { span class=(format!("st {kind}")) { (icon(shape)) (word) } }

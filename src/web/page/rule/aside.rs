@@ -13,7 +13,7 @@ use crate::rules::{Failed, Versioned};
 use crate::text::Unit;
 use crate::text::mask::{mask, mask_named};
 use crate::web::names::Name;
-use crate::web::page::part::{count, number, span, status};
+use crate::web::page::part::{count, number, span, status, took};
 use crate::web::page::why::decided;
 use crate::web::page::words::fault;
 use crate::web::page::{Look, icon};
@@ -294,16 +294,12 @@ fn tested(answer: &Answer, look: &Look, now: i64) -> Markup {
         Some(_) => ("bad", "x", "It did not arrive"),
     };
     html! {
-        p.small { (status(kind, shape, words)) " " span.muted { (look.exact_time(now, now)) ", after " (tenths(answer.millis)) " s, by " code { (answer.lane) } } }
+        p.small { (status(kind, shape, words)) " " span.muted { (look.exact_time(now, now)) ", after " (took(i64::try_from(answer.millis).unwrap_or(i64::MAX))) ", by " code { (answer.lane) } } }
         @if let Some(cure) = &answer.cure { p { (mask(cure)) } }
         @if let Some(said) = answer.words.as_ref().filter(|_| result != Some("sent")) {
             p.small.muted { "The answer in its own words: " code { (mask(said)) } @if let Some(status) = answer.status { " (" (status) ")" } }
         }
     }
-}
-
-fn tenths(millis: u64) -> String {
-    format!("{}.{}", millis / 1000, millis % 1000 / 100)
 }
 
 /// What a rule would have matched.
