@@ -9,6 +9,8 @@ FROM rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92e
 RUN apt-get update && apt-get install -y --no-install-recommends libssl-dev pkg-config && rm -rf /var/lib/apt/lists/*
 RUN cargo install --locked cargo-auditable@0.7.7
 WORKDIR /build
+# For `leadlane --version`: docker build --build-arg LEADLANE_COMMIT="$(git rev-parse --short=12 HEAD)" ...
+ARG LEADLANE_COMMIT
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/build/target \
     cargo auditable build --release --locked --bin leadlane && cp target/release/leadlane /leadlane

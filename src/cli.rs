@@ -19,6 +19,7 @@ use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::Metrics;
 use crate::registry::{self, RegistryError};
 
+mod about;
 mod dead_letters;
 mod deliveries;
 mod events;
@@ -33,6 +34,7 @@ mod secrets;
 #[command(
     name = "leadlane",
     version,
+    long_version = about::VERSION.as_str(),
     about,
     after_help = "Start with: leadlane demo\nThen: leadlane topics create, leadlane rules apply FILE, leadlane run"
 )]
@@ -69,7 +71,7 @@ enum Command {
     /// Write, read and try tracking rules
     #[command(subcommand)]
     Rules(rules::Rules),
-    /// Send or check lead events
+    /// Send or check lead events, and see them come
     #[command(subcommand)]
     Events(events::Events),
     /// Make keys, and seal secrets so that rules can carry them
@@ -86,6 +88,13 @@ enum Command {
     /// Print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print the completions of a shell: source <(leadlane completions bash)
+    Completions {
+        /// bash, zsh or fish, among others
+        shell: clap_complete::Shell,
+    },
+    /// Print the page of the manual, or write the page of every command
+    Man(about::Man),
 }
 
 #[derive(Debug, Subcommand)]
@@ -147,6 +156,12 @@ impl CliError {
 
 /// Runs the command. `stop` becomes true when the process is asked to end.
 pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
+    // What the program says of itself needs no configuration.
+    match &cli.command {
+        Command::Completions { shell } => return about::completions(*shell),
+        Command::Man(man) => return about::man(man, cli.json),
+        _ => {}
+    }
     if let Err(error) = forbid_core_dumps() {
         eprintln!("leadlane: core dumps can't be switched off ({error}); a crash may write secrets to the disk");
     }
@@ -175,11 +190,12 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         }
         Command::Topics(command) => runtime.block_on(topics(&config, &command, cli.json)),
         Command::Rules(command) => rules::run(look, &command),
-        Command::Events(command) => events::run(&config, &command, cli.json),
+        Command::Events(command) => events::run(look, &command),
         Command::Secrets(command) => secrets::run(&config, &command, cli.json, &stop),
         Command::Lanes(command) => lanes::run(look, &command),
         Command::Deliveries(command) => deliveries::run(look, &command),
         Command::DeadLetters(command) => dead_letters::run(look, &command),
+        Command::Completions { .. } | Command::Man(_) => Ok(()),
         Command::Config(ConfigCommand::Check) => {
             config
                 .warnings()

@@ -8,6 +8,7 @@ use std::fmt;
 
 pub mod audit;
 pub mod backlog;
+pub mod cases;
 pub mod dead_letters;
 pub mod deliveries;
 pub mod events;
@@ -25,6 +26,7 @@ pub mod rules;
 pub mod samples;
 pub mod scan;
 pub mod send_test;
+pub mod tail;
 pub mod versions;
 pub mod why;
 

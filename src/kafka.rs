@@ -43,6 +43,16 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// How long a member may be silent before the group takes its partitions, unless the configuration says.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The version of the Kafka client that the program has in it.
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
+/// The version of OpenSSL that it, and every HTTP client, is linked with.
+pub fn openssl_version() -> &'static str {
+    openssl::version::version()
+}
+
 /// How long a member of ours may be silent before the group takes its partitions.
 pub(crate) fn session_timeout(kafka: &config::Kafka) -> Duration {
     let given = kafka.consumer_properties.0.get("session.timeout.ms");

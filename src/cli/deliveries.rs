@@ -10,7 +10,7 @@ use super::look::{Look, Span, plain, time_json};
 use super::{CliError, print, say_newer};
 use crate::dates::time_text;
 use crate::delivery::{Outcome, OutcomeResult};
-use crate::desk::deliveries::{self, Filter, Life};
+use crate::desk::deliveries::{self, Filter, Life, Stands};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Deliveries {
@@ -24,7 +24,7 @@ pub(super) enum Deliveries {
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
-    /// Print the life of one job: its event, its rule, and every attempt
+    /// Print the life of one job: its event, its rule, every attempt, and the text as it was sent
     Show {
         #[arg(value_name = "JOB_ID")]
         id: String,
@@ -214,7 +214,7 @@ fn life_json(life: &Life) -> String {
     let attempts: Vec<Value> = life.outcomes.iter().map(attempt_json).collect();
     json!({
         "id": life.id, "event_id": event_id, "rule_id": rule_id, "rule_version": rule_version, "lead_id": lead_id,
-        "lane": lane, "stands": life.stands.as_str(), "job": job, "attempts": attempts,
+        "lane": lane, "stands": life.stands.as_str(), "job": job, "attempts": attempts, "sent": life.sent.as_deref().map(body),
     })
     .to_string()
 }
@@ -250,5 +250,30 @@ fn life_text(life: &Life) -> String {
     }
     lines.iter_mut().for_each(|line| *line = plain(line));
     lines.extend(life.outcomes.iter().map(attempt_text));
+    match (&life.sent, &life.job) {
+        (Some(sent), _) => lines.push(format!("sent\n{}", body_text(sent))),
+        (None, Some((job, _))) if life.stands != Stands::Is(OutcomeResult::Digested) => {
+            lines.push(format!("to send\n{}", body_text(&job.body)));
+        }
+        (None, _) => {}
+    }
+    lines.join("\n")
+}
+
+/// A request's body, which is JSON.
+fn body(sent: &str) -> Value {
+    serde_json::from_str(sent).unwrap_or_else(|_| sent.into())
+}
+
+/// A message's text as it is, line by line; anything else of the request as JSON.
+fn body_text(sent: &str) -> String {
+    let mut body = body(sent);
+    let text = body.as_object_mut().and_then(|body| body.shift_remove("text"));
+    let mut lines: Vec<String> = Vec::new();
+    if let Some(text) = text.as_ref().and_then(Value::as_str) {
+        lines.extend(text.lines().map(plain));
+    }
+    lines.extend(format!("{body:#}").lines().map(plain));
+    let lines: Vec<String> = lines.iter().map(|line| format!("    {line}")).collect();
     lines.join("\n")
 }

@@ -8,12 +8,15 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
+use super::look::Look;
 use super::{CliError, print};
 use crate::app::now_millis;
 use crate::config::Config;
 use crate::desk::events::{self, Form, Line, Sending, Sent, Unsent};
 use crate::lead::schemas::Schemas;
 use crate::mapping::Inlet;
+
+mod tail;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Events {
@@ -34,6 +37,8 @@ pub(super) enum Events {
         #[arg(long, value_enum)]
         format: Option<Lines>,
     },
+    /// Print lead events as they come, each with the rules that match it, until Ctrl-C
+    Tail(tail::Options),
 }
 
 #[derive(Debug, Args)]
@@ -58,8 +63,10 @@ pub(super) enum Lines {
     Csv,
 }
 
-pub(super) fn run(config: &Config, command: &Events, json: bool) -> Result<(), CliError> {
+pub(super) fn run(look: Look<'_>, command: &Events) -> Result<(), CliError> {
+    let (config, json) = (look.config, look.json);
     match command {
+        Events::Tail(options) => tail::tail(look, options),
         Events::Send { input, format } => {
             let lines = match format {
                 // Avro says how events are written, and nothing of the file.

@@ -5,16 +5,23 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use self::files::{Kind, Text};
 use super::look::Look;
-use super::{CliError, print, read_input, say_newer, who};
+use super::{CliError, print, say_newer, who};
 use crate::app::now_millis;
 use crate::config::Config;
+use crate::desk;
 use crate::desk::backlog::{Backlog, Places};
+use crate::desk::cases;
 use crate::desk::rules::write::{Change, Writer, Written};
 use crate::desk::rules::{self, Draft, Filter, View};
 
+mod apply;
 mod explain;
+mod files;
+mod history;
 mod send_test;
+mod test;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Rules {
@@ -23,11 +30,23 @@ pub(super) enum Rules {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Check rule files and put the rules in force, all or none
-    Apply {
-        #[arg(required = true)]
+    /// Run the cases of test files: which rules match, and what they send; needs no broker
+    Test {
+        #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Check rule files and put the rules in force, all or none
+    Apply(apply::Options),
+    /// Print every rule in force as the YAML that apply takes
+    Export {
+        /// Write each rule into a file of this folder, ID.yaml, in place of printing it
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Print who changed a rule, what and when, newest last
+    History { id: String },
+    /// Put a version of a rule in force again; its history has the versions
+    Rollback { id: String, version: i64 },
     /// List the rules in force, and records that were rejected
     List,
     /// Print one rule
@@ -53,6 +72,9 @@ pub(super) enum Rules {
         /// A file with one event, as it would be on the topic
         #[arg(long, value_name = "FILE")]
         event: PathBuf,
+        /// The file has a record, as JSON, that this inlet of the configuration maps
+        #[arg(long, value_name = "NAME")]
+        inlet: Option<String>,
         /// Rule files to try; the rules in force when not given
         #[arg(long = "rules", value_name = "FILE")]
         rules: Vec<PathBuf>,
@@ -78,7 +100,11 @@ pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
             }
             Ok(())
         }
-        Rules::Apply { files } => apply(config, read(config, files)?, json),
+        Rules::Test { files } => test::test(config, files, json),
+        Rules::Apply(options) => apply::apply(look, options),
+        Rules::Export { dir } => history::export(look, dir.as_deref()),
+        Rules::History { id } => history::history(look, id),
+        Rules::Rollback { id, version } => history::rollback(look, id, *version),
         Rules::List => list(&View::scan(config)?, json),
         Rules::Get { id } => {
             let view = View::scan(config)?;
@@ -100,19 +126,38 @@ pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
             let seen = writer.view()?.version(id);
             changed(&one(&mut writer, Change::resume(id, seen))?, json)
         }
-        Rules::Explain { event, rules } => explain::explain(config, event, rules, json),
+        Rules::Explain { event, inlet, rules } => explain::explain(config, event, inlet.as_deref(), rules, json),
         Rules::SendTest { id, event } => send_test::send_test(config, id, event, json),
     }
 }
 
-/// Reads and checks every rule of `files`. Warnings go to stderr, every problem into the error.
-fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Draft>, CliError> {
-    let mut read = Vec::with_capacity(files.len());
-    for file in files {
-        let text = String::from_utf8(read_input(file)?)
-            .map_err(|_| CliError::Invalid(format!("{}: is no UTF-8 text", file.display())))?;
-        read.push((file.display(), rules::read(config, &text)));
+/// Reads and checks every rule of some files and folders. Warnings go to stderr, every problem into the error.
+fn read(config: &Config, paths: &[PathBuf]) -> Result<Vec<Draft>, CliError> {
+    let texts = files::read(paths, Kind::Rules)?;
+    if texts.is_empty() {
+        return Err(CliError::Invalid(
+            "there is no rule file in the folders given".to_owned(),
+        ));
     }
+    checked(texts.iter().map(|text| drafts_of(config, text)).collect())
+}
+
+/// The rules that a file holds, or why it can't be read.
+type FileDrafts = (String, Result<Vec<Draft>, desk::Error>);
+
+fn drafts_of(config: &Config, Text { file, text }: &Text) -> FileDrafts {
+    let drafts = match cases::is_test_file(text) {
+        true => Err(desk::Error::invalid(format!(
+            "is a test file and holds no rules of its own; leadlane rules test {} runs it",
+            file.display()
+        ))),
+        false => rules::read(config, text),
+    };
+    (file.display().to_string(), drafts)
+}
+
+/// Rules that go together, if nothing is wrong with any.
+fn checked(mut read: Vec<FileDrafts>) -> Result<Vec<Draft>, CliError> {
     rules::tell_apart(read.iter_mut().flat_map(|(_, drafts)| drafts).flatten());
     let (mut all, mut problems) = (Vec::new(), Vec::new());
     for (file, drafts) in read {
@@ -120,7 +165,11 @@ fn read(config: &Config, files: &[PathBuf]) -> Result<Vec<Draft>, CliError> {
             Err(error) => problems.push(format!("{file}: {error}")),
             Ok(drafts) => {
                 for draft in &drafts {
-                    let place = format!("{file}:{}: {}", draft.line, draft.id);
+                    // A rule of a test file has no line of its own.
+                    let place = match draft.line {
+                        0 => format!("{file}: {}", draft.id),
+                        line => format!("{file}:{line}: {}", draft.id),
+                    };
                     let warnings = draft.warnings.iter();
                     warnings.for_each(|warning| eprintln!("{place}: warning: {warning}"));
                     problems.extend(draft.errors.iter().map(|problem| format!("{place}: {problem}")));
@@ -164,22 +213,6 @@ fn list(view: &View, json: bool) -> Result<(), CliError> {
                     .fold(line.trim_end().to_owned(), |line, warning| format!("{line}\n    warning: {warning}"))
             }
         })?;
-    }
-    Ok(())
-}
-
-fn apply(config: &Config, drafts: Vec<Draft>, json: bool) -> Result<(), CliError> {
-    let mut writer = Writer::new(config);
-    let changes: Vec<Change> = {
-        let view = writer.view()?;
-        let change = |draft: Draft| {
-            let seen = view.version(&draft.id);
-            Change::put(draft, seen)
-        };
-        drafts.into_iter().map(change).collect::<Result<_, _>>()?
-    };
-    for written in writer.write(&changes, &who(), now_millis())? {
-        changed(&written, json)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Deliveries: the outcomes of matches, and the life of one job.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
@@ -225,7 +226,59 @@ pub fn find(scanner: Scanner<'_>, id: &str) -> Result<Life, Error> {
             _ => format!("job {id} can't be shown: {newer}"),
         })
     })?;
-    Ok(Life::of(id, outcomes, stands, newer).with_job(job))
+    let mut life = Life::of(id, outcomes, stands, newer).with_job(job);
+    if stands == Stands::Is(OutcomeResult::Digested) {
+        life.sent = digest(scanner, &life)?;
+    }
+    Ok(life)
+}
+
+/// The request of the digest that a job went with, made again from all of its jobs; none where one isn't there any more.
+fn digest(scanner: Scanner<'_>, life: &Life) -> Result<Option<String>, Error> {
+    let Some(one) = life
+        .outcomes
+        .iter()
+        .rfind(|outcome| outcome.result == OutcomeResult::Digested)
+    else {
+        return Ok(None);
+    };
+    let of = |outcome: &Outcome| {
+        let Outcome {
+            rule_id,
+            lane,
+            ended_at,
+            result,
+            ..
+        } = outcome;
+        (rule_id.clone(), lane.clone(), *ended_at, *result)
+    };
+    let mut newer = Newer::default();
+    let mut places = Vec::new();
+    for record in scanner.all(&scanner.config.topics.outcomes)? {
+        let outcome = outcome(&record?, &mut newer).filter(|outcome| of(outcome) == of(one));
+        if let Some(outcome) = outcome {
+            let (Some(partition), Some(offset)) = (outcome.job_partition, outcome.job_offset) else {
+                return Ok(None);
+            };
+            places.push((partition, offset, outcome.job_id));
+        }
+    }
+    // Oldest first, as they went.
+    places.sort_by_key(|(partition, offset, _)| (*partition, *offset));
+    let mut jobs = Vec::with_capacity(places.len());
+    for (partition, from, id) in &places {
+        let run = Run {
+            partition: *partition,
+            from: *from,
+            until: from.saturating_add(1),
+        };
+        // With one missing it would be another text.
+        let Some((job, _)) = read(scanner, id, &[run], |_| true, &mut newer)? else {
+            return Ok(None);
+        };
+        jobs.push(Arc::new(job));
+    }
+    Ok(DeliveryJob::digest(&jobs).map(|digest| digest.body))
 }
 
 /// The job among those that no sender has come to yet: without any outcome, or replayed since.

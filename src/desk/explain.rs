@@ -48,14 +48,19 @@ pub fn event<'b>(bytes: &'b [u8], schemas: &Schemas) -> Result<LeadEvent<'b>, Er
 
 /// The event that an inlet makes of a record, as JSON; of several the first. `now` is in epoch milliseconds.
 pub fn of_record(config: &Config, inlet: &str, record: &[u8], now: i64) -> Result<Vec<u8>, Error> {
+    let first = all_of_record(config, inlet, record, now)?.into_iter().next();
+    first.ok_or_else(|| Error::invalid("the inlet leaves this record out: its conditions don't hold"))
+}
+
+/// The events that an inlet makes of a record, as JSON; none where it leaves the record out.
+pub fn all_of_record(config: &Config, inlet: &str, record: &[u8], now: i64) -> Result<Vec<Vec<u8>>, Error> {
     let inlet = config.inlet(inlet).map_err(Error::invalid)?;
     let taken = inlet.take_line(record, Timestamp::from_millisecond(now).unwrap_or_default());
-    match (taken.events.into_iter().next(), taken.refused) {
-        (Some(event), _) => Ok(event.json),
-        (None, Some((reason, detail))) => Err(Error::invalid(format!("{}: {detail}", reason.as_str()))),
-        (None, None) => Err(Error::invalid(
-            "the inlet leaves this record out: its conditions don't hold",
-        )),
+    match taken.refused {
+        Some((reason, detail)) if taken.events.is_empty() => {
+            Err(Error::invalid(format!("{}: {detail}", reason.as_str())))
+        }
+        _ => Ok(taken.events.into_iter().map(|event| event.json).collect()),
     }
 }
 
@@ -86,7 +91,7 @@ pub fn explain<'r>(
         })
 }
 
-fn would(config: &Config, event: &LeadEvent<'_>, matched: &Versioned, now: i64) -> Would {
+pub(super) fn would(config: &Config, event: &LeadEvent<'_>, matched: &Versioned, now: i64) -> Would {
     let source = Source {
         topic: &config.topics.events,
         partition: 0,

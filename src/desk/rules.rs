@@ -252,6 +252,17 @@ pub fn every(view: &View) -> impl Iterator<Item = InForce<'_>> {
     view.log.list().filter_map(|(id, entry)| in_force(id, entry))
 }
 
+/// A rule as YAML.
+pub fn text(written: &Value) -> String {
+    yaml::write(written)
+}
+
+/// Some rules as YAML documents, as they are put in force again.
+pub fn texts<'v>(rules: impl IntoIterator<Item = InForce<'v>>) -> String {
+    let texts: Vec<String> = rules.into_iter().map(|rule| text(&rule.json())).collect();
+    texts.join("---\n")
+}
+
 /// The rules that are in force now, whole, as processors and senders have them.
 pub(super) fn snapshot(config: &Config) -> Result<Rules, Error> {
     let mut log = RuleLog::default();

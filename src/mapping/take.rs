@@ -59,8 +59,13 @@ impl Inlet {
 
     /// Takes a line of JSON, whatever form the inlet decodes.
     pub fn take_line(&self, line: &[u8], now: Timestamp) -> Taken {
-        let mut budget = Budget::of(line.len());
-        match self.decode_json(line, "", &mut budget) {
+        self.take_json(line, "", now)
+    }
+
+    /// Takes JSON, whatever form the inlet decodes; `route` is the URL's path beyond the inlet's name.
+    pub fn take_json(&self, body: &[u8], route: &str, now: Timestamp) -> Taken {
+        let mut budget = Budget::of(body.len());
+        match self.decode_json(body, route, &mut budget) {
             Ok(batch) => self.taken(batch, None, now, &mut budget),
             Err(why) => Taken::refused(Reason::NotDecodable, why),
         }

@@ -137,9 +137,18 @@ pub fn merge(base: &Value, mine: &Value, theirs: &Value, picks: &HashMap<String,
 
 /// The runs of words in which two texts are the same, and those that were put in place of others.
 pub fn runs(before: &str, after: &str) -> Vec<Run> {
-    let (old, new) = (pieces(before), pieces(after));
+    runs_of(&pieces(before), &pieces(after))
+}
+
+/// The same by lines, each with its end.
+pub fn line_runs(before: &str, after: &str) -> Vec<Run> {
+    let lines = |text| str::split_inclusive(text, '\n').collect::<Vec<_>>();
+    runs_of(&lines(before), &lines(after))
+}
+
+fn runs_of(old: &[&str], new: &[&str]) -> Vec<Run> {
     let same = |(old, new): &(&&str, &&str)| old == new;
-    let begin = old.iter().zip(&new).take_while(same).count();
+    let begin = old.iter().zip(new).take_while(same).count();
     let (old_rest, new_rest) = (&old[begin..], &new[begin..]);
     let end = old_rest
         .iter()

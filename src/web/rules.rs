@@ -12,12 +12,11 @@ use super::who::Actor;
 use crate::config::Config;
 use crate::desk::deliveries::recent;
 use crate::desk::rules::write::{Change, Writer, Written};
-use crate::desk::rules::{self, Draft, InForce, View};
+use crate::desk::rules::{self, Draft, View};
 use crate::desk::{Conflict, Error, explain};
 use crate::lead::LeadEvent;
 use crate::lead::schemas::Schemas;
 use crate::sealed::Sealed;
-use crate::yaml;
 
 /// The words that addresses of pages and API have where others have a rule's id, such as `/rules/new`. A rule of such an
 /// id, which `leadlane rules apply` may write, is reached with the first letter encoded: `/rules/%6Eew`.
@@ -167,19 +166,7 @@ pub(super) fn seal(config: &Config, value: &str) -> Result<Sealed, Error> {
 /// All rules in force, as YAML documents.
 pub(super) fn export_all(web: &Web) -> String {
     let view = web.resident.rules().view();
-    documents(rules::every(&view))
-}
-
-/// Some rules, as YAML documents.
-pub(super) fn documents<'v>(rules: impl IntoIterator<Item = InForce<'v>>) -> String {
-    let mut text = String::new();
-    for rule in rules {
-        if !text.is_empty() {
-            text.push_str("---\n");
-        }
-        text.push_str(&yaml::write(&rule.json()));
-    }
-    text
+    rules::texts(rules::every(&view))
 }
 
 /// What became of the rules of an import.

@@ -227,6 +227,63 @@ fn every_command_and_flag_is_documented() {
     }
 }
 
+#[test]
+fn the_program_says_what_it_is_made_of_and_how_it_is_used() {
+    let version = leadlane(&["--version"], "");
+    let said = String::from_utf8(version.stdout).unwrap();
+    let head = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .current_dir(root())
+        .output();
+    let is_clone = head.is_ok_and(|head| head.status.success());
+    let commit = said
+        .split("commit ")
+        .nth(1)
+        .and_then(|rest| rest.get(..12))
+        .unwrap_or_default();
+    assert!(!is_clone || commit.bytes().all(|b| b.is_ascii_hexdigit()), "{said}");
+    let parts = [
+        &format!("leadlane {} (commit ", env!("CARGO_PKG_VERSION")),
+        "\nlibrdkafka 2.",
+        "\nOpenSSL ",
+    ];
+    assert!(parts.iter().all(|part| said.contains(*part)), "{said}");
+    assert!(String::from_utf8(leadlane(&["-V"], "").stdout).unwrap().lines().count() == 1);
+
+    for (shell, part) in [
+        ("bash", "complete -F"),
+        ("zsh", "#compdef leadlane"),
+        ("fish", "complete -c leadlane"),
+    ] {
+        let completions = leadlane(&["completions", shell], "");
+        let text = String::from_utf8(completions.stdout).unwrap();
+        assert!(text.contains(part) && text.contains("send-test"), "{shell}");
+    }
+    let page = String::from_utf8(leadlane(&["man"], "").stdout).unwrap();
+    assert!(
+        page.contains(".TH leadlane 1") && page.contains("dead\\-letters"),
+        "{page}"
+    );
+    let folder = std::env::temp_dir().join(format!("leadlane-man-{}", std::process::id()));
+    assert!(
+        leadlane(&["man", "--dir", folder.to_str().unwrap()], "")
+            .status
+            .success()
+    );
+    let page = std::fs::read_to_string(folder.join("leadlane-rules-apply.1")).unwrap();
+    assert!(
+        page.contains(".TH leadlane-rules-apply 1") && page.contains("prune"),
+        "{page}"
+    );
+    // Neither needs a configuration that can be read.
+    assert!(
+        leadlane(&["--config", "/not/there.yaml", "completions", "bash"], "")
+            .status
+            .success()
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// The anchor that a title has on GitHub.
 fn anchor(title: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);

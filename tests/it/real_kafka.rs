@@ -7,6 +7,7 @@ mod commands;
 mod control;
 mod desk;
 mod doors;
+mod files;
 mod hostile;
 mod inlet_topics;
 mod inlets;

@@ -1,159 +1,108 @@
-//! The recipes in `config/rules/recipes`: what each sample becomes, in this process.
+//! The recipes in `config/rules/recipes`: test files, whose cases hold in this process; and test files of others.
 
 use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use leadlane::action::ActionType;
-use leadlane::delivery::DeliveryJob;
-use leadlane::delivery::plan::{Planned, Source, plan};
-use leadlane::lead::decode::decode;
-use leadlane::lead::schemas::Schemas;
-use leadlane::mapping::{Inlet, Received};
-use leadlane::rules::{Rule, Versioned, check};
+use leadlane::desk::cases::{self, Case, Form, Given, Record, Source, TestFile};
+use leadlane::mapping::{Entrance, Inlet, KeyPlace, Received};
+use leadlane::rules::{Rule, check};
 use serde_json::{Value, json};
 
 use crate::docs::leadlane;
 use crate::tidy::{files, text};
 
-/// What arrives at a destination: `target`, `method` and `body`, as a recipe's `result` has them.
+/// What arrives at a destination: `to` and `body`, as a case expects them.
 pub(crate) type Request = Value;
 
 pub(crate) struct Recipe {
     pub(crate) path: String,
-    pub(crate) inlet: Value,
+    pub(crate) inlet: Inlet,
     pub(crate) rules: Vec<Value>,
-    pub(crate) sample: Value,
-    pub(crate) result: Vec<Request>,
+    pub(crate) case: Case,
 }
 
-/// Every recipe; each has the four parts and no other.
+/// Every recipe: one inlet, rules in place, and one case.
 pub(crate) fn recipes() -> Vec<Recipe> {
     let read = |path: String| {
-        let mut documents = leadlane::yaml::documents(&text(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-        assert_eq!(documents.len(), 1, "{path} is one document");
-        let Value::Object(mut parts) = documents.remove(0).value else {
-            panic!("{path} is no object")
-        };
-        let mut part = |name: &str| parts.remove(name).unwrap_or_else(|| panic!("{path} has no {name}"));
-        let list = |value: Value| match value {
-            Value::Array(list) if !list.is_empty() => list,
-            _ => panic!("{path}: a list is empty, or is none"),
-        };
-        let recipe = Recipe {
-            inlet: part("inlet"),
-            rules: list(part("rules")),
-            sample: part("sample"),
-            result: list(part("result")),
-            path: path.clone(),
-        };
-        assert!(parts.is_empty(), "{path}: {:?}", parts.keys());
-        recipe
+        let file = cases::read(&text(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let TestFile { rules, inlets, cases } = file;
+        let [inlet] = <[Inlet; 1]>::try_from(inlets).unwrap_or_else(|inlets| panic!("{path}: {}", inlets.len()));
+        let [case] = <[Case; 1]>::try_from(cases).unwrap_or_else(|cases| panic!("{path}: {}", cases.len()));
+        let rules = rules.into_iter().map(|source| match source {
+            Source::Rule(rule) => rule,
+            Source::Path(_) => panic!("{path}: a recipe has its rules in place"),
+        });
+        let rules = rules.collect();
+        Recipe {
+            path,
+            inlet,
+            rules,
+            case,
+        }
     };
     files("config/rules/recipes", ".yaml").into_iter().map(read).collect()
 }
 
 impl Recipe {
-    /// The body's bytes: texts as they are, anything else as JSON.
-    pub(crate) fn body(&self) -> Vec<u8> {
-        let body = self.sample.get("body").or(self.sample.get("value"));
-        match body.unwrap_or_else(|| panic!("{}: the sample has no body", self.path)) {
-            Value::String(text) => text.clone().into_bytes(),
-            body => body.to_string().into_bytes(),
+    /// What comes to the inlet.
+    pub(crate) fn record(&self) -> &Record {
+        match &self.case.given {
+            Given::Record(record) => record,
+            Given::Event(_) => panic!("{}: a recipe goes through its inlet", self.path),
         }
     }
 
-    /// The URL's path with its secrets in place, and the headers; none where the sample goes to a topic.
-    /// `signature` is Slack's.
-    pub(crate) fn request(&self, now: i64, signature: &str) -> Option<(String, Vec<(String, String)>)> {
-        let fill = |text: &str| {
-            let text = text
-                .replace("<now>", &now.to_string())
-                .replace("<signature>", signature);
-            let Some((before, rest)) = text.split_once('<') else {
-                return text;
-            };
-            let (name, after) = rest.split_once('>').unwrap();
-            let value = match name.strip_prefix("basic:") {
-                Some(name) => STANDARD.encode(format!("{}:", secret(name))),
-                None => secret(name),
-            };
-            format!("{before}{value}{after}")
+    /// The URL's path and the headers with what opens the inlet; none where the record goes to a topic. `signature` is
+    /// Slack's.
+    pub(crate) fn request(&self, now: i64, signature: &str) -> Option<(String, Vec<(&'static str, String)>)> {
+        let Record { route, form, .. } = self.record();
+        let Entrance::Http { keys, .. } = &self.inlet.entrance else {
+            return None;
         };
-        let path = fill(self.sample.get("path")?.as_str().unwrap());
-        let headers = self.sample["headers"].as_object().unwrap().iter();
-        Some((
-            path,
-            headers
-                .map(|(name, value)| (name.clone(), fill(value.as_str().unwrap())))
-                .collect(),
-        ))
-    }
-
-    /// The requests that the sample becomes, or what went wrong.
-    fn requests(&self, now: Timestamp) -> Vec<Request> {
-        let path = &self.path;
-        let inlet = Inlet::read("inlet", &self.inlet).unwrap_or_else(|problems| panic!("{path}: {problems:?}"));
-        let rules = self.rules.iter().map(|rule| {
-            let rule = Rule::from_json(rule).unwrap_or_else(|problems| panic!("{path}: {problems:?}"));
-            assert_eq!(check::warnings(&rule), [], "{path}: {}", rule.id);
-            Versioned { rule, version: 0 }
-        });
-        let rules: Vec<Versioned> = rules.collect();
-        let body = self.body();
-        let (url, headers) = self.request(0, "v0=0").unwrap_or_default();
-        let named = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("content-type");
-        let received = Received {
-            body: &body,
-            content_type: headers.iter().find(named).map(|(_, value)| value.as_str()),
-            route: url
-                .strip_prefix(&format!("/inlets/{}/", inlet.name))
-                .unwrap_or_default(),
+        let secret = secret(keys[0].secret.as_str());
+        let mut path = format!("/inlets/{}", self.inlet.name);
+        let content_type = match form {
+            Form::Json => Some("application/json"),
+            Form::Type(content_type) => content_type.as_deref(),
         };
-        let taken = inlet.take_body(&received, None, now);
-        assert_eq!(taken.refused, None, "{path}");
-        let mut requests = Vec::new();
-        for event in taken.events {
-            let schemas = Schemas::new();
-            let event = decode(&event.json, &schemas).unwrap();
-            for rule in rules
-                .iter()
-                .filter(|versioned| versioned.rule.explain(&event).is_empty())
-            {
-                let source = Source {
-                    topic: "lead-events",
-                    partition: 0,
-                    offset: 0,
-                };
-                match plan(&event, rule, source, now.as_millisecond()) {
-                    Planned::Job(job) => requests.push(request(&job, now.as_second())),
-                    other => panic!("{path}: {other:?}"),
-                }
+        let mut headers = vec![("Content-Type", content_type.unwrap_or_default().to_owned())];
+        match keys[0].place {
+            KeyPlace::Signature => headers.extend([
+                ("X-Slack-Request-Timestamp", now.to_string()),
+                ("X-Slack-Signature", signature.to_owned()),
+            ]),
+            KeyPlace::Bearer => headers.push(("Authorization", format!("Bearer {secret}"))),
+            KeyPlace::Basic => {
+                let basic = STANDARD.encode(format!("{secret}:"));
+                headers.push(("Authorization", format!("Basic {basic}")));
             }
+            KeyPlace::Path => path.push_str(&format!("/{secret}")),
         }
-        requests
+        if !route.is_empty() {
+            path.push_str(&format!("/{route}"));
+        }
+        Some((path, headers))
+    }
+
+    /// The requests that are expected; a recipe states their bodies as a whole.
+    pub(crate) fn expected(&self) -> impl Iterator<Item = Request> {
+        self.case.expect.iter().map(|expected| {
+            let part = |name: &str| {
+                expected
+                    .fields
+                    .get(name)
+                    .unwrap_or_else(|| panic!("{}: no {name}", self.path))
+            };
+            json!({"to": part("to"), "body": part("body")})
+        })
     }
 }
 
 /// What the tests' secret of this name is. Slack's signing secret has nothing in it that a shell would mind.
 pub(crate) fn secret(name: &str) -> String {
     format!("hunter2-{name}")
-}
-
-/// A job as the request that it is sent with.
-fn request(job: &DeliveryJob, now: i64) -> Request {
-    let (_, name) = job.credential.split_once(':').unwrap();
-    let (target, method) = match job.action {
-        ActionType::SlackMessage => (job.destination.as_str(), "chat.postMessage"),
-        ActionType::SlackWebhook => (name, "webhook"),
-        ActionType::ClevertapProfile | ActionType::ClevertapEvent => (name, "upload"),
-    };
-    let mut body: Value = serde_json::from_str(&job.body).unwrap();
-    if body.get("ts") == Some(&now.into()) {
-        body["ts"] = "now".into();
-    }
-    json!({"target": target, "method": method, "body": body})
 }
 
 /// Compares without an order: lanes have none among each other.
@@ -180,12 +129,23 @@ pub(crate) fn same(what: &str, mut arrived: Vec<Request>, wanted: impl IntoItera
 }
 
 #[test]
-fn every_recipe_gives_its_result() {
+fn every_recipe_passes_and_warns_of_nothing() {
     let recipes = recipes();
     assert!(recipes.len() >= 11, "{}", recipes.len());
-    let now = "2026-03-05T15:16:00Z".parse().unwrap();
-    for recipe in recipes {
-        same(&recipe.path, recipe.requests(now), recipe.result.iter().cloned());
+    let paths: Vec<&str> = recipes.iter().map(|recipe| recipe.path.as_str()).collect();
+    let ran = leadlane(&[&["rules", "test"][..], &paths].concat(), "");
+    let (said, warned) = (
+        String::from_utf8_lossy(&ran.stdout).into_owned(),
+        String::from_utf8_lossy(&ran.stderr).into_owned(),
+    );
+    assert_eq!(ran.status.code(), Some(0), "{said}{warned}");
+    assert_eq!(said, format!("{} cases passed\n", recipes.len()));
+    for recipe in &recipes {
+        assert_ne!(recipe.expected().count(), 0, "{}", recipe.path);
+        for rule in &recipe.rules {
+            let rule = Rule::from_json(rule).unwrap_or_else(|problems| panic!("{}: {problems:?}", recipe.path));
+            assert_eq!(check::warnings(&rule), [], "{}: {}", recipe.path, rule.id);
+        }
     }
 }
 
@@ -194,11 +154,15 @@ fn recipes_can_be_copied_side_by_side() {
     let mut seen: Vec<(String, Value)> = Vec::new();
     for Recipe { path, inlet, rules, .. } in recipes() {
         // Whoever copies two has each inlet once and no rule twice.
-        let name = inlet["name"].as_str().unwrap().to_owned();
-        for (_, other) in seen.iter().filter(|(other, _)| *other == name) {
-            assert_eq!(*other, inlet, "{path}: another recipe has another inlet {name}");
+        for (_, other) in seen.iter().filter(|(other, _)| *other == inlet.name) {
+            assert_eq!(
+                other,
+                inlet.entry(),
+                "{path}: another recipe has another inlet {}",
+                inlet.name
+            );
         }
-        seen.push((name, inlet));
+        seen.push((inlet.name.clone(), inlet.entry().clone()));
         for rule in rules {
             let id = format!("rule {}", rule["id"].as_str().unwrap());
             assert!(seen.iter().all(|(other, _)| *other != id), "{path}: {id} stands twice");
@@ -213,7 +177,211 @@ fn a_recipe_is_no_rule_by_mistake() {
     let refused = leadlane(&["rules", "validate", path], "");
     assert_eq!(refused.status.code(), Some(2));
     let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(said.contains("inlet: unknown field"), "{said}");
+    assert!(
+        said.contains(&format!("{path}: is a test file")) && said.contains("leadlane rules test"),
+        "{said}"
+    );
+    // In a folder it is passed over, and the rules beside it are read.
+    let read = leadlane(&["rules", "validate", "config/rules"], "");
+    let said = String::from_utf8_lossy(&read.stdout);
+    assert!(
+        read.status.success() && said.contains("big-auto-sales: valid"),
+        "{said}"
+    );
+}
+
+/// Every YAML reader takes them, with the same values: PyYAML is stricter than most, and reads dates as such.
+#[test]
+fn other_readers_of_yaml_take_every_example() {
+    let script =
+        "import json, sys, yaml; print(json.dumps([list(yaml.safe_load_all(open(path))) for path in sys.argv[1:]]))";
+    let python = crate::support::part("LEADLANE_TEST_PYTHON");
+    let paths = files("config/rules", ".yaml");
+    let read = std::process::Command::new(python)
+        .args(["-c", script])
+        .args(&paths)
+        .current_dir(crate::tidy::root())
+        .output()
+        .unwrap();
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let theirs: Vec<Vec<Value>> = serde_json::from_slice(&read.stdout).unwrap();
+    for (path, theirs) in paths.iter().zip(theirs) {
+        let ours: Vec<Value> = leadlane::yaml::documents(&text(path))
+            .unwrap()
+            .into_iter()
+            .map(|ours| ours.value)
+            .collect();
+        assert_eq!(loose(&Value::from(ours)), loose(&Value::from(theirs)), "{path}");
+    }
+}
+
+/// A value with its numbers as others keep them.
+fn loose(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().map_or(Value::Null, Value::from),
+        Value::Array(list) => list.iter().map(loose).collect(),
+        Value::Object(members) => Value::Object(
+            members
+                .iter()
+                .map(|(name, value)| (name.clone(), loose(value)))
+                .collect(),
+        ),
+        other => other.clone(),
+    }
+}
+
+/// A folder of its own with files in it.
+fn folder(name: &str, files: &[(&str, &str)]) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("leadlane-cases-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("rules")).unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    folder
+}
+
+const BIG: &str = "id: big-auto-sales
+scope: {level: product, id: '12'}
+trigger: lms.lead_sold
+filters: {price: {gte: 25}, where: [{path: $.consumer.state, in: [TX, FL]}]}
+action:
+  type: slack_message
+  token: {secret: sales-bot}
+  to: {channel: C0123ABCD}
+  text: 'Lead {{$.lead_id}} sold to {{$.buyer.name}} for {{$.price | money}}'
+";
+const SHADOW: &str = "id: quiet
+status: shadow
+scope: {level: product, id: '*'}
+trigger: lms.lead_sold
+action: {type: slack_webhook, url: {secret: alerts}, text: 'sold on {{$.occurred_at | date: \"%d %b %Y\"}}'}
+";
+const CASES: &str = r#"rules: [rules/*.yaml]
+cases:
+  - name: a big sale in Texas
+    event: {trigger: lms.lead_sold, lead_id: "84512377", product: {id: "12"}, price: "42.50", consumer: {state: TX}}
+    expect:
+      - {rule: quiet, would: shadowed, to: alerts, text: "sold on 01 Jan 2026"}
+      - {rule: big-auto-sales, to: C0123ABCD, text: "Lead 84512377 sold to  for $42.50"}
+  - name: a small one
+    event: {trigger: lms.lead_sold, product: {id: "12"}, price: 3}
+    expect: [{rule: quiet}]
+"#;
+
+#[test]
+fn a_test_file_passes_or_says_what_differs() {
+    let files = [
+        ("rules/big.yaml", BIG),
+        ("rules/quiet.yaml", SHADOW),
+        ("test.yaml", CASES),
+    ];
+    let folder = folder("differ", &files);
+    let test = |cases: &str, json: bool| {
+        let file = folder.join("test.yaml");
+        std::fs::write(&file, cases).unwrap();
+        let mut arguments = vec!["rules", "test", file.to_str().unwrap()];
+        arguments.extend(json.then_some("--json"));
+        let ran = leadlane(&arguments, "");
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (ran.status.code(), text(ran.stdout), text(ran.stderr))
+    };
+    assert_eq!(
+        test(CASES, false),
+        (Some(0), "2 cases passed\n".to_owned(), String::new())
+    );
+    let wrong = CASES
+        .replace("for $42.50", "for $42.00")
+        .replace("[{rule: quiet}]", "[{rule: big-auto-sales}, {rule: gone}]");
+    let (code, said, warned) = test(&wrong, false);
+    assert_eq!((code, warned.as_str()), (Some(1), "leadlane: 2 of 2 cases failed\n"));
+    for part in [
+        "a big sale in Texas: failed\n    big-auto-sales: text is not as expected\n",
+        "        expected  \"Lead 84512377 sold to  for $42.00\"\n        found     \"Lead 84512377 sold to  for $42.50\"\n",
+        "a small one: failed\n    big-auto-sales: expected, and does not match\n",
+        "        filters.price.gte 25 does not hold: the event has 3\n",
+        "$.consumer.state",
+        "    gone: expected, and no rule of the file has this id\n",
+        "    quiet: not expected, and matches\n",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let (code, said, _) = test(&wrong, true);
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((code, lines.len()), (Some(1), 2));
+    let first = &lines[0]["differences"][0];
+    assert_eq!(
+        (&lines[0]["id"], &lines[0]["passed"]),
+        (&"a big sale in Texas".into(), &false.into())
+    );
+    assert_eq!(
+        (&first["rule"], &first["field"], &first["expected"]),
+        (
+            &"big-auto-sales".into(),
+            &"text".into(),
+            &"Lead 84512377 sold to  for $42.00".into()
+        )
+    );
+    let failed = &lines[1]["differences"][0]["failed"][0];
+    assert_eq!(failed, &json!({"condition": "filters.price.gte 25", "value": "3"}));
+    let (code, said, _) = test(CASES, true);
+    assert_eq!((code, said.matches("\"passed\":true").count()), (Some(0), 2));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_test_file_that_cannot_be_read_is_refused_before_any_case_runs() {
+    let folder = folder("refused", &[("rules/big.yaml", BIG)]);
+    let file = folder.join("test.yaml");
+    for (text, words) in [
+        ("rules: []", "is no test file"),
+        (
+            "rules: [nothing-*.yaml]\ncases: [{event: {}, expect: []}]",
+            "no file has such a name",
+        ),
+        (
+            "rules: [rules/big.yam]\ncases: [{event: {}, expect: []}]",
+            "rules/big.yam",
+        ),
+        (
+            "rules: [rules/*.yaml, {id: x}]\ncases: [{event: {}, expect: []}]",
+            "trigger",
+        ),
+        (
+            "rules: [rules/*.yaml]\ncases: [{event: {}, expects: []}]",
+            "cases[0].expects: unknown field; did you mean expect?",
+        ),
+        (
+            "rules: [rules/*.yaml]\ncases: [{event: {}}]",
+            "cases[0].expect: is missing",
+        ),
+        (
+            "rules: [rules/*.yaml]\ncases: [{event: {}, record: {}, expect: []}]",
+            "cases[0].record: belongs to a case with an inlet",
+        ),
+        (
+            "rules: [rules/*.yaml]\ncases: [{inlet: x, expect: []}]",
+            "cases[0]: needs one of record, body",
+        ),
+        (
+            "rules: [rules/*.yaml]\ncases: [{event: {}, expect: [{text: x}]}]",
+            "cases[0].expect[0].rule: is missing",
+        ),
+        (
+            "rules: [rules/*.yaml]\ninlets: [{name: x}]\ncases: [{event: {}, expect: []}]",
+            "inlets[0]",
+        ),
+        ("cases: ][", "line 1"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let ran = leadlane(&["rules", "test", file.to_str().unwrap()], "");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(2), "{text}: {said}");
+        assert!(
+            said.contains(words) && said.contains("test.yaml") | said.contains("rules/"),
+            "{text}: {said}"
+        );
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

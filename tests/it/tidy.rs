@@ -309,6 +309,8 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["maud", "utoipa", "utoipa_axum", "form_urlencoded"], &["web"]),
     (&["hashbrown"], &["desk"]),
     (&["clap"], &["app", "cli", "demo", "main"]),
+    (&["clap_complete", "clap_mangen"], &["cli"]),
+    (&["openssl"], &["kafka"]),
     (&["prometheus"], &["metrics"]),
     (&["apache_avro"], &["delivery", "lead"]),
     (&["saphyr_parser"], &["yaml"]),

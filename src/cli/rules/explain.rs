@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::read;
+use super::test::failed_text;
 use crate::app::now_millis;
+use crate::cli::look::plain;
 use crate::cli::{CliError, look_up, print, read_input};
 use crate::config::Config;
 use crate::dates;
@@ -17,31 +19,61 @@ use crate::lead::decode::lacks;
 use crate::lead::schemas::Schemas;
 use crate::rules::{Status, Versioned};
 
-pub(super) fn explain(config: &Config, event: &Path, files: &[PathBuf], json: bool) -> Result<(), CliError> {
-    let (bytes, schemas) = read_event(config, event)?;
-    let lead_event = decoded(event, &bytes, &schemas)?;
-    let rules: Vec<Versioned> = if files.is_empty() {
-        explain::of_trigger(&View::scan(config)?, &lead_event.trigger).collect()
-    } else {
-        let given = |draft: Draft| {
-            Some(Versioned {
-                rule: draft.rule?,
-                version: 0,
-            })
-        };
-        read(config, files)?.into_iter().filter_map(given).collect()
+pub(super) fn explain(
+    config: &Config,
+    file: &Path,
+    inlet: Option<&str>,
+    files: &[PathBuf],
+    json: bool,
+) -> Result<(), CliError> {
+    let (bytes, schemas) = read_event(config, file)?;
+    let now = now_millis();
+    let events = match inlet {
+        None => vec![bytes],
+        Some(inlet) => explain::all_of_record(config, inlet, &bytes, now)
+            .map_err(|error| CliError::Invalid(format!("{}: {error}", file.display())))?,
     };
-    let mut explained = explain::explain(config, &lead_event, &rules, now_millis()).peekable();
-    if explained.peek().is_none() {
-        eprintln!("no rule is for the trigger {}", lead_event.trigger);
+    if events.is_empty() {
+        eprintln!("the inlet leaves this record out: its conditions don't hold");
     }
-    for explained in explained {
-        print(&match json {
-            true => explained_json(&explained).to_string(),
-            false => explained_text(&explained),
-        })?;
+    let given = match files {
+        [] => None,
+        files => Some(read(config, files)?),
+    };
+    let view = match given {
+        Some(_) => None,
+        None => Some(View::scan(config)?),
+    };
+    for bytes in &events {
+        let event = decoded(file, bytes, &schemas)?;
+        let rules: Vec<Versioned> = match &view {
+            Some(view) => explain::of_trigger(view, &event.trigger).collect(),
+            None => given.iter().flatten().filter_map(of_draft).collect(),
+        };
+        if events.len() > 1 && !json {
+            print(&plain(&format!("event {} of lead {}:", event.event_id, event.lead_id)))?;
+        }
+        let mut explained = explain::explain(config, &event, &rules, now).peekable();
+        if explained.peek().is_none() {
+            eprintln!("no rule is for the trigger {}", plain(&event.trigger));
+        }
+        for explained in explained {
+            print(&match json {
+                true => {
+                    let mut object = explained_json(&explained);
+                    object["event_id"] = (&*event.event_id).into();
+                    object.to_string()
+                }
+                false => explained_text(&explained),
+            })?;
+        }
     }
     Ok(())
+}
+
+fn of_draft(draft: &Draft) -> Option<Versioned> {
+    let rule = draft.rule.clone()?;
+    Some(Versioned { rule, version: 0 })
 }
 
 /// The bytes of a file's event, and the schema that they need.
@@ -100,13 +132,7 @@ fn explained_text(Explained { rule, failed, would }: &Explained<'_>) -> String {
         None => {
             text.push_str("does not match");
             for failed in failed {
-                let found = failed
-                    .found
-                    .as_deref()
-                    .map_or("the event has none".to_owned(), |found| {
-                        format!("the event has {found}")
-                    });
-                text.push_str(&format!("\n    {failed} does not hold: {found}"));
+                text.push_str(&format!("\n    {}", failed_text(failed)));
             }
         }
         Some(Would::Send { job, refused }) => {

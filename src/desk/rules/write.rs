@@ -331,6 +331,9 @@ fn audit(change: &Change, who: &str, when: &str, planned: &Planned, after: Optio
     if change.cancel_waiting {
         audit.insert("cancel_waiting".to_owned(), true.into());
     }
+    if change.from_files {
+        audit.insert("from_files".to_owned(), true.into());
+    }
     audit
 }
 

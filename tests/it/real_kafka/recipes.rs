@@ -1,9 +1,11 @@
-//! The recipes in `config/rules/recipes`, end to end: the sample comes in, the result arrives.
+//! The recipes in `config/rules/recipes`, end to end: what is given comes in, what is expected arrives.
 
 use std::process::Command;
 
 use leadlane::delivery::Outcome;
+use leadlane::desk::cases::NOW;
 use leadlane::kafka::reader::Record;
+use leadlane::mapping::{Entrance, Inlet};
 use leadlane::sandbox::{Arrival, ArrivalKind};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -13,7 +15,7 @@ use super::sender::open_sandbox;
 use crate::recipes::{Recipe, Request, recipes, same, secret};
 use crate::support::{Destinations, Leadlane, free_port, now_millis, part};
 
-/// What an arrival was, as a recipe's result has it; none for what sends nothing.
+/// What an arrival was, as a recipe expects it; none for what sends nothing.
 fn request(arrival: &Arrival, since: i64) -> Option<Request> {
     let arguments = arrival.arguments.as_deref();
     let arguments: Option<Map<String, Value>> = arguments.map(|json| serde_json::from_str(json.get()).unwrap());
@@ -29,12 +31,13 @@ fn request(arrival: &Arrival, since: i64) -> Option<Request> {
             body = serde_json::from_str(arrival.record.as_deref().unwrap().get()).unwrap();
             let ts = body.get("ts").and_then(Value::as_i64);
             if ts.is_some_and(|ts| (since..=now_millis() / 1000).contains(&ts)) {
-                body.insert("ts".into(), "now".into());
+                // A case takes place at a time of its own.
+                body.insert("ts".into(), (NOW / 1000).into());
             }
         }
         ArrivalKind::SlackCall | ArrivalKind::ClevertapRequest => return None,
     }
-    Some(json!({"target": &*arrival.target, "method": arrival.method, "body": body}))
+    Some(json!({"to": &*arrival.target, "body": body}))
 }
 
 /// Slack's signature, by a library that isn't ours.
@@ -79,10 +82,10 @@ fn create(topics: &[String]) {
     assert!(created.iter().all(Result::is_ok), "{created:?}");
 }
 
-/// Posts a sample, and gives the status.
+/// Posts what is given, and gives the status.
 fn post(listen: &str, recipe: &Recipe) -> u16 {
     let now = now_millis() / 1000;
-    let body = recipe.body();
+    let body = recipe.record().body.clone();
     let (path, headers) = recipe.request(now, &signature(now, &body)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -101,14 +104,15 @@ fn leadlane(recipes: &mut [Recipe], destinations: &Destinations, listen: &str) -
     let mut inlets: Vec<Value> = Vec::new();
     let mut topics = Vec::new();
     for recipe in &mut *recipes {
-        if let Some(topic) = recipe.sample.get("topic").and_then(Value::as_str) {
+        let mut entry = recipe.inlet.entry().clone();
+        if let Entrance::Topic { topic } = &recipe.inlet.entrance {
             let own = format!("{run}-{topic}");
-            recipe.inlet["topic"] = own.as_str().into();
-            recipe.sample["topic"] = own.as_str().into();
+            entry["topic"] = own.as_str().into();
+            recipe.inlet = Inlet::read("inlet", &entry).unwrap();
             topics.push(own);
         }
-        if !inlets.contains(&recipe.inlet) {
-            inlets.push(recipe.inlet.clone());
+        if !inlets.contains(&entry) {
+            inlets.push(entry);
         }
     }
     create(&topics);
@@ -143,12 +147,12 @@ fn every_recipe_arrives_as_its_file_says() {
     let since = now_millis() / 1000;
     let mut outcomes = 0;
     for recipe in &recipes {
-        let times = match recipe.sample.get("topic").and_then(Value::as_str) {
-            Some(topic) => {
-                leadlane.write(topic, [("a", Some(&recipe.body()[..]))]);
+        let times = match &recipe.inlet.entrance {
+            Entrance::Topic { topic } => {
+                leadlane.write(topic, [("a", Some(&recipe.record().body[..]))]);
                 1
             }
-            None => {
+            Entrance::Http { .. } => {
                 // Sent again, as every one of these systems does, it is the same event.
                 for _ in 0..2 {
                     let status = post(&listen, recipe);
@@ -157,7 +161,7 @@ fn every_recipe_arrives_as_its_file_says() {
                 2
             }
         };
-        outcomes += times * recipe.result.len();
+        outcomes += times * recipe.expected().count();
     }
     leadlane.read_until(&leadlane.config.topics.outcomes, 90, |records| {
         let outcome = |record: &Record| Outcome::decode(record.value.as_deref()?).ok();
@@ -167,7 +171,7 @@ fn every_recipe_arrives_as_its_file_says() {
     process.stop();
     let log = destinations.sandbox.log();
     let arrived = log.iter().filter_map(|arrival| request(arrival, since)).collect();
-    same("arrived", arrived, recipes.into_iter().flat_map(|recipe| recipe.result));
+    same("arrived", arrived, recipes.iter().flat_map(Recipe::expected));
     let dead = leadlane.read(&leadlane.config.topics.dead_letters);
     let details: Vec<_> = dead.iter().map(|record| record.header("detail")).collect();
     assert!(dead.is_empty(), "{details:?}");

@@ -53,7 +53,7 @@ pub(super) fn job(number: i64, rule: &str, credential: &str, channel: &str) -> D
 }
 
 /// An outcome of the job at this offset of partition 0.
-fn outcome(job: &DeliveryJob, offset: i64, result: OutcomeResult, attempt: i32) -> Outcome {
+pub(super) fn outcome(job: &DeliveryJob, offset: i64, result: OutcomeResult, attempt: i32) -> Outcome {
     let mut outcome = job.outcome(result, now_millis());
     (outcome.job_partition, outcome.job_offset) = (Some(0), Some(offset));
     (outcome.attempt, outcome.started_at) = (attempt, Some(now_millis() - 20));
@@ -98,7 +98,7 @@ fn producer(transactional_id: Option<&str>) -> BaseProducer {
 }
 
 /// Writes outcomes to partition 0, as a sender does.
-fn put_outcomes(leadlane: &Leadlane, outcomes: &[Outcome]) {
+pub(super) fn put_outcomes(leadlane: &Leadlane, outcomes: &[Outcome]) {
     let values: Vec<Vec<u8>> = outcomes.iter().map(Outcome::encode).collect();
     let puts: Vec<Put<'_>> = outcomes
         .iter()

@@ -16,6 +16,8 @@ pub struct Change {
     /// The version in force that its author saw; none where nothing was in force.
     pub(super) seen: Option<i64>,
     pub(super) cancel_waiting: bool,
+    /// Whether the rule is kept in files, which may also say that it is to go.
+    pub(super) from_files: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +58,15 @@ impl Change {
             return Err(Error::Invalid(draft.errors));
         }
         Ok(Self::of(&draft.id, Order::Put(draft.written), seen, false))
+    }
+
+    /// The audit says that files have the rule, so that pruning may delete it once they don't.
+    #[must_use]
+    pub fn from_files(self) -> Self {
+        Self {
+            from_files: true,
+            ..self
+        }
     }
 
     /// Puts an earlier version of a rule in force again. A draft that has errors is refused.
@@ -117,6 +128,7 @@ impl Change {
             order,
             seen,
             cancel_waiting,
+            from_files: false,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::web::guard::{Asker, Posted};
 use crate::web::page::part::{count, number};
 use crate::web::page::{Look, icon};
 use crate::web::problem::{Fault, Problem};
-use crate::web::rules::{Imported, documents, export_all, import, waiting, write};
+use crate::web::rules::{Imported, export_all, import, waiting, write};
 use crate::web::who::Actor;
 
 /// The ids and the versions that were ticked, as `ID@VERSION`.
@@ -56,7 +56,7 @@ pub(super) async fn bulk(State(web): State<Arc<Web>>, look: Look, asker: Asker, 
         match chosen {
             "export" => {
                 let view = web.resident.rules().view();
-                return Ok(Answer::File(documents(
+                return Ok(Answer::File(desk_rules::texts(
                     ids().filter_map(|id| desk_rules::get(&view, id).ok()),
                 )));
             }

@@ -1,0 +1,102 @@
+//! `leadlane rules export`, `history` and `rollback`
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{changed, one};
+use crate::cli::look::{Look, plain};
+use crate::cli::{CliError, print};
+use crate::dates::time_text;
+use crate::desk::rules::write::Writer;
+use crate::desk::rules::{self, View};
+use crate::desk::versions::{self, Version};
+use crate::rules::difference::difference;
+
+/// Prints every rule in force, or writes each into a file of a folder.
+pub(super) fn export(look: Look<'_>, folder: Option<&Path>) -> Result<(), CliError> {
+    let view = View::scan(look.config)?;
+    let count = rules::every(&view).count();
+    if count == 0 {
+        eprintln!("no rule is in force");
+    }
+    let Some(folder) = folder else {
+        if look.json {
+            return rules::every(&view).try_for_each(|in_force| print(in_force.written));
+        }
+        let text = rules::texts(rules::every(&view));
+        return if text.is_empty() {
+            Ok(())
+        } else {
+            print(text.trim_end_matches('\n'))
+        };
+    };
+    let failed = |file: &Path, error: std::io::Error| CliError::failed(format!("{}: {error}", file.display()));
+    std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+    for in_force in rules::every(&view) {
+        // Others may write what they like under a key.
+        let is_name = in_force
+            .id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if !is_name {
+            return Err(CliError::failed(format!(
+                "{}: is no name for a file",
+                plain(in_force.id)
+            )));
+        }
+        let file: PathBuf = folder.join(format!("{}.yaml", in_force.id));
+        std::fs::write(&file, rules::text(&in_force.json())).map_err(|error| failed(&file, error))?;
+        print(&match look.json {
+            true => json!({"id": in_force.id, "file": file}).to_string(),
+            false => file.display().to_string(),
+        })?;
+    }
+    Ok(())
+}
+
+/// Prints who changed a rule, what and when, newest last.
+pub(super) fn history(look: Look<'_>, id: &str) -> Result<(), CliError> {
+    let versions = look.scan(|scanner| Ok(versions::history(scanner, id)?))?;
+    for version in versions {
+        print(&match look.json {
+            true => json!({
+                "id": id, "version": version.version, "when": time_text(version.when), "who": version.who,
+                "what": version.what, "before": version.before, "after": version.after, "left_out": version.left_out,
+            })
+            .to_string(),
+            false => version_text(&version),
+        })?;
+    }
+    Ok(())
+}
+
+fn version_text(version: &Version) -> String {
+    let Version { what, who, when, .. } = version;
+    let mut lines = vec![plain(&format!(
+        "version {}  {}  {what} by {who}",
+        version.version,
+        time_text(*when)
+    ))];
+    match (&version.before, &version.after) {
+        (Some(before), Some(after)) => {
+            for change in difference(before, after) {
+                let side = |side: Option<String>| side.unwrap_or_else(|| "nothing".to_owned());
+                let (before, after) = (side(change.before), side(change.after));
+                lines.push(plain(&format!("    {}: {before} -> {after}", change.path)));
+            }
+        }
+        _ if version.left_out => lines.push("    the rule was too large for the audit".to_owned()),
+        _ => {}
+    }
+    lines.join("\n")
+}
+
+/// Puts a version that was in force before in force again.
+pub(super) fn rollback(look: Look<'_>, id: &str, version: i64) -> Result<(), CliError> {
+    let versions = look.scan(|scanner| Ok(versions::history(scanner, id)?))?;
+    let mut writer = Writer::new(look.config);
+    let seen = writer.view()?.version(id);
+    let change = versions::back_to(look.config, id, versions, version, seen)?;
+    changed(&one(&mut writer, change)?, look.json)
+}
