@@ -13,6 +13,7 @@ use crate::docs::{Metric, metrics, metrics_text};
 use crate::tidy::{files, root, text};
 
 mod alerts;
+mod debian;
 mod kubernetes;
 
 const DASHBOARDS: &str = "config/grafana/dashboards";
