@@ -320,7 +320,7 @@ fn who() -> String {
     who.unwrap_or_else(|_| "unknown".to_owned())
 }
 
-/// Reads a file, or stdin for `-`.
+/// Reads a file, or stdin for `-`: without its byte order mark, and in UTF-8 where it was UTF-16.
 fn read_input(file: &std::path::Path) -> Result<Vec<u8>, CliError> {
     let bytes = if file.as_os_str() == "-" {
         let mut bytes = Vec::new();
@@ -328,7 +328,10 @@ fn read_input(file: &std::path::Path) -> Result<Vec<u8>, CliError> {
     } else {
         std::fs::read(file)
     };
-    bytes.map_err(|error| CliError::Invalid(format!("{}: {error}", file.display())))
+    let invalid = |error: &dyn std::fmt::Display| CliError::Invalid(format!("{}: {error}", file.display()));
+    let bytes = bytes.map_err(|error| invalid(&error))?;
+    let text = crate::text::file::utf8(bytes.into()).map_err(|error| invalid(&error))?;
+    Ok(text.into_owned())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::fmt;
 
 use unicode_segmentation::UnicodeSegmentation;
 
+pub mod file;
 pub mod mask;
 pub mod slack;
 

@@ -1,7 +1,7 @@
 //! `leadlane events ...`
 
 use std::fmt::Display;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(super) enum Events {
         #[command(flatten)]
         input: Input,
         /// The form of the events: as the lines are, or Avro single objects; or csv, the form of the file
-        /// [default: json; csv for a file whose name ends in .csv]
+        /// [default: by the name's ending, else by the content]
         #[arg(long, value_enum)]
         format: Option<Format>,
     },
@@ -33,7 +33,7 @@ pub(super) enum Events {
     Validate {
         #[command(flatten)]
         input: Input,
-        /// The format of the file [default: json; csv for a file whose name ends in .csv]
+        /// The format of the file [default: by the name's ending, else by the content]
         #[arg(long, value_enum)]
         format: Option<Lines>,
     },
@@ -43,7 +43,7 @@ pub(super) enum Events {
 
 #[derive(Debug, Args)]
 pub(super) struct Input {
-    /// A file of JSON lines, or of CSV with titles where an inlet is named; - for stdin
+    /// A file of JSON lines, or of rows under titles where an inlet is named; - for stdin
     file: PathBuf,
     /// Each line is a record that this inlet of the configuration maps
     #[arg(long, value_name = "NAME")]
@@ -89,51 +89,47 @@ pub(super) fn run(look: Look<'_>, command: &Events) -> Result<(), CliError> {
 struct EventLines<'s> {
     file: &'s Path,
     inlet: Option<&'s Inlet>,
-    lines: Lines,
+    format: Option<events::Format>,
 }
 
 impl<'s> EventLines<'s> {
     fn of(config: &'s Config, input: &'s Input, lines: Option<Lines>) -> Result<Self, CliError> {
         let ending = input.file.extension().and_then(|ending| ending.to_str());
-        let by_ending = ending.and_then(|ending| Lines::from_str(ending, true).ok());
-        let lines = lines.or(by_ending).unwrap_or(Lines::Json);
+        let format = match (lines, ending.map(str::to_ascii_lowercase).as_deref()) {
+            (Some(Lines::Json), _) | (None, Some("json" | "jsonl" | "ndjson")) => Some(events::Format::Json),
+            (Some(Lines::Csv), _) | (None, Some("csv" | "tsv")) => Some(events::Format::Csv),
+            (None, _) => None,
+        };
         let inlet = match &input.inlet {
             None => None,
             Some(name) => Some(config.inlet(name).map_err(CliError::Invalid)?),
         };
-        if lines == Lines::Csv && inlet.is_none() {
-            return Err(CliError::Invalid(format!(
-                "{}: a row of CSV becomes an event by an inlet's mapping; name the inlet by --inlet",
-                input.file.display()
-            )));
-        }
         Ok(Self {
             file: &input.file,
             inlet,
-            lines,
+            format,
         })
     }
 
     /// Calls `each` with every line that isn't blank.
     fn each(&self, mut each: impl FnMut(Line) -> Result<(), CliError>) -> Result<(), CliError> {
         let unreadable = |error: &dyn Display| CliError::Invalid(format!("{}: {error}", self.file.display()));
-        let mut input: Box<dyn Read> = if self.file.as_os_str() == "-" {
+        let input: Box<dyn Read> = if self.file.as_os_str() == "-" {
             Box::new(std::io::stdin())
         } else {
             Box::new(std::fs::File::open(self.file).map_err(|error| unreadable(&error))?)
         };
-        let mut text = Vec::new();
-        let lines = match (self.inlet, self.lines) {
-            (Some(inlet), Lines::Csv) => {
-                input.read_to_end(&mut text).map_err(|error| unreadable(&error))?;
-                events::Lines::rows(&text, inlet, now_millis).map_err(|error| unreadable(&error))?
-            }
-            _ => events::Lines::json(BufReader::new(input), self.inlet, now_millis),
-        };
-        for line in lines {
+        let lines = events::Lines::read(input, self.format, self.inlet, now_millis);
+        let mut lines = lines.map_err(|error| unreadable(&error))?;
+        let mut is_empty = true;
+        for line in lines.by_ref() {
+            is_empty = false;
             each(line.map_err(|error| unreadable(&error))?)?;
         }
-        Ok(())
+        match is_empty {
+            true => Err(unreadable(&lines.nothing())),
+            false => Ok(()),
+        }
     }
 
     /// The expected content of a line.

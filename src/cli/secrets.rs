@@ -105,7 +105,9 @@ fn read_value(stop: &watch::Receiver<bool>) -> Result<Secret, CliError> {
     } else {
         std::io::stdin().read_to_string(&mut text).map_err(invalid)?;
     }
-    let value = text.strip_suffix('\n').unwrap_or(&text);
+    // PowerShell puts a byte order mark before what it pipes.
+    let value = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let value = value.strip_suffix('\n').unwrap_or(value);
     Ok(Secret::new(value.strip_suffix('\r').unwrap_or(value)))
 }
 

@@ -1,6 +1,6 @@
 //! Lead events that people bring: what would become of each line of a file, and how to send them.
 
-use std::io::BufRead;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::lead::encode;
 use crate::lead::schemas::Schemas;
 use crate::mapping::{Event, Inlet, Rows, Taken};
 use crate::reason::Reason;
+use crate::text::file;
 
 /// No topic of ours takes larger events.
 const RECORD_MAX: usize = 16 * 1024 * 1024;
@@ -29,6 +30,15 @@ pub struct Line {
     pub taken: Taken,
 }
 
+/// The form of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One object a line.
+    Json,
+    /// Titles, and rows under them.
+    Csv,
+}
+
 /// The lines of a file that aren't blank.
 pub struct Lines<'l> {
     file: File<'l>,
@@ -38,22 +48,77 @@ pub struct Lines<'l> {
 }
 
 enum File<'l> {
-    Json { input: Box<dyn BufRead + 'l>, number: u64 },
+    Json {
+        input: Box<dyn BufRead + 'l>,
+        /// The line that was read last.
+        number: u64,
+        /// The line behind it, where it had to be looked at.
+        next: Option<(u64, Vec<u8>)>,
+    },
     Rows(Box<Rows<'l>>),
+    /// Nothing more can be read of it.
+    Over,
 }
 
 impl<'l> Lines<'l> {
-    /// One JSON object a line: a lead event as it stands, or a record that the inlet maps. `now` gives the time in epoch
+    /// Reads a file: JSON, each line a lead event as it stands or a record that the inlet maps; or rows, which need an
+    /// inlet. Without `format` the first line that isn't blank says which. `now` gives the time in epoch
     /// milliseconds, which a record was received at.
-    pub fn json(input: impl BufRead + 'l, inlet: Option<&'l Inlet>, now: fn() -> i64) -> Self {
-        let input = Box::new(input);
-        Self::of(File::Json { input, number: 0 }, inlet, now)
+    ///
+    /// # Errors
+    /// It can't be read, or is no text, or rows that there is no inlet for.
+    pub fn read(
+        input: impl Read + 'l,
+        format: Option<Format>,
+        inlet: Option<&'l Inlet>,
+        now: fn() -> i64,
+    ) -> Result<Self, Error> {
+        let unreadable = |error: io::Error| Error::invalid(error.to_string());
+        let mut input = BufReader::new(input);
+        let mut head = Vec::new();
+        while head.trim_ascii().is_empty() && input.read_until(b'\n', &mut head).map_err(unreadable)? > 0 {}
+        if file::is_utf16(&head) || format == Some(Format::Csv) {
+            input.read_to_end(&mut head).map_err(unreadable)?;
+        }
+        let no_text = |error: file::NoText| Error::invalid(error.to_string());
+        let mut head = file::utf8(head.into()).map_err(no_text)?.into_owned();
+        let rows = || {
+            let needed = "a row becomes an event by an inlet's mapping; name the inlet by --inlet";
+            inlet.ok_or_else(|| Error::invalid(needed))
+        };
+        let guessed = match unmarked(&head).first() {
+            None | Some(b'{' | b'[') => Format::Json,
+            // Avro, which each line of a topic's may be.
+            Some(0 | 1 | 0xC3) if inlet.is_none() => Format::Json,
+            Some(_) if format.is_none() && inlet.is_none() => {
+                return Err(Error::invalid(
+                    "it begins with no JSON object; rows become events by an inlet's mapping, which --inlet names",
+                ));
+            }
+            Some(_) => Format::Csv,
+        };
+        let file = match format.unwrap_or(guessed) {
+            Format::Json => File::Json {
+                input: Box::new(Cursor::new(head).chain(input)),
+                number: 0,
+                next: None,
+            },
+            Format::Csv => {
+                let inlet = rows()?;
+                input.read_to_end(&mut head).map_err(unreadable)?;
+                let rows = Rows::new(head, inlet.separator()).map_err(Error::invalid)?;
+                File::Rows(Box::new(rows))
+            }
+        };
+        Ok(Self::of(file, inlet, now))
     }
 
-    /// Rows of CSV under their titles, each a record that the inlet maps.
-    pub fn rows(text: &'l [u8], inlet: &'l Inlet, now: fn() -> i64) -> Result<Self, Error> {
-        let rows = Rows::new(text, inlet.separator()).map_err(Error::invalid)?;
-        Ok(Self::of(File::Rows(Box::new(rows)), Some(inlet), now))
+    /// Why a file has no line.
+    pub fn nothing(&self) -> &'static str {
+        match &self.file {
+            File::Rows(rows) if rows.has_titles() => "it has titles, and no row under them",
+            _ => "it is empty",
+        }
     }
 
     fn of(file: File<'l>, inlet: Option<&'l Inlet>, now: fn() -> i64) -> Self {
@@ -71,39 +136,97 @@ impl Iterator for Lines<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let now = || Timestamp::from_millisecond((self.now)()).unwrap_or_default();
-        let (input, number) = match &mut self.file {
-            File::Json { input, number } => (input, number),
-            File::Rows(rows) => {
-                let row = rows.row()?;
-                let taken = match (row.value(), self.inlet) {
-                    (Ok(value), Some(inlet)) => inlet.take_value(value, row.size(), now()),
-                    (Ok(_), None) => refused(Reason::NotDecodable, "no inlet maps it".to_owned()),
-                    (Err(why), _) => refused(Reason::NotDecodable, why),
-                };
-                let number = row.line;
-                return Some(Ok(Line { number, taken }));
-            }
+        if let File::Rows(rows) = &mut self.file {
+            let row = rows.row()?;
+            let taken = match (row.value(), self.inlet) {
+                (Ok(value), Some(inlet)) => inlet.take_value(value, row.size(), now()),
+                (Ok(_), None) => refused(Reason::NotDecodable, "no inlet maps it".to_owned()),
+                (Err(why), _) => refused(Reason::NotDecodable, why),
+            };
+            let number = row.line;
+            return Some(Ok(Line { number, taken }));
+        }
+        let (number, line) = match self.file.line()? {
+            Ok(line) => line,
+            Err(error) => return Some(Err(Error::invalid(error.to_string()))),
         };
-        let mut line = Vec::new();
+        let text = line.trim_ascii();
+        let mut taken = match self.inlet {
+            None => lead_event(text, &self.schemas),
+            Some(inlet) => inlet.take_line(text, now()),
+        };
+        if matches!(&taken.refused, Some((Reason::NotDecodable, _))) {
+            let goes_on = match self.file.goes_on(text) {
+                Ok(goes_on) => goes_on,
+                Err(error) => return Some(Err(Error::invalid(error.to_string()))),
+            };
+            if let Some(why) = goes_on {
+                self.file = File::Over;
+                taken = refused(Reason::NotDecodable, why.to_owned());
+            } else if is_text(text) && std::str::from_utf8(text).is_err() {
+                taken = refused(Reason::NotDecodable, file::NO_UTF8.to_owned());
+            }
+        }
+        Some(Ok(Line { number, taken }))
+    }
+}
+
+impl File<'_> {
+    /// The next line of JSON that isn't blank, with its number.
+    fn line(&mut self) -> Option<io::Result<(u64, Vec<u8>)>> {
+        let File::Json { input, number, next } = self else {
+            return None;
+        };
+        if let Some(next) = next.take() {
+            return Some(Ok(next));
+        }
         loop {
-            line.clear();
-            *number += 1;
+            let mut line = Vec::new();
             match input.read_until(b'\n', &mut line) {
                 Ok(0) => return None,
-                Ok(_) => {}
-                Err(error) => return Some(Err(Error::invalid(error.to_string()))),
+                Ok(_) => *number += 1,
+                Err(error) => return Some(Err(error)),
             }
-            let text = line.trim_ascii();
-            if text.is_empty() {
-                continue;
+            if !line.trim_ascii().is_empty() {
+                return Some(Ok((*number, line)));
             }
-            let taken = match self.inlet {
-                None => lead_event(text, &self.schemas),
-                Some(inlet) => inlet.take_line(text, now()),
-            };
-            return Some(Ok(Line { number: *number, taken }));
         }
     }
+
+    /// What is wrong with a line whose object or list ends in a later one: all that is behind it is a part of it, or would
+    /// be read as one.
+    fn goes_on(&mut self, line: &[u8]) -> io::Result<Option<&'static str>> {
+        let line = unmarked(line);
+        let parsed = serde_json::from_slice::<serde::de::IgnoredAny>(line);
+        let is_list = line.starts_with(b"[");
+        if !parsed.is_err_and(|error| error.is_eof()) || !(is_list || line.starts_with(b"{")) {
+            return Ok(None);
+        }
+        let Some(found) = self.line().transpose()? else {
+            return Ok(None);
+        };
+        let is_next_object = unmarked(&found.1).starts_with(b"{");
+        if let File::Json { next, .. } = self {
+            *next = Some(found);
+        }
+        Ok(match (is_list, is_next_object) {
+            (true, _) => Some("a list over several lines; write one object a line: jq -c '.[]' FILE"),
+            (false, false) => Some("a JSON object over several lines; write one object a line: jq -c . FILE"),
+            // A line that was cut off.
+            (false, true) => None,
+        })
+    }
+}
+
+/// A line without blanks around it and a byte order mark, which files that were joined have in their middle.
+fn unmarked(line: &[u8]) -> &[u8] {
+    let line = line.trim_ascii();
+    line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line).trim_ascii()
+}
+
+/// Whether a line isn't in Avro's framing.
+fn is_text(line: &[u8]) -> bool {
+    !matches!(line, [0 | 1, ..] | [0xC3, 1, ..])
 }
 
 fn refused(reason: Reason, detail: String) -> Taken {
@@ -115,6 +238,14 @@ fn refused(reason: Reason, detail: String) -> Taken {
 
 /// A line that is a lead event as it stands.
 fn lead_event(line: &[u8], schemas: &Schemas) -> Taken {
+    let text = unmarked(line);
+    if text.starts_with(b"[") {
+        let why = "a list; write one object a line: jq -c '.[]' FILE";
+        return refused(Reason::NotDecodable, why.to_owned());
+    }
+    if is_text(text) && !text.starts_with(b"{") {
+        return refused(Reason::NotDecodable, "no JSON object".to_owned());
+    }
     match decode(line, schemas) {
         Ok(event) => Taken {
             events: vec![Event {
@@ -281,3 +412,6 @@ impl std::fmt::Debug for Sending<'_> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

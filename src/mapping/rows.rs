@@ -11,6 +11,7 @@ use csv::ByteRecord;
 use serde_json::{Map, Value};
 
 use super::form::add;
+use crate::text::file;
 
 /// What may stand between cells; the first counts where the titles hold as many of each.
 const SEPARATORS: [u8; 3] = *b",;\t";
@@ -48,14 +49,9 @@ impl<'t> Rows<'t> {
     /// `separator` is found where none is given.
     ///
     /// # Errors
-    /// The titles are no UTF-8 or a quote in them isn't closed, or the text is broken UTF-16.
-    pub fn new(text: &'t [u8], separator: Option<u8>) -> Result<Self, String> {
-        let text = match text {
-            [0xFF, 0xFE, units @ ..] => Cow::Owned(utf8(units, u16::from_le_bytes)?),
-            [0xFE, 0xFF, units @ ..] => Cow::Owned(utf8(units, u16::from_be_bytes)?),
-            [0xEF, 0xBB, 0xBF, text @ ..] => Cow::Borrowed(text),
-            text => Cow::Borrowed(text),
-        };
+    /// The titles are no UTF-8 or a quote in them isn't closed, or it is no text at all.
+    pub fn new(text: impl Into<Cow<'t, [u8]>>, separator: Option<u8>) -> Result<Self, String> {
+        let text = file::utf8(text.into()).map_err(|error| error.to_string())?;
         let (read, said) = said(&text).map_or((0, None), |(end, said)| (end, Some(said)));
         let separator = separator.or(said).unwrap_or_else(|| guessed(&text[read..]));
         let mut cursor = Cursor::new(text);
@@ -76,7 +72,12 @@ impl<'t> Rows<'t> {
             separator,
             cells: ByteRecord::new(),
         };
-        if let Some((line, at)) = rows.advance() {
+        // Blank cells above the titles are no titles.
+        let mut first = rows.advance();
+        while first.is_some() && rows.cells.iter().all(is_blank) {
+            first = rows.advance();
+        }
+        if let Some((line, at)) = first {
             let text = rows.reader.get_ref().get_ref();
             if at.end == text.len() && is_open(&text[at.clone()], separator) {
                 return Err(format!(
@@ -86,10 +87,15 @@ impl<'t> Rows<'t> {
             rows.head = at.end;
             let title = |cell: &[u8]| std::str::from_utf8(cell).map(|title| title.trim().to_owned());
             let titles: Result<_, _> = rows.cells.iter().map(title).collect();
-            rows.titles = titles.map_err(|_| format!("the titles in line {line} are no UTF-8"))?;
+            rows.titles = titles.map_err(|_| format!("the titles in line {line} are {}", file::NO_UTF8))?;
             rows.titles_len = rows.titles.iter().map(String::len).sum();
         }
         Ok(rows)
+    }
+
+    /// Whether there are titles.
+    pub fn has_titles(&self) -> bool {
+        !self.titles.is_empty()
     }
 
     /// The next row that isn't empty.
@@ -174,7 +180,7 @@ impl Row<'_> {
             .iter()
             .zip(self.cells.iter().chain(std::iter::repeat(&[][..])))
         {
-            let cell = std::str::from_utf8(cell).map_err(|_| "no UTF-8".to_owned())?;
+            let cell = std::str::from_utf8(cell).map_err(|_| file::NO_UTF8.to_owned())?;
             if !title.is_empty() {
                 add(&mut members, title.clone(), cell.into());
             }
@@ -183,21 +189,9 @@ impl Row<'_> {
     }
 }
 
+/// Sheets write no-break spaces, too.
 fn is_blank(cell: &[u8]) -> bool {
-    cell.trim_ascii().is_empty()
-}
-
-/// UTF-16 without its byte order mark as UTF-8. Half of a surrogate pair is U+FFFD.
-fn utf8(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<Vec<u8>, String> {
-    let (units, rest) = bytes.as_chunks::<2>();
-    if !rest.is_empty() {
-        return Err("the text is UTF-16 and ends within a character".to_owned());
-    }
-    let characters = char::decode_utf16(units.iter().map(|bytes| unit(*bytes)));
-    let text: String = characters
-        .map(|character| character.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect();
-    Ok(text.into_bytes())
+    std::str::from_utf8(cell).is_ok_and(|cell| cell.trim().is_empty())
 }
 
 /// Excel's first line `sep=;`: where it ends, and the separator.
@@ -287,7 +281,7 @@ mod tests {
             [
                 (2, Ok(json!({"id": "1", "Name": "a\nb"}))),
                 (4, Err("3 cells for 2 titles".to_owned())),
-                (5, Err("no UTF-8".to_owned())),
+                (5, Err(file::NO_UTF8.to_owned())),
                 (6, Ok(json!({"id": "3", "Name": "c"}))),
             ]
         );
@@ -328,6 +322,8 @@ mod tests {
                 of("cy@example.com", "Cy", "hello")
             ]
         );
+        let above = ",,\n\u{a0},,\nid,Name,\n1,Ana,\u{a0}\n\u{a0},,\n".as_bytes();
+        assert_eq!(rows(above), [(4, Ok(json!({"id": "1", "Name": "Ana"})))]);
         let titles = b"id,Tag,,Tag\n1,a,x,b\n2,,y,c\n";
         assert_eq!(
             records(titles),
@@ -367,7 +363,7 @@ mod tests {
         // Commas within quotes are none, and one title needs no separator.
         assert_eq!(records(b"\"a,b,c\";d\n1;2\n"), [json!({"a,b,c": "1", "d": "2"})]);
         assert_eq!(records(b"id\n\"1;2\"\n"), [json!({"id": "1;2"})]);
-        let mut said = Rows::new(b"a,b;c\n1,2;3\n", Some(b';')).unwrap();
+        let mut said = Rows::new(&b"a,b;c\n1,2;3\n"[..], Some(b';')).unwrap();
         assert_eq!(said.row().unwrap().value(), Ok(json!({"a,b": "1,2", "c": "3"})));
     }
 
