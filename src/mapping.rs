@@ -22,6 +22,7 @@ use crate::rules::condition::Condition;
 mod budget;
 mod canonical;
 mod change_event;
+mod customer_io;
 mod decode;
 mod elements;
 mod fields;
@@ -68,6 +69,8 @@ pub enum Entrance {
         keys: Vec<Key>,
         /// The Slack token that users are looked up with.
         users: Option<SecretName>,
+        /// The origins of pages that may send to it, such as `https://shop.example`; `*` is any.
+        origins: Vec<String>,
     },
     /// A topic that others write.
     Topic { topic: String },
@@ -90,6 +93,8 @@ pub enum KeyPlace {
     Basic,
     /// The last step of the URL's path.
     Path,
+    /// As for basic authentication; where a request has none, the member `writeKey` of its body.
+    WriteKey,
 }
 
 /// The steps that make events of a record.

@@ -35,6 +35,8 @@ pub(super) enum Verdict {
     Closed,
     /// It depends on the signature over the body.
     Signed,
+    /// It depends on the write key in the body.
+    InBody,
 }
 
 impl Keyring {
@@ -64,10 +66,22 @@ impl Keyring {
             .fold(false, |opened, (place, secret)| opened | shows(shown, place, secret));
         match opened {
             true => Verdict::Open,
-            false if !self.with(&values).any(|(place, _)| place == KeyPlace::Signature) => Verdict::Closed,
-            false if Signature::of(shown.headers, now).is_none() => Verdict::Closed,
-            false => Verdict::Signed,
+            false if self.has(KeyPlace::Signature, &values) && Signature::of(shown.headers, now).is_some() => {
+                Verdict::Signed
+            }
+            // Who shows a key in the head shows none in the body.
+            false if self.has(KeyPlace::WriteKey, &values) && !shown.headers.contains_key(AUTHORIZATION) => {
+                Verdict::InBody
+            }
+            false => Verdict::Closed,
         }
+    }
+
+    /// Whether a body's write key opens the inlet.
+    pub(super) fn opens(&self, write_key: &str) -> bool {
+        let values = self.held.values();
+        let keys = self.with(&values).filter(|(place, _)| *place == KeyPlace::WriteKey);
+        keys.fold(false, |opened, (_, secret)| opened | secret.is(write_key.as_bytes()))
     }
 
     /// Whether Slack signed `body`; `now` is in epoch seconds.
@@ -89,6 +103,10 @@ impl Keyring {
         }
     }
 
+    fn has(&self, place: KeyPlace, values: &[Option<Secret>]) -> bool {
+        self.with(values).any(|(of, _)| of == place)
+    }
+
     fn with<'v>(&self, values: &'v [Option<Secret>]) -> impl Iterator<Item = (KeyPlace, &'v Secret)> {
         let keys = self.keys.iter().map(|key| key.place).zip(values);
         keys.filter_map(|(place, secret)| Some((place, secret.as_ref()?)))
@@ -100,7 +118,7 @@ fn shows(shown: &Shown<'_>, place: KeyPlace, secret: &Secret) -> bool {
         KeyPlace::Signature => false,
         KeyPlace::Path => shown.path.is_some_and(|path| secret.is(path)),
         KeyPlace::Bearer => credentials(shown.headers, "bearer").is_some_and(|token| secret.is(token.as_bytes())),
-        KeyPlace::Basic => {
+        KeyPlace::Basic | KeyPlace::WriteKey => {
             let decoded = credentials(shown.headers, "basic")
                 .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
             let Some(pair) = decoded else { return false };

@@ -8,7 +8,9 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CONNECTION,
+    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
@@ -28,6 +30,7 @@ use super::slots::Unproven;
 use super::threads::Threads;
 use crate::kafka::producer::Producer;
 use crate::listen::{self, BODY_TIMEOUT, Connection};
+use crate::mapping::preset::Route;
 use crate::mapping::{Entrance, Inlet, Preset};
 use crate::slack::look_ups::LookUps;
 
@@ -42,7 +45,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The metric label of requests that lead to no inlet.
 const OTHER: &str = "other";
-const NO_ROUTE: &[&str] = &[""];
+/// How long a browser remembers, in seconds, that a page may send.
+const ORIGIN_FRESH: &str = "7200";
 
 /// Everything that requests are answered with.
 #[derive(Debug)]
@@ -64,15 +68,43 @@ pub(super) struct Door {
     /// Requests of senders who are known.
     in_flight: Semaphore,
     unproven: Unproven,
+    /// The origins of pages that may send to it.
+    origins: Vec<String>,
+}
+
+impl Door {
+    /// A place for a sender who is known.
+    fn slot(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let said = "the inlet has as many requests in flight as may be, inlet.in_flight_max; send it again";
+        let full = |_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said);
+        self.in_flight.try_acquire().map_err(full)
+    }
 }
 
 /// Where a request's path leads.
 #[derive(Debug)]
 struct Way<'r> {
-    door: &'r Door,
-    route: &'r str,
+    /// The inlet that the path names; without a name all that it may be.
+    doors: Vec<&'r Door>,
+    is_named: bool,
+    route: Route<'r>,
     /// The step that may be a secret.
     secret: Option<Vec<u8>>,
+}
+
+impl<'r> Way<'r> {
+    fn label(&self) -> &'r str {
+        let named = self.doors.first().filter(|_| self.is_named);
+        named.map_or(OTHER, |door| &door.inlet.name)
+    }
+
+    fn unauthorized(&self) -> Refusal {
+        let said = match self.is_named {
+            true => "no valid secret or signature was shown",
+            false => "no inlet has this write key",
+        };
+        Refusal::new(StatusCode::UNAUTHORIZED, said)
+    }
 }
 
 /// The answer to a request that was accepted.
@@ -87,7 +119,7 @@ impl Server {
         let mut doors = HashMap::new();
         let mut tokens: HashMap<String, Arc<LookUps>> = HashMap::new();
         for inlet in &wiring.config.inlets {
-            let Entrance::Http { keys, users } = &inlet.entrance else {
+            let Entrance::Http { keys, users, origins } = &inlet.entrance else {
                 continue;
             };
             let keys = Arc::new(Keyring::new(&inlet.name, keys));
@@ -109,6 +141,7 @@ impl Server {
                 keys,
                 in_flight: Semaphore::new(wiring.config.inlet.in_flight_max.min(Semaphore::MAX_PERMITS)),
                 unproven: Unproven::new(wiring.config.inlet.body_max),
+                origins: origins.clone(),
                 inlet: Arc::new(inlet.clone()),
             };
             doors.insert(inlet.name.clone(), door);
@@ -163,22 +196,6 @@ impl Server {
             .inlet_answered(label, status.as_u16(), began.elapsed());
     }
 
-    async fn route<'s>(
-        &'s self,
-        head: &'s Parts,
-        body: &mut Incoming,
-        began: Instant,
-        connection: &Connection,
-    ) -> (&'s str, Result<Answer, Refusal>) {
-        match self.way(head) {
-            Ok(way) => (
-                &way.door.inlet.name,
-                self.enter(&way, head, body, began, connection).await,
-            ),
-            Err((label, refusal)) => (label, Err(refusal)),
-        }
-    }
-
     /// Where the path leads: `/inlets/NAME[/SECRET][/ROUTE]`; or `/ROUTE` alone for client libraries whose
     /// host can be set and whose path can't, by the secret they show.
     fn way<'r>(&'r self, head: &'r Parts) -> Result<Way<'r>, (&'r str, Refusal)> {
@@ -190,25 +207,15 @@ impl Server {
             .strip_prefix('/')
             .unwrap_or_default();
         let Some(rest) = path.strip_prefix("inlets/") else {
-            let mut routes = Preset::Track.routes().iter();
-            let Some(route) = routes.find(|route| **route == path) else {
-                return Err(unknown(OTHER, "inlets are at /inlets/NAME"));
-            };
-            let tracks = self
-                .doors
-                .values()
-                .filter(|door| door.inlet.preset == Some(Preset::Track));
-            let shown = Shown {
-                headers: &head.headers,
-                path: None,
-            };
-            let open = tracks.filter(|door| door.keys.head(&shown, self.now()) == Verdict::Open);
-            let no_key = || Refusal::new(StatusCode::UNAUTHORIZED, "no inlet has this write key");
+            let route = Route::of(Some(Preset::Track), path);
+            let route = route.ok_or_else(|| unknown(OTHER, "inlets are at /inlets/NAME"))?;
+            let tracks = self.doors.values();
+            let mut doors: Vec<&Door> = tracks.filter(|door| door.inlet.preset == Some(Preset::Track)).collect();
             // Of several inlets with one key it is always the same one.
-            let first = open.min_by_key(|door| &door.inlet.name);
-            let door = first.ok_or_else(|| (OTHER, no_key()))?;
+            doors.sort_unstable_by_key(|door| &door.inlet.name);
             return Ok(Way {
-                door,
+                doors,
+                is_named: false,
                 route,
                 secret: None,
             });
@@ -218,27 +225,25 @@ impl Server {
             .doors
             .get(name)
             .ok_or_else(|| unknown(OTHER, "there is no such inlet"))?;
-        let routes = door.inlet.preset.map_or(NO_ROUTE, Preset::routes);
-        if let Some(route) = routes.iter().find(|route| **route == rest) {
-            return Ok(Way {
-                door,
-                route,
-                secret: None,
-            });
-        }
-        let (step, rest) = rest.split_once('/').unwrap_or((rest, ""));
-        match routes.iter().find(|route| door.keys.has_path() && **route == rest) {
-            Some(route) => Ok(Way {
-                door,
-                route,
-                secret: Some(percent_encoding::percent_decode_str(step).collect()),
-            }),
-            None => Err(unknown(&door.inlet.name, "the inlet has no such route")),
-        }
+        let (step, behind) = rest.split_once('/').unwrap_or((rest, ""));
+        let (route, secret) = match Route::of(door.inlet.preset, rest) {
+            Some(route) => (Some(route), None),
+            None if door.keys.has_path() => (
+                Route::of(door.inlet.preset, behind),
+                Some(percent_encoding::percent_decode_str(step).collect()),
+            ),
+            None => (None, None),
+        };
+        Ok(Way {
+            doors: vec![door],
+            is_named: true,
+            route: route.ok_or_else(|| unknown(&door.inlet.name, "the inlet has no such route"))?,
+            secret,
+        })
     }
 
-    /// The body of a request that may come in, with its slot. A request without a secret, or without a signature of
-    /// now, is refused before a byte of its body is read, and takes no slot.
+    /// The inlet that a request may enter, with its slot and the whole body. A request without a secret, or without
+    /// a signature of now, is refused before a byte of its body is read, and takes no slot.
     async fn admit<'d>(
         &self,
         way: &Way<'d>,
@@ -246,42 +251,75 @@ impl Server {
         body: &mut Incoming,
         began: Instant,
         connection: &Connection,
-    ) -> Result<(Bytes, SemaphorePermit<'d>), Refusal> {
-        let (door, headers) = (way.door, &head.headers);
+    ) -> Result<(&'d Door, Bytes, SemaphorePermit<'d>), Refusal> {
+        let headers = &head.headers;
         let max = self.wiring.config.inlet.body_max;
         let now = self.now();
         let shown = Shown {
             headers,
             path: way.secret.as_deref(),
         };
-        let slot = || {
-            let said = "the inlet has as many requests in flight as may be, inlet.in_flight_max; send it again";
-            let full = |_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said);
-            door.in_flight.try_acquire().map_err(full)
+        let doors = way.doors.iter().copied();
+        let verdicts: Vec<(&Door, Verdict)> = doors.map(|door| (door, door.keys.head(&shown, now))).collect();
+        let of = |wanted: Verdict| verdicts.iter().find(|(_, verdict)| *verdict == wanted);
+        if let Some((door, _)) = of(Verdict::Open) {
+            // Before the body: the connection of a known sender isn't the one that a full listener closes.
+            connection.known(true);
+            let slot = door.slot()?;
+            let raw = body::read(body, max, began, BODY_TIMEOUT).await?;
+            return Ok((door, self.inflated(door, headers, raw, began).await?, slot));
+        }
+        let in_body = of(Verdict::InBody).filter(|_| way.route.takes_write_key());
+        let (door, within) = match (of(Verdict::Signed), in_body) {
+            (Some((door, _)), _) => (door, SLACK_ANSWER),
+            (None, Some((door, _))) => (door, BODY_TIMEOUT),
+            (None, None) => return Err(way.unauthorized()),
         };
-        match door.keys.head(&shown, now) {
-            Verdict::Open => {
-                // Before the body: the connection of a known sender isn't the one that a full listener closes.
-                connection.known(true);
-                let slot = slot()?;
-                Ok((body::read(body, max, began, BODY_TIMEOUT).await?, slot))
+        let mut reading = door.unproven.begin();
+        let raw = tokio::select! {
+            raw = body::read(body, max, began, within) => raw?,
+            () = reading.gives_way() => {
+                let said = "the body was slow, and others came; send it again";
+                return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said));
             }
-            Verdict::Closed => Err(unauthorized()),
-            Verdict::Signed => {
-                let mut reading = door.unproven.begin();
-                let raw = tokio::select! {
-                    raw = body::read(body, max, began, SLACK_ANSWER) => raw?,
-                    () = reading.gives_way() => {
-                        let said = "the body was slow, and others came; send it again";
-                        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said));
-                    }
-                };
-                if !door.keys.signed(headers, &raw, now) {
-                    return Err(unauthorized());
-                }
-                connection.known(true);
-                Ok((raw, slot()?))
+        };
+        if in_body.is_none() {
+            if !door.keys.signed(headers, &raw, now) {
+                return Err(way.unauthorized());
             }
+            connection.known(true);
+            let slot = door.slot()?;
+            return Ok((door, self.inflated(door, headers, raw, began).await?, slot));
+        }
+        let whole = self.inflated(door, headers, raw, began).await?;
+        let key = body::write_key(&whole).ok_or_else(|| way.unauthorized())?;
+        let open: Vec<&Door> = way.doors.iter().copied().filter(|door| door.keys.opens(&key)).collect();
+        let door = *open.first().ok_or_else(|| way.unauthorized())?;
+        connection.known(true);
+        let slot = door.slot()?;
+        Ok((door, whole, slot))
+    }
+
+    /// Where the work on a request's body runs, once the body is there.
+    fn threads(&self, door: &Door, began: Instant) -> Threads<'_> {
+        let deadline = match door.inlet.preset {
+            Some(Preset::Slack) => began + SLACK_ANSWER,
+            _ => Instant::now() + ANSWER,
+        };
+        Threads {
+            free: &self.work,
+            deadline,
+        }
+    }
+
+    async fn inflated(&self, door: &Door, headers: &HeaderMap, raw: Bytes, began: Instant) -> Result<Bytes, Refusal> {
+        let max = self.wiring.config.inlet.body_max;
+        match body::is_gzip(headers)? {
+            true => {
+                let threads = self.threads(door, began);
+                threads.run(move |_| body::inflate(&raw, max)).await
+            }
+            false => Ok(raw),
         }
     }
 
@@ -290,44 +328,37 @@ impl Server {
         (self.wiring.now)().div_euclid(1_000_000)
     }
 
-    async fn enter(
+    /// `label` becomes the inlet's name once it is known.
+    async fn enter<'d>(
         &self,
-        way: &Way<'_>,
+        way: &Way<'d>,
         head: &Parts,
         body: &mut Incoming,
         began: Instant,
         connection: &Connection,
+        label: &mut &'d str,
     ) -> Result<Answer, Refusal> {
-        let (door, headers) = (way.door, &head.headers);
-        if head.method != Method::POST {
-            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "inlets take POST alone"));
+        if head.method.as_str() != way.route.method {
+            let said = format!("this route takes {} alone", way.route.method);
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, said));
         }
-        let (raw, _slot) = self.admit(way, head, body, began, connection).await?;
-        let deadline = match door.inlet.preset {
-            Some(Preset::Slack) => began + SLACK_ANSWER,
-            _ => Instant::now() + ANSWER,
-        };
-        let threads = Threads {
-            free: &self.work,
-            deadline,
-        };
-        let max = self.wiring.config.inlet.body_max;
-        let raw = match body::is_gzip(headers)? {
-            true => threads.run(move |_| body::inflate(&raw, max)).await?,
-            false => raw,
-        };
+        let (door, body, _slot) = self.admit(way, head, body, began, connection).await?;
+        *label = &door.inlet.name;
+        let headers = &head.headers;
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let id = || uuid::Uuid::new_v4().to_string();
         let intake = Arc::new(Intake {
             config: Arc::clone(&self.wiring.config),
             metrics: Arc::clone(&self.wiring.metrics),
             producer: self.producer.clone(),
             inlet: Arc::clone(&door.inlet),
-            body: raw,
+            body,
             content_type: content_type.map(str::to_owned),
-            route: way.route.to_owned(),
+            route: way.route.kept(id).into_owned(),
             trace: trace(headers),
             now: Timestamp::from_microsecond((self.wiring.now)()).unwrap_or_default(),
         });
+        let threads = self.threads(door, began);
         let taken = intake.take(threads, door.users.as_ref()).await?;
         Ok(Answer::of(&door.inlet, &taken))
     }
@@ -341,17 +372,27 @@ impl listen::Answer for Server {
         // Each request has to show a secret of its own.
         connection.known(false);
         let (head, mut body) = request.into_parts();
-        let (label, answer) = self.route(&head, &mut body, began, &connection).await;
-        if answer
-            .as_ref()
-            .is_err_and(|refusal| refusal.status == StatusCode::UNAUTHORIZED)
-        {
+        let (label, response) = match &self.way(&head) {
+            Err((label, refusal)) => (*label, refused(refusal)),
+            Ok(way) => {
+                let mut label = way.label();
+                let mut response = if head.method == Method::OPTIONS {
+                    Response::new(Full::default())
+                } else {
+                    let answer = self.enter(way, &head, &mut body, began, &connection, &mut label).await;
+                    answer.map_or_else(|refusal| refused(&refusal), answered)
+                };
+                if matches!(head.method, Method::OPTIONS) || response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                    let method = HeaderValue::from_static(way.route.method);
+                    response.headers_mut().insert(ALLOW, method);
+                }
+                share(way, &head, response.headers_mut());
+                (label, response)
+            }
+        };
+        if response.status() == StatusCode::UNAUTHORIZED {
             self.unauthorized.note(label, Instant::now());
         }
-        let response = match answer {
-            Ok(answer) => answered(answer),
-            Err(refusal) => refused(&refusal),
-        };
         match response.status() {
             // The body had its time.
             StatusCode::REQUEST_TIMEOUT => drop(body),
@@ -366,8 +407,26 @@ impl listen::Answer for Server {
     }
 }
 
-fn unauthorized() -> Refusal {
-    Refusal::new(StatusCode::UNAUTHORIZED, "no valid secret or signature was shown")
+/// Lets a page of another origin send, and read the answer, where an inlet names that origin. Before it sends, a browser
+/// asks for it by OPTIONS.
+fn share(way: &Way<'_>, head: &Parts, answer: &mut HeaderMap) {
+    let Some(origin) = head.headers.get(ORIGIN) else { return };
+    let mut origins = way.doors.iter().flat_map(|door| &door.origins);
+    if !origins.any(|named| named == "*" || named.as_bytes() == origin.as_bytes()) {
+        return;
+    }
+    answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    answer.insert(VARY, HeaderValue::from_static("Origin"));
+    // Client libraries wait for as long as it says.
+    answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
+    if head.method == Method::OPTIONS {
+        let method = HeaderValue::from_static(way.route.method);
+        answer.insert(ACCESS_CONTROL_ALLOW_METHODS, method);
+        answer.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(ORIGIN_FRESH));
+        if let Some(asked) = head.headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+            answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        }
+    }
 }
 
 impl Answer {
@@ -428,7 +487,6 @@ fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
     set(CONTENT_TYPE, "application/json");
     match refusal.status {
         StatusCode::SERVICE_UNAVAILABLE => set(RETRY_AFTER, "1"),
-        StatusCode::METHOD_NOT_ALLOWED => set(ALLOW, "POST"),
         StatusCode::UNAUTHORIZED => set(WWW_AUTHENTICATE, "Bearer"),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => set(ACCEPT_ENCODING, "gzip"),
         StatusCode::REQUEST_TIMEOUT => set(CONNECTION, "close"),

@@ -12,7 +12,7 @@ const UNPROVEN_BYTES: usize = 64 << 20;
 const UNPROVEN_MIN: usize = 4;
 const UNPROVEN_MAX: usize = 64;
 
-/// Bodies that have to be read before it is known who sends them, because they are signed. Of too many the oldest
+/// Bodies that have to be read before it is known who sends them, because they are signed or hold a key. Of too many the oldest
 /// gives way: a real one is in at once.
 #[derive(Debug)]
 pub(super) struct Unproven {

@@ -39,6 +39,7 @@ inlets:
   - {name: workspace, preset: slack, secrets: [{secret: signing-old}, {secret: signing}]}
   - {name: people, preset: slack, secrets: [{secret: signing}], users: {token: {secret: users}}}
   - {name: product, preset: track, secrets: [{secret: write-key}]}
+  - {name: shop, preset: track, secrets: [{secret: new}], origins: ["https://shop.example", "HTTPS://Other.example:8443"]}
   - {name: won, preset: salesforce, kind: http, secrets: [{secret: in-path}], event: {trigger: salesforce.record_updated}}
   - {name: rows, preset: sheet, secrets: [{secret: old}, {secret: new}]}
   - name: survey
@@ -903,5 +904,214 @@ async fn one_bad_call_of_a_batch_costs_the_others_nothing() {
     let letter = letters.iter().find(|letter| header(letter, "inlet") == "rows").unwrap();
     assert_eq!(header(letter, "content-type"), "text/csv");
     assert_eq!(letter.value.as_deref(), Some(&b"id;Name\n2;Bo;x\n"[..]));
+    open.close().await;
+}
+
+const CALL: &str = r#"{"type":"track","messageId":"ajs-1","anonymousId":"a-1","userId":null,"event":"Signed Up","properties":{},"writeKey":"wr1te"}"#;
+const BATCH: &str = r#"{"batch":[{"type":"track","messageId":"mb1","anonymousId":"a-1","event":"Signed Up"}],"sentAt":"2018-07-12T18:36:58Z","writeKey":"wr1te"}"#;
+
+#[tokio::test]
+async fn browsers_and_phones_show_their_key_in_the_body() {
+    let open = open("inbody", "body_max: 2000").await;
+    let key = format!("Authorization: Basic {}", base64("wr1te:"));
+    let wrong = format!("Authorization: Basic {}", base64("wr0ng:"));
+    let text = "Content-Type: text/plain";
+    let other = CALL.replace("wr1te", "n3w");
+    let unknown = CALL.replace("wr1te", "wr0ng");
+    let zipped = gzip(BATCH.as_bytes());
+    for (path, headers, body, wanted, inlet) in [
+        ("/inlets/product/v1/t", &[text][..], CALL.as_bytes(), 200, "product"),
+        ("/inlets/product/v1/t", &[text, &key], CALL.as_bytes(), 200, "product"),
+        ("/inlets/product/v1/b", &[text], BATCH.as_bytes(), 200, "product"),
+        ("/inlets/product/v1/b", &[text, &key], BATCH.as_bytes(), 200, "product"),
+        ("/inlets/product/v1/batch", &[], BATCH.as_bytes(), 200, "product"),
+        (
+            "/inlets/product/v1/batch",
+            &["Content-Encoding: gzip"],
+            &zipped,
+            200,
+            "product",
+        ),
+        ("/v1/batch", &[], BATCH.as_bytes(), 200, "product"),
+        ("/v1/t", &[text], other.as_bytes(), 200, "shop"),
+        // A key in the head is the one that counts, and each key is of its own inlet.
+        ("/inlets/product/v1/t", &[text, &wrong], CALL.as_bytes(), 401, "product"),
+        ("/inlets/product/v1/t", &[text], other.as_bytes(), 401, "product"),
+        ("/v1/t", &[text], unknown.as_bytes(), 401, "other"),
+        ("/v1/t", &[text], b"{\"writeKey\":7}", 401, "other"),
+        ("/v1/t", &[text], b"[{\"writeKey\":\"wr1te\"}]", 401, "other"),
+        ("/v1/t", &[text], b"", 401, "other"),
+        (
+            "/inlets/product/v1/b",
+            &["Content-Encoding: gzip"],
+            b"x",
+            400,
+            "product",
+        ),
+        (
+            "/inlets/product/v1/b",
+            &["Content-Encoding: gzip"],
+            &gzip(&[b' '; 9_000]),
+            413,
+            "product",
+        ),
+        ("/inlets/product/v1/x", &[text, &key], CALL.as_bytes(), 404, "product"),
+        // Only client libraries have such keys.
+        ("/inlets/rows", &[], b"{\"id\":1,\"writeKey\":\"n3w\"}", 401, "rows"),
+    ] {
+        let before = open.counted(inlet, wanted);
+        let answer = open.ask(&post(path, headers, body)).await;
+        assert_eq!(status(&answer), wanted, "{path} {headers:?}\n{answer}");
+        assert_eq!(open.counted(inlet, wanted), before + 1, "{path} {headers:?}");
+    }
+    let events = open.events().await;
+    assert_eq!(events.len(), 8);
+    for event in &events {
+        assert_eq!(
+            (&event["trigger"], &event["lead_id"]),
+            (&"call.track".into(), &"a-1".into())
+        );
+        let text = event.to_string();
+        assert!(!text.contains("wr1te") && !text.contains("n3w"), "{text}");
+    }
+    open.close().await;
+}
+
+#[tokio::test]
+async fn pages_of_named_origins_may_send_and_read_the_answer() {
+    let open = open("origins", "").await;
+    let call = CALL.replace("wr1te", "n3w");
+    let preflight = |path: &str, origin: &str| {
+        let origin = format!("Origin: {origin}");
+        let asked = [
+            &origin,
+            "Access-Control-Request-Method: POST",
+            "Access-Control-Request-Headers: authorization,content-type",
+        ];
+        request(&format!("OPTIONS {path}"), &asked, b"")
+    };
+    for (path, origin, may) in [
+        ("/inlets/shop/v1/t", "https://shop.example", true),
+        ("/inlets/shop/v1/t", "https://other.example:8443", true),
+        ("/v1/t", "https://shop.example", true),
+        ("/inlets/shop/v1/t", "https://shop.example.evil", false),
+        ("/inlets/shop/v1/t", "http://shop.example", false),
+        ("/inlets/shop/v1/t", "null", false),
+        ("/inlets/product/v1/t", "https://shop.example", false),
+        ("/inlets/rows", "https://shop.example", false),
+    ] {
+        let allow = format!("\r\naccess-control-allow-origin: {origin}\r\n");
+        let answer = open.ask(&preflight(path, origin)).await;
+        assert!(
+            status(&answer) == 200 && answer.contains("allow: POST"),
+            "{path}: {answer}"
+        );
+        assert_eq!(answer.contains(&allow), may, "{path} {origin}: {answer}");
+        for part in [
+            "access-control-allow-methods: POST\r\n",
+            "access-control-allow-headers: authorization,content-type\r\n",
+            "access-control-max-age: ",
+            "vary: Origin\r\n",
+        ] {
+            assert_eq!(answer.contains(part), may, "{path} {origin}: {answer}");
+        }
+        assert_eq!(answer.contains("access-control"), may, "{path} {origin}: {answer}");
+        // A refusal can be read by the page too.
+        let origin = format!("Origin: {origin}");
+        for body in [call.as_str(), "{}"] {
+            let answer = open
+                .ask(&post(path, &[&origin, "Content-Type: text/plain"], body.as_bytes()))
+                .await;
+            assert_eq!(answer.contains(&allow), may, "{path} {origin}: {answer}");
+        }
+    }
+    assert_eq!(
+        status(&open.ask(&preflight("/inlets/nobody", "https://shop.example")).await),
+        404
+    );
+    open.close().await;
+}
+
+#[tokio::test]
+async fn customer_ios_calls_are_those_of_track() {
+    let open = open("customerio", "").await;
+    let key = format!("Authorization: Basic {}", base64("site:wr1te"));
+    let ask = async |line: &str, headers: &[&str], body: &str| open.ask(&request(line, headers, body.as_bytes())).await;
+    let identify = r#"{"email":"ana@example.com","plan":"enterprise"}"#;
+    for (line, body) in [
+        ("PUT /inlets/product/api/v1/customers/ana%2F7", identify),
+        // Once more: the plan may have been another in between.
+        ("PUT /api/v1/customers/ana%2F7", identify),
+        (
+            "POST /inlets/product/api/v1/customers/ana%2F7/events",
+            r#"{"name":"Won","data":{"score":9},"timestamp":1531420000}"#,
+        ),
+        (
+            "POST /api/v1/events",
+            r#"{"name":"Won","anonymous_id":"visitor-7","id":"01HB"}"#,
+        ),
+        ("POST /api/v1/events", r#"{"name":"Won"}"#),
+    ] {
+        let answer = ask(line, &[&key], body).await;
+        assert!(
+            status(&answer) == 200 && answer.contains("application/json"),
+            "{line}: {answer}"
+        );
+    }
+    for (line, headers, body, wanted) in [
+        ("POST /api/v1/customers/7", &[key.as_str()][..], identify, 405),
+        ("PUT /api/v1/customers/7", &[], identify, 401),
+        // Its key is the password, and a customer's attribute is none.
+        ("PUT /api/v1/customers/7", &[], r#"{"writeKey":"wr1te"}"#, 401),
+        ("PUT /api/v1/customers/7/devices", &[&key], identify, 404),
+        ("PUT /api/v1/customers/7", &[&key], "[]", 400),
+        (
+            "PUT /inlets/rows/api/v1/customers/7",
+            &["Authorization: Bearer n3w"],
+            identify,
+            404,
+        ),
+    ] {
+        let answer = ask(line, headers, body).await;
+        assert_eq!(status(&answer), wanted, "{line}: {answer}");
+        assert!(wanted != 405 || answer.contains("allow: PUT"), "{answer}");
+    }
+    let events = open.events().await;
+    let said: Vec<_> = events
+        .iter()
+        .map(|event| [&event["trigger"], &event["lead_id"]])
+        .collect();
+    let identify = serde_json::json!(["call.identify", "ana/7"]);
+    assert_eq!(
+        serde_json::json!(said),
+        serde_json::json!([identify, identify, ["call.track", "ana/7"], ["call.track", "visitor-7"]])
+    );
+    assert_ne!(events[0]["event_id"], events[1]["event_id"]);
+    assert_eq!(events[0]["payload"]["traits"]["plan"], "enterprise");
+    assert_eq!(
+        (
+            &events[2]["payload"]["event"],
+            &events[2]["payload"]["properties"]["score"],
+            &events[2]["occurred_at"]
+        ),
+        (&"Won".into(), &9.into(), &"2018-07-12T18:26:40Z".into())
+    );
+    assert_eq!(events[3]["event_id"], "01HB");
+    // The call of nobody is a dead letter, as it came; its route says what it is and names it.
+    let letters = open.letters().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].value.as_deref(), Some(&br#"{"name":"Won"}"#[..]));
+    let inlet = open.config.inlet("product").unwrap();
+    let again = inlet.take_again(
+        br#"{"name":"Won","anonymous_id":"a"}"#,
+        header(&letters[0], "route"),
+        jiff::Timestamp::UNIX_EPOCH,
+    );
+    let twice = inlet.take_again(
+        br#"{"name":"Won","anonymous_id":"a"}"#,
+        header(&letters[0], "route"),
+        jiff::Timestamp::UNIX_EPOCH,
+    );
+    assert_eq!((again.events.len(), &again), (1, &twice));
     open.close().await;
 }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::budget::{Budget, Spent, size_of};
+use super::customer_io;
 use super::form::form;
 use super::outbound::{self, Notifications};
 use super::rows::Rows;
@@ -159,9 +160,16 @@ impl<'b> Batch<'b> {
     }
 
     /// One record of a request, as it came.
-    pub(super) fn again(parsed: json::Parsed, raw: &'b [u8], route: &str, inlet: &Inlet) -> Self {
-        let one = (parsed.value, Some(raw), parsed.mended);
-        Self::new(Records::One(Some(one)), raw.len(), around(route), inlet).without_secrets(inlet)
+    ///
+    /// # Errors
+    /// It is none of the route's records.
+    pub(super) fn again(parsed: json::Parsed, raw: &'b [u8], route: &str, inlet: &Inlet) -> Result<Self, String> {
+        let value = match customer_io::Call::of(route) {
+            Some(call) => call.read(parsed.value)?,
+            None => parsed.value,
+        };
+        let one = Records::One(Some((value, Some(raw), parsed.mended)));
+        Ok(Self::new(one, raw.len(), around(route), inlet).without_secrets(inlet))
     }
 
     /// The values that paths find beside each record.
@@ -252,8 +260,22 @@ fn around(route: &str) -> Map<String, Value> {
         .collect()
 }
 
+/// The last step in full, where it is a letter; none of a call that says itself what it is.
 fn last_step(route: &str) -> Option<&str> {
-    route.rsplit('/').next().filter(|step| !step.is_empty())
+    if customer_io::Call::of(route).is_some() {
+        return None;
+    }
+    let step = route.rsplit('/').next().filter(|step| !step.is_empty())?;
+    Some(match step {
+        "t" => "track",
+        "i" => "identify",
+        "p" => "page",
+        "s" => "screen",
+        "g" => "group",
+        "a" => "alias",
+        "b" => "batch",
+        step => step,
+    })
 }
 
 /// Whether the last step of a URL's path says that a list comes, rather than what each of its records is.
@@ -344,6 +366,12 @@ impl Inlet {
         budget: &mut Budget,
     ) -> Result<Batch<'b>, String> {
         let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+        if let Some(call) = customer_io::Call::of(route) {
+            budget.keep(json::weight(body)).map_err(|spent| spent.to_string())?;
+            let parsed = json::parse(body).map_err(|unreadable| unreadable.to_string())?;
+            let one = Records::One(Some((call.read(parsed.value)?, Some(body), parsed.mended)));
+            return Ok(Batch::new(one, body.len(), Map::new(), self));
+        }
         if body.trim_ascii_start().starts_with(b"[") {
             let list = json::list(body).map_err(|unreadable| unreadable.to_string())?;
             return Ok(Batch::new(Records::Json(list), body.len(), around(route), self));

@@ -13,7 +13,7 @@ use crate::reader::{Object, Problem, Reader, member};
 use crate::yaml;
 
 /// What an entry may hold beside its mapping.
-const ENTRY_FIELDS: &[&str] = &["name", "preset", "kind", "topic", "secrets", "users"];
+const ENTRY_FIELDS: &[&str] = &["name", "preset", "kind", "topic", "secrets", "users", "origins"];
 const MAPPING_FIELDS: &[&str] = &[
     "decode",
     "separator",
@@ -115,7 +115,7 @@ impl Reader {
 
     fn entrance(&mut self, entry: &Object<'_>, preset: Option<Preset>, topic: bool) -> Option<Entrance> {
         if topic {
-            for name in ["secrets", "users"] {
+            for name in ["secrets", "users", "origins"] {
                 if entry.get(name).is_some() {
                     self.refuse::<()>(entry.at(name), "is for inlets of kind http");
                 }
@@ -145,7 +145,23 @@ impl Reader {
         Some(Entrance::Http {
             keys: keys.into_iter().collect::<Option<_>>()?,
             users,
+            origins: self.origins(entry)?,
         })
+    }
+
+    fn origins(&mut self, entry: &Object<'_>) -> Option<Vec<String>> {
+        let Some(value) = entry.get("origins") else {
+            return Some(Vec::new());
+        };
+        let origins = self.one_or_list(&entry.at("origins"), value, "leave it out");
+        let origins = origins.iter().map(|(field, value)| match value.as_str() {
+            Some(origin) if is_origin(origin) => Some(origin.to_ascii_lowercase()),
+            _ => self.refuse(
+                field,
+                "needs the origin of a page, such as https://shop.example, without a path; \"*\" is any",
+            ),
+        });
+        origins.collect::<Vec<_>>().into_iter().collect()
     }
 
     fn key(&mut self, field: &str, value: &Value, preset: Option<Preset>) -> Option<Key> {
@@ -462,6 +478,15 @@ impl Reader {
 fn fits(name: &str) -> bool {
     let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     (1..=64).contains(&name.len()) && name.chars().all(known)
+}
+
+/// Whether a browser names pages so: a scheme and a host, with a port where it is another than the scheme's.
+fn is_origin(text: &str) -> bool {
+    let host = |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', '@', '*', ',', ' ']);
+    text == "*"
+        || text
+            .split_once("://")
+            .is_some_and(|(scheme, rest)| !scheme.is_empty() && host(rest))
 }
 
 /// A preset's own file; the tests read each.

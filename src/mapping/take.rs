@@ -82,10 +82,10 @@ impl Inlet {
     pub fn take_again(&self, record: &[u8], route: &str, now: Timestamp) -> Taken {
         let mut budget = Budget::of(record.len());
         match crate::json::parse(record) {
-            Ok(parsed) => {
-                let batch = Batch::again(parsed, record, route, self);
-                self.taken(batch, None, now, &mut budget)
-            }
+            Ok(parsed) => match Batch::again(parsed, record, route, self) {
+                Ok(batch) => self.taken(batch, None, now, &mut budget),
+                Err(why) => Taken::refused(Reason::NotDecodable, why),
+            },
             Err(unreadable) => Taken::refused(Reason::NotDecodable, unreadable.to_string()),
         }
     }

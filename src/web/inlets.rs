@@ -90,9 +90,7 @@ fn way(config: &Config, inlet: &Inlet) -> Way {
         Entrance::Http { keys, .. } => keys,
         Entrance::Topic { topic } => return Way::Topic(topic.clone()),
     };
-    let route = inlet
-        .preset
-        .map_or("", |preset| preset.routes().first().copied().unwrap_or_default());
+    let route = inlet.preset.map_or("", Preset::first_route);
     let mut url = format!("http://{}/inlets/{}", config.inlet.listen, inlet.name);
     if !route.is_empty() {
         url.push_str(&format!("/{route}"));
@@ -113,7 +111,7 @@ fn sample(config: &Config, inlet: &Inlet, url: &str, key: Option<&Key>) -> Strin
     let secret = secret.unwrap_or_default();
     let (shown, path) = match key.map(|key| key.place) {
         Some(KeyPlace::Bearer) => (format!(" -H \"Authorization: Bearer {secret}\""), String::new()),
-        Some(KeyPlace::Basic) => (format!(" -u \"{secret}:\""), String::new()),
+        Some(KeyPlace::Basic | KeyPlace::WriteKey) => (format!(" -u \"{secret}:\""), String::new()),
         Some(KeyPlace::Path) => (String::new(), format!("/{secret}")),
         // Slack signs its own requests; nobody else does.
         Some(KeyPlace::Signature) | None => (String::new(), String::new()),

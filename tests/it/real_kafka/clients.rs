@@ -323,6 +323,156 @@ fn a_wrong_write_key_is_said_to_be_wrong() {
     process.stop();
 }
 
+/// What a script for Node prints, a line each.
+fn node(script: &str, arguments: &[&str]) -> Vec<Value> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node");
+    let mut command = Command::new("node");
+    command
+        .arg(tests.join(script))
+        .args(arguments)
+        .env("NODE_PATH", part("LEADLANE_TEST_NODE"));
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script} {arguments:?}: {said}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A Leadlane that one page may send to, and the port of that page.
+fn open_to_a_page(name: &str) -> (Leadlane, String, String) {
+    let (address, page) = (format!("127.0.0.1:{}", free_port()), free_port().to_string());
+    let yaml = format!(
+        "inlet: {{listen: '{address}'}}\ninlets: [{{name: product, preset: track, secrets: [{{secret: write-key}}], origins: ['http://localhost:{page}']}}]"
+    );
+    let leadlane = Leadlane::new(name, &yaml);
+    leadlane.secret("write-key", KEY);
+    leadlane.ok(&["topics", "create", "--partitions", "2"]);
+    (leadlane, address, page)
+}
+
+#[test]
+fn a_page_of_another_origin_sends_from_a_real_browser() {
+    let (leadlane, address, page) = open_to_a_page("browser");
+    let process = leadlane.start(&["--role", "inlets"]);
+    let mut all = BTreeSet::new();
+    // With the inlet's name, and without it by the key.
+    for (strategy, path) in [("standard", "/inlets/product/v1"), ("batching", "/v1")] {
+        let calls = node(
+            "browser.js",
+            &[&page, &format!("http://{address}{path}"), KEY, "3", strategy],
+        );
+        assert_eq!(calls.len(), 3 * CALLS, "{strategy}: {calls:?}");
+        let failed: Vec<&Value> = calls.iter().filter(|call| !call["failed"].is_null()).collect();
+        assert!(failed.is_empty(), "{strategy}: {failed:?}");
+        let ids: BTreeSet<String> = calls
+            .iter()
+            .map(|call| call["id"].as_str().unwrap().to_owned())
+            .collect();
+        leadlane.read_until(&leadlane.config.topics.events, 30, |records| {
+            records.len() >= all.len() + ids.len()
+        });
+        let mut events = events(&leadlane);
+        events.retain(|id, _| !all.contains(id));
+        assert!(events.keys().eq(ids.iter()), "{strategy}: {events:?}");
+        for trigger in ["identify", "track", "page", "screen", "group", "alias"] {
+            let of = |event: &&Value| event["trigger"] == format!("call.{trigger}");
+            assert_eq!(
+                events.values().map(|(event, _)| event).filter(of).count(),
+                3,
+                "{strategy}: {trigger}"
+            );
+        }
+        let tracked = events.values().find(|(event, _)| event["trigger"] == "call.track");
+        let (tracked, _) = tracked.unwrap();
+        assert_eq!(tracked["payload"]["event"], "NPS Submitted");
+        assert_eq!(
+            tracked["payload"]["properties"],
+            json!({"name": "Ana Díaz", "score": 9.5, "tags": ["a", "b"]})
+        );
+        all.extend(ids);
+    }
+    assert_eq!(leadlane.read(&leadlane.config.topics.dead_letters), []);
+    keeps_the_key(&leadlane, &process);
+    process.stop();
+}
+
+#[test]
+fn a_page_that_no_inlet_names_sends_nothing() {
+    let (leadlane, address, _) = open_to_a_page("stranger");
+    let process = leadlane.start(&["--role", "inlets"]);
+    let page = free_port().to_string();
+    let url = format!("http://{address}/inlets/product/v1");
+    let calls = node("browser.js", &[&page, &url, KEY, "1", "standard"]);
+    assert_eq!(calls.len(), CALLS);
+    assert!(leadlane.read(&leadlane.config.topics.events).is_empty());
+    process.stop();
+}
+
+#[test]
+fn both_clients_of_customer_io_hear_what_became_of_their_calls() {
+    let (leadlane, address) = leadlane("customerio", "");
+    let process = leadlane.start(&["--role", "inlets"]);
+    for path in ["/inlets/product", ""] {
+        let before = events(&leadlane);
+        let said = node("customerio.js", &[&address, path, KEY]);
+        let calls: Vec<(&str, bool)> = said
+            .iter()
+            .map(|call| (call["what"].as_str().unwrap(), call["answer"]["success"] == true))
+            .collect();
+        let wanted = [
+            ("identify", true),
+            ("identify", true),
+            ("track", true),
+            ("track", true),
+            ("page", true),
+            ("anonymous", true),
+            // What Leadlane has no use for is refused, and the library says so.
+            ("destroy", false),
+            ("email", false),
+        ];
+        assert_eq!(calls, wanted, "{said:?}");
+        assert!(said[7]["failed"] == 404, "{said:?}");
+        let mut events = events(&leadlane);
+        events.retain(|id, _| !before.contains_key(id));
+        let mut found: Vec<String> = events
+            .values()
+            .map(|(event, _)| {
+                let text = |name: &str| event[name].as_str().unwrap();
+                format!("{} {}", text("trigger"), text("lead_id"))
+            })
+            .collect();
+        found.sort();
+        // The event with an id of its own is the same one the second time.
+        let old = usize::from(path.is_empty());
+        let wanted = [
+            "call.identify ana/7@example.com",
+            "call.identify ana/7@example.com",
+            "call.page ana/7@example.com",
+            "call.track ana/7@example.com",
+            "call.track ana/7@example.com",
+            "call.track visitor-7",
+        ];
+        assert_eq!(found.len(), wanted.len() - old, "{found:?}");
+        found.dedup();
+        assert_eq!(found, [wanted[0], wanted[2], wanted[3], wanted[5]]);
+    }
+    let events = events(&leadlane);
+    let (old, times) = &events["01HB4"];
+    assert_eq!((*times, &old["occurred_at"]), (2, &json!("2026-03-05T15:16:00Z")));
+    let scored = events
+        .values()
+        .find(|(event, _)| event["payload"]["event"] == "NPS Submitted");
+    assert_eq!(
+        scored.unwrap().0["payload"]["properties"],
+        json!({"score": 9.5, "name": "Ana Díaz"})
+    );
+    let named = events.values().find(|(event, _)| event["trigger"] == "call.identify");
+    assert_eq!(named.unwrap().0["payload"]["traits"]["plan"], "enterprise");
+    assert_eq!(leadlane.read(&leadlane.config.topics.dead_letters), []);
+    keeps_the_key(&leadlane, &process);
+    process.stop();
+}
+
 /// Stands before the inlets. What becomes of the first connection is `first`'s, which gives the inlets'
 /// answer; those after it come and go untouched.
 fn front(inlets: &str, first: impl FnOnce(&mut TcpStream) -> Vec<u8> + Send + 'static) -> (String, Receiver<String>) {
