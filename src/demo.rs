@@ -235,7 +235,7 @@ fn free(asked: u16) -> anyhow::Result<SocketAddr> {
 fn write_rules(config: &Config) -> anyhow::Result<()> {
     let drafts = rules::read(config, RULES)?.into_iter();
     let changes: Result<Vec<_>, _> = drafts.map(|draft| write::Change::put(draft, None)).collect();
-    write::Writer::new(config).write(&changes?, "demo", app::now_millis())?;
+    write::Writer::on(config, Arc::default()).write(&changes?, "demo", app::now_millis())?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! All of rdkafka. This module classifies Kafka's errors, once, by what the caller has to do next.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -133,36 +134,83 @@ impl From<KafkaError> for Fault {
     }
 }
 
-/// Brings librdkafka's own words to our log, and remembers the last of its errors.
+/// Brings librdkafka's own words to our log, and remembers what they say of connections that failed.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     words: Words,
-    last_error: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
+    failures: Arc<Mutex<Vec<Failed>>>,
+    /// Every connection is gone: one that was made and could be used, or one that never could.
+    lost: Arc<AtomicBool>,
+    closed: Arc<AtomicBool>,
 }
+
+/// A connection that failed, or was closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failed {
+    /// The broker refused the log-in.
+    is_login: bool,
+    reason: String,
+}
+
+/// So many different failures are remembered.
+const FAILURES_MAX: usize = 16;
 
 impl Context {
     fn of(kafka: &config::Kafka) -> Self {
         Self {
             words: Words::of(kafka),
-            last_error: Arc::default(),
+            failures: Arc::default(),
+            lost: Arc::default(),
+            closed: Arc::default(),
         }
     }
 
-    fn last_error(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn failures(&self) -> Vec<Failed> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a broker wants that takes connections and closes them without a word. librdkafka says nothing of it.
+    fn closed_in_silence(&self, failures: &[Failed]) -> Option<String> {
+        if !failures.iter().all(|failed| failed.reason.contains("in state UP")) {
+            return None;
+        }
+        match (self.lost.load(Ordering::Relaxed), self.closed.load(Ordering::Relaxed)) {
+            // It answered which requests it knows, which it does for everybody.
+            (true, _) => Some(words::wants_login()),
+            (false, true) => Some(words::wants_tls()),
+            (false, false) => None,
+        }
+    }
+
+    fn failed(&self, is_login: bool, reason: String) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = Failed { is_login, reason };
+        if failures.len() < FAILURES_MAX && !failures.contains(&failed) {
+            failures.push(failed);
+        }
     }
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.words.log(level, facility, message);
+        // What keeps a connection from being made, also where no call fails of it.
+        if facility == "FAIL" {
+            self.failed(false, self.words.masked(message));
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let reason = self.words.masked(reason);
         tracing::debug!(kafka.error = %error, kafka.reason = reason, "kafka client error");
-        if let Some(code) = error.rdkafka_error_code() {
-            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason));
+        match error.rdkafka_error_code() {
+            None => {}
+            // It counts those that never could be used: `0/1 brokers are down`.
+            Some(RDKafkaErrorCode::AllBrokersDown) if reason.starts_with("0/") => {
+                self.lost.store(true, Ordering::Relaxed)
+            }
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.closed.store(true, Ordering::Relaxed),
+            Some(code) => self.failed(code == RDKafkaErrorCode::Authentication, reason),
         }
     }
 }
@@ -235,23 +283,37 @@ pub(crate) fn metadata(config: &Config, topic: Option<&str>) -> Result<Metadata,
         .create(&client, context.clone())
         .map_err(|error| format!("the Kafka client can't be made: {error}; check kafka.properties"))?;
     let brokers = &config.kafka.brokers;
-    for _ in 0..10 {
+    for tries in 1..=TRIES {
         match consumer.fetch_metadata(topic, Duration::from_secs(1)) {
             Ok(metadata) => return Ok(metadata),
             Err(error) => tracing::debug!(%error, "no metadata yet"),
         }
         drop(consumer.poll(Duration::ZERO));
-        if let Some((RDKafkaErrorCode::Authentication, reason)) = context.last_error() {
+        let failures = context.failures();
+        // A broker that is starting closes connections, too; one that goes on for so long means it.
+        let told = failures.iter().find_map(|failed| words::told_apart(&failed.reason));
+        let told = told.or_else(|| context.closed_in_silence(&failures));
+        if let Some(told) = told.filter(|_| tries >= TRIES / 2) {
+            return Err(format!("the broker at {brokers} {told}"));
+        }
+        if let Some(login) = failures.iter().find(|failed| failed.is_login)
+            && words::told_apart(&login.reason).is_none()
+        {
             return Err(format!(
-                "the broker at {brokers} refused the log-in: {reason}; check sasl.username and sasl.password in kafka.properties"
+                "the broker at {brokers} refused the log-in: {}; check sasl.username and sasl.password in kafka.properties",
+                login.reason
             ));
         }
     }
-    let reason = context
-        .last_error()
-        .map(|(_, reason)| format!(" ({reason})"))
+    let failures = context.failures();
+    let reason = failures
+        .last()
+        .map(|failed| format!(" ({})", failed.reason))
         .unwrap_or_default();
     Err(format!(
         "no broker answers at {brokers}{reason}; check kafka.brokers and kafka.properties, and that Kafka runs"
     ))
 }
+
+/// So often the brokers are asked for their metadata, for a second each time.
+const TRIES: u32 = 10;

@@ -1,5 +1,6 @@
 //! The topics: `topics create` makes them; `topics check` and `run` compare them with what Leadlane needs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -69,7 +70,15 @@ struct Wanted {
     settings: Vec<(&'static str, String)>,
 }
 
-fn wanted(config: &Config, partitions: i32, source_max: i64) -> Vec<Wanted> {
+/// The oldest that a waiting job may become, in milliseconds.
+fn age_max(config: &Config) -> i64 {
+    // Some hundred years, twice of which is still a number.
+    let most = i64::MAX / 4;
+    i64::try_from(config.sender.job_age_max.as_millis()).map_or(most, |age| age.min(most))
+}
+
+/// The topics as they have to be; `jobs` is the number of partitions of the jobs and of their outcomes.
+fn wanted(config: &Config, partitions: i32, jobs: i32, source_max: i64) -> Vec<Wanted> {
     let topics = &config.topics;
     let topic = |name: &str, partitions, settings: Vec<(&'static str, String)>| Wanted {
         name: name.to_owned(),
@@ -78,6 +87,8 @@ fn wanted(config: &Config, partitions: i32, source_max: i64) -> Vec<Wanted> {
     };
     let delete = ("cleanup.policy", "delete".to_owned());
     let days = |days: i64| ("retention.ms", (days * DAY).to_string());
+    // A job waits for less than half of its retention, and its outcomes are known for as long.
+    let waiting = ("retention.ms", (7 * DAY).max(2 * age_max(config) + 1).to_string());
     vec![
         topic(&topics.events, partitions, vec![delete.clone()]),
         topic(
@@ -88,8 +99,8 @@ fn wanted(config: &Config, partitions: i32, source_max: i64) -> Vec<Wanted> {
                 ("min.compaction.lag.ms", (7 * DAY).to_string()),
             ],
         ),
-        topic(&topics.jobs, partitions, vec![delete.clone(), days(7)]),
-        topic(&topics.outcomes, partitions, vec![delete.clone(), days(7)]),
+        topic(&topics.jobs, jobs, vec![delete.clone(), waiting.clone()]),
+        topic(&topics.outcomes, jobs, vec![delete.clone(), waiting]),
         topic(
             &topics.dead_letters,
             partitions,
@@ -103,17 +114,30 @@ fn wanted(config: &Config, partitions: i32, source_max: i64) -> Vec<Wanted> {
     ]
 }
 
-/// Makes the topics that are missing; says of each whether it was made.
+/// Makes the topics that are missing; says of each whether it was made. Makes none where one that is there already is
+/// not as it must be: the error names each with its cure.
 pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) -> Result<Vec<(String, bool)>, String> {
-    super::metadata(config, None)?;
+    let there = counts(&super::metadata(config, None)?);
     let admin = admin(config)?;
+    let topics = &config.topics;
+    let of = |name: &str| there.get(name).copied();
+    // A job's outcomes go to the partition of the same number.
+    let jobs = of(&topics.jobs).or(of(&topics.outcomes)).unwrap_or(partitions);
+    let mut wrong = wrong_counts(config, &there);
+    for wanted in wanted(config, partitions, jobs, 0)
+        .iter()
+        .filter(|wanted| of(&wanted.name).is_some())
+    {
+        wrong.extend(wrong_settings(config, &admin, &there, wanted, "").await?);
+    }
+    refuse(config, &wrong)?;
     let options = AdminOptions::new().operation_timeout(Some(ANSWER_WAIT));
     let mut made = Vec::new();
     // The dead letters come last, because their size rests on the others'.
     let mut source_max = outside_max(config, &admin).await;
-    for wanted in wanted(config, partitions, 0) {
+    for wanted in wanted(config, partitions, jobs, 0) {
         let mut settings = wanted.settings.clone();
-        if wanted.name == config.topics.dead_letters {
+        if wanted.name == topics.dead_letters {
             settings.retain(|(name, _)| *name != "max.message.bytes");
             settings.push(("max.message.bytes", (source_max + DEAD_LETTER_ROOM).to_string()));
         }
@@ -132,10 +156,10 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
         match result.into_iter().next() {
             Some(Ok(name)) => made.push((name, true)),
             Some(Err((name, RDKafkaErrorCode::TopicAlreadyExists))) => made.push((name, false)),
-            Some(Err((name, code))) => return Err(format!("topic {name} can't be made: {code}")),
+            Some(Err((name, code))) => return Err(format!("topic {name} can't be made: {}", cure(code))),
             None => return Err("the broker did not answer for a topic".to_owned()),
         }
-        if wanted.name == config.topics.events || wanted.name == config.topics.jobs {
+        if wanted.name == topics.events || wanted.name == topics.jobs {
             // A new topic's settings can be asked for only once the brokers all know it.
             let max = match setting(&admin, &wanted.name, "max.message.bytes").await {
                 Ok(max) => max.parse().unwrap_or(1_048_588),
@@ -145,7 +169,23 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
         }
     }
     await_sight(config).await?;
+    // Dead letters that were there already may be too small for events that weren't.
+    check(config).await?;
     Ok(made)
+}
+
+/// Why a topic can't be made, and what to do about it.
+fn cure(code: RDKafkaErrorCode) -> String {
+    use RDKafkaErrorCode as Code;
+    let cure = match code {
+        Code::InvalidReplicationFactor => "; give --replication no more than there are brokers",
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            "; the user needs the ACL Create on the cluster or on the topic, or somebody who has it makes the topics"
+        }
+        Code::PolicyViolation => "; the cluster has a policy for new topics: make it by hand as docs/topics.md says",
+        _ => "",
+    };
+    format!("{code}{cure}")
 }
 
 /// Waits until the broker shows all topics: it answers for a topic that it made before it lists it, and a command that
@@ -153,51 +193,36 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
 async fn await_sight(config: &Config) -> Result<(), String> {
     let until = tokio::time::Instant::now() + ANSWER_WAIT;
     loop {
-        match check_partitions(config, &super::metadata(config, None)?) {
-            Ok(_) => return Ok(()),
+        match all_there(config, &counts(&super::metadata(config, None)?)) {
+            Ok(()) => return Ok(()),
             Err(missing) if tokio::time::Instant::now() >= until => return Err(missing),
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
 
-/// Checks the topics; the error names everything that is wrong, and the cure.
+/// Checks the topics; the error names everything that is wrong, each with its cure.
 pub async fn check(config: &Config) -> Result<Limits, String> {
-    let mut wrong = check_partitions(config, &super::metadata(config, None)?)?;
+    let counts = counts(&super::metadata(config, None)?);
+    all_there(config, &counts)?;
+    let mut wrong = wrong_counts(config, &counts);
     let topics = &config.topics;
     let admin = admin(config)?;
-    let of = async |topic: &str, name: &str| setting(&admin, topic, name).await;
-    let number = async |topic: &str, name: &str| of(topic, name).await.map(|text| text.parse::<i64>().unwrap_or(-1));
+    let number = async |topic: &str, name: &str| {
+        let text = setting(&admin, topic, name).await?;
+        Ok::<i64, String>(text.parse().unwrap_or(-1))
+    };
     let job_max = number(&topics.jobs, "max.message.bytes").await?;
     let event_max = number(&topics.events, "max.message.bytes").await?;
     let source_max = job_max.max(event_max).max(outside_max(config, &admin).await);
-    for wanted in wanted(config, 1, source_max) {
-        for (name, value) in &wanted.settings {
-            let actual = of(&wanted.name, name).await?;
-            if !suffices(name, &actual, value) {
-                let why = match wanted.name == topics.dead_letters && source_max == body_max(config) {
-                    true => ", for a body of inlet.body_max and its headers",
-                    false => "",
-                };
-                wrong.push(format!("{} has {name}={actual}, but needs {value}{why}", wanted.name));
-            }
-        }
+    for wanted in wanted(config, 1, 1, source_max) {
+        let why = match wanted.name == topics.dead_letters && source_max == body_max(config) {
+            true => ", for a body of inlet.body_max and its headers",
+            false => "",
+        };
+        wrong.extend(wrong_settings(config, &admin, &counts, &wanted, why).await?);
     }
-    let retention = number(&topics.jobs, "retention.ms").await?;
-    let age_max = i64::try_from(config.sender.job_age_max.as_millis()).unwrap_or(i64::MAX);
-    if retention >= 0 && age_max >= retention / 2 {
-        wrong.push(format!(
-            "sender.job_age_max is {}, but must be under half of the retention.ms={retention} of {}",
-            dates::duration_text(config.sender.job_age_max),
-            topics.jobs
-        ));
-    }
-    if !wrong.is_empty() {
-        return Err(format!(
-            "{}; set it right by kafka-configs.sh --alter, or make the topic anew by: leadlane topics create",
-            wrong.join("; ")
-        ));
-    }
+    refuse(config, &wrong)?;
     let outcome_max = number(&topics.outcomes, "max.message.bytes").await?;
     let record_max = number(&topics.dead_letters, "max.message.bytes").await?;
     Ok(Limits {
@@ -256,43 +281,165 @@ async fn outside_max(config: &Config, admin: &AdminClient<DefaultClientContext>)
     largest
 }
 
-/// The wrong numbers of partitions. A missing topic ends the check.
-fn check_partitions(config: &Config, metadata: &Metadata) -> Result<Vec<String>, String> {
-    let count = |name: &str| {
-        let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;
-        (topic.error().is_none() && !topic.partitions().is_empty()).then(|| topic.partitions().len())
+/// Checks the rules topic alone, for a command that writes rules. It runs on no runtime.
+pub fn check_rules(config: &Config) -> Result<(), String> {
+    let rules = &config.topics.rules;
+    // A topic that is missing is told of by who reads it.
+    let Some(count) = find(config, rules)? else {
+        return Ok(());
     };
-    let topics = &config.topics;
-    let all = topics.all();
+    let counts = BTreeMap::from([(rules.clone(), count)]);
+    let mut wrong = wrong_counts(config, &counts);
+    let admin = admin(config)?;
+    let asked = async {
+        let mut wrong = Vec::new();
+        for wanted in wanted(config, 1, 1, 0).iter().filter(|wanted| wanted.name == *rules) {
+            wrong.extend(wrong_settings(config, &admin, &counts, wanted, "").await?);
+        }
+        Ok::<_, String>(wrong)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    wrong.extend(runtime.map_err(|error| error.to_string())?.block_on(asked)?);
+    refuse(config, &wrong)
+}
+
+/// How many partitions each topic has that is there.
+fn counts(metadata: &Metadata) -> BTreeMap<String, i32> {
+    let topics = metadata.topics().iter();
+    let there = topics.filter(|topic| topic.error().is_none() && !topic.partitions().is_empty());
+    there
+        .map(|topic| {
+            (
+                topic.name().to_owned(),
+                i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX),
+            )
+        })
+        .collect()
+}
+
+/// The error names every topic that is missing.
+fn all_there(config: &Config, counts: &BTreeMap<String, i32>) -> Result<(), String> {
+    let all = config.topics.all();
     let missing: Vec<&str> = all
         .iter()
-        .filter(|name| count(name).is_none())
         .map(|name| name.as_str())
+        .filter(|name| !counts.contains_key(*name))
         .collect();
-    if !missing.is_empty() {
-        let (noun, verb) = if missing.len() == 1 {
-            ("topic", "is")
-        } else {
-            ("topics", "are")
-        };
-        return Err(format!(
-            "{noun} {} {verb} missing at {}; make what is missing by: leadlane topics create",
-            missing.join(", "),
-            config.kafka.brokers
-        ));
+    if missing.is_empty() {
+        return Ok(());
     }
+    let (noun, verb) = if missing.len() == 1 {
+        ("topic", "is")
+    } else {
+        ("topics", "are")
+    };
+    Err(format!(
+        "{noun} {} {verb} missing at {}; make what is missing by: leadlane topics create",
+        missing.join(", "),
+        config.kafka.brokers
+    ))
+}
+
+/// What is wrong with a topic, and what sets it right.
+struct Wrong {
+    what: String,
+    cure: String,
+}
+
+/// The error names everything that is wrong, each with its cure.
+fn refuse(config: &Config, wrong: &[Wrong]) -> Result<(), String> {
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let mut lines = vec![format!("topics at {} are not as they must be:", config.kafka.brokers)];
+    lines.extend(wrong.iter().map(|Wrong { what, cure }| format!("  {what}; {cure}")));
+    if config.kafka.properties.0.contains_key("security.protocol") {
+        lines.push("Kafka's tools need --command-config FILE here, with the properties of a log-in".to_owned());
+    }
+    Err(lines.join("\n"))
+}
+
+/// The command that sets a topic's setting.
+fn alter(config: &Config, topic: &str, setting: &str, value: &str) -> String {
+    let brokers = &config.kafka.brokers;
+    format!(
+        "set it by: kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics --entity-name {topic} \
+         --add-config {setting}={value}"
+    )
+}
+
+/// The wrong numbers of partitions of the topics that are there.
+fn wrong_counts(config: &Config, counts: &BTreeMap<String, i32>) -> Vec<Wrong> {
+    let (topics, brokers) = (&config.topics, &config.kafka.brokers);
+    let count = |name: &str| counts.get(name).copied();
     let mut wrong = Vec::new();
-    if count(&topics.rules) != Some(1) {
-        wrong.push(format!(
-            "{} must have 1 partition, because a rule's version is its offset",
-            topics.rules
-        ));
+    if let Some(rules) = count(&topics.rules).filter(|count| *count != 1) {
+        wrong.push(Wrong {
+            what: format!(
+                "{} has {rules} partitions, but must have 1, because a rule's version is its offset",
+                topics.rules
+            ),
+            // Kafka takes no partition away.
+            cure: "give topics.rules another name, then: leadlane topics create, and apply the rules there".to_owned(),
+        });
     }
-    if count(&topics.outcomes) != count(&topics.jobs) {
-        wrong.push(format!(
-            "{} must have as many partitions as {}",
-            topics.outcomes, topics.jobs
-        ));
+    if let (Some(jobs), Some(outcomes)) = (count(&topics.jobs), count(&topics.outcomes))
+        && jobs != outcomes
+    {
+        let (few, most) = if outcomes < jobs {
+            (&topics.outcomes, jobs)
+        } else {
+            (&topics.jobs, outcomes)
+        };
+        // A credential's jobs may go to another partition then, and must not wait in two at once.
+        let when = if outcomes < jobs {
+            ""
+        } else {
+            " while no job waits (leadlane lanes),"
+        };
+        wrong.push(Wrong {
+            what: format!(
+                "{} has {outcomes} partitions, but must have as many partitions as {}, which has {jobs}",
+                topics.outcomes, topics.jobs
+            ),
+            cure: format!(
+                "add them{when} by: kafka-topics.sh --bootstrap-server {brokers} --alter --topic {few} --partitions {most}"
+            ),
+        });
+    }
+    wrong
+}
+
+/// The settings of a topic that don't do; `why` ends what is said of each.
+async fn wrong_settings(
+    config: &Config,
+    admin: &AdminClient<DefaultClientContext>,
+    counts: &BTreeMap<String, i32>,
+    wanted: &Wanted,
+    why: &str,
+) -> Result<Vec<Wrong>, String> {
+    let topic = &wanted.name;
+    let mut wrong = Vec::new();
+    if *topic == config.topics.rules && counts.get(topic).is_some_and(|count| *count != 1) {
+        // It is another's, who may need its settings as they are.
+        return Ok(wrong);
+    }
+    for (name, value) in &wanted.settings {
+        let actual = setting(admin, topic, name).await?;
+        if suffices(name, &actual, value) {
+            continue;
+        }
+        let is_age = *name == "retention.ms" && *topic == config.topics.jobs && 2 * age_max(config) >= 7 * DAY;
+        wrong.push(Wrong {
+            what: match is_age {
+                true => format!(
+                    "{topic} has {name}={actual}, but sender.job_age_max, which is {}, must be under half of it",
+                    dates::duration_text(config.sender.job_age_max)
+                ),
+                false => format!("{topic} has {name}={actual}, but needs {value}{why}"),
+            },
+            cure: alter(config, topic, name, value),
+        });
     }
     Ok(wrong)
 }

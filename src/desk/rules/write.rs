@@ -24,7 +24,7 @@ use crate::kafka::producer::Record;
 use crate::kafka::reader::{Isolation, Went};
 use crate::kafka::scan::{CLOCKS_DIFFER, Scan, Topic};
 use crate::kafka::together::Together;
-use crate::kafka::{self, Fault};
+use crate::kafka::{self, Fault, topics};
 use crate::rules::check;
 use crate::rules::log::CANCEL_WAITING;
 
@@ -113,16 +113,26 @@ fn plan(view: &View, change: &Change) -> Result<Planned, Refused> {
 pub struct Writer<'c> {
     config: &'c Config,
     kept: Arc<Kept>,
+    /// Whether the topic is known to be as it must be: a process that runs has checked it.
+    checked: bool,
 }
 
 impl<'c> Writer<'c> {
+    /// A writer of its own, which checks the topic before it writes.
     pub fn new(config: &'c Config) -> Self {
-        Self::on(config, Arc::default())
+        Self {
+            checked: false,
+            ..Self::on(config, Arc::default())
+        }
     }
 
     /// A writer that reads on a view which others share.
     pub fn on(config: &'c Config, kept: Arc<Kept>) -> Self {
-        Self { config, kept }
+        Self {
+            config,
+            kept,
+            checked: true,
+        }
     }
 
     pub fn config(&self) -> &'c Config {
@@ -140,6 +150,10 @@ impl<'c> Writer<'c> {
         let mut ids = HashSet::new();
         if let Some(twice) = changes.iter().find(|change| !ids.insert(&change.id)) {
             return Err(Error::invalid(format!("rule {} is changed twice at once", twice.id)));
+        }
+        if !self.checked {
+            topics::check_rules(self.config).map_err(Error::Unavailable)?;
+            self.checked = true;
         }
         let kept = Arc::clone(&self.kept);
         let _alone = kept.writing();
