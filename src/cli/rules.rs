@@ -235,17 +235,32 @@ fn stop(
     let seen = writer.view()?.version(id);
     // Asked for before the change, so that what it ends is still counted. The change itself waits for nothing.
     let places = Places::of(look.config);
+    let count = |places: Result<Places, _>| {
+        places.map_err(CliError::from).and_then(|places| {
+            let backlog = look.scan(|scanner| Ok(Backlog::read_at(scanner, &places, now_millis())?))?;
+            say_newer(backlog.newer);
+            Ok(backlog.of_rule(id))
+        })
+    };
+    // Of a rule that isn't there jobs may wait still; without any, nothing would be ended.
+    let of_none = match seen {
+        Some(_) => None,
+        None => Some(count(Places::of(look.config))?),
+    };
+    if of_none == Some(0) {
+        return Err(rules::missing(id).into());
+    }
     let written = one(&mut writer, change(seen))?;
-    let counted = places.map_err(CliError::from).and_then(|places| {
-        let backlog = look.scan(|scanner| Ok(Backlog::read_at(scanner, &places, now_millis())?))?;
-        say_newer(backlog.newer);
-        Ok(backlog.of_rule(id))
-    });
+    let counted = count(places);
     let status = status_text(&written);
     match (&counted, cancel_waiting) {
         (Err(error), _) => eprintln!("{id} is {status}; how many of its jobs wait is not known: {error}"),
+        (Ok(1), true) => eprintln!("1 waiting job of {id} will be cancelled"),
         (Ok(count), true) => eprintln!("{count} waiting jobs of {id} will be cancelled"),
         (Ok(0), false) => {}
+        (Ok(1), false) => {
+            eprintln!("1 job of {id} waits and will still be sent; the same command with --cancel-waiting ends it")
+        }
         (Ok(count), false) => eprintln!(
             "{count} jobs of {id} wait and will still be sent; the same command with --cancel-waiting ends them"
         ),

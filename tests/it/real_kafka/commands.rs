@@ -57,6 +57,36 @@ fn run_says_in_one_message_what_is_wrong_and_what_to_do() {
     );
     right.ok(&["topics", "create", "--partitions", "1"]);
     right.ok(&["topics", "check"]);
+
+    // It answers, and wants something else.
+    let plain = part("LEADLANE_TEST_KAFKA");
+    let log_in = "sasl.mechanism: PLAIN, sasl.username: a, sasl.password: hunter2";
+    for (brokers, properties, wanted) in [
+        (&sasl, String::new(), "wants a log-in"),
+        (&plain, "security.protocol: SSL".to_owned(), "speaks no TLS"),
+        (&sasl, format!("security.protocol: SASL_SSL, {log_in}"), "speaks no TLS"),
+        (
+            &plain,
+            format!("security.protocol: SASL_PLAINTEXT, {log_in}"),
+            "takes no SASL log-in",
+        ),
+        (
+            &sasl,
+            format!(
+                "security.protocol: SASL_PLAINTEXT, {}",
+                log_in.replace("PLAIN", "SCRAM-SHA-512")
+            ),
+            "one that it knows: PLAIN",
+        ),
+    ] {
+        let kafka = format!("{{brokers: '{brokers}', properties: {{{properties}}}}}");
+        let message = stderr(&with_brokers("mismatch", &kafka), &["topics", "check"], 1);
+        assert!(
+            message.contains(wanted) && message.contains(&**brokers),
+            "{properties}: {message}"
+        );
+        assert!(!message.contains("no broker answers"), "{properties}: {message}");
+    }
 }
 
 #[test]
@@ -64,11 +94,62 @@ fn topics_check_names_what_is_set_wrongly() {
     let leadlane = Leadlane::new("check", "sender: {job_age_max: 96h}");
     assert!(leadlane.ok(&["topics", "create"]).contains("created"));
     assert!(leadlane.ok(&["topics", "create"]).contains("is there already"));
-    let message = stderr(&leadlane, &["topics", "check"], 1);
-    assert!(
-        message.contains("sender.job_age_max") && message.contains("half"),
-        "{message}"
+    leadlane.ok(&["topics", "check"]);
+    leadlane.rewrite("job_age_max: 96h", "job_age_max: 200h");
+    let jobs = &leadlane.config.topics.jobs;
+    for command in ["check", "create"] {
+        let message = stderr(&leadlane, &["topics", command], 1);
+        let wanted =
+            format!("{jobs} has retention.ms=691200001, but sender.job_age_max, which is 8d8h, must be under half");
+        assert!(message.contains(&wanted), "{message}");
+        assert!(
+            message.contains(&format!("--entity-name {jobs} --add-config retention.ms=1440000001")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn topics_create_makes_no_set_that_topics_check_refuses() {
+    // The jobs are there, and their outcomes follow them; or the other way round.
+    for (missing, there) in [("outcomes", "jobs"), ("jobs", "outcomes")] {
+        let leadlane = Leadlane::new("follow", "");
+        leadlane.ok(&["topics", "create", "--partitions", "2"]);
+        let topics = &leadlane.config.topics;
+        let gone = if missing == "jobs" {
+            &topics.jobs
+        } else {
+            &topics.outcomes
+        };
+        leadlane.rewrite(&format!("{missing}: {gone}"), &format!("{missing}: {gone}-anew"));
+        let made = leadlane.ok(&["topics", "create", "--partitions", "6"]);
+        assert!(made.contains(&format!("{gone}-anew: created")), "{there}: {made}");
+        leadlane.ok(&["topics", "check"]);
+    }
+    // Where one is wrong that is there, none is made, and nothing is written into it.
+    let leadlane = Leadlane::new("wrong", "");
+    leadlane.ok(&["topics", "create", "--partitions", "2"]);
+    let topics = &leadlane.config.topics;
+    leadlane.rewrite(&format!("rules: {}", topics.rules), &format!("rules: {}", topics.jobs));
+    leadlane.rewrite(
+        &format!("events: {}", topics.events),
+        &format!("events: {}-anew", topics.events),
     );
+    let wrong = format!("{} has 2 partitions, but must have 1", topics.jobs);
+    assert!(stderr(&leadlane, &["topics", "create"], 1).contains(&wrong));
+    assert!(stderr(&leadlane, &["topics", "check"], 1).contains("-anew is missing"));
+    let file = leadlane.dir.join("rule.yaml");
+    let rule = "{id: sold, trigger: lms.lead_sold, scope: {level: product, id: 12}, \
+                action: {type: slack_message, token: {secret: t}, to: {channel: C0SALES}, text: hi}}";
+    std::fs::write(&file, rule).unwrap();
+    let message = stderr(&leadlane, &["rules", "apply", file.to_str().unwrap()], 1);
+    assert!(message.contains(&wrong), "{message}");
+    assert!(leadlane.read(&topics.jobs).is_empty());
+    // Of one partition, but not compacted: rules would be lost.
+    leadlane.rewrite(&format!("rules: {}", topics.jobs), &format!("rules: {}", topics.audit));
+    let message = stderr(&leadlane, &["rules", "apply", file.to_str().unwrap()], 1);
+    let cure = format!("--entity-name {} --add-config cleanup.policy=compact", topics.audit);
+    assert!(message.contains(&cure), "{message}");
 }
 
 #[test]
@@ -179,6 +260,13 @@ fn changes_are_audited(leadlane: &Leadlane) {
     leadlane.ok(&["rules", "resume", "sold"]);
     leadlane.ok(&["rules", "delete", "sold"]);
     assert!(!leadlane.ok(&["rules", "list"]).contains("sold "));
+    // What isn't there can't be deleted, unless jobs of it wait still.
+    for command in [
+        &["rules", "delete", "sold"][..],
+        &["rules", "delete", "nobody", "--cancel-waiting"],
+    ] {
+        assert!(stderr(leadlane, command, 1).contains("there is no rule"));
+    }
     let audit = leadlane.read(&leadlane.config.topics.audit);
     assert_eq!(audit.len(), 6);
     let last: serde_json::Value = serde_json::from_slice(audit[5].value.as_deref().unwrap()).unwrap();
