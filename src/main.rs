@@ -22,21 +22,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// The first SIGTERM or SIGINT asks for a clean stop, the second ends the process at once.
+/// The first SIGTERM, SIGINT or SIGHUP asks for a clean stop, the second ends the process at once.
 fn watch_signals(stop: watch::Sender<bool>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async move {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut terminate), Ok(mut interrupt)) =
-                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-            else {
+            let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
+                signal(SignalKind::terminate()),
+                signal(SignalKind::interrupt()),
+                signal(SignalKind::hangup()),
+            ) else {
                 return;
             };
             for asked in 1.. {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
+                    _ = hangup.recv() => {}
                 }
                 if asked > 1 {
                     std::process::exit(130);
