@@ -17,7 +17,7 @@ use crate::delivery::DeliveryJob;
 use crate::delivery::dispatch::{Answer, Attempt, Request, Verdict};
 use crate::http_client::{self, ClientError, Reply, Unanswered};
 use crate::reason::Reason;
-use crate::secrets::{Secret, SecretError, Secrets};
+use crate::secrets::{Found, Secret, SecretError, Secrets};
 use crate::slack::WebApi;
 
 pub mod clevertap;
@@ -49,6 +49,8 @@ pub struct Destinations {
     unread_host: Arc<str>,
     /// The host of each webhook's URL as it was last read, by credential.
     read_hosts: Mutex<HashMap<String, Arc<str>>>,
+    /// The secret of each credential as it was last used, or why there was none.
+    used: Mutex<HashMap<String, Found>>,
 }
 
 /// A request that got no answer, or one that could not be made.
@@ -72,6 +74,7 @@ impl Destinations {
             slack_host: Url::parse(&config.slack.api_url).map_or_else(|_| "slack".into(), |url| host_of(&url)),
             unread_host: unread_host(&config.slack.webhook_hosts),
             read_hosts: Mutex::default(),
+            used: Mutex::default(),
             client,
             secrets,
             joins: config.slack.join,
@@ -224,7 +227,7 @@ impl Destinations {
             let (account, url) = self.account(job)?;
             let passcode = match job.sealed {
                 Some(_) => self.secret_of(job).await?,
-                None => self.secrets.find(&account.passcode).await?,
+                None => self.used(&job.credential, self.secrets.find(&account.passcode).await)?,
             };
             Ok((account, url, in_header(passcode, &job.credential)?))
         };
@@ -256,7 +259,29 @@ impl Destinations {
     }
 
     async fn secret_of(&self, job: &DeliveryJob) -> Result<Secret, Failure> {
-        secret(&self.secrets, &job.credential, job.sealed.as_deref()).await
+        let found = secret(&self.secrets, &job.credential, job.sealed.as_deref()).await;
+        self.used(&job.credential, found)
+    }
+
+    /// Remembers what is used for a credential.
+    fn used(&self, credential: &str, found: Found) -> Result<Secret, Failure> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.insert(credential.to_owned(), found.clone());
+        found.map_err(Failure::from)
+    }
+
+    /// Whether the secret of a credential is another than the one that was used last. One that a rule carries sealed
+    /// never changes: it would be another credential.
+    pub async fn has_changed(&self, credential: &str) -> bool {
+        let (kind, name) = credential.split_once(':').unwrap_or_default();
+        let found = match (kind, self.clevertap.accounts.get(name)) {
+            _ if name.starts_with("sealed-") => return false,
+            ("clevertap", None) => return false,
+            ("clevertap", Some(account)) => self.secrets.find(&account.passcode).await,
+            _ => self.secrets.reveal(name).await,
+        };
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.get(credential).is_some_and(|used| *used != found)
     }
 
     /// The job's account, and where its records are uploaded to.
@@ -314,13 +339,12 @@ fn unread_host(webhook_hosts: &[String]) -> Arc<str> {
 }
 
 /// The secret of a credential. Its name is the credential's, behind its kind.
-async fn secret(secrets: &Secrets, credential: &str, sealed: Option<&str>) -> Result<Secret, Failure> {
+async fn secret(secrets: &Secrets, credential: &str, sealed: Option<&str>) -> Found {
     let (_, name) = credential.split_once(':').unwrap_or_default();
-    let secret = match sealed {
+    match sealed {
         Some(sealed) => secrets.open_as(name, sealed),
         None => secrets.reveal(name).await,
-    };
-    secret.map_err(Failure::from)
+    }
 }
 
 /// A secret that goes into a header as it is. What can't is no token: a line's end in the middle, or

@@ -85,7 +85,9 @@ struct Loop {
     unwritten: VecDeque<Writing>,
     /// What [`SenderWiring::unreadable`] says now.
     unreadable: BTreeSet<String>,
-    refused: HashSet<String>,
+    /// The credentials that are refused, each with the cause that the log has.
+    refused: HashMap<String, String>,
+    secrets_looked_at: Micros,
     failing: HashSet<String>,
     /// The oldest job is past half of its age.
     old: bool,
@@ -111,7 +113,8 @@ pub async fn run(wiring: SenderWiring) -> anyhow::Result<()> {
         last_revocation: 0,
         unwritten: VecDeque::new(),
         unreadable: BTreeSet::new(),
-        refused: HashSet::new(),
+        refused: HashMap::new(),
+        secrets_looked_at: Micros::MIN,
         failing: HashSet::new(),
         old: false,
         pace: Pace::default(),
@@ -213,6 +216,7 @@ impl Loop {
         self.wiring.acknowledges.store(acknowledges, Ordering::Relaxed);
         self.gauges();
         self.credentials();
+        self.look_at_secrets(now);
         self.oldest();
         self.unreadable();
         Ok(())
@@ -262,7 +266,7 @@ impl Loop {
 
     fn send(&self, attempt: Attempt) {
         let Some(job) = attempt.jobs.first() else { return };
-        let provider = job.action.provider();
+        let (provider, credential) = (job.action.provider(), job.credential.clone());
         let destinations = Arc::clone(&self.wiring.destinations);
         let (began, now, silence_max) = (self.now(), self.wiring.steady, self.silence_max);
         let took = move || Duration::from_micros(u64::try_from(now() - began).unwrap_or_default());
@@ -270,6 +274,7 @@ impl Loop {
         let answered = move |answers| Back::Answered {
             attempt: id,
             provider,
+            credential: credential.clone(),
             answers,
             took: took(),
         };
@@ -332,9 +337,16 @@ impl Loop {
             Back::Answered {
                 attempt,
                 provider,
+                credential,
                 answers,
                 took,
             } => {
+                if let Some(refused) = answers
+                    .iter()
+                    .find(|answer| answer.verdict == Verdict::CredentialRefused)
+                {
+                    self.refused_because(&credential, &refused.words);
+                }
                 let result = answers.first().map_or("retry", |answer| verdict(&answer.verdict));
                 tracing::debug!(attempt, verdict = result, "answered");
                 self.wiring.metrics.attempted(provider, result, took);

@@ -69,6 +69,8 @@ pub enum Event {
     /// Partitions were looked at; those of which Kafka said nothing are left out.
     Looked(Vec<Looked>),
     Rules(Arc<Rules>),
+    /// The secret of this credential, which was refused, is another one by now.
+    SecretChanged(String),
     /// The process ends.
     Stop,
 }
@@ -262,6 +264,7 @@ impl Sending {
                 self.dispatch.rules(rules, now, &mut settled);
                 self.settle(settled, now);
             }
+            Event::SecretChanged(credential) => self.dispatch.secret_changed(&credential, now),
             Event::Stop => {
                 self.stopping = true;
                 self.effects.push(Effect::Leave);

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::slack;
 use super::words::Hidden;
 use super::{Destinations, Failure, in_header, secret};
+use crate::config;
 use crate::delivery::DeliveryJob;
 
 /// Slack's answer about a token.
@@ -62,13 +63,45 @@ impl Destinations {
     /// Asks Slack about a credential, `slack:NAME`, and logs the answer where that is new: one
     /// `auth.test`, which posts nothing and which no limit of Slack's is known for, so that it is
     /// counted against none of ours. A token that is known to work, or is asked about already, is not
-    /// asked about again. `sealed` is the token where its rule carries it. Other credentials can't be
-    /// asked about; they show when they are used.
+    /// asked about again. `sealed` is the token where its rule carries it. Of other credentials the
+    /// secret is looked at; whether its provider takes it shows when it is used.
     pub async fn introduce(&self, credential: &str, sealed: Option<&str>) {
-        if credential.starts_with("slack:") && self.introduced.begin(credential) {
+        if !credential.starts_with("slack:") {
+            if let Err(cause) = self.look(credential, sealed).await {
+                tracing::error!(
+                    credential,
+                    cause,
+                    "the credential can't be used; its jobs wait until its secret is right"
+                );
+            }
+            return;
+        }
+        if self.introduced.begin(credential) {
             let checked = self.ask(credential, sealed).await;
             self.introduced.end(credential, checked);
         }
+    }
+
+    /// Whether a passcode or a webhook's URL is there and may be one; else why not.
+    pub(super) async fn look(&self, credential: &str, sealed: Option<&str>) -> Result<(), String> {
+        let account = (credential.strip_prefix("clevertap:")).map(|name| self.clevertap.accounts.get(name));
+        let found = match (account, sealed) {
+            (Some(Some(account)), None) => self.secrets.find(&account.passcode).await,
+            // The configuration of this sender doesn't have it, and the first job says so.
+            (Some(None), None) => return Ok(()),
+            _ => secret(&self.secrets, credential, sealed).await,
+        };
+        let found = found.map_err(|error| error.to_string())?;
+        if account.is_none() {
+            let url = config::safe_url(found.reveal().trim());
+            return url.map(drop).map_err(|why| format!("the webhook URL {why}"));
+        }
+        in_header(found, credential).map(drop).map_err(|failure| match failure {
+            Failure::Credential(words)
+            | Failure::Rejected(words)
+            | Failure::Unsent(words)
+            | Failure::Unknown(words) => words,
+        })
     }
 
     /// Introduces a token beside a job that is sent with it. Needs tokio's runtime.

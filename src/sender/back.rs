@@ -14,6 +14,7 @@ pub(super) enum Back {
     Answered {
         attempt: u64,
         provider: Provider,
+        credential: String,
         answers: Vec<Answer>,
         took: Duration,
     },
@@ -60,6 +61,7 @@ mod tests {
         Back::Answered {
             attempt: 7,
             provider: Provider::Slack,
+            credential: "slack:bot".to_owned(),
             answers,
             took: Duration::ZERO,
         }

@@ -1,15 +1,17 @@
 //! Reports to people and Prometheus: the notices of `sending`, gauges, and the credentials that are refused.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Loop;
+use super::back::Back;
 use crate::action::Provider;
 use crate::delivery::OutcomeResult;
 use crate::delivery::dispatch::Settled;
 use crate::delivery::ledger::NewerOutcomes;
 use crate::delivery::limit::Micros;
-use crate::delivery::sending::{Gone, Notice, What, Writing};
+use crate::delivery::sending::{Event, Gone, Notice, What, Writing};
 use crate::metrics::{FROZEN, StartedOver};
 
 impl Loop {
@@ -233,19 +235,53 @@ impl Loop {
         self.unreadable = now;
     }
 
-    /// Says once when a credential is refused, and once when it works again.
+    /// Says each new cause for which a credential is refused.
+    pub(super) fn refused_because(&mut self, credential: &str, cause: &str) {
+        if self.refused.get(credential).is_some_and(|said| said == cause) {
+            return;
+        }
+        tracing::error!(
+            credential,
+            cause,
+            "the credential is refused; its jobs wait, and it is probed until it works, at once when its secret changes"
+        );
+        self.refused.insert(credential.to_owned(), cause.to_owned());
+    }
+
+    /// Has the secrets of refused credentials looked at, each second; one that is another by now is tried at once.
+    pub(super) fn look_at_secrets(&mut self, now: Micros) {
+        if now.saturating_sub(self.secrets_looked_at) < SECOND {
+            return;
+        }
+        self.secrets_looked_at = now;
+        for credential in self.sending.dispatch.refused() {
+            let (destinations, back) = (Arc::clone(&self.wiring.destinations), self.back.clone());
+            let credential = credential.to_owned();
+            tokio::spawn(async move {
+                if destinations.has_changed(&credential).await {
+                    // The loop may be over.
+                    drop(back.send(Back::Event(Event::SecretChanged(credential))));
+                }
+            });
+        }
+    }
+
+    /// Says once when a credential is found refused, and once when it works again.
     pub(super) fn credentials(&mut self) {
         let refused: HashSet<String> = self.sending.dispatch.refused().into_iter().map(str::to_owned).collect();
-        for credential in refused.difference(&self.refused) {
-            tracing::error!(
-                credential,
-                "the credential is refused; its jobs wait, and it is probed until it works"
-            );
+        for credential in &refused {
+            // A predecessor's outcomes say so; the cause is asked for with the first probe.
+            if !self.refused.contains_key(credential) {
+                self.refused_because(credential, "it was before this process came");
+            }
         }
-        for credential in self.refused.difference(&refused) {
-            tracing::info!(credential, "the credential works again");
-        }
-        self.refused = refused;
+        self.refused.retain(|credential, _| {
+            let still = refused.contains(credential);
+            if !still {
+                tracing::info!(credential, "the credential works again");
+            }
+            still
+        });
         let failing = self.sending.dispatch.failing();
         for (credential, lanes) in &failing {
             if !self.failing.contains(*credential) {

@@ -98,7 +98,7 @@ impl Dispatch {
         let mut heard = None;
         if let Verdict::Throttled { retry_after, .. } = answer.verdict {
             let until = self.throttle(lane, FreezeScope::Credential, retry_after, flight.started, now);
-            heard = self.throttled_before(flight, answer, until, now);
+            heard = self.heard_before(flight, answer, OutcomeResult::Throttled, until, now);
         } else if again {
             // Asking twice does no harm, but not at once.
             let delay = self.backoff(1);
@@ -113,7 +113,8 @@ impl Dispatch {
             }
             Request::Probe | Request::Send => match answer.verdict {
                 Verdict::CredentialRefused => {
-                    self.refuse(number, flight.started, now);
+                    let until = self.refuse(number, flight.started, now);
+                    heard = self.heard_before(flight, answer, OutcomeResult::Retry, until, now);
                 }
                 _ if again => {}
                 _ => {
@@ -128,15 +129,23 @@ impl Dispatch {
         heard
     }
 
-    /// The outcome of a job whose request didn't come to be made: its credential is frozen.
-    fn throttled_before(&self, flight: &InFlight, answer: &Answer, until: Micros, now: Micros) -> Option<Settled> {
+    /// The outcome of a job whose request didn't come to be made, because its credential is frozen: a successor and
+    /// people learn from it until when and why.
+    fn heard_before(
+        &self,
+        flight: &InFlight,
+        answer: &Answer,
+        result: OutcomeResult,
+        until: Micros,
+        now: Micros,
+    ) -> Option<Settled> {
         let entry = flight
             .entries
             .first()
             .filter(|entry| !self.ledger.is_former(entry.at().partition, flight.latest))?;
         let at = entry.at();
         let payload = self.payloads.get(&at)?;
-        let mut outcome = self.outcome(at, &payload.job, OutcomeResult::Throttled, now);
+        let mut outcome = self.outcome(at, &payload.job, result, now);
         outcome.started_at = Some(self.wall(flight.started) / 1000);
         outcome.status = answer.status.map(i32::from);
         outcome.words = Some(answer.words.clone()).filter(|words| !words.is_empty());

@@ -66,6 +66,21 @@ impl Dispatch {
         }
     }
 
+    /// The secret of a refused credential is another one by now: it is tried at once.
+    pub fn secret_changed(&mut self, credential: &str, now: Micros) {
+        let Some(number) = self.credential_by_id.get(credential).copied() else {
+            return;
+        };
+        if self.credentials[number].refused.is_none() {
+            return;
+        }
+        self.try_now(credential, now);
+        for lane in self.lanes.numbers() {
+            self.queue(lane, now);
+        }
+        self.queue_credential(number, now);
+    }
+
     /// Time during which a lane stood still doesn't count as failing.
     fn forgive_pause(&mut self, of: &str, pause: &Control, now: Micros) {
         let since = |when: i64| when.saturating_mul(1000).saturating_sub(self.ahead);

@@ -341,6 +341,36 @@ fn a_refused_credential_is_probed_by_one_request_and_resumes() {
 }
 
 #[test]
+fn a_refused_credential_is_tried_at_once_when_its_secret_changes_and_says_each_cause() {
+    let mut bench = Bench::new(settings());
+    bench.accept(slack(0, "C0"));
+    let first = bench.next(START + 10 * SECOND).unwrap();
+    bench.dispatch.secret_changed("slack:bot", bench.now);
+    bench.answer(&first, Verdict::CredentialRefused);
+    let refused = bench.now;
+    assert!(bench.next(refused + 5 * SECOND).is_none());
+    let changed = bench.now;
+    bench.dispatch.secret_changed("slack:other", changed);
+    bench.dispatch.secret_changed("slack:bot", changed);
+    let probe = bench
+        .next(refused + 29 * SECOND)
+        .expect("it doesn't wait for its probe's time");
+    assert_eq!((probe.request, bench.now), (Request::Probe, changed));
+    let told = bench.settled.len();
+    bench.answer(&probe, Verdict::CredentialRefused);
+    let outcome = &bench.settled[told..][0].outcome;
+    assert_eq!(
+        (outcome.result, outcome.scope.as_deref(), outcome.next_at),
+        (
+            OutcomeResult::Retry,
+            Some("credential"),
+            Some((bench.now + 60 * SECOND) / 1000)
+        ),
+        "whoever looks learns what is true now"
+    );
+}
+
+#[test]
 fn ends_that_are_decided_without_a_request_or_by_policy() {
     let mut bench = Bench::new(settings());
     let mut expired = slack(1, "C1");

@@ -366,6 +366,46 @@ async fn a_token_is_introduced_once_and_in_words() {
 }
 
 #[tokio::test]
+async fn a_secret_that_changes_after_its_use_is_noticed() {
+    let destinations = destinations("http://127.0.0.1:9/api".to_owned(), PATIENT);
+    let file = destinations.dir.join("sales-bot");
+    let credential = "slack:sales-bot";
+    assert!(!destinations.has_changed(credential).await, "nothing was used yet");
+    let used = async |text: Option<&str>| {
+        match text {
+            Some(text) => std::fs::write(&file, text).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        let changed = destinations.has_changed(credential).await;
+        destinations.attempt(&attempt(Request::Probe, "{}")).await;
+        assert!(
+            !destinations.has_changed(credential).await,
+            "it is the one that was used last"
+        );
+        changed
+    };
+    used(Some(TOKEN)).await;
+    assert!(used(None).await, "a file that is gone is a new cause");
+    assert!(used(Some("xoxb-another")).await);
+    assert!(!used(Some("xoxb-another\n")).await, "the same secret, written anew");
+    assert!(used(Some("with a space")).await);
+}
+
+#[tokio::test]
+async fn a_passcode_or_a_webhook_is_looked_at_without_a_request() {
+    let destinations = destinations("http://127.0.0.1:9/api".to_owned(), PATIENT);
+    let write = |name: &str, text: &str| std::fs::write(destinations.dir.join(name), text).unwrap();
+    let missing = destinations.look("webhook:ops", None).await.unwrap_err();
+    assert!(missing.contains("LEADLANE_SECRET_OPS"), "{missing}");
+    write("ops", "http://example.com/services/T/B/hunter2");
+    let plain = destinations.look("webhook:ops", None).await.unwrap_err();
+    assert!(plain.contains("https") && !plain.contains("hunter2"), "{plain}");
+    write("ops", "https://hooks.slack.com/services/T/B/x");
+    assert_eq!(destinations.look("webhook:ops", None).await, Ok(()));
+    assert_eq!(destinations.look("clevertap:nobody", None).await, Ok(()));
+}
+
+#[tokio::test]
 async fn missing_scopes_are_named_with_what_follows() {
     let identity = |scopes: &str| {
         http(
