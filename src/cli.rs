@@ -282,6 +282,7 @@ fn forbid_core_dumps() -> std::io::Result<()> {
 /// Writes a line to stdout. A reader that went away ends the command quietly.
 fn print(line: &str) -> Result<(), CliError> {
     use std::io::Write;
+    look::clear_bar();
     match writeln!(std::io::stdout(), "{line}") {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::look::{Look, Span, plain};
+use super::look::{Look, Newest, Span, plain, wrapped};
 use super::{CliError, print};
 use crate::desk::dead_letters::{self, Filter, Id, Letter, Replayed};
 use crate::desk::{Error, scan};
@@ -13,13 +13,13 @@ mod replay;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DeadLetters {
-    /// List dead letters: their id, why, where they come from, and whether they were replayed
+    /// List dead letters, newest last: their id, why, where they come from, and whether they were replayed
     List {
         #[command(flatten)]
         asked: Asked,
         #[command(flatten)]
         span: Span,
-        /// Stop after so many
+        /// Print the newest so many
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
@@ -69,22 +69,21 @@ pub(super) fn run(look: Look<'_>, command: &DeadLetters) -> Result<(), CliError>
 }
 
 fn list(look: Look<'_>, filter: &Filter, period: scan::Period, limit: Option<usize>) -> Result<(), CliError> {
-    let limit = limit.unwrap_or(usize::MAX);
-    if limit == 0 {
-        return Ok(());
-    }
+    let mut newest = Newest::new(limit);
     look.scan(|scanner| {
         let replayed = Replayed::read(scanner)?;
-        for letter in dead_letters::list(scanner, period, filter)?.take(limit) {
+        for letter in dead_letters::list(scanner, period, filter)? {
             let letter = letter?;
             let replayed = replayed.contains(&letter);
-            print(&match look.json {
+            newest.add(letter.record.timestamp, || match look.json {
                 true => object(&letter, replayed).to_string(),
                 false => line(&letter, replayed),
-            })?;
+            });
         }
         Ok(())
-    })
+    })?;
+    let head = format!("{:<8} {:<19}  {:<18}  from", "id", "failed (UTC)", "reason");
+    newest.print(Some(&*head).filter(|_| !look.json), "no dead letter is there that fits")
 }
 
 fn object(letter: &Letter, replayed: bool) -> Value {
@@ -101,14 +100,16 @@ fn object(letter: &Letter, replayed: bool) -> Value {
 
 fn line(letter: &Letter, replayed: bool) -> String {
     let mut line = format!(
-        "{:<8} {:<20}  {:<18}  from {}",
+        "{:<8} {:<19}  {:<18}  from {}",
         letter.id.to_string(),
         letter
             .header("failed-at")
             .unwrap_or_default()
             .split('.')
             .next()
-            .unwrap_or_default(),
+            .unwrap_or_default()
+            .trim_end_matches('Z')
+            .replacen('T', " ", 1),
         letter.header("reason").unwrap_or("?"),
         source(letter)
     );
@@ -135,7 +136,7 @@ fn line(letter: &Letter, replayed: bool) -> String {
     if replayed {
         line.push_str("  (replayed)");
     }
-    plain(&line)
+    wrapped(&plain(&line), 4)
 }
 
 fn show(look: Look<'_>, id: Id) -> Result<(), CliError> {

@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::look::{Look, Span, plain, time_json};
+use super::look::{Look, Newest, Span, cell, plain, time_json, when, wrapped};
 use super::{CliError, print, say_newer};
 use crate::dates::time_text;
 use crate::delivery::{Outcome, OutcomeResult};
@@ -14,13 +14,13 @@ use crate::desk::deliveries::{self, Filter, Life, Stands};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Deliveries {
-    /// Print outcomes, one a line, oldest first within a partition; a job that was tried three times has three
+    /// Print outcomes, newest last; a job that was tried three times has three
     List {
         #[command(flatten)]
         asked: Asked,
         #[command(flatten)]
         span: Span,
-        /// Stop after so many
+        /// Print the newest so many
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
@@ -91,22 +91,41 @@ pub(super) fn run(look: Look<'_>, command: &Deliveries) -> Result<(), CliError> 
 }
 
 fn list(look: Look<'_>, filter: &Filter, span: Span, limit: Option<usize>) -> Result<(), CliError> {
-    let limit = limit.unwrap_or(usize::MAX);
-    if limit == 0 {
-        return Ok(());
-    }
+    let mut newest = Newest::new(limit);
     look.scan(|scanner| {
         let mut outcomes = deliveries::list(scanner, span.period(), filter)?;
-        for outcome in outcomes.by_ref().take(limit) {
-            print(&line(&outcome?, look.json))?;
+        for outcome in outcomes.by_ref() {
+            let outcome = outcome?;
+            newest.add(outcome.ended_at, || line(&outcome, look.json));
         }
         say_newer(outcomes.newer);
         Ok(())
-    })
+    })?;
+    let head = head();
+    newest.print(
+        Some(&*head).filter(|_| !look.json),
+        "no outcome is there that fits; outcomes are kept as long as the topic keeps them",
+    )
+}
+
+/// The columns' names.
+fn head() -> String {
+    columns("ended (UTC)", "result", "lane", "rule", "lead")
+}
+
+/// A row of 100 columns at most.
+fn columns(ended: &str, result: &str, lane: &str, rule: &str, lead: &str) -> String {
+    let (lane, rule, lead) = (cell(lane, 28), cell(rule, 20), cell(lead, 16));
+    format!("{ended:<19}  {result:<10}  {lane} {rule} {lead}")
+        .trim_end()
+        .to_owned()
 }
 
 fn tail(look: Look<'_>, filter: Filter, since: Option<i64>) -> Result<(), CliError> {
     let mut coming = deliveries::follow(look.config, filter, since)?;
+    if !look.json {
+        print(&head())?;
+    }
     let mut said = coming.newer;
     while !*look.stop.borrow() {
         if let Some(outcome) = coming.next(Duration::from_millis(100)) {
@@ -130,15 +149,15 @@ fn line(outcome: &Outcome, json: bool) -> String {
         append(&mut object, attempt_json(outcome));
         return object.to_string();
     }
-    let Outcome {
-        lane,
-        rule_id,
-        lead_id,
-        job_id,
-        ..
-    } = outcome;
-    let ids = format!("{lane}  rule {rule_id}  lead {lead_id}  job {job_id}");
-    format!("{}  {}", attempt_text(outcome), plain(&ids))
+    let row = columns(
+        &when(outcome.ended_at),
+        outcome.result.as_str(),
+        &outcome.lane,
+        &outcome.rule_id,
+        &outcome.lead_id,
+    );
+    let more = format!("job {}  {}", plain(&outcome.job_id), came_of(outcome));
+    format!("{row}\n    {}", wrapped(&more, 4))
 }
 
 fn append(object: &mut Value, more: Value) {
@@ -156,14 +175,15 @@ fn attempt_json(outcome: &Outcome) -> Value {
     })
 }
 
-/// When, which attempt, and what came of it, with the provider's words.
+/// When, and what came of it.
 fn attempt_text(outcome: &Outcome) -> String {
-    let result = outcome.result.as_str();
-    let mut text = format!(
-        "{:<24}  {result:<10}  attempt {}",
-        time_text(outcome.ended_at),
-        outcome.attempt
-    );
+    let (ended, result) = (when(outcome.ended_at), outcome.result.as_str());
+    wrapped(&format!("{ended}  {result:<10}  {}", came_of(outcome)), 33)
+}
+
+/// Which attempt it was, and what came of it, with the provider's words.
+fn came_of(outcome: &Outcome) -> String {
+    let mut text = format!("attempt {}", outcome.attempt);
     if let Some(started_at) = outcome.started_at {
         text.push_str(&format!(" took {} ms", outcome.ended_at.saturating_sub(started_at)));
     }
@@ -175,7 +195,7 @@ fn attempt_text(outcome: &Outcome) -> String {
         outcome.scope.as_ref().map(|scope| format!("freezes the {scope}")),
         outcome
             .next_at
-            .map(|next_at| format!("not again before {}", time_text(next_at))),
+            .map(|next_at| format!("not again before {}", when(next_at))),
     ]
     .into_iter()
     .flatten()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::look::Look;
+use super::look::{Look, counted};
 use super::{CliError, print};
 use crate::app::now_millis;
 use crate::config::Config;
@@ -202,17 +202,24 @@ fn send(config: &Config, source: &EventLines<'_>, form: Form, json: bool) -> Res
     print(&match (json, source.inlet) {
         (true, None) => json!({"id": topic, "sent": sent, "refused": refused}).to_string(),
         (true, Some(_)) => json!({"id": topic, "sent": sent, "left_out": left_out, "refused": refused}).to_string(),
-        (false, None) => format!("{sent} events sent to {topic}"),
+        (false, None) => format!("{} sent to {topic}", counted(sent, "event")),
         (false, Some(inlet)) => format!(
-            "{sent} events sent to {topic} by inlet {}, {left_out} records left out, {refused} lines refused",
-            inlet.name
+            "{} sent to {topic} by inlet {}, {} left out, {} refused",
+            counted(sent, "event"),
+            inlet.name,
+            counted(left_out, "record"),
+            counted(refused, "line")
         ),
     })?;
     match (failed, refused) {
         (Some(error), _) => Err(CliError::failed(format!("{file}: {error}"))),
         (None, 0) => Ok(()),
         (None, refused) => Err(CliError::Invalid(format!(
-            "{file}: {refused} lines are {} and were not sent",
+            "{file}: {} {} and not sent",
+            match refused {
+                1 => "1 line is".to_owned(),
+                more => format!("{more} lines are"),
+            },
             source.wanted()
         ))),
     }

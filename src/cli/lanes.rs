@@ -4,10 +4,9 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::look::{Look, plain, span_text, time_json};
+use super::look::{Look, plain, span_text, time_json, when, wrapped};
 use super::{CliError, print, say_newer, who};
 use crate::app::now_millis;
-use crate::dates::time_text;
 use crate::desk::backlog::Backlog;
 use crate::desk::lanes::{self, Lane, Limit, Ordered};
 use crate::desk::rules::View;
@@ -78,7 +77,7 @@ fn list(look: Look<'_>) -> Result<(), CliError> {
     }
     if !look.json && !lanes.is_empty() {
         print(&format!(
-            "{:<48} {:>9} {:>8} {:>8}  limit",
+            "{:<WIDTH$} {:>8} {:>8} {:>8}  limit",
             "lane", "waiting", "oldest", "next"
         ))?;
     }
@@ -87,6 +86,9 @@ fn list(look: Look<'_>) -> Result<(), CliError> {
     }
     Ok(())
 }
+
+/// The width of a lane's id. A longer one has a line of its own.
+const WIDTH: usize = 36;
 
 fn object(lane: &Lane, now: i64) -> String {
     let frozen = lane.frozen.as_ref();
@@ -109,33 +111,35 @@ fn row(lane: &Lane, now: i64) -> String {
         // Half a second from now is not now.
         Some(wait) => format!("in {}", span_text(wait.max(1000))),
     };
+    let id = plain(&lane.id);
+    let (alone, id) = match id.chars().count() > WIDTH {
+        true => (format!("{id}\n"), String::new()),
+        false => (String::new(), id),
+    };
     let mut text = format!(
-        "{:<48} {:>9} {:>8} {next:>8}  {}",
-        plain(&lane.id),
+        "{alone}{id:<WIDTH$} {:>8} {:>8} {next:>8}  {}",
         lane.waiting,
         lane.oldest_at
             .map_or("-".to_owned(), |at| span_text(now.saturating_sub(at))),
-        limit_text(&lane.limit, &lane.credential)
+        limit_text(&lane.limit)
     );
     if let Some(paused) = &lane.paused {
-        text = format!("{}\n    {}", text.trim_end(), plain(&paused.words));
+        text = format!("{}\n    {}", text.trim_end(), wrapped(&plain(&paused.words), 4));
     }
     if let Some(frozen) = &lane.frozen {
-        let until = frozen.until.map(|until| format!(" until {}", time_text(until)));
+        let until = frozen.until.map(|until| format!(" until {} UTC", when(until)));
         let probed = if frozen.refused { "; probed until it works" } else { "" };
-        text.push_str(&format!(
-            "\n    frozen{}: {}{probed}",
-            until.unwrap_or_default(),
-            plain(&frozen.why)
-        ));
+        let why = format!("frozen{}: {}{probed}", until.unwrap_or_default(), plain(&frozen.why));
+        text.push_str(&format!("\n    {}", wrapped(&why, 4)));
     }
     text
 }
 
-fn limit_text(limit: &Limit, credential: &str) -> String {
+/// The lane's own limit, and what all lanes of its credential have together.
+fn limit_text(limit: &Limit) -> String {
     let parts = [
         limit.lane.map(|rate| rate.to_string()),
-        limit.credential.map(|rate| format!("{rate} of {credential}")),
+        limit.credential.map(|rate| format!("{rate} in all")),
         limit.in_flight.map(|count| format!("{count} in flight")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -168,13 +172,10 @@ mod tests {
             },
         };
         let text = row(&lane, 70_000);
-        assert!(
-            text.contains("1/s, 300/m of slack:a") && text.contains("in 30s"),
-            "{text}"
-        );
+        assert!(text.contains("1/s, 300/m in all") && text.contains("in 30s"), "{text}");
         assert!(
             text.ends_with(
-                "frozen until 1970-01-01T00:01:40Z: credential refused: invalid_auth; probed until it works"
+                "frozen until 1970-01-01 00:01:40 UTC: credential refused: invalid_auth; probed until it works"
             ),
             "{text}"
         );

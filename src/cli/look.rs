@@ -1,16 +1,20 @@
 //! The parts that commands over topics share: periods, progress, and printing.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::sync::watch;
 
-use super::CliError;
+use super::{CliError, print};
 use crate::app::now_millis;
 use crate::config::Config;
 use crate::dates::{self, time_text};
 use crate::desk::scan::{Passed, Period, Scanner};
+use crate::text;
 
 /// The arguments of every command that looks through topics.
 #[derive(Debug, Clone, Copy)]
@@ -66,20 +70,78 @@ impl Look<'_> {
 
     /// The same for a service that is asked with one of its own errors.
     pub(super) fn watched<T>(&self, ask: impl FnOnce(Scanner<'_>) -> T) -> T {
-        let said_at = Cell::new(Instant::now());
+        let progress = Progress::begin();
         let go_on = |passed: Passed<'_>| {
-            if said_at.get().elapsed() >= SAY_EVERY {
-                said_at.set(Instant::now());
-                let Passed { topic, records, total } = passed;
-                eprintln!("{topic}: {records} of about {total} records read");
-            }
+            progress.passed(passed);
             !*self.stop.borrow()
         };
         ask(Scanner::new(self.config, &go_on))
     }
 }
 
+/// How far a long reading has come, on stderr: a bar on a terminal from two seconds on, else a line every few seconds.
+struct Progress {
+    began: Instant,
+    said_at: Cell<Instant>,
+    is_bar: bool,
+}
+
+const BAR_AFTER: Duration = Duration::from_secs(2);
+const BAR_EVERY: Duration = Duration::from_millis(200);
 const SAY_EVERY: Duration = Duration::from_secs(5);
+/// Whether a bar stands in the terminal's last line.
+static BAR: AtomicBool = AtomicBool::new(false);
+
+impl Progress {
+    fn begin() -> Self {
+        Self {
+            began: Instant::now(),
+            said_at: Cell::new(Instant::now()),
+            is_bar: std::io::stderr().is_terminal(),
+        }
+    }
+
+    fn passed(&self, passed: Passed<'_>) {
+        let every = if self.is_bar { BAR_EVERY } else { SAY_EVERY };
+        let is_due = self.said_at.get().elapsed() >= every;
+        if !is_due || (self.is_bar && self.began.elapsed() < BAR_AFTER) {
+            return;
+        }
+        self.said_at.set(Instant::now());
+        let Passed { topic, records, total } = passed;
+        if self.is_bar {
+            eprint!("\r\x1b[2K{}\r", bar(passed));
+            BAR.store(true, Ordering::Relaxed);
+        } else {
+            eprintln!("{topic}: {records} of about {total} records read");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        clear_bar();
+    }
+}
+
+/// Takes the bar away, before anything else is printed.
+pub(super) fn clear_bar() {
+    if BAR.swap(false, Ordering::Relaxed) {
+        eprint!("\r\x1b[2K");
+    }
+}
+
+/// 59 columns at most: the smallest terminal has it in one line.
+fn bar(passed: Passed<'_>) -> String {
+    const WIDTH: u64 = 20;
+    let Passed { topic, records, total } = passed;
+    // Offsets that are no records are passed over unseen.
+    let share = |of: u64| records.saturating_mul(of).checked_div(total).unwrap_or(of).min(of);
+    let (full, percent) = (share(WIDTH) as usize, share(100));
+    let rest = WIDTH as usize - full;
+    let topic = text::truncate(topic, 24);
+    format!("{topic}  [{}{}] {percent:>3} %", "#".repeat(full), "-".repeat(rest))
+}
 
 /// A time that may be missing, for JSON.
 pub(super) fn time_json(millis: Option<i64>) -> serde_json::Value {
@@ -90,6 +152,92 @@ pub(super) fn time_json(millis: Option<i64>) -> serde_json::Value {
 pub(super) fn span_text(millis: i64) -> String {
     let seconds = u64::try_from(millis / 1000).unwrap_or_default();
     dates::duration_text(Duration::from_secs(seconds))
+}
+
+/// The most columns that a table takes, however wide a terminal is.
+const COLUMNS: usize = 100;
+
+/// A time in a table, in UTC, to the second: all have one length.
+pub(super) fn when(millis: i64) -> String {
+    time_text(millis)
+        .chars()
+        .take(19)
+        .map(|c| if c == 'T' { ' ' } else { c })
+        .collect()
+}
+
+/// A text of others in a column of a table: what is longer is cut.
+pub(super) fn cell(text: &str, width: usize) -> String {
+    format!("{:<width$}", text::truncate(&plain(text), width))
+}
+
+/// Lines no longer than a table's, all but the first indented. A word alone may be longer: ids are there to be copied.
+pub(super) fn wrapped(text: &str, indent: usize) -> String {
+    let mut lines = vec![String::new()];
+    let mut width = 0;
+    for word in text.split(' ') {
+        let more = word.chars().count();
+        if width > 0 && indent + width + 1 + more > COLUMNS {
+            lines.push(String::new());
+            width = 0;
+        }
+        if let Some(line) = lines.last_mut().filter(|_| width > 0 || more > 0) {
+            if width > 0 {
+                line.push(' ');
+                width += 1;
+            }
+            line.push_str(word);
+            width += more;
+        }
+    }
+    lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
+    lines.join(&format!("\n{:indent$}", ""))
+}
+
+/// So many of something, as one says it.
+pub(super) fn counted(count: u64, one: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {one}{plural}")
+}
+
+/// What a command lists: newest last, and of more than the limit the newest.
+pub(super) struct Newest {
+    limit: usize,
+    added: u64,
+    /// By time, and then as they were added.
+    lines: BTreeMap<(i64, u64), String>,
+}
+
+impl Newest {
+    pub(super) fn new(limit: Option<usize>) -> Self {
+        Self {
+            limit: limit.unwrap_or(usize::MAX),
+            added: 0,
+            lines: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, at: i64, line: impl FnOnce() -> String) {
+        let full = self.lines.len() >= self.limit;
+        if full && self.lines.keys().next().is_none_or(|(oldest, _)| at < *oldest) {
+            return;
+        }
+        self.lines.insert((at, self.added), line());
+        self.added += 1;
+        if full {
+            self.lines.pop_first();
+        }
+    }
+
+    /// `nothing` is what people are told of an empty list, and `head` stands above another.
+    pub(super) fn print(self, head: Option<&str>, nothing: &str) -> Result<(), CliError> {
+        if self.lines.is_empty() {
+            eprintln!("{nothing}");
+            return Ok(());
+        }
+        head.map_or(Ok(()), print)?;
+        self.lines.values().try_for_each(|line| print(line))
+    }
 }
 
 /// A text of others as one line that can't steer a terminal.
@@ -119,6 +267,52 @@ mod tests {
             let error = time_at(text, now).unwrap_err();
             assert!(error.contains("2h"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_come_last() {
+        let mut newest = Newest::new(Some(3));
+        for at in [5, 1, 9, 7, 9, 2] {
+            newest.add(at, || at.to_string());
+        }
+        assert_eq!(newest.lines.into_values().collect::<Vec<_>>(), ["7", "9", "9"]);
+        let mut none = Newest::new(Some(0));
+        none.add(1, String::new);
+        assert!(none.lines.is_empty());
+    }
+
+    #[test]
+    fn a_bar_says_how_far_a_reading_has_come() {
+        let at = |records, total| {
+            bar(Passed {
+                topic: "delivery-outcomes",
+                records,
+                total,
+            })
+        };
+        assert_eq!(at(0, 200), "delivery-outcomes  [--------------------]   0 %");
+        assert_eq!(at(50, 200), "delivery-outcomes  [#####---------------]  25 %");
+        assert_eq!(at(200, 200), "delivery-outcomes  [####################] 100 %");
+        assert_eq!(at(0, 0), at(300, 200));
+    }
+
+    #[test]
+    fn a_table_keeps_its_width() {
+        assert_eq!(when(1_772_723_760_123), "2026-03-05 15:16:00");
+        assert_eq!(cell("slack:bot/C1", 8), "slack:b…");
+        assert_eq!(cell("a\u{1b}b", 5), "a b  ");
+        let text = wrapped(&"word ".repeat(40), 4);
+        assert!(
+            text.lines().count() == 3 && text.lines().all(|line| line.chars().count() <= COLUMNS),
+            "{text}"
+        );
+        assert_eq!(text.split_whitespace().count(), 40);
+        assert_eq!(wrapped("rule r  lane l", 4), "rule r  lane l");
+        assert_eq!(wrapped(&"x".repeat(120), 4), "x".repeat(120), "an id is never torn");
+        assert_eq!(
+            [0, 1, 2].map(|count| counted(count, "event")),
+            ["0 events", "1 event", "2 events"]
+        );
     }
 
     #[test]
