@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::inlets;
+use super::view::as_read;
 use crate::delivery::recall::credential_of;
 use crate::delivery::{Outcome, OutcomeResult};
 use crate::kafka::reader::Record;
@@ -114,7 +115,11 @@ impl Story {
             let message = log.iter().find(|arrival| arrival.ts.as_deref() == Some(&*id));
             let text = message.and_then(|message| message.text.as_deref()).unwrap_or_default();
             let mut text = text.lines();
-            lines.extend(text.by_ref().take(SHOWN).map(|line| format!("            {line}")));
+            lines.extend(
+                text.by_ref()
+                    .take(SHOWN)
+                    .map(|line| format!("            {}", as_read(line))),
+            );
             lines.push(format!("            ({} more lines)", text.count()));
         }
         lines
