@@ -11,15 +11,17 @@ use clap::{Args, Parser, Subcommand};
 use tokio::sync::watch;
 
 use crate::app::{self, Role};
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::delivery::Codec;
 use crate::desk;
 use crate::kafka::topics;
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::Metrics;
+use crate::reader::{Refusal, Refusals};
 use crate::registry::{self, RegistryError};
 
 mod about;
+mod config;
 mod dead_letters;
 mod deliveries;
 mod events;
@@ -55,14 +57,14 @@ enum Command {
     Demo(crate::demo::Options),
     /// Run Leadlane against Kafka, until SIGTERM or Ctrl-C
     Run {
-        /// The roles of this process; all of them when not given
-        #[arg(long = "role", value_name = "ROLE")]
+        /// The roles of this process, several by comma; all of them when not given
+        #[arg(long = "role", value_name = "ROLE", value_delimiter = ',')]
         roles: Vec<Role>,
     },
     /// Play Slack and CleverTap over HTTP, with their limits and errors, and faults on order
     Sandbox {
         /// Where to listen
-        #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDR")]
+        #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDR", value_parser = address)]
         listen: SocketAddr,
     },
     /// Make or check the topics
@@ -117,7 +119,7 @@ struct Create {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Print the effective configuration, secrets masked
+    /// Print the effective configuration and where it comes from, secrets masked; refuse what can't work
     Check,
 }
 
@@ -127,6 +129,9 @@ pub enum CliError {
     /// Exit code 2.
     #[error("{0}")]
     Invalid(String),
+    /// The same, of which more is known than its words.
+    #[error("{0}")]
+    Refused(#[from] Refusals),
     /// Exit code 1.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
@@ -135,7 +140,7 @@ pub enum CliError {
 impl From<desk::Error> for CliError {
     fn from(error: desk::Error) -> Self {
         match error {
-            desk::Error::Invalid(_) => Self::Invalid(error.to_string()),
+            desk::Error::Invalid(problems) => Self::Refused(Refusals(problems.into_iter().map(of_request).collect())),
             _ => Self::failed(error.to_string()),
         }
     }
@@ -148,9 +153,79 @@ impl CliError {
 
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Invalid(_) => 2,
+            Self::Invalid(_) | Self::Refused(_) => 2,
             Self::Failed(_) => 1,
         }
+    }
+
+    /// One object, for programs.
+    fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Refused(refusals) => refusals.json(),
+            Self::Invalid(_) | Self::Failed(_) => Refusal::new(self.to_string()).json(),
+        }
+    }
+}
+
+impl From<Refusal> for CliError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+fn of_request(problem: desk::Problem) -> Refusal {
+    Refusal {
+        key: problem.place,
+        ..Refusal::new(problem.message)
+    }
+}
+
+/// The command, or the exit code where there is none to run.
+pub fn parse() -> Result<Cli, u8> {
+    let asked: Vec<_> = std::env::args_os().collect();
+    let error = match Cli::try_parse_from(&asked) {
+        Ok(cli) => return Ok(cli),
+        Err(error) => error,
+    };
+    if error.use_stderr() && asked.iter().any(|argument| argument == "--json") {
+        eprintln!("{}", usage(&error.to_string()).json());
+    } else {
+        drop(error.print());
+    }
+    Err(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// What clap says of a wrong usage: first what is wrong, then tips, then the usage.
+fn usage(said: &str) -> Refusal {
+    let mut paragraphs = said
+        .split("\n\n")
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let wrong = paragraphs.next().unwrap_or_default();
+    let cures: Vec<String> = paragraphs.filter(|cure| !cure.is_empty()).collect();
+    Refusal::new(format!("{}; {}", wrong.trim_start_matches("error: "), cures.join(" ")))
+}
+
+/// Prints why a command ended otherwise than it should, and gives its exit code.
+pub fn report(error: &CliError, json: bool) -> u8 {
+    match json {
+        true => eprintln!("{}", error.json()),
+        false => eprintln!("leadlane: {error}"),
+    }
+    error.exit_code()
+}
+
+/// Says on stderr what is doubtful.
+fn warn(warning: &Refusal, json: bool) {
+    match json {
+        true => eprintln!("{}", warning.warning_json()),
+        false => eprintln!("{}", warning.warning()),
+    }
+}
+
+impl Cli {
+    /// Whether programs read the answer.
+    pub fn json(&self) -> bool {
+        self.json
     }
 }
 
@@ -165,7 +240,10 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
     if let Err(error) = forbid_core_dumps() {
         eprintln!("leadlane: core dumps can't be switched off ({error}); a crash may write secrets to the disk");
     }
-    let config = Config::load(cli.config.as_deref()).map_err(|error| CliError::Invalid(error.to_string()))?;
+    let mut config = Config::load(cli.config.as_deref())?;
+    if cli.json {
+        config.log.format = LogFormat::Json;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -186,7 +264,7 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         }
         Command::Sandbox { listen } => {
             logging::start(&config)?;
-            runtime.block_on(sandbox(listen, stop))
+            runtime.block_on(sandbox(listen, cli.json, stop))
         }
         Command::Topics(command) => runtime.block_on(topics(&config, &command, cli.json)),
         Command::Rules(command) => rules::run(look, &command),
@@ -196,19 +274,7 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         Command::Deliveries(command) => deliveries::run(look, &command),
         Command::DeadLetters(command) => dead_letters::run(look, &command),
         Command::Completions { .. } | Command::Man(_) => Ok(()),
-        Command::Config(ConfigCommand::Check) => {
-            config
-                .warnings()
-                .iter()
-                .for_each(|warning| eprintln!("warning: {warning}"));
-            let json = config.to_json();
-            let text = if cli.json {
-                json.to_string()
-            } else {
-                format!("{json:#}")
-            };
-            print(&text)
-        }
+        Command::Config(ConfigCommand::Check) => config::check(&config, cli.json),
     };
     // Threads that wait for a broker must not hold the process back.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -229,13 +295,22 @@ async fn serve(config: Config, roles: &[Role], stop: watch::Receiver<bool>) -> R
         .map_err(CliError::from)
 }
 
-async fn sandbox(listen: SocketAddr, mut stop: watch::Receiver<bool>) -> Result<(), CliError> {
+async fn sandbox(listen: SocketAddr, json: bool, mut stop: watch::Receiver<bool>) -> Result<(), CliError> {
     let cant = |error| CliError::failed(format!("--listen {listen}: {error}"));
     let listener = tokio::net::TcpListener::bind(listen).await.map_err(cant)?;
     let at = listener.local_addr().map_err(cant)?;
-    eprintln!(
-        "sandbox: Slack at http://{at}/api, webhooks at http://{at}/services/..., CleverTap at http://{at}, control at http://{at}/_sandbox/"
-    );
+    if json {
+        let at = |path: &str| format!("http://{at}{path}");
+        let (slack, webhooks, clevertap, control) = (at("/api"), at("/services/"), at(""), at("/_sandbox/"));
+        print(
+            &serde_json::json!({"id": "sandbox", "slack": slack, "webhooks": webhooks, "clevertap": clevertap, "control": control})
+                .to_string(),
+        )?;
+    } else {
+        eprintln!(
+            "sandbox: Slack at http://{at}/api, webhooks at http://{at}/services/..., CleverTap at http://{at}, control at http://{at}/_sandbox/"
+        );
+    }
     let sandbox = crate::sandbox::Sandbox::new(crate::sandbox::Settings::default());
     let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
     sandbox.serve(listener, stopped).await.map_err(cant)
@@ -314,6 +389,14 @@ fn look_up(config: &Config, id: SchemaId, schemas: &mut Schemas) -> Result<(), C
     })
 }
 
+/// `HOST:PORT`, whose host may be a name.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found = std::net::ToSocketAddrs::to_socket_addrs(text)
+        .ok()
+        .and_then(|mut found| found.next());
+    found.ok_or_else(|| "is no address of this machine; write HOST:PORT, such as 127.0.0.1:8090".to_owned())
+}
+
 /// Who runs the command, for the audit.
 fn who() -> String {
     #[expect(clippy::disallowed_methods, reason = "the audit names who ran the command")]
@@ -329,10 +412,18 @@ fn read_input(file: &std::path::Path) -> Result<Vec<u8>, CliError> {
     } else {
         std::fs::read(file)
     };
-    let invalid = |error: &dyn std::fmt::Display| CliError::Invalid(format!("{}: {error}", file.display()));
-    let bytes = bytes.map_err(|error| invalid(&error))?;
-    let text = crate::text::file::utf8(bytes.into()).map_err(|error| invalid(&error))?;
+    let bytes = bytes.map_err(|error| Refusal::unreadable(file_name(file), &error))?;
+    let text = crate::text::file::utf8(bytes.into());
+    let text = text.map_err(|error| Refusal::of_file(file_name(file), error.to_string()))?;
     Ok(text.into_owned())
+}
+
+/// A file as messages call it.
+fn file_name(file: &std::path::Path) -> String {
+    match file.as_os_str() == "-" {
+        true => "stdin".to_owned(),
+        false => file.display().to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -15,14 +15,17 @@ use crate::action;
 use crate::credential::one_spelling;
 use crate::dates::Rate;
 use crate::mapping::{Entrance, Inlet};
+use crate::reader::{Problem, Refusal, Refusals};
 use crate::secrets::keys::PublicKey;
 use crate::secrets::{Secret, SecretRef};
+use crate::yaml::{self, Place, Places};
 
 mod address;
 pub mod admin;
 mod check;
 mod default;
 mod form;
+mod origin;
 mod properties;
 mod refusal;
 mod tree;
@@ -30,6 +33,7 @@ mod tree;
 pub use address::{Address, safe_url};
 pub use admin::Admin;
 use form::{bytes, duration};
+pub use origin::Origin;
 pub use properties::Properties;
 use refusal::{plain_key, unknown_key};
 use tree::{VARIABLES, drop_nulls, keep_texts, nulls, overlay, variables};
@@ -54,6 +58,9 @@ pub struct Config {
     #[serde(with = "form::inlets")]
     pub inlets: Vec<Inlet>,
     pub log: Log,
+    /// Where all of it comes from.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -233,87 +240,65 @@ pub enum LogFormat {
     Json,
 }
 
-/// Why a configuration is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("{file}: can't be read: {source}; create it, or leave --config out for the built-in defaults")]
-    Unreadable { file: String, source: std::io::Error },
-    #[error("{0}: is no UTF-8 text; set it again as text, or unset it")]
-    Variable(String),
-    #[error("{file}: {message}")]
-    Syntax { file: String, message: String },
-    #[error("{place}: {key}: {message}")]
-    Invalid {
-        place: String,
-        key: String,
-        message: String,
-    },
-}
-
 impl Config {
     /// Reads `file` (or the default file where it exists, or nothing), then the environment.
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+    pub fn load(file: Option<&Path>) -> Result<Self, Refusals> {
         let default = Path::new(DEFAULT_FILE);
-        let file = file.or_else(|| default.exists().then_some(default));
-        let text = match file {
-            None => String::new(),
-            Some(file) => std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable {
-                file: file.display().to_string(),
-                source,
-            })?,
+        let Some(file) = file.or_else(|| default.exists().then_some(default)) else {
+            return Self::of(None, "", variables()?);
         };
-        let place = file.map_or("the built-in configuration".to_owned(), |file| {
-            file.display().to_string()
-        });
-        Self::parse(&place, &text, variables()?)
+        let name = file.display().to_string();
+        let bytes = std::fs::read(file).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Refusal::of_file(
+                &name,
+                "can't be read: there is no such file; create it, or leave --config out for the built-in defaults",
+            ),
+            _ => Refusal::unreadable(&name, &error),
+        })?;
+        let text = Refusal::text(&name, bytes)?;
+        Self::of(Some(&name), &text, variables()?)
     }
 
-    /// The configuration that `text` (YAML) and `variables` make together.
+    /// The configuration that `text` (YAML, of this file) and `variables` make together.
     pub fn parse(
-        place: &str,
+        file: &str,
         text: &str,
         variables: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
-        let syntax = |message: String| ConfigError::Syntax {
-            file: place.to_owned(),
-            message,
-        };
-        let mut documents = crate::yaml::documents(text).map_err(|error| syntax(error.to_string()))?;
-        if documents.len() > 1 {
-            return Err(syntax(format!(
-                "line {}: a configuration is one YAML document",
-                documents[1].line
-            )));
-        }
-        let mut root = match documents.pop().map(|document| document.value) {
-            None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
-            Some(map @ Value::Object(_)) => map,
-            Some(_) => {
-                return Err(syntax(
-                    "a configuration is a map of keys, such as kafka: {brokers: HOST:9092}".into(),
-                ));
-            }
-        };
+    ) -> Result<Self, Refusals> {
+        Self::of(Some(file), text, variables)
+    }
+
+    fn of(
+        file: Option<&str>,
+        text: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Refusals> {
+        let (mut root, places) = document(file, text)?;
         let without_value = nulls(&root);
         drop_nulls(&mut root);
         keep_texts(&mut root);
+        let mut origin = Origin::new(file, places);
         // The file alone first, so that an error in it isn't blamed on a variable.
-        read(place, &root)?;
-        let mut place = place.to_owned();
+        let mut config = read(&root).map_err(|problems| origin.refusals(problems))?;
         for (name, value) in variables {
             if let Some(path) = name.strip_prefix(VARIABLES) {
-                overlay(&mut root, &name, path, &value)?;
+                let of_variable = |problem: Problem| Refusal {
+                    variable: Some(name.clone()),
+                    key: problem.field,
+                    ..Refusal::new(problem.message)
+                };
+                let key = overlay(&mut root, path, &value).map_err(of_variable)?;
                 keep_texts(&mut root);
-                read(&name, &root)?;
-                place = format!("{place} with the variables LEADLANE__*");
+                config = read(&root).map_err(|problems| Refusals(problems.into_iter().map(of_variable).collect()))?;
+                origin.variables.push((key, name));
             }
         }
-        let config = read(&place, &root)?;
         let refused = check::sections(&config, &root)
             .and_then(|()| check::unknown_nulls(&config, &without_value))
             .and_then(|()| check::open_secrets(&root))
             .and_then(|()| check::check(&config));
-        refused.map_err(|(key, message)| ConfigError::Invalid { place, key, message })?;
+        refused.map_err(|(key, message)| origin.refusal(key, message))?;
+        config.origin = origin;
         Ok(config)
     }
 
@@ -347,8 +332,11 @@ impl Config {
     }
 
     /// Warnings about values that are allowed and risky, such as a certificate that isn't checked; each names its key.
-    pub fn warnings(&self) -> Vec<String> {
-        check::warnings(self)
+    pub fn warnings(&self) -> Vec<Refusal> {
+        let warnings = check::warnings(self).into_iter();
+        warnings
+            .map(|(key, message)| self.origin.refusal(key, message))
+            .collect()
     }
 
     /// The effective configuration as YAML-compatible JSON, secrets masked.
@@ -414,13 +402,45 @@ fn account_concurrency() -> usize {
     15
 }
 
-fn read(place: &str, root: &Value) -> Result<Config, ConfigError> {
+/// The one document of a file, with the places in it.
+fn document(file: Option<&str>, text: &str) -> Result<(Value, Places), Refusal> {
+    let refuse = |place: Option<Place>, message: &str| Refusal {
+        file: file.map(str::to_owned),
+        place,
+        ..Refusal::new(message)
+    };
+    let mut documents = yaml::documents(text).map_err(|error| refuse(Some(error.place()), &error.message))?;
+    if let Some(second) = documents.get(1) {
+        let place = Place {
+            line: second.line,
+            column: 1,
+        };
+        return Err(refuse(
+            Some(place),
+            "a configuration is one YAML document; take out the line ---",
+        ));
+    }
+    match documents.pop().map(|document| document.value) {
+        None | Some(Value::Null) => Ok((Value::Object(serde_json::Map::new()), Places::default())),
+        Some(map @ Value::Object(_)) => Ok((map, yaml::places(text).pop().unwrap_or_default())),
+        Some(_) => Err(refuse(
+            Some(Place { line: 1, column: 1 }),
+            "a configuration is a map of keys, such as kafka: {brokers: HOST:9092}",
+        )),
+    }
+}
+
+fn read(root: &Value) -> Result<Config, Vec<Problem>> {
     serde_path_to_error::deserialize(root).map_err(|error| {
-        let (key, message) = refusal::words(&error.path().to_string(), &error.inner().to_string());
-        ConfigError::Invalid {
-            place: place.to_owned(),
-            key,
-            message,
+        let (path, said) = (error.path().to_string(), error.inner().to_string());
+        // Inlets have a reader of their own, which finds every problem.
+        let entries = root
+            .get("inlets")
+            .and_then(Value::as_array)
+            .filter(|_| path == "inlets");
+        match entries {
+            Some(entries) => form::inlets::problems(entries),
+            None => vec![refusal::words(&path, &said)],
         }
     })
 }

@@ -25,6 +25,7 @@ pub mod pick;
 pub mod place;
 pub mod producer;
 pub mod reader;
+mod refused;
 pub mod scan;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub mod worker;
 pub use headers::Ours;
 pub(crate) use headers::{OWN_VERSION, TEST, VERSION, header, headers, is_traceparent, versioned};
 pub(crate) use letter::{Failure, LEFT_OUT_SUM, Letter, left_out_sum};
+pub use refused::refused;
 use words::Words;
 
 /// How long a question to the brokers may take.

@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use leadlane::cli::{self, Cli};
+use leadlane::cli;
 use tokio::sync::watch;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return ExitCode::from(code),
+    };
+    let json = cli.json();
     let (stop, stopped) = watch::channel(false);
     if let Err(error) = watch_signals(stop) {
         eprintln!("leadlane: signals can't be watched: {error}");
@@ -15,10 +18,7 @@ fn main() -> ExitCode {
     }
     match cli::run(cli, stopped) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("leadlane: {error}");
-            ExitCode::from(error.exit_code())
-        }
+        Err(error) => ExitCode::from(cli::report(&error, json)),
     }
 }
 

@@ -16,6 +16,10 @@ use crate::template::Template;
 use crate::text::truncate;
 use crate::{amounts, dates};
 
+mod refusal;
+
+pub use refusal::{Refusal, Refusals};
+
 /// The most problems that are reported; a text that is no rule at all has one for each of its values.
 const PROBLEMS_MAX: usize = 100;
 /// The most characters of a problem's path, and of its message: names in both are the writer's.
@@ -199,7 +203,7 @@ impl Reader {
         let all = names().collect::<Vec<_>>().join(", ");
         let text = value.as_str().filter(|_| self.tells_more());
         match text.and_then(|text| closest(text, names())) {
-            Some(meant) => self.refuse(field, format!("did you mean {meant}? it is one of {all}")),
+            Some(meant) => self.refuse(field, format!("is none of {all}; did you mean {meant}?")),
             None => self.refuse(field, format!("needs one of {all}")),
         }
     }

@@ -111,7 +111,7 @@ impl<'de> Deserialize<'de> for SecretRef {
 pub enum SecretError {
     #[error("no secret can have this name; a name has letters, digits and - alone")]
     NoName,
-    #[error("secret {name} is missing: {places}")]
+    #[error("secret {name} is missing; {places}")]
     Missing { name: String, places: String },
     #[error("secret {name} can't be read from {place}: {why}")]
     Unreadable { name: String, place: String, why: String },

@@ -13,8 +13,10 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Number, Value};
 
+mod places;
 mod write;
 
+pub use places::{Place, Places, places};
 pub use write::write;
 
 /// One value of a text, with the number of its document and the line on which it starts, both 1-based.
@@ -33,6 +35,15 @@ pub struct YamlError {
     pub line: usize,
     pub column: usize,
     pub message: String,
+}
+
+impl YamlError {
+    pub fn place(&self) -> Place {
+        Place {
+            line: self.line,
+            column: self.column,
+        }
+    }
 }
 
 /// The documents of a text, in order. A text without any content has none.
@@ -243,6 +254,11 @@ fn says_text(tag: Option<&Tag>, natural: &str, span: Span) -> Result<bool, YamlE
             "tags other than !!str, !!seq and !!map are not known here; leave it out",
         )),
     }
+}
+
+/// Whether a scalar is nothing.
+fn is_null(text: &str, style: ScalarStyle) -> bool {
+    style == ScalarStyle::Plain && plain(text).is_null()
 }
 
 /// A scalar that stands without quotes.

@@ -1,5 +1,6 @@
 //! `leadlane rules ...`
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -7,14 +8,18 @@ use serde_json::{Value, json};
 
 use self::files::{Kind, Text};
 use super::look::Look;
-use super::{CliError, print, say_newer, who};
+use super::{CliError, file_name, print, say_newer, wait_for, warn, who};
+use crate::action::Action;
 use crate::app::now_millis;
 use crate::config::Config;
-use crate::desk;
+use crate::desk::Problem;
 use crate::desk::backlog::{Backlog, Places};
 use crate::desk::cases;
 use crate::desk::rules::write::{Change, Writer, Written};
 use crate::desk::rules::{self, Draft, Filter, View};
+use crate::reader::{Refusal, Refusals};
+use crate::secrets::Secrets;
+use crate::yaml;
 
 mod apply;
 mod explain;
@@ -92,7 +97,7 @@ pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
     let (config, json) = (look.config, look.json);
     match command {
         Rules::Validate { files } => {
-            for Draft { id, .. } in read(config, files)? {
+            for Draft { id, .. } in read(config, files, json)? {
                 print(&match json {
                     true => json!({"id": id, "valid": true}).to_string(),
                     false => format!("{id}: valid"),
@@ -132,56 +137,135 @@ pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
 }
 
 /// Reads and checks every rule of some files and folders. Warnings go to stderr, every problem into the error.
-fn read(config: &Config, paths: &[PathBuf]) -> Result<Vec<Draft>, CliError> {
+fn read(config: &Config, paths: &[PathBuf], json: bool) -> Result<Vec<Draft>, CliError> {
     let texts = files::read(paths, Kind::Rules)?;
     if texts.is_empty() {
-        return Err(CliError::Invalid(
-            "there is no rule file in the folders given".to_owned(),
-        ));
+        return Err(Refusal::new("there is no rule file in the folders given").into());
     }
-    checked(texts.iter().map(|text| drafts_of(config, text)).collect())
+    let files = texts.into_iter().map(|text| drafts_of(config, text)).collect();
+    checked(files, Some(Missing::of(config)), json)
 }
 
-/// The rules that a file holds, or why it can't be read.
-type FileDrafts = (String, Result<Vec<Draft>, desk::Error>);
+/// The rules of one file, or why it can't be read.
+struct FileDrafts {
+    file: String,
+    text: String,
+    drafts: Result<Vec<Draft>, Refusal>,
+}
 
-fn drafts_of(config: &Config, Text { file, text }: &Text) -> FileDrafts {
-    let drafts = match cases::is_test_file(text) {
-        true => Err(desk::Error::invalid(format!(
-            "is a test file and holds no rules of its own; leadlane rules test {} runs it",
-            file.display()
-        ))),
-        false => rules::read(config, text),
+fn drafts_of(config: &Config, Text { file, text }: Text) -> FileDrafts {
+    let file = file_name(&file);
+    let drafts = match cases::is_test_file(&text) {
+        true => {
+            let message = format!("is a test file and holds no rules of its own; leadlane rules test {file} runs it");
+            Err(Refusal::of_file(&file, message))
+        }
+        false => drafts(config, &file, &text),
     };
-    (file.display().to_string(), drafts)
+    FileDrafts { file, text, drafts }
 }
 
-/// Rules that go together, if nothing is wrong with any.
-fn checked(mut read: Vec<FileDrafts>) -> Result<Vec<Draft>, CliError> {
-    rules::tell_apart(read.iter_mut().flat_map(|(_, drafts)| drafts).flatten());
-    let (mut all, mut problems) = (Vec::new(), Vec::new());
-    for (file, drafts) in read {
+/// Rules that go together, if nothing is wrong with any. `missing` warns of their secrets.
+fn checked(files: Vec<FileDrafts>, mut missing: Option<Missing>, json: bool) -> Result<Vec<Draft>, CliError> {
+    let (mut read, mut refused) = (Vec::with_capacity(files.len()), Vec::new());
+    for FileDrafts { file, text, drafts } in files {
         match drafts {
-            Err(error) => problems.push(format!("{file}: {error}")),
-            Ok(drafts) => {
-                for draft in &drafts {
-                    // A rule of a test file has no line of its own.
-                    let place = match draft.line {
-                        0 => format!("{file}: {}", draft.id),
-                        line => format!("{file}:{line}: {}", draft.id),
-                    };
-                    let warnings = draft.warnings.iter();
-                    warnings.for_each(|warning| eprintln!("{place}: warning: {warning}"));
-                    problems.extend(draft.errors.iter().map(|problem| format!("{place}: {problem}")));
-                }
-                all.extend(drafts);
-            }
+            Ok(drafts) => read.push((file, text, drafts)),
+            Err(refusal) => refused.push(refusal),
         }
     }
-    if problems.is_empty() {
-        Ok(all)
-    } else {
-        Err(CliError::Invalid(problems.join("\n")))
+    rules::tell_apart(read.iter_mut().flat_map(|(.., drafts)| drafts));
+    let mut all = Vec::new();
+    for (file, text, mut drafts) in read {
+        if let Some(missing) = &mut missing {
+            drafts.iter_mut().try_for_each(|draft| missing.warn_of(draft))?;
+        }
+        let is_clean = |draft: &Draft| draft.errors.is_empty() && draft.warnings.is_empty();
+        let places = if drafts.iter().all(is_clean) {
+            Vec::new()
+        } else {
+            yaml::places(&text)
+        };
+        for (at, draft) in drafts.iter().enumerate() {
+            let said = |problem: &Problem| Refusal {
+                file: Some(file.clone()),
+                place: places
+                    .get(at)
+                    .map(|places| match problem.message.starts_with("unknown field") {
+                        true => places.key(&problem.place),
+                        false => places.value(&problem.place),
+                    }),
+                rule: Some(draft.id.clone()),
+                key: problem.place.clone(),
+                ..Refusal::new(&problem.message)
+            };
+            draft.warnings.iter().for_each(|warning| warn(&said(warning), json));
+            refused.extend(draft.errors.iter().map(said));
+        }
+        all.extend(drafts);
+    }
+    match refused.is_empty() {
+        true => Ok(all),
+        false => Err(Refusals(refused).into()),
+    }
+}
+
+/// The rules of one file.
+fn drafts(config: &Config, file: &str, text: &str) -> Result<Vec<Draft>, Refusal> {
+    // What isn't YAML has a place of its own.
+    let entries = yaml::entries(text).map_err(|error| Refusal {
+        place: Some(error.place()),
+        ..Refusal::of_file(file, error.message)
+    })?;
+    let has = |value: &Value, key: &str| value.get(key).is_some();
+    if let Some(at) = (entries.iter()).position(|entry| has(&entry.value, "rules") && !has(&entry.value, "action")) {
+        return Err(Refusal {
+            place: yaml::places(text).get(at).map(|places| places.key("rules")),
+            key: "rules".to_owned(),
+            ..Refusal::of_file(
+                file,
+                "the file holds more than rules, as recipes do; put what is under rules into a file of its own",
+            )
+        });
+    }
+    rules::read(config, text).map_err(|error| Refusal::of_file(file, error.to_string()))
+}
+
+/// The secrets that were asked for already: why each can't be had, where it can't.
+struct Missing {
+    store: Secrets,
+    asked: HashMap<String, Option<String>>,
+}
+
+impl Missing {
+    fn of(config: &Config) -> Self {
+        Self {
+            store: Secrets::new(config.secrets.dir.clone()),
+            asked: HashMap::new(),
+        }
+    }
+
+    /// Adds a warning of each secret that a rule names and the store doesn't have.
+    fn warn_of(&mut self, draft: &mut Draft) -> Result<(), CliError> {
+        let named = draft
+            .written
+            .get("action")
+            .map(Action::named_secrets)
+            .unwrap_or_default();
+        let named = named.into_iter().filter(|_| draft.rule.is_some());
+        let named: Vec<(String, String)> = named.map(|(place, name)| (place, name.to_owned())).collect();
+        for (place, name) in named {
+            if !self.asked.contains_key(&name) {
+                let found = wait_for(self.store.reveal(&name))?;
+                self.asked
+                    .insert(name.clone(), found.err().map(|error| error.to_string()));
+            }
+            if let Some(Some(why)) = self.asked.get(&name) {
+                let message = why.clone();
+                draft.warnings.push(Problem { place, message });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use super::properties::refused;
 use super::{Config, Properties, Sender, plain_key, unknown_key};
 use crate::dates;
 use crate::mapping::Entrance;
-use crate::reader::is_open_secret;
+use crate::reader::{closest, is_open_secret};
 
 type Refusal = (String, String);
 
@@ -32,7 +32,8 @@ pub(super) fn check(config: &Config) -> Result<(), Refusal> {
     }
     slack(config)?;
     clevertap(config)?;
-    inlets(config)
+    inlets(config)?;
+    log_level(&config.log.level)
 }
 
 fn inlets(config: &Config) -> Result<(), Refusal> {
@@ -41,7 +42,10 @@ fn inlets(config: &Config) -> Result<(), Refusal> {
     for (at, inlet) in config.inlets.iter().enumerate() {
         let key = format!("inlets[{at}]");
         if !names.insert(&inlet.name) {
-            return refuse(&format!("{key}.name"), format!("{} is given twice", inlet.name));
+            return refuse(
+                &format!("{key}.name"),
+                "is given twice; each inlet needs a name of its own",
+            );
         }
         match &inlet.entrance {
             Entrance::Topic { topic } if ours.contains(&topic) => {
@@ -82,7 +86,7 @@ fn kafka(config: &Config) -> Result<(), Refusal> {
     ] {
         for (name, value) in &properties.0 {
             if let Some(why) = refused(name, value) {
-                return refuse(key, format!("{name} can't be set here: {why}"));
+                return refuse(&format!("{key}.{name}"), format!("can't be set here; {why}"));
             }
         }
     }
@@ -92,8 +96,69 @@ fn kafka(config: &Config) -> Result<(), Refusal> {
             "has an @ in it; name HOST:PORT alone, and set sasl.username and sasl.password in kafka.properties",
         );
     }
-    if kafka.brokers.trim().is_empty() {
-        return refuse("kafka.brokers", "is empty; name at least one HOST:PORT");
+    let named = kafka
+        .brokers
+        .split(',')
+        .map(str::trim)
+        .filter(|broker| !broker.is_empty());
+    let mut count = 0;
+    for broker in named {
+        count += 1;
+        if let Err(message) = self::broker(broker) {
+            return refuse("kafka.brokers", format!("broker {count}: {message}"));
+        }
+    }
+    match count {
+        0 => refuse("kafka.brokers", "is empty; name at least one HOST:PORT"),
+        _ => Ok(()),
+    }
+}
+
+/// One of the bootstrap servers. librdkafka takes a protocol before it, and the port may be left out.
+fn broker(broker: &str) -> Result<(), &'static str> {
+    const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+    let address = match broker.split_once("://") {
+        Some((protocol, _)) if !PROTOCOLS.contains(&protocol.to_ascii_lowercase().as_str()) => {
+            return Err(
+                "Kafka has no such protocol before ://; write HOST:PORT alone, and set security.protocol in kafka.properties",
+            );
+        }
+        Some((_, address)) => address,
+        None => broker,
+    };
+    if address.contains(['/', '?', '#']) || address.contains(char::is_whitespace) {
+        return Err("is no HOST:PORT; leave out what isn't a host or a port, and put a comma between brokers");
+    }
+    // An IPv6 address has colons of its own, and stands in brackets before a port.
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (address, None),
+    };
+    if host.is_empty() {
+        return Err("has no host; write HOST:PORT");
+    }
+    match port.map(str::parse::<u16>) {
+        None | Some(Ok(1..)) => Ok(()),
+        Some(_) => Err("has no such port; a port is a number from 1 to 65535, as in HOST:9092"),
+    }
+}
+
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// A level, or `target=level` pairs by comma. What reads them would take a misspelt level for a target.
+fn log_level(written: &str) -> Result<(), Refusal> {
+    const CURE: &str = "write error, warn, info, debug or trace, or TARGET=LEVEL by comma";
+    for part in written.split(',').map(str::trim) {
+        let (target, level) = part.split_once('=').unwrap_or(("leadlane", part));
+        let is_target = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-');
+        let lower = level.trim().to_ascii_lowercase();
+        if LEVELS.contains(&lower.as_str()) && !target.is_empty() && target.chars().all(is_target) {
+            continue;
+        }
+        return match closest(&lower, LEVELS) {
+            Some(meant) if meant != lower => refuse("log.level", format!("is no level; did you mean {meant}? {CURE}")),
+            _ => refuse("log.level", format!("is no level; {CURE}")),
+        };
     }
     Ok(())
 }
@@ -123,7 +188,10 @@ const DELIVERIES_MAX: usize = 100_000_000;
 
 fn sender(sender: &Sender) -> Result<(), Refusal> {
     if sender.retry.initial > sender.retry.max {
-        return refuse("sender.retry.initial", "is longer than sender.retry.max");
+        return refuse(
+            "sender.retry.initial",
+            "is longer than sender.retry.max; shorten it, or lengthen that",
+        );
     }
     if sender.request_timeout >= sender.shutdown_timeout {
         return refuse(
@@ -165,10 +233,10 @@ fn poll_interval(config: &Config) -> Result<(), Refusal> {
 fn slack(config: &Config) -> Result<(), Refusal> {
     base_url(&config.slack.api_url).map_err(|message| ("slack.api_url".to_owned(), message))?;
     hosts("slack.webhook_hosts", &config.slack.webhook_hosts)?;
-    for limit in &config.slack.limits {
+    for (at, limit) in config.slack.limits.iter().enumerate() {
         if !limit.credential.starts_with("slack:") && !limit.credential.starts_with("webhook:") {
             return refuse(
-                "slack.limits.credential",
+                &format!("slack.limits[{at}].credential"),
                 "must be slack:NAME or webhook:NAME, by the secret's name",
             );
         }
@@ -179,11 +247,14 @@ fn slack(config: &Config) -> Result<(), Refusal> {
 /// Hosts that URLs in the secret store may have.
 fn hosts(key: &str, hosts: &[String]) -> Result<(), Refusal> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    match hosts.iter().all(|host| !host.is_empty() && host.chars().all(plain)) {
-        true => Ok(()),
-        false => refuse(
-            key,
-            "each is a HOST or HOST:PORT; leave out https:// and the path, which is the webhook's secret",
+    match hosts
+        .iter()
+        .position(|host| host.is_empty() || !host.chars().all(plain))
+    {
+        None => Ok(()),
+        Some(at) => refuse(
+            &format!("{key}[{at}]"),
+            "is no HOST or HOST:PORT; leave out https:// and the path, which is the webhook's secret",
         ),
     }
 }
@@ -192,7 +263,7 @@ fn clevertap(config: &Config) -> Result<(), Refusal> {
     if config.clevertap.batch_max > 1000 {
         return refuse(
             "clevertap.batch_max",
-            "is more than CleverTap takes in one request, 1000",
+            "is more than CleverTap takes in one request; write 1000 or less",
         );
     }
     if let Some(url) = &config.clevertap.api_url {
@@ -203,36 +274,59 @@ fn clevertap(config: &Config) -> Result<(), Refusal> {
         if account.concurrency == 0 {
             return refuse(&key("concurrency"), "must be 1 or more");
         }
-        let field = if account.api_url.is_some() { "api_url" } else { "region" };
+        let own_url = account.api_url.is_some();
+        if !own_url && config.clevertap.api_url.is_none() {
+            region(&account.region).map_err(|message| (key("region"), message))?;
+        }
+        let field = if own_url { "api_url" } else { "region" };
         base_url(&account.url(None)).map_err(|message| (key(field), message))?;
     }
     Ok(())
+}
+
+/// CleverTap's regions, by the hosts of their API. The host of Europe has none in its name.
+const REGIONS: [&str; 8] = ["eu1", "eu", "in1", "sg1", "us1", "aps3", "mec1", "sk1"];
+
+fn region(region: &str) -> Result<(), String> {
+    if region.is_empty() || REGIONS.contains(&region) {
+        return Ok(());
+    }
+    let known = match closest(region, REGIONS) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => format!("CleverTap has {}.", REGIONS.join(", ")),
+    };
+    Err(format!(
+        "is no region of CleverTap's; {known} A newer one is taken as api_url: https://REGION.api.clevertap.com"
+    ))
 }
 
 /// A section is a map. serde takes a list for one as well, whose values would fall to keys by their order.
 pub(super) fn sections(config: &Config, root: &Value) -> Result<(), Refusal> {
     fn listed(known: &Value, written: &Value) -> Option<String> {
         match (known, written) {
-            (Value::Object(known), Value::Object(written)) => written.iter().find_map(|(key, value)| {
-                let rest = listed(known.get(key)?, value)?;
-                Some(if rest.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{key}.{rest}")
-                })
-            }),
-            (Value::Array(known), Value::Array(written)) => known
-                .iter()
-                .zip(written)
-                .find_map(|(known, written)| listed(known, written)),
+            (Value::Object(known), Value::Object(written)) => {
+                (written.iter()).find_map(|(key, value)| Some(within(key, &listed(known.get(key)?, value)?)))
+            }
+            (Value::Array(known), Value::Array(written)) => (known.iter().zip(written).enumerate())
+                .find_map(|(at, (known, written))| Some(within(&format!("[{at}]"), &listed(known, written)?))),
             (Value::Object(_), Value::Array(_)) => Some(String::new()),
             _ => None,
         }
     }
     match listed(&config.to_json(), root) {
-        Some(key) => refuse(&key, "invalid, expected a map of keys"),
+        Some(key) => refuse(&key, "needs a map of keys"),
         None => Ok(()),
     }
+}
+
+/// The key of what stands at `rest` within the value of another one.
+fn within(key: &str, rest: &str) -> String {
+    let dot = if rest.is_empty() || rest.starts_with('[') {
+        ""
+    } else {
+        "."
+    };
+    format!("{key}{dot}{rest}")
 }
 
 /// A key without a value has its default, and so has to be one that is known.
@@ -248,7 +342,7 @@ pub(super) fn unknown_nulls(config: &Config, keys: &[Vec<String>]) -> Result<(),
             let sections: String = sections.iter().map(|step| format!("{}.", plain_key(step))).collect();
             return refuse(
                 &format!("{sections}{}", unknown_key(last)),
-                "unknown field, without a value; is a space missing behind its colon?",
+                "unknown key, without a value; look for a space that is missing behind its colon, or a slip in its name",
             );
         }
     }
@@ -258,21 +352,14 @@ pub(super) fn unknown_nulls(config: &Config, keys: &[Vec<String>]) -> Result<(),
 /// A Slack token or webhook URL belongs into the secret store, wherever it was written.
 pub(super) fn open_secrets(root: &Value) -> Result<(), Refusal> {
     fn place(value: &Value) -> Option<String> {
-        let within = |key: &str, value: &Value| {
-            place(value).map(|rest| {
-                if rest.is_empty() {
-                    plain_key(key).to_owned()
-                } else {
-                    format!("{}.{rest}", plain_key(key))
-                }
-            })
-        };
         match value {
             Value::String(text) => is_open_secret(text).then(String::new),
-            Value::Array(list) => list.iter().find_map(place),
+            Value::Array(list) => {
+                (list.iter().enumerate()).find_map(|(at, value)| Some(within(&format!("[{at}]"), &place(value)?)))
+            }
             Value::Object(map) => map.iter().find_map(|(key, value)| match is_open_secret(key) {
                 true => Some("…".to_owned()),
-                false => within(key, value),
+                false => Some(within(plain_key(key), &place(value)?)),
             }),
             _ => None,
         }
@@ -288,7 +375,7 @@ pub(super) fn open_secrets(root: &Value) -> Result<(), Refusal> {
 }
 
 /// Allowed settings that let others read or forge messages.
-pub(super) fn warnings(config: &Config) -> Vec<String> {
+pub(super) fn warnings(config: &Config) -> Vec<Refusal> {
     let kafka = &config.kafka;
     let mut warnings = kafka_warnings("kafka.properties", &kafka.properties);
     warnings.extend(kafka_warnings("kafka.consumer_properties", &kafka.consumer_properties));
@@ -297,13 +384,14 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if let Some(Ok(url)) = registry.url.as_deref().map(plain_url) {
         let with_password = registry.password.is_some() || url.password().is_some() || !url.username().is_empty();
         if with_password && url.scheme() == "http" && !is_loopback(&url) {
-            warnings.push("schema_registry.url: the password goes to the registry in the open; use https".to_owned());
+            let message = "the password goes to the registry in the open; use https";
+            warnings.push(("schema_registry.url".to_owned(), message.to_owned()));
         }
     }
     warnings
 }
 
-fn kafka_warnings(key: &str, properties: &Properties) -> Vec<String> {
+fn kafka_warnings(key: &str, properties: &Properties) -> Vec<Refusal> {
     let value = |name: &str| properties.0.get(name).map(|value| value.trim().to_ascii_lowercase());
     let is = |name: &str, values: &[&str]| value(name).is_some_and(|value| values.contains(&value.as_str()));
     let is_not = |name: &str, values: &[&str]| value(name).is_some_and(|value| !values.contains(&value.as_str()));
@@ -334,5 +422,6 @@ fn kafka_warnings(key: &str, properties: &Properties) -> Vec<String> {
         ),
     ];
     let doubtful = doubtful.into_iter().filter(|(holds, ..)| *holds);
-    doubtful.map(|(_, name, why)| format!("{key}: {name}: {why}")).collect()
+    let warning = |(_, name, why): (bool, &str, &str)| (format!("{key}.{name}"), why.to_owned());
+    doubtful.map(warning).collect()
 }

@@ -90,6 +90,7 @@ pub(super) mod bytes {
 pub(super) mod inlets {
     use super::*;
     use crate::mapping::Inlet;
+    use crate::reader::Problem;
 
     pub(in crate::config) fn serialize<S: Serializer>(inlets: &[Inlet], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(inlets.iter().map(Inlet::entry))
@@ -101,22 +102,17 @@ pub(super) mod inlets {
                 "needs a list, such as [{name: crm, preset: json, event: {...}}]",
             ));
         };
-        let read = (entries.iter().enumerate()).map(|(at, entry)| Inlet::read(&format!("[{at}]"), entry));
-        let (mut inlets, mut problems) = (Vec::new(), Vec::new());
-        for inlet in read {
-            match inlet {
-                Ok(inlet) => inlets.push(inlet),
-                Err(found) => problems.extend(found),
-            }
-        }
-        let said: Vec<String> = problems
-            .iter()
-            .map(|problem| format!("{}: {}", problem.field, problem.message))
-            .collect();
-        match said[..] {
-            [] => Ok(inlets),
-            _ => Err(serde::de::Error::custom(said.join("; "))),
-        }
+        let read = entries.iter().map(|entry| Inlet::read("", entry));
+        // Whoever sees this finds the problems themselves by `problems`.
+        read.map(|inlet| inlet.map_err(|_| serde::de::Error::custom("can't be read")))
+            .collect()
+    }
+
+    /// Every problem of the entries, by the key as people write it.
+    pub(in crate::config) fn problems(entries: &[Value]) -> Vec<Problem> {
+        let read = entries.iter().enumerate();
+        let read = read.map(|(at, entry)| Inlet::read(&format!("inlets[{at}]"), entry));
+        read.filter_map(Result::err).flatten().collect()
     }
 }
 
@@ -142,6 +138,6 @@ pub(super) fn tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T
         ));
     };
     // serde's own words would quote what stands there.
-    let read = |(at, entry)| Token::deserialize(entry).map_err(|_| serde::de::Error::custom(format!("[{at}] {CURE}")));
+    let read = |(at, entry)| Token::deserialize(entry).map_err(|_| serde::de::Error::custom(format!("[{at}]: {CURE}")));
     entries.into_iter().enumerate().map(read).collect()
 }

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::reader::closest;
+
 /// librdkafka properties; `Debug` and serialization show the values of a fixed list of them.
 #[derive(Clone, Default)]
 pub struct Properties(pub BTreeMap<String, String>);
@@ -39,6 +41,14 @@ const SHOWN: &str = "
     ssl.providers ssl.sigalgs.list statistics.interval.ms sticky.partitioning.linger.ms topic.blacklist
     topic.metadata.propagation.max.ms topic.metadata.refresh.fast.cnt topic.metadata.refresh.fast.interval.ms
     topic.metadata.refresh.interval.ms topic.metadata.refresh.sparse transaction.timeout.ms
+";
+
+/// Those whose value is or may be a secret.
+const NEVER_SHOWN: &str = "
+    https.ca.pem sasl.oauthbearer.assertion.private.key.passphrase sasl.oauthbearer.assertion.private.key.pem
+    sasl.oauthbearer.client.id sasl.oauthbearer.client.secret sasl.oauthbearer.config sasl.oauthbearer.extensions
+    sasl.oauthbearer.scope sasl.oauthbearer.token.endpoint.url sasl.password ssl.ca.pem ssl.certificate.pem
+    ssl.key.password ssl.key.pem ssl.keystore.password
 ";
 
 /// Providers that come with OpenSSL. Any other name is a file that OpenSSL loads code from.
@@ -74,6 +84,11 @@ impl Properties {
     /// Whether the value of this property is never a secret.
     pub fn is_shown(name: &str) -> bool {
         SHOWN.split_whitespace().any(|shown| shown == name)
+    }
+
+    /// The property of librdkafka's that was probably meant.
+    pub fn closest(name: &str) -> Option<&'static str> {
+        closest(name, [SHOWN, NEVER_SHOWN].into_iter().flat_map(str::split_whitespace))
     }
 
     /// The values that may be secrets.

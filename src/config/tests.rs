@@ -2,7 +2,7 @@ use super::*;
 
 mod unseen;
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
+fn parse(text: &str) -> Result<Config, Refusals> {
     Config::parse("leadlane.yaml", text, [])
 }
 
@@ -39,26 +39,26 @@ fn refusals_name_the_file_the_key_and_the_cure() {
     for (text, wanted) in [
         (
             "kafak: {}",
-            "leadlane.yaml: kafak: unknown field `kafak`, expected one of `kafka`",
+            "leadlane.yaml:1:1: kafak: unknown key; did you mean kafka?",
         ),
         (
             "kafka: {broker: x}",
-            "leadlane.yaml: kafka.broker: unknown field `broker`",
+            "leadlane.yaml:1:9: kafka.broker: unknown key; did you mean brokers?",
         ),
         (
             "processor: {workers: 0}",
-            "leadlane.yaml: processor.workers: must be 1 or more",
+            "leadlane.yaml:1:22: processor.workers: must be 1 or more",
         ),
         (
             "processor: {workers: many}",
-            "leadlane.yaml: processor.workers: invalid, expected a whole number",
+            "leadlane.yaml:1:22: processor.workers: needs a whole number, without quotes",
         ),
         (
             "sender: {request_timeout: 10}",
-            "leadlane.yaml: sender.request_timeout: ",
+            "leadlane.yaml:1:27: sender.request_timeout: ",
         ),
         ("sender: {payload_bytes_max: lots}", "is no size; write it as 64MiB"),
-        ("slack: {channel_rate: 1}", "leadlane.yaml: slack.channel_rate: "),
+        ("slack: {channel_rate: 1}", "leadlane.yaml:1:23: slack.channel_rate: "),
         ("slack: {api_url: 'http://slack.example/api'}", "must be https"),
         (
             "slack: {limits: [{credential: sales, rate: 1/s}]}",
@@ -66,13 +66,16 @@ fn refusals_name_the_file_the_key_and_the_cure() {
         ),
         (
             "kafka: {consumer_properties: {isolation.level: read_uncommitted}}",
-            "isolation.level can't be set here",
+            "kafka.consumer_properties.isolation.level: can't be set here",
         ),
         (
             "kafka: {properties: {enable.auto.commit: true}}",
-            "enable.auto.commit can't be set here",
+            "kafka.properties.enable.auto.commit: can't be set here",
         ),
-        ("kafka: {producer_properties: {acks: 1}}", "acks can't be set here"),
+        (
+            "kafka: {producer_properties: {acks: 1}}",
+            "kafka.producer_properties.acks: can't be set here",
+        ),
         (
             "admin: {listen: '0.0.0.0:8080'}",
             "is not a loopback address, so admin.tokens",
@@ -92,10 +95,10 @@ fn refusals_name_the_file_the_key_and_the_cure() {
         ),
         (
             "secrets: {public_key: abc}",
-            "leadlane.yaml: secrets.public_key: is no public key; leadlane secrets keygen",
+            "leadlane.yaml:1:23: secrets.public_key: is no public key; leadlane secrets keygen",
         ),
         ("[1, 2]", "a configuration is a map of keys"),
-        ("a: 1\na: 2", "leadlane.yaml: "),
+        ("a: 1\na: 2", "leadlane.yaml:2:1: this key stands twice"),
     ] {
         let message = refusal(text);
         assert!(message.contains(wanted), "{text}\n  said {message}\n  not  {wanted}");
@@ -180,7 +183,10 @@ fn variables_come_after_the_file_and_are_named_when_wrong() {
         "{message}"
     );
     let message = with("LEADLANE__PROCESSOR__WORKER", "1").unwrap_err().to_string();
-    assert!(message.contains("unknown field `worker`"), "{message}");
+    assert!(
+        message.contains("processor.worker: unknown key; did you mean workers?"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -213,5 +219,115 @@ fn regions_have_their_hosts() {
     assert_eq!(
         account("in1", None).url(Some("http://127.0.0.1:8/")),
         "http://127.0.0.1:8"
+    );
+}
+
+#[test]
+fn each_kind_of_fault_has_its_place_and_its_cure() {
+    for (text, wanted) in [
+        (
+            "processor:\n  workers: 1.5\n",
+            "2:12: processor.workers: needs a whole number of at most 19 digits, 0 or more",
+        ),
+        (
+            "processor:\n  workers: -1\n",
+            "2:12: processor.workers: needs a whole number of at most 19 digits, 0 or more",
+        ),
+        (
+            "processor:\n  workers: 99999999999999999999999\n",
+            "2:12: processor.workers: needs a whole number of at most 19 digits, 0 or more",
+        ),
+        ("kafka: many\n", "1:8: kafka: needs a map of keys"),
+        ("kafka: [many]\n", "1:8: kafka: needs a map of keys"),
+        (
+            "processor:\n  start: earlist\n",
+            "2:10: processor.start: is none of earliest, latest; did you mean earliest?",
+        ),
+        ("log: {format: xml}", "1:15: log.format: needs one of text, json"),
+        (
+            "slack: {join: \"yes\"}",
+            "1:15: slack.join: needs true or false, without quotes",
+        ),
+        (
+            "clevertap:\n  accounts:\n    acme: {region: in1, passcode: {secret: p}}\n",
+            "3:11: clevertap.accounts.acme.account_id: is missing; write the account's id, such as account_id: W8W-6ZZ-9Z5Z",
+        ),
+        (
+            "clevertap:\n  accounts:\n    acme: {region: in9, account_id: A, passcode: {secret: p}}\n",
+            "3:20: clevertap.accounts.acme.region: is no region of CleverTap's; did you mean in1? A newer one is taken as \
+             api_url: https://REGION.api.clevertap.com",
+        ),
+        (
+            "kafka:\n  brokers: http://localhost:9092\n",
+            "2:12: kafka.brokers: broker 1: Kafka has no such protocol before ://; write HOST:PORT alone, and set \
+             security.protocol in kafka.properties",
+        ),
+        (
+            "kafka:\n  brokers: a:9092,b:99999\n",
+            "2:12: kafka.brokers: broker 2: has no such port; a port is a number from 1 to 65535, as in HOST:9092",
+        ),
+        (
+            "kafka: {brokers: ' '}",
+            "1:18: kafka.brokers: is empty; name at least one HOST:PORT",
+        ),
+        (
+            "log:\n  level: loud\n",
+            "2:10: log.level: is no level; write error, warn, info, debug or trace, or TARGET=LEVEL by comma",
+        ),
+        (
+            "log:\n  level: debgu\n",
+            "2:10: log.level: is no level; did you mean debug? write error, warn, info, debug or trace, or TARGET=LEVEL by comma",
+        ),
+        (
+            "slack:\n  limits:\n    - {credential: slack:a, rate: 1/s}\n    - {credential: b, rate: 1/s}\n",
+            "4:20: slack.limits[1].credential: must be slack:NAME or webhook:NAME, by the secret's name",
+        ),
+        (
+            "slack:\n  webhook_hosts:\n  - a\n  - https://b/\n",
+            "4:5: slack.webhook_hosts[1]: is no HOST or HOST:PORT; leave out https:// and the path, which is the webhook's secret",
+        ),
+        (
+            "inlets:\n  - {name: a, preset: jsn}\n",
+            "2:23: inlets[0].preset: is none of slack, salesforce, sheet, track, clevertap, json; did you mean json?",
+        ),
+        (
+            "kafka:\n  grup:\n",
+            "2:3: kafka.grup: unknown key, without a value; look for a space that is missing behind its colon, or a slip in its \
+             name",
+        ),
+        (
+            "a: 1\n---\nb: 1\n",
+            "3:1: a configuration is one YAML document; take out the line ---",
+        ),
+    ] {
+        assert_eq!(refusal(text), format!("leadlane.yaml:{wanted}"), "{text}");
+    }
+    for brokers in ["a", "a:1,b:65535", "[::1]:9092", "SASL_SSL://a:9092", "a:9092,", "::1"] {
+        assert!(parse(&format!("kafka: {{brokers: '{brokers}'}}")).is_ok(), "{brokers}");
+    }
+    for level in ["WARN", "leadlane=debug,rdkafka=off", "info, tower::x=trace"] {
+        assert!(parse(&format!("log: {{level: '{level}'}}")).is_ok(), "{level}");
+    }
+    let elsewhere =
+        "clevertap: {accounts: {a: {region: in9, account_id: A, passcode: {secret: p}, api_url: 'https://x'}}}";
+    assert!(parse(elsewhere).is_ok());
+}
+
+#[test]
+fn of_two_sources_the_one_that_set_the_value_is_named() {
+    let variables = [("LEADLANE__SENDER__RETRY__MAX".to_owned(), "1ms".to_owned())];
+    let error = Config::parse("f", "sender:\n  retry:\n    initial: 2s\n", variables).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "f:3:14: sender.retry.initial: is longer than sender.retry.max; shorten it, or lengthen that"
+    );
+    let variables = [("LEADLANE__KAFKA__BROKERS".to_owned(), "a:0".to_owned())];
+    let error = Config::parse("f", "kafka:\n  brokers: b\n", variables).unwrap_err();
+    assert_eq!(
+        error.json(),
+        serde_json::json!({
+            "error": "broker 1: has no such port", "variable": "LEADLANE__KAFKA__BROKERS", "key": "kafka.brokers",
+            "cure": "a port is a number from 1 to 65535, as in HOST:9092"
+        })
     );
 }

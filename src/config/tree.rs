@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ConfigError;
+use crate::reader::{Problem, Refusal};
 
 /// Variables that set keys begin so.
 pub(super) const VARIABLES: &str = "LEADLANE__";
@@ -54,19 +54,22 @@ pub(super) fn nulls(value: &Value) -> Vec<Vec<String>> {
 }
 
 /// The variables that set keys.
-pub(super) fn variables() -> Result<Vec<(String, String)>, ConfigError> {
+pub(super) fn variables() -> Result<Vec<(String, String)>, Refusal> {
     let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(VARIABLES));
     ours.map(|(name, value)| match (name.to_str(), value.to_str()) {
         (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(ConfigError::Variable(name.to_string_lossy().into_owned())),
+        _ => Err(Refusal {
+            variable: Some(name.to_string_lossy().into_owned()),
+            ..Refusal::new("is no UTF-8 text; set it again as text, or unset it")
+        }),
     })
     .collect()
 }
 
-pub(super) fn overlay(root: &mut Value, variable: &str, path: &str, text: &str) -> Result<(), ConfigError> {
-    let invalid = |message: String| ConfigError::Invalid {
-        place: variable.to_owned(),
-        key: path.to_lowercase(),
+/// Sets the key that a variable names, and gives it as people write it.
+pub(super) fn overlay(root: &mut Value, path: &str, text: &str) -> Result<String, Problem> {
+    let invalid = |message: String| Problem {
+        field: path.to_lowercase().replace("__", "."),
         message,
     };
     // Only what begins as a map, a list or a quoted text is YAML. Of a password such as `#1 & more` YAML would make
@@ -84,11 +87,16 @@ pub(super) fn overlay(root: &mut Value, variable: &str, path: &str, text: &str) 
     if names.iter().any(String::is_empty) {
         return Err(invalid("name the key as LEADLANE__SECTION__KEY".into()));
     }
+    let mut key = String::new();
     let mut at = root;
     for (depth, name) in names.iter().enumerate() {
         let map = match at {
             Value::Object(map) => map,
-            _ => return Err(invalid(format!("{} is no section", names[..depth].join(".")))),
+            _ => {
+                return Err(invalid(format!(
+                    "{key} is no section; look for a slip in the variable's name"
+                )));
+            }
         };
         // librdkafka's names have dots, which a variable's name can't have.
         let in_properties = depth == 2 && names[0] == "kafka" && names[1].ends_with("properties");
@@ -97,15 +105,20 @@ pub(super) fn overlay(root: &mut Value, variable: &str, path: &str, text: &str) 
         } else {
             name.clone()
         };
+        key = if key.is_empty() {
+            name.clone()
+        } else {
+            format!("{key}.{name}")
+        };
         if depth + 1 == names.len() {
             if value.is_null() {
                 map.remove(&name);
             } else {
                 map.insert(name, value);
             }
-            return Ok(());
+            return Ok(key);
         }
         at = map.entry(name).or_insert_with(|| Value::Object(serde_json::Map::new()));
     }
-    Ok(())
+    Ok(key)
 }

@@ -356,6 +356,8 @@ impl Draft {
                     .warnings
                     .extend(check::warnings(&rule).into_iter().map(Problem::from));
                 let accounts: Vec<&str> = config.clevertap.accounts.keys().map(String::as_str).collect();
+                let inlets: Vec<&str> = config.inlets.iter().map(|inlet| inlet.name.as_str()).collect();
+                draft.warnings.extend(check::inlet(&rule, &inlets).map(Problem::from));
                 match check::account(&rule, &accounts) {
                     Ok(warning) => draft.warnings.extend(warning.map(Problem::from)),
                     Err(problem) => draft.errors.push(problem.into()),
@@ -383,7 +385,7 @@ pub fn tell_apart<'d>(drafts: impl IntoIterator<Item = &'d mut Draft>) {
     for Draft { id, rule, errors, .. } in drafts {
         if rule.is_some() && !ids.insert(&*id) {
             errors.push(Problem {
-                place: String::new(),
+                place: "id".to_owned(),
                 message: "the id is given twice; each rule needs its own".to_owned(),
             });
         }

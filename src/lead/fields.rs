@@ -179,9 +179,7 @@ impl<'a> Scalar<'a> {
             Self::Number(text) => amounts::money(text),
             Self::Int(number) => amounts::checked_money(number.into()),
             Self::Decimal(amount) => amounts::checked_money(amount),
-            Self::Bool(_) | Self::Time(_) | Self::Other => {
-                Err("must be a decimal number, as text or number and never a float")
-            }
+            Self::Bool(_) | Self::Time(_) | Self::Other => Err("must be a decimal number, as text or number"),
         };
         amount.map(Some)
     }

@@ -64,8 +64,38 @@ pub fn warnings(rule: &Rule) -> Vec<Problem> {
             }
         }
     }
+    for (field, template) in rule.action.kind.templates() {
+        if let Some(message) = lone_brace(template.as_str()) {
+            warn(&field, message);
+        }
+    }
     rule.action.kind.check(&mut warn);
     warnings
+}
+
+/// A path in one pair of braces, which was meant to be a placeholder.
+fn lone_brace(text: &str) -> Option<String> {
+    let path = text.match_indices("{$").find_map(|(at, _)| {
+        let path = text[at + 1..].split('}').next()?;
+        let is_path = |c: char| c.is_alphanumeric() || "$._-[]'* |".contains(c);
+        let is_alone = !text[..at].ends_with('{') && text[at + 1 + path.len()..].starts_with('}');
+        (is_alone && path.len() <= 100 && path.chars().all(is_path)).then_some(path)
+    })?;
+    Some(format!(
+        "{{{path}}} goes out as it stands; a placeholder has two braces, {{{{{path}}}}}"
+    ))
+}
+
+/// A channel by its name. Slack limits and remembers channels by their ids, so that a name is a lane of its own.
+fn named_channel(written: &Value) -> Option<Problem> {
+    let action = written.get("action")?;
+    let channel = action.get("to")?.get("channel")?.as_str()?;
+    (channel.starts_with('#') && action.get("type")? == "slack_message").then(|| Problem {
+        field: "action.to.channel".to_owned(),
+        message: "is a channel's name, which can change; write its id, such as C0123ABCD, from the foot of the \
+                  channel's details"
+            .to_owned(),
+    })
 }
 
 /// Refusals of new writes alone. A rule of the topic that breaks one stays in force.
@@ -88,6 +118,7 @@ pub fn refusals(written: &Value) -> Vec<Problem> {
     let named = written.get("action").map(Action::named_secrets).unwrap_or_default();
     size(written)
         .into_iter()
+        .chain(named_channel(written))
         .chain(named.into_iter().filter_map(spelt))
         .collect()
 }
@@ -115,6 +146,22 @@ pub fn account(rule: &Rule, known: &[&str]) -> Result<Option<Problem>, Problem> 
             known.join(", ")
         ),
     }))
+}
+
+/// A doubt about a rule whose inlet the config doesn't have.
+pub fn inlet(rule: &Rule, known: &[&str]) -> Option<Problem> {
+    let id = rule.scope.id.as_deref().filter(|_| rule.scope.level == Level::Inlet)?;
+    if known.contains(&id) {
+        return None;
+    }
+    let cure = match closest(id, known.iter().copied()) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => "add it under inlets, or no event comes from it".to_owned(),
+    };
+    Some(Problem {
+        field: "scope.id".into(),
+        message: format!("is none of the config's inlets; {cure}"),
+    })
 }
 
 fn misspelt_trigger(trigger: &str) -> Option<&'static str> {

@@ -143,7 +143,7 @@ mod tests {
         assert!(why(Kind::User, "missing_scope").contains("users:read"));
         assert!(why(Kind::Channel, "channel_not_found").contains("no such channel"));
         // What the store says of a secret has paths in it.
-        let missing = "secret bot is missing: write it to /run/secrets/bot or set LEADLANE_SECRET_BOT";
+        let missing = "secret bot is missing; write it to /run/secrets/bot or set LEADLANE_SECRET_BOT";
         assert_eq!(name(Kind::User, Err(missing.to_owned())), None);
     }
 

@@ -184,3 +184,42 @@ proptest! {
         prop_assert_eq!(one(&text), value);
     }
 }
+
+#[test]
+fn each_value_has_its_place() {
+    let text =
+        "# x\nkafka:\n  properties:\n    ssl.ca.location: /x\nwhere:\n- {path: $.a, eq: é, in: [1, 2]}\n'a b': 1\n";
+    let places = places(text).remove(0);
+    for (path, value, key) in [
+        ("", (2, 1), (2, 1)),
+        ("kafka.properties.ssl.ca.location", (4, 22), (4, 5)),
+        ("kafka.properties['ssl.ca.location']", (4, 22), (4, 5)),
+        ("where[0].in[1]", (6, 30), (6, 30)),
+        ("where[0].eq", (6, 19), (6, 15)),
+        ("where[0].gone.further", (6, 3), (6, 3)),
+        ("['a b']", (7, 8), (7, 1)),
+        ("nowhere", (2, 1), (2, 1)),
+    ] {
+        let of = |(line, column)| Place { line, column };
+        assert_eq!((places.value(path), places.key(path)), (of(value), of(key)), "{path}");
+    }
+}
+
+#[test]
+fn places_come_in_the_order_of_entries() {
+    for text in [
+        "- a: 1\n- b: [2]\n",
+        "a: 1\n---\n---\n- b: 2\n- c: 3\n...\n---\nd: 4\n",
+        "\u{feff}a: &x {y: 1}\n---\nb: *x\n",
+        "~\n---\n''\n",
+        "",
+    ] {
+        let lines: Vec<usize> = entries(text)
+            .map(|found| found.iter().map(|entry| entry.line).collect())
+            .unwrap_or_default();
+        let found: Vec<usize> = places(text).iter().map(|places| places.value("").line).collect();
+        if !lines.is_empty() || text.is_empty() {
+            assert_eq!(found, lines, "{text}");
+        }
+    }
+}

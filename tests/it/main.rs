@@ -10,6 +10,7 @@ mod deploy;
 mod docs;
 mod real_kafka;
 mod recipes;
+mod refusals;
 mod secrets;
 mod support;
 mod tidy;

@@ -19,6 +19,7 @@ mod recipes;
 mod registry;
 mod resident;
 mod rules;
+mod schemas;
 mod sealed;
 mod sender;
 mod texts;

@@ -32,7 +32,7 @@ pub(in crate::cli) struct Options {
 }
 
 pub(super) fn apply(look: Look<'_>, options: &Options) -> Result<(), CliError> {
-    let drafts = read(look.config, &options.paths)?;
+    let drafts = read(look.config, &options.paths, look.json)?;
     // Who wrote a rule last is asked before the rules are, so that a rule that is written meanwhile is a conflict.
     let last = match options.prune {
         true => look.scan(|scanner| Ok(versions::last(scanner)?))?,

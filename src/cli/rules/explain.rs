@@ -9,7 +9,7 @@ use super::read;
 use super::test::failed_text;
 use crate::app::now_millis;
 use crate::cli::look::plain;
-use crate::cli::{CliError, look_up, print, read_input};
+use crate::cli::{CliError, file_name, look_up, print, read_input};
 use crate::config::Config;
 use crate::dates;
 use crate::desk::explain::{self, Explained, Would};
@@ -17,6 +17,7 @@ use crate::desk::rules::{Draft, View};
 use crate::lead::LeadEvent;
 use crate::lead::decode::lacks;
 use crate::lead::schemas::Schemas;
+use crate::reader::Refusal;
 use crate::rules::{Status, Versioned};
 
 pub(super) fn explain(
@@ -38,7 +39,7 @@ pub(super) fn explain(
     }
     let given = match files {
         [] => None,
-        files => Some(read(config, files)?),
+        files => Some(read(config, files, json)?),
     };
     let view = match given {
         Some(_) => None,
@@ -87,7 +88,7 @@ pub(super) fn read_event(config: &Config, file: &Path) -> Result<(Vec<u8>, Schem
 }
 
 pub(super) fn decoded<'b>(file: &Path, bytes: &'b [u8], schemas: &Schemas) -> Result<LeadEvent<'b>, CliError> {
-    explain::event(bytes, schemas).map_err(|error| CliError::Invalid(format!("{}: {error}", file.display())))
+    explain::event(bytes, schemas).map_err(|error| Refusal::of_file(file_name(file), error.to_string()).into())
 }
 
 fn explained_json(Explained { rule, failed, would }: &Explained<'_>) -> Value {

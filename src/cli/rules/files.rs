@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::{CliError, read_input};
+use crate::cli::{CliError, file_name, read_input};
 use crate::desk::cases;
+use crate::reader::Refusal;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -38,10 +39,9 @@ pub(super) fn read(paths: &[PathBuf], kind: Kind) -> Result<Vec<Text>, CliError>
 }
 
 fn read_file(file: &Path) -> Result<Text, CliError> {
-    let text = String::from_utf8(read_input(file)?);
     Ok(Text {
         file: file.to_owned(),
-        text: text.map_err(|_| CliError::Invalid(format!("{}: is no UTF-8 text", file.display())))?,
+        text: Refusal::text(&file_name(file), read_input(file)?)?,
     })
 }
 

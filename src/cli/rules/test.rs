@@ -5,27 +5,28 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::files::{self, Kind, Text};
-use super::{checked, drafts_of};
+use super::{FileDrafts, checked, drafts_of};
 use crate::cli::look::plain;
-use crate::cli::{CliError, print};
+use crate::cli::{CliError, file_name, print};
 use crate::config::Config;
 use crate::desk::cases::{self, Difference, Expected, Found, Source, TestFile};
 use crate::desk::rules::Draft;
+use crate::reader::{Refusal, Refusals};
 use crate::rules::{Failed, Rule};
 
 /// Runs the cases of test files. Every file is read before any case runs.
 pub(super) fn test(config: &Config, paths: &[PathBuf], json: bool) -> Result<(), CliError> {
     let texts = files::read(paths, Kind::Tests)?;
-    let (mut tests, mut problems) = (Vec::with_capacity(texts.len()), Vec::new());
+    let (mut tests, mut refused) = (Vec::with_capacity(texts.len()), Vec::new());
     for text in texts {
-        match read(config, &text) {
+        match read(config, &text, json) {
             Ok((file, rules)) => tests.push((text.file, file, rules)),
-            Err(CliError::Invalid(why)) => problems.push(why),
+            Err(CliError::Refused(Refusals(more))) => refused.extend(more),
             Err(error) => return Err(error),
         }
     }
-    if !problems.is_empty() {
-        return Err(CliError::Invalid(problems.join("\n")));
+    if !refused.is_empty() {
+        return Err(Refusals(refused).into());
     }
     if tests.is_empty() {
         return Err(CliError::Invalid(
@@ -59,14 +60,11 @@ pub(super) fn test(config: &Config, paths: &[PathBuf], json: bool) -> Result<(),
 }
 
 /// A test file, and all of its rules.
-fn read(config: &Config, Text { file, text }: &Text) -> Result<(TestFile, Vec<Rule>), CliError> {
+fn read(config: &Config, Text { file, text }: &Text, json: bool) -> Result<(TestFile, Vec<Rule>), CliError> {
     let invalid = |error: crate::desk::Error| {
-        let lines = error.to_string();
-        let lines: Vec<String> = lines
-            .lines()
-            .map(|line| format!("{}: {line}", file.display()))
-            .collect();
-        CliError::Invalid(lines.join("\n"))
+        let words = error.to_string();
+        let refused = words.lines().map(|line| Refusal::of_file(file_name(file), line));
+        Refusals(refused.collect())
     };
     let test = cases::read(text).map_err(invalid)?;
     let mut read = Vec::new();
@@ -75,19 +73,22 @@ fn read(config: &Config, Text { file, text }: &Text) -> Result<(TestFile, Vec<Ru
             Source::Path(path) => {
                 let path = file.parent().unwrap_or(Path::new("")).join(path);
                 let found = files::matching(&path).and_then(|found| files::read(&found, Kind::Rules));
-                let found = found.map_err(|error| CliError::Invalid(format!("{}: {error}", file.display())))?;
+                let found = found.map_err(|error| Refusal::of_file(file_name(file), error.to_string()))?;
                 for text in found {
-                    read.push(drafts_of(config, &text));
+                    read.push(drafts_of(config, text));
                 }
             }
             Source::Rule(written) => {
-                let mut draft = Draft::of(config, written.clone());
-                draft.line = 0;
-                read.push((file.display().to_string(), Ok(vec![draft])));
+                // A rule of a test file has no place of its own.
+                read.push(FileDrafts {
+                    file: file_name(file),
+                    text: String::new(),
+                    drafts: Ok(vec![Draft::of(config, written.clone())]),
+                });
             }
         }
     }
-    let drafts = checked(read)?;
+    let drafts = checked(read, None, json)?;
     Ok((test, drafts.into_iter().filter_map(|draft| draft.rule).collect()))
 }
 

@@ -148,7 +148,7 @@ fn no_value_is_quoted_wherever_it_stands() {
                         for shown in [
                             config.to_json().to_string(),
                             format!("{config:?}"),
-                            config.warnings().join(" "),
+                            format!("{:?}", config.warnings()),
                         ] {
                             assert!(is_shown || hidden(&shown), "{key}: {form}\n  shows {shown}");
                         }
@@ -192,7 +192,7 @@ fn a_file_that_cannot_be_read_is_not_quoted() {
     ] {
         let said = refusal(text);
         assert!(!said.contains("hunter2"), "{text}\n  said {said}");
-        assert!(said.starts_with("leadlane.yaml: "), "{said}");
+        assert!(said.starts_with("leadlane.yaml:"), "{said}");
     }
 }
 
@@ -248,7 +248,7 @@ fn what_loads_code_runs_commands_or_writes_files_is_refused() {
             let said = refusal(&format!("kafka: {{{list}: {{{property}}}}}"));
             let (name, _) = property.split_once(':').unwrap();
             assert!(
-                said.starts_with(&format!("leadlane.yaml: kafka.{list}: {name} can't be set here")),
+                said.contains(&format!(": kafka.{list}.{name}: can't be set here; ")),
                 "{said}"
             );
             assert!(said.contains(wanted), "{said}");
@@ -262,15 +262,15 @@ fn a_check_that_is_switched_off_is_warned_of() {
     for (text, wanted) in [
         (
             "kafka: {properties: {enable.ssl.certificate.verification: false}}",
-            "kafka.properties: enable.ssl.certificate.verification: ",
+            "kafka.properties.enable.ssl.certificate.verification: ",
         ),
         (
             "kafka: {producer_properties: {enable.ssl.certificate.verification: 'F'}}",
-            "kafka.producer_properties: enable.ssl",
+            "kafka.producer_properties.enable.ssl",
         ),
         (
             "kafka: {consumer_properties: {ssl.endpoint.identification.algorithm: NONE}}",
-            "kafka.consumer_properties: ssl.endpoint",
+            "kafka.consumer_properties.ssl.endpoint",
         ),
         (
             "kafka: {properties: {enable.sasl.oauthbearer.unsecure.jwt: true}}",
@@ -290,6 +290,7 @@ fn a_check_that_is_switched_off_is_warned_of() {
         ),
     ] {
         let warnings = parse(text).unwrap().warnings();
+        let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         assert!(
             warnings.len() == 1 && warnings[0].contains(wanted),
             "{text}: {warnings:?}"
@@ -302,7 +303,7 @@ fn a_check_that_is_switched_off_is_warned_of() {
         "schema_registry: {url: 'http://localhost', password: x}",
         "schema_registry: {url: 'https://r', password: x}",
     ] {
-        assert_eq!(parse(text).unwrap().warnings(), [""; 0], "{text}");
+        assert_eq!(parse(text).unwrap().warnings(), [], "{text}");
     }
 }
 

@@ -22,6 +22,15 @@ const WARNED: &[(&str, &str, &str, &str, &str, &str)] = &[
         "whom <!…> mentions",
     ),
     ("product", "lms.lead_return", "{}", "x", "", ""),
+    (
+        "product",
+        "lms.lead_sold",
+        "{}",
+        "{$.lead_id}",
+        "action.text",
+        "{$.lead_id} goes out as it stands; a placeholder has two braces, {{$.lead_id}}",
+    ),
+    ("product", "lms.lead_sold", "{}", "{{$.lead_id}} {x} {$ 5}", "", ""),
     ("product", "lms.lead_solt", "{}", "x", "trigger", "lms.lead_sold"),
     (
         "product",
@@ -390,4 +399,33 @@ fn a_rule_has_at_most_128_kib_of_json() {
     );
     // What is in the topic is read all the same.
     assert!(Rule::from_json(&written).is_ok());
+}
+
+#[test]
+fn a_channels_name_is_refused_where_it_is_written_anew() {
+    let mut written = value(SLACK);
+    written["action"]["to"]["channel"] = "#sales".into();
+    let refused = refusals(&written);
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(
+        refused[0].to_string(),
+        "action.to.channel: is a channel's name, which can change; write its id, such as C0123ABCD, from the foot of the \
+         channel's details"
+    );
+    assert!(Rule::from_json(&written).is_ok(), "what is in the topic stays in force");
+}
+
+#[test]
+fn an_inlet_that_the_config_does_not_have_is_told() {
+    let mut written = value(SLACK);
+    written["scope"] = serde_json::json!({"level": "inlet", "id": "crm"});
+    let said = |known: &[&str]| inlet(&Rule::from_json(&written).unwrap(), known).map(|problem| problem.to_string());
+    assert_eq!(said(&["crm"]), None);
+    assert_eq!(
+        said(&["crn"]).unwrap(),
+        "scope.id: is none of the config's inlets; did you mean crn?"
+    );
+    assert!(said(&[]).unwrap().contains("add it under inlets"));
+    written["scope"]["id"] = "*".into();
+    assert_eq!(inlet(&Rule::from_json(&written).unwrap(), &[]), None);
 }

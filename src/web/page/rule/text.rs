@@ -54,10 +54,15 @@ pub(super) async fn posted(
             return view(&web, &look, &editing, text, &errors, StatusCode::UNPROCESSABLE_ENTITY);
         }
     };
-    let errors: Vec<String> = draft
-        .errors
-        .iter()
-        .map(|problem| format!("{problem} (line {})", draft.line))
+    let places = yaml::places(text);
+    let line = |problem: &crate::desk::Problem| {
+        places
+            .first()
+            .map_or(draft.line, |places| places.value(&problem.place).line)
+    };
+    let errors = draft.errors.iter();
+    let errors: Vec<String> = errors
+        .map(|problem| format!("{problem} (line {})", line(problem)))
         .collect();
     let editing = Editing::of(&web.config, id, seen, draft.written);
     match posted.get("do") {

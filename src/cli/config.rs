@@ -1,0 +1,116 @@
+//! `leadlane config check`
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{CliError, print, wait_for, warn};
+use crate::config::Config;
+use crate::credential::SecretName;
+use crate::kafka;
+use crate::mapping::Entrance;
+use crate::reader::{Refusal, Refusals};
+use crate::secrets::SecretRef;
+use crate::secrets::Secrets;
+use crate::secrets::keys::Keys;
+
+/// Prints the configuration in force, unless something in it can't work here.
+pub(super) fn check(config: &Config, json: bool) -> Result<(), CliError> {
+    config.warnings().iter().for_each(|warning| warn(warning, json));
+    let origin = &config.origin;
+    let variables: Vec<&str> = origin.variables.iter().map(|(_, variable)| variable.as_str()).collect();
+    match json {
+        true => eprintln!("{}", json!({"file": origin.file, "variables": variables})),
+        false => eprintln!("from {origin}"),
+    }
+    let mut refused: Vec<Refusal> = kafka::refused(&config.kafka)
+        .into_iter()
+        .map(|(key, message)| origin.refusal(key, message))
+        .collect();
+    let store = files(config, &mut refused);
+    if store {
+        secrets(config, json, &mut refused)?;
+    }
+    if !refused.is_empty() {
+        return Err(Refusals(refused).into());
+    }
+    let effective = config.to_json();
+    print(&match json {
+        true => effective.to_string(),
+        false => format!("{effective:#}"),
+    })
+}
+
+/// Looks at the folder and the file that `secrets` names. Says whether the store can be asked.
+fn files(config: &Config, refused: &mut Vec<Refusal>) -> bool {
+    let before = refused.len();
+    if let Some(Err(message)) = config.secrets.dir.as_deref().map(folder) {
+        refused.push(config.origin.refusal("secrets.dir", message));
+    }
+    let can_be_asked = refused.len() == before;
+    if let Some(Err(message)) = config.secrets.key_file.as_deref().map(Keys::read) {
+        refused.push(config.origin.refusal("secrets.key_file", message));
+    }
+    can_be_asked
+}
+
+fn folder(dir: &Path) -> Result<(), String> {
+    let shown = dir.display();
+    match std::fs::read_dir(dir).map_err(|error| error.kind()) {
+        Ok(_) => Ok(()),
+        Err(ErrorKind::NotFound) => Err(format!(
+            "{shown} is not there; make the folder, or name the one that is"
+        )),
+        Err(ErrorKind::NotADirectory) => Err(format!("{shown} is no folder; name the folder that the secrets are in")),
+        // Its files may still be read by their names.
+        Err(ErrorKind::PermissionDenied) => Ok(()),
+        Err(kind) => Err(format!(
+            "{shown} can't be read: {kind}; look at the volume that it is on"
+        )),
+    }
+}
+
+/// Asks the store for each secret that the configuration names. Without those of inlets and of the desk nobody comes in, so
+/// that they are refused; an account's passcode is the senders' alone, who may run elsewhere.
+fn secrets(config: &Config, json: bool, refused: &mut Vec<Refusal>) -> Result<(), CliError> {
+    let mut needed: Vec<(String, &SecretName)> = Vec::new();
+    for (at, inlet) in config.inlets.iter().enumerate() {
+        if let Entrance::Http { keys, users } = &inlet.entrance {
+            let keys = keys.iter().enumerate();
+            needed.extend(keys.map(|(key, held)| (format!("inlets[{at}].secrets[{key}]"), &held.secret)));
+            needed.extend(users.iter().map(|token| (format!("inlets[{at}].users"), token)));
+        }
+    }
+    let tokens = config.admin.tokens.iter().enumerate();
+    needed.extend(tokens.map(|(at, token)| (format!("admin.tokens[{at}].secret"), &token.secret)));
+    let passcodes = config
+        .clevertap
+        .accounts
+        .iter()
+        .filter_map(|(name, account)| match &account.passcode {
+            SecretRef::Secret(secret) => Some((format!("clevertap.accounts.{name}.passcode"), secret)),
+            SecretRef::Sealed(_) => None,
+        });
+    let passcodes: Vec<(String, &SecretName)> = passcodes.collect();
+    let store = Secrets::new(config.secrets.dir.clone());
+    let missing = |(key, name): (String, &SecretName)| -> Result<Option<Refusal>, CliError> {
+        let message = match wait_for(store.reveal(name.as_str()))? {
+            Ok(secret) if secret.reveal().is_empty() => {
+                format!("secret {name} is empty; write it into its file or variable")
+            }
+            Ok(_) => return Ok(None),
+            Err(error) => error.to_string(),
+        };
+        Ok(Some(config.origin.refusal(key, message)))
+    };
+    for needed in needed {
+        refused.extend(missing(needed)?);
+    }
+    for passcode in passcodes {
+        if let Some(warning) = missing(passcode)? {
+            warn(&warning, json);
+        }
+    }
+    Ok(())
+}
