@@ -30,6 +30,7 @@ mod form;
 mod outbound;
 pub mod preset;
 mod read;
+pub mod route;
 mod rows;
 mod take;
 

@@ -104,6 +104,10 @@ impl<'s> EventLines<'s> {
             None => None,
             Some(name) => Some(config.inlet(name).map_err(CliError::Invalid)?),
         };
+        if format == Some(events::Format::Csv) && inlet.is_none() {
+            let (file, why) = (input.file.display(), events::NEEDS_INLET);
+            return Err(CliError::Invalid(format!("{file}: {why}")));
+        }
         Ok(Self {
             file: &input.file,
             inlet,

@@ -30,6 +30,9 @@ pub struct Line {
     pub taken: Taken,
 }
 
+/// What rows lack without an inlet.
+pub const NEEDS_INLET: &str = "a row of CSV becomes an event by an inlet's mapping; name the inlet by --inlet";
+
 /// The form of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -82,17 +85,13 @@ impl<'l> Lines<'l> {
         }
         let no_text = |error: file::NoText| Error::invalid(error.to_string());
         let mut head = file::utf8(head.into()).map_err(no_text)?.into_owned();
-        let rows = || {
-            let needed = "a row becomes an event by an inlet's mapping; name the inlet by --inlet";
-            inlet.ok_or_else(|| Error::invalid(needed))
-        };
         let guessed = match unmarked(&head).first() {
             None | Some(b'{' | b'[') => Format::Json,
             // Avro, which each line of a topic's may be.
             Some(0 | 1 | 0xC3) if inlet.is_none() => Format::Json,
             Some(_) if format.is_none() && inlet.is_none() => {
                 return Err(Error::invalid(
-                    "it begins with no JSON object; rows become events by an inlet's mapping, which --inlet names",
+                    "it begins with no JSON object; a row of CSV becomes an event by an inlet's mapping; name the inlet by --inlet",
                 ));
             }
             Some(_) => Format::Csv,
@@ -104,7 +103,7 @@ impl<'l> Lines<'l> {
                 next: None,
             },
             Format::Csv => {
-                let inlet = rows()?;
+                let inlet = inlet.ok_or_else(|| Error::invalid(NEEDS_INLET))?;
                 input.read_to_end(&mut head).map_err(unreadable)?;
                 let rows = Rows::new(head, inlet.separator()).map_err(Error::invalid)?;
                 File::Rows(Box::new(rows))

@@ -99,13 +99,6 @@ pub(super) fn inflate(body: &[u8], max: usize) -> Result<Bytes, Refusal> {
     }
 }
 
-/// The write key that a call holds, as client libraries in browsers and phones send it.
-pub(super) fn write_key(body: &[u8]) -> Option<String> {
-    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let place = crate::json::member(body, "writeKey").ok()??;
-    serde_json::from_slice(&body[place]).ok()
-}
-
 fn too_large(max: usize) -> Refusal {
     let said = format!("the body has more than {max} bytes, inlet.body_max");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, said)

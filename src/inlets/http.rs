@@ -30,7 +30,7 @@ use super::slots::Unproven;
 use super::threads::Threads;
 use crate::kafka::producer::Producer;
 use crate::listen::{self, BODY_TIMEOUT, Connection};
-use crate::mapping::preset::Route;
+use crate::mapping::route::{self, Route};
 use crate::mapping::{Entrance, Inlet, Preset};
 use crate::slack::look_ups::LookUps;
 
@@ -243,7 +243,8 @@ impl Server {
     }
 
     /// The inlet that a request may enter, with its slot and the whole body. A request without a secret, or without
-    /// a signature of now, is refused before a byte of its body is read, and takes no slot.
+    /// a signature of now, is refused before a byte of its body is read, and takes no slot. `label` becomes the inlet's
+    /// name once it is known.
     async fn admit<'d>(
         &self,
         way: &Way<'d>,
@@ -251,6 +252,7 @@ impl Server {
         body: &mut Incoming,
         began: Instant,
         connection: &Connection,
+        label: &mut &'d str,
     ) -> Result<(&'d Door, Bytes, SemaphorePermit<'d>), Refusal> {
         let headers = &head.headers;
         let max = self.wiring.config.inlet.body_max;
@@ -265,6 +267,7 @@ impl Server {
         if let Some((door, _)) = of(Verdict::Open) {
             // Before the body: the connection of a known sender isn't the one that a full listener closes.
             connection.known(true);
+            *label = &door.inlet.name;
             let slot = door.slot()?;
             let raw = body::read(body, max, began, BODY_TIMEOUT).await?;
             return Ok((door, self.inflated(door, headers, raw, began).await?, slot));
@@ -292,10 +295,11 @@ impl Server {
             return Ok((door, self.inflated(door, headers, raw, began).await?, slot));
         }
         let whole = self.inflated(door, headers, raw, began).await?;
-        let key = body::write_key(&whole).ok_or_else(|| way.unauthorized())?;
+        let key = route::write_key(&whole).ok_or_else(|| way.unauthorized())?;
         let open: Vec<&Door> = way.doors.iter().copied().filter(|door| door.keys.opens(&key)).collect();
         let door = *open.first().ok_or_else(|| way.unauthorized())?;
         connection.known(true);
+        *label = &door.inlet.name;
         let slot = door.slot()?;
         Ok((door, whole, slot))
     }
@@ -328,7 +332,6 @@ impl Server {
         (self.wiring.now)().div_euclid(1_000_000)
     }
 
-    /// `label` becomes the inlet's name once it is known.
     async fn enter<'d>(
         &self,
         way: &Way<'d>,
@@ -342,8 +345,7 @@ impl Server {
             let said = format!("this route takes {} alone", way.route.method);
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, said));
         }
-        let (door, body, _slot) = self.admit(way, head, body, began, connection).await?;
-        *label = &door.inlet.name;
+        let (door, body, _slot) = self.admit(way, head, body, began, connection, label).await?;
         let headers = &head.headers;
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let id = || uuid::Uuid::new_v4().to_string();

@@ -11,6 +11,7 @@ use super::budget::{Budget, Spent, size_of};
 use super::customer_io;
 use super::form::form;
 use super::outbound::{self, Notifications};
+use super::route::{around, is_of_batch};
 use super::rows::Rows;
 use super::{Format, Inlet, Preset};
 use crate::json;
@@ -252,37 +253,6 @@ pub(super) fn spent(spent: Spent) -> Refused {
     (Reason::TooLarge, spent.to_string())
 }
 
-/// What the URL's path beyond the inlet's name puts beside a record.
-fn around(route: &str) -> Map<String, Value> {
-    let step = last_step(route).filter(|step| !is_batch(step));
-    step.map(|step| ("_route".to_owned(), step.into()))
-        .into_iter()
-        .collect()
-}
-
-/// The last step in full, where it is a letter; none of a call that says itself what it is.
-fn last_step(route: &str) -> Option<&str> {
-    if customer_io::Call::of(route).is_some() {
-        return None;
-    }
-    let step = route.rsplit('/').next().filter(|step| !step.is_empty())?;
-    Some(match step {
-        "t" => "track",
-        "i" => "identify",
-        "p" => "page",
-        "s" => "screen",
-        "g" => "group",
-        "a" => "alias",
-        "b" => "batch",
-        step => step,
-    })
-}
-
-/// Whether the last step of a URL's path says that a list comes, rather than what each of its records is.
-fn is_batch(step: &str) -> bool {
-    matches!(step, "batch" | "import")
-}
-
 impl Inlet {
     /// The records of a body. The error is for the sender, and doesn't quote the body.
     ///
@@ -394,12 +364,7 @@ impl Inlet {
             return Ok(Batch::new(Records::Json(list), body.len(), around, self));
         }
         let parsed = parse(body)?;
-        if let Some(path) = self
-            .mapping
-            .split
-            .as_ref()
-            .filter(|_| last_step(route).is_some_and(is_batch))
-        {
+        if let Some(path) = self.mapping.split.as_ref().filter(|_| is_of_batch(route)) {
             return Err(format!("{path} is no list"));
         }
         if !parsed.value.is_object() {

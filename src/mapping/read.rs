@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{EventFields, EventId, First, LeadId, PayloadFields, Shape, Time, Trigger};
 use super::preset::{NAMES, Preset};
+use super::route::is_origin;
 use super::{Entrance, Format, Inlet, Key, KeyPlace, Mapping, Unwrap};
 use crate::credential::SecretName;
 use crate::dates::Form;
@@ -478,15 +479,6 @@ impl Reader {
 fn fits(name: &str) -> bool {
     let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     (1..=64).contains(&name.len()) && name.chars().all(known)
-}
-
-/// Whether a browser names pages so: a scheme and a host, with a port where it is another than the scheme's.
-fn is_origin(text: &str) -> bool {
-    let host = |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', '@', '*', ',', ' ']);
-    text == "*"
-        || text
-            .split_once("://")
-            .is_some_and(|(scheme, rest)| !scheme.is_empty() && host(rest))
 }
 
 /// A preset's own file; the tests read each.

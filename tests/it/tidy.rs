@@ -87,6 +87,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reason",
             "rules",
             "template",
+            "text",
             "yaml",
         ],
     ),
