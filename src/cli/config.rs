@@ -76,7 +76,7 @@ fn folder(dir: &Path) -> Result<(), String> {
 fn secrets(config: &Config, json: bool, refused: &mut Vec<Refusal>) -> Result<(), CliError> {
     let mut needed: Vec<(String, &SecretName)> = Vec::new();
     for (at, inlet) in config.inlets.iter().enumerate() {
-        if let Entrance::Http { keys, users } = &inlet.entrance {
+        if let Entrance::Http { keys, users, .. } = &inlet.entrance {
             let keys = keys.iter().enumerate();
             needed.extend(keys.map(|(key, held)| (format!("inlets[{at}].secrets[{key}]"), &held.secret)));
             needed.extend(users.iter().map(|token| (format!("inlets[{at}].users"), token)));
