@@ -58,6 +58,19 @@ pub fn read(resident: &Resident, now: i64) -> Result<(Vec<Lane>, i64), Error> {
     Ok((list(&snapshot.backlog, view.log().controls(), now), snapshot.at))
 }
 
+/// So old may be what [`of_late`] gives, in milliseconds: open pages ask every five seconds.
+const LATE_MAX: i64 = 10_000;
+
+/// The lanes as they were read a moment ago, by whoever reads them for the next look: Kafka takes its time. Orders show
+/// at once.
+pub fn of_late(resident: &Resident, now: i64) -> Result<(Vec<Lane>, i64), Error> {
+    let Some(last) = resident.last_backlog().filter(|last| now - last.at <= LATE_MAX) else {
+        return read(resident, now);
+    };
+    let view = resident.rules().view();
+    Ok((list(&last.backlog, view.log().controls(), now), last.at))
+}
+
 /// All lanes in which jobs wait, and everything else that is paused, by id.
 pub fn list(backlog: &Backlog, controls: &Controls, now: i64) -> Vec<Lane> {
     let waiting = backlog.lanes.iter();

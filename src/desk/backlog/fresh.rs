@@ -1,6 +1,6 @@
 //! A backlog that is read anew when somebody asks and it has become old.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Backlog;
@@ -21,7 +21,11 @@ pub struct Snapshot {
 }
 
 #[derive(Debug, Default)]
-pub(in crate::desk) struct Fresh(Mutex<Kept>);
+pub(in crate::desk) struct Fresh {
+    kept: Mutex<Kept>,
+    /// Held by whoever reads it anew.
+    reading: Mutex<()>,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -37,28 +41,36 @@ impl Fresh {
 
     /// The backlog that was read last. Where somebody reads it now, nobody waits.
     pub(in crate::desk) fn last(&self) -> Option<Arc<Snapshot>> {
-        self.0.try_lock().ok()?.snapshot.clone()
+        self.kept().snapshot.clone()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get_by(&self, now: i64, read: impl FnOnce(i64) -> Result<Backlog, Error>) -> Result<Arc<Snapshot>, Error> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(snapshot), Some(old_at)) = (&kept.snapshot, kept.old_at)
-            && Instant::now() < old_at
-        {
-            return Ok(Arc::clone(snapshot));
-        }
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = {
+            let kept = self.kept();
+            let is_fresh = kept.old_at.is_some_and(|old_at| Instant::now() < old_at);
+            match &kept.snapshot {
+                Some(snapshot) if is_fresh => return Ok(Arc::clone(snapshot)),
+                last => last.clone(),
+            }
+        };
         let began = Instant::now();
         let backlog = read(now);
         let took = began.elapsed();
+        let mut kept = self.kept();
         kept.old_at = Some(Instant::now() + FRESH_FOR.max(FRESH_TIMES * took));
-        match (backlog, &kept.snapshot) {
+        match (backlog, last) {
             (Ok(backlog), _) => {
                 let snapshot = Arc::new(Snapshot { at: now, backlog });
                 kept.snapshot = Some(Arc::clone(&snapshot));
                 Ok(snapshot)
             }
             // Its time says how old it is.
-            (Err(Error::Unavailable(_)), Some(snapshot)) => Ok(Arc::clone(snapshot)),
+            (Err(Error::Unavailable(_)), Some(snapshot)) => Ok(snapshot),
             (Err(error), _) => Err(error),
         }
     }
@@ -75,9 +87,13 @@ mod tests {
         assert!(fresh.get_by(1, |_| away()).is_err());
         let first = fresh.get_by(2, |_| Ok(Backlog::default())).unwrap();
         assert_eq!(fresh.get_by(3, |_| panic!("it is fresh")).unwrap().at, 2);
-        fresh.0.lock().unwrap().old_at = None;
+        fresh.kept().old_at = None;
         assert_eq!(fresh.get_by(4, |_| away()).unwrap().at, first.at);
-        fresh.0.lock().unwrap().old_at = None;
-        assert_eq!(fresh.get_by(5, |_| Ok(Backlog::default())).unwrap().at, 5);
+        fresh.kept().old_at = None;
+        let read = |_| {
+            assert_eq!(fresh.last().unwrap().at, 2, "nobody waits for who reads");
+            Ok(Backlog::default())
+        };
+        assert_eq!(fresh.get_by(5, read).unwrap().at, 5);
     }
 }

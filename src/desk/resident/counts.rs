@@ -186,8 +186,14 @@ impl Counts {
             .map(|(id, rule)| (rule.matched(now), &**id))
             .filter(|(count, _)| *count > 0)
             .collect();
-        matched.sort_by_key(|(count, id)| (std::cmp::Reverse(*count), *id));
-        matched.truncate(most);
+        let order = |(count, id): &(u64, &str), (other_count, other_id): &(u64, &str)| {
+            other_count.cmp(count).then_with(|| id.cmp(other_id))
+        };
+        if most < matched.len() {
+            matched.select_nth_unstable_by(most, order);
+            matched.truncate(most);
+        }
+        matched.sort_by(order);
         matched
             .into_iter()
             .map(|(_, id)| (id.to_owned(), self.of_rule(id, now)))

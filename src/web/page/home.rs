@@ -108,7 +108,7 @@ impl Page {
             .find(|span| Some(span.name()) == given.get("span"))
             .unwrap_or(Span::Day);
         // Kafka may be away: the rest is shown all the same.
-        let lanes = lanes::read(&web.resident, now).ok().map(|(lanes, _)| lanes);
+        let lanes = lanes::of_late(&web.resident, now).ok().map(|(lanes, _)| lanes);
         let waiting = lanes.as_ref().map(|lanes| lanes.iter().map(|lane| lane.waiting).sum());
         let charts = resident.charts(now);
         let steps = match span {

@@ -94,7 +94,7 @@ async fn show(State(web): State<Arc<Web>>, look: Look, actor: Actor) -> Response
 
 impl Page {
     fn read(web: &Web, may: bool, now: i64) -> Result<Self, Error> {
-        let (lanes, read_at) = lanes::read(&web.resident, now)?;
+        let (lanes, read_at) = lanes::of_late(&web.resident, now)?;
         let all = lanes
             .iter()
             .find(|lane| lane.id == ALL)

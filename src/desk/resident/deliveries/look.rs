@@ -40,7 +40,7 @@ pub struct Shadowed {
 }
 
 /// A question with its names as numbers.
-struct Question<'a> {
+pub(super) struct Question<'a> {
     asked: &'a Asked,
     rule: Option<u32>,
     lanes: Option<HashSet<u32>>,
@@ -84,21 +84,41 @@ impl Deliveries {
         asked: &'a Asked,
         after: Option<Place>,
     ) -> Box<dyn Iterator<Item = (Place, Delivery)> + 'a> {
-        let rule = asked.rule.as_deref().map(|rule| self.rules.number(rule));
-        if rule == Some(None) {
+        let Some(question) = self.question(asked) else {
             return Box::new(std::iter::empty());
-        }
+        };
+        let since = asked.period.since.unwrap_or(i64::MIN);
+        let of_lead = |entry: &Entry| match (&asked.event, &asked.lead) {
+            (Some(_), Some(lead)) => entry.ids.packed(Which::Lead) == super::super::ids::packed(lead),
+            _ => true,
+        };
+        let entries = self.slots(&question, after).map(|slot| self.table.get(slot));
+        let asked_for = entries.take_while(move |entry| entry.at >= since);
+        let held = asked_for.filter(move |entry| question.holds(entry) && of_lead(entry));
+        Box::new(held.map(|entry| (entry.place(), self.delivery(entry))))
+    }
+
+    /// None where nothing is of the rule that is asked for.
+    pub(super) fn question<'a>(&self, asked: &'a Asked) -> Option<Question<'a>> {
+        let rule = match asked.rule.as_deref() {
+            Some(rule) => Some(self.rules.number(rule)?),
+            None => None,
+        };
         let lanes = asked.lane.as_deref().map(|wanted| {
             let all = self.lanes.iter();
             let is_in = |lane: &str| lane == wanted || credential_of(lane) == wanted;
             all.filter(|(lane, _)| is_in(lane)).map(|(_, number)| number).collect()
         });
-        let question = Question {
-            asked,
-            rule: rule.flatten(),
-            lanes,
-        };
-        let since = asked.period.since.unwrap_or(i64::MIN);
+        Some(Question { asked, rule, lanes })
+    }
+
+    /// The slots of the entries that a question has to look at, newest first, behind a place.
+    pub(super) fn slots<'a>(
+        &'a self,
+        question: &Question<'a>,
+        after: Option<Place>,
+    ) -> Box<dyn Iterator<Item = u32> + 'a> {
+        let asked = question.asked;
         let until = asked.period.until.map_or(i64::MAX, |until| until.saturating_sub(1));
         let end = last_of(until);
         // A page goes on behind the place that the one before ended at.
@@ -106,28 +126,15 @@ impl Deliveries {
             offset: after.offset.saturating_sub(1),
             ..after
         }));
-        let chain = match (&asked.event, &asked.lead) {
-            (Some(event), _) => Some((Which::Event, event)),
-            (None, Some(lead)) => Some((Which::Lead, lead)),
-            (None, None) => None,
+        let (which, id) = match (&asked.event, &asked.lead) {
+            (Some(event), _) => (Which::Event, event),
+            (None, Some(lead)) => (Which::Lead, lead),
+            (None, None) => return Box::new(self.table.newest(below, question.wanted())),
         };
-        let slots: Box<dyn Iterator<Item = u32>> = match chain {
-            None => Box::new(self.table.newest(below, question.wanted())),
-            Some((which, id)) => {
-                let mut slots: Vec<u32> = self.table.chain(which, id).collect();
-                slots.retain(|slot| self.table.get(*slot).place() <= below);
-                slots.sort_unstable_by_key(|slot| std::cmp::Reverse(self.table.get(*slot).place()));
-                Box::new(slots.into_iter())
-            }
-        };
-        let of_lead = |entry: &Entry| match (&asked.event, &asked.lead) {
-            (Some(_), Some(lead)) => entry.ids.packed(Which::Lead) == super::super::ids::packed(lead),
-            _ => true,
-        };
-        let entries = slots.map(|slot| self.table.get(slot));
-        let asked_for = entries.take_while(move |entry| entry.at >= since);
-        let held = asked_for.filter(move |entry| question.holds(entry) && of_lead(entry));
-        Box::new(held.map(|entry| (entry.place(), self.delivery(entry))))
+        let mut slots: Vec<u32> = self.table.chain(which, id).collect();
+        slots.retain(|slot| self.table.get(*slot).place() <= below);
+        slots.sort_unstable_by_key(|slot| std::cmp::Reverse(self.table.get(*slot).place()));
+        Box::new(slots.into_iter())
     }
 
     fn delivery(&self, entry: &Entry) -> Delivery {

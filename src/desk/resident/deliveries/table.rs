@@ -55,9 +55,6 @@ pub(super) struct Table {
     /// The newest link of each chain, by [`Which`].
     heads: [HashTable<u32>; 2],
     hasher: RandomState,
-    /// How many entries were looked at.
-    #[cfg(test)]
-    pub(super) looked: std::sync::atomic::AtomicUsize,
 }
 
 impl Table {
@@ -66,8 +63,6 @@ impl Table {
     }
 
     pub(super) fn get(&self, slot: u32) -> &Entry {
-        #[cfg(test)]
-        self.looked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         &self.entries[slot as usize]
     }
 

@@ -183,17 +183,16 @@ fn rules(web: &Web, now: i64) -> Vec<Todo> {
     );
     for in_force in every(&view) {
         let id = in_force.id;
-        let since = view.changed_at(id).unwrap_or(now);
+        let since = || view.changed_at(id).unwrap_or(now);
         match in_force.rule.status {
-            // What was before the counts begin nobody knows.
-            Status::Active
-                if now - since > UNMATCHED
-                    && counted_from.is_none_or(|from| from <= since)
-                    && deliveries.last_matched_at(id).is_none() =>
-            {
-                unmatched.push((id, since));
+            Status::Active if deliveries.last_matched_at(id).is_none() => {
+                let since = since();
+                // What was before the counts begin nobody knows.
+                if now - since > UNMATCHED && counted_from.is_none_or(|from| from <= since) {
+                    unmatched.push((id, since));
+                }
             }
-            Status::Shadow if now - since > TRIAL => trials.push((id, since)),
+            Status::Shadow if now - since() > TRIAL => trials.push((id, since())),
             _ => {}
         }
     }
