@@ -13,8 +13,8 @@ use crate::kafka;
 /// The version, the commit it is built from, and the libraries that it is linked with.
 pub(super) static VERSION: LazyLock<String> = LazyLock::new(|| {
     let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("LEADLANE_COMMIT"));
-    let (librdkafka, openssl) = (kafka::librdkafka_version(), kafka::openssl_version());
-    format!("{version} (commit {commit})\nlibrdkafka {librdkafka}\n{openssl}")
+    let (client, tls) = (kafka::librdkafka_version(), kafka::openssl_version());
+    format!("{version} (commit {commit})\nlibrdkafka {client}\n{tls}")
 });
 
 #[derive(Debug, Args)]

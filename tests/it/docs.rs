@@ -534,7 +534,7 @@ fn refused_files_have_their_exit_code_and_the_field_is_named() {
 fn refused_commands_have_their_exit_code_and_the_argument_is_named() {
     check_refusals(&[
         (&["rules", "get"], "", 2, "<ID>"),
-        (&["rules", "apply"], "", 2, "<FILES>"),
+        (&["rules", "apply"], "", 2, "PATH"),
         (&["topics", "create", "--partitions", "0"], "", 2, "--partitions"),
         (&["run", "--role", "cook"], "", 2, "cook"),
         (&["secrets", "seal"], "xoxb-1", 2, "leadlane secrets keygen"),
