@@ -121,10 +121,12 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
             _ = frame.tick() => view.frame(),
             _ = asked.changed() => {}
         }
-        anyhow::ensure!(
-            !running.is_finished(),
-            "the demo's inlets, processor or sender ended early"
-        );
+        if running.is_finished() {
+            view.erase();
+            // It says why it ended, where it knows.
+            running.await??;
+            anyhow::bail!("the demo's inlets, processor or sender ended early");
+        }
     }
     stop.send_replace(true);
     running.await??;

@@ -199,6 +199,8 @@ mod tests {
         ];
         let letter = letter(&headers, &job("slack:bot").encode());
         let text = line(&letter, true);
+        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+        let text = text.replace("\n   ", "");
         assert!(
             text.starts_with("2-17") && text.contains("gave_up") && text.contains("from delivery-jobs 0-5"),
             "{text}"
