@@ -55,6 +55,8 @@ pub struct Options {
     /// Lead events per second
     #[arg(long, default_value_t = 5.0, value_name = "N", value_parser = rate)]
     rate: f64,
+    #[arg(from_global)]
+    json: bool,
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -86,7 +88,7 @@ pub async fn run(config: Config, options: Options, mut asked: watch::Receiver<bo
     }));
     let producer = Producer::new(&config, 1_000_000)?;
     write_rules(&config)?;
-    let view = View::new(&config, Story::new(sandbox.clone()))?;
+    let view = View::new(&config, Story::new(sandbox.clone()), options.json)?;
     view.begin(options.rate);
     let metrics = Arc::new(Metrics::new(config.metrics.rules_max));
     let running = tokio::spawn(app::run(

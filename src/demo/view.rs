@@ -32,6 +32,7 @@ pub(super) struct View {
     seen: Arc<Mutex<Seen>>,
     began: Instant,
     live: bool,
+    json: bool,
 }
 
 #[derive(Debug)]
@@ -56,6 +57,7 @@ struct Seen {
     reasons: BTreeMap<String, u64>,
     read_at: Option<Instant>,
     plain: bool,
+    json: bool,
     /// Lines of the frame that stands, and the terminal's size then.
     lines: usize,
     size: Option<Size>,
@@ -71,10 +73,10 @@ struct Lane {
 }
 
 impl View {
-    pub(super) fn new(config: &Config, story: Story) -> anyhow::Result<Self> {
-        let live = Size::now().is_some_and(Size::fits);
+    pub(super) fn new(config: &Config, story: Story, json: bool) -> anyhow::Result<Self> {
+        let live = !json && Size::now().is_some_and(Size::fits);
         let desk = format!("http://{}/", config.admin.listen);
-        let seen = Arc::new(Mutex::new(Seen::new(story, desk, !live)));
+        let seen = Arc::new(Mutex::new(Seen::new(story, desk, !live, json)));
         let topics = &config.topics;
         let follows: [(&str, Take); 3] = [
             (&topics.jobs, Seen::job),
@@ -103,6 +105,7 @@ impl View {
             seen,
             began: Instant::now(),
             live,
+            json,
         })
     }
 
@@ -207,13 +210,29 @@ impl View {
             "the rule desk was at {}; without --seconds it stays",
             seen.desk
         ));
-        self.print(&seen.summary());
+        if self.json {
+            drop(writeln!(std::io::stdout(), "{}", seen.summary_json()));
+        } else {
+            self.print(&seen.summary());
+        }
     }
 
-    /// A line that stays. A reader of the pipe that went away is no reason to fail.
+    /// A line that stays.
     fn print(&self, line: &str) {
-        drop(writeln!(std::io::stdout(), "{line}"));
+        write(line, self.json);
     }
+}
+
+/// Writes a line of the story; for programs as an object. A reader of the pipe that went away is no reason to fail.
+fn write(line: &str, json: bool) {
+    drop(match json {
+        true => writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::json!({"id": "story", "text": line})
+        ),
+        false => writeln!(std::io::stdout(), "{line}"),
+    });
 }
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
@@ -221,7 +240,7 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 }
 
 impl Seen {
-    fn new(story: Story, desk: String, plain: bool) -> Self {
+    fn new(story: Story, desk: String, plain: bool, json: bool) -> Self {
         Self {
             story,
             desk,
@@ -240,6 +259,7 @@ impl Seen {
             reasons: BTreeMap::new(),
             read_at: None,
             plain,
+            json,
             lines: 0,
             size: None,
             waits_at: None,
@@ -258,12 +278,23 @@ impl Seen {
 
     fn show(&mut self, line: String) {
         if self.plain {
-            drop(writeln!(std::io::stdout(), "{line}"));
+            write(&line, self.json);
         }
         if self.printed.len() == PRINTED {
             self.printed.pop_front();
         }
         self.printed.push_back(line);
+    }
+
+    /// What came of it all, for programs.
+    fn summary_json(&self) -> serde_json::Value {
+        let (arrived, early) = self.story.arrived();
+        serde_json::json!({
+            "id": "summary", "events": self.produced, "matches": self.matches, "results": self.finals,
+            "waiting": self.lanes.values().map(Lane::waiting).sum::<u64>(),
+            "dead_letters": self.dead_events + self.dead_jobs, "replayed": self.replayed,
+            "messages_arrived": arrived, "too_early": early, "throttled": self.throttled,
+        })
     }
 
     fn summary(&self) -> String {
@@ -398,7 +429,7 @@ impl Seen {
 
     fn say(&mut self, line: String) {
         if self.plain {
-            drop(writeln!(std::io::stdout(), "{line}"));
+            write(&line, self.json);
         }
         if self.recent.len() == RECENT {
             self.recent.pop_front();

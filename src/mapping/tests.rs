@@ -498,7 +498,7 @@ fn a_wrong_entry_is_refused_with_the_field_and_the_cure() {
         (&format!("{{name: 'A b', {event}}}"), "[0].name: needs 1 to 64"),
         (
             &format!("{{name: n, preset: slak, {event}}}"),
-            "[0].preset: did you mean slack?",
+            "[0].preset: is none of slack, salesforce, sheet, track, clevertap, json; did you mean slack?",
         ),
         (
             &format!("{{name: n, explod: $.a, {event}}}"),

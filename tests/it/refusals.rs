@@ -242,3 +242,25 @@ fn for_programs_every_refusal_is_one_object() {
         "{several}"
     );
 }
+
+#[test]
+fn the_demo_tells_its_story_to_programs() {
+    let ran = leadlane(&["--json", "demo", "--seconds", "3"], "");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let said = String::from_utf8(ran.stdout).unwrap();
+    let lines: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
+    let (summary, story) = lines.split_last().unwrap();
+    assert!(
+        story
+            .iter()
+            .all(|line| line["id"] == "story" && line["text"].is_string()),
+        "{said}"
+    );
+    assert!(
+        summary["id"] == "summary" && summary["events"].as_u64() > Some(0),
+        "{summary}"
+    );
+}

@@ -21,10 +21,6 @@ impl Size {
     /// The size of stdout now; none where it is no terminal, or one that can't be written over.
     pub(super) fn now() -> Option<Self> {
         let stdout = std::io::stdout();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the terminal's kind is a matter of the view alone"
-        )]
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         if is_dumb || !stdout.is_terminal() {
             return None;
