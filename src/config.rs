@@ -250,10 +250,10 @@ impl Config {
         let name = file.display().to_string();
         let bytes = std::fs::read(file).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Refusal::of_file(
-                &name,
+                name.as_str(),
                 "can't be read: there is no such file; create it, or leave --config out for the built-in defaults",
             ),
-            _ => Refusal::unreadable(&name, &error),
+            _ => Refusal::unreadable(name.as_str(), &error),
         })?;
         let text = Refusal::text(&name, bytes)?;
         Self::of(Some(&name), &text, variables()?)
@@ -283,7 +283,7 @@ impl Config {
         for (name, value) in variables {
             if let Some(path) = name.strip_prefix(VARIABLES) {
                 let of_variable = |problem: Problem| Refusal {
-                    variable: Some(name.clone()),
+                    variable: Some(name.as_str().into()),
                     key: problem.field,
                     ..Refusal::new(problem.message)
                 };
@@ -405,7 +405,7 @@ fn account_concurrency() -> usize {
 /// The one document of a file, with the places in it.
 fn document(file: Option<&str>, text: &str) -> Result<(Value, Places), Refusal> {
     let refuse = |place: Option<Place>, message: &str| Refusal {
-        file: file.map(str::to_owned),
+        file: file.map(Into::into),
         place,
         ..Refusal::new(message)
     };

@@ -158,7 +158,7 @@ fn drafts_of(config: &Config, Text { file, text }: Text) -> FileDrafts {
     let drafts = match cases::is_test_file(&text) {
         true => {
             let message = format!("is a test file and holds no rules of its own; leadlane rules test {file} runs it");
-            Err(Refusal::of_file(&file, message))
+            Err(Refusal::of_file(file.as_str(), message))
         }
         false => drafts(config, &file, &text),
     };
@@ -188,14 +188,14 @@ fn checked(files: Vec<FileDrafts>, mut missing: Option<Missing>, json: bool) -> 
         };
         for (at, draft) in drafts.iter().enumerate() {
             let said = |problem: &Problem| Refusal {
-                file: Some(file.clone()),
+                file: Some(file.as_str().into()),
                 place: places
                     .get(at)
                     .map(|places| match problem.message.starts_with("unknown field") {
                         true => places.key(&problem.place),
                         false => places.value(&problem.place),
                     }),
-                rule: Some(draft.id.clone()),
+                rule: Some(draft.id.as_str().into()),
                 key: problem.place.clone(),
                 ..Refusal::new(&problem.message)
             };

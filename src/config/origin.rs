@@ -33,9 +33,9 @@ impl Origin {
             false => self.places.value(&key),
         };
         Refusal {
-            file: self.file.clone().filter(|_| set.is_none()),
+            file: self.file.as_deref().filter(|_| set.is_none()).map(Into::into),
             place: Some(place).filter(|place| set.is_none() && self.file.is_some() && place.line > 0),
-            variable: set.map(|(_, variable)| variable.clone()),
+            variable: set.map(|(_, variable)| variable.as_str().into()),
             rule: None,
             key,
             message,

@@ -59,7 +59,7 @@ pub(super) fn variables() -> Result<Vec<(String, String)>, Refusal> {
     ours.map(|(name, value)| match (name.to_str(), value.to_str()) {
         (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
         _ => Err(Refusal {
-            variable: Some(name.to_string_lossy().into_owned()),
+            variable: Some(name.to_string_lossy().into()),
             ..Refusal::new("is no UTF-8 text; set it again as text, or unset it")
         }),
     })

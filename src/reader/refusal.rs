@@ -10,12 +10,12 @@ use crate::yaml::Place;
 /// What is refused, in a file, in a variable or in neither.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusal {
-    pub file: Option<String>,
+    pub file: Option<Box<str>>,
     pub place: Option<Place>,
     /// The variable that set the value, in place of a file.
-    pub variable: Option<String>,
+    pub variable: Option<Box<str>>,
     /// The rule, as its id is written.
-    pub rule: Option<String>,
+    pub rule: Option<Box<str>>,
     /// The key as people write it, such as `kafka.brokers`; empty for the whole.
     pub key: String,
     /// What is wrong and, behind `; `, the cure.
@@ -32,7 +32,7 @@ impl Refusal {
     }
 
     /// A file as a whole.
-    pub fn of_file(file: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn of_file(file: impl Into<Box<str>>, message: impl Into<String>) -> Self {
         Self {
             file: Some(file.into()),
             ..Self::new(message)
@@ -40,7 +40,7 @@ impl Refusal {
     }
 
     /// A file that can't be read.
-    pub fn unreadable(file: impl Into<String>, error: &Error) -> Self {
+    pub fn unreadable(file: impl Into<Box<str>>, error: &Error) -> Self {
         let message = match error.kind() {
             ErrorKind::NotFound => {
                 "can't be read: there is no such file; look for a slip in its name, or create it".to_owned()

@@ -151,6 +151,7 @@ mod tests {
             Story::new(Sandbox::new(Settings::default())),
             "http://127.0.0.1:8080/".to_owned(),
             false,
+            false,
         );
         for number in 0..12 {
             let lane = seen
