@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench that panics says why")]
 #![allow(clippy::disallowed_methods, reason = "a bench is set up by variables")]
+#![allow(clippy::too_many_lines, reason = "lists of what is asked and written")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};

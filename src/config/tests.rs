@@ -223,6 +223,7 @@ fn regions_have_their_hosts() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "tables are long")]
 fn each_kind_of_fault_has_its_place_and_its_cure() {
     for (text, wanted) in [
         (

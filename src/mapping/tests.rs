@@ -303,6 +303,7 @@ fn outbound_messages_give_a_record_for_each_notification() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "tables are long")]
 fn rows_come_as_json_forms_and_csv() {
     let sheet = inlet(
         "{name: leads, preset: sheet, dates: {Signup: '%m/%d/%Y %H:%M:%S', Day: serial}, secrets: [{secret: s}]}",
