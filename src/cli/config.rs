@@ -20,9 +20,8 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), CliError> {
     config.warnings().iter().for_each(|warning| warn(warning, json));
     let origin = &config.origin;
     let variables: Vec<&str> = origin.variables.iter().map(|(_, variable)| variable.as_str()).collect();
-    match json {
-        true => eprintln!("{}", json!({"file": origin.file, "variables": variables})),
-        false => eprintln!("from {origin}"),
+    if json {
+        eprintln!("{}", json!({"file": origin.file, "variables": variables}));
     }
     let mut refused: Vec<Refusal> = kafka::refused(&config.kafka)
         .into_iter()
@@ -38,7 +37,8 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), CliError> {
     let effective = config.to_json();
     print(&match json {
         true => effective.to_string(),
-        false => format!("{effective:#}"),
+        // A comment, so that all of it is YAML.
+        false => format!("# from {origin}\n{effective:#}"),
     })
 }
 
@@ -71,8 +71,8 @@ fn folder(dir: &Path) -> Result<(), String> {
     }
 }
 
-/// Asks the store for each secret that the configuration names. Without those of inlets and of the desk nobody comes in, so
-/// that they are refused; an account's passcode is the senders' alone, who may run elsewhere.
+/// Asks the store for each secret that the configuration names. Without its own an inlet takes nothing in; those of the desk
+/// and of accounts may be on other machines, of whom others hold the role.
 fn secrets(config: &Config, json: bool, refused: &mut Vec<Refusal>) -> Result<(), CliError> {
     let mut needed: Vec<(String, &SecretName)> = Vec::new();
     for (at, inlet) in config.inlets.iter().enumerate() {
@@ -83,7 +83,7 @@ fn secrets(config: &Config, json: bool, refused: &mut Vec<Refusal>) -> Result<()
         }
     }
     let tokens = config.admin.tokens.iter().enumerate();
-    needed.extend(tokens.map(|(at, token)| (format!("admin.tokens[{at}].secret"), &token.secret)));
+    let tokens = tokens.map(|(at, token)| (format!("admin.tokens[{at}].secret"), &token.secret));
     let passcodes = config
         .clevertap
         .accounts
@@ -92,7 +92,7 @@ fn secrets(config: &Config, json: bool, refused: &mut Vec<Refusal>) -> Result<()
             SecretRef::Secret(secret) => Some((format!("clevertap.accounts.{name}.passcode"), secret)),
             SecretRef::Sealed(_) => None,
         });
-    let passcodes: Vec<(String, &SecretName)> = passcodes.collect();
+    let elsewhere: Vec<(String, &SecretName)> = tokens.chain(passcodes).collect();
     let store = Secrets::new(config.secrets.dir.clone());
     let missing = |(key, name): (String, &SecretName)| -> Result<Option<Refusal>, CliError> {
         let message = match wait_for(store.reveal(name.as_str()))? {
@@ -107,8 +107,8 @@ fn secrets(config: &Config, json: bool, refused: &mut Vec<Refusal>) -> Result<()
     for needed in needed {
         refused.extend(missing(needed)?);
     }
-    for passcode in passcodes {
-        if let Some(warning) = missing(passcode)? {
+    for named in elsewhere {
+        if let Some(warning) = missing(named)? {
             warn(&warning, json);
         }
     }

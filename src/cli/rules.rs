@@ -218,13 +218,13 @@ fn drafts(config: &Config, file: &str, text: &str) -> Result<Vec<Draft>, Refusal
         ..Refusal::of_file(file, error.message)
     })?;
     let has = |value: &Value, key: &str| value.get(key).is_some();
-    if let Some(at) = (entries.iter()).position(|entry| has(&entry.value, "rules") && !has(&entry.value, "action")) {
+    if let Some(at) = (entries.iter()).position(|entry| has(&entry.value, "rules") && has(&entry.value, "inlet")) {
         return Err(Refusal {
-            place: yaml::places(text).get(at).map(|places| places.key("rules")),
-            key: "rules".to_owned(),
+            place: yaml::places(text).get(at).map(|places| places.key("inlet")),
+            key: "inlet".to_owned(),
             ..Refusal::of_file(
                 file,
-                "the file holds more than rules, as recipes do; put what is under rules into a file of its own",
+                "unknown field of a rule, as recipes have it; put what is under rules into a file of its own",
             )
         });
     }

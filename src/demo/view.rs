@@ -210,14 +210,12 @@ impl View {
             "the rule desk was at {}; without --seconds it stays",
             seen.desk
         ));
-        if self.json {
-            drop(writeln!(std::io::stdout(), "{}", seen.summary_json()));
-        } else {
-            self.print(&seen.summary());
+        match self.json {
+            true => drop(writeln!(std::io::stdout(), "{}", seen.summary_json())),
+            false => self.print(&seen.summary()),
         }
     }
 
-    /// A line that stays.
     fn print(&self, line: &str) {
         write(line, self.json);
     }
@@ -288,12 +286,10 @@ impl Seen {
 
     /// What came of it all, for programs.
     fn summary_json(&self) -> serde_json::Value {
-        let (arrived, early) = self.story.arrived();
+        let waiting: u64 = self.lanes.values().map(Lane::waiting).sum();
         serde_json::json!({
-            "id": "summary", "events": self.produced, "matches": self.matches, "results": self.finals,
-            "waiting": self.lanes.values().map(Lane::waiting).sum::<u64>(),
-            "dead_letters": self.dead_events + self.dead_jobs, "replayed": self.replayed,
-            "messages_arrived": arrived, "too_early": early, "throttled": self.throttled,
+            "id": "summary", "events": self.produced, "matches": self.matches, "results": self.finals, "waiting": waiting,
+            "dead_letters": self.dead_events + self.dead_jobs, "replayed": self.replayed, "throttled": self.throttled,
         })
     }
 

@@ -67,6 +67,9 @@ fn why(name: &str, error: &KafkaError) -> String {
             Some(meant) => format!("librdkafka has no such property; did you mean {meant}?"),
             None => "librdkafka has no such property; look for its name in librdkafka's CONFIGURATION.md".to_owned(),
         },
+        KafkaError::ClientConfig(_, said, ..) if said.contains("not supported in this build") => {
+            "librdkafka doesn't support it in this build; leave it out".to_owned()
+        }
         KafkaError::ClientConfig(_, said, ..) => match (values(name), range(said)) {
             (Some(values), _) => format!("is no value that librdkafka takes; write {values}"),
             (None, Some(range)) => format!("is out of its range; write a number of {range}"),

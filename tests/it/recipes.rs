@@ -74,7 +74,7 @@ impl Recipe {
                 ("X-Slack-Signature", signature.to_owned()),
             ]),
             KeyPlace::Bearer => headers.push(("Authorization", format!("Bearer {secret}"))),
-            KeyPlace::Basic => {
+            KeyPlace::Basic | KeyPlace::WriteKey => {
                 let basic = STANDARD.encode(format!("{secret}:"));
                 headers.push(("Authorization", format!("Basic {basic}")));
             }

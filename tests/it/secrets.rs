@@ -146,7 +146,11 @@ log: {level: 'trace'}
 #[test]
 fn what_config_check_prints_is_an_allow_list() {
     let alone = Alone::new("printed");
-    let config = alone.file("leadlane.yaml", FULL);
+    // Without what librdkafka would refuse: no file of these is there, and its build has no extensions.
+    let taken = FULL
+        .replace("sasl_ssl", "sasl_plaintext")
+        .replace("{sasl.oauthbearer.extensions: token=hunter2-extensions}", "{}");
+    let config = alone.file("leadlane.yaml", &taken);
     for json in [&[][..], &["--json"]] {
         let output = alone
             .command(&[json, &["--config", &config, "config", "check"]].concat())
@@ -162,7 +166,7 @@ fn what_config_check_prints_is_an_allow_list() {
             "https://gateway.invalid/***",
             "SHOWN-ID",
             "shown-secret",
-            "warning: kafka.properties: enable.ssl.certificate.verification: ",
+            "kafka.properties.enable.ssl.certificate.verification",
         ] {
             assert!(text.contains(shown), "{shown} in {text}");
         }
@@ -295,7 +299,7 @@ fn a_certificate_that_is_not_checked_is_warned_of_at_each_start() {
     child.wait().unwrap();
     let warned = warned.expect("a line of the log");
     assert!(
-        warned.contains("kafka.properties: enable.ssl.certificate.verification"),
+        warned.contains("kafka.properties.enable.ssl.certificate.verification"),
         "{warned}"
     );
 }

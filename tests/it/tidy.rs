@@ -329,7 +329,7 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["axum"], &["admin", "app", "sandbox", "web"]),
     (&["maud", "utoipa", "utoipa_axum", "form_urlencoded"], &["web"]),
     (&["hashbrown"], &["desk"]),
-    (&["clap"], &["app", "cli", "demo", "main"]),
+    (&["clap"], &["app", "cli", "demo"]),
     (&["clap_complete", "clap_mangen"], &["cli"]),
     (&["openssl"], &["kafka"]),
     (&["prometheus"], &["metrics"]),
