@@ -13,7 +13,7 @@ fn stderr(arguments: &[&str], input: &str) -> (Option<i32>, String) {
 fn checked(text: &str) -> String {
     let (code, said) = stderr(&["--config", "/dev/stdin", "config", "check"], text);
     assert_eq!(code, Some(2), "{said}");
-    said.strip_prefix("leadlane: ").expect(said).trim_end().to_owned()
+    said.strip_prefix("leadlane: ").expect(&said).trim_end().to_owned()
 }
 
 #[test]
