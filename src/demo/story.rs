@@ -2,6 +2,7 @@
 //! arrived.
 
 use std::collections::{HashMap, HashSet};
+use std::io::{Write, stdout};
 use std::time::{Duration, Instant};
 
 use super::inlets;
@@ -182,4 +183,16 @@ impl Story {
             log.iter().filter(|arrival| arrival.inside_retry_after).count(),
         )
     }
+}
+
+/// Writes a line of the story; for programs as an object. A reader of the pipe that went away is no reason to fail.
+pub(super) fn write(line: &str, json: bool) {
+    drop(match json {
+        true => writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::json!({"id": "story", "text": line})
+        ),
+        false => writeln!(stdout(), "{line}"),
+    });
 }

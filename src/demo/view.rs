@@ -7,7 +7,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::story::Story;
+use super::story::{Story, write};
 use crate::config::Config;
 use crate::delivery::recall::credential_of;
 use crate::delivery::{DeliveryJob, Outcome, OutcomeResult};
@@ -219,18 +219,6 @@ impl View {
     fn print(&self, line: &str) {
         write(line, self.json);
     }
-}
-
-/// Writes a line of the story; for programs as an object. A reader of the pipe that went away is no reason to fail.
-fn write(line: &str, json: bool) {
-    drop(match json {
-        true => writeln!(
-            std::io::stdout(),
-            "{}",
-            serde_json::json!({"id": "story", "text": line})
-        ),
-        false => writeln!(std::io::stdout(), "{line}"),
-    });
 }
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
