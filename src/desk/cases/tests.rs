@@ -6,7 +6,7 @@ fn file(text: &str) -> TestFile {
 
 const RULE: &str = "{id: r, scope: {level: inlet, id: '*'}, trigger: t, \
      action: {type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: E, \
-     properties: {Price: '{{$.price}}', Plan: {$add: ['{{$.plan}}']}, Note: '{{$.note}}'}}}";
+     properties: {Price: '{{$.price}}', Plan: '{{$.plan}}', Note: '{{$.note}}'}}}";
 
 /// What differs from the expectation, for one event of an inlet.
 fn differences(expect: &str) -> Vec<Difference> {
@@ -31,9 +31,9 @@ fn what_is_written_of_a_match_is_compared_and_nothing_else() {
         "[{rule: r, to: acme, lane: 'clevertap:acme', would: send}]",
         "[{rule: r, identity: 7, event_name: E, created_at: 1767225600}]",
         "[{rule: r, properties: {Price: 12.5}}]",
-        "[{rule: r, properties: {Price: 12.50, Plan: {$add: [team]}, Note: null}}]",
+        "[{rule: r, properties: {Price: 12.50, Plan: team, Note: null}}]",
         "[{rule: r, body: {type: event, identity: '7', ts: 1767225600, evtName: E, \
-          evtData: {Price: 12.5, Plan: {$add: [team]}}}}]",
+          evtData: {Price: 12.5, Plan: team}}}]",
     ] {
         assert_eq!(differences(expect), [], "{expect}");
     }
