@@ -302,6 +302,8 @@ fn outbound_messages_give_a_record_for_each_notification() {
     }
 }
 
+const TITLES_NO_UTF8: &str = "the titles in line 1 are no UTF-8, perhaps Windows-1252 as Excel's plain CSV is; save the file as \"CSV UTF-8\", or run iconv -f WINDOWS-1252 -t UTF-8";
+
 #[test]
 #[expect(clippy::too_many_lines, reason = "tables are long")]
 fn rows_come_as_json_forms_and_csv() {
@@ -365,11 +367,7 @@ fn rows_come_as_json_forms_and_csv() {
             Some("application/x-www-form-urlencoded"),
             "no form, since it begins with { or [; JSON needs Content-Type: application/json, and an inlet that takes it",
         ),
-        (
-            b"a,\xff\n1\n",
-            Some("text/csv"),
-            "the titles in line 1 are no UTF-8, perhaps Windows-1252 as Excel's plain CSV is; save the file as \"CSV UTF-8\", or run iconv -f WINDOWS-1252 -t UTF-8",
-        ),
+        (b"a,\xff\n1\n", Some("text/csv"), TITLES_NO_UTF8),
     ] {
         let received = Received {
             body,
