@@ -1033,7 +1033,6 @@ async fn pages_of_named_origins_may_send_and_read_the_answer() {
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "every call of theirs")]
 async fn customer_ios_calls_are_those_of_track() {
     let open = open("customerio", "").await;
     let key = format!("Authorization: Basic {}", base64("site:wr1te"));

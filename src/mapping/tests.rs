@@ -305,7 +305,6 @@ fn outbound_messages_give_a_record_for_each_notification() {
 const TITLES_NO_UTF8: &str = "the titles in line 1 are no UTF-8, perhaps Windows-1252 as Excel's plain CSV is; save the file as \"CSV UTF-8\", or run iconv -f WINDOWS-1252 -t UTF-8";
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "tables are long")]
 fn rows_come_as_json_forms_and_csv() {
     let sheet = inlet(
         "{name: leads, preset: sheet, dates: {Signup: '%m/%d/%Y %H:%M:%S', Day: serial}, secrets: [{secret: s}]}",
