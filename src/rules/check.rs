@@ -75,7 +75,7 @@ pub fn warnings(rule: &Rule) -> Vec<Problem> {
 
 /// A path in one pair of braces, which was meant to be a placeholder.
 fn lone_brace(text: &str) -> Option<String> {
-    let path = text.match_indices("{$").find_map(|(at, _)| {
+    let path = text.match_indices("{$.").find_map(|(at, _)| {
         let path = text[at + 1..].split('}').next()?;
         let is_path = |c: char| c.is_alphanumeric() || "$._-[]'* |".contains(c);
         let is_alone = !text[..at].ends_with('{') && text[at + 1 + path.len()..].starts_with('}');

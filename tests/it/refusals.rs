@@ -93,7 +93,7 @@ fn files_that_cannot_be_read_are_told_apart() {
             format!("leadlane: {folder}: is a folder; name a file in it\n"),
         ),
         (
-            &["rules", "validate", folder],
+            &["rules", "explain", "--event", folder],
             format!("leadlane: {folder}: is a folder; name a file in it\n"),
         ),
         (
