@@ -39,7 +39,7 @@ fn a_rule_that_is_too_large_is_not_written_and_one_that_is_there_stays_in_force_
         let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_eq!(refused.status.code(), Some(2), "{command}: {stderr}");
         assert!(
-            stderr.contains("large.yaml:1: large: rule") && stderr.contains("131072"),
+            stderr.contains("large.yaml:1:1: large: rule") && stderr.contains("131072"),
             "{stderr}"
         );
         assert!(stderr.len() < 2000, "{}", stderr.len());
