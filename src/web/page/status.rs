@@ -62,7 +62,7 @@ impl View for Page {
         html! {
             div.head { div { h1 { "Status" } p { "What runs, whether it keeps up, and how far back each list reaches." } } }
             (part::live(PATH, &self.all(look, now)))
-            div.foot { p { "On a server, with everything that a run needs: " (command("leadlane doctor")) } }
+            div.foot { p { "On a server, whether the topics are as they must be: " (command("leadlane topics check")) } }
         }
     }
 
