@@ -1,6 +1,6 @@
 """Reads files as PyYAML does, and holds them against the schemas.
 
-`schemas.py FILE...` prints a line for each fault; `config/rules/recipes` and docs have several parts in one file.
+`schemas.py FILE...` prints a line for each fault; Test files, as `config/rules/recipes` are, have several parts.
 """
 
 import json
@@ -32,9 +32,9 @@ CONFIG = validator(schema("config.schema.json"))
 
 def parts(document):
     """The parts of a document, each with what it is held against."""
-    if isinstance(document, dict) and "result" in document:
-        yield CONFIG, {"inlets": [document["inlet"]]}
-        yield RULES, document["rules"]
+    if isinstance(document, dict) and "cases" in document:
+        yield CONFIG, {"inlets": document.get("inlets", [])}
+        yield RULES, [rule for rule in document["rules"] if not isinstance(rule, str)]
     elif isinstance(document, list) or isinstance(document, dict) and "trigger" in document:
         yield RULES, document
     else:

@@ -152,9 +152,11 @@ fn of_two_appliers_at_once_one_of_which_is_killed_a_whole_state_is_in_force() {
             assert!(said.contains(&format!("{dies} changed it at 20")), "{said}");
         }
         // What the killed one left open hides nothing any more once somebody writes.
-        leadlane.ok(&["rules", "delete", "none-such", "--cancel-waiting"]);
+        let another = leadlane.dir.join("another.yaml");
+        std::fs::write(&another, small("another", &lives).to_string()).unwrap();
+        leadlane.ok(&["rules", "apply", another.to_str().unwrap()]);
         let mut in_force = last_by_key(&leadlane, &leadlane.config.topics.rules);
-        in_force.remove("none-such");
+        in_force.remove("another");
         let mut names: Vec<&str> = in_force
             .values()
             .map(|(_, rule)| rule["name"].as_str().unwrap())
