@@ -221,6 +221,7 @@ fn no_secret_comes_into_the_images_build_and_all_that_it_needs_does() {
     let mut needed = vec![
         "Cargo.toml".to_owned(),
         "Cargo.lock".to_owned(),
+        ".ci/build.rs".to_owned(),
         "docs/sandbox.md".to_owned(),
     ];
     let mut folders = vec![

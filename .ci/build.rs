@@ -5,7 +5,7 @@
 use std::process::Command;
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=.ci/build.rs");
     println!("cargo:rerun-if-env-changed=LEADLANE_COMMIT");
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).output().ok()?;
