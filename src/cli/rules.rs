@@ -228,7 +228,7 @@ fn drafts(config: &Config, file: &str, text: &str) -> Result<Vec<Draft>, Refusal
             )
         });
     }
-    rules::read(config, text).map_err(|error| Refusal::of_file(file, error.to_string()))
+    rules::checked(config, entries).map_err(|error| Refusal::of_file(file, error.to_string()))
 }
 
 /// The secrets that were asked for already: why each can't be had, where it can't.
@@ -326,16 +326,14 @@ fn stop(
             Ok(backlog.of_rule(id))
         })
     };
-    // Of a rule that isn't there jobs may wait still; without any, nothing would be ended.
-    let of_none = match seen {
-        Some(_) => None,
-        None => Some(count(Places::of(look.config))?),
+    let (written, counted) = match seen {
+        Some(_) => (one(&mut writer, change(seen))?, count(places)),
+        // Of a rule that isn't there jobs may wait still; without any, nothing would be ended.
+        None => match count(places)? {
+            0 => return Err(rules::missing(id).into()),
+            waiting => (one(&mut writer, change(seen))?, Ok(waiting)),
+        },
     };
-    if of_none == Some(0) {
-        return Err(rules::missing(id).into());
-    }
-    let written = one(&mut writer, change(seen))?;
-    let counted = count(places);
     let status = status_text(&written);
     match (&counted, cancel_waiting) {
         (Err(error), _) => eprintln!("{id} is {status}; how many of its jobs wait is not known: {error}"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::dead_letters::{self, Filter, Id, Letter, Replayed};
-use super::rules;
+use super::rules::Whole;
 use super::scan::{Period, Scanner};
 use crate::config::Config;
 use crate::dates::Rate;
@@ -335,7 +335,7 @@ impl<'r> Replay<'r> {
             return Err(Halt::Refused(why));
         }
         if letter.reason() == Some(Reason::CredentialRefused) && self.rules.is_none() {
-            self.rules = Some(rules::snapshot(self.scanner.config)?);
+            self.rules = Some(Whole::read(self.scanner.config)?.rules);
         }
         let whole = match letter.whole(self.scanner) {
             Err(Error::NotFound(why)) => return Err(Halt::Refused(why)),

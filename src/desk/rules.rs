@@ -11,7 +11,7 @@ use super::{Error, Problem};
 use crate::action::ActionType;
 use crate::config::Config;
 use crate::delivery::lane_of;
-use crate::kafka::reader::{Record, Tail};
+use crate::kafka::reader::{Record, Tail, Went};
 use crate::reader;
 use crate::rules::log::{self, Keep, Rejection, RuleLog, Rules};
 use crate::rules::{Level, Rule, Scope, Status, Versioned, check};
@@ -263,13 +263,40 @@ pub fn texts<'v>(rules: impl IntoIterator<Item = InForce<'v>>) -> String {
     texts.join("---\n")
 }
 
-/// The rules that are in force now, whole, as processors and senders have them.
-pub(super) fn snapshot(config: &Config) -> Result<Rules, Error> {
-    let mut log = RuleLog::default();
-    let take = |record: Record| drop(log.apply(record.offset, record.key.as_deref(), record.value.as_deref()));
-    let mut tail = Tail::open(config, &config.topics.rules).map_err(Error::Unavailable)?;
-    tail.read(take).map_err(Error::Unavailable)?;
-    Ok(log.snapshot())
+/// The rules in force, whole, as processors and senders have them. They can be read on.
+pub(super) struct Whole {
+    tail: Tail,
+    log: RuleLog,
+    pub(super) rules: Rules,
+}
+
+impl Whole {
+    pub(super) fn read(config: &Config) -> Result<Self, Error> {
+        let mut tail = Tail::open(config, &config.topics.rules).map_err(Error::Unavailable)?;
+        let mut log = RuleLog::default();
+        took(&mut tail, &mut log)?;
+        let rules = log.snapshot();
+        Ok(Self { tail, log, rules })
+    }
+
+    pub(super) fn read_on(&mut self, config: &Config) -> Result<(), Error> {
+        match took(&mut self.tail, &mut self.log)? {
+            (Went::Anew, _) => *self = Self::read(config)?,
+            (Went::On, true) => self.rules = self.log.snapshot(),
+            (Went::On, false) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Takes in what came, and says whether anything did.
+fn took(tail: &mut Tail, log: &mut RuleLog) -> Result<(Went, bool), Error> {
+    let mut any = false;
+    let went = tail.read(|record| {
+        any = true;
+        log.apply(record.offset, record.key.as_deref(), record.value.as_deref());
+    });
+    Ok((went.map_err(Error::Unavailable)?, any))
 }
 
 /// No rule has the id.
@@ -371,8 +398,15 @@ impl Draft {
 
 /// Checks every rule of a YAML text, which holds several as documents or as one list.
 pub fn read(config: &Config, text: &str) -> Result<Vec<Draft>, Error> {
-    let entries =
-        yaml::entries(text).map_err(|error| Error::invalid(format!("document {}, {error}", error.document)))?;
+    let entries = yaml::entries(text);
+    checked(
+        config,
+        entries.map_err(|error| Error::invalid(format!("document {}, {error}", error.document)))?,
+    )
+}
+
+/// Checks rules that were read as YAML.
+pub fn checked(config: &Config, entries: Vec<yaml::Document>) -> Result<Vec<Draft>, Error> {
     if entries.is_empty() {
         return Err(Error::invalid("holds no rule"));
     }

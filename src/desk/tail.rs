@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::Error;
+use super::rules::Whole;
 use crate::config::Config;
-use crate::kafka::reader::{Isolation, Next, Reader, Record, Tail, Went};
+use crate::kafka::reader::{Isolation, Next, Reader, Record};
 use crate::kafka::scan::Topic;
 use crate::lead::LeadEvent;
 use crate::lead::decode::{decode, lacks};
 use crate::lead::schemas::{SchemaId, Schemas};
-use crate::rules::log::{RuleLog, Rules};
+use crate::rules::log::Rules;
 
 /// Rules that were changed count from then on.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -73,15 +74,8 @@ pub struct Coming<'c> {
     filter: Filter,
     reader: Reader,
     schemas: Schemas,
-    rules: Known,
-}
-
-/// The rules in force, read on.
-struct Known {
-    tail: Tail,
-    log: RuleLog,
-    rules: Rules,
-    looked_at: Instant,
+    rules: Whole,
+    rules_looked_at: Instant,
 }
 
 /// Follows the events that are written from now on, or from a time on.
@@ -99,7 +93,8 @@ pub fn follow(config: &Config, filter: Filter, since: Option<i64>) -> Result<Com
         filter,
         reader: reader.map_err(|error| Error::Unavailable(error.to_string()))?,
         schemas: Schemas::new(),
-        rules: Known::read(config)?,
+        rules: Whole::read(config)?,
+        rules_looked_at: Instant::now(),
     })
 }
 
@@ -114,7 +109,10 @@ impl Coming<'_> {
         let Next::Record(record) = self.reader.next(wait) else {
             return Ok(None);
         };
-        self.rules.read_on(self.config)?;
+        if self.rules_looked_at.elapsed() >= LOOK_EVERY {
+            self.rules.read_on(self.config)?;
+            self.rules_looked_at = Instant::now();
+        }
         let bytes = record.value.as_deref().unwrap_or_default();
         if let Some(id) = lacks(bytes, &self.schemas) {
             look_up(id, &mut self.schemas);
@@ -160,40 +158,6 @@ impl Arrived {
     }
 }
 
-impl Known {
-    fn read(config: &Config) -> Result<Self, Error> {
-        let mut tail = Tail::open(config, &config.topics.rules).map_err(Error::Unavailable)?;
-        let mut log = RuleLog::default();
-        tail.read(|record| drop(log.apply(record.offset, record.key.as_deref(), record.value.as_deref())))
-            .map_err(Error::Unavailable)?;
-        Ok(Self {
-            rules: log.snapshot(),
-            tail,
-            log,
-            looked_at: Instant::now(),
-        })
-    }
-
-    fn read_on(&mut self, config: &Config) -> Result<(), Error> {
-        if self.looked_at.elapsed() < LOOK_EVERY {
-            return Ok(());
-        }
-        let mut any = false;
-        let log = &mut self.log;
-        let went = self.tail.read(|record| {
-            any = true;
-            log.apply(record.offset, record.key.as_deref(), record.value.as_deref());
-        });
-        self.looked_at = Instant::now();
-        match went.map_err(Error::Unavailable)? {
-            Went::Anew => *self = Self::read(config)?,
-            _ if any => self.rules = self.log.snapshot(),
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
 impl std::fmt::Debug for Coming<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Coming")
@@ -207,6 +171,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::rules::log::RuleLog;
 
     #[test]
     fn every_condition_must_hold_and_matches_are_named() {
