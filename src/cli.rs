@@ -4,7 +4,7 @@
 //! input.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
@@ -380,6 +380,27 @@ fn wait_for<T>(asked: impl Future<Output = T>) -> Result<T, CliError> {
         .block_on(asked))
 }
 
+/// Writes files into a folder, which it makes where there is none, and prints each. A file is named by its id.
+fn write_files(
+    folder: &Path,
+    ending: &str,
+    files: impl IntoIterator<Item = Result<(String, String), CliError>>,
+    json: bool,
+) -> Result<(), CliError> {
+    let failed = |path: &Path, error: std::io::Error| CliError::failed(format!("{}: {error}", path.display()));
+    std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+    for file in files {
+        let (id, text) = file?;
+        let file = folder.join(format!("{id}.{ending}"));
+        std::fs::write(&file, text).map_err(|error| failed(&file, error))?;
+        print(&match json {
+            true => serde_json::json!({"id": id, "file": file}).to_string(),
+            false => file.display().to_string(),
+        })?;
+    }
+    Ok(())
+}
+
 /// Asks the schema registry for one schema.
 fn look_up(config: &Config, id: SchemaId, schemas: &mut Schemas) -> Result<(), CliError> {
     let asked = wait_for(registry::look_up(&config.schema_registry, id, schemas))?;
@@ -405,7 +426,7 @@ fn who() -> String {
 }
 
 /// Reads a file, or stdin for `-`: without its byte order mark, and in UTF-8 where it was UTF-16.
-fn read_input(file: &std::path::Path) -> Result<Vec<u8>, CliError> {
+fn read_input(file: &Path) -> Result<Vec<u8>, CliError> {
     let bytes = if file.as_os_str() == "-" {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes).map(|_| bytes)
@@ -419,7 +440,7 @@ fn read_input(file: &std::path::Path) -> Result<Vec<u8>, CliError> {
 }
 
 /// A file as messages call it.
-fn file_name(file: &std::path::Path) -> String {
+fn file_name(file: &Path) -> String {
     match file.as_os_str() == "-" {
         true => "stdin".to_owned(),
         false => file.display().to_string(),

@@ -1,13 +1,12 @@
 //! What the program says of itself: its version, its pages of the manual, and completions for shells.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
-use serde_json::json;
 
-use super::{Cli, CliError, print};
+use super::{Cli, CliError, print, write_files};
 use crate::kafka;
 
 /// The version, the commit it is built from, and the libraries that it is linked with.
@@ -41,19 +40,9 @@ pub(super) fn man(man: &Man, json: bool) -> Result<(), CliError> {
     let Some(folder) = &man.dir else {
         return print(page(&commands())?.trim_end());
     };
-    let failed = |path: &Path, error: std::io::Error| CliError::failed(format!("{}: {error}", path.display()));
-    std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
     let mut pages = Vec::new();
     pages_of(&commands(), "leadlane", &mut pages)?;
-    for (name, text) in pages {
-        let file = folder.join(format!("{name}.1"));
-        std::fs::write(&file, text).map_err(|error| failed(&file, error))?;
-        print(&match json {
-            true => json!({"id": name, "file": file}).to_string(),
-            false => file.display().to_string(),
-        })?;
-    }
-    Ok(())
+    write_files(folder, "1", pages.into_iter().map(Ok), json)
 }
 
 /// The pages of a command and of those below it, each with its name.

@@ -1,15 +1,15 @@
 //! `leadlane rules export`, `history` and `rollback`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
 use super::{changed, one};
 use crate::cli::look::{Look, plain};
-use crate::cli::{CliError, print};
+use crate::cli::{CliError, print, write_files};
 use crate::dates::time_text;
 use crate::desk::rules::write::Writer;
-use crate::desk::rules::{self, View};
+use crate::desk::rules::{self, InForce, View};
 use crate::desk::versions::{self, Version};
 use crate::rules::difference::difference;
 
@@ -31,28 +31,18 @@ pub(super) fn export(look: Look<'_>, folder: Option<&Path>) -> Result<(), CliErr
             print(text.trim_end_matches('\n'))
         };
     };
-    let failed = |file: &Path, error: std::io::Error| CliError::failed(format!("{}: {error}", file.display()));
-    std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
-    for in_force in rules::every(&view) {
+    let file = |in_force: InForce<'_>| {
         // Others may write what they like under a key.
-        let is_name = in_force
-            .id
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        if !is_name {
-            return Err(CliError::failed(format!(
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        match in_force.id.bytes().all(is_name) {
+            true => Ok((in_force.id.to_owned(), rules::text(&in_force.json()))),
+            false => Err(CliError::failed(format!(
                 "{}: is no name for a file",
                 plain(in_force.id)
-            )));
+            ))),
         }
-        let file: PathBuf = folder.join(format!("{}.yaml", in_force.id));
-        std::fs::write(&file, rules::text(&in_force.json())).map_err(|error| failed(&file, error))?;
-        print(&match look.json {
-            true => json!({"id": in_force.id, "file": file}).to_string(),
-            false => file.display().to_string(),
-        })?;
-    }
-    Ok(())
+    };
+    write_files(folder, "yaml", rules::every(&view).map(file), look.json)
 }
 
 /// Prints who changed a rule, what and when, newest last.

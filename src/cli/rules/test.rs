@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::files::{self, Kind, Text};
 use super::{FileDrafts, checked, drafts_of};
-use crate::cli::look::plain;
+use crate::cli::look::{counted, plain};
 use crate::cli::{CliError, file_name, print};
 use crate::config::Config;
 use crate::desk::cases::{self, Difference, Expected, Found, Source, TestFile};
@@ -51,11 +51,11 @@ pub(super) fn test(config: &Config, paths: &[PathBuf], json: bool) -> Result<(),
             }
         }
     }
-    let cases = if ran == 1 { "case" } else { "cases" };
+    let cases = counted(ran, "case");
     match failed {
         0 if json => Ok(()),
-        0 => print(&format!("{ran} {cases} passed")),
-        _ => Err(CliError::failed(format!("{failed} of {ran} {cases} failed"))),
+        0 => print(&format!("{cases} passed")),
+        _ => Err(CliError::failed(format!("{failed} of {cases} failed"))),
     }
 }
 
