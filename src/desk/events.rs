@@ -90,9 +90,7 @@ impl<'l> Lines<'l> {
             // Avro, which each line of a topic's may be.
             Some(0 | 1 | 0xC3) if inlet.is_none() => Format::Json,
             Some(_) if format.is_none() && inlet.is_none() => {
-                return Err(Error::invalid(
-                    "it begins with no JSON object; a row of CSV becomes an event by an inlet's mapping; name the inlet by --inlet",
-                ));
+                return Err(Error::invalid(format!("it begins with no JSON object; {NEEDS_INLET}")));
             }
             Some(_) => Format::Csv,
         };

@@ -1,7 +1,7 @@
 //! The lanes: what waits in each, since when, until when and why it is frozen, its limits, and what people order of it.
 
 use super::Error;
-use super::backlog::{Backlog, Waiting, in_millis};
+use super::backlog::{Backlog, Snapshot, Waiting, in_millis};
 use super::resident::Resident;
 use crate::dates::Rate;
 use crate::delivery::recall::{self, credential_of};
@@ -53,9 +53,7 @@ pub struct Paused {
 
 /// The lanes as the desk's memory has them, and when they were read.
 pub fn read(resident: &Resident, now: i64) -> Result<(Vec<Lane>, i64), Error> {
-    let snapshot = resident.backlog(now)?;
-    let view = resident.rules().view();
-    Ok((list(&snapshot.backlog, view.log().controls(), now), snapshot.at))
+    Ok(of(resident, &*resident.backlog(now)?, now))
 }
 
 /// So old may be what [`of_late`] gives, in milliseconds: open pages ask every five seconds.
@@ -64,11 +62,13 @@ const LATE_MAX: i64 = 10_000;
 /// The lanes as they were read a moment ago, by whoever reads them for the next look: Kafka takes its time. Orders show
 /// at once.
 pub fn of_late(resident: &Resident, now: i64) -> Result<(Vec<Lane>, i64), Error> {
-    let Some(last) = resident.last_backlog().filter(|last| now - last.at <= LATE_MAX) else {
-        return read(resident, now);
-    };
+    let last = resident.last_backlog().filter(|last| now - last.at <= LATE_MAX);
+    last.map_or_else(|| read(resident, now), |last| Ok(of(resident, &last, now)))
+}
+
+fn of(resident: &Resident, snapshot: &Snapshot, now: i64) -> (Vec<Lane>, i64) {
     let view = resident.rules().view();
-    Ok((list(&last.backlog, view.log().controls(), now), last.at))
+    (list(&snapshot.backlog, view.log().controls(), now), snapshot.at)
 }
 
 /// All lanes in which jobs wait, and everything else that is paused, by id.

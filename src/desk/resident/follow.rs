@@ -117,6 +117,7 @@ impl Follower {
             Some(reading) => self.reading.insert(reading),
             None => {
                 let reading = open(&self.resident, self.topic, now)?;
+                self.was_away = false;
                 self.reading.insert(reading)
             }
         };
