@@ -25,7 +25,7 @@ async function person(browser, url, { token, ...options } = {}) {
   page.faults = [];
   // What breaks a strict policy, or the script itself, is a fault of the page.
   page.on('console', (message) => {
-    if (message.type() === 'error' && !/status of (4|5)\d\d/.test(message.text())) page.faults.push(message.text());
+    if (message.type() === 'error' && !/(status of|Status Error Code) (4|5)\d\d/.test(message.text())) page.faults.push(message.text());
   });
   page.on('pageerror', (error) => page.faults.push(String(error)));
   if (token !== undefined) {
