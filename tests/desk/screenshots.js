@@ -189,6 +189,8 @@ class Camera {
       const height = await page.evaluate(() => document.documentElement.scrollHeight);
       await page.setViewportSize({ width, height: Math.min(Math.max(height, 800), 8000) });
       await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
+      // No button is half way from one colour to the next.
+      await page.evaluate(() => Promise.all(document.getAnimations().map((moves) => moves.finished.catch(() => {}))));
       const over = await page.evaluate(() => {
         const wide = document.documentElement.clientWidth;
         if (document.documentElement.scrollWidth <= wide) return '';

@@ -225,7 +225,7 @@ impl Page {
                         (icon(shape)) b { (number(*count)) } span { (word.to_lowercase()) }
                     }
                 }
-                span.small.muted { "in the last 24 hours" }
+                @if !self.tally.is_empty() { span.small.muted { "in the last 24 hours" } }
                 (as_of(look, self.cut_off, now))
             }
             @if self.rows.is_empty() { (self.none()) } @else { (self.table(look, now)) }
