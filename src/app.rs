@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::watch;
@@ -129,6 +129,7 @@ pub async fn run(
         _ = stop.wait_for(|stop| *stop) => None,
     };
     say_why(failure.as_ref(), &admin.readiness);
+    let asked = Instant::now();
     stop_parts.send_replace(true);
     let ended = end(&mut watch, within).await;
     close.send_replace(true);
@@ -136,7 +137,12 @@ pub async fn run(
         drop(serving.await);
     }
     failure.map_or(ended, Err)?;
-    tracing::info!("stopped");
+    let seconds = asked.elapsed().as_secs_f64();
+    let waited_for = watch.ended_last().unwrap_or_default();
+    tracing::info!(
+        waited_for,
+        "stopped within {seconds:.1} s; the last part to end is named"
+    );
     Ok(())
 }
 

@@ -20,6 +20,13 @@ use crate::metrics::Metrics;
 use crate::reader::{Refusal, Refusals};
 use crate::registry::{self, RegistryError};
 
+/// Says something on stderr, where a bar may stand.
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::cli::progress::say(format_args!($($words)*))
+    };
+}
+
 mod about;
 mod config;
 mod dead_letters;
@@ -28,6 +35,7 @@ mod events;
 mod lanes;
 mod logging;
 mod look;
+mod progress;
 mod rules;
 mod secrets;
 
@@ -188,7 +196,7 @@ pub fn parse() -> Result<Cli, u8> {
         Err(error) => error,
     };
     if error.use_stderr() && asked.iter().any(|argument| argument == "--json") {
-        eprintln!("{}", usage(&error.to_string()).json());
+        say!("{}", usage(&error.to_string()).json());
     } else {
         drop(error.print());
     }
@@ -208,8 +216,8 @@ fn usage(said: &str) -> Refusal {
 /// Prints why a command ended otherwise than it should, and gives its exit code.
 pub fn report(error: &CliError, json: bool) -> u8 {
     match json {
-        true => eprintln!("{}", error.json()),
-        false => eprintln!("leadlane: {error}"),
+        true => say!("{}", error.json()),
+        false => say!("leadlane: {error}"),
     }
     error.exit_code()
 }
@@ -217,8 +225,8 @@ pub fn report(error: &CliError, json: bool) -> u8 {
 /// Says on stderr what is doubtful.
 fn warn(warning: &Refusal, json: bool) {
     match json {
-        true => eprintln!("{}", warning.warning_json()),
-        false => eprintln!("{}", warning.warning()),
+        true => say!("{}", warning.warning_json()),
+        false => say!("{}", warning.warning()),
     }
 }
 
@@ -238,7 +246,7 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         _ => {}
     }
     if let Err(error) = forbid_core_dumps() {
-        eprintln!("leadlane: core dumps can't be switched off ({error}); a crash may write secrets to the disk");
+        say!("leadlane: core dumps can't be switched off ({error}); a crash may write secrets to the disk");
     }
     let mut config = Config::load(cli.config.as_deref())?;
     if cli.json {
@@ -253,6 +261,16 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         json: cli.json,
         stop: &stop.clone(),
     };
+    let watched = matches!(
+        cli.command,
+        Command::Topics(_)
+            | Command::Rules(_)
+            | Command::Events(_)
+            | Command::Lanes(_)
+            | Command::Deliveries(_)
+            | Command::DeadLetters(_)
+    );
+    let bar = watched.then(progress::show);
     let done = match cli.command {
         Command::Demo(options) => runtime
             .block_on(crate::demo::run(config, options, stop))
@@ -276,6 +294,7 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         Command::Completions { .. } | Command::Man(_) => Ok(()),
         Command::Config(ConfigCommand::Check) => config::check(&config, cli.json),
     };
+    drop(bar);
     // Threads that wait for a broker must not hold the process back.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     done
@@ -307,7 +326,7 @@ async fn sandbox(listen: SocketAddr, json: bool, mut stop: watch::Receiver<bool>
                 .to_string(),
         )?;
     } else {
-        eprintln!(
+        say!(
             "sandbox: Slack at http://{at}/api, webhooks at http://{at}/services/..., CleverTap at http://{at}, control at http://{at}/_sandbox/"
         );
     }
@@ -357,8 +376,7 @@ fn forbid_core_dumps() -> std::io::Result<()> {
 /// Writes a line to stdout. A reader that went away ends the command quietly.
 fn print(line: &str) -> Result<(), CliError> {
     use std::io::Write;
-    look::clear_bar();
-    match writeln!(std::io::stdout(), "{line}") {
+    match progress::aside(|| writeln!(std::io::stdout(), "{line}")) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => Err(CliError::failed(format!("stdout: {error}"))),
@@ -368,7 +386,7 @@ fn print(line: &str) -> Result<(), CliError> {
 /// Says on stderr how many records of a newer version were passed over.
 fn say_newer(newer: desk::newer::Newer) {
     if newer.records > 0 {
-        eprintln!("{newer}");
+        say!("{newer}");
     }
 }
 
@@ -389,7 +407,8 @@ fn write_files(
 ) -> Result<(), CliError> {
     let failed = |path: &Path, error: std::io::Error| CliError::failed(format!("{}: {error}", path.display()));
     std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
-    for file in files {
+    for (done, file) in files.into_iter().enumerate() {
+        progress::at("writing files", done as u64, None);
         let (id, text) = file?;
         let file = folder.join(format!("{id}.{ending}"));
         std::fs::write(&file, text).map_err(|error| failed(&file, error))?;

@@ -36,7 +36,7 @@ use form::{bytes, duration};
 pub use origin::Origin;
 pub use properties::Properties;
 use refusal::{plain_key, unknown_key};
-use tree::{VARIABLES, drop_nulls, keep_texts, nulls, overlay, variables};
+use tree::{VARIABLES, drop_nulls, keep_texts, nulls, overlay, take_out, variables};
 
 /// The file that is read without `--config`.
 pub const DEFAULT_FILE: &str = "config/leadlane.yaml";
@@ -279,27 +279,36 @@ impl Config {
         keep_texts(&mut root);
         let mut origin = Origin::new(file, places);
         // The file alone first, so that an error in it isn't blamed on a variable.
-        let mut config = read(&root).map_err(|problems| origin.refusals(problems))?;
+        let (mut config, problems) = read(&mut root);
+        let mut refused = origin.refusals(problems);
         for (name, value) in variables {
-            if let Some(path) = name.strip_prefix(VARIABLES) {
-                let of_variable = |problem: Problem| Refusal {
-                    variable: Some(name.as_str().into()),
-                    key: problem.field,
-                    ..Refusal::new(problem.message)
-                };
-                let key = overlay(&mut root, path, &value).map_err(of_variable)?;
-                keep_texts(&mut root);
-                config = read(&root).map_err(|problems| Refusals(problems.into_iter().map(of_variable).collect()))?;
-                origin.variables.push((key, name));
+            let Some(path) = name.strip_prefix(VARIABLES) else {
+                continue;
+            };
+            let of_variable = |problem: Problem| Refusal {
+                variable: Some(name.as_str().into()),
+                key: problem.field,
+                ..Refusal::new(problem.message)
+            };
+            match overlay(&mut root, path, &value) {
+                Err(problem) => refused.push(of_variable(problem)),
+                Ok(key) => {
+                    keep_texts(&mut root);
+                    let problems;
+                    (config, problems) = read(&mut root);
+                    refused.extend(problems.into_iter().map(of_variable));
+                    origin.variables.push((key, name));
+                }
             }
         }
-        let refused = check::sections(&config, &root)
-            .and_then(|()| check::unknown_nulls(&config, &without_value))
-            .and_then(|()| check::open_secrets(&root))
-            .and_then(|()| check::check(&config));
-        refused.map_err(|(key, message)| origin.refusal(key, message))?;
-        config.origin = origin;
-        Ok(config)
+        // What couldn't be read stands at its default, of which nothing is to be said.
+        if refused.is_empty() {
+            refused = origin.refusals(check::check(&config, &root, &without_value));
+        }
+        match refused.is_empty() {
+            true => Ok(Self { origin, ..config }),
+            false => Err(Refusals(refused)),
+        }
     }
 
     /// The inlet of this name; the error names those that are there.
@@ -333,10 +342,7 @@ impl Config {
 
     /// Warnings about values that are allowed and risky, such as a certificate that isn't checked; each names its key.
     pub fn warnings(&self) -> Vec<Refusal> {
-        let warnings = check::warnings(self).into_iter();
-        warnings
-            .map(|(key, message)| self.origin.refusal(key, message))
-            .collect()
+        self.origin.refusals(check::warnings(self))
     }
 
     /// The effective configuration as YAML-compatible JSON, secrets masked.
@@ -430,19 +436,32 @@ fn document(file: Option<&str>, text: &str) -> Result<(Value, Places), Refusal> 
     }
 }
 
-fn read(root: &Value) -> Result<Config, Vec<Problem>> {
-    serde_path_to_error::deserialize(root).map_err(|error| {
+/// The configuration in `root`, and every problem of it. What can't be read is taken out, and has its default.
+fn read(root: &mut Value) -> (Config, Vec<Problem>) {
+    let mut problems: Vec<Problem> = Vec::new();
+    loop {
+        let error = match serde_path_to_error::deserialize(&*root) {
+            Ok(config) => return (config, problems),
+            Err(error) => error,
+        };
         let (path, said) = (error.path().to_string(), error.inner().to_string());
         // Inlets have a reader of their own, which finds every problem.
         let entries = root
             .get("inlets")
             .and_then(Value::as_array)
             .filter(|_| path == "inlets");
-        match entries {
+        let found = match entries {
             Some(entries) => form::inlets::problems(entries),
             None => vec![refusal::words(&path, &said)],
+        };
+        // What was taken out is no news when it is missing then.
+        let is_news = |found: &Problem| problems.iter().all(|known| known.field != found.field);
+        let found: Vec<Problem> = found.into_iter().filter(is_news).collect();
+        problems.extend(found);
+        if !take_out(root, error.path()) {
+            return (Config::default(), problems);
         }
-    })
+    }
 }
 
 #[cfg(test)]

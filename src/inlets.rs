@@ -24,6 +24,7 @@ use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 
+mod answer;
 mod auth;
 mod body;
 mod http;

@@ -27,9 +27,15 @@ pub struct Watch {
     running: Running,
 }
 
-/// The names of the parts that run.
+/// The names of the parts that run, and of the one that ended last.
 #[derive(Debug, Clone, Default)]
-struct Running(Arc<Mutex<Vec<String>>>);
+struct Running(Arc<Mutex<Names>>);
+
+#[derive(Debug, Default)]
+struct Names {
+    running: Vec<String>,
+    ended_last: Option<String>,
+}
 
 /// One part while it runs. Whatever ends it, this is dropped.
 #[derive(Debug)]
@@ -72,7 +78,7 @@ impl Parts {
     }
 
     fn begin(&self, name: &str) -> Part {
-        self.running.names().push(name.to_owned());
+        self.running.names().running.push(name.to_owned());
         Part {
             name: name.to_owned(),
             parts: self.clone(),
@@ -103,8 +109,8 @@ impl Drop for Part {
             self.fail(anyhow::anyhow!("{} panicked; the log says where", self.name));
         }
         let mut names = self.parts.running.names();
-        if let Some(at) = names.iter().position(|name| *name == self.name) {
-            names.remove(at);
+        if let Some(at) = names.running.iter().position(|name| *name == self.name) {
+            names.ended_last = Some(names.running.remove(at));
         }
     }
 }
@@ -117,12 +123,17 @@ impl Watch {
 
     /// The parts that run, by name.
     pub fn running(&self) -> Vec<String> {
-        self.running.names().clone()
+        self.running.names().running.clone()
+    }
+
+    /// The part that ended last, by name.
+    pub fn ended_last(&self) -> Option<String> {
+        self.running.names().ended_last.clone()
     }
 }
 
 impl Running {
-    fn names(&self) -> MutexGuard<'_, Vec<String>> {
+    fn names(&self) -> MutexGuard<'_, Names> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -200,5 +211,7 @@ mod tests {
         stop.send_replace(true);
         assert!(watch.failed().await.is_none());
         assert!(watch.running().is_empty());
+        let last = watch.ended_last();
+        assert!(matches!(last.as_deref(), Some("a task" | "a thread")), "{last:?}");
     }
 }

@@ -113,6 +113,8 @@ pub enum SecretError {
     NoName,
     #[error("secret {name} is missing; {places}")]
     Missing { name: String, places: String },
+    #[error("secret {0} is empty; write it into its file or variable")]
+    Empty(String),
     #[error("secret {name} can't be read from {place}: {why}")]
     Unreadable { name: String, place: String, why: String },
     #[error("secret {name} is in {dir} more than once, as {files}: upper case and _ make no other name; keep one file")]
@@ -193,10 +195,10 @@ impl Secrets {
         Ok(keys.open(sealed)?)
     }
 
-    /// The value of the secret with this name.
+    /// The value of the secret with this name. An empty one is none: as what strangers show it would open to everybody.
     ///
     /// # Errors
-    /// It isn't there, or can't be read in time. Needs tokio's runtime.
+    /// It isn't there, is empty, or can't be read in time. Needs tokio's runtime.
     pub async fn reveal(&self, name: &str) -> Result<Secret, SecretError> {
         let name = SecretName::new(name).ok_or(SecretError::NoName)?;
         self.read(&name).await
@@ -207,7 +209,10 @@ impl Secrets {
         let mut reading = self.reading(name).ok_or_else(silent)?;
         let read = tokio::time::timeout(READ_WAIT, reading.wait_for(Option::is_some)).await;
         let found = read.ok().and_then(|found| found.ok()?.clone());
-        found.ok_or_else(silent)?
+        match found.ok_or_else(silent)?? {
+            secret if secret.reveal().is_empty() => Err(SecretError::Empty(name.to_string())),
+            secret => Ok(secret),
+        }
     }
 
     /// The read that is under way, or a new one; `None` where too many hang already.

@@ -19,11 +19,10 @@ mod write;
 pub use places::{Place, Places, places};
 pub use write::write;
 
-/// One value of a text, with the number of its document and the line on which it starts, both 1-based.
+/// One value of a text, with the line on which it starts, from 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     pub value: Value,
-    pub number: usize,
     pub line: usize,
 }
 
@@ -67,9 +66,8 @@ pub fn entries(text: &str) -> Result<Vec<Document>, YamlError> {
         match document.value {
             Value::Null => {}
             Value::Array(elements) => {
-                let number = document.number;
                 let elements = elements.into_iter().zip(element_lines);
-                entries.extend(elements.map(|(value, line)| Document { value, number, line }));
+                entries.extend(elements.map(|(value, line)| Document { value, line }));
             }
             _ => entries.push(document),
         }
@@ -105,13 +103,12 @@ fn read_yaml(text: &str) -> Result<Vec<DocumentWithLines>, YamlError> {
     };
     let mut documents = Vec::new();
     loop {
-        let number = documents.len() + 1;
-        match reader.document(number) {
+        match reader.document() {
             Ok(Some(document)) => documents.push((document, std::mem::take(&mut reader.element_lines))),
             Ok(None) => return Ok(documents),
             Err(error) => {
                 return Err(YamlError {
-                    document: number,
+                    document: documents.len() + 1,
                     ..error
                 });
             }
@@ -137,7 +134,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The next document; none at the end of the text.
-    fn document(&mut self, number: usize) -> Result<Option<Document>, YamlError> {
+    fn document(&mut self) -> Result<Option<Document>, YamlError> {
         loop {
             match self.next()?.0 {
                 Event::StreamEnd => return Ok(None),
@@ -145,7 +142,7 @@ impl<'t> Reader<'t> {
                     let (event, span) = self.next()?;
                     let line = span.start.line();
                     let value = self.value(event, span, 0)?;
-                    return Ok(Some(Document { value, number, line }));
+                    return Ok(Some(Document { value, line }));
                 }
                 _ => {}
             }

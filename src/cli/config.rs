@@ -5,14 +5,14 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{CliError, print, wait_for, warn};
+use super::secrets::Missing;
+use super::{CliError, print, warn};
 use crate::config::Config;
 use crate::credential::SecretName;
 use crate::kafka;
 use crate::mapping::Entrance;
 use crate::reader::{Refusal, Refusals};
 use crate::secrets::SecretRef;
-use crate::secrets::Secrets;
 use crate::secrets::keys::Keys;
 
 /// Prints the configuration in force, unless something in it can't work here.
@@ -21,7 +21,7 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), CliError> {
     let origin = &config.origin;
     let variables: Vec<&str> = origin.variables.iter().map(|(_, variable)| variable.as_str()).collect();
     if json {
-        eprintln!("{}", json!({"file": origin.file, "variables": variables}));
+        say!("{}", json!({"file": origin.file, "variables": variables}));
     }
     let mut refused: Vec<Refusal> = kafka::refused(&config.kafka)
         .into_iter()
@@ -93,16 +93,10 @@ fn secrets(config: &Config, json: bool, refused: &mut Vec<Refusal>) -> Result<()
             SecretRef::Sealed(_) => None,
         });
     let elsewhere: Vec<(String, &SecretName)> = tokens.chain(passcodes).collect();
-    let store = Secrets::new(config.secrets.dir.clone());
-    let missing = |(key, name): (String, &SecretName)| -> Result<Option<Refusal>, CliError> {
-        let message = match wait_for(store.reveal(name.as_str()))? {
-            Ok(secret) if secret.reveal().is_empty() => {
-                format!("secret {name} is empty; write it into its file or variable")
-            }
-            Ok(_) => return Ok(None),
-            Err(error) => error.to_string(),
-        };
-        Ok(Some(config.origin.refusal(key, message)))
+    let mut store = Missing::of(config);
+    let mut missing = |(key, name): (String, &SecretName)| -> Result<Option<Refusal>, CliError> {
+        let why = store.why(name.as_str())?;
+        Ok(why.map(|why| config.origin.refusal(key, why)))
     };
     for needed in needed {
         refused.extend(missing(needed)?);

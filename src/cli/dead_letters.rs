@@ -145,7 +145,7 @@ fn show(look: Look<'_>, id: Id) -> Result<(), CliError> {
         let replayed = Replayed::read(scanner)?.contains(&letter);
         let whole = match letter.whole(scanner) {
             Err(Error::NotFound(why)) => {
-                eprintln!("{id}: {}", plain(&why));
+                say!("{id}: {}", plain(&why));
                 letter.clone()
             }
             whole => whole?,

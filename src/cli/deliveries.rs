@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::look::{Look, Newest, Span, cell, plain, time_json, when, wrapped};
-use super::{CliError, print, say_newer};
+use super::{CliError, print, progress, say_newer};
 use crate::dates::time_text;
 use crate::delivery::{Outcome, OutcomeResult};
 use crate::desk::deliveries::{self, Filter, Life, Stands};
@@ -122,6 +122,7 @@ fn columns(ended: &str, result: &str, lane: &str, rule: &str, lead: &str) -> Str
 }
 
 fn tail(look: Look<'_>, filter: Filter, since: Option<i64>) -> Result<(), CliError> {
+    progress::end();
     let mut coming = deliveries::follow(look.config, filter, since)?;
     if !look.json {
         print(&head())?;
@@ -249,17 +250,17 @@ fn life_text(life: &Life) -> String {
     ];
     if let Some((job, record)) = &life.job {
         lines[1].push_str(&format!(
-            ", {} at {}, read from {} {}-{}",
+            ", {} at {} UTC, read from {} {}-{}",
             job.trigger,
-            time_text(job.occurred_at),
+            when(job.occurred_at),
             job.source_topic,
             job.source_partition,
             job.source_offset
         ));
         let replayed = record.header("replay-of");
         lines.push(format!(
-            "written  {} at {}-{}{}",
-            time_text(record.timestamp),
+            "written  {} UTC at {}-{}{}",
+            when(record.timestamp),
             record.partition,
             record.offset,
             replayed.map_or(String::new(), |of| match of == job.job_id {

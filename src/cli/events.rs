@@ -1,6 +1,7 @@
 //! `leadlane events ...`
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::look::{Look, counted};
-use super::{CliError, print};
+use super::{CliError, print, progress};
 use crate::app::now_millis;
 use crate::config::Config;
 use crate::desk::events::{self, Form, Line, Sending, Sent, Unsent};
@@ -118,11 +119,7 @@ impl<'s> EventLines<'s> {
     /// Calls `each` with every line that isn't blank.
     fn each(&self, mut each: impl FnMut(Line) -> Result<(), CliError>) -> Result<(), CliError> {
         let unreadable = |error: &dyn Display| CliError::Invalid(format!("{}: {error}", self.file.display()));
-        let input: Box<dyn Read> = if self.file.as_os_str() == "-" {
-            Box::new(std::io::stdin())
-        } else {
-            Box::new(std::fs::File::open(self.file).map_err(|error| unreadable(&error))?)
-        };
+        let input = Watched::open(self.file).map_err(|error| unreadable(&error))?;
         let lines = events::Lines::read(input, self.format, self.inlet, now_millis);
         let mut lines = lines.map_err(|error| unreadable(&error))?;
         let mut is_empty = true;
@@ -142,6 +139,36 @@ impl<'s> EventLines<'s> {
             None => "no lead event".to_owned(),
             Some(inlet) => format!("nothing that inlet {} can map", inlet.name),
         }
+    }
+}
+
+/// A file that shows how far it is read.
+struct Watched {
+    input: Box<dyn Read>,
+    /// None where it is no file.
+    bytes: Option<u64>,
+    read: u64,
+}
+
+impl Watched {
+    fn open(file: &Path) -> std::io::Result<Self> {
+        let (input, bytes): (Box<dyn Read>, _) = if file.as_os_str() == "-" {
+            (Box::new(std::io::stdin()), None)
+        } else {
+            let file = File::open(file)?;
+            let about = file.metadata()?;
+            (Box::new(file), about.is_file().then_some(about.len()))
+        };
+        Ok(Self { input, bytes, read: 0 })
+    }
+}
+
+impl Read for Watched {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.input.read(into)?;
+        self.read += read as u64;
+        progress::at("bytes read", self.read, self.bytes);
+        Ok(read)
     }
 }
 
@@ -192,7 +219,7 @@ fn send(config: &Config, source: &EventLines<'_>, form: Form, json: bool) -> Res
         let number = line.number;
         if let Some(Unsent { whole, reason, detail }) = sending.send(line) {
             let part = if whole { "not sent" } else { "not sent in whole" };
-            eprintln!("{file}:{number}: {part}: {reason}: {detail}");
+            say!("{file}:{number}: {part}: {reason}: {detail}");
         }
         Ok(())
     })?;

@@ -73,7 +73,7 @@ fn list(look: Look<'_>) -> Result<(), CliError> {
     let now = now_millis();
     let lanes = lanes::list(&backlog, view.log().controls(), now);
     if lanes.is_empty() {
-        eprintln!("nothing waits");
+        say!("nothing waits");
     }
     if !look.json && !lanes.is_empty() {
         print(&format!(

@@ -1,15 +1,12 @@
-//! The parts that commands over topics share: periods, progress, and printing.
+//! The parts that commands over topics share: periods and printing.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use tokio::sync::watch;
 
-use super::{CliError, print};
+use super::{CliError, print, progress};
 use crate::app::now_millis;
 use crate::config::Config;
 use crate::dates::{self, time_text};
@@ -62,85 +59,22 @@ fn time_at(text: &str, now: i64) -> Result<i64, String> {
 }
 
 impl Look<'_> {
-    /// Calls a service that reads topics. Says on stderr every few seconds how far a long reading has come, and ends
-    /// it when the process is asked to end.
+    /// Calls a service that reads topics, shows how far a long reading has come, and ends it when the process is asked to
+    /// end.
     pub(super) fn scan<T>(&self, ask: impl FnOnce(Scanner<'_>) -> Result<T, CliError>) -> Result<T, CliError> {
         self.watched(ask)
     }
 
     /// The same for a service that is asked with one of its own errors.
     pub(super) fn watched<T>(&self, ask: impl FnOnce(Scanner<'_>) -> T) -> T {
-        let progress = Progress::begin();
-        let go_on = |passed: Passed<'_>| {
-            progress.passed(passed);
+        let go_on = |Passed { topic, records, total }: Passed<'_>| {
+            progress::at(topic, records, Some(total));
             !*self.stop.borrow()
         };
-        ask(Scanner::new(self.config, &go_on))
+        let answer = ask(Scanner::new(self.config, &go_on));
+        progress::over();
+        answer
     }
-}
-
-/// How far a long reading has come, on stderr: a bar on a terminal from two seconds on, else a line every few seconds.
-struct Progress {
-    began: Instant,
-    said_at: Cell<Instant>,
-    is_bar: bool,
-}
-
-const BAR_AFTER: Duration = Duration::from_secs(2);
-const BAR_EVERY: Duration = Duration::from_millis(200);
-const SAY_EVERY: Duration = Duration::from_secs(5);
-/// Whether a bar stands in the terminal's last line.
-static BAR: AtomicBool = AtomicBool::new(false);
-
-impl Progress {
-    fn begin() -> Self {
-        Self {
-            began: Instant::now(),
-            said_at: Cell::new(Instant::now()),
-            is_bar: std::io::stderr().is_terminal(),
-        }
-    }
-
-    fn passed(&self, passed: Passed<'_>) {
-        let every = if self.is_bar { BAR_EVERY } else { SAY_EVERY };
-        let is_due = self.said_at.get().elapsed() >= every;
-        if !is_due || (self.is_bar && self.began.elapsed() < BAR_AFTER) {
-            return;
-        }
-        self.said_at.set(Instant::now());
-        let Passed { topic, records, total } = passed;
-        if self.is_bar {
-            eprint!("\r\x1b[2K{}\r", bar(passed));
-            BAR.store(true, Ordering::Relaxed);
-        } else {
-            eprintln!("{topic}: {records} of about {total} records read");
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        clear_bar();
-    }
-}
-
-/// Takes the bar away, before anything else is printed.
-pub(super) fn clear_bar() {
-    if BAR.swap(false, Ordering::Relaxed) {
-        eprint!("\r\x1b[2K");
-    }
-}
-
-/// 59 columns at most: the smallest terminal has it in one line.
-fn bar(passed: Passed<'_>) -> String {
-    const WIDTH: u64 = 20;
-    let Passed { topic, records, total } = passed;
-    // Offsets that are no records are passed over unseen.
-    let share = |of: u64| records.saturating_mul(of).checked_div(total).unwrap_or(of).min(of);
-    let (full, percent) = (share(WIDTH) as usize, share(100));
-    let rest = WIDTH as usize - full;
-    let topic = text::truncate(topic, 24);
-    format!("{topic}  [{}{}] {percent:>3} %", "#".repeat(full), "-".repeat(rest))
 }
 
 /// A time that may be missing, for JSON.
@@ -232,7 +166,7 @@ impl Newest {
     /// `nothing` is what people are told of an empty list, and `head` stands above another.
     pub(super) fn print(self, head: Option<&str>, nothing: &str) -> Result<(), CliError> {
         if self.lines.is_empty() {
-            eprintln!("{nothing}");
+            say!("{nothing}");
             return Ok(());
         }
         head.map_or(Ok(()), print)?;
@@ -279,21 +213,6 @@ mod tests {
         let mut none = Newest::new(Some(0));
         none.add(1, String::new);
         assert!(none.lines.is_empty());
-    }
-
-    #[test]
-    fn a_bar_says_how_far_a_reading_has_come() {
-        let at = |records, total| {
-            bar(Passed {
-                topic: "delivery-outcomes",
-                records,
-                total,
-            })
-        };
-        assert_eq!(at(0, 200), "delivery-outcomes  [--------------------]   0 %");
-        assert_eq!(at(50, 200), "delivery-outcomes  [#####---------------]  25 %");
-        assert_eq!(at(200, 200), "delivery-outcomes  [####################] 100 %");
-        assert_eq!(at(0, 0), at(300, 200));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `leadlane rules ...`
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -8,7 +7,8 @@ use serde_json::{Value, json};
 
 use self::files::{Kind, Text};
 use super::look::Look;
-use super::{CliError, file_name, print, say_newer, wait_for, warn, who};
+use super::secrets::Missing;
+use super::{CliError, file_name, print, progress, say_newer, warn, who};
 use crate::action::Action;
 use crate::app::now_millis;
 use crate::config::Config;
@@ -16,15 +16,15 @@ use crate::desk::Problem;
 use crate::desk::backlog::{Backlog, Places};
 use crate::desk::cases;
 use crate::desk::rules::write::{Change, Writer, Written};
-use crate::desk::rules::{self, Draft, Filter, View};
+use crate::desk::rules::{self, Draft, View};
 use crate::reader::{Refusal, Refusals};
-use crate::secrets::Secrets;
 use crate::yaml;
 
 mod apply;
 mod explain;
 mod files;
 mod history;
+mod list;
 mod send_test;
 mod test;
 
@@ -52,7 +52,8 @@ pub(super) enum Rules {
     History { id: String },
     /// Put a version of a rule in force again; its history has the versions
     Rollback { id: String, version: i64 },
-    /// List the rules in force, and records that were rejected
+    /// List the rules in force, each with where it sends, who wrote it and when it matched last, and records that were
+    /// rejected
     List,
     /// Print one rule
     Get { id: String },
@@ -110,7 +111,7 @@ pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
         Rules::Export { dir } => history::export(look, dir.as_deref()),
         Rules::History { id } => history::history(look, id),
         Rules::Rollback { id, version } => history::rollback(look, id, *version),
-        Rules::List => list(&View::scan(config)?, json),
+        Rules::List => list::list(look),
         Rules::Get { id } => {
             let view = View::scan(config)?;
             let written = rules::get(&view, id)?.json();
@@ -129,7 +130,7 @@ pub(super) fn run(look: Look<'_>, command: &Rules) -> Result<(), CliError> {
         Rules::Resume { id } => {
             let mut writer = Writer::new(config);
             let seen = writer.view()?.version(id);
-            changed(&one(&mut writer, Change::resume(id, seen))?, json)
+            status_changed(&one(&mut writer, Change::resume(id, seen))?, json)
         }
         Rules::Explain { event, inlet, rules } => explain::explain(config, event, inlet.as_deref(), rules, json),
         Rules::SendTest { id, event } => send_test::send_test(config, id, event, json),
@@ -142,8 +143,11 @@ fn read(config: &Config, paths: &[PathBuf], json: bool) -> Result<Vec<Draft>, Cl
     if texts.is_empty() {
         return Err(Refusal::new("there is no rule file in the folders given").into());
     }
-    let files = texts.into_iter().map(|text| drafts_of(config, text)).collect();
-    checked(files, Some(Missing::of(config)), json)
+    let files = progress::each("checking files", texts);
+    let files = files.map(|text| drafts_of(config, text)).collect();
+    let checked = checked(files, Some(Missing::of(config)), json);
+    progress::over();
+    checked
 }
 
 /// The rules of one file, or why it can't be read.
@@ -178,7 +182,9 @@ fn checked(files: Vec<FileDrafts>, mut missing: Option<Missing>, json: bool) -> 
     let mut all = Vec::new();
     for (file, text, mut drafts) in read {
         if let Some(missing) = &mut missing {
-            drafts.iter_mut().try_for_each(|draft| missing.warn_of(draft))?;
+            drafts
+                .iter_mut()
+                .try_for_each(|draft| warn_of_secrets(draft, missing))?;
         }
         let is_clean = |draft: &Draft| draft.errors.is_empty() && draft.warnings.is_empty();
         let places = if drafts.iter().all(is_clean) {
@@ -189,12 +195,7 @@ fn checked(files: Vec<FileDrafts>, mut missing: Option<Missing>, json: bool) -> 
         for (at, draft) in drafts.iter().enumerate() {
             let said = |problem: &Problem| Refusal {
                 file: Some(file.as_str().into()),
-                place: places
-                    .get(at)
-                    .map(|places| match problem.message.starts_with("unknown field") {
-                        true => places.key(&problem.place),
-                        false => places.value(&problem.place),
-                    }),
+                place: rules::place(&places, at, problem),
                 rule: Some(draft.id.as_str().into()),
                 key: problem.place.clone(),
                 ..Refusal::new(&problem.message)
@@ -228,75 +229,20 @@ fn drafts(config: &Config, file: &str, text: &str) -> Result<Vec<Draft>, Refusal
             )
         });
     }
-    rules::checked(config, entries).map_err(|error| Refusal::of_file(file, error.to_string()))
-}
-
-/// The secrets that were asked for already: why each can't be had, where it can't.
-struct Missing {
-    store: Secrets,
-    asked: HashMap<String, Option<String>>,
-}
-
-impl Missing {
-    fn of(config: &Config) -> Self {
-        Self {
-            store: Secrets::new(config.secrets.dir.clone()),
-            asked: HashMap::new(),
-        }
+    if entries.is_empty() {
+        return Err(Refusal::of_file(file, rules::NO_RULE));
     }
-
-    /// Adds a warning of each secret that a rule names and the store doesn't have.
-    fn warn_of(&mut self, draft: &mut Draft) -> Result<(), CliError> {
-        let named = draft
-            .written
-            .get("action")
-            .map(Action::named_secrets)
-            .unwrap_or_default();
-        let named = named.into_iter().filter(|_| draft.rule.is_some());
-        let named: Vec<(String, String)> = named.map(|(place, name)| (place, name.to_owned())).collect();
-        for (place, name) in named {
-            if !self.asked.contains_key(&name) {
-                let found = wait_for(self.store.reveal(&name))?;
-                self.asked
-                    .insert(name.clone(), found.err().map(|error| error.to_string()));
-            }
-            if let Some(Some(why)) = self.asked.get(&name) {
-                let message = why.clone();
-                draft.warnings.push(Problem { place, message });
-            }
-        }
-        Ok(())
-    }
+    let entries = progress::each("checking rules", entries);
+    Ok(entries.map(|entry| Draft::of(config, entry.value)).collect())
 }
 
-fn list(view: &View, json: bool) -> Result<(), CliError> {
-    for listed in rules::list(view, &Filter::default()) {
-        let id = listed.id;
-        let rule = listed.in_force.map(|in_force| in_force.rule);
-        let version = listed.in_force.map(|in_force| in_force.version);
-        let name = rule.and_then(|rule| rule.name.as_deref());
-        let trigger = rule.map(|rule| &*rule.trigger);
-        let status = rule.map_or("rejected", |rule| rule.status.as_str());
-        let warnings: Vec<String> = listed.warnings.iter().map(ToString::to_string).collect();
-        let rejected = listed.rejected;
-        print(&match json {
-            true => json!({
-                "id": id, "status": status, "version": version, "name": name, "trigger": trigger, "warnings": warnings,
-                "rejected": rejected.map(|rejected| json!({"offset": rejected.offset, "reason": rejected.reason.as_str(), "detail": rejected.detail})),
-            })
-            .to_string(),
-            false => {
-                let version = version.map_or("-".to_owned(), |version| version.to_string());
-                let (name, trigger) = (name.unwrap_or_default(), trigger.unwrap_or_default());
-                let mut line = format!("{id:<32} {status:<8} {version:>6}  {trigger:<32} {name}");
-                if let Some(rejected) = rejected {
-                    line = format!("{}\n    rejected at offset {}: {}: {}", line.trim_end(), rejected.offset, rejected.reason.as_str(), rejected.detail);
-                }
-                warnings
-                    .iter()
-                    .fold(line.trim_end().to_owned(), |line, warning| format!("{line}\n    warning: {warning}"))
-            }
-        })?;
+/// Adds a warning of each secret that a rule names and the store doesn't have.
+fn warn_of_secrets(draft: &mut Draft, missing: &mut Missing) -> Result<(), CliError> {
+    let action = draft.written.get("action").filter(|_| draft.rule.is_some());
+    for (place, name) in action.map(Action::named_secrets).unwrap_or_default() {
+        if let Some(message) = missing.why(name)? {
+            draft.warnings.push(Problem { place, message });
+        }
     }
     Ok(())
 }
@@ -336,27 +282,38 @@ fn stop(
     };
     let status = status_text(&written);
     match (&counted, cancel_waiting) {
-        (Err(error), _) => eprintln!("{id} is {status}; how many of its jobs wait is not known: {error}"),
-        (Ok(1), true) => eprintln!("1 waiting job of {id} will be cancelled"),
-        (Ok(count), true) => eprintln!("{count} waiting jobs of {id} will be cancelled"),
+        (Err(error), _) => say!("{id} is {status}; how many of its jobs wait is not known: {error}"),
+        (Ok(1), true) => say!("1 waiting job of {id} will be cancelled"),
+        (Ok(count), true) => say!("{count} waiting jobs of {id} will be cancelled"),
         (Ok(0), false) => {}
         (Ok(1), false) => {
-            eprintln!("1 job of {id} waits and will still be sent; the same command with --cancel-waiting ends it")
+            say!("1 job of {id} waits and will still be sent; the same command with --cancel-waiting ends it")
         }
-        (Ok(count), false) => eprintln!(
-            "{count} jobs of {id} wait and will still be sent; the same command with --cancel-waiting ends them"
-        ),
+        (Ok(count), false) => {
+            say!("{count} jobs of {id} wait and will still be sent; the same command with --cancel-waiting ends them")
+        }
     }
     if !look.json {
-        return changed(&written, false);
+        return status_changed(&written, false);
     }
     print(
         &json!({
-            "id": id, "changed": true, "version": written.version, "status": status,
+            "id": id, "changed": written.changed, "version": written.version, "status": status,
             "waiting": counted.ok(), "cancel_waiting": cancel_waiting,
         })
         .to_string(),
     )
+}
+
+/// Prints what became of a rule's status, which may stand already.
+fn status_changed(written: &Written, json: bool) -> Result<(), CliError> {
+    if written.changed || json {
+        return changed(written, json);
+    }
+    let (id, version, status) = (&written.id, written.version, status_text(written));
+    print(&format!(
+        "{id}: is {status} already (version {version}); nothing was written"
+    ))
 }
 
 fn status_text(written: &Written) -> &str {
@@ -367,7 +324,7 @@ fn status_text(written: &Written) -> &str {
 fn changed(written: &Written, json: bool) -> Result<(), CliError> {
     let (id, version, status) = (&written.id, written.version, status_text(written));
     print(&match (json, written.changed) {
-        (true, false) => json!({"id": id, "changed": false}).to_string(),
+        (true, false) => json!({"id": id, "changed": false, "version": version, "status": status}).to_string(),
         (false, false) => format!("{id}: unchanged"),
         (true, true) => json!({"id": id, "changed": true, "version": version, "status": status}).to_string(),
         (false, true) => format!("{id}: {status} (version {version})"),

@@ -1,5 +1,6 @@
 //! `leadlane secrets ...`
 
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,10 +14,10 @@ use serde_json::json;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::{CliError, print};
+use super::{CliError, print, wait_for};
 use crate::config::Config;
-use crate::secrets::Secret;
 use crate::secrets::keys::Keys;
+use crate::secrets::{self, Secret};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Secrets {
@@ -28,6 +29,31 @@ pub(super) enum Secrets {
     },
     /// Seal a value, typed without echo or from stdin, and print what a rule takes
     Seal,
+}
+
+/// The store's answers, so that each secret is asked for once however often it is named.
+pub(super) struct Missing {
+    store: secrets::Secrets,
+    asked: HashMap<String, Option<String>>,
+}
+
+impl Missing {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            store: secrets::Secrets::new(config.secrets.dir.clone()),
+            asked: HashMap::new(),
+        }
+    }
+
+    /// Why a secret can't be had here, where it can't.
+    pub(super) fn why(&mut self, name: &str) -> Result<Option<String>, CliError> {
+        if !self.asked.contains_key(name) {
+            let found = wait_for(self.store.reveal(name))?;
+            let why = found.err().map(|error| error.to_string());
+            self.asked.insert(name.to_owned(), why);
+        }
+        Ok(self.asked.get(name).cloned().flatten())
+    }
 }
 
 pub(super) fn run(
@@ -56,7 +82,7 @@ fn keygen(config: &Config, out: Option<&Path>, json: bool) -> Result<(), CliErro
         )),
         _ => CliError::Invalid(format!("{}: {error}", file.display())),
     })?;
-    eprintln!(
+    say!(
         "the private key is in {}; senders need it, as secrets.key_file. The public key, for secrets.public_key of \
          whoever seals:",
         file.display()
@@ -100,7 +126,7 @@ fn read_value(stop: &watch::Receiver<bool>) -> Result<Secret, CliError> {
         let echo = Silence::begin().map_err(invalid)?;
         let read = read_line(stop);
         drop(echo);
-        eprintln!();
+        say!("");
         text = Zeroizing::new(read?);
     } else {
         std::io::stdin().read_to_string(&mut text).map_err(invalid)?;
@@ -144,7 +170,7 @@ impl Silence {
 impl Drop for Silence {
     fn drop(&mut self) {
         if let Err(error) = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0) {
-            eprintln!("the terminal may not show what is typed ({error}); type reset and Enter");
+            say!("the terminal may not show what is typed ({error}); type reset and Enter");
         }
     }
 }

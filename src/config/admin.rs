@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::check::Found;
 use super::form;
 use crate::credential::SecretName;
 use crate::rules::Level;
@@ -168,14 +169,13 @@ impl fmt::Display for Network {
     }
 }
 
-/// Why nobody could come in, or everybody: the key and the cure.
-pub(super) fn check(admin: &Admin) -> Result<(), (String, String)> {
-    let refuse = |key: String, message: &str| Err((key, message.to_owned()));
+/// Why nobody could come in, or everybody.
+pub(super) fn check(admin: &Admin, found: &mut Found) {
     if admin.tokens.is_empty() && admin.proxy.is_none() && !admin.listen.ip().is_loopback() {
         let listen = admin.listen;
-        return refuse(
-            "admin.listen".to_owned(),
-            &format!(
+        found.refuse(
+            "admin.listen",
+            format!(
                 "{listen} is not a loopback address, so admin.tokens must hold a token or more, or admin.proxy a proxy"
             ),
         );
@@ -183,16 +183,15 @@ pub(super) fn check(admin: &Admin) -> Result<(), (String, String)> {
     for (at, token) in admin.tokens.iter().enumerate() {
         let key = |field: &str| format!("admin.tokens[{at}].{field}");
         if token.name.trim().is_empty() || token.name.chars().any(char::is_control) {
-            return refuse(
+            found.refuse(
                 key("name"),
                 "is empty or has control characters; name who holds the token",
             );
-        }
-        if admin.tokens[..at].iter().any(|before| before.name == token.name) {
-            return refuse(key("name"), "is given twice; the audit must tell people apart");
+        } else if admin.tokens[..at].iter().any(|before| before.name == token.name) {
+            found.refuse(key("name"), "is given twice; the audit must tell people apart");
         }
         if !token.levels.is_empty() && token.role != Role::Editor {
-            return refuse(
+            found.refuse(
                 key("levels"),
                 "only limits an editor; leave it out, or make the role editor",
             );
@@ -200,15 +199,15 @@ pub(super) fn check(admin: &Admin) -> Result<(), (String, String)> {
     }
     if let Some(proxy) = &admin.proxy {
         if proxy.networks.is_empty() {
-            return refuse(
-                "admin.proxy.networks".to_owned(),
+            found.refuse(
+                "admin.proxy.networks",
                 "is empty, so that nobody could come in; name the proxy's addresses, such as [10.0.0.0/8]",
             );
         }
         for (field, header) in [("user", &proxy.user), ("role", &proxy.role)] {
             let is_name = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
             if header.is_empty() || !header.chars().all(is_name) {
-                return refuse(
+                found.refuse(
                     format!("admin.proxy.{field}"),
                     "is no name of a header; it has letters, digits and - alone",
                 );
@@ -216,12 +215,11 @@ pub(super) fn check(admin: &Admin) -> Result<(), (String, String)> {
         }
     }
     let is_host = |host: &str| !host.is_empty() && !host.contains(['/', ':', ' ', '@', '*']);
-    match admin.hosts.iter().position(|host| !is_host(host)) {
-        Some(at) => refuse(
+    for (at, _) in admin.hosts.iter().enumerate().filter(|(_, host)| !is_host(host)) {
+        found.refuse(
             format!("admin.hosts[{at}]"),
             "is no host's name; write it without scheme and port, such as desk.example.com",
-        ),
-        None => Ok(()),
+        );
     }
 }
 

@@ -1,5 +1,5 @@
-//! Checks that a type alone can't make, such as two keys that contradict each other. A refusal is a key and a message
-//! that names the cure.
+//! Checks that a type alone can't make, such as two keys that contradict each other. All that is wrong is told at once,
+//! each by its key, with the cure.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,46 +11,75 @@ use super::properties::refused;
 use super::{Config, Properties, Sender, plain_key, unknown_key};
 use crate::dates;
 use crate::mapping::Entrance;
-use crate::reader::{closest, is_open_secret};
+use crate::reader::{Problem, closest, is_open_secret};
 
-type Refusal = (String, String);
+/// What is found wrong, all of it.
+#[derive(Debug, Default)]
+pub(super) struct Found(Vec<Problem>);
 
-pub(super) fn check(config: &Config) -> Result<(), Refusal> {
-    kafka(config)?;
-    positive(config)?;
-    sender(&config.sender)?;
-    poll_interval(config)?;
+impl Found {
+    pub(super) fn refuse(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        let (field, message) = (key.into(), message.into());
+        self.0.push(Problem { field, message });
+    }
+
+    fn take<T>(&mut self, key: impl Into<String>, checked: Result<T, impl Into<String>>) {
+        if let Err(message) = checked {
+            self.refuse(key, message);
+        }
+    }
+}
+
+/// Everything that can't be so. `root` is what was written, `without_value` the keys that have no value there.
+pub(super) fn check(config: &Config, root: &Value, without_value: &[Vec<String>]) -> Vec<Problem> {
+    let mut found = Found::default();
+    sections(config, root, &mut found);
+    // A list in a section's place has given its values to keys at random.
+    let are_keys_theirs = found.0.is_empty();
+    unknown_nulls(config, without_value, &mut found);
+    open_secrets(root, &mut found);
+    if are_keys_theirs {
+        values(config, &mut found);
+    }
+    found.0
+}
+
+fn values(config: &Config, found: &mut Found) {
+    kafka(config, found);
+    numbers(config, found);
+    sender(&config.sender, found);
+    poll_interval(config, found);
     if config.processor.commit_interval >= Duration::from_secs(5) {
-        return refuse(
+        found.refuse(
             "processor.commit_interval",
             "must be under 5s, half of the transaction's time-out",
         );
     }
-    super::admin::check(&config.admin)?;
+    super::admin::check(&config.admin, found);
     if let Some(url) = &config.schema_registry.url {
-        plain_url(url).map_err(|message| ("schema_registry.url".to_owned(), message))?;
+        found.take("schema_registry.url", plain_url(url));
     }
-    slack(config)?;
-    clevertap(config)?;
-    inlets(config)?;
-    log_level(&config.log.level)
+    slack(config, found);
+    clevertap(config, found);
+    inlets(config, found);
+    found.take("log.level", log_level(&config.log.level));
 }
 
-fn inlets(config: &Config) -> Result<(), Refusal> {
+fn inlets(config: &Config, found: &mut Found) {
     let ours = config.topics.all();
     let mut names = HashSet::new();
     for (at, inlet) in config.inlets.iter().enumerate() {
         let key = format!("inlets[{at}]");
         if !names.insert(&inlet.name) {
-            return refuse(
-                &format!("{key}.name"),
+            found.refuse(
+                format!("{key}.name"),
                 "is given twice; each inlet needs a name of its own",
             );
         }
         match &inlet.entrance {
             Entrance::Topic { topic } if ours.contains(&topic) => {
-                return refuse(
-                    &format!("{key}.topic"),
+                found.refuse(
+                    format!("{key}.topic"),
                     "is a topic of Leadlane's own; name another system's",
                 );
             }
@@ -59,25 +88,20 @@ fn inlets(config: &Config) -> Result<(), Refusal> {
                     "inlet.listen, {}, is not a loopback address, so the inlet needs a secret",
                     config.inlet.listen
                 );
-                return refuse(&format!("{key}.secrets"), message);
+                found.refuse(format!("{key}.secrets"), message);
             }
             _ => {}
         }
     }
     if config.inlet.listen == config.admin.listen && config.inlet.listen.port() != 0 {
-        return refuse(
+        found.refuse(
             "inlet.listen",
             "is the admin's listener; give the inlets one of their own",
         );
     }
-    Ok(())
 }
 
-fn refuse(key: &str, message: impl Into<String>) -> Result<(), Refusal> {
-    Err((key.to_owned(), message.into()))
-}
-
-fn kafka(config: &Config) -> Result<(), Refusal> {
+fn kafka(config: &Config, found: &mut Found) {
     let kafka = &config.kafka;
     for (key, properties) in [
         ("kafka.properties", &kafka.properties),
@@ -86,12 +110,12 @@ fn kafka(config: &Config) -> Result<(), Refusal> {
     ] {
         for (name, value) in &properties.0 {
             if let Some(why) = refused(name, value) {
-                return refuse(&format!("{key}.{name}"), format!("can't be set here; {why}"));
+                found.refuse(format!("{key}.{name}"), format!("can't be set here; {why}"));
             }
         }
     }
     if kafka.brokers.contains('@') {
-        return refuse(
+        return found.refuse(
             "kafka.brokers",
             "has an @ in it; name HOST:PORT alone, and set sasl.username and sasl.password in kafka.properties",
         );
@@ -104,13 +128,11 @@ fn kafka(config: &Config) -> Result<(), Refusal> {
     let mut count = 0;
     for broker in named {
         count += 1;
-        if let Err(message) = self::broker(broker) {
-            return refuse("kafka.brokers", format!("broker {count}: {message}"));
-        }
+        let checked = self::broker(broker).map_err(|message| format!("broker {count}: {message}"));
+        found.take("kafka.brokers", checked);
     }
-    match count {
-        0 => refuse("kafka.brokers", "is empty; name at least one HOST:PORT"),
-        _ => Ok(()),
+    if count == 0 {
+        found.refuse("kafka.brokers", "is empty; name at least one HOST:PORT");
     }
 }
 
@@ -146,7 +168,7 @@ fn broker(broker: &str) -> Result<(), &'static str> {
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
 /// A level, or `target=level` pairs by comma. What reads them would take a misspelt level for a target.
-fn log_level(written: &str) -> Result<(), Refusal> {
+fn log_level(written: &str) -> Result<(), String> {
     const CURE: &str = "write error, warn, info, debug or trace, or TARGET=LEVEL by comma";
     for part in written.split(',').map(str::trim) {
         let (target, level) = part.split_once('=').unwrap_or(("leadlane", part));
@@ -156,15 +178,15 @@ fn log_level(written: &str) -> Result<(), Refusal> {
             continue;
         }
         return match closest(&lower, LEVELS) {
-            Some(meant) if meant != lower => refuse("log.level", format!("is no level; did you mean {meant}? {CURE}")),
-            _ => refuse("log.level", format!("is no level; {CURE}")),
+            Some(meant) if meant != lower => Err(format!("is no level; did you mean {meant}? {CURE}")),
+            _ => Err(format!("is no level; {CURE}")),
         };
     }
     Ok(())
 }
 
-fn positive(config: &Config) -> Result<(), Refusal> {
-    let positive = [
+fn numbers(config: &Config, found: &mut Found) {
+    for (key, value) in [
         ("processor.workers", config.processor.workers),
         ("processor.batch_events_max", config.processor.batch_events_max),
         ("sender.in_flight_max", config.sender.in_flight_max),
@@ -173,28 +195,28 @@ fn positive(config: &Config) -> Result<(), Refusal> {
         ("inlet.in_flight_max", config.inlet.in_flight_max),
         ("admin.recent_events", config.admin.recent_events),
         ("admin.deliveries_max", config.admin.deliveries_max),
-    ];
-    if config.admin.deliveries_max > DELIVERIES_MAX {
-        return refuse("admin.deliveries_max", format!("must be at most {DELIVERIES_MAX}"));
+    ] {
+        if value == 0 {
+            found.refuse(key, "must be 1 or more");
+        }
     }
-    match positive.iter().find(|(_, value)| *value == 0) {
-        Some((key, _)) => refuse(key, "must be 1 or more"),
-        None => Ok(()),
+    if config.admin.deliveries_max > DELIVERIES_MAX {
+        found.refuse("admin.deliveries_max", format!("must be at most {DELIVERIES_MAX}"));
     }
 }
 
 /// More would take 20 GB.
 const DELIVERIES_MAX: usize = 100_000_000;
 
-fn sender(sender: &Sender) -> Result<(), Refusal> {
+fn sender(sender: &Sender, found: &mut Found) {
     if sender.retry.initial > sender.retry.max {
-        return refuse(
+        found.refuse(
             "sender.retry.initial",
             "is longer than sender.retry.max; shorten it, or lengthen that",
         );
     }
     if sender.request_timeout >= sender.shutdown_timeout {
-        return refuse(
+        found.refuse(
             "sender.request_timeout",
             format!(
                 "{} must be shorter than sender.shutdown_timeout, {}, so that a clean stop can wait for answers",
@@ -203,23 +225,22 @@ fn sender(sender: &Sender) -> Result<(), Refusal> {
             ),
         );
     }
-    Ok(())
 }
 
 /// Kafka's own default of `max.poll.interval.ms`.
 const POLL_INTERVAL: Duration = Duration::from_secs(300);
 
 /// A hand-over waits for answers within a poll, and a member that polls too late is put out of its group.
-fn poll_interval(config: &Config) -> Result<(), Refusal> {
+fn poll_interval(config: &Config, found: &mut Found) {
     let name = "max.poll.interval.ms";
     let kafka = &config.kafka;
     let set = kafka.consumer_properties.0.get(name).or(kafka.properties.0.get(name));
     let interval = set.and_then(|millis| millis.parse().ok());
     let interval = interval.map_or(POLL_INTERVAL, Duration::from_millis);
     if config.sender.shutdown_timeout + Duration::from_secs(5) <= interval {
-        return Ok(());
+        return;
     }
-    refuse(
+    found.refuse(
         "sender.shutdown_timeout",
         format!(
             "{} must be 5s or more below {name} of Kafka's consumer, {}: a longer wait would put the sender out of its \
@@ -227,61 +248,56 @@ fn poll_interval(config: &Config) -> Result<(), Refusal> {
             dates::duration_text(config.sender.shutdown_timeout),
             dates::duration_text(interval)
         ),
-    )
+    );
 }
 
-fn slack(config: &Config) -> Result<(), Refusal> {
-    base_url(&config.slack.api_url).map_err(|message| ("slack.api_url".to_owned(), message))?;
-    hosts("slack.webhook_hosts", &config.slack.webhook_hosts)?;
+fn slack(config: &Config, found: &mut Found) {
+    found.take("slack.api_url", base_url(&config.slack.api_url));
+    for (at, host) in config.slack.webhook_hosts.iter().enumerate() {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+        if host.is_empty() || !host.chars().all(plain) {
+            found.refuse(
+                format!("slack.webhook_hosts[{at}]"),
+                "is no HOST or HOST:PORT; leave out https:// and the path, which is the webhook's secret",
+            );
+        }
+    }
     for (at, limit) in config.slack.limits.iter().enumerate() {
         if !limit.credential.starts_with("slack:") && !limit.credential.starts_with("webhook:") {
-            return refuse(
-                &format!("slack.limits[{at}].credential"),
+            found.refuse(
+                format!("slack.limits[{at}].credential"),
                 "must be slack:NAME or webhook:NAME, by the secret's name",
             );
         }
     }
-    Ok(())
 }
 
-/// Hosts that URLs in the secret store may have.
-fn hosts(key: &str, hosts: &[String]) -> Result<(), Refusal> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    match hosts
-        .iter()
-        .position(|host| host.is_empty() || !host.chars().all(plain))
-    {
-        None => Ok(()),
-        Some(at) => refuse(
-            &format!("{key}[{at}]"),
-            "is no HOST or HOST:PORT; leave out https:// and the path, which is the webhook's secret",
-        ),
-    }
-}
-
-fn clevertap(config: &Config) -> Result<(), Refusal> {
+fn clevertap(config: &Config, found: &mut Found) {
     if config.clevertap.batch_max > 1000 {
-        return refuse(
+        found.refuse(
             "clevertap.batch_max",
             "is more than CleverTap takes in one request; write 1000 or less",
         );
     }
     if let Some(url) = &config.clevertap.api_url {
-        base_url(url).map_err(|message| ("clevertap.api_url".to_owned(), message))?;
+        found.take("clevertap.api_url", base_url(url));
     }
     for (name, account) in &config.clevertap.accounts {
         let key = |field: &str| format!("clevertap.accounts.{name}.{field}");
         if account.concurrency == 0 {
-            return refuse(&key("concurrency"), "must be 1 or more");
+            found.refuse(key("concurrency"), "must be 1 or more");
         }
-        let own_url = account.api_url.is_some();
-        if !own_url && config.clevertap.api_url.is_none() {
-            region(&account.region).map_err(|message| (key("region"), message))?;
+        match &account.api_url {
+            Some(_) => found.take(key("api_url"), base_url(&account.url(None))),
+            None => {
+                let region = match config.clevertap.api_url {
+                    None => region(&account.region),
+                    Some(_) => Ok(()),
+                };
+                found.take(key("region"), region.and_then(|()| base_url(&account.url(None))));
+            }
         }
-        let field = if own_url { "api_url" } else { "region" };
-        base_url(&account.url(None)).map_err(|message| (key(field), message))?;
     }
-    Ok(())
 }
 
 /// CleverTap's regions, by the hosts of their API. The host of Europe has none in its name.
@@ -301,36 +317,40 @@ fn region(region: &str) -> Result<(), String> {
 }
 
 /// A section is a map. serde takes a list for one as well, whose values would fall to keys by their order.
-pub(super) fn sections(config: &Config, root: &Value) -> Result<(), Refusal> {
-    fn listed(known: &Value, written: &Value) -> Option<String> {
+fn sections(config: &Config, root: &Value, found: &mut Found) {
+    fn listed(at: &str, known: &Value, written: &Value, found: &mut Found) {
         match (known, written) {
             (Value::Object(known), Value::Object(written)) => {
-                (written.iter()).find_map(|(key, value)| Some(within(key, &listed(known.get(key)?, value)?)))
+                for (key, written) in written {
+                    if let Some(known) = known.get(key) {
+                        listed(&within(at, key), known, written, found);
+                    }
+                }
             }
-            (Value::Array(known), Value::Array(written)) => (known.iter().zip(written).enumerate())
-                .find_map(|(at, (known, written))| Some(within(&format!("[{at}]"), &listed(known, written)?))),
-            (Value::Object(_), Value::Array(_)) => Some(String::new()),
-            _ => None,
+            (Value::Array(known), Value::Array(written)) => {
+                for (index, (known, written)) in known.iter().zip(written).enumerate() {
+                    listed(&within(at, &format!("[{index}]")), known, written, found);
+                }
+            }
+            (Value::Object(_), Value::Array(_)) => found.refuse(at, "needs a map of keys"),
+            _ => {}
         }
     }
-    match listed(&config.to_json(), root) {
-        Some(key) => refuse(&key, "needs a map of keys"),
-        None => Ok(()),
-    }
+    listed("", &config.to_json(), root, found);
 }
 
-/// The key of what stands at `rest` within the value of another one.
-fn within(key: &str, rest: &str) -> String {
-    let dot = if rest.is_empty() || rest.starts_with('[') {
+/// The key of what stands at `step` within the value of another one.
+fn within(key: &str, step: &str) -> String {
+    let dot = if key.is_empty() || step.starts_with('[') {
         ""
     } else {
         "."
     };
-    format!("{key}{dot}{rest}")
+    format!("{key}{dot}{step}")
 }
 
 /// A key without a value has its default, and so has to be one that is known.
-pub(super) fn unknown_nulls(config: &Config, keys: &[Vec<String>]) -> Result<(), Refusal> {
+fn unknown_nulls(config: &Config, keys: &[Vec<String>], found: &mut Found) {
     let known = config.to_json();
     for key in keys {
         let known = key.iter().try_fold(&known, |known, step| known.get(step));
@@ -340,58 +360,60 @@ pub(super) fn unknown_nulls(config: &Config, keys: &[Vec<String>]) -> Result<(),
                 .split_last()
                 .map_or(("", &[][..]), |(last, rest)| (last.as_str(), rest));
             let sections: String = sections.iter().map(|step| format!("{}.", plain_key(step))).collect();
-            return refuse(
-                &format!("{sections}{}", unknown_key(last)),
+            found.refuse(
+                format!("{sections}{}", unknown_key(last)),
                 "unknown key, without a value; look for a space that is missing behind its colon, or a slip in its name",
             );
         }
     }
-    Ok(())
 }
 
+const OPEN_SECRET: &str = "holds a Slack token or webhook URL in the open; put it into a file of secrets.dir or a \
+                           variable LEADLANE_SECRET_<NAME>, and name it by {secret: NAME} in a rule";
+
 /// A Slack token or webhook URL belongs into the secret store, wherever it was written.
-pub(super) fn open_secrets(root: &Value) -> Result<(), Refusal> {
-    fn place(value: &Value) -> Option<String> {
+fn open_secrets(root: &Value, found: &mut Found) {
+    fn open(at: &str, value: &Value, found: &mut Found) {
         match value {
-            Value::String(text) => is_open_secret(text).then(String::new),
+            Value::String(text) if is_open_secret(text) => found.refuse(at, OPEN_SECRET),
             Value::Array(list) => {
-                (list.iter().enumerate()).find_map(|(at, value)| Some(within(&format!("[{at}]"), &place(value)?)))
+                for (index, value) in list.iter().enumerate() {
+                    open(&within(at, &format!("[{index}]")), value, found);
+                }
             }
-            Value::Object(map) => map.iter().find_map(|(key, value)| match is_open_secret(key) {
-                true => Some("…".to_owned()),
-                false => Some(within(plain_key(key), &place(value)?)),
-            }),
-            _ => None,
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match is_open_secret(key) {
+                        true => found.refuse(within(at, "…"), OPEN_SECRET),
+                        false => open(&within(at, plain_key(key)), value, found),
+                    }
+                }
+            }
+            _ => {}
         }
     }
-    match place(root) {
-        Some(key) => refuse(
-            &key,
-            "holds a Slack token or webhook URL in the open; put it into a file of secrets.dir or a variable \
-             LEADLANE_SECRET_<NAME>, and name it by {secret: NAME} in a rule",
-        ),
-        None => Ok(()),
-    }
+    open("", root, found);
 }
 
 /// Allowed settings that let others read or forge messages.
-pub(super) fn warnings(config: &Config) -> Vec<Refusal> {
+pub(super) fn warnings(config: &Config) -> Vec<Problem> {
     let kafka = &config.kafka;
-    let mut warnings = kafka_warnings("kafka.properties", &kafka.properties);
-    warnings.extend(kafka_warnings("kafka.consumer_properties", &kafka.consumer_properties));
-    warnings.extend(kafka_warnings("kafka.producer_properties", &kafka.producer_properties));
+    let mut warnings = Found::default();
+    kafka_warnings("kafka.properties", &kafka.properties, &mut warnings);
+    kafka_warnings("kafka.consumer_properties", &kafka.consumer_properties, &mut warnings);
+    kafka_warnings("kafka.producer_properties", &kafka.producer_properties, &mut warnings);
     let registry = &config.schema_registry;
     if let Some(Ok(url)) = registry.url.as_deref().map(plain_url) {
         let with_password = registry.password.is_some() || url.password().is_some() || !url.username().is_empty();
         if with_password && url.scheme() == "http" && !is_loopback(&url) {
             let message = "the password goes to the registry in the open; use https";
-            warnings.push(("schema_registry.url".to_owned(), message.to_owned()));
+            warnings.refuse("schema_registry.url", message);
         }
     }
-    warnings
+    warnings.0
 }
 
-fn kafka_warnings(key: &str, properties: &Properties) -> Vec<Refusal> {
+fn kafka_warnings(key: &str, properties: &Properties, found: &mut Found) {
     let value = |name: &str| properties.0.get(name).map(|value| value.trim().to_ascii_lowercase());
     let is = |name: &str, values: &[&str]| value(name).is_some_and(|value| values.contains(&value.as_str()));
     let is_not = |name: &str, values: &[&str]| value(name).is_some_and(|value| !values.contains(&value.as_str()));
@@ -421,7 +443,7 @@ fn kafka_warnings(key: &str, properties: &Properties) -> Vec<Refusal> {
             "the password goes to the brokers in the open; use SASL_SSL, or a SCRAM mechanism",
         ),
     ];
-    let doubtful = doubtful.into_iter().filter(|(holds, ..)| *holds);
-    let warning = |(_, name, why): (bool, &str, &str)| (format!("{key}.{name}"), why.to_owned());
-    doubtful.map(warning).collect()
+    for (_, name, why) in doubtful.into_iter().filter(|(holds, ..)| *holds) {
+        found.refuse(format!("{key}.{name}"), why);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::reader::{Problem, Refusal, Refusals};
+use crate::reader::{Problem, Refusal};
 use crate::yaml::Places;
 
 /// The file and the variables. What is in them isn't kept.
@@ -42,13 +42,11 @@ impl Origin {
         }
     }
 
-    pub(super) fn refusals(&self, problems: impl IntoIterator<Item = Problem>) -> Refusals {
+    pub(super) fn refusals(&self, problems: Vec<Problem>) -> Vec<Refusal> {
         let refusals = problems.into_iter();
-        Refusals(
-            refusals
-                .map(|problem| self.refusal(problem.field, problem.message))
-                .collect(),
-        )
+        refusals
+            .map(|problem| self.refusal(problem.field, problem.message))
+            .collect()
     }
 }
 

@@ -315,6 +315,99 @@ fn each_kind_of_fault_has_its_place_and_its_cure() {
 }
 
 #[test]
+fn every_fault_is_told_at_once() {
+    let variables = [
+        ("LEADLANE__PROCESSOR__WORKERS".to_owned(), "many".to_owned()),
+        ("LEADLANE__METRICS__RULE_MAX".to_owned(), "1".to_owned()),
+    ];
+    let text = "kafak: {}\nsender: {in_flight_max: x, request_timeout: 10}\nslack: {limits: [{rate: 1}, {rate: 1/s}]}\n\
+                clevertap: {accounts: {a: {region: in1, account_id: A, passcode: x}}}\ninlets: [{name: a}, {nam: b}]\n";
+    let said = Config::parse("f", text, variables).unwrap_err().to_string();
+    let keys: Vec<&str> = said.lines().filter_map(|line| line.split(": ").nth(1)).collect();
+    assert_eq!(
+        keys[..5],
+        [
+            "kafak",
+            "sender.in_flight_max",
+            "sender.request_timeout",
+            "slack.limits[0].rate",
+            "clevertap.accounts.a.passcode"
+        ],
+        "{said}"
+    );
+    assert!(
+        said.contains("inlets[0].") && said.contains("inlets[1].nam: "),
+        "{said}"
+    );
+    assert_eq!(
+        keys[keys.len() - 2..],
+        ["processor.workers", "metrics.rule_max"],
+        "{said}"
+    );
+
+    let said = refusal(
+        "processor: {workers: 0, batch_events_max: 0}\nlog: {level: loud}\nslack: {webhook_hosts: ['https://a', b, '']}\n\
+         kafka: {brokers: 'a:0,b:99999', properties: {acks: 1, isolation.level: x}}\nadmin: {hosts: ['a:1', 'b:1']}\n\
+         inlets:\ntopics: {event:}\n",
+    );
+    let mut keys: Vec<&str> = said.lines().filter_map(|line| line.split(": ").nth(1)).collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "admin.hosts[0]",
+            "admin.hosts[1]",
+            "kafka.brokers",
+            "kafka.brokers",
+            "kafka.properties.acks",
+            "kafka.properties.isolation.level",
+            "log.level",
+            "processor.batch_events_max",
+            "processor.workers",
+            "slack.webhook_hosts[0]",
+            "slack.webhook_hosts[2]",
+            "topics.event",
+        ],
+        "{said}"
+    );
+}
+
+#[test]
+fn a_file_in_utf_16_is_read_and_another_encoding_is_named() {
+    let file = std::env::temp_dir().join(format!("leadlane-config-{}.yaml", std::process::id()));
+    let load = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        Config::load(Some(&file)).map_err(|error| error.to_string())
+    };
+    let of = |text: &str, mark: &[u8], unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        let units = text.encode_utf16().flat_map(unit);
+        mark.iter().copied().chain(units).collect()
+    };
+    let text = "kafka: {group: ä}\n";
+    for bytes in [
+        of(text, b"\xFF\xFE", u16::to_le_bytes),
+        of(text, b"\xFE\xFF", u16::to_be_bytes),
+        [b"\xEF\xBB\xBF", text.as_bytes()].concat(),
+    ] {
+        assert_eq!(load(&bytes).unwrap().kafka.group, "ä");
+    }
+    for (bytes, wanted) in [
+        (
+            of(text, b"", u16::to_le_bytes),
+            "UTF-16 without a byte order mark; save it as UTF-8",
+        ),
+        (
+            b"log: {}\nkafka: {group: \xE4}\n".to_vec(),
+            ":2:16: this character is no UTF-8, perhaps Windows-1252; save the file as UTF-8",
+        ),
+    ] {
+        let said = load(&bytes).unwrap_err();
+        assert!(said.contains(wanted), "{said}");
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
 fn of_two_sources_the_one_that_set_the_value_is_named() {
     let variables = [("LEADLANE__SENDER__RETRY__MAX".to_owned(), "1ms".to_owned())];
     let error = Config::parse("f", "sender:\n  retry:\n    initial: 2s\n", variables).unwrap_err();

@@ -1,6 +1,7 @@
 //! The file and the variables as one tree of values, before the configuration's types read it.
 
 use serde_json::Value;
+use serde_path_to_error::{Path, Segment};
 
 use crate::reader::{Problem, Refusal};
 
@@ -51,6 +52,23 @@ pub(super) fn nulls(value: &Value) -> Vec<Vec<String>> {
         }));
     }
     found
+}
+
+/// Takes out what stands at a path; of a list all, so that no entry gets another number. Says whether anything was there.
+pub(super) fn take_out(root: &mut Value, path: &Path) -> bool {
+    let mut steps: Vec<&str> = Vec::new();
+    for step in path {
+        match step {
+            Segment::Map { key } => steps.push(key),
+            Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => break,
+        }
+    }
+    let Some((last, sections)) = steps.split_last() else {
+        return false;
+    };
+    let section = sections.iter().try_fold(root, |section, step| section.get_mut(*step));
+    let section = section.and_then(Value::as_object_mut);
+    section.is_some_and(|section| section.shift_remove(*last).is_some())
 }
 
 /// The variables that set keys.

@@ -1,5 +1,6 @@
 //! Deliveries: the outcomes of matches, and the life of one job.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +87,54 @@ pub fn list<'s>(scanner: Scanner<'s>, period: Period, filter: &'s Filter) -> Res
     let records = scanner.period(&scanner.config.topics.outcomes, period)?;
     let newer = Newer::default();
     Ok(Outcomes { records, filter, newer })
+}
+
+/// When rules matched last, as far as a look at the newest records says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastMatched {
+    /// By rule, epoch milliseconds.
+    pub at: HashMap<String, i64>,
+    /// Since when every match was seen; none where the topics hold no others.
+    pub since: Option<i64>,
+}
+
+/// So many of the newest jobs, and of the newest outcomes, are looked at.
+const NEWEST: i64 = 20_000;
+
+/// When rules matched last: by the newest jobs, and by the newest outcomes of matches that never were jobs.
+pub fn last_matched(scanner: Scanner<'_>, now: i64) -> Result<LastMatched, Error> {
+    let mut matched = LastMatched::default();
+    let topics = &scanner.config.topics;
+    for topic in [&topics.jobs, &topics.outcomes] {
+        let newest = Topic::open(scanner.config, topic).and_then(|asked| asked.last(NEWEST, 0, now));
+        let (runs, since) = newest.map_err(Error::Unavailable)?;
+        matched.since = matched.since.max(since);
+        for record in scanner.runs(topic, &runs, Isolation::Committed)? {
+            matched.take(&record?, topic == &topics.jobs);
+        }
+    }
+    Ok(matched)
+}
+
+impl LastMatched {
+    fn take(&mut self, record: &Record, is_job: bool) {
+        // Neither a test nor a replay is a match.
+        let is_match = |record: &&Record| !record.is_test() && record.header("replay-of").is_none();
+        let Some(rule) = Some(record)
+            .filter(is_match)
+            .and_then(|record| record.header("rule-id"))
+        else {
+            return;
+        };
+        let never_was_job = || {
+            let outcome = outcome(record, &mut Newer::default());
+            outcome.is_some_and(|outcome| outcome.job_offset.is_none())
+        };
+        if is_job || never_was_job() {
+            let at = self.at.entry(rule.to_owned()).or_default();
+            *at = record.timestamp.max(*at);
+        }
+    }
 }
 
 /// Outcomes as they come.

@@ -333,9 +333,6 @@ fn listed<'v>(view: &'v View, id: &'v str, entry: &'v Entry) -> Listed<'v> {
 pub struct Draft {
     /// The id as it is written, whether or not it is one.
     pub id: String,
-    /// Where it begins in its YAML text: the number of its document, and the line, both from 1.
-    pub document: usize,
-    pub line: usize,
     pub written: Value,
     /// None where what is written is no rule.
     pub rule: Option<Rule>,
@@ -347,28 +344,9 @@ pub struct Draft {
 impl Draft {
     /// Checks a rule that was written as JSON.
     pub fn of(config: &Config, written: Value) -> Self {
-        let (number, line) = (1, 1);
-        Self::at(
-            config,
-            yaml::Document {
-                value: written,
-                number,
-                line,
-            },
-        )
-    }
-
-    fn at(config: &Config, entry: yaml::Document) -> Self {
-        let yaml::Document {
-            value: written,
-            number,
-            line,
-        } = entry;
         let id = written.get("id").and_then(Value::as_str);
         let mut draft = Self {
             id: id.unwrap_or("rule without an id").to_owned(),
-            document: number,
-            line,
             rule: None,
             errors: Vec::new(),
             warnings: Vec::new(),
@@ -396,21 +374,29 @@ impl Draft {
     }
 }
 
+/// What a text is that no rule stands in.
+pub const NO_RULE: &str = "holds no rule";
+
 /// Checks every rule of a YAML text, which holds several as documents or as one list.
 pub fn read(config: &Config, text: &str) -> Result<Vec<Draft>, Error> {
     let entries = yaml::entries(text);
-    checked(
-        config,
-        entries.map_err(|error| Error::invalid(format!("document {}, {error}", error.document)))?,
-    )
+    let entries = entries.map_err(|error| Error::invalid(format!("document {}, {error}", error.document)))?;
+    match entries.is_empty() {
+        true => Err(Error::invalid(NO_RULE)),
+        false => Ok(entries
+            .into_iter()
+            .map(|entry| Draft::of(config, entry.value))
+            .collect()),
+    }
 }
 
-/// Checks rules that were read as YAML.
-pub fn checked(config: &Config, entries: Vec<yaml::Document>) -> Result<Vec<Draft>, Error> {
-    if entries.is_empty() {
-        return Err(Error::invalid("holds no rule"));
-    }
-    Ok(entries.into_iter().map(|entry| Draft::at(config, entry)).collect())
+/// Where a problem stands, of the rule with this number in its text, from 0. `places` are those of the text.
+pub fn place(places: &[yaml::Places], number: usize, problem: &Problem) -> Option<yaml::Place> {
+    let places = places.get(number)?;
+    Some(match problem.message.starts_with("unknown field") {
+        true => places.key(&problem.place),
+        false => places.value(&problem.place),
+    })
 }
 
 /// Refuses ids that stand twice among rules that go together.

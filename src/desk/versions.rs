@@ -101,9 +101,10 @@ pub fn history(scanner: Scanner<'_>, rule: &str) -> Result<Vec<Version>, Error> 
 }
 
 /// The last record of the audit about a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Last {
     pub version: i64,
+    pub who: String,
     /// The rule was applied from files.
     pub from_files: bool,
 }
@@ -122,6 +123,7 @@ pub fn last(scanner: Scanner<'_>) -> Result<HashMap<String, Last>, Error> {
         let id = String::from_utf8_lossy(key).into_owned();
         let last = Last {
             version,
+            who: audit.get("who").and_then(Value::as_str).unwrap_or_default().to_owned(),
             from_files: audit.get("from_files").and_then(Value::as_bool).unwrap_or_default(),
         };
         // Partitions come mixed.

@@ -48,6 +48,11 @@ impl Keyring {
         }
     }
 
+    /// How the keys are shown, in the words of `WWW-Authenticate`.
+    pub(super) fn schemes(&self, is_page: bool) -> impl Iterator<Item = &'static str> {
+        self.keys.iter().map(move |key| scheme(key.place, is_page))
+    }
+
     /// Whether a secret may stand in the path.
     pub(super) fn has_path(&self) -> bool {
         self.keys.iter().any(|key| key.place == KeyPlace::Path)
@@ -110,6 +115,18 @@ impl Keyring {
     fn with<'v>(&self, values: &'v [Option<Secret>]) -> impl Iterator<Item = (KeyPlace, &'v Secret)> {
         let keys = self.keys.iter().map(|key| key.place).zip(values);
         keys.filter_map(|(place, secret)| Some((place, secret.as_ref()?)))
+    }
+}
+
+/// How a key is shown, in the words of `WWW-Authenticate`. Of a page that reads `Basic` a browser would ask its user for a
+/// name and a password.
+pub(super) fn scheme(place: KeyPlace, is_page: bool) -> &'static str {
+    match place {
+        KeyPlace::Bearer => "Bearer",
+        KeyPlace::Basic | KeyPlace::WriteKey if is_page => "xBasic realm=\"leadlane\"",
+        KeyPlace::Basic | KeyPlace::WriteKey => "Basic realm=\"leadlane\"",
+        KeyPlace::Signature => "Signature",
+        KeyPlace::Path => "Path",
     }
 }
 

@@ -12,6 +12,7 @@ use hyper::header::{CONTENT_ENCODING, EXPECT, HeaderMap};
 use tokio::time::Instant;
 
 use crate::listen::Connection;
+use crate::text::file;
 
 /// A refused request: the status, and the fault in words that don't quote the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +97,23 @@ pub(super) fn inflate(body: &[u8], max: usize) -> Result<Bytes, Refusal> {
         Ok(_) if inflated.len() > max => Err(too_large(max)),
         Ok(_) => Ok(Bytes::from(inflated)),
         Err(_) => Err(Refusal::new(StatusCode::BAD_REQUEST, "malformed gzip")),
+    }
+}
+
+/// A body's text in UTF-8, without a byte order mark: no format that comes by HTTP is other than text.
+pub(super) fn utf8(body: Bytes) -> Result<Bytes, Refusal> {
+    let whole = body.len();
+    let read = file::utf8(Cow::Borrowed(&body)).map(|text| match text {
+        Cow::Borrowed(text) => Err(whole - text.len()),
+        Cow::Owned(text) => Ok(Bytes::from(text)),
+    });
+    match read {
+        Ok(Ok(text)) => Ok(text),
+        Ok(Err(mark)) => Ok(body.slice(mark..)),
+        Err(no_text) => {
+            let said = format!("the body can't be read: {no_text}");
+            Err(Refusal::new(StatusCode::BAD_REQUEST, said))
+        }
     }
 }
 

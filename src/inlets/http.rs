@@ -1,6 +1,6 @@
 //! The listener: it finds the inlet of a request, keeps its limits and time-outs, and answers it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,35 +8,35 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CONNECTION,
-    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CONTENT_TYPE,
+    HeaderMap, HeaderValue, ORIGIN, VARY, WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::InletsWiring;
-use super::auth::{Keyring, Shown, Verdict};
+use super::answer::{Answer, answered, refused};
+use super::auth::{Keyring, Shown, Verdict, scheme};
 use super::body::{self, Refusal};
-use super::intake::{Intake, Taken, trace};
+use super::intake::{Intake, trace};
 use super::refusals::Refusals;
 use super::slots::Unproven;
 use super::threads::Threads;
 use crate::kafka::producer::Producer;
 use crate::listen::{self, BODY_TIMEOUT, Connection};
 use crate::mapping::route::{self, Route};
-use crate::mapping::{Entrance, Inlet, Preset};
+use crate::mapping::{Entrance, Inlet, KeyPlace, Preset};
 use crate::slack::look_ups::LookUps;
 
-/// So long values of the secret store are kept, so that no request waits for files.
 /// What is so without the name of a user, for the log.
 const WITHOUT: &str = "events go on without user_profile";
+/// So long values of the secret store are kept, so that no request waits for files.
 const SECRETS_FRESH: Duration = Duration::from_secs(1);
 /// From a request's first byte to its answer, for Slack, which waits 3 s.
 const SLACK_ANSWER: Duration = Duration::from_millis(2500);
@@ -105,13 +105,17 @@ impl<'r> Way<'r> {
         };
         Refusal::new(StatusCode::UNAUTHORIZED, said)
     }
-}
 
-/// The answer to a request that was accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Answer {
-    content_type: &'static str,
-    body: Bytes,
+    /// What a request without a valid secret is asked for.
+    fn wanted(&self, head: &Parts) -> HeaderValue {
+        let is_page = head.headers.contains_key(ORIGIN);
+        let mut schemes: BTreeSet<&str> = self.doors.iter().flat_map(|door| door.keys.schemes(is_page)).collect();
+        if schemes.is_empty() {
+            schemes.insert(scheme(KeyPlace::WriteKey, is_page));
+        }
+        let schemes = schemes.into_iter().collect::<Vec<_>>().join(", ");
+        HeaderValue::from_str(&schemes).expect("all schemes are ASCII")
+    }
 }
 
 impl Server {
@@ -318,13 +322,14 @@ impl Server {
 
     async fn inflated(&self, door: &Door, headers: &HeaderMap, raw: Bytes, began: Instant) -> Result<Bytes, Refusal> {
         let max = self.wiring.config.inlet.body_max;
-        match body::is_gzip(headers)? {
+        let whole = match body::is_gzip(headers)? {
             true => {
                 let threads = self.threads(door, began);
-                threads.run(move |_| body::inflate(&raw, max)).await
+                threads.run(move |_| body::inflate(&raw, max)).await?
             }
-            false => Ok(raw),
-        }
+            false => raw,
+        };
+        body::utf8(whole)
     }
 
     /// Epoch seconds.
@@ -388,6 +393,9 @@ impl listen::Answer for Server {
                     let method = HeaderValue::from_static(way.route.method);
                     response.headers_mut().insert(ALLOW, method);
                 }
+                if response.status() == StatusCode::UNAUTHORIZED {
+                    response.headers_mut().insert(WWW_AUTHENTICATE, way.wanted(&head));
+                }
                 share(way, &head, response.headers_mut());
                 (label, response)
             }
@@ -429,70 +437,4 @@ fn share(way: &Way<'_>, head: &Parts, answer: &mut HeaderMap) {
             answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
         }
     }
-}
-
-impl Answer {
-    /// The answer that each system takes for an acknowledgement.
-    fn of(inlet: &Inlet, taken: &Taken) -> Self {
-        let (content_type, body) = match inlet.preset {
-            // Slack asks once whether the URL is ours.
-            Some(Preset::Slack) => (
-                "text/plain; charset=utf-8",
-                taken.challenge.clone().unwrap_or_default().into(),
-            ),
-            Some(Preset::Salesforce) => (
-                "text/xml; charset=utf-8",
-                Bytes::from_static(crate::mapping::ACKNOWLEDGEMENT.as_bytes()),
-            ),
-            preset => {
-                let mut said = Map::new();
-                // Client libraries of `track` look for this.
-                if preset == Some(Preset::Track) {
-                    said.insert("success".to_owned(), true.into());
-                }
-                for (name, count) in [
-                    ("accepted", taken.accepted),
-                    ("dead", taken.dead),
-                    ("left_out", taken.left_out),
-                ] {
-                    said.insert(name.to_owned(), count.into());
-                }
-                if !taken.errors.is_empty() {
-                    let error = |(index, detail): &(usize, String)| json!({"index": index, "detail": detail});
-                    said.insert("errors".to_owned(), taken.errors.iter().map(error).collect());
-                }
-                ("application/json", Value::Object(said).to_string().into())
-            }
-        };
-        Self { content_type, body }
-    }
-}
-
-fn answered(answer: Answer) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(answer.body));
-    let content_type = HeaderValue::from_static(answer.content_type);
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
-}
-
-fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
-    // `code` and `message` are what client libraries of `track` look for; without them some take any error for
-    // the network's, and try again for minutes.
-    let code = refusal.status.canonical_reason().unwrap_or_default();
-    let code = code.to_ascii_lowercase().replace(' ', "_");
-    let text = json!({"error": refusal.said, "code": code, "message": refusal.said}).to_string();
-    let mut response = Response::new(Full::new(text.into()));
-    *response.status_mut() = refusal.status;
-    let mut set = |name: HeaderName, value: &'static str| {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    };
-    set(CONTENT_TYPE, "application/json");
-    match refusal.status {
-        StatusCode::SERVICE_UNAVAILABLE => set(RETRY_AFTER, "1"),
-        StatusCode::UNAUTHORIZED => set(WWW_AUTHENTICATE, "Bearer"),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => set(ACCEPT_ENCODING, "gzip"),
-        StatusCode::REQUEST_TIMEOUT => set(CONNECTION, "close"),
-        _ => {}
-    }
-    response
 }

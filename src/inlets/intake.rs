@@ -39,7 +39,7 @@ pub(super) struct Taken {
     pub(super) dead: u64,
     pub(super) left_out: u64,
     /// Which of the records are dead, and why; the first of them.
-    pub(super) errors: Vec<(usize, String)>,
+    pub(super) errors: Vec<(usize, Refused)>,
     /// The answer that Slack wants when it asks whether the URL is ours.
     pub(super) challenge: Option<String>,
 }
@@ -167,12 +167,13 @@ impl Intake {
                 .await?;
         }
         let taken = written.taken;
-        if let Some((index, detail)) = taken.errors.first() {
-            let (inlet, dead) = (&self.inlet.name, taken.dead);
+        if let Some((index, (reason, detail))) = taken.errors.first() {
+            let (inlet, dead, reason) = (&self.inlet.name, taken.dead, reason.as_str());
             tracing::warn!(
                 inlet,
                 dead,
                 index,
+                reason,
                 detail,
                 "dead letters of a request; this is the first"
             );
@@ -312,7 +313,7 @@ impl Intake {
     ) {
         written.taken.dead += 1;
         if written.taken.errors.len() < ERRORS_MAX {
-            written.taken.errors.push((record.index, detail.clone()));
+            written.taken.errors.push((record.index, (reason, detail.clone())));
         }
         let text = record.text();
         let fits = !text.is_empty() && text.len() <= self.config.inlet.body_max;

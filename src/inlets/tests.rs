@@ -410,7 +410,7 @@ async fn records_stand_alone_and_each_system_hears_what_it_waits_for() {
         .ask(&post("/inlets/survey", &["Authorization: Bearer n3w"], survey))
         .await;
     assert!(
-        answer.ends_with("{\"accepted\":2,\"dead\":1,\"left_out\":0,\"errors\":[{\"index\":0,\"detail\":\"event.event_id: {{$.id}}:{{$.item.n}} is missing\"}]}"),
+        answer.ends_with("{\"accepted\":2,\"dead\":1,\"left_out\":0,\"errors\":[{\"index\":0,\"reason\":\"invalid_event\",\"detail\":\"event.event_id: {{$.id}}:{{$.item.n}} is missing\"}]}"),
         "{answer}"
     );
     let message = br#"<Envelope><Body><notifications><SessionId>hunter2</SessionId><Notification><Id>n1</Id><sObject><Id>006</Id></sObject></Notification></notifications></Body></Envelope>"#;
@@ -657,6 +657,74 @@ async fn beyond_the_limit_requests_get_503_and_retry_after() {
 }
 
 #[tokio::test]
+async fn a_body_may_be_in_utf_16() {
+    let open = open("utf16", "body_max: 1MB").await;
+    let of = |text: &str, mark: &[u8], unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        let units = text.encode_utf16().flat_map(unit);
+        mark.iter().copied().chain(units).collect()
+    };
+    let (little, big) = (u16::to_le_bytes, u16::to_be_bytes);
+    let bearer = "Authorization: Bearer n3w";
+    for (path, headers, body, wanted) in [
+        (
+            "/inlets/rows",
+            &[bearer][..],
+            of("{\"id\":\"ä1\"}", b"\xFF\xFE", little),
+            200,
+        ),
+        ("/inlets/rows", &[bearer], of("{\"id\":\"ä2\"}", b"\xFE\xFF", big), 200),
+        ("/inlets/rows", &[bearer], "\u{feff}{\"id\":\"ä3\"}".into(), 200),
+        (
+            "/inlets/shop/v1/t",
+            &[],
+            of(
+                "{\"writeKey\":\"n3w\",\"messageId\":\"m\",\"userId\":\"ä4\",\"event\":\"E\"}",
+                b"\xFF\xFE",
+                little,
+            ),
+            200,
+        ),
+        ("/inlets/rows", &[bearer], of("{\"id\":5}", b"", little), 400),
+        ("/inlets/rows", &[bearer], of("{\"id\":5}", b"", big), 400),
+    ] {
+        let answer = open.ask(&post(path, headers, &body)).await;
+        assert_eq!(status(&answer), wanted, "{answer}");
+        assert_eq!(
+            answer.contains("UTF-16 without a byte order mark"),
+            wanted == 400,
+            "{answer}"
+        );
+    }
+    let events = open.events().await;
+    let leads: Vec<_> = events.iter().map(|event| event["lead_id"].clone()).collect();
+    assert_eq!(leads, ["ä1", "ä2", "ä3", "ä4"]);
+    open.close().await;
+}
+
+#[tokio::test]
+async fn who_shows_no_secret_is_told_how_to() {
+    let open = open("wanted", "body_max: 1MB").await;
+    let page = "Origin: https://shop.example";
+    for (path, headers, wanted) in [
+        ("/inlets/rows", &[][..], "Bearer"),
+        ("/inlets/product/v1/track", &[], "Basic realm=\"leadlane\""),
+        ("/inlets/shop/v1/t", &[page], "xBasic realm=\"leadlane\""),
+        ("/v1/track", &[], "Basic realm=\"leadlane\""),
+        ("/inlets/workspace", &[], "Signature"),
+        ("/inlets/won/wrong", &[], "Path"),
+        ("/inlets/survey", &[], "Bearer, Path"),
+    ] {
+        let answer = open.ask(&post(path, headers, b"{}")).await;
+        assert_eq!(status(&answer), 401, "{path}: {answer}");
+        assert!(
+            answer.contains(&format!("\r\nwww-authenticate: {wanted}\r\n")),
+            "{path}: {answer}"
+        );
+    }
+    open.close().await;
+}
+
+#[tokio::test]
 async fn a_body_that_ends_too_soon_is_refused_and_who_only_listens_is_answered() {
     let open = open("halves", "body_max: 1MB").await;
     let whole = post("/inlets/rows", &["Authorization: Bearer n3w"], b"{\"id\":1}");
@@ -883,7 +951,7 @@ async fn one_bad_call_of_a_batch_costs_the_others_nothing() {
         .ask(&post("/inlets/product/v1/batch", &[&key], body.as_bytes()))
         .await;
     assert!(
-        answer.ends_with("\"accepted\":2,\"dead\":1,\"left_out\":0,\"errors\":[{\"index\":2,\"detail\":\"malformed JSON at line 1, column 75\"}]}"),
+        answer.ends_with("\"accepted\":2,\"dead\":1,\"left_out\":0,\"errors\":[{\"index\":2,\"reason\":\"not_decodable\",\"detail\":\"malformed JSON at line 1, column 75\"}]}"),
         "{answer}"
     );
     let letters = open.letters().await;
@@ -897,7 +965,7 @@ async fn one_bad_call_of_a_batch_costs_the_others_nothing() {
     );
     let answer = open.ask(&rows).await;
     assert!(
-        answer.ends_with("{\"accepted\":2,\"dead\":1,\"left_out\":0,\"errors\":[{\"index\":1,\"detail\":\"line 3: 3 cells for 2 titles\"}]}"),
+        answer.ends_with("{\"accepted\":2,\"dead\":1,\"left_out\":0,\"errors\":[{\"index\":1,\"reason\":\"not_decodable\",\"detail\":\"line 3: 3 cells for 2 titles\"}]}"),
         "{answer}"
     );
     let letters = open.letters().await;

@@ -16,6 +16,8 @@ use wrong::{refuse, wrong_counts, wrong_settings};
 mod wrong;
 
 const DAY: i64 = 24 * 3600 * 1000;
+/// Kafka's own default of `max.message.bytes`.
+const MESSAGE_MAX: i64 = 1_048_588;
 /// What a dead letter's headers may add to the record it holds.
 const DEAD_LETTER_ROOM: i64 = 64 * 1024;
 
@@ -126,7 +128,16 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
     // A job's outcomes go to the partition of the same number.
     let jobs = of(&topics.jobs).or(of(&topics.outcomes)).unwrap_or(partitions);
     let mut wrong = wrong_counts(config, &there);
-    for wanted in wanted(config, partitions, jobs, 0)
+    let mut source_max = outside_max(config, &admin).await;
+    for source in [&topics.events, &topics.jobs] {
+        // One that is still to be made will hold what Kafka's own default says.
+        let max = match of(source) {
+            Some(_) => setting(&admin, source, "max.message.bytes").await?.parse().ok(),
+            None => None,
+        };
+        source_max = source_max.max(max.unwrap_or(MESSAGE_MAX));
+    }
+    for wanted in wanted(config, partitions, jobs, source_max)
         .iter()
         .filter(|wanted| of(&wanted.name).is_some())
     {
@@ -136,8 +147,7 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
     let options = AdminOptions::new().operation_timeout(Some(ANSWER_WAIT));
     let mut made = Vec::new();
     // The dead letters come last, because their size rests on the others'.
-    let mut source_max = outside_max(config, &admin).await;
-    for wanted in wanted(config, partitions, jobs, 0) {
+    for wanted in wanted(config, partitions, jobs, source_max) {
         let mut settings = wanted.settings.clone();
         if wanted.name == topics.dead_letters {
             settings.retain(|(name, _)| *name != "max.message.bytes");
@@ -163,11 +173,9 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
         }
         if wanted.name == topics.events || wanted.name == topics.jobs {
             // A new topic's settings can be asked for only once the brokers all know it.
-            let max = match setting(&admin, &wanted.name, "max.message.bytes").await {
-                Ok(max) => max.parse().unwrap_or(1_048_588),
-                Err(_) => 1_048_588,
-            };
-            source_max = source_max.max(max);
+            let max = setting(&admin, &wanted.name, "max.message.bytes").await;
+            let max = max.ok().and_then(|max| max.parse().ok());
+            source_max = source_max.max(max.unwrap_or(MESSAGE_MAX));
         }
     }
     await_sight(config).await?;

@@ -5,6 +5,7 @@ use std::io::{Error, ErrorKind};
 
 use serde_json::{Map, Value};
 
+use crate::text::file;
 use crate::yaml::Place;
 
 /// What is refused, in a file, in a variable or in neither.
@@ -57,13 +58,11 @@ impl Refusal {
     /// The text of a file's bytes.
     ///
     /// # Errors
-    /// They are no UTF-8.
-    pub fn text(file: &str, bytes: Vec<u8>) -> Result<String, Self> {
-        String::from_utf8(bytes).map_err(|error| {
+    /// They are neither UTF-8 nor marked as UTF-16.
+    pub fn text(name: &str, bytes: Vec<u8>) -> Result<String, Self> {
+        let text = file::utf8(bytes.into()).map_err(|error| Self::of_file(name, error.to_string()))?;
+        String::from_utf8(text.into_owned()).map_err(|error| {
             let bytes = error.as_bytes();
-            if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-                return Self::of_file(file, "is UTF-16; save it as UTF-8");
-            }
             let before = String::from_utf8_lossy(&bytes[..error.utf8_error().valid_up_to()]);
             let line = before.rsplit('\n').next().unwrap_or_default();
             let place = Place {
@@ -72,7 +71,7 @@ impl Refusal {
             };
             Self {
                 place: Some(place),
-                ..Self::of_file(file, "this character is no UTF-8; save the file as UTF-8")
+                ..Self::of_file(name, file::NO_CHARACTER)
             }
         })
     }

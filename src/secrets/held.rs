@@ -33,16 +33,11 @@ impl Held {
         Arc::clone(&self.said().values)
     }
 
-    /// Reads the secrets again. An empty one is none, as it would open to everybody; while the store is silent, what it said
-    /// last holds. Says which are missing, and why, where more are than before. Needs tokio's runtime.
+    /// Reads the secrets again. While the store is silent, what it said last holds. Says which are missing, and why, where more are than before. Needs tokio's runtime.
     pub async fn refresh(&self, secrets: &Secrets) -> Option<String> {
         let (before, mut values, mut missing) = (self.values(), Vec::new(), Vec::new());
         for (at, name) in self.names.iter().enumerate() {
             values.push(match secrets.reveal(name.as_str()).await {
-                Ok(secret) if secret.reveal().is_empty() => {
-                    missing.push(format!("secret {name} is empty"));
-                    None
-                }
                 Ok(secret) => Some(secret),
                 Err(error) => {
                     missing.push(error.to_string());
@@ -97,7 +92,10 @@ mod tests {
         let one = |value: &str| vec![Some(value.to_owned()), None];
         assert_eq!(
             refreshed(0).await,
-            (one("first"), Some("secret empty is empty".to_owned()))
+            (
+                one("first"),
+                Some("secret empty is empty; write it into its file or variable".to_owned())
+            )
         );
         // It is said when it begins, and once.
         let (values, said) = refreshed(1).await;

@@ -3,7 +3,11 @@
 
 use std::borrow::Cow;
 
-/// What a text is that is neither UTF-8 nor marked as UTF-16, with the cure.
+/// What a character of a file is that is no UTF-8, with the cure.
+pub const NO_CHARACTER: &str = "this character is no UTF-8, perhaps Windows-1252; save the file as UTF-8, \
+                                or run iconv -f WINDOWS-1252 -t UTF-8";
+
+/// What a row is that is neither UTF-8 nor marked as UTF-16, with the cure.
 pub const NO_UTF8: &str = "no UTF-8, perhaps Windows-1252 as Excel's plain CSV is; \
                            save the file as \"CSV UTF-8\", or run iconv -f WINDOWS-1252 -t UTF-8";
 
@@ -14,8 +18,10 @@ pub enum NoText {
     Zip,
     #[error("it is an Excel workbook (.xls) or another old Office document; save the sheet as \"CSV UTF-8\"")]
     Office,
-    #[error("it is compressed by gzip; unpack it first: gunzip -c FILE")]
+    #[error("it is compressed by gzip; unpack it first (gunzip -c FILE), or send it with Content-Encoding: gzip")]
     Gzip,
+    #[error("it is UTF-32; save it as UTF-8, or run iconv -f UTF-32 -t UTF-8")]
+    Utf32,
     #[error("it is UTF-16 without a byte order mark; save it as UTF-8, or run iconv -f UTF-16LE -t UTF-8")]
     Unmarked,
     #[error("the text is UTF-16 and ends within a character")]
@@ -29,6 +35,7 @@ pub enum NoText {
 /// The bytes are known to be no text.
 pub fn utf8(bytes: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, NoText> {
     Ok(match &*bytes {
+        [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => return Err(NoText::Utf32),
         [0xFF, 0xFE, units @ ..] => Cow::Owned(of_utf16(units, u16::from_le_bytes)?),
         [0xFE, 0xFF, units @ ..] => Cow::Owned(of_utf16(units, u16::from_be_bytes)?),
         [0xEF, 0xBB, 0xBF, ..] => match bytes {
@@ -84,6 +91,8 @@ mod tests {
             (&b"PK\x03\x04\x14"[..], NoText::Zip),
             (b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", NoText::Office),
             (b"\x1F\x8B\x08\0", NoText::Gzip),
+            (b"\xFF\xFE\0\0{\0\0\0", NoText::Utf32),
+            (b"\0\0\xFE\xFF\0\0\0{", NoText::Utf32),
             (b"{\0\"\0", NoText::Unmarked),
             (b"\0{\0\"", NoText::Unmarked),
             (&little[..7], NoText::Cut),

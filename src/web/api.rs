@@ -4,6 +4,7 @@
 //! extractors. The OpenAPI document is made of the code; [`document`] adds to each operation the refusals that any may
 //! give.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -25,6 +26,7 @@ use super::Web;
 use super::guard::read_body;
 use super::problem::{Fault, Problem};
 use crate::desk::page::{LIMIT_MAX, Page, Place};
+use crate::text::file;
 use crate::text::mask::{mask, mask_named};
 
 mod audit;
@@ -124,7 +126,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<Web>> for Json<T> {
             return Err(not_json());
         }
         let bytes = read_body(&mut request).await?;
-        let mut reader = serde_json::Deserializer::from_slice(&bytes);
+        let text = file::utf8(Cow::Borrowed(&bytes));
+        let text = text.map_err(|error| Problem::bad_request(format!("The body is no JSON: {error}.")))?;
+        let mut reader = serde_json::Deserializer::from_slice(&text);
         let read: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
         let read = read.map_err(|error| not_fitting(&error))?;
         reader

@@ -17,6 +17,7 @@ use crate::desk::{Conflict, Error, explain};
 use crate::lead::LeadEvent;
 use crate::lead::schemas::Schemas;
 use crate::sealed::Sealed;
+use crate::yaml::{self, Place};
 
 /// The words that addresses of pages and API have where others have a rule's id, such as `/rules/new`. A rule of such an
 /// id, which `leadlane rules apply` may write, is reached with the first letter encoded: `/rules/%6Eew`.
@@ -181,10 +182,19 @@ pub(super) struct Imported {
 pub(super) fn import(web: &Web, actor: &Actor, text: &str, dry_run: bool) -> Result<Imported, Problem> {
     let mut drafts = rules::read(&web.config, text).map_err(|error| at("yaml", error))?;
     rules::tell_apart(&mut drafts);
+    let is_clean = |draft: &Draft| draft.errors.is_empty() && draft.warnings.is_empty();
+    let places = match drafts.iter().all(is_clean) {
+        true => Vec::new(),
+        false => yaml::places(text),
+    };
     let of_rules = |of: fn(&Draft) -> &[crate::desk::Problem]| -> Vec<Fault> {
-        drafts
-            .iter()
-            .flat_map(|draft| of(draft).iter().map(|problem| of_rule(draft, problem)))
+        let all = drafts.iter().enumerate();
+        let faults = all.flat_map(|(number, draft)| {
+            let problems = of(draft).iter();
+            problems.map(move |problem| (draft, problem, number))
+        });
+        faults
+            .map(|(draft, problem, number)| of_rule(draft, problem, rules::place(&places, number, problem)))
             .collect()
     };
     let (errors, warnings) = (of_rules(|draft| &draft.errors), of_rules(|draft| &draft.warnings));
@@ -225,16 +235,17 @@ pub(super) fn import(web: &Web, actor: &Actor, text: &str, dry_run: bool) -> Res
     })
 }
 
-/// A problem of one rule among several.
-fn of_rule(draft: &Draft, problem: &crate::desk::Problem) -> Fault {
+/// A problem of one rule among several, with its place in the text.
+fn of_rule(draft: &Draft, problem: &crate::desk::Problem, place: Option<Place>) -> Fault {
     let path = match problem.place.as_str() {
         "" => draft.id.clone(),
         place => format!("{}: {place}", draft.id),
     };
-    Fault {
-        path,
-        message: format!("{} (document {}, line {})", problem.message, draft.document, draft.line),
-    }
+    let message = match place {
+        Some(Place { line, column }) => format!("{} (line {line}, column {column})", problem.message),
+        None => problem.message.clone(),
+    };
+    Fault { path, message }
 }
 
 /// The version that is in force, where a draft is the same.

@@ -496,6 +496,32 @@ async fn a_rule_named_as_an_address_of_the_desk_is_reached_and_not_made_here() {
 }
 
 #[tokio::test]
+async fn json_may_be_in_utf_16() {
+    let desk = Desk::open(json!({})).await;
+    let url = format!("{}/api/v1/rules/validate", desk.url);
+    let text = r#"{"yaml": "id: ä"}"#;
+    let units = |mark: &[u8]| -> Vec<u8> {
+        let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+        mark.iter().copied().chain(units).collect()
+    };
+    for (body, wanted) in [
+        (units(b"\xFF\xFE"), 200),
+        ([b"\xEF\xBB\xBF", text.as_bytes()].concat(), 200),
+        (units(b""), 400),
+    ] {
+        let request = desk.client.post(&url).body(body);
+        let answer = desk.send(request, &[("content-type", "application/json")]).await;
+        assert_eq!(answer.status, wanted, "{}", answer.text);
+        assert_eq!(
+            answer.text.contains("UTF-16 without a byte order mark"),
+            wanted == 400,
+            "{}",
+            answer.text
+        );
+    }
+}
+
+#[tokio::test]
 async fn rules_come_in_by_a_plain_form() {
     let desk = Desk::open(json!({})).await;
     let page = desk.get("/rules/import", &[]).await;
@@ -517,6 +543,12 @@ async fn rules_come_in_by_a_plain_form() {
         "{}",
         answer.text
     );
+    // Each fault has its own line, not the rule's first.
+    let text = "- id: sales\n  trigger: lms.lead_sold\n  scope: {level: product, id: \"1\"}\n  action:\n    type: slack_message\n    \
+                token: {secret: t}\n    to: {chanel: C0123ABCD}\n    text: hi\n";
+    let fields = [("csrf", &*csrf), ("yaml", text), ("do", "look")];
+    let answer = desk.post("/rules/import", &[("cookie", &cookie)], &fields).await;
+    assert!(answer.text.contains("(line 7, column 10)"), "{}", answer.text);
 }
 
 #[tokio::test]

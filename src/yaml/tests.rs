@@ -94,10 +94,6 @@ fn documents_and_entries_know_their_lines() {
         .map(|entry| entry.value["id"].as_str().unwrap())
         .collect();
     assert_eq!(ids, ["a", "b", "c", "d"]);
-    assert_eq!(
-        entries.iter().map(|entry| entry.number).collect::<Vec<_>>(),
-        [1, 2, 2, 4]
-    );
     assert_eq!(lines(entries), [2, 5, 7, 10]);
     for empty in ["", "\n", "# only a comment\n"] {
         assert_eq!(documents(empty).unwrap(), [], "{empty:?}");

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Asked, Id};
 use crate::app::now_millis;
 use crate::cli::look::{Look, Span, plain};
-use crate::cli::{CliError, look_up, print, wait_for, who};
+use crate::cli::{CliError, look_up, print, progress, wait_for, who};
 use crate::dates::Rate;
 use crate::desk::Error;
 use crate::desk::replay::{self, Fate, Outside, Request, Went, Which};
@@ -59,11 +59,16 @@ pub(super) fn run(look: Look<'_>, options: &Options) -> Result<(), CliError> {
         rate: options.rate,
         who: who(),
     };
-    let tell = |fate| match fate {
-        Fate::Back(went) => print(&line(&went, look.json, request.dry_run)),
-        Fate::Refused { id, why } => {
-            eprintln!("{id}: not replayed: {}", plain(&why));
-            Ok(())
+    let mut told = 0;
+    let tell = |fate| {
+        told += 1;
+        progress::at("dead letters replayed", told, None);
+        match fate {
+            Fate::Back(went) => print(&line(&went, look.json, request.dry_run)),
+            Fate::Refused { id, why } => {
+                say!("{id}: not replayed: {}", plain(&why));
+                Ok(())
+            }
         }
     };
     let summary = look.scan(|scanner| replay::run(scanner, &request, &mut Here(look), now_millis, tell))?;
@@ -72,9 +77,10 @@ pub(super) fn run(look: Look<'_>, options: &Options) -> Result<(), CliError> {
     } else {
         "replayed"
     };
-    eprintln!(
+    say!(
         "{} {verb}, {} left as they are because they were replayed before",
-        summary.replayed, summary.left
+        summary.replayed,
+        summary.left
     );
     summary.all_there(look.config)?;
     match summary.refused {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::look::{self, Look, plain};
-use crate::cli::{CliError, look_up, print};
+use crate::cli::look::{self, Look, plain, when};
+use crate::cli::{CliError, look_up, print, progress};
 use crate::dates::time_text;
 use crate::desk::tail::{self, Arrived, Filter};
 
@@ -36,11 +36,12 @@ pub(super) fn tail(look: Look<'_>, options: &Options) -> Result<(), CliError> {
         inlet: options.inlet.clone(),
         unmatched: options.unmatched,
     };
+    progress::end();
     let mut coming = tail::follow(look.config, filter, options.since)?;
     while !*look.stop.borrow() {
         let arrived = coming.next(Duration::from_millis(100), |id, schemas| {
             if let Err(error) = look_up(look.config, id, schemas) {
-                eprintln!("{error}");
+                say!("{error}");
             }
         })?;
         if let Some(arrived) = arrived {
@@ -63,8 +64,8 @@ fn line(arrived: &Arrived, json: bool) -> String {
         }
         Err(unread) => {
             return plain(&format!(
-                "{}  no lead event, at {}-{}: {}: {}",
-                time_text(record.timestamp),
+                "{} UTC  no lead event, at {}-{}: {}: {}",
+                when(record.timestamp),
                 record.partition,
                 record.offset,
                 unread.reason,
@@ -90,8 +91,8 @@ fn line(arrived: &Arrived, json: bool) -> String {
         several => format!("rules {}", several.join(", ")),
     };
     plain(&format!(
-        "{}  {}  lead {}  event {}{inlet}  {matches}",
-        time_text(seen.occurred_at),
+        "{} UTC  {}  lead {}  event {}{inlet}  {matches}",
+        when(seen.occurred_at),
         seen.trigger,
         seen.lead_id,
         seen.event_id

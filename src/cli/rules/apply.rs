@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{changed, read};
 use crate::app::now_millis;
 use crate::cli::look::Look;
-use crate::cli::{CliError, print, who};
+use crate::cli::{CliError, print, progress, who};
 use crate::desk::rules::write::{Change, Writer};
 use crate::desk::rules::{self, Draft, View};
 use crate::desk::versions::{self, Last};
@@ -38,7 +38,9 @@ pub(super) fn apply(look: Look<'_>, options: &Options) -> Result<(), CliError> {
         true => look.scan(|scanner| Ok(versions::last(scanner)?))?,
         false => HashMap::new(),
     };
-    let mut writer = Writer::new(look.config);
+    let mut writer = Writer::new(look.config).telling(|done, total| {
+        progress::at("writing rules", done as u64, Some(total as u64));
+    });
     let changes = {
         let view = writer.view()?;
         let mut pruned = Vec::new();
@@ -50,9 +52,7 @@ pub(super) fn apply(look: Look<'_>, options: &Options) -> Result<(), CliError> {
                 } else {
                     ("rules", "stay")
                 };
-                eprintln!(
-                    "{others} {rules} in force that the files don't have {stay}, as apply didn't write them last"
-                );
+                say!("{others} {rules} in force that the files don't have {stay}, as apply didn't write them last");
             }
             if 2 * deleted.len() > owned && !options.yes {
                 let more = format!(
@@ -63,7 +63,7 @@ pub(super) fn apply(look: Look<'_>, options: &Options) -> Result<(), CliError> {
                     let message = format!("{more}: {}; if that is meant, add --yes", some(&deleted));
                     return Err(CliError::Invalid(message));
                 }
-                eprintln!("{more}, which needs --yes");
+                say!("{more}, which needs --yes");
             }
             pruned = deleted;
         }
@@ -78,7 +78,9 @@ pub(super) fn apply(look: Look<'_>, options: &Options) -> Result<(), CliError> {
         let deletes = pruned.iter().map(|id| Ok(Change::delete(id, view.version(id), false)));
         puts.chain(deletes).collect::<Result<Vec<Change>, _>>()?
     };
-    for written in writer.write(&changes, &who(), now_millis())? {
+    let written = writer.write(&changes, &who(), now_millis())?;
+    progress::over();
+    for written in written {
         changed(&written, look.json)?;
     }
     Ok(())
@@ -148,7 +150,7 @@ fn dry_run(view: &View, drafts: &[Draft], pruned: &[String], json: bool) -> Resu
         }
     }
     let count = |change: &str| counts.get(change).copied().unwrap_or_default();
-    eprintln!(
+    say!(
         "would be created: {}, changed: {}, deleted: {}, unchanged: {}; nothing was written",
         count("created"),
         count("changed"),

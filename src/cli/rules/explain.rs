@@ -35,7 +35,7 @@ pub(super) fn explain(
             .map_err(|error| CliError::Invalid(format!("{}: {error}", file.display())))?,
     };
     if events.is_empty() {
-        eprintln!("the inlet leaves this record out: its conditions don't hold");
+        say!("the inlet leaves this record out: its conditions don't hold");
     }
     let given = match files {
         [] => None,
@@ -56,7 +56,7 @@ pub(super) fn explain(
         }
         let mut explained = explain::explain(config, &event, &rules, now).peekable();
         if explained.peek().is_none() {
-            eprintln!("no rule is for the trigger {}", plain(&event.trigger));
+            say!("no rule is for the trigger {}", plain(&event.trigger));
         }
         for explained in explained {
             print(&match json {

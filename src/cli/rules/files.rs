@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::{CliError, file_name, read_input};
+use crate::cli::{CliError, file_name, progress, read_input};
 use crate::desk::cases;
 use crate::reader::Refusal;
 
@@ -23,12 +23,13 @@ pub(super) struct Text {
 /// The texts of files, and of those in folders that are of the kind.
 pub(super) fn read(paths: &[PathBuf], kind: Kind) -> Result<Vec<Text>, CliError> {
     let mut texts = Vec::new();
-    for path in paths {
+    for path in progress::each("reading files", paths.to_vec()) {
+        let path = path.as_path();
         if !path.is_dir() {
             texts.push(read_file(path)?);
             continue;
         }
-        for file in within(path)? {
+        for file in progress::each("reading files", within(path)?) {
             let text = read_file(&file)?;
             if cases::is_test_file(&text.text) == (kind == Kind::Tests) {
                 texts.push(text);

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{changed, one};
-use crate::cli::look::{Look, plain};
+use crate::cli::look::{self, Look, plain};
 use crate::cli::{CliError, print, write_files};
 use crate::dates::time_text;
 use crate::desk::rules::write::Writer;
@@ -18,7 +18,7 @@ pub(super) fn export(look: Look<'_>, folder: Option<&Path>) -> Result<(), CliErr
     let view = View::scan(look.config)?;
     let count = rules::every(&view).count();
     if count == 0 {
-        eprintln!("no rule is in force");
+        say!("no rule is in force");
     }
     let Some(folder) = folder else {
         if look.json {
@@ -64,9 +64,9 @@ pub(super) fn history(look: Look<'_>, id: &str) -> Result<(), CliError> {
 fn version_text(version: &Version) -> String {
     let Version { what, who, when, .. } = version;
     let mut lines = vec![plain(&format!(
-        "version {}  {}  {what} by {who}",
+        "version {}  {} UTC  {what} by {who}",
         version.version,
-        time_text(*when)
+        look::when(*when)
     ))];
     match (&version.before, &version.after) {
         (Some(before), Some(after)) => {

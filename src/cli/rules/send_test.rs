@@ -21,9 +21,9 @@ pub(super) fn send_test(config: &Config, id: &str, file: &Path, json: bool) -> R
     let rule = in_force.whole().map(|versioned| versioned.rule);
     if *in_force.rule.trigger != event.trigger {
         let (wanted, found) = (&in_force.rule.trigger, &event.trigger);
-        eprintln!("{id}: is for {wanted}, and the event is {found}; it is sent all the same");
+        say!("{id}: is for {wanted}, and the event is {found}; it is sent all the same");
     } else if let Some(failed) = rule.and_then(|rule| rule.explain(&event).into_iter().next()) {
-        eprintln!("{id}: does not match the event, as {failed} does not hold; it is sent all the same");
+        say!("{id}: does not match the event, as {failed} does not hold; it is sent all the same");
     }
     let request = Request {
         draft: &Draft::of(config, in_force.json()),

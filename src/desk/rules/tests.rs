@@ -98,12 +98,15 @@ fn a_draft_says_all_that_is_wrong_with_it_and_where() {
 }
 
 #[test]
-fn drafts_of_a_text_know_their_lines_and_have_ids_of_their_own() {
+fn rules_of_a_text_have_ids_of_their_own_and_problems_their_places() {
     let text = format!("- {}\n- {}\n- {{id: 5}}\n", rule("a", "x"), rule("a", "y"));
     let mut drafts = read(&config(), &text).unwrap();
     tell_apart(&mut drafts);
-    let lines: Vec<usize> = drafts.iter().map(|draft| draft.line).collect();
-    assert_eq!(lines, [1, 2, 3]);
+    let places = yaml::places(&text);
+    let first = |draft: &Draft| draft.errors.first().cloned();
+    let all = drafts.iter().enumerate();
+    let lines = all.map(|(at, draft)| Some(place(&places, at, &first(draft)?)?.line));
+    assert_eq!(lines.collect::<Vec<_>>(), [None, Some(2), Some(3)]);
     let errors: Vec<usize> = drafts.iter().map(|draft| draft.errors.len()).collect();
     assert_eq!(errors[..2], [0, 1]);
     assert!(errors[2] > 0 && drafts[1].errors[0].to_string().contains("given twice"));

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::kept::Kept;
-use super::{Draft, Last, View, missing};
+use super::{Draft, Last, View, get, missing};
 use crate::config::Config;
 use crate::dates::time_text;
 use crate::desk::Error;
@@ -25,8 +25,8 @@ use crate::kafka::reader::{Isolation, Went};
 use crate::kafka::scan::{CLOCKS_DIFFER, Scan, Topic};
 use crate::kafka::together::Together;
 use crate::kafka::{self, Fault, topics};
-use crate::rules::check;
 use crate::rules::log::CANCEL_WAITING;
+use crate::rules::{Status, check};
 
 mod change;
 mod refusal;
@@ -92,15 +92,20 @@ fn plan(view: &View, change: &Change) -> Result<Planned, Refused> {
     if version != change.seen {
         return Err(Refused::Conflict);
     }
-    let with_status = |status: &str| {
+    let in_force = get(view, id).ok().map(|in_force| in_force.rule.status);
+    // Where jobs are to be cancelled there is always something to write.
+    let stands = |status: Status| in_force == Some(status) && !rejected && !change.cancel_waiting;
+    let with_status = |status: Status| {
         let mut rule = before.clone().ok_or(Refused::Missing)?;
-        rule["status"] = status.into();
+        rule["status"] = status.as_str().into();
         Ok(Some(rule))
     };
     let after = match &change.order {
+        Order::Pause if stands(Status::Paused) => return Ok(planned(version, before.clone())),
+        Order::Resume if stands(Status::Active) => return Ok(planned(version, before.clone())),
         Order::Put(rule) | Order::Rollback(rule) => Some(rule.clone()),
-        Order::Pause => with_status("paused")?,
-        Order::Resume => with_status("active")?,
+        Order::Pause => with_status(Status::Paused)?,
+        Order::Resume => with_status(Status::Active)?,
         // Jobs of a rule that is gone may still wait.
         Order::Delete if before.is_none() && !change.cancel_waiting => return Err(Refused::Missing),
         Order::Delete | Order::Lane(_) => None,
@@ -115,6 +120,8 @@ pub struct Writer<'c> {
     kept: Arc<Kept>,
     /// Whether the topic is known to be as it must be: a process that runs has checked it.
     checked: bool,
+    /// Told how many records of how many are written.
+    told: fn(usize, usize),
 }
 
 impl<'c> Writer<'c> {
@@ -132,7 +139,14 @@ impl<'c> Writer<'c> {
             config,
             kept,
             checked: true,
+            told: |_, _| {},
         }
+    }
+
+    /// Tells how many records of how many are written.
+    #[must_use]
+    pub fn telling(self, told: fn(usize, usize)) -> Self {
+        Self { told, ..self }
     }
 
     pub fn config(&self) -> &'c Config {
@@ -205,7 +219,7 @@ impl<'c> Writer<'c> {
         }
         let rendered = render(changes, &planned, who, now);
         let mut written: Vec<Written> = planned.into_iter().map(|planned| planned.written).collect();
-        match write(&mut together, self.config, rendered, &mut written) {
+        match write(&mut together, self.config, rendered, &mut written, self.told) {
             Ok(()) => {}
             Err(Fault::Fatal { fenced: true, .. }) => return Ok(None),
             Err(fault) => return Err(failed(fault)),
@@ -357,8 +371,12 @@ fn write(
     config: &Config,
     rendered: Vec<Rendered<'_>>,
     written: &mut [Written],
+    told: fn(usize, usize),
 ) -> Result<(), Fault> {
-    for Rendered { change, rule, .. } in &rendered {
+    // Half of the records are the rules, the other half is their audit.
+    let total = 2 * rendered.len();
+    for (done, Rendered { change, rule, .. }) in rendered.iter().enumerate() {
+        told(done, total);
         together.write(&Record {
             topic: &config.topics.rules,
             partition: None,
@@ -367,7 +385,8 @@ fn write(
             headers: kafka::headers(change.cancel_waiting.then_some((CANCEL_WAITING, "true"))),
         })?;
     }
-    for (rendered, version) in rendered.into_iter().zip(together.offsets()?) {
+    for ((rendered, version), done) in rendered.into_iter().zip(together.offsets()?).zip(total / 2..) {
+        told(done, total);
         written[rendered.number].version = version;
         let mut audit = rendered.audit;
         audit.insert("version".to_owned(), version.into());

@@ -126,6 +126,18 @@ fn topics_create_makes_no_set_that_topics_check_refuses() {
         assert!(made.contains(&format!("{gone}-anew: created")), "{there}: {made}");
         leadlane.ok(&["topics", "check"]);
     }
+    // Dead letters that are there are held against events that aren't yet.
+    let leadlane = Leadlane::new("small", "");
+    leadlane.ok(&["topics", "create", "--partitions", "2"]);
+    let topics = &leadlane.config.topics;
+    for (key, name, other) in [
+        ("dead_letters", &topics.dead_letters, topics.audit.clone()),
+        ("events", &topics.events, format!("{}-anew", topics.events)),
+    ] {
+        leadlane.rewrite(&format!("{key}: {name}"), &format!("{key}: {other}"));
+    }
+    assert!(stderr(&leadlane, &["topics", "create"], 1).contains("max.message.bytes=1048588, but needs 1114124"));
+    assert!(stderr(&leadlane, &["topics", "check"], 1).contains("-anew is missing"));
     // Where one is wrong that is there, none is made, and nothing is written into it.
     let leadlane = Leadlane::new("wrong", "");
     leadlane.ok(&["topics", "create", "--partitions", "2"]);
@@ -242,6 +254,21 @@ fn rules_go_in_and_out_of_force() {
         listed.contains("rejected at offset 4") && !listed.contains("hunter2"),
         "{listed}"
     );
+    assert!(listed.lines().all(|line| line.chars().count() <= 100), "{listed}");
+    let objects = leadlane.ok(&["rules", "list", "--json"]);
+    let objects = objects
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let (sold, other): (Vec<_>, Vec<_>) = objects.partition(|rule| rule["id"] == "sold");
+    assert_eq!(
+        (&sold[0]["destination"], &sold[0]["lane"]),
+        (&"C0SALES".into(), &"slack:t/C0SALES".into())
+    );
+    assert!(
+        sold[0]["author"].is_string() && sold[0]["last_matched_at"].is_string(),
+        "{sold:?}"
+    );
+    assert!(other[0]["last_matched_at"].is_null(), "{other:?}");
     assert!(
         leadlane
             .get("/metrics")
@@ -255,9 +282,25 @@ fn rules_go_in_and_out_of_force() {
 
 /// Pause, resume and delete what the test before left.
 fn changes_are_audited(leadlane: &Leadlane) {
-    leadlane.ok(&["rules", "pause", "sold"]);
-    assert!(leadlane.ok(&["rules", "list"]).contains("paused"));
-    leadlane.ok(&["rules", "resume", "sold"]);
+    let audited = || leadlane.read(&leadlane.config.topics.audit).len();
+    for (command, status) in [("pause", "paused"), ("resume", "active")] {
+        assert!(
+            leadlane
+                .ok(&["rules", command, "sold"])
+                .contains(&format!("sold: {status} (version"))
+        );
+        let before = audited();
+        let again = leadlane.ok(&["rules", command, "sold"]);
+        assert!(
+            again.contains(&format!("sold: is {status} already (version")),
+            "{again}"
+        );
+        let again: serde_json::Value =
+            serde_json::from_str(&leadlane.ok(&["--json", "rules", command, "sold"])).unwrap();
+        assert_eq!((&again["changed"], &again["status"]), (&false.into(), &status.into()));
+        assert_eq!(audited(), before, "nothing is written");
+        assert!(leadlane.ok(&["rules", "list"]).contains(status));
+    }
     leadlane.ok(&["rules", "delete", "sold"]);
     assert!(!leadlane.ok(&["rules", "list"]).contains("sold "));
     // What isn't there can't be deleted, unless jobs of it wait still.

@@ -16,20 +16,25 @@ fn a_draft_with_errors_never_becomes_a_change() {
 #[test]
 fn a_change_is_held_against_the_version_that_its_author_saw() {
     let (old, new) = (rule("a", "old"), rule("a", "new"));
+    let mut waits = rule("waits", "hi");
+    waits["status"] = "paused".into();
     let view = view(&[
         record(0, "a", Some(&old)),
         record(2, "gone", Some(&rule("gone", "hi"))),
         record(4, "gone", None),
         record(6, "torn", Some(&rule("torn", "hi"))),
         record(8, "torn", Some(&json!({}))),
+        record(10, "waits", Some(&waits)),
     ]);
     let came = |change: &Change| {
         plan(&view, change).map(|planned| (planned.written.changed, planned.written.version, planned.written.after))
     };
     let mut paused = old.clone();
     paused["status"] = "paused".into();
-    let mut active = old.clone();
-    active["status"] = "active".into();
+    let mut resumed = waits.clone();
+    resumed["status"] = "active".into();
+    let mut mended = rule("torn", "hi");
+    mended["status"] = "active".into();
     use Refused::{Conflict, Missing};
     for (change, wanted) in [
         (put(&new, Some(0)), Ok((true, -1, Some(new.clone())))),
@@ -54,7 +59,16 @@ fn a_change_is_held_against_the_version_that_its_author_saw() {
         (Change::pause("a", Some(0), true), Ok((true, -1, Some(paused)))),
         (Change::pause("a", Some(1), false), Err(Conflict)),
         (Change::pause("never", None, false), Err(Missing)),
-        (Change::resume("a", Some(0)), Ok((true, -1, Some(active)))),
+        (Change::resume("waits", Some(10)), Ok((true, -1, Some(resumed)))),
+        // What stands already is no change, but for what waits, and for a record that was rejected.
+        (Change::resume("a", Some(0)), Ok((false, 0, Some(old.clone())))),
+        (Change::resume("a", None), Err(Conflict)),
+        (
+            Change::pause("waits", Some(10), false),
+            Ok((false, 10, Some(waits.clone()))),
+        ),
+        (Change::pause("waits", Some(10), true), Ok((true, -1, Some(waits)))),
+        (Change::resume("torn", Some(6)), Ok((true, -1, Some(mended)))),
         (Change::resume("gone", None), Err(Missing)),
     ] {
         assert_eq!(came(&change), wanted, "{change:?}");

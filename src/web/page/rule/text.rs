@@ -55,14 +55,12 @@ pub(super) async fn posted(
         }
     };
     let places = yaml::places(text);
-    let line = |problem: &crate::desk::Problem| {
-        places
-            .first()
-            .map_or(draft.line, |places| places.value(&problem.place).line)
-    };
     let errors = draft.errors.iter();
     let errors: Vec<String> = errors
-        .map(|problem| format!("{problem} (line {})", line(problem)))
+        .map(|problem| match desk_rules::place(&places, 0, problem) {
+            Some(place) => format!("{problem} (line {})", place.line),
+            None => problem.to_string(),
+        })
         .collect();
     let editing = Editing::of(&web.config, id, seen, draft.written);
     match posted.get("do") {

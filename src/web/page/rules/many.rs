@@ -84,8 +84,10 @@ pub(super) async fn bulk(State(web): State<Arc<Web>>, look: Look, asker: Asker, 
                 ));
             }
         };
-        write(web, actor, &changes)?;
-        Ok(with(&back, done, changes.len(), wait))
+        // Of those ticked some may have been so already.
+        let written = write(web, actor, &changes)?;
+        let changed = written.iter().filter(|written| written.changed).count();
+        Ok(with(&back, done, changed, wait))
     })
     .await
 }
