@@ -143,8 +143,15 @@ fn read(config: &Config, paths: &[PathBuf], json: bool) -> Result<Vec<Draft>, Cl
     if texts.is_empty() {
         return Err(Refusal::new("there is no rule file in the folders given").into());
     }
-    let files = progress::each("checking files", texts);
-    let files = files.map(|text| drafts_of(config, text)).collect();
+    let many = texts.len() > 1;
+    let files = progress::each("checking files", texts).map(|text| {
+        if !many {
+            // Its rules are counted once it is read.
+            progress::over();
+        }
+        drafts_of(config, text)
+    });
+    let files = files.collect();
     let checked = checked(files, Some(Missing::of(config)), json);
     progress::over();
     checked

@@ -165,6 +165,36 @@ fn each_fault_of_a_rule_has_its_own_line_and_column() {
 }
 
 #[test]
+fn a_rule_file_in_utf_16_is_read_and_another_encoding_is_named() {
+    let file = std::env::temp_dir().join(format!("leadlane-rule-{}.yaml", std::process::id()));
+    let name = file.to_str().unwrap();
+    let validate = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        stderr(&["rules", "validate", name], "")
+    };
+    let units = |mark: &[u8]| -> Vec<u8> {
+        let units = RULE.encode_utf16().flat_map(u16::to_le_bytes);
+        mark.iter().copied().chain(units).collect()
+    };
+    let (code, said) = validate(&units(b"\xFF\xFE"));
+    assert_eq!(code, Some(0), "{said}");
+    for (bytes, wanted) in [
+        (
+            units(b""),
+            "it is UTF-16 without a byte order mark; save it as UTF-8".to_owned(),
+        ),
+        (
+            [b"# \xE4\n", RULE.as_bytes()].concat(),
+            format!("{name}:1:3: this character is no UTF-8, perhaps Windows-1252; save the file as UTF-8"),
+        ),
+    ] {
+        let (code, said) = validate(&bytes);
+        assert!(code == Some(2) && said.contains(&wanted), "{said}");
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
 fn what_the_configuration_does_not_have_is_warned_of() {
     let text = RULE
         .replace("{level: product, id: \"1\"}", "{level: inlet, id: crm}")

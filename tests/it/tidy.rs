@@ -184,7 +184,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "inlets",
         &[
             "batches", "config", "mapping", "kafka", "lead", "listen", "metrics", "reason", "registry", "secrets",
-            "slack",
+            "slack", "text",
         ],
     ),
     // The rule desk over HTTP.
