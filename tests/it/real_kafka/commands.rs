@@ -249,6 +249,20 @@ fn rules_go_in_and_out_of_force() {
     ));
     in_force(5);
     matches(3, 0);
+    is_listed(&leadlane);
+    assert!(
+        leadlane
+            .get("/metrics")
+            .unwrap()
+            .1
+            .contains("leadlane_rules_rejected_total{reason=\"invalid_rule\"} 1")
+    );
+    process.stop();
+    changes_are_audited(&leadlane);
+}
+
+/// What the test before left, as lists show it.
+fn is_listed(leadlane: &Leadlane) {
     let listed = leadlane.ok(&["rules", "list"]);
     assert!(
         listed.contains("rejected at offset 4") && !listed.contains("hunter2"),
@@ -269,15 +283,6 @@ fn rules_go_in_and_out_of_force() {
         "{sold:?}"
     );
     assert!(other[0]["last_matched_at"].is_null(), "{other:?}");
-    assert!(
-        leadlane
-            .get("/metrics")
-            .unwrap()
-            .1
-            .contains("leadlane_rules_rejected_total{reason=\"invalid_rule\"} 1")
-    );
-    process.stop();
-    changes_are_audited(&leadlane);
 }
 
 /// Pause, resume and delete what the test before left.
