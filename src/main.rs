@@ -1,9 +1,14 @@
-//! Flags, signals and exit codes; everything else is in the library.
+//! Flags, signals and exit codes, and the memory's allocator; everything else is in the library.
 
 use std::process::ExitCode;
 
 use leadlane::cli;
 use tokio::sync::watch;
+
+/// The desk reads a million records, keeps a few words of each, and lets the rest go, by many threads: what they let go
+/// is the machine's again within seconds. The system's own allocator keeps it.
+#[global_allocator]
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = match cli::parse() {
