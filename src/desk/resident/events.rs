@@ -74,14 +74,14 @@ pub struct Events {
     unread: usize,
     chart: Chart<u32>,
     /// Of the configuration's inlets alone: a record may name any.
-    inlets: BTreeMap<String, Steps<u32, WEEK_HOURS>>,
+    inlets: BTreeMap<String, Steps<u32, WEEK_HOURS, HOUR>>,
     gone: Option<i64>,
 }
 
 impl Events {
     /// At most so many, with counts of these inlets.
     pub fn new<'n>(most: usize, inlets: impl IntoIterator<Item = &'n str>) -> Self {
-        let inlets = inlets.into_iter().map(|name| (name.to_owned(), Steps::new(HOUR)));
+        let inlets = inlets.into_iter().map(|name| (name.to_owned(), Steps::default()));
         Self {
             most: most.max(1),
             events: BTreeMap::new(),
@@ -206,7 +206,7 @@ impl Events {
     pub fn inlets(&self, now: i64) -> impl Iterator<Item = (&str, Vec<(i64, u32)>)> {
         self.inlets
             .iter()
-            .map(move |(name, steps)| (name.as_str(), steps.until(now)))
+            .map(move |(name, steps)| (name.as_str(), steps.until(now).collect()))
     }
 
     /// The time of the oldest, and of the youngest that had to go.

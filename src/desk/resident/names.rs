@@ -1,26 +1,29 @@
 //! Names that many entries share, each kept once, for as long as somebody holds it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
 
 #[derive(Debug, Default)]
 pub(super) struct Names {
     by_number: Vec<Held>,
-    numbers: HashMap<Arc<str>, u32>,
+    /// The numbers, found by what they stand for.
+    numbers: HashTable<u32>,
     free: Vec<u32>,
+    hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
 struct Held {
-    name: Arc<str>,
+    name: Box<str>,
     holders: u32,
 }
 
 impl Names {
     /// The number of a name, which is one holder's until that [releases](Self::release) it.
     pub(super) fn hold(&mut self, name: &str) -> u32 {
-        if let Some(&number) = self.numbers.get(name) {
-            self.by_number[number as usize].holders += 1;
+        if let Some(number) = self.number(name) {
+            self.hold_too(number);
             return number;
         }
         let held = Held {
@@ -31,8 +34,10 @@ impl Names {
             self.by_number.push(Held::default());
             u32::try_from(self.by_number.len() - 1).unwrap_or(u32::MAX)
         });
-        self.numbers.insert(Arc::clone(&held.name), number);
         self.by_number[number as usize] = held;
+        let (by_number, hasher) = (&self.by_number, &self.hasher);
+        let hash = |number: &u32| hasher.hash_one(&*by_number[*number as usize].name);
+        self.numbers.insert_unique(hash(&number), number, hash);
         number
     }
 
@@ -45,14 +50,18 @@ impl Names {
         let held = &mut self.by_number[number as usize];
         held.holders -= 1;
         if held.holders == 0 {
-            self.numbers.remove(&held.name);
-            *held = Held::default();
+            let name = std::mem::take(held).name;
+            let hash = self.hasher.hash_one(&*name);
+            if let Ok(found) = self.numbers.find_entry(hash, |other| *other == number) {
+                found.remove();
+            }
             self.free.push(number);
         }
     }
 
     pub(super) fn number(&self, name: &str) -> Option<u32> {
-        self.numbers.get(name).copied()
+        let is_it = |number: &u32| *self.by_number[*number as usize].name == *name;
+        self.numbers.find(self.hasher.hash_one(name), is_it).copied()
     }
 
     pub(super) fn name(&self, number: u32) -> &str {
@@ -61,7 +70,7 @@ impl Names {
 
     /// Every name with its number.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.numbers.iter().map(|(name, number)| (&**name, *number))
+        self.numbers.iter().map(|number| (self.name(*number), *number))
     }
 }
 

@@ -5,6 +5,7 @@
 //! the index has: however many there are, an entry comes and goes in a few steps.
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::{Index, IndexMut};
 
 use hashbrown::HashTable;
 
@@ -30,13 +31,51 @@ impl Link {
     };
 }
 
-impl Entries for Vec<Entry> {
+/// Entries by their slots, in pieces: to take one in moves no other, and leaves room for few.
+#[derive(Debug, Default)]
+struct Slots(Vec<Vec<Entry>>);
+
+/// So many slots are in a piece.
+const PIECE: usize = 4096;
+
+impl Slots {
+    /// The slot of an entry that is put behind all others.
+    fn push(&mut self, entry: Entry) -> usize {
+        if self.0.last().is_none_or(|piece| piece.len() == PIECE) {
+            self.0.push(Vec::with_capacity(PIECE));
+        }
+        let before = (self.0.len() - 1) * PIECE;
+        let Some(piece) = self.0.last_mut() else {
+            return before;
+        };
+        piece.push(entry);
+        before + piece.len() - 1
+    }
+}
+
+impl Index<u32> for Slots {
+    type Output = Entry;
+
+    fn index(&self, slot: u32) -> &Entry {
+        let slot = slot as usize;
+        &self.0[slot / PIECE][slot % PIECE]
+    }
+}
+
+impl IndexMut<u32> for Slots {
+    fn index_mut(&mut self, slot: u32) -> &mut Entry {
+        let slot = slot as usize;
+        &mut self.0[slot / PIECE][slot % PIECE]
+    }
+}
+
+impl Entries for Slots {
     fn key(&self, slot: u32) -> Key {
-        (self[slot as usize].place(), slot)
+        (self[slot].place(), slot)
     }
 
     fn traits(&self, slot: u32) -> Traits {
-        let entry = &self[slot as usize];
+        let entry = &self[slot];
         Traits {
             stands: entry.stands(),
             is_test: entry.is(TEST),
@@ -48,7 +87,7 @@ impl Entries for Vec<Entry> {
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    entries: Vec<Entry>,
+    entries: Slots,
     free: Vec<u32>,
     by_place: Order,
     by_job: HashTable<u32>,
@@ -63,12 +102,12 @@ impl Table {
     }
 
     pub(super) fn get(&self, slot: u32) -> &Entry {
-        &self.entries[slot as usize]
+        &self.entries[slot]
     }
 
     /// Its ids stay as they are, and everything else does unless it is [out](Self::take_out).
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut Entry {
-        &mut self.entries[slot as usize]
+        &mut self.entries[slot]
     }
 
     pub(super) fn find(&self, job: &[u8; 16]) -> Option<u32> {
@@ -81,16 +120,13 @@ impl Table {
         let id = entry.id;
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.entries[slot as usize] = entry;
+                self.entries[slot] = entry;
                 slot
             }
-            None => {
-                self.entries.push(entry);
-                u32::try_from(self.entries.len() - 1).expect("the configuration allows fewer deliveries")
-            }
+            None => u32::try_from(self.entries.push(entry)).expect("the configuration allows fewer deliveries"),
         };
         let (entries, hasher) = (&self.entries, &self.hasher);
-        let of_job = |slot: &u32| hasher.hash_one(entries[*slot as usize].id);
+        let of_job = |slot: &u32| hasher.hash_one(entries[*slot].id);
         self.by_job.insert_unique(hasher.hash_one(id), slot, of_job);
         self.link(slot, Which::Event);
         self.link(slot, Which::Lead);
@@ -148,7 +184,7 @@ impl Table {
 
     fn link(&mut self, slot: u32, which: Which) {
         let (entries, hasher, of) = (&self.entries, &self.hasher, which as usize);
-        let id = |slot: u32| entries[slot as usize].ids.packed(which);
+        let id = |slot: u32| entries[slot].ids.packed(which);
         let hash = |slot: &u32| hasher.hash_one(id(*slot));
         let heads = &mut self.heads[of];
         let older = match heads.find_mut(hash(&slot), |other| id(*other) == id(slot)) {
