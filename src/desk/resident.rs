@@ -21,7 +21,7 @@ use crate::kafka::reader::Record;
 use crate::lead::LeadEvent;
 use crate::lead::decode::decode;
 use crate::lead::schemas::{SchemaId, Schemas};
-use audits::{Audits, Author};
+use audits::Audits;
 use counts::{Count, OfRule};
 use deliveries::{Deliveries, Spot};
 use events::{Events, Recent};
@@ -195,9 +195,10 @@ impl Resident {
         &self.rules
     }
 
-    /// Who wrote the version of a rule that is in force, as far as the audit says.
-    pub fn author(&self, rule: &str) -> Option<Author> {
-        self.audits.read().author_of(rule)
+    /// Who wrote this version of a rule, as far as the audit has it. It is read by another thread than the rules are, and
+    /// may be a moment behind them, or before them.
+    pub fn author(&self, rule: &str, version: i64) -> Option<String> {
+        self.audits.read().author_of(rule, version).map(str::to_owned)
     }
 
     /// Whether the audit has it that somebody did `what` to a target.

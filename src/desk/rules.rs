@@ -3,7 +3,8 @@
 //! A [`View`] of the rules topic answers all of it. [`View::scan`] reads a fresh one; a caller that asks often keeps
 //! one and gives it each new record.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -24,14 +25,20 @@ pub mod write;
 #[derive(Debug)]
 pub struct View {
     log: RuleLog<Stored>,
-    /// By rule id, its last record, a deletion too.
-    last: HashMap<String, Last>,
+    /// By record key, the last record, where that is no rule in force: a deletion, what was rejected, an order.
+    last: HashMap<Box<str>, Last>,
+    /// How many rules in force there are of each trigger.
+    triggers: BTreeMap<Arc<str>, usize>,
+    /// The ids under which a later record is no valid rule.
+    rejected: BTreeSet<Box<str>>,
 }
 
 /// What a view keeps of a rule in force. A process that has very many reads the rest from the text when it is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
     version: i64,
+    /// When it was written, epoch milliseconds.
+    at: i64,
     written: Box<str>,
     summary: Summary,
 }
@@ -42,7 +49,8 @@ pub struct Summary {
     pub name: Option<Box<str>>,
     pub status: Status,
     pub scope: Scope,
-    pub trigger: Box<str>,
+    /// Rules share it.
+    pub trigger: Arc<str>,
     pub action: ActionType,
     /// Where its jobs go, as far as the rule alone says it.
     pub lane: Box<str>,
@@ -65,6 +73,7 @@ impl Keep for Stored {
     fn of(versioned: Versioned, written: &str) -> Self {
         Self {
             version: versioned.version,
+            at: 0,
             written: written.into(),
             summary: Summary::of(&versioned.rule),
         }
@@ -83,9 +92,9 @@ type Entry = log::Entry<Stored>;
 
 /// Where a record stands, and when it was written, epoch milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Last {
-    offset: i64,
-    changed_at: i64,
+pub struct Last {
+    pub offset: i64,
+    pub changed_at: i64,
 }
 
 impl Default for View {
@@ -93,6 +102,8 @@ impl Default for View {
         Self {
             log: RuleLog::new(),
             last: HashMap::new(),
+            triggers: BTreeMap::new(),
+            rejected: BTreeSet::new(),
         }
     }
 }
@@ -109,15 +120,72 @@ impl View {
 
     /// Takes in the topic's next record.
     pub fn take(&mut self, record: &Record) {
-        if let Some(key) = &record.key {
-            let last = Last {
-                offset: record.offset,
-                changed_at: record.timestamp,
-            };
-            self.last.insert(String::from_utf8_lossy(key).into_owned(), last);
+        if record.offset < self.log.next_offset() {
+            return;
         }
+        let key = record.key.as_deref().map(String::from_utf8_lossy);
+        let before = key.as_deref().and_then(|id| self.trigger(id));
         self.log
             .apply(record.offset, record.key.as_deref(), record.value.as_deref());
+        let Some(id) = key else { return };
+        match self.log.entry(&id).is_some_and(|entry| entry.rejected.is_some()) {
+            true => self.rejected.insert((*id).into()),
+            false => self.rejected.remove(&*id),
+        };
+        match self
+            .log
+            .in_force_mut(&id)
+            .filter(|stored| stored.version == record.offset)
+        {
+            Some(stored) => {
+                stored.at = record.timestamp;
+                stored.summary.trigger = one_more(&mut self.triggers, &stored.summary.trigger);
+                self.last.remove(&*id);
+            }
+            None => {
+                let last = Last {
+                    offset: record.offset,
+                    changed_at: record.timestamp,
+                };
+                self.last.insert((*id).into(), last);
+                // What was rejected leaves the rule as it was.
+                if self.version(&id).is_some() {
+                    return;
+                }
+            }
+        }
+        before
+            .into_iter()
+            .for_each(|trigger| one_less(&mut self.triggers, &trigger));
+    }
+
+    fn trigger(&self, id: &str) -> Option<Arc<str>> {
+        let stored = self.log.entry(id)?.in_force.as_ref()?;
+        Some(Arc::clone(&stored.summary.trigger))
+    }
+
+    /// The ids under which a later record is no valid rule.
+    pub fn rejected(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.rejected.iter().map(|id| &**id)
+    }
+
+    pub fn is_rejected(&self, id: &str) -> bool {
+        self.rejected.contains(id)
+    }
+
+    /// How many rules are in force.
+    pub fn in_force(&self) -> usize {
+        self.triggers.values().sum()
+    }
+
+    /// The triggers of the rules in force, in order.
+    pub fn triggers(&self) -> impl Iterator<Item = &str> {
+        self.triggers.keys().map(|trigger| &**trigger)
+    }
+
+    /// How many rules in force are of a trigger.
+    pub fn of_trigger(&self, trigger: &str) -> usize {
+        self.triggers.get(trigger).copied().unwrap_or_default()
     }
 
     /// What is in force, and what was rejected.
@@ -130,14 +198,44 @@ impl View {
         self.log.entry(id)?.version()
     }
 
-    /// When the last record of a rule came, a deletion too; epoch milliseconds.
+    /// The record that a rule stands by: of the version in force; where none is, the last, which deleted it.
+    pub fn last(&self, id: &str) -> Option<Last> {
+        let in_force = self.log.entry(id).and_then(|entry| entry.in_force.as_ref());
+        let of_version = in_force.map(|stored| Last {
+            offset: stored.version,
+            changed_at: stored.at,
+        });
+        of_version.or_else(|| self.last.get(id).copied())
+    }
+
+    /// When the last record of a rule came, a deletion and one that was rejected too; epoch milliseconds.
     pub fn changed_at(&self, id: &str) -> Option<i64> {
-        Some(self.last.get(id)?.changed_at)
+        let last = self.last.get(id).copied().or_else(|| self.last(id));
+        Some(last?.changed_at)
     }
 
     /// The rule as it was written, where one is in force.
     fn written(&self, id: &str) -> Option<Value> {
         Some(get(self, id).ok()?.json())
+    }
+}
+
+/// Counts a rule of a trigger, and gives the name that its rules share.
+fn one_more(triggers: &mut BTreeMap<Arc<str>, usize>, trigger: &Arc<str>) -> Arc<str> {
+    let shared = triggers
+        .get_key_value(trigger)
+        .map_or(trigger, |(shared, _)| shared)
+        .clone();
+    *triggers.entry(Arc::clone(&shared)).or_default() += 1;
+    shared
+}
+
+fn one_less(triggers: &mut BTreeMap<Arc<str>, usize>, trigger: &Arc<str>) {
+    if let Some(count) = triggers.get_mut(trigger) {
+        *count -= 1;
+        if *count == 0 {
+            triggers.remove(trigger);
+        }
     }
 }
 
@@ -173,6 +271,8 @@ pub struct InForce<'v> {
     pub id: &'v str,
     pub rule: &'v Summary,
     pub version: i64,
+    /// When that was written, epoch milliseconds.
+    pub at: i64,
     /// The text of its JSON.
     pub written: &'v str,
 }
@@ -200,10 +300,7 @@ impl Filter {
             |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
         let has = |text: &str| {
             let names = [Some(id), rule.and_then(|rule| rule.name.as_deref())];
-            names
-                .into_iter()
-                .flatten()
-                .any(|name| name.to_lowercase().contains(text))
+            names.into_iter().flatten().any(|name| has_folded(name, text))
         };
         let level = rule.map(|rule| rule.scope.level);
         let action = rule.map(|rule| rule.action);
@@ -216,6 +313,27 @@ impl Filter {
                 .is_none_or(|wanted| rule.map(|rule| rule.status) == Some(wanted))
             && text.is_none_or(has)
     }
+}
+
+/// Whether a name has a text, which is in small letters, whatever the name's own case.
+fn has_folded(name: &str, text: &str) -> bool {
+    if !name.is_ascii() {
+        return name.to_lowercase().contains(text);
+    }
+    let (name, text) = (name.as_bytes(), text.as_bytes());
+    let Some((first, rest)) = text.split_first() else {
+        return true;
+    };
+    let is_behind = |behind: &[u8]| {
+        behind
+            .get(..rest.len())
+            .is_some_and(|found| found.eq_ignore_ascii_case(rest))
+    };
+    let mut begins = name
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| byte.to_ascii_lowercase() == *first);
+    begins.any(|(at, _)| is_behind(&name[at + 1..]))
 }
 
 /// What stands on the topic and meets the filter, by id.
@@ -312,6 +430,7 @@ fn in_force<'v>(id: &'v str, entry: &'v Entry) -> Option<InForce<'v>> {
         id,
         rule: &stored.summary,
         version: stored.version,
+        at: stored.at,
         written: &stored.written,
     })
 }
@@ -322,7 +441,7 @@ fn listed<'v>(view: &'v View, id: &'v str, entry: &'v Entry) -> Listed<'v> {
     Listed {
         id,
         in_force,
-        rejected: entry.rejected.as_ref(),
+        rejected: entry.rejected.as_deref(),
         warnings: refusals.into_iter().flatten().map(Problem::from).collect(),
         changed_at: view.changed_at(id).unwrap_or_default(),
     }

@@ -86,7 +86,8 @@ pub fn lead(resident: &Resident, lead_id: &str) -> Result<Why, Error> {
     events.truncate(EVENTS_MAX);
     let history = History::read(resident, &events)?;
     let view = resident.rules().view();
-    let scopes = Scopes::of(&view);
+    let keys = keys(resident, &events)?;
+    let scopes = Scopes::of(&view, &keys);
     let events = events
         .into_iter()
         .map(|event| of_event(resident, &scopes, &history, event));
@@ -122,48 +123,61 @@ fn of_event(resident: &Resident, scopes: &Scopes<'_>, history: &History, event: 
     })
 }
 
-/// The rules in force, by their trigger and their scope: an event is of few of them.
+/// A trigger and a scope.
+type Key<'k> = (&'k str, Level, Option<&'k str>);
+
+/// Those that an event is near.
+fn near<'e>(event: &'e LeadEvent<'_>) -> impl Iterator<Item = Key<'e>> {
+    let levels = Level::ALL.into_iter();
+    let found = levels.filter_map(|level| Some((level, level.id_in(event)?)));
+    let scopes = found.flat_map(|(level, id)| [(level, Some(id)), (level, None)]);
+    scopes.map(|(level, id)| (&*event.trigger, level, id))
+}
+
+/// Those that some events are near.
+fn keys(resident: &Resident, events: &[Arc<Recent>]) -> Result<HashSet<(String, Level, Option<String>)>, Error> {
+    let mut keys = HashSet::new();
+    for event in events {
+        resident.with_event(event, |event| {
+            let owned = |(trigger, level, id): Key<'_>| (trigger.to_owned(), level, id.map(str::to_owned));
+            keys.extend(near(event).map(owned));
+        })?;
+    }
+    Ok(keys)
+}
+
+/// The rules in force that some events are near, by trigger and scope: few of all rules.
 struct Scopes<'v> {
     view: &'v View,
-    of: HashMap<(&'v str, Level, Option<&'v str>), Vec<InForce<'v>>>,
-    /// How many there are of a trigger.
-    triggers: HashMap<&'v str, usize>,
+    /// Each is read from its text once for all events.
+    of: HashMap<Key<'v>, Vec<(&'v str, Versioned)>>,
 }
 
 impl<'v> Scopes<'v> {
-    fn of(view: &'v View) -> Self {
-        let (mut of, mut triggers) = (HashMap::<_, Vec<InForce<'v>>>::new(), HashMap::new());
+    fn of(view: &'v View, keys: &'v HashSet<(String, Level, Option<String>)>) -> Self {
+        let keys = keys.iter();
+        let mut of: HashMap<Key<'v>, Vec<_>> = keys
+            .map(|(trigger, level, id)| ((trigger.as_str(), *level, id.as_deref()), Vec::new()))
+            .collect();
         for in_force in rules::every(view) {
-            let (trigger, scope) = (&*in_force.rule.trigger, &in_force.rule.scope);
-            let rules = of.entry((trigger, scope.level, scope.id.as_deref())).or_default();
-            rules.push(in_force);
-            *triggers.entry(trigger).or_default() += 1;
+            let scope = &in_force.rule.scope;
+            let key = (&*in_force.rule.trigger, scope.level, scope.id.as_deref());
+            if let Some(rules) = of.get_mut(&key) {
+                rules.extend(in_force.whole().map(|whole| (in_force.id, whole)));
+            }
         }
-        Self { view, of, triggers }
+        Self { view, of }
     }
 
     /// The rules that an event is near.
-    fn near(&self, event: &LeadEvent<'_>) -> Vec<InForce<'v>> {
-        let found = Level::ALL
-            .into_iter()
-            .filter_map(|level| Some((level, level.id_in(event)?)));
-        let scopes = found.flat_map(|(level, id)| [(level, Some(id)), (level, None)]);
-        scopes
-            .filter_map(|(level, id)| self.of.get(&(&*event.trigger, level, id)))
-            .flatten()
-            .copied()
-            .collect()
-    }
-
-    /// How many rules there are of a trigger.
-    fn of_trigger(&self, trigger: &str) -> usize {
-        self.triggers.get(trigger).copied().unwrap_or_default()
+    fn near<'s>(&'s self, event: &'s LeadEvent<'_>) -> impl Iterator<Item = &'s (&'s str, Versioned)> {
+        near(event).filter_map(|key| self.of.get(&key)).flatten()
     }
 }
 
 /// What each rule of the event's scope makes of it, and how many are of another one.
 fn explain(scopes: &Scopes<'_>, history: &History, at: i64, event: &LeadEvent<'_>) -> (Vec<OfRule>, usize) {
-    let (mut rules, mut elsewhere) = (Vec::new(), scopes.of_trigger(&event.trigger));
+    let (mut rules, mut elsewhere) = (Vec::new(), scopes.view.of_trigger(&event.trigger));
     let mut seen = HashSet::new();
     for (id, then) in history.of(at) {
         seen.insert(id);
@@ -200,17 +214,13 @@ fn explain(scopes: &Scopes<'_>, history: &History, at: i64, event: &LeadEvent<'_
             }),
         });
     }
-    let near = scopes.near(event).into_iter();
-    for in_force in near.filter(|in_force| !seen.contains(in_force.id)) {
-        let Some(Versioned { rule, version }) = in_force.whole() else {
-            continue;
-        };
+    for (id, Versioned { rule, version }) in scopes.near(event).filter(|(id, _)| !seen.contains(id)) {
         elsewhere -= 1;
         rules.push(OfRule {
-            id: in_force.id.to_owned(),
+            id: (*id).to_owned(),
             failed: rule.explain(event),
-            name: rule.name,
-            version: Some(version),
+            name: rule.name.clone(),
+            version: Some(*version),
             today: None,
         });
     }
@@ -275,9 +285,8 @@ impl History {
         }
         let view = resident.rules().view();
         // Somebody who leaves no audit may have changed it, too.
-        for InForce { id, .. } in rules::every(&view) {
-            let changed_at = view.changed_at(id).filter(|changed_at| *changed_at > oldest);
-            if let Some(changed_at) = changed_at
+        for InForce { id, at: changed_at, .. } in rules::every(&view) {
+            if changed_at > oldest
                 && changes
                     .get(id)
                     .and_then(|changes| changes.last())

@@ -41,7 +41,8 @@ pub struct RuleLog<R = Arc<Versioned>> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry<R = Arc<Versioned>> {
     pub in_force: Option<R>,
-    pub rejected: Option<Rejection>,
+    /// Few have one.
+    pub rejected: Option<Box<Rejection>>,
 }
 
 /// What is kept of a rule in force.
@@ -191,7 +192,7 @@ impl<R: Keep> RuleLog<R> {
             }
             Err((reason, detail)) => {
                 let rejection = Rejection { offset, reason, detail };
-                self.entries.entry(id).or_default().rejected = Some(rejection.clone());
+                self.entries.entry(id).or_default().rejected = Some(Box::new(rejection.clone()));
                 Applied::Rejected(rejection)
             }
         }
@@ -245,8 +246,22 @@ impl<R: Keep> RuleLog<R> {
         self.entries.iter().map(|(id, entry)| (id.as_str(), entry))
     }
 
+    /// How many ids have one.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub fn entry(&self, id: &str) -> Option<&Entry<R>> {
         self.entries.get(id)
+    }
+
+    /// What is kept of the rule in force, to be added to.
+    pub fn in_force_mut(&mut self, id: &str) -> Option<&mut R> {
+        self.entries.get_mut(id)?.in_force.as_mut()
     }
 
     /// The same, with the id as the log has it.

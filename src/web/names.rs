@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::credential::SecretName;
+use crate::delivery::recall::credential_of;
 use crate::secrets::Secrets;
 use crate::slack::look_ups::{Answer, Kind, LookUps};
 use crate::text::mask::mask;
@@ -26,6 +27,22 @@ pub(super) struct Receiver {
     pub(super) token: SecretName,
     pub(super) kind: Kind,
     pub(super) id: String,
+}
+
+impl Receiver {
+    /// Whom a lane of an app leads to; none where its token is sealed, and of any other lane.
+    fn of_lane(lane: &str) -> Option<Self> {
+        let credential = credential_of(lane);
+        let id = lane.strip_prefix(credential)?.strip_prefix('/')?;
+        Some(Self {
+            token: SecretName::new(credential.strip_prefix("slack:")?)?,
+            kind: match id.starts_with(['U', 'W']) {
+                true => Kind::User,
+                false => Kind::Channel,
+            },
+            id: id.to_owned(),
+        })
+    }
 }
 
 /// What is known of a receiver.
@@ -66,6 +83,14 @@ impl Names {
         let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = tokens.get(&receiver.token)?.known(receiver.kind, &receiver.id);
         name(receiver.kind, answer?)
+    }
+
+    /// What the receiver of a lane is called, where that is known already. Nobody is asked.
+    pub(super) fn of_lane(&self, lane: &str) -> Option<String> {
+        match self.known(&Receiver::of_lane(lane)?)? {
+            Name::Is(name) => Some(name),
+            Name::None(_) => None,
+        }
     }
 
     fn of(&self, token: &SecretName) -> Option<Arc<LookUps>> {
@@ -145,6 +170,20 @@ mod tests {
         // What the store says of a secret has paths in it.
         let missing = "secret bot is missing; write it to /run/secrets/bot or set LEADLANE_SECRET_BOT";
         assert_eq!(name(Kind::User, Err(missing.to_owned())), None);
+    }
+
+    #[test]
+    fn a_lane_of_an_app_says_whom_it_leads_to() {
+        let of = |lane: &str| {
+            let Receiver { token, kind, id } = Receiver::of_lane(lane)?;
+            Some((token.as_str().to_owned(), kind, id))
+        };
+        let is = |kind, id: &str| Some(("sales-bot".to_owned(), kind, id.to_owned()));
+        assert_eq!(of("slack:sales-bot/C0SALES"), is(Kind::Channel, "C0SALES"));
+        assert_eq!(of("slack:sales-bot/U0ANA"), is(Kind::User, "U0ANA"));
+        for lane in ["slack:sales-bot", "webhook:alerts", "clevertap:acme/x", "*", ""] {
+            assert_eq!(of(lane), None, "{lane}");
+        }
     }
 
     #[tokio::test]

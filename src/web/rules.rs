@@ -1,6 +1,6 @@
 //! What calls and pages of rules share: who may change which, what still waits, and the event that a rule is tried on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -11,8 +11,8 @@ use super::problem::{Fault, Problem};
 use super::who::Actor;
 use crate::config::Config;
 use crate::desk::deliveries::recent;
-use crate::desk::rules::write::{Change, Writer, Written};
-use crate::desk::rules::{self, Draft, View};
+use crate::desk::rules::write::{Change, Writer, Written, authors};
+use crate::desk::rules::{self, Draft, Last, View};
 use crate::desk::{Conflict, Error, explain};
 use crate::lead::LeadEvent;
 use crate::lead::schemas::Schemas;
@@ -69,7 +69,7 @@ pub(super) fn may_write(web: &Web, actor: &Actor, view: &View, changes: &[Change
     for change in changes {
         let before = rules::get(view, change.id()).ok().map(|in_force| in_force.json());
         actor.needs_rule(before.as_ref(), change.after())?;
-        conflicts.extend(change.conflict(view, author(web, change.id())));
+        conflicts.extend(change.conflict(view, || winner(web, change.id(), view.last(change.id())?)));
         let message = change.after().and_then(|_| not_made(view, change.id()));
         errors.extend(message.map(|message| Fault {
             path: if changes.len() == 1 {
@@ -89,9 +89,10 @@ pub(super) fn may_write(web: &Web, actor: &Actor, view: &View, changes: &[Change
     }
 }
 
-/// Whoever wrote the last version of a rule.
-pub(super) fn author(web: &Web, rule: &str) -> Option<String> {
-    web.resident.author(rule).map(|author| author.who)
+/// Whoever wrote the last record of a rule, a deletion too. Where memory has it not yet, or no more, the audit is read.
+pub(super) fn winner(web: &Web, rule: &str, last: Last) -> Option<String> {
+    let read = || authors(&web.config, &HashMap::from([(rule, last)])).remove(rule);
+    web.resident.author(rule, last.offset).or_else(read)
 }
 
 /// How many messages of some rules wait.

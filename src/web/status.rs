@@ -33,11 +33,7 @@ impl Web {
         let (resident, now) = (&self.resident, (self.now)());
         let (rules, rejected) = {
             let view = resident.rules().view();
-            let in_force = view.log().list().filter(|(_, entry)| entry.in_force.is_some()).count();
-            (
-                in_force,
-                view.log().list().filter(|(_, entry)| entry.rejected.is_some()).count(),
-            )
+            (view.in_force(), view.rejected().len())
         };
         // Whoever looks ends before the next look: a reader that asks for the same again waits for ever once a writer waits.
         let deliveries = resident.deliveries().len();

@@ -28,13 +28,6 @@ pub struct Audited {
     pub target: String,
 }
 
-/// Whoever wrote a version of a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Author {
-    pub version: i64,
-    pub who: String,
-}
-
 #[derive(Debug)]
 pub struct Audits {
     most: usize,
@@ -151,13 +144,10 @@ impl Audits {
             .any(|entry| entry.what == what && entry.target == target)
     }
 
-    /// Who wrote the last version of a rule.
-    pub fn author_of(&self, rule: &str) -> Option<Author> {
-        let (version, who) = self.authors.get(&self.names.number(rule)?)?;
-        Some(Author {
-            version: *version,
-            who: self.names.name(*who).to_owned(),
-        })
+    /// Who wrote this version of a rule, where it is the last that is known.
+    pub fn author_of(&self, rule: &str, version: i64) -> Option<&str> {
+        let (last, who) = self.authors.get(&self.names.number(rule)?)?;
+        (*last == version).then(|| self.names.name(*who))
     }
 
     /// The records before a place, newest first: of a target and by an actor, where these are given.
@@ -269,22 +259,18 @@ mod tests {
     }
 
     #[test]
-    fn the_author_of_a_rule_is_who_wrote_its_last_version() {
+    fn the_author_of_a_rule_is_who_wrote_exactly_its_version() {
         let mut audits = Audits::new(2);
         let rule = json!({"id": "a"});
-        assert_eq!(audits.author_of("a"), None);
+        assert_eq!(audits.author_of("a", 9), None);
         // Partitions may be read in any order.
         for (offset, who, version, after) in [(5, "ben", 9, &rule), (6, "ana", 4, &rule), (7, "eva", 2, &rule)] {
             audits.take(&record(offset, "a", &written("apply", who, version, after)), 5000);
         }
-        let author = audits.author_of("a").unwrap();
-        assert_eq!(
-            (author.version, author.who.as_str()),
-            (9, "ben"),
-            "though its record is gone"
-        );
+        assert_eq!(audits.author_of("a", 9), Some("ben"), "though its record is gone");
+        assert_eq!((audits.author_of("a", 4), audits.author_of("a", 10)), (None, None));
         audits.take(&record(8, "a", &written("delete", "ana", 12, &Value::Null)), 5000);
-        assert_eq!(audits.author_of("a"), None);
+        assert_eq!((audits.author_of("a", 9), audits.author_of("a", 12)), (None, None));
     }
 
     #[test]

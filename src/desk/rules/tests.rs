@@ -79,6 +79,71 @@ fn a_list_holds_what_meets_every_condition() {
 }
 
 #[test]
+fn a_view_knows_the_record_that_a_rule_stands_by_and_what_it_counts_stays_true() {
+    let mut paused = rule("beta", "hi");
+    paused["trigger"] = "lms.campaign_sold".into();
+    let mut view = view(&[
+        record(0, "alpha", Some(&rule("alpha", "hi"))),
+        record(1, "beta", Some(&rule("beta", "hi"))),
+        record(2, "alpha", Some(&json!({"id": "alpha"}))),
+        record(3, "gone", Some(&rule("gone", "hi"))),
+        record(4, "gone", None),
+        record(5, "beta", Some(&paused)),
+        record(6, "junk", Some(&json!({"id": "junk"}))),
+        record(7, "lane:slack:t", None),
+    ]);
+    let told = |view: &View| -> (Vec<(String, usize)>, usize, Vec<String>) {
+        let triggers = view.triggers().map(|name| (name.to_owned(), view.of_trigger(name)));
+        let rejected = view.rejected().map(str::to_owned);
+        (triggers.collect(), view.in_force(), rejected.collect())
+    };
+    let stands = |view: &View, id| view.last(id).map(|last| (last.offset, last.changed_at));
+    let one = |name: &str, count| (name.to_owned(), count);
+    let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        told(&view),
+        (
+            vec![one("lms.campaign_sold", 1), one("lms.lead_sold", 1)],
+            2,
+            ids(&["alpha", "junk"])
+        )
+    );
+    // What was rejected later doesn't stand; a deletion does.
+    assert_eq!(stands(&view, "alpha"), Some((0, 1000)));
+    assert_eq!(
+        (stands(&view, "beta"), stands(&view, "gone")),
+        (Some((5, 1005)), Some((4, 1004)))
+    );
+    assert_eq!((stands(&view, "never"), view.changed_at("alpha")), (None, Some(1002)));
+    // What was read before changes nothing.
+    view.take(&record(5, "beta", None));
+    view.take(&record(8, "alpha", Some(&rule("alpha", "ho"))));
+    view.take(&record(9, "beta", None));
+    assert_eq!(told(&view), (vec![one("lms.lead_sold", 1)], 1, ids(&["junk"])));
+    assert_eq!(
+        (stands(&view, "alpha"), view.changed_at("alpha")),
+        (Some((8, 1008)), Some(1008))
+    );
+}
+
+#[test]
+fn a_text_is_found_in_a_name_whatever_the_case() {
+    for (name, text, has) in [
+        ("Sales of Product 99", "product 99", true),
+        ("Sales of Product 99", "product 990", false),
+        ("aab", "ab", true),
+        ("", "", true),
+        ("x", "", true),
+        ("", "x", false),
+        ("Ärzte in KÖLN", "köln", true),
+        ("\u{212a}elvin", "kelvin", true),
+        ("Kelvin", "ö", false),
+    ] {
+        assert_eq!(has_folded(name, text), has, "{name:?} {text:?}");
+    }
+}
+
+#[test]
 fn a_draft_says_all_that_is_wrong_with_it_and_where() {
     let mut wrong = rule("Not an id", "{{$.lead_id");
     wrong["filters"] = json!({"price": {"between": [2, 1]}});

@@ -274,38 +274,42 @@ impl<'c> Writer<'c> {
         if conflicts.is_empty() {
             return Ok(all);
         }
-        let authors = self.authors(&view, &conflicts);
+        let last: HashMap<&str, Last> = conflicts
+            .iter()
+            .filter_map(|change| Some((change.id.as_str(), view.last(&change.id)?)))
+            .collect();
+        let mut authors = authors(self.config, &last);
         let conflicts = conflicts.into_iter().map(|change| {
-            let who = authors.get(&change.id).cloned();
-            conflict(change, view.version(&change.id), view.last.get(&change.id), who)
+            let who = authors.remove(change.id.as_str());
+            conflict(change, view.version(&change.id), last.get(change.id.as_str()), who)
         });
         Err(Error::Conflict(conflicts.collect()))
     }
+}
 
-    /// Who wrote the last record of each rule, as far as the audit says.
-    fn authors(&self, view: &View, changes: &[&Change]) -> HashMap<String, String> {
-        let last: HashMap<&str, &Last> = changes
-            .iter()
-            .filter_map(|change| Some((change.id.as_str(), view.last.get(&change.id)?)))
-            .collect();
-        let since = last.values().map(|last| last.changed_at).min().unwrap_or_default();
-        let audit = &self.config.topics.audit;
-        let runs = Topic::open(self.config, audit).and_then(|asked| asked.between(Some(since - CLOCKS_DIFFER), None));
-        // What an aborted transaction wrote names a version that never was.
-        let records = runs.and_then(|runs| Scan::begin(self.config, audit, &runs, Isolation::Uncommitted));
-        let mut authors = HashMap::new();
-        for record in records.into_iter().flatten().flatten() {
-            let id = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
-            let written: Value =
-                serde_json::from_slice(record.value.as_deref().unwrap_or_default()).unwrap_or_default();
-            let version = written.get("version").and_then(Value::as_i64);
-            let is_last = last.get(id.as_str()).is_some_and(|last| version == Some(last.offset));
-            if let (true, Some(who)) = (is_last, written.get("who").and_then(Value::as_str)) {
-                authors.insert(id, who.to_owned());
-            }
+/// Who wrote the last record of each rule, as far as the audit says: whoever wrote another version of it didn't. The
+/// topic is read.
+pub fn authors<'r>(config: &Config, last: &HashMap<&'r str, Last>) -> HashMap<&'r str, String> {
+    let Some(since) = last.values().map(|last| last.changed_at).min() else {
+        return HashMap::new();
+    };
+    let audit = &config.topics.audit;
+    let runs = Topic::open(config, audit).and_then(|asked| asked.between(Some(since - CLOCKS_DIFFER), None));
+    // What an aborted transaction wrote names a version that never was.
+    let records = runs.and_then(|runs| Scan::begin(config, audit, &runs, Isolation::Uncommitted));
+    let mut authors = HashMap::new();
+    for record in records.into_iter().flatten().flatten() {
+        let id = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
+        let Some((id, last)) = last.get_key_value(&*id) else {
+            continue;
+        };
+        let written: Value = serde_json::from_slice(record.value.as_deref().unwrap_or_default()).unwrap_or_default();
+        let is_last = written.get("version").and_then(Value::as_i64) == Some(last.offset);
+        if let (true, Some(who)) = (is_last, written.get("who").and_then(Value::as_str)) {
+            authors.insert(*id, who.to_owned());
         }
-        authors
     }
+    authors
 }
 
 /// A change as it is written: the rule, and its audit, which lacks the version that Kafka gives the rule.

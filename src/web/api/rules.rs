@@ -18,7 +18,7 @@ use crate::desk::rules::{self as desk_rules, Draft, Filter, Listed};
 use crate::rules::{Level, Status};
 use crate::web::Web;
 use crate::web::problem::{Fault, Problem};
-use crate::web::rules::{author, faults, refusal, waiting, write};
+use crate::web::rules::{faults, refusal, waiting, write};
 use crate::web::who::Actor;
 
 use expected::Expected;
@@ -131,7 +131,9 @@ impl Item {
             scope: rule.as_ref().map(|rule| rule["scope"].clone()),
             action: summary.map(|rule| rule.action.as_str()),
             rule,
-            author: author(web, listed.id),
+            author: listed
+                .in_force
+                .and_then(|in_force| web.resident.author(listed.id, in_force.version)),
             changed_at: time_text(listed.changed_at),
             matched_24h: counts.matched,
             sent_24h: counts.sent,

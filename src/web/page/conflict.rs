@@ -27,7 +27,7 @@ use crate::web::Web;
 use crate::web::api::Path;
 use crate::web::guard::{Asker, Posted};
 use crate::web::problem::{Fault, Problem};
-use crate::web::rules::{author, faults, refusal, write};
+use crate::web::rules::{faults, refusal, winner, write};
 use crate::web::who::Actor;
 
 pub(in crate::web) fn routes() -> Router<Arc<Web>> {
@@ -78,14 +78,14 @@ type Picks = HashMap<String, Pick>;
 
 impl Both {
     fn of(web: &Web, id: &str, base_version: Option<i64>, mine: Value) -> Result<Self, Problem> {
-        let (theirs, when) = {
+        let (theirs, last) = {
             let view = web.resident.rules().view();
             let in_force = desk_rules::get(&view, id).ok();
             let theirs = in_force.map(|in_force| Theirs {
                 version: in_force.version,
                 rule: in_force.json(),
             });
-            (theirs, view.changed_at(id))
+            (theirs, view.last(id))
         };
         // Without the version that both began with, everything that differs is the second one's change.
         let known = base_version.and_then(|version| versions::at(&web.resident, id, version).ok()?.after);
@@ -96,8 +96,8 @@ impl Both {
             base: base.unwrap_or_default(),
             mine,
             theirs,
-            who: author(web, id),
-            when,
+            who: last.and_then(|last| winner(web, id, last)),
+            when: last.map(|last| last.changed_at),
             now: (web.now)(),
         })
     }

@@ -89,6 +89,8 @@ struct OfReason {
 struct Row {
     letter: Letter,
     rule: Option<RuleName>,
+    /// What Slack calls the channel or the member, where that is known.
+    receiver: Option<String>,
 }
 
 struct Page {
@@ -124,6 +126,7 @@ impl Page {
         let view = resident.rules().view();
         let row = |letter: Letter| Row {
             rule: letter.rule_id.as_deref().map(|rule| RuleName::of(&view, rule)),
+            receiver: letter.lane.as_deref().and_then(|lane| web.names.of_lane(lane)),
             letter,
         };
         Self {
@@ -332,7 +335,7 @@ impl Row {
                 td.full role="cell" data-l="Rule" { @match &self.rule { Some(rule) => (rule.link()), None => span.muted { "none yet" } } }
                 td role="cell" data-l="Was meant for" {
                     @match letter.lane.as_deref() {
-                        Some(lane) => (whither(lane).to),
+                        Some(lane) => (words::receiver(lane, self.receiver.as_deref())),
                         None => span.muted { "no one yet" },
                     }
                 }

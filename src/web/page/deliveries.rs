@@ -43,6 +43,8 @@ struct Typed {
 struct Row {
     delivery: Delivery,
     rule: RuleName,
+    /// What Slack calls the channel or the member, where that is known.
+    receiver: Option<String>,
 }
 
 struct Page {
@@ -127,6 +129,7 @@ impl Page {
         let view = resident.rules().view();
         let rows = page.items.into_iter().map(|delivery| Row {
             rule: RuleName::of(&view, &delivery.rule_id),
+            receiver: web.names.of_lane(&delivery.lane),
             delivery,
         });
         Self {
@@ -291,7 +294,7 @@ impl Row {
                 td.full role="cell" data-l="Rule" {
                     (self.rule.link()) @if delivery.is_test { " " span.tag { "Test" } }
                 }
-                td role="cell" data-l="Went to" { (words::whither(&delivery.lane).to) }
+                td role="cell" data-l="Went to" { (words::receiver(&delivery.lane, self.receiver.as_deref())) }
                 td role="cell" data-l="Result" { (stands_status(delivery.stands)) }
                 td.num role="cell" data-l="Tries" { (delivery.attempts) }
                 td.num role="cell" data-l="Took" { @if let Some(took) = took { (took) } }
@@ -360,6 +363,7 @@ mod tests {
                     name: Some(hostile.to_owned()),
                     is_there: true,
                 },
+                receiver: Some(hostile.to_owned()),
             };
             let typed = Typed {
                 lead: Some(hostile.to_owned()),

@@ -142,7 +142,7 @@ impl Page {
             busiest: busiest.into_iter().map(busy).collect(),
             changes: changes.into_iter().map(named).collect(),
             counted_from: resident.counted_from(),
-            is_empty: view.log().list().next().is_none(),
+            is_empty: view.log().is_empty(),
             cut_off: part::cut_off(resident),
         })
     }

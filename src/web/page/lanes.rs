@@ -78,6 +78,8 @@ struct Page {
     groups: Vec<Group>,
     /// Lanes and credentials of the rules in force.
     known: BTreeSet<String>,
+    /// By lane, what Slack calls its channel or member, where that is known.
+    receivers: BTreeMap<String, String>,
     /// Who paused all sending, and since when.
     all: Option<lanes::Paused>,
     waiting: u64,
@@ -99,7 +101,9 @@ impl Page {
             .iter()
             .find(|lane| lane.id == ALL)
             .and_then(|lane| lane.paused.clone());
+        let receiver = |lane: &Lane| Some((lane.id.clone(), web.names.of_lane(&lane.id)?));
         Ok(Self {
+            receivers: lanes.iter().filter_map(receiver).collect(),
             waiting: lanes.iter().map(|lane| lane.waiting).sum(),
             groups: groups(lanes, now),
             known: known(web),
@@ -275,7 +279,7 @@ impl Page {
         let to = whither(&lane.id).to;
         html! {
             tr role="row" {
-                th scope="row" role="rowheader" { a href=(address("/deliveries", &[("lane", &lane.id), ("result", "waiting")])) { (to) } }
+                th scope="row" role="rowheader" { a href=(address("/deliveries", &[("lane", &lane.id), ("result", "waiting")])) { (words::receiver(&lane.id, self.receivers.get(&lane.id).map(String::as_str))) } }
                 td.p16 role="cell" { (drawn::lane(lane.waiting, standing)) }
                 td.p12 role="cell" data-l="State" { (standing.status()) }
                 td.num.p8 role="cell" data-l="Waiting" { (number(lane.waiting)) }

@@ -1,5 +1,6 @@
 //! The rules: which are on, whether they match and send, who changed them; and what is done with many of them at once.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::web::Web;
 use crate::web::api::Query;
 use crate::web::guard::Asker;
 use crate::web::problem::Problem;
-use crate::web::rules::{author, step};
+use crate::web::rules::step;
 use crate::web::who::Actor;
 use table::{Row, Shown, Stands};
 
@@ -41,6 +42,8 @@ pub(in crate::web) fn versions_address(id: &str) -> String {
 
 /// So many rules are on a page, which is some 120 KB.
 const PAGE: usize = 75;
+/// So many triggers are offered for a choice.
+const TRIGGERS_MAX: usize = 100;
 
 pub(in crate::web) fn routes() -> Router<Arc<Web>> {
     Router::new()
@@ -198,66 +201,114 @@ fn shown(web: &Web, view: &View, actor: &Actor, asked: Asked) -> Shown {
     let (filter, now) = (asked.filter(), (web.now)());
     let still = standing_still(web);
     let is_asked = |id: &str, in_force: Option<InForce<'_>>| match asked.status.as_str() {
-        "rejected" => view.log().entry(id).is_some_and(|entry| entry.rejected.is_some()),
+        "rejected" => view.is_rejected(id),
         "cant-send" => in_force.is_some_and(|in_force| why_still(&in_force, &still).is_some()),
         _ => true,
     };
     let found = desk_rules::find(view, &filter).filter(|(id, in_force)| is_asked(id, *in_force));
-    let mut found: Vec<&str> = found.map(|(id, _)| id).collect();
-    sort(web, view, &asked.sort, &mut found, now);
+    let found: Vec<Named<'_>> = found.map(Named::of).collect();
     let total = found.len();
     let page = asked.page.clamp(1, total.div_ceil(PAGE).max(1));
     let first = (page - 1) * PAGE;
-    let rows = found.iter().skip(first).take(PAGE);
-    let rows = rows.filter_map(|id| row(web, view, actor, id, &still)).collect();
-    let triggers = triggers(view);
+    let ids = sorted(web, &asked.sort, found, first, now);
+    let rows = ids.into_iter().filter_map(|id| row(web, view, actor, id, &still));
+    let rows = rows.collect();
     Shown {
         rows,
         total,
         first,
         page,
-        in_all: view.log().list().count(),
+        in_all: view.log().len(),
         counted_from: web.resident.counted_from(),
         may_add: actor.role >= Role::Editor,
-        triggers,
+        triggers: view.triggers().take(TRIGGERS_MAX).map(str::to_owned).collect(),
         asked,
         now,
     }
 }
 
-/// The triggers of the rules there are, for the choice.
-fn triggers(view: &View) -> Vec<String> {
-    let mut triggers: Vec<String> = Vec::new();
-    for in_force in desk_rules::every(view) {
-        if !triggers.iter().any(|known| **known == *in_force.rule.trigger) && triggers.len() < 100 {
-            triggers.push(in_force.rule.trigger.to_string());
+/// A rule that is listed.
+#[derive(Debug, Clone, Copy)]
+struct Named<'v> {
+    id: &'v str,
+    name: &'v str,
+}
+
+impl<'v> Named<'v> {
+    fn of((id, in_force): (&'v str, Option<InForce<'v>>)) -> Self {
+        let name = in_force.and_then(|in_force| in_force.rule.name.as_deref());
+        Self {
+            id,
+            name: name.unwrap_or(id),
         }
     }
-    triggers.sort_unstable();
-    triggers
 }
 
-fn sort(web: &Web, view: &View, by: &str, ids: &mut Vec<&str>, now: i64) {
+/// The ids of the page that begins at the `first`, in the order that is asked for.
+fn sorted<'v>(web: &Web, by: &str, found: Vec<Named<'v>>, first: usize, now: i64) -> Vec<&'v str> {
     let deliveries = web.resident.deliveries();
+    let found = found.into_iter();
     match by {
-        "name" => ids.sort_by_cached_key(|id| {
-            let in_force = desk_rules::get(view, id).ok();
-            in_force
-                .and_then(|in_force| in_force.rule.name.as_deref())
-                .unwrap_or(id)
-                .to_lowercase()
-        }),
-        "matched" => ids.sort_by_cached_key(|id| std::cmp::Reverse(deliveries.matched(id, now))),
-        _ => ids.sort_by_cached_key(|id| std::cmp::Reverse(deliveries.last_matched_at(id))),
+        "name" => cut(found.map(|of| (Folded(of.name), of.id)), first),
+        "matched" => cut(found.map(|of| (Reverse(deliveries.matched(of.id, now)), of.id)), first),
+        _ => cut(
+            found.map(|of| (Reverse(deliveries.last_matched_at(of.id)), of.id)),
+            first,
+        ),
     }
 }
 
+/// The page of some ids that begins at the `first`. What is behind it and before it is brought into no order.
+fn cut<'v>(ids: impl Iterator<Item = (impl Ord, &'v str)>, first: usize) -> Vec<&'v str> {
+    let mut ids: Vec<_> = ids.collect();
+    let until = (first + PAGE).min(ids.len());
+    if until < ids.len() {
+        ids.select_nth_unstable(until);
+        ids.truncate(until);
+    }
+    if (1..until).contains(&first) {
+        ids.select_nth_unstable(first);
+    }
+    let mut page = ids.split_off(first.min(until));
+    page.sort_unstable();
+    page.into_iter().map(|(_, id)| id).collect()
+}
+
+/// A name, in the order of names: whatever the case of their letters.
+#[derive(Debug, Clone, Copy)]
+struct Folded<'n>(&'n str);
+
+impl Ord for Folded<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (one, other) = (self.0, other.0);
+        if one.is_ascii() && other.is_ascii() {
+            let small = |byte: u8| byte.to_ascii_lowercase();
+            return one.bytes().map(small).cmp(other.bytes().map(small));
+        }
+        one.to_lowercase().cmp(&other.to_lowercase())
+    }
+}
+
+impl PartialOrd for Folded<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Folded<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Folded<'_> {}
+
 fn row(web: &Web, view: &View, actor: &Actor, id: &str, still: &HashMap<String, String>) -> Option<Row> {
-    let listed = desk_rules::one(view, id)?;
-    let whole = listed.in_force.and_then(|in_force| in_force.whole());
+    let (entry, in_force) = (view.log().entry(id)?, desk_rules::get(view, id).ok());
+    let whole = in_force.and_then(|in_force| in_force.whole());
     let rule = whole.as_ref().map(|whole| &whole.rule);
     let counts = web.resident.of_rule(id, (web.now)());
-    let why_still = listed.in_force.and_then(|in_force| why_still(&in_force, still));
+    let why_still = in_force.and_then(|in_force| why_still(&in_force, still));
     let stands = match (rule, why_still) {
         (None, _) => Stands::NotReadable,
         (Some(_), Some(why)) => Stands::CantSend(why),
@@ -272,15 +323,18 @@ fn row(web: &Web, view: &View, actor: &Actor, id: &str, still: &HashMap<String, 
         system,
         place: rule.map_or_else(String::new, place),
         to,
+        receiver: in_force.and_then(|in_force| web.names.of_lane(&in_force.rule.lane)),
         by,
         stands,
-        rejected_later: rule.is_some() && listed.rejected.is_some(),
+        rejected_later: rule.is_some() && entry.rejected.is_some(),
         hours: counts.hours.iter().map(|(_, count)| u64::from(count.matched)).collect(),
         matched: counts.matched,
         sent: counts.sent,
         last_matched_at: counts.last_matched_at,
-        version: listed.in_force.map(|in_force| in_force.version),
-        author: author(web, id).unwrap_or_default(),
+        version: in_force.map(|in_force| in_force.version),
+        author: in_force
+            .and_then(|in_force| web.resident.author(id, in_force.version))
+            .unwrap_or_default(),
         may_write: rule.is_some_and(|rule| actor.may_write(rule.scope.level, rule.scope.id.as_deref().unwrap_or("*")))
             || (rule.is_none() && actor.role >= Role::Editor && actor.levels.is_empty()),
     })
@@ -339,5 +393,40 @@ fn place(rule: &Rule) -> String {
     match &rule.scope.id {
         Some(id) => format!("{level} {id}"),
         None => format!("Every {level}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_what_stands_there_when_all_are_in_order() {
+        let ids: Vec<String> = (0..400).map(|number| format!("rule-{number:03}")).collect();
+        // Many are alike; these go by their ids.
+        let keyed = || {
+            ids.iter()
+                .enumerate()
+                .map(|(number, id)| (Reverse(number * 7 % 13), id.as_str()))
+        };
+        let mut all: Vec<_> = keyed().collect();
+        all.sort_unstable();
+        let all: Vec<&str> = all.into_iter().map(|(_, id)| id).collect();
+        for first in [0, PAGE, 2 * PAGE, 5 * PAGE] {
+            assert_eq!(cut(keyed(), first), all[first..ids.len().min(first + PAGE)], "{first}");
+        }
+        assert_eq!(cut(keyed().take(0), 0), [""; 0]);
+        assert_eq!(cut(keyed().take(3), 0).len(), 3);
+    }
+
+    #[test]
+    fn names_are_in_order_whatever_their_case() {
+        let mut names = ["beta", "Zeta", "alpha 2", "Alpha 10", "Ärzte", "ALPHA"].map(Folded);
+        names.sort();
+        assert_eq!(
+            names.map(|name| name.0),
+            ["ALPHA", "Alpha 10", "alpha 2", "beta", "Zeta", "Ärzte"]
+        );
+        assert_eq!(Folded("Äb").cmp(&Folded("äB")), Ordering::Equal);
     }
 }

@@ -13,7 +13,7 @@ use super::words::{address, mask_id, trigger, whither};
 use super::{Given, Look, Nav, View, fragment, icon};
 use crate::desk::dead_letters::Id;
 use crate::desk::resident::deliveries::Asked;
-use crate::desk::rules::{Filter, list};
+use crate::desk::rules::{Filter, InForce, find};
 use crate::rules::Status;
 use crate::web::Web;
 
@@ -149,15 +149,12 @@ fn rules(web: &Web, typed: &str) -> Vec<Way> {
         text: Some(typed.to_owned()),
         ..Filter::default()
     };
-    let way = |listed: crate::desk::rules::Listed<'_>| {
-        let rule = listed.in_force.map(|in_force| in_force.rule);
+    let way = |(id, in_force): (&str, Option<InForce<'_>>)| {
+        let rule = in_force.map(|in_force| in_force.rule);
         Way {
-            address: super::rules::address(listed.id),
+            address: super::rules::address(id),
             shape: "rule",
-            words: rule
-                .and_then(|rule| rule.name.as_deref())
-                .unwrap_or(listed.id)
-                .to_owned(),
+            words: rule.and_then(|rule| rule.name.as_deref()).unwrap_or(id).to_owned(),
             end: match rule.map(|rule| rule.status) {
                 Some(Status::Active) => "on",
                 Some(Status::Paused) => "paused",
@@ -167,7 +164,7 @@ fn rules(web: &Web, typed: &str) -> Vec<Way> {
             .to_owned(),
         }
     };
-    list(&view, &filter).take(MOST).map(way).collect()
+    find(&view, &filter).take(MOST).map(way).collect()
 }
 
 fn lanes(web: &Web, typed: &str) -> Vec<Way> {

@@ -85,6 +85,11 @@ pub(in crate::web) fn whither(lane: &str) -> Whither {
     Whither { to, by }
 }
 
+/// Where a lane leads to, with the name of that beside it where it is known.
+pub(in crate::web) fn receiver(lane: &str, name: Option<&str>) -> Markup {
+    html! { (whither(lane).to) @if let Some(name) = name { span.two-l { (name) } } }
+}
+
 /// Where a lane leads to, with the way to its deliveries.
 pub(in crate::web) fn lane_link(lane: &str) -> Markup {
     let Whither { to, by } = whither(lane);

@@ -196,7 +196,7 @@ fn rules_are_written_and_followed(leadlane: &Leadlane, memory: &Memory, process:
     assert_eq!(all[1].version, paused[0].version);
     assert_eq!(all[1].after, all[0].before);
     let back = versions::rollback(resident, "to-channel", all[2].version, Some(all[0].version)).unwrap();
-    writer.write(&[back], "ben", now_millis()).unwrap();
+    let written = writer.write(&[back], "ben", now_millis()).unwrap();
     let filter = audit::Filter {
         who: Some("ben".into()),
         ..audit::Filter::default()
@@ -208,8 +208,10 @@ fn rules_are_written_and_followed(leadlane: &Leadlane, memory: &Memory, process:
             .is_some_and(|audited| (audited.what.as_str(), audited.target.as_str()) == ("rollback", "to-channel"))
     });
     memory.until("its author", |resident| {
-        resident.author("to-channel").is_some_and(|author| author.who == "ben")
+        resident.author("to-channel", written[0].version).as_deref() == Some("ben")
     });
+    // Nobody is told for another one's version.
+    assert_eq!(resident.author("to-channel", all[0].version), None);
 }
 
 /// A dead letter is there, and then it is replayed.

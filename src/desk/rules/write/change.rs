@@ -117,9 +117,9 @@ impl Change {
     }
 
     /// The conflict with the rules as they are, where its author saw another version. `who` wrote the one there is.
-    pub fn conflict(&self, view: &View, who: Option<String>) -> Option<Conflict> {
+    pub fn conflict(&self, view: &View, who: impl FnOnce() -> Option<String>) -> Option<Conflict> {
         let version = view.version(&self.id);
-        (version != self.seen).then(|| conflict(self, version, view.last.get(&self.id), who))
+        (version != self.seen).then(|| conflict(self, version, view.last(&self.id).as_ref(), who()))
     }
 
     fn of(id: &str, order: Order, seen: Option<i64>, cancel_waiting: bool) -> Self {
@@ -161,7 +161,7 @@ impl LaneOrder {
             replaces: None,
             written: Written {
                 id: id.to_owned(),
-                version: view.last.get(id).filter(|_| !changed).map_or(-1, |last| last.offset),
+                version: view.last(id).filter(|_| !changed).map_or(-1, |last| last.offset),
                 changed,
                 after: after.as_ref().map(Control::to_json),
             },

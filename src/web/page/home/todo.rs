@@ -171,37 +171,28 @@ fn behind(web: &Web, lanes: &[Lane], now: i64) -> Vec<Todo> {
 }
 
 fn rules(web: &Web, now: i64) -> Vec<Todo> {
-    let (resident, mut rejected, mut unmatched, mut trials) = (&web.resident, Vec::new(), Vec::new(), Vec::new());
+    let (resident, mut unmatched, mut trials) = (&web.resident, Vec::new(), Vec::new());
     let view = resident.rules().view();
     let counted_from = resident.counted_from();
     let deliveries = resident.deliveries();
-    rejected.extend(
-        view.log()
-            .list()
-            .filter(|(_, entry)| entry.rejected.is_some())
-            .map(|(id, _)| id),
-    );
     for in_force in every(&view) {
-        let id = in_force.id;
-        let since = || view.changed_at(id).unwrap_or(now);
+        let (id, since) = (in_force.id, in_force.at);
+        // What was before the counts begin nobody knows.
+        let is_counted = || counted_from.is_none_or(|from| from <= since);
+        let is_unmatched = || now - since > UNMATCHED && is_counted() && deliveries.last_matched_at(id).is_none();
         match in_force.rule.status {
-            Status::Active if deliveries.last_matched_at(id).is_none() => {
-                let since = since();
-                // What was before the counts begin nobody knows.
-                if now - since > UNMATCHED && counted_from.is_none_or(|from| from <= since) {
-                    unmatched.push((id, since));
-                }
-            }
-            Status::Shadow if now - since() > TRIAL => trials.push((id, since())),
+            Status::Active if is_unmatched() => unmatched.push((id, since)),
+            Status::Shadow if now - since > TRIAL => trials.push((id, since)),
             _ => {}
         }
     }
     let name = |id: &str| RuleName::of(&view, id);
     let mut todos = Vec::new();
-    if !rejected.is_empty() {
+    let rejected = view.rejected();
+    if rejected.len() > 0 {
         todos.push(Todo::Rejected {
-            rules: rejected.iter().take(NAMED).map(|id| name(id)).collect(),
             count: rejected.len(),
+            rules: rejected.take(NAMED).map(name).collect(),
         });
     }
     if !unmatched.is_empty() {

@@ -49,6 +49,7 @@ fn page(lanes: Vec<Lane>, may: bool) -> Page {
             .and_then(|lane| lane.paused.clone()),
         groups: groups(lanes, NOW),
         known: ["slack:a/C1".to_owned()].into(),
+        receivers: BTreeMap::new(),
         may,
         read_at: NOW,
         cut_off: None,

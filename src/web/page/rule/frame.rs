@@ -89,8 +89,14 @@ impl Page<'_> {
             return html! { p { (status("off", "trash", "Deleted meanwhile")) } };
         };
         let cant_send = super::desk_rules::Draft::of(&self.web.config, rule.clone()).errors;
-        let changed_at = self.web.resident.rules().view().changed_at(id);
-        let author = self.web.resident.author(id).filter(|author| author.version == version);
+        let at = self
+            .web
+            .resident
+            .rules()
+            .view()
+            .last(id)
+            .filter(|last| last.offset == version);
+        let author = self.web.resident.author(id, version);
         let shown = match (rule["status"].as_str(), cant_send.first()) {
             (Some("paused"), _) => status("off", "pause", "Paused"),
             (Some("shadow"), _) => status("wait", "half", "On trial"),
@@ -102,8 +108,8 @@ impl Page<'_> {
                 (shown) " "
                 span.muted {
                     "version " (version)
-                    @if let Some(author) = author { " by " (author.who) }
-                    @if let Some(at) = changed_at { ", " (self.look.time(at, self.now())) }
+                    @if let Some(author) = author { " by " (author) }
+                    @if let Some(at) = at { ", " (self.look.time(at.changed_at, self.now())) }
                 }
             }
             @if rule["status"] == "shadow" { (self.trial(id)) }

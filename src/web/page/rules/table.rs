@@ -33,6 +33,8 @@ pub(super) struct Row {
     pub(super) system: &'static str,
     pub(super) place: String,
     pub(super) to: String,
+    /// What Slack calls it, where that is known.
+    pub(super) receiver: Option<String>,
     pub(super) by: String,
     pub(super) stands: Stands,
     /// A later record under the id isn't readable; the one before stays in force.
@@ -296,7 +298,7 @@ fn row_of(row: &Row, look: &Look, now: i64) -> Markup {
             }
             td role="cell" data-l="When" { (row.when) @if !row.when.is_empty() { span.two-l { (row.system) } } }
             td role="cell" data-l="Where" { (row.place) }
-            td role="cell" data-l="Sends to" { (row.to) @if !row.by.is_empty() { span.two-l { (row.by) } } }
+            td role="cell" data-l="Sends to" { (row.to) @if let Some(name) = &row.receiver { " " span.muted { (name) } } @if !row.by.is_empty() { span.two-l { (row.by) } } }
             td role="cell" data-l="Status" { (stands(row)) }
             td.third role="cell" data-l="By hour" {
                 @if row.matched == 0 { span.muted { "none" } } @else {
@@ -386,6 +388,7 @@ mod tests {
             system: "Other",
             place: text.to_owned(),
             to: text.to_owned(),
+            receiver: Some(text.to_owned()),
             by: text.to_owned(),
             stands: Stands::CantSend(text.to_owned()),
             rejected_later: true,
