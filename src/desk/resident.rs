@@ -17,6 +17,7 @@ use super::dead_letters::Id;
 use super::lock::{Lock, ReadGuard};
 use super::rules::kept::Kept;
 use crate::config::Config;
+use crate::kafka::place::Places;
 use crate::kafka::reader::Record;
 use crate::lead::LeadEvent;
 use crate::lead::decode::decode;
@@ -138,6 +139,8 @@ pub struct Resident {
     standing: Mutex<BTreeMap<&'static str, Standing>>,
     pickers: pick::Pickers,
     backlog: Fresh,
+    /// What followers look by whether Kafka is there, and what they read as well: one client for all of them.
+    places: Mutex<Option<Arc<Places>>>,
 }
 
 /// Deliveries, which jobs and outcomes are read into by two threads. Where one of these topics starts over, both do.
@@ -177,6 +180,7 @@ impl Resident {
             standing: Mutex::default(),
             pickers: pick::Pickers::default(),
             backlog: Fresh::default(),
+            places: Mutex::default(),
             config,
         }
     }
@@ -372,6 +376,15 @@ impl std::ops::Deref for Looking<'_> {
 impl Resident {
     fn standing(&self) -> MutexGuard<'_, BTreeMap<&'static str, Standing>> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn places(&self) -> Result<Arc<Places>, Error> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*places {
+            return Ok(Arc::clone(known));
+        }
+        let made = Places::new(&self.config).map_err(|error| Error::Unavailable(error.to_string()))?;
+        Ok(Arc::clone(places.insert(Arc::new(made))))
     }
 
     fn stand(&self, topic: Topic, change: impl FnOnce(&mut Standing)) {

@@ -36,6 +36,8 @@ pub struct Places {
     context: Context,
     client: ClientConfig,
     consumer: Mutex<Arc<Client>>,
+    /// The client reads one trail at a time.
+    reading: Mutex<()>,
     /// Topics that lose records to compaction, or may: a missing record means nothing there.
     compacted: BTreeSet<String>,
 }
@@ -63,6 +65,7 @@ impl Places {
             context,
             client,
             consumer: Mutex::new(consumer),
+            reading: Mutex::default(),
             compacted: compacted(config),
         })
     }
@@ -70,6 +73,7 @@ impl Places {
     /// Looks whether everything below `next` is still what `trail` says; `None` where it is. What retention or
     /// compaction has taken means nothing.
     pub fn check(&self, topic: &str, partition: i32, next: i64, trail: &Trail) -> Result<Option<Anew>, KafkaError> {
+        let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let client = self.client();
         let log = Partition {
             client: &client,

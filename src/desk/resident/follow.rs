@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::{Resident, Topic, audits, letters};
 use crate::desk::Error;
 use crate::kafka::KafkaError;
-use crate::kafka::place::Places;
 use crate::kafka::reader::{Isolation, Next, Reader, Record};
 use crate::kafka::scan;
 use crate::trail::{self, Crumb, Look, Trail};
@@ -34,7 +33,6 @@ pub struct Follower {
     resident: Arc<Resident>,
     topic: Topic,
     reading: Option<Reading>,
-    places: Option<Places>,
     look_at: Instant,
     /// Kafka was away, and may have come back with another topic. A client that knew the old one may take that for an
     /// outdated word of it, and then reads none of it.
@@ -69,7 +67,6 @@ impl Follower {
             resident,
             topic,
             reading: None,
-            places: None,
             look_at: Instant::now(),
             was_away: false,
         }
@@ -103,8 +100,9 @@ impl Follower {
         self.resident.caught_up(Topic::Rules, true);
         if self.look_at <= Instant::now() {
             self.look_at = Instant::now() + LOOK_EVERY;
-            let places = places(&mut self.places, &self.resident)?;
-            self.resident.rules.look(&config.topics.rules, places)?;
+            self.resident
+                .rules
+                .look(&config.topics.rules, &*self.resident.places()?)?;
         }
         std::thread::sleep(RULES_EVERY);
         Ok(true)
@@ -147,7 +145,7 @@ impl Follower {
     /// Whether Kafka is there, and what was read as well.
     fn look(&mut self) -> Result<(), Error> {
         let topic = self.topic.name(self.resident.config());
-        let places = places(&mut self.places, &self.resident)?;
+        let places = self.resident.places()?;
         let Some(reading) = &mut self.reading else {
             return Ok(());
         };
@@ -183,14 +181,6 @@ impl Follower {
         self.resident.start_over(self.topic);
         self.reading = None;
     }
-}
-
-fn places<'p>(places: &'p mut Option<Places>, resident: &Resident) -> Result<&'p Places, Error> {
-    let new = match places.take() {
-        Some(known) => known,
-        None => Places::new(resident.config()).map_err(|error| Error::Unavailable(error.to_string()))?,
-    };
-    Ok(places.insert(new))
 }
 
 impl Reading {
