@@ -103,6 +103,7 @@ impl Feed {
             Next::Record(record) => return self.take(&record),
             Next::End(_) => self.whole = true,
             Next::Nothing => {}
+            Next::Denied(why) => tracing::error!("the rules can't be read: {why}"),
         }
         if self.look_at <= Instant::now() {
             self.look_at = Instant::now() + LOOK_EVERY;
@@ -180,7 +181,8 @@ impl Feed {
             Ok(Some(_)) => self.start_over(),
             Err(error) if !self.silent => {
                 self.silent = true;
-                tracing::warn!(%error, kafka.topic = self.topic, "the rules can't be looked at; those in force stay so");
+                let error = self.places.why(&self.topic, &error);
+                tracing::warn!(error, kafka.topic = self.topic, "the rules can't be looked at; those in force stay so");
             }
             Err(_) => {}
         }

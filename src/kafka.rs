@@ -9,7 +9,10 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 pub use rdkafka::error::KafkaError;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::DeliveryResult;
 use rdkafka::metadata::Metadata;
+use rdkafka::producer::ProducerContext;
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 /// A record as the client has it: what the processor's loop reads.
 pub use rdkafka::Message;
@@ -17,6 +20,7 @@ pub use rdkafka::message::BorrowedMessage;
 
 use crate::config::{self, Config};
 
+mod certificate;
 pub mod groups;
 mod headers;
 pub mod jobs;
@@ -26,6 +30,7 @@ pub mod place;
 pub mod producer;
 pub mod reader;
 mod refused;
+mod rights;
 pub mod scan;
 #[cfg(test)]
 mod tests;
@@ -38,6 +43,7 @@ pub use headers::Ours;
 pub(crate) use headers::{OWN_VERSION, TEST, VERSION, header, headers, is_traceparent, versioned};
 pub(crate) use letter::{Failure, LEFT_OUT_SUM, Letter, left_out_sum};
 pub use refused::refused;
+use rights::Rights;
 use words::Words;
 
 /// How long a question to the brokers may take.
@@ -85,10 +91,11 @@ fn is_fence(code: RDKafkaErrorCode) -> bool {
 }
 
 /// What was fatal to a client: the error that a call gives says no more than that something was.
-fn fatal(client: &Client<impl ClientContext>) -> Option<Fault> {
+fn fatal(client: &Client<impl ClientContext>, rights: &Rights) -> Option<Fault> {
     let (code, message) = client.fatal_error()?;
+    let message = format!("{message} ({code})");
     Some(Fault::Fatal {
-        message: format!("{message} ({code})"),
+        message: rights.denies(code, None).unwrap_or(message),
         fenced: is_fence(code),
     })
 }
@@ -219,6 +226,12 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {}
 
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
 /// The properties of every client.
 fn client(kafka: &config::Kafka) -> ClientConfig {
     let mut client = ClientConfig::new();
@@ -296,6 +309,11 @@ pub(crate) fn metadata(config: &Config, topic: Option<&str>) -> Result<Metadata,
         let told = failures.iter().find_map(|failed| words::told_apart(&failed.reason));
         let told = told.or_else(|| context.closed_in_silence(&failures));
         if let Some(told) = told.filter(|_| tries >= TRIES / 2) {
+            let certificate = |failed: &Failed| {
+                let is_of_it = failed.reason.contains("certificate verify failed");
+                is_of_it.then(|| certificate::wrong(&config.kafka, &failed.reason))?
+            };
+            let told = failures.iter().find_map(certificate).unwrap_or(told);
             return Err(format!("the broker at {brokers} {told}"));
         }
         if let Some(login) = failures.iter().find(|failed| failed.is_login)
@@ -317,5 +335,22 @@ pub(crate) fn metadata(config: &Config, topic: Option<&str>) -> Result<Metadata,
     ))
 }
 
-/// So often the brokers are asked for their metadata, for a second each time.
+/// What the consumer's group has committed. Who may not ask for it waits in vain for the group's coordinator; why, only a
+/// poll brings.
+fn committed(consumer: &BaseConsumer<Context>, list: TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
+    let mut tries = 1;
+    loop {
+        let asked = consumer.committed_offsets(list.clone(), Duration::from_secs(1));
+        match (asked, consumer.poll(Duration::ZERO)) {
+            (Ok(committed), _) => return Ok(committed),
+            (Err(_), Some(Err(why))) if why.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                return Err(why);
+            }
+            (Err(error), _) if tries == TRIES => return Err(error),
+            (Err(_), _) => tries += 1,
+        }
+    }
+}
+
+/// So often the brokers are asked, for a second each time.
 const TRIES: u32 = 10;

@@ -129,7 +129,7 @@ fn tail(look: Look<'_>, filter: Filter, since: Option<i64>) -> Result<(), CliErr
     }
     let mut said = coming.newer;
     while !*look.stop.borrow() {
-        if let Some(outcome) = coming.next(Duration::from_millis(100)) {
+        if let Some(outcome) = coming.next(Duration::from_millis(100))? {
             print(&line(&outcome, look.json))?;
         }
         // Once; there may be thousands.

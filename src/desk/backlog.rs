@@ -213,8 +213,11 @@ impl Places {
         let outcomes = Topic::open(config, &config.topics.outcomes).map_err(Error::Unavailable)?;
         let committed = asked.committed().map_err(Error::Unavailable)?;
         let outcomes = outcomes.all().map_err(Error::Unavailable)?;
-        let unavailable = |error| Error::Unavailable(format!("topic {topic} can't be read: {error}"));
         let places = place::Places::new(config).map_err(|error| Error::Unavailable(error.to_string()))?;
+        let unavailable = |error| {
+            let why = places.why(topic, &error);
+            Error::Unavailable(format!("topic {topic} can't be read: {why}"))
+        };
         let mut all = Self {
             jobs: Vec::new(),
             outcomes: Vec::new(),

@@ -161,13 +161,14 @@ pub fn follow(config: &Config, filter: Filter, since: Option<i64>) -> Result<Com
 
 impl Coming {
     /// The next outcome that is asked for, if the next record is one and comes within `wait`.
-    pub fn next(&mut self, wait: Duration) -> Option<Outcome> {
+    pub fn next(&mut self, wait: Duration) -> Result<Option<Outcome>, Error> {
         match self.reader.next(wait) {
             Next::Record(record) => {
                 let outcome = outcome(&record, &mut self.newer);
-                outcome.filter(|outcome| self.filter.holds(outcome))
+                Ok(outcome.filter(|outcome| self.filter.holds(outcome)))
             }
-            Next::End(_) | Next::Nothing => None,
+            Next::End(_) | Next::Nothing => Ok(None),
+            Next::Denied(why) => Err(Error::Unavailable(why)),
         }
     }
 }

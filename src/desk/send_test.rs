@@ -84,7 +84,7 @@ pub fn send(config: &Config, request: &Request<'_>, now: i64) -> Result<Answer, 
     write(config, &job, request, now)?;
     let until = Instant::now() + ANSWERED_WITHIN;
     while Instant::now() < until {
-        if let Some(outcome) = coming.next(Duration::from_millis(100)) {
+        if let Some(outcome) = coming.next(Duration::from_millis(100))? {
             return Ok(answer(Some(&job), &outcome, &job.lane(), began));
         }
     }
@@ -208,13 +208,15 @@ impl<'j> Coming<'j> {
     }
 
     /// The final one, if it comes now.
-    fn next(&self, wait: Duration) -> Option<Outcome> {
-        let Next::Record(record) = self.reader.next(wait) else {
-            return None;
+    fn next(&self, wait: Duration) -> Result<Option<Outcome>, Error> {
+        let record = match self.reader.next(wait) {
+            Next::Record(record) => record,
+            Next::Denied(why) => return Err(Error::Unavailable(why)),
+            Next::End(_) | Next::Nothing => return Ok(None),
         };
         let is_of_it = record.key.as_deref() == Some(self.job_id.as_bytes());
-        let value = record.value.as_deref().filter(|_| is_of_it)?;
-        Outcome::decode(value).ok().filter(|outcome| outcome.result.is_final())
+        let outcome = record.value.as_deref().filter(|_| is_of_it).map(Outcome::decode);
+        Ok(outcome.and_then(Result::ok).filter(|outcome| outcome.result.is_final()))
     }
 }
 

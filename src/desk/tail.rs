@@ -106,8 +106,10 @@ impl Coming<'_> {
         wait: Duration,
         look_up: impl FnOnce(SchemaId, &mut Schemas),
     ) -> Result<Option<Arrived>, Error> {
-        let Next::Record(record) = self.reader.next(wait) else {
-            return Ok(None);
+        let record = match self.reader.next(wait) {
+            Next::Record(record) => record,
+            Next::Denied(why) => return Err(Error::Unavailable(why)),
+            Next::End(_) | Next::Nothing => return Ok(None),
         };
         if self.rules_looked_at.elapsed() >= LOOK_EVERY {
             self.rules.read_on(self.config)?;

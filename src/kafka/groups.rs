@@ -1,8 +1,10 @@
 //! Consumer groups: how far each is behind.
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::rights::{Right, Rights};
 use super::words::Words;
 use super::{ANSWER_WAIT, Context, topics};
 use crate::config::{Config, Start};
@@ -26,12 +28,16 @@ impl Lag {
         let consumer: BaseConsumer<Context> = Words::of(&config.kafka)
             .create(&client, Context::of(&config.kafka))
             .map_err(|error| error.to_string())?;
-        let silent = |error| format!("group {group} can't be asked for its offsets of {topic}: {error}");
+        let rights = Rights::of(&config.kafka, [Right::describe_group(group), Right::describe(topic)]);
+        let silent = |error: KafkaError| {
+            let why = rights.why(&error);
+            format!("group {group} can't be asked for its offsets of {topic}: {why}")
+        };
         let mut asked = TopicPartitionList::new();
         for partition in 0..partitions {
             asked.add_partition(topic, partition);
         }
-        let committed = consumer.committed_offsets(asked, ANSWER_WAIT).map_err(silent)?;
+        let committed = super::committed(&consumer, asked).map_err(silent)?;
         let skips = group == config.kafka.group && config.processor.start == Start::Latest;
         let mut uncommitted = 0;
         let mut of = |partition| -> Result<Option<i64>, String> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -17,6 +17,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
+use super::rights::{Right, Rights, Said};
 use super::words::Words;
 use super::{ANSWER_WAIT, Ours};
 use crate::clock::steady_micros;
@@ -70,17 +71,17 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// What the group of `consumer` has committed of partitions of `topic`, in their order.
-    pub(super) fn read<C: ConsumerContext>(
-        consumer: &BaseConsumer<C>,
+    /// What a group has committed of partitions of `topic`, in their order, as `ask` says.
+    pub(super) fn read(
         topic: &str,
         partitions: Range<i32>,
+        ask: impl FnOnce(TopicPartitionList) -> Result<TopicPartitionList, KafkaError>,
     ) -> Result<Vec<Self>, KafkaError> {
         let mut list = TopicPartitionList::new();
         for partition in partitions.clone() {
             list.add_partition(topic, partition);
         }
-        let list = consumer.committed_offsets(list, ANSWER_WAIT)?;
+        let list = ask(list)?;
         let of = |partition| {
             let element = list.find_partition(topic, partition);
             element.map(|element| Self::of(&element)).unwrap_or_default()
@@ -139,6 +140,7 @@ pub struct Jobs {
 
 struct JobsContext {
     words: Words,
+    rights: Rights,
     topic: String,
     events: tokio::sync::mpsc::Sender<Event>,
     revoke_wait: Duration,
@@ -148,14 +150,16 @@ impl Jobs {
     /// Joins `<group>-sender`; what comes goes to `events`.
     pub fn join(config: &Config, events: tokio::sync::mpsc::Sender<Event>) -> Result<Self, KafkaError> {
         let topic = config.topics.jobs.clone();
+        let group = format!("{}-sender", config.kafka.group);
         let words = Words::of(&config.kafka);
         let context = JobsContext {
             words: words.clone(),
+            rights: Rights::of(&config.kafka, [Right::read(&topic), Right::read_group(&group)]),
             topic: topic.clone(),
             events: events.clone(),
             revoke_wait: config.sender.shutdown_timeout,
         };
-        let mut client = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group), 8192);
+        let mut client = super::consumer(&config.kafka, &group, 8192);
         client
             .set("auto.offset.reset", "earliest")
             // A topic that is made anew is found this soon; the default is five minutes.
@@ -172,6 +176,7 @@ impl Jobs {
             wanted,
             begins: Vec::new(),
             ownerships: BTreeMap::new(),
+            said: Said::default(),
             stop: Arc::clone(&stop),
             polled_at: Arc::clone(&polled_at),
             pulse: Pulse::new(super::session_timeout(&config.kafka) / 2, steady_micros()),
@@ -215,7 +220,8 @@ impl Jobs {
     pub fn committed(&self, partition: i32) -> impl FnOnce() -> Result<Committed, KafkaError> + Send + use<> {
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
         move || {
-            let committed = Committed::read(&consumer, &topic, partition..partition + 1)?;
+            let ask = |list| consumer.committed_offsets(list, ANSWER_WAIT);
+            let committed = Committed::read(&topic, partition..partition + 1, ask)?;
             Ok(committed.into_iter().next().unwrap_or_default())
         }
     }
@@ -301,6 +307,7 @@ struct Poller {
     /// Partitions that could not be begun yet, and under which ownership from where.
     begins: Vec<(i32, u64, i64)>,
     ownerships: BTreeMap<i32, u64>,
+    said: Said,
     stop: Arc<AtomicBool>,
     polled_at: Arc<AtomicI64>,
     pulse: Pulse,
@@ -342,7 +349,12 @@ impl Poller {
                     Event::Fatal(error.to_string())
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "no job");
+                    match self.consumer.context().rights.denied(&error) {
+                        Some(denied) if self.said.is_news(&denied, Instant::now()) => {
+                            tracing::error!("no job can be read: {denied}");
+                        }
+                        _ => tracing::debug!(%error, "no job"),
+                    }
                     continue;
                 }
             };

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::rights::{Right, Rights};
 use super::reader::{Isolation, Next, Record, consumer, polled};
 use super::{ANSWER_WAIT, Context, topics};
 use crate::config::Config;
@@ -18,6 +19,7 @@ const RECORD_WAIT: Duration = Duration::from_secs(3);
 /// Reads records of one topic by place.
 pub struct Picker {
     topic: String,
+    rights: Rights,
     consumer: BaseConsumer<Context>,
 }
 
@@ -46,6 +48,7 @@ impl Picker {
         drop(consumer.fetch_metadata(Some(topic), ANSWER_WAIT));
         Ok(Self {
             topic: topic.to_owned(),
+            rights: Rights::of(&config.kafka, [Right::read(topic)]),
             consumer,
         })
     }
@@ -63,7 +66,7 @@ impl Picker {
         for number in order {
             let (partition, offset) = places[number];
             let found = self.read(partition, offset, &mut stand);
-            let found = found.map_err(|error| format!("topic {} can't be read: {error}", self.topic))?;
+            let found = found.map_err(|error| format!("topic {} can't be read: {}", self.topic, self.rights.why(&error)))?;
             found.into_iter().for_each(|record| take(number, record));
         }
         let ended = self.consumer.unassign();
@@ -88,7 +91,7 @@ impl Picker {
         let wait = Duration::from_millis(50);
         let mut silent = Duration::ZERO;
         loop {
-            match polled(self.consumer.poll(wait)) {
+            match polled(self.consumer.poll(wait), &self.rights) {
                 Next::Record(record) if record.partition != partition => {}
                 // The place was out of range, and reading begins where the topic does.
                 Next::Record(record) if record.offset < here.began => return Ok(None),
@@ -103,6 +106,10 @@ impl Picker {
                 Next::End(ended) if ended == partition => return Ok(None),
                 Next::End(_) => {}
                 Next::Nothing => silent += wait,
+                Next::Denied(_) => {
+                    let denied = RDKafkaErrorCode::TopicAuthorizationFailed;
+                    return Err(KafkaError::MessageConsumption(denied));
+                }
             }
             if silent > RECORD_WAIT {
                 return Err(silence());
@@ -112,7 +119,7 @@ impl Picker {
 }
 
 fn silence() -> KafkaError {
-    KafkaError::MessageConsumption(rdkafka::error::RDKafkaErrorCode::OperationTimedOut)
+    KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)
 }
 
 impl std::fmt::Debug for Picker {

@@ -13,8 +13,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
+use super::rights::{Right, Rights};
 use super::{ANSWER_WAIT, Context};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::trail::{self, Crumb, Trail};
 
 /// A place whose records aren't there any more: the topic was made anew, or has lost its end.
@@ -33,6 +34,7 @@ pub struct Anew {
 /// A client that knew a topic may not find its successor: it takes the new leader epochs, which begin at 0 again, for
 /// outdated ones. So one that came to nothing is replaced.
 pub struct Places {
+    kafka: config::Kafka,
     context: Context,
     client: ClientConfig,
     consumer: Mutex<Arc<Client>>,
@@ -62,6 +64,7 @@ impl Places {
         let context = Context::of(&config.kafka);
         let consumer = Arc::new(context.words.create(&client, context.clone())?);
         Ok(Self {
+            kafka: config.kafka.clone(),
             context,
             client,
             consumer: Mutex::new(consumer),
@@ -96,6 +99,11 @@ impl Places {
     /// Whether the partition's broker answers at all within `wait`.
     pub fn answers(&self, topic: &str, partition: i32, wait: Duration) -> Result<(), KafkaError> {
         self.client().fetch_watermarks(topic, partition, wait).map(drop)
+    }
+
+    /// What an error about a topic says.
+    pub fn why(&self, topic: &str, error: &KafkaError) -> String {
+        Rights::of(&self.kafka, [Right::read(topic)]).why(error)
     }
 
     fn client(&self) -> Arc<Client> {

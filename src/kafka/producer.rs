@@ -11,9 +11,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
+use super::rights::{Right, Rights};
 use super::topics::Limits;
 use super::words::Words;
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// A record to write.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ impl From<KafkaError> for Unwritten {
 /// begin at 0 again, and it takes them for outdated ones). A new one takes its place.
 #[derive(Clone)]
 pub struct Producer {
+    kafka: Arc<config::Kafka>,
     words: Words,
     client: ClientConfig,
     alone: Option<Alone>,
@@ -74,16 +76,18 @@ type OnAck = Box<dyn FnOnce(Ack) + Send + Sync>;
 /// Writes each record in a batch of its own; the client is made once it is needed.
 #[derive(Clone)]
 struct Alone {
+    kafka: Arc<config::Kafka>,
     words: Words,
     client: ClientConfig,
     made: Arc<OnceLock<Producer>>,
 }
 
 impl Alone {
-    fn of(words: &Words, client: &ClientConfig) -> Self {
+    fn of(kafka: &Arc<config::Kafka>, words: &Words, client: &ClientConfig) -> Self {
         let mut client = client.clone();
         client.set("batch.num.messages", "1");
         Self {
+            kafka: Arc::clone(kafka),
             words: words.clone(),
             client,
             made: Arc::default(),
@@ -94,7 +98,7 @@ impl Alone {
         if let Some(made) = self.made.get() {
             return Ok(made);
         }
-        let made = Producer::of(&self.words, self.client.clone(), None)?;
+        let made = Producer::of(&self.kafka, &self.words, self.client.clone(), None)?;
         Ok(self.made.get_or_init(|| made))
     }
 
@@ -114,6 +118,7 @@ impl Alone {
 }
 
 struct Acks {
+    kafka: Arc<config::Kafka>,
     words: Words,
     /// `None` for a client that writes each record alone already.
     alone: Option<Alone>,
@@ -133,7 +138,7 @@ impl ProducerContext for Acks {
     fn delivery(&self, result: &DeliveryResult<'_>, on_ack: Self::DeliveryOpaque) {
         let ack = match result {
             Ok(message) => Ok((message.partition(), message.offset())),
-            Err((error, _)) => {
+            Err((error, message)) => {
                 let lost = matches!(
                     error.rdkafka_error_code(),
                     Some(
@@ -144,7 +149,7 @@ impl ProducerContext for Acks {
                     )
                 );
                 self.lost.fetch_or(lost, Ordering::Relaxed);
-                Err(error.clone().into())
+                Err(unwritten(&self.kafka, message.topic(), error.clone()))
             }
         };
         match (ack, result, &self.alone) {
@@ -199,14 +204,21 @@ impl Producer {
         for (name, value) in own {
             client.set(*name, *value);
         }
-        let alone = Alone::of(&words, &client);
-        Self::of(&words, client, Some(alone))
+        let kafka = Arc::new(config.kafka.clone());
+        let alone = Alone::of(&kafka, &words, &client);
+        Self::of(&kafka, &words, client, Some(alone))
     }
 
-    fn of(words: &Words, client: ClientConfig, alone: Option<Alone>) -> Result<Self, KafkaError> {
+    fn of(
+        kafka: &Arc<config::Kafka>,
+        words: &Words,
+        client: ClientConfig,
+        alone: Option<Alone>,
+    ) -> Result<Self, KafkaError> {
         let lost = Arc::new(AtomicBool::new(false));
-        let producer = connect(words, &client, alone.as_ref(), &lost)?;
+        let producer = connect(kafka, words, &client, alone.as_ref(), &lost)?;
         Ok(Self {
+            kafka: Arc::clone(kafka),
             words: words.clone(),
             client,
             alone,
@@ -262,11 +274,14 @@ impl Producer {
         let producer = self.producer();
         let sent = producer.send(base);
         sent.map_err(|(error, base)| {
-            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-                let why = producer.client().fatal_error().map(|(_, reason)| reason);
-                self.renew(producer, &why.unwrap_or_default());
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::Fatal) {
+                return (error.into(), *base.delivery_opaque);
             }
-            (error.into(), *base.delivery_opaque)
+            let fatal = producer.client().fatal_error();
+            let (code, why) = fatal.unwrap_or((RDKafkaErrorCode::Fatal, String::new()));
+            self.renew(producer, &why);
+            let why = unwritten(&self.kafka, record.topic, KafkaError::MessageProduction(code));
+            (why, *base.delivery_opaque)
         })
     }
 
@@ -281,7 +296,7 @@ impl Producer {
         if !Arc::ptr_eq(&producer, &failed) {
             return;
         }
-        match connect(&self.words, &self.client, self.alone.as_ref(), &self.lost) {
+        match connect(&self.kafka, &self.words, &self.client, self.alone.as_ref(), &self.lost) {
             Ok(renewed) => {
                 tracing::warn!(why, "a new producer takes the place of one that came to nothing");
                 *producer = renewed;
@@ -308,13 +323,23 @@ impl Producer {
     }
 }
 
+/// Why a record of `topic` wasn't written.
+fn unwritten(kafka: &config::Kafka, topic: &str, error: KafkaError) -> Unwritten {
+    match Rights::of(kafka, [Right::write(topic)]).denied(&error) {
+        Some(denied) => Unwritten::Failed(denied),
+        None => error.into(),
+    }
+}
+
 fn connect(
+    kafka: &Arc<config::Kafka>,
     words: &Words,
     client: &ClientConfig,
     alone: Option<&Alone>,
     lost: &Arc<AtomicBool>,
 ) -> Result<Arc<ThreadedProducer<Acks>>, KafkaError> {
     let acks = Acks {
+        kafka: Arc::clone(kafka),
         words: words.clone(),
         alone: alone.cloned(),
         lost: Arc::clone(lost),

@@ -7,6 +7,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
+use super::rights::{Right, Rights};
 use super::words::Words;
 use super::{ANSWER_WAIT, Context, Ours};
 use crate::config::Config;
@@ -31,6 +32,8 @@ pub enum Next {
     End(i32),
     /// Nothing in the time given.
     Nothing,
+    /// We may not read the topic, and why. The same reader goes on once we may.
+    Denied(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 pub struct Reader {
     consumer: BaseConsumer<Context>,
+    rights: Rights,
 }
 
 impl Reader {
@@ -80,7 +84,10 @@ impl Reader {
         // Without a connection yet, librdkafka looks at what is assigned only once a second.
         drop(consumer.fetch_metadata(Some(topic), ANSWER_WAIT));
         consumer.assign(&list)?;
-        Ok(Self { consumer })
+        Ok(Self {
+            consumer,
+            rights: Rights::of(&config.kafka, [Right::read(topic)]),
+        })
     }
 
     /// All partitions of `topic`, from the beginning.
@@ -112,7 +119,7 @@ impl Reader {
     }
 
     pub fn next(&self, timeout: Duration) -> Next {
-        polled(self.consumer.poll(timeout))
+        polled(self.consumer.poll(timeout), &self.rights)
     }
 
     /// How many partitions the topic has.
@@ -149,6 +156,7 @@ pub fn read_whole(config: &Config, topic: &str, mut each: impl FnMut(Record) -> 
             }
             Next::End(partition) => ended[usize::try_from(partition).unwrap_or_default()] = true,
             Next::Nothing => silent += wait,
+            Next::Denied(why) => return Err(why),
         }
         if silent > 2 * ANSWER_WAIT {
             return Err(format!(
@@ -173,6 +181,7 @@ pub enum Went {
 pub struct Tail {
     topic: String,
     brokers: String,
+    rights: Rights,
     consumer: BaseConsumer<Context>,
     /// Everything before this is read.
     next: i64,
@@ -193,6 +202,7 @@ impl Tail {
         Ok(Self {
             topic: topic.to_owned(),
             brokers: config.kafka.brokers.clone(),
+            rights: Rights::of(&config.kafka, [Right::read(topic)]),
             consumer,
             next,
         })
@@ -203,7 +213,7 @@ impl Tail {
     pub fn read(&mut self, mut each: impl FnMut(Record)) -> Result<Went, String> {
         let topic = &self.topic;
         let asked = self.consumer.fetch_watermarks(topic, 0, ANSWER_WAIT);
-        let (_, end) = asked.map_err(|error| format!("topic {topic} can't be asked for its end: {error}"))?;
+        let (_, end) = asked.map_err(|error| format!("topic {topic} can't be asked for its end: {}", self.rights.why(&error)))?;
         if end < self.next {
             return Ok(Went::Anew);
         }
@@ -218,13 +228,14 @@ impl Tail {
         let mut silent = Duration::ZERO;
         let wait = Duration::from_millis(100);
         loop {
-            match polled(self.consumer.poll(wait)) {
+            match polled(self.consumer.poll(wait), &self.rights) {
                 Next::Record(record) => {
                     silent = Duration::ZERO;
                     each(record);
                 }
                 Next::End(_) => break,
                 Next::Nothing => silent += wait,
+                Next::Denied(why) => return Err(why),
             }
             if silent > 2 * ANSWER_WAIT {
                 let brokers = &self.brokers;
@@ -257,22 +268,26 @@ pub(super) fn consumer(
     Words::of(&config.kafka).create(&client, Context::of(&config.kafka))
 }
 
-pub(super) fn polled(polled: Option<Result<BorrowedMessage<'_>, KafkaError>>) -> Next {
+pub(super) fn polled(polled: Option<Result<BorrowedMessage<'_>, KafkaError>>, rights: &Rights) -> Next {
     match polled {
         None => Next::Nothing,
         Some(Ok(message)) => Next::Record(Record::of(&message)),
         Some(Err(KafkaError::PartitionEOF(partition))) => Next::End(partition),
-        Some(Err(error)) => {
-            tracing::debug!(%error, "no record");
-            Next::Nothing
-        }
+        Some(Err(error)) => match rights.denied(&error) {
+            Some(why) => Next::Denied(why),
+            None => {
+                tracing::debug!(%error, "no record");
+                Next::Nothing
+            }
+        },
     }
 }
 
 /// Waits until no transaction that is open now hides what is committed in `topic` already, or is about to be. The broker
 /// ends those whose writer ended without a word.
 pub fn settled(config: &Config, topic: &str) -> Result<(), String> {
-    let silent = |error: KafkaError| format!("topic {topic} can't be asked for its ends: {error}");
+    let rights = Rights::of(&config.kafka, [Right::read(topic)]);
+    let silent = |error: KafkaError| format!("topic {topic} can't be asked for its ends: {}", rights.why(&error));
     let count = super::topics::partitions(config, topic)?;
     let asked = |isolation| consumer(config, isolation, &[]).map_err(silent);
     let ends = |asked: &BaseConsumer<Context>| -> Result<Vec<i64>, String> {

@@ -3,7 +3,7 @@
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, DefaultProducerContext};
+use rdkafka::producer::BaseProducer;
 use rdkafka::types::RDKafkaConfRes;
 
 use super::words::Words;
@@ -41,7 +41,7 @@ pub fn refused(kafka: &config::Kafka) -> Vec<(String, String)> {
         .map(drop)
         .and_then(|()| {
             words
-                .create::<_, BaseProducer>(&for_producers, DefaultProducerContext)
+                .create::<_, BaseProducer<Context>>(&for_producers, Context::of(kafka))
                 .map(drop)
         });
     if let Err(error) = made {

@@ -10,6 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::jobs::Committed;
 use super::reader::{Isolation, Next, Reader, Record};
+use super::rights::{Right, Rights};
 use super::words::Words;
 use super::{ANSWER_WAIT, Context, topics};
 use crate::config::Config;
@@ -29,6 +30,7 @@ pub struct Run {
 pub struct Topic {
     name: String,
     partitions: i32,
+    rights: Rights,
     consumer: BaseConsumer<Context>,
 }
 
@@ -43,7 +45,8 @@ impl Topic {
         let Some(partitions) = topics::find(config, name)? else {
             return Ok(None);
         };
-        let mut client = super::consumer(&config.kafka, &format!("{}-sender", config.kafka.group), 1024);
+        let group = format!("{}-sender", config.kafka.group);
+        let mut client = super::consumer(&config.kafka, &group, 1024);
         // Ends are then the partitions' own, whatever transactions are open.
         client.set("isolation.level", "read_uncommitted");
         let consumer = Words::of(&config.kafka)
@@ -52,6 +55,7 @@ impl Topic {
         Ok(Some(Self {
             name: name.to_owned(),
             partitions,
+            rights: Rights::of(&config.kafka, [Right::describe_group(&group), Right::describe(name)]),
             consumer,
         }))
     }
@@ -94,7 +98,8 @@ impl Topic {
 
     /// The senders' committed offsets of each partition.
     pub fn committed(&self) -> Result<Vec<Committed>, String> {
-        Committed::read(&self.consumer, &self.name, 0..self.partitions).map_err(|error| self.silent(&error))
+        let ask = |list| super::committed(&self.consumer, list);
+        Committed::read(&self.name, 0..self.partitions, ask).map_err(|error| self.silent(&error))
     }
 
     fn run(&self, partition: i32) -> Result<Run, String> {
@@ -125,7 +130,8 @@ impl Topic {
     }
 
     fn silent(&self, error: &KafkaError) -> String {
-        format!("topic {} can't be asked for its offsets: {error}", self.name)
+        let why = self.rights.why(error);
+        format!("topic {} can't be asked for its offsets: {why}", self.name)
     }
 }
 
@@ -210,6 +216,10 @@ impl Iterator for Scan {
                 // Markers of transactions are no records, and those still open hide what is behind them.
                 Next::End(partition) => drop(self.left.remove(&partition)),
                 Next::Nothing => self.silent += wait,
+                Next::Denied(why) => {
+                    self.left.clear();
+                    return Some(Err(why));
+                }
             }
             if self.silent > 2 * ANSWER_WAIT {
                 self.left.clear();

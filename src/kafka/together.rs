@@ -11,8 +11,9 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 
 use super::producer::{Record, SMALL_BATCH};
+use super::rights::{Right, Rights};
 use super::words::Words;
-use super::worker::again;
+use super::worker::{Denied, again};
 use super::{ANSWER_WAIT, Fault};
 use crate::config::Config;
 
@@ -20,6 +21,9 @@ use crate::config::Config;
 /// write at once; what is not committed when this is dropped is never seen.
 pub struct Together {
     producer: BaseProducer<Answers>,
+    writes: Rights,
+    /// To write under its transactional id.
+    opens: Rights,
     open: bool,
     /// How many records the open transaction has.
     count: usize,
@@ -29,6 +33,7 @@ pub struct Together {
 struct Answers {
     words: Words,
     got: Mutex<Got>,
+    denied: Denied,
 }
 
 #[derive(Default)]
@@ -50,6 +55,7 @@ impl Answers {
 impl ClientContext for Answers {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.words.log(level, facility, message);
+        self.denied.hear(facility, message);
     }
 }
 
@@ -68,7 +74,12 @@ impl ProducerContext for Answers {
             Err((error, message)) if error.rdkafka_error_code().is_some_and(super::is_refusal) => {
                 got.refused = Some(format!("{} refuses a record: {error}", message.topic()));
             }
-            Err((error, _)) => got.failed = Some(error.clone()),
+            Err((error, message)) => {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+                    self.denied.note(message.topic());
+                }
+                got.failed = Some(error.clone());
+            }
         }
     }
 }
@@ -77,9 +88,10 @@ impl Together {
     /// Takes over `<group>-<name>`: from then on a predecessor's writes are committed or gone. The broker ends a
     /// transaction that stays open for longer than `open_max`.
     pub fn open(config: &Config, name: &str, record_max: usize, open_max: Duration) -> Result<Self, Fault> {
+        let id = format!("{}-{name}", config.kafka.group);
         let mut client: ClientConfig = super::producer(&config.kafka);
         client
-            .set("transactional.id", format!("{}-{name}", config.kafka.group))
+            .set("transactional.id", &id)
             .set("transaction.timeout.ms", open_max.as_millis().to_string())
             .set("message.max.bytes", record_max.to_string())
             // What the topics take isn't asked for, and Kafka refuses batches, not records.
@@ -89,23 +101,29 @@ impl Together {
         let answers = Answers {
             words: words.clone(),
             got: Mutex::default(),
+            denied: Denied::default(),
         };
         let producer: BaseProducer<Answers> = words
             .create(&client, answers)
             .map_err(|error| Fault::Unusable(error.to_string()))?;
+        let writes = config.topics.all().map(|topic| Right::write(topic));
         let together = Self {
             producer,
+            writes: Rights::of(&config.kafka, writes),
+            opens: Rights::of(&config.kafka, [Right::write_as(&id)]),
             open: false,
             count: 0,
         };
-        again(|| together.producer.init_transactions(ANSWER_WAIT))?;
+        again(|error| together.fault(error), || {
+            together.producer.init_transactions(ANSWER_WAIT)
+        })?;
         Ok(together)
     }
 
     /// Writes a record, beginning a transaction where none is open.
     pub fn write(&mut self, record: &Record<'_>) -> Result<(), Fault> {
         if !self.open {
-            self.producer.begin_transaction()?;
+            self.producer.begin_transaction().map_err(|error| self.fault(error))?;
             *self.producer.context().got() = Got::default();
             (self.open, self.count) = (true, 0);
         }
@@ -149,8 +167,15 @@ impl Together {
     /// What an error means. What Kafka refused before for its size or content may be why, and the client alone knows
     /// what was fatal to it.
     fn cause(&mut self, error: KafkaError) -> Fault {
-        let fatal = super::fatal(self.producer.client());
-        fatal.unwrap_or_else(|| self.undo().map_or_else(|| error.into(), refusal))
+        let fatal = super::fatal(self.producer.client(), &self.opens);
+        fatal.unwrap_or_else(|| self.undo().map_or_else(|| self.fault(error), refusal))
+    }
+
+    fn fault(&self, error: KafkaError) -> Fault {
+        // What librdkafka says of it may still wait to be heard.
+        self.producer.poll(Duration::ZERO);
+        let denied = &self.producer.context().denied;
+        denied.fault([&self.writes, &self.opens], error)
     }
 
     /// Takes back everything since the last commit; says what Kafka refused of it for its size or content.
@@ -172,7 +197,10 @@ impl Together {
             return Ok(());
         }
         self.undo();
-        again(|| self.producer.abort_transaction(ANSWER_WAIT))
+        self.producer.context().denied.forget();
+        again(|error| self.fault(error), || {
+            self.producer.abort_transaction(ANSWER_WAIT)
+        })
     }
 
     /// Makes everything since the last commit visible. A fault other than a fatal one has undone it.
@@ -181,7 +209,8 @@ impl Together {
             return Ok(());
         }
         let written = self.offsets();
-        let done = written.and_then(|_| again(|| self.producer.commit_transaction(ANSWER_WAIT)));
+        let commit = || self.producer.commit_transaction(ANSWER_WAIT);
+        let done = written.and_then(|_| again(|error| self.fault(error), commit));
         match done {
             Err(Fault::Abort(_) | Fault::Refused { .. }) => self.abort()?,
             _ => self.open = false,

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
-use super::ANSWER_WAIT;
+use super::{ANSWER_WAIT, Context};
+use super::rights::{Right, Rights};
 use super::words::Words;
 use crate::config::Config;
 use wrong::{refuse, wrong_counts, wrong_settings};
@@ -168,12 +168,16 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
         match result.into_iter().next() {
             Some(Ok(name)) => made.push((name, true)),
             Some(Err((name, RDKafkaErrorCode::TopicAlreadyExists))) => made.push((name, false)),
-            Some(Err((name, code))) => return Err(format!("topic {name} can't be made: {}", cure(code))),
+            Some(Err((name, code))) => {
+                let denied = Rights::of(&config.kafka, [Right::create(&name)]).denies(code, None);
+                let why = denied.unwrap_or_else(|| cure(code));
+                return Err(format!("topic {name} can't be made: {why}"));
+            }
             None => return Err("the broker did not answer for a topic".to_owned()),
         }
         if wanted.name == topics.events || wanted.name == topics.jobs {
             // A new topic's settings can be asked for only once the brokers all know it.
-            let max = setting(&admin, &wanted.name, "max.message.bytes").await;
+            let max = setting(config, &admin, &wanted.name, "max.message.bytes").await;
             let max = max.ok().and_then(|max| max.parse().ok());
             source_max = source_max.max(max.unwrap_or(MESSAGE_MAX));
         }
@@ -189,9 +193,6 @@ fn cure(code: RDKafkaErrorCode) -> String {
     use RDKafkaErrorCode as Code;
     let cure = match code {
         Code::InvalidReplicationFactor => "; give --replication no more than there are brokers",
-        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-            "; the user needs the ACL Create on the cluster or on the topic, or somebody who has it makes the topics"
-        }
         Code::PolicyViolation => "; the cluster has a policy for new topics: make it by hand as docs/topics.md says",
         _ => "",
     };
@@ -218,8 +219,10 @@ pub async fn check(config: &Config) -> Result<Limits, String> {
     let mut wrong = wrong_counts(config, &counts);
     let topics = &config.topics;
     let admin = admin(config)?;
+    // All at once, so that one message names all that we may not see.
+    settings(config, &admin, &topics.all().map(String::as_str)).await?;
     let number = async |topic: &str, name: &str| {
-        let text = setting(&admin, topic, name).await?;
+        let text = setting(config, &admin, topic, name).await?;
         Ok::<i64, String>(text.parse().unwrap_or(-1))
     };
     let job_max = number(&topics.jobs, "max.message.bytes").await?;
@@ -254,9 +257,11 @@ pub fn check_foreign(config: &Config) -> Result<(), String> {
         let mut topics = metadata.topics().iter();
         topics.any(|topic| topic.name() == name && topic.error().is_none())
     };
-    let missing: Vec<String> = foreign
+    let mut missing = foreign.clone();
+    missing.retain(|topic, _| !is_there(topic));
+    may_describe(config, &missing.keys().copied().collect::<Vec<_>>())?;
+    let missing: Vec<String> = missing
         .iter()
-        .filter(|(topic, _)| !is_there(topic))
         .map(|(topic, inlets)| {
             let names: Vec<&str> = inlets.iter().map(|inlet| inlet.name.as_str()).collect();
             format!("topic {topic}, which the inlet {} reads,", names.join(" and "))
@@ -282,10 +287,10 @@ fn body_max(config: &Config) -> i64 {
 
 /// The largest of what inlets take in, in bytes: a request's body, or a record of a topic as far as we may ask; 0
 /// without an inlet.
-async fn outside_max(config: &Config, admin: &AdminClient<DefaultClientContext>) -> i64 {
+async fn outside_max(config: &Config, admin: &AdminClient<Context>) -> i64 {
     let mut largest = body_max(config);
     for topic in config.foreign_topics().into_keys() {
-        let max = setting(admin, topic, "max.message.bytes").await;
+        let max = setting(config, admin, topic, "max.message.bytes").await;
         largest = largest.max(max.ok().and_then(|max| max.parse().ok()).unwrap_or(0));
     }
     largest
@@ -327,7 +332,7 @@ fn counts(metadata: &Metadata) -> BTreeMap<String, i32> {
         .collect()
 }
 
-/// The error names every topic that is missing.
+/// The error names every topic that is missing, or that we may not see.
 fn all_there(config: &Config, counts: &BTreeMap<String, i32>) -> Result<(), String> {
     let all = config.topics.all();
     let missing: Vec<&str> = all
@@ -338,6 +343,8 @@ fn all_there(config: &Config, counts: &BTreeMap<String, i32>) -> Result<(), Stri
     if missing.is_empty() {
         return Ok(());
     }
+    // A broker shows nobody what isn't his to describe, and says so of a topic that it is asked for by name.
+    may_describe(config, &missing)?;
     let (noun, verb) = if missing.len() == 1 {
         ("topic", "is")
     } else {
@@ -352,7 +359,7 @@ fn all_there(config: &Config, counts: &BTreeMap<String, i32>) -> Result<(), Stri
 
 /// The largest record that `topic` takes, in bytes.
 pub async fn record_max(config: &Config, topic: &str) -> Result<usize, String> {
-    let max = setting(&admin(config)?, topic, "max.message.bytes").await?;
+    let max = setting(config, &admin(config)?, topic, "max.message.bytes").await?;
     max.parse()
         .map_err(|_| format!("topic {topic} has max.message.bytes={max}, which is no number"))
 }
@@ -367,49 +374,86 @@ pub(super) fn missing(config: &Config, topic: &str) -> String {
     format!("topic {topic} is missing at {brokers}; make it by: leadlane topics create")
 }
 
+/// The error names those of the topics that we may not see.
+fn may_describe(config: &Config, topics: &[&str]) -> Result<(), String> {
+    let mut denied = Vec::new();
+    for topic in topics {
+        if look(config, topic)? == Err(RDKafkaErrorCode::TopicAuthorizationFailed) {
+            denied.push(Right::describe(topic));
+        }
+    }
+    match Rights::of(&config.kafka, denied).all_missing() {
+        Some(missing) => Err(missing),
+        None => Ok(()),
+    }
+}
+
 /// How many partitions `topic` has; `None` where there is no such topic.
 pub(super) fn find(config: &Config, topic: &str) -> Result<Option<i32>, String> {
+    look(config, topic)?.map_err(|code| {
+        let denied = Rights::of(&config.kafka, [Right::describe(topic)]).denies(code, None);
+        let why = denied.unwrap_or_else(|| code.to_string());
+        format!("topic {topic} can't be asked for its partitions: {why}")
+    })
+}
+
+/// The same, or why the broker doesn't say.
+fn look(config: &Config, topic: &str) -> Result<Result<Option<i32>, RDKafkaErrorCode>, String> {
     let metadata = super::metadata(config, Some(topic))?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-        return Ok(None);
+        return Ok(Ok(None));
     };
-    match found.error().map(RDKafkaErrorCode::from) {
+    Ok(match found.error().map(RDKafkaErrorCode::from) {
         None => {
             let count = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
             Ok(Some(count).filter(|count| *count > 0))
         }
         // No topic can have such a name.
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::InvalidTopic) => Ok(None),
-        Some(code) => Err(format!("topic {topic} can't be asked for its partitions: {code}")),
-    }
+        Some(code) => Err(code),
+    })
 }
 
-fn admin(config: &Config) -> Result<AdminClient<DefaultClientContext>, String> {
+fn admin(config: &Config) -> Result<AdminClient<Context>, String> {
     Words::of(&config.kafka)
-        .create(&super::client(&config.kafka), DefaultClientContext)
+        .create(&super::client(&config.kafka), Context::of(&config.kafka))
         .map_err(|error| format!("the Kafka client can't be made: {error}"))
 }
 
-async fn setting(admin: &AdminClient<DefaultClientContext>, topic: &str, name: &str) -> Result<String, String> {
+async fn setting(config: &Config, admin: &AdminClient<Context>, topic: &str, name: &str) -> Result<String, String> {
+    let found = settings(config, admin, &[topic]).await?;
+    let entry = found.first().and_then(|found| found.get(name));
+    let value = entry.and_then(|entry| entry.value.clone());
+    value.ok_or_else(|| format!("topic {topic} has no setting {name}"))
+}
+
+/// The settings of topics, in their order. The error names those that we may not see.
+async fn settings(
+    config: &Config,
+    admin: &AdminClient<Context>,
+    topics: &[&str],
+) -> Result<Vec<ConfigResource>, String> {
+    let asked: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
     let options = AdminOptions::new().request_timeout(Some(ANSWER_WAIT));
     let mut tries = 0;
     loop {
-        let result = admin
-            .describe_configs([&ResourceSpecifier::Topic(topic)], &options)
-            .await;
-        let found = result.map_err(|error| error.to_string())?.pop();
-        match found {
-            Some(Ok(resource)) => {
-                let entry = resource.get(name).and_then(|entry| entry.value.clone());
-                return entry.ok_or_else(|| format!("topic {topic} has no setting {name}"));
-            }
-            // A topic that was just made is not known to every broker at once.
-            Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) if tries < 20 => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            Some(Err(code)) => return Err(format!("the settings of topic {topic} can't be read: {code}")),
-            None => return Err(format!("the broker did not answer for topic {topic}")),
+        let answers = admin.describe_configs(&asked, &options).await;
+        let answers: Result<Vec<_>, _> = answers.map_err(|error| error.to_string())?.into_iter().collect();
+        let found = answers.map_err(|code| format!("the settings of {} can't be read: {code}", topics.join(", ")))?;
+        // The client gives no settings in place of the broker's word on a topic.
+        let unseen = topics.iter().zip(&found).filter(|(_, found)| found.entries.is_empty());
+        let unseen: Vec<&str> = unseen.map(|(topic, _)| *topic).collect();
+        if unseen.is_empty() {
+            return Ok(found);
         }
+        // One that was just made is not known to every broker at once.
+        if tries == 5 {
+            may_describe(config, &unseen)?;
+            let unseen = unseen.into_iter().map(Right::describe_configs);
+            let missing = Rights::of(&config.kafka, unseen).all_missing();
+            return Err(missing.unwrap_or_default());
+        }
+        tries += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Message as _, Offset};
 
 use super::place::Places;
+use super::rights::{Right, Rights, Said};
 use super::topics::Limits;
 use super::words::Words;
 use super::{ANSWER_WAIT, Fault, RECORD_MAX};
@@ -25,7 +26,7 @@ mod transaction;
 mod write;
 
 use assign::WorkerContext;
-pub(super) use transaction::again;
+pub(super) use transaction::{Denied, again};
 use transaction::{Deliveries, TRANSACTION_TIMEOUT, Transaction};
 pub use transaction::{Happened, Memory};
 pub(crate) use write::takes_nothing;
@@ -91,6 +92,12 @@ impl Worker {
     pub fn connect(config: &Config, share: &Share, limits: &Limits, memory: &Memory) -> Result<Self, Fault> {
         let unusable = |error: KafkaError| Fault::Unusable(error.to_string());
         let words = Words::of(&config.kafka);
+        let reads = share.topics.iter().map(|topic| Right::read(topic)).chain([
+            Right::read_group(&share.group),
+            Right::write_as(&share.transactional_id),
+        ]);
+        let reads = Rights::of(&config.kafka, reads);
+        let writes = config.topics.all().map(|topic| Right::write(topic));
         let mut client = super::producer(&config.kafka);
         client
             .set("transactional.id", &share.transactional_id)
@@ -100,9 +107,12 @@ impl Worker {
             // Transactions back to back run into CONCURRENT_TRANSACTIONS, which waits for so long.
             .set("retry.backoff.ms", "1");
         let producer: BaseProducer<Deliveries> = words.create(&client, Deliveries::new(&words)).map_err(unusable)?;
-        producer.init_transactions(ANSWER_WAIT)?;
+        let begun = producer.init_transactions(ANSWER_WAIT);
+        begun.map_err(|error| reads.fault(error))?;
         let transaction = Arc::new(Transaction {
             producer,
+            reads,
+            writes: Rights::of(&config.kafka, writes),
             topics: share.topics.clone(),
             state: Mutex::default(),
             memory: Arc::clone(memory),
@@ -143,9 +153,12 @@ impl Worker {
                     self.log_missing();
                     Ok(None)
                 }
-                // Brokers away, a coordinator that moves: librdkafka goes on by itself.
+                // Brokers away, a coordinator that moves, an ACL that is missing: librdkafka goes on by itself.
                 _ => {
-                    tracing::debug!(%error, "no record");
+                    match self.transaction.reads.denied(&error) {
+                        Some(denied) => self.say(&denied),
+                        None => tracing::debug!(%error, "no record"),
+                    }
                     Ok(None)
                 }
             },
@@ -267,6 +280,13 @@ impl Worker {
             .collect()
     }
 
+    /// Logs what keeps the worker from reading.
+    fn say(&self, denied: &str) {
+        if self.transaction.state().said.is_news(denied, Instant::now()) {
+            tracing::error!("no record can be read: {denied}");
+        }
+    }
+
     /// Logs a missing topic once. The client reports that a topic is gone with each fetch, but not which. So the worker
     /// asks it once a second, which also makes the client look for the topic.
     fn log_missing(&self) {
@@ -348,16 +368,19 @@ pub fn keep_running(
     mut work: impl FnMut() -> Result<(), Fault>,
 ) -> Result<(), String> {
     let mut fenced_at: Vec<Instant> = Vec::new();
+    let mut said = Said::default();
     while !stop() {
         match work() {
             Ok(()) => return Ok(()),
             Err(fault @ Fault::Unusable(_)) => return Err(format!("{name}: {fault}")),
             Err(Fault::Fatal { message, fenced }) => {
-                tracing::error!(
-                    worker = name,
-                    message,
-                    "the worker is rebuilt from the committed offsets"
-                );
+                if said.is_news(&message, Instant::now()) {
+                    tracing::error!(
+                        worker = name,
+                        message,
+                        "the worker is rebuilt from the committed offsets"
+                    );
+                }
                 if !fenced {
                     std::thread::sleep(REBUILD_WAIT);
                     continue;
@@ -373,7 +396,9 @@ pub fn keep_running(
             }
             Err(Fault::Retriable(message) | Fault::Abort(message) | Fault::Refused { message, .. }) => {
                 // Mostly the broker is away; the next try waits for it in turn.
-                tracing::warn!(worker = name, message, "the worker is built anew");
+                if said.is_news(&message, Instant::now()) {
+                    tracing::warn!(worker = name, message, "the worker is built anew");
+                }
                 std::thread::sleep(REBUILD_WAIT);
             }
         }

@@ -115,7 +115,7 @@ fn recall(
 ) -> Result<Past, NotRecalled> {
     let topic = &config.topics.jobs;
     let places = Places::new(config).map_err(|error| error.to_string())?;
-    let failed = |error| format!("{topic}: {error}");
+    let failed = |error| format!("{topic}: {}", places.why(topic, &error));
     let (low, end) = places.ends(topic, partition).map_err(failed)?;
     let Committed {
         offset,

@@ -70,6 +70,7 @@ pub(super) fn read_back(
             Next::End(_) => break,
             Next::Nothing if heard.elapsed() > SILENCE => return Err("the broker is silent".to_owned().into()),
             Next::Nothing => {}
+            Next::Denied(why) => return Err(why.into()),
         }
     }
     unread.end(recalled, partition)

@@ -218,6 +218,7 @@ fn read_run(
             }
             Next::End(partition) if partition == first.partition => return true,
             Next::End(_) => {}
+            Next::Denied(why) => tracing::error!("jobs can't be read again: {why}"),
             Next::Nothing => {
                 silent += 1;
                 if silent % 100 == 0 {

@@ -21,6 +21,7 @@ mod resident;
 mod rules;
 mod schemas;
 mod sealed;
+mod secured;
 mod sender;
 mod texts;
 mod tools;

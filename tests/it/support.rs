@@ -47,6 +47,11 @@ impl Leadlane {
 
     /// On a Kafka of the test's own.
     pub(crate) fn on(brokers: &str, name: &str, yaml: &str) -> Self {
+        Self::by(&format!("brokers: '{brokers}'"), name, yaml)
+    }
+
+    /// With these keys under `kafka`.
+    pub(crate) fn by(kafka: &str, name: &str, yaml: &str) -> Self {
         let unique = format!(
             "{name}-{}-{}",
             std::process::id(),
@@ -57,7 +62,7 @@ impl Leadlane {
         let admin = format!("127.0.0.1:{}", free_port());
         let topic = |name: &str| format!("{unique}-{name}");
         let own = format!(
-            "kafka: {{brokers: '{brokers}', group: {unique}}}\n\
+            "kafka: {{{kafka}, group: {unique}}}\n\
              topics: {{events: {}, rules: {}, jobs: {}, outcomes: {}, dead_letters: {}, audit: {}}}\n\
              admin: {{listen: '{admin}'}}\nprocessor: {{instance: {unique}}}\nsecrets: {{dir: '{}'}}\n{yaml}\n",
             topic("events"),
@@ -157,7 +162,8 @@ impl Leadlane {
         (until_ready(self.logged(command), &admin), admin)
     }
 
-    fn logged(&self, mut command: Command) -> Process {
+    /// Starts a command that runs Leadlane, and doesn't wait for it.
+    pub(crate) fn logged(&self, mut command: Command) -> Process {
         let log = self
             .dir
             .join(format!("log-{}.txt", COUNT.fetch_add(1, Ordering::Relaxed)));
@@ -246,7 +252,7 @@ impl Leadlane {
 }
 
 /// Waits until the process that serves `admin` is ready.
-fn until_ready(mut process: Process, admin: &str) -> Process {
+pub(crate) fn until_ready(mut process: Process, admin: &str) -> Process {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         if page(admin, "/readyz").is_some_and(|(status, _)| status == 200) {
@@ -305,13 +311,15 @@ impl Process {
     /// Waits for the process to end by itself.
     pub(crate) fn ended(&mut self, seconds: u64) -> Option<i32> {
         let until = Instant::now() + Duration::from_secs(seconds);
-        while Instant::now() < until {
+        loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
+            if Instant::now() >= until {
+                return None;
+            }
             std::thread::sleep(Duration::from_millis(50));
         }
-        None
     }
 
     pub(crate) fn log(&self) -> String {

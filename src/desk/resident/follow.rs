@@ -123,7 +123,7 @@ impl Follower {
             reading.open_again(&self.resident, self.topic.name(self.resident.config()))?;
             self.was_away = false;
         }
-        let (records, is_anew) = reading.read();
+        let (records, is_anew) = reading.read()?;
         let came = !records.is_empty();
         let is_taken = self.resident.take(self.topic, reading.epoch, records, now);
         if is_anew {
@@ -149,7 +149,10 @@ impl Follower {
         let Some(reading) = &mut self.reading else {
             return Ok(());
         };
-        let unavailable = |error| Error::Unavailable(format!("topic {topic} can't be looked at: {error}"));
+        let unavailable = |error| {
+            let why = places.why(topic, &error);
+            Error::Unavailable(format!("topic {topic} can't be looked at: {why}"))
+        };
         reading.turn = (reading.turn + 1) % reading.progress.len().max(1);
         let Some(progress) = reading.progress.get_mut(reading.turn) else {
             return Ok(());
@@ -185,7 +188,7 @@ impl Follower {
 
 impl Reading {
     /// What has come, and whether it is of another topic than what came before.
-    fn read(&mut self) -> (Vec<Record>, bool) {
+    fn read(&mut self) -> Result<(Vec<Record>, bool), Error> {
         let mut records = Vec::new();
         let mut wait = Duration::from_millis(100);
         while records.len() < BATCH_MAX {
@@ -196,7 +199,7 @@ impl Reading {
                         continue;
                     };
                     if record.offset < progress.next {
-                        return (Vec::new(), true);
+                        return Ok((Vec::new(), true));
                     }
                     progress.take(&record);
                     records.push(record);
@@ -209,10 +212,11 @@ impl Reading {
                         .for_each(|progress| progress.ended = true);
                 }
                 Next::Nothing => break,
+                Next::Denied(why) => return Err(Error::Unavailable(why)),
             }
             wait = Duration::ZERO;
         }
-        (records, false)
+        Ok((records, false))
     }
 
     /// Takes up partitions that were added.

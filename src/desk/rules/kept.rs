@@ -68,7 +68,10 @@ impl Kept {
         let Some(crumb) = reading.look.at() else { return Ok(()) };
         let next = self.view().log.next_offset();
         let checked = places.check(topic, 0, next, &Trail::of(crumb));
-        let checked = checked.map_err(|error| Error::Unavailable(format!("topic {topic} can't be looked at: {error}")));
+        let checked = checked.map_err(|error| {
+            let why = places.why(topic, &error);
+            Error::Unavailable(format!("topic {topic} can't be looked at: {why}"))
+        });
         match checked? {
             None => {
                 let newest = reading.newest;

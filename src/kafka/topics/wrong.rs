@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use rdkafka::admin::AdminClient;
-use rdkafka::client::DefaultClientContext;
 
-use super::{DAY, Wanted, age_max, setting};
+use super::{Context, DAY, Wanted, age_max, setting};
 use crate::config::Config;
 use crate::dates;
 
@@ -82,7 +81,7 @@ pub(super) fn wrong_counts(config: &Config, counts: &BTreeMap<String, i32>) -> V
 /// The settings of a topic that don't do; `why` ends what is said of each.
 pub(super) async fn wrong_settings(
     config: &Config,
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &AdminClient<Context>,
     counts: &BTreeMap<String, i32>,
     wanted: &Wanted,
     why: &str,
@@ -94,7 +93,7 @@ pub(super) async fn wrong_settings(
         return Ok(wrong);
     }
     for (name, value) in &wanted.settings {
-        let actual = setting(admin, topic, name).await?;
+        let actual = setting(config, admin, topic, name).await?;
         if suffices(name, &actual, value) {
             continue;
         }

@@ -39,7 +39,7 @@ impl WorkerContext {
     ) -> Result<TopicPartitionList, Fault> {
         let committed = consumer
             .committed_offsets(partitions.clone(), ANSWER_WAIT)
-            .map_err(Fault::from)?;
+            .map_err(|error| self.transaction.reads.fault(error))?;
         let mut placed = TopicPartitionList::with_capacity(partitions.count());
         for element in partitions.elements() {
             let (topic, partition) = (element.topic(), element.partition());
@@ -69,11 +69,13 @@ impl WorkerContext {
             (trail, remembered.ends.get(&key).copied().unwrap_or_default())
         };
         let position = ours.newest().map(|newest| newest.offset + 1);
+        let fault = |error| self.transaction.reads.fault(error);
+        let check = |next, trail: &Trail| self.places.check(topic, partition, next, trail).map_err(fault);
         let mut anew = match next {
-            Some(next) => self.places.check(topic, partition, next, &trail)?,
+            Some(next) => check(next, &trail)?,
             None => None,
         };
-        let (low, high) = self.places.ends(topic, partition)?;
+        let (low, high) = self.places.ends(topic, partition).map_err(fault)?;
         let mut from = match (anew, next) {
             (Some(anew), _) => anew.from,
             (None, Some(next)) => next.max(low),
@@ -82,7 +84,7 @@ impl WorkerContext {
         };
         // Kafka may have forgotten, or gone back itself, where we haven't.
         if let (None, Some(position)) = (anew, position) {
-            anew = self.places.check(topic, partition, position, &ours)?;
+            anew = check(position, &ours)?;
             if next.is_none() {
                 from = anew.map_or(position, |anew| anew.from).max(low);
             }

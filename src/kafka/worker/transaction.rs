@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
+use super::super::rights::{Rights, Said};
 use super::super::words::Words;
 use super::super::{ANSWER_WAIT, Fault};
 use super::write::{OneByOne, Write};
@@ -45,6 +46,9 @@ pub(super) struct Consumed {
 /// The open transaction, shared with the rebalance callback of the same thread.
 pub(super) struct Transaction {
     pub(super) producer: BaseProducer<Deliveries>,
+    /// To read its topics in its group, and to write transactions.
+    pub(super) reads: Rights,
+    pub(super) writes: Rights,
     /// The places that it consumes.
     pub(super) topics: Vec<String>,
     pub(super) state: Mutex<State>,
@@ -81,6 +85,7 @@ pub(super) struct State {
     /// When the client was asked for those last.
     pub(super) asked_at: Option<Instant>,
     pub(super) one_by_one: Option<OneByOne>,
+    pub(super) said: Said,
     /// Partitions that went away, by topic and number.
     pub(super) revoked: Vec<(String, i32)>,
 }
@@ -96,10 +101,43 @@ impl State {
     }
 }
 
-/// What the brokers say to what is written: the last refusal of a record.
+/// What the brokers say to what is written: the last refusal of a record, and the last topic that we may not write.
 pub(super) struct Deliveries {
     words: Words,
     refused: Mutex<Option<String>>,
+    denied: Denied,
+}
+
+/// The last topic that we may not write. A transaction's errors don't name it.
+#[derive(Debug, Default)]
+pub(in crate::kafka) struct Denied(Mutex<Option<String>>);
+
+impl Denied {
+    /// librdkafka names it in a message of its own.
+    pub(in crate::kafka) fn hear(&self, facility: &str, said: &str) {
+        let named = said.split_once("Failed to add partition \"").filter(|_| facility == "ADDPARTS");
+        if let Some((topic, _)) = named.and_then(|(_, rest)| rest.split_once('"')) {
+            self.note(topic);
+        }
+    }
+
+    pub(in crate::kafka) fn note(&self, topic: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(topic.to_owned());
+    }
+
+    pub(in crate::kafka) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What an error asks for, in words that name what is missing: of `writes` where a topic couldn't be written.
+    pub(in crate::kafka) fn fault(&self, [writes, others]: [&Rights; 2], error: KafkaError) -> Fault {
+        let topic = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let denied = error.rdkafka_error_code().and_then(|code| match topic {
+            Some(topic) => writes.denies(code, Some(&topic)),
+            None => others.denies(code, None),
+        });
+        Fault::from(error).saying(denied)
+    }
 }
 
 impl Deliveries {
@@ -107,6 +145,7 @@ impl Deliveries {
         Self {
             words: words.clone(),
             refused: Mutex::default(),
+            denied: Denied::default(),
         }
     }
 
@@ -119,6 +158,7 @@ impl Deliveries {
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.words.log(level, facility, message);
+        self.denied.hear(facility, message);
     }
 }
 
@@ -126,11 +166,14 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, message)) = result
-            && error.rdkafka_error_code().is_some_and(super::super::is_refusal)
-        {
-            let refusal = format!("{} refuses a record: {error}", message.topic());
-            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        let Err((error, message)) = result else { return };
+        match error.rdkafka_error_code() {
+            Some(code) if super::super::is_refusal(code) => {
+                let refusal = format!("{} refuses a record: {error}", message.topic());
+                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+            }
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => self.denied.note(message.topic()),
+            _ => {}
         }
     }
 }
@@ -152,7 +195,7 @@ impl Transaction {
     pub(super) fn begin(&self) -> Result<(), Fault> {
         let mut state = self.state();
         if !state.open {
-            self.producer.begin_transaction()?;
+            self.producer.begin_transaction().map_err(|error| self.fault(error))?;
             state.open = true;
         }
         Ok(())
@@ -173,8 +216,12 @@ impl Transaction {
         let metadata = consumer
             .group_metadata()
             .ok_or_else(|| Fault::Abort("the consumer is in no group at the moment".to_owned()))?;
-        again(|| self.producer.send_offsets_to_transaction(&list, &metadata, ANSWER_WAIT))?;
-        again(|| self.producer.commit_transaction(ANSWER_WAIT))?;
+        let fault = |error| self.fault(error);
+        again(fault, || {
+            self.producer
+                .send_offsets_to_transaction(&list, &metadata, ANSWER_WAIT)
+        })?;
+        again(fault, || self.producer.commit_transaction(ANSWER_WAIT))?;
         let mut state = self.state();
         state.open = false;
         state.one_by_one = None;
@@ -208,10 +255,13 @@ impl Transaction {
             // An abort waits for all delivery reports, which only we can take off the queue.
             self.producer.purge(PurgeConfig::default().queue().inflight());
             self.drain();
-            again(|| self.producer.abort_transaction(ANSWER_WAIT))?;
+            again(|error| self.fault(error), || {
+                self.producer.abort_transaction(ANSWER_WAIT)
+            })?;
         }
         // The refused writes went with it.
         drop(self.producer.client().context().refused());
+        self.producer.client().context().denied.forget();
         let mut state = self.state();
         state.one_by_one = None;
         state.happened.aborts += u64::from(state.open);
@@ -231,14 +281,21 @@ impl Transaction {
     /// What an error means. What Kafka refused before this may have caused it, which is known once nothing is on its way
     /// any more; and the client alone knows what was fatal to it.
     pub(super) fn cause(&self, error: KafkaError) -> Fault {
-        let fatal = super::super::fatal(self.producer.client());
-        match fatal.unwrap_or_else(|| error.into()) {
+        let fatal = super::super::fatal(self.producer.client(), &self.reads);
+        match fatal.unwrap_or_else(|| self.fault(error)) {
             Fault::Abort(message) => {
                 self.producer.purge(PurgeConfig::default().queue().inflight());
                 self.wait(None).err().unwrap_or(Fault::Abort(message))
             }
             fault => fault,
         }
+    }
+
+    fn fault(&self, error: KafkaError) -> Fault {
+        // What librdkafka says of it may still wait to be heard.
+        self.producer.poll(Duration::ZERO);
+        let denied = &self.producer.client().context().denied;
+        denied.fault([&self.writes, &self.reads], error)
     }
 
     fn drain(&self) {
@@ -250,10 +307,13 @@ impl Transaction {
 
 /// A call that timed out has to be taken up again with the same call; it is given up when the
 /// broker has surely ended the transaction itself.
-pub(in crate::kafka) fn again(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), Fault> {
+pub(in crate::kafka) fn again(
+    fault: impl Fn(KafkaError) -> Fault,
+    mut call: impl FnMut() -> Result<(), KafkaError>,
+) -> Result<(), Fault> {
     let began = Instant::now();
     loop {
-        match call().map_err(Fault::from) {
+        match call().map_err(&fault) {
             Err(Fault::Retriable(message)) if began.elapsed() > 6 * TRANSACTION_TIMEOUT => {
                 return Err(Fault::Fatal { message, fenced: false });
             }
