@@ -182,7 +182,11 @@ impl Feed {
             Err(error) if !self.silent => {
                 self.silent = true;
                 let error = self.places.why(&self.topic, &error);
-                tracing::warn!(error, kafka.topic = self.topic, "the rules can't be looked at; those in force stay so");
+                tracing::warn!(
+                    error,
+                    kafka.topic = self.topic,
+                    "the rules can't be looked at; those in force stay so"
+                );
             }
             Err(_) => {}
         }

@@ -343,7 +343,9 @@ fn committed(consumer: &BaseConsumer<Context>, list: TopicPartitionList) -> Resu
         let asked = consumer.committed_offsets(list.clone(), Duration::from_secs(1));
         match (asked, consumer.poll(Duration::ZERO)) {
             (Ok(committed), _) => return Ok(committed),
-            (Err(_), Some(Err(why))) if why.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+            (Err(_), Some(Err(why)))
+                if why.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) =>
+            {
                 return Err(why);
             }
             (Err(error), _) if tries == TRIES => return Err(error),

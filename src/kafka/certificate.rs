@@ -53,7 +53,9 @@ fn told(host: &str, ssl: &SslRef) -> Option<String> {
 /// The names that a certificate is for.
 fn names(ssl: &SslRef) -> String {
     let certificate = ssl.peer_certificate();
-    let names = certificate.as_ref().and_then(|certificate| certificate.subject_alt_names());
+    let names = certificate
+        .as_ref()
+        .and_then(|certificate| certificate.subject_alt_names());
     let names = names.into_iter().flatten().filter_map(|name| {
         let address = name.ipaddress().and_then(|bytes| match bytes.len() {
             4 => Some(std::net::IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?).to_string()),
@@ -65,5 +67,88 @@ fn names(ssl: &SslRef) -> String {
     match names.is_empty() {
         true => "no name".to_owned(),
         false => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use openssl::asn1::Asn1Time;
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::PKey;
+    use openssl::ssl::SslAcceptor;
+    use openssl::x509::X509Name;
+    use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+
+    use super::*;
+    use crate::config::Config;
+
+    /// What is said of a broker that shows a certificate for these names and days, which is its own authority.
+    fn said(names: &[&str], days: [i64; 2], is_trusted: bool) -> Option<String> {
+        let curve = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(EcKey::generate(&curve).unwrap()).unwrap();
+        let mut name = X509Name::builder().unwrap();
+        name.append_entry_by_text("CN", "broker").unwrap();
+        let name = name.build();
+        let mut certificate = X509::builder().unwrap();
+        certificate.set_version(2).unwrap();
+        certificate.set_subject_name(&name).unwrap();
+        certificate.set_issuer_name(&name).unwrap();
+        certificate.set_pubkey(&key).unwrap();
+        let [from, until] =
+            days.map(|day| Asn1Time::from_unix(crate::clock::wall_millis() / 1000 + day * 86_400).unwrap());
+        certificate.set_not_before(&from).unwrap();
+        certificate.set_not_after(&until).unwrap();
+        let mut alternatives = SubjectAlternativeName::new();
+        for name in names {
+            match name.parse::<std::net::IpAddr>() {
+                Ok(_) => alternatives.ip(name),
+                Err(_) => alternatives.dns(name),
+            };
+        }
+        let alternatives = alternatives.build(&certificate.x509v3_context(None, None)).unwrap();
+        certificate.append_extension(alternatives).unwrap();
+        let authority = BasicConstraints::new().critical().ca().build().unwrap();
+        certificate.append_extension(authority).unwrap();
+        certificate.sign(&key, MessageDigest::sha256()).unwrap();
+        let certificate = certificate.build();
+
+        let mut server = SslAcceptor::mozilla_intermediate(SslMethod::tls_server()).unwrap();
+        server.set_private_key(&key).unwrap();
+        server.set_certificate(&certificate).unwrap();
+        let server = server.build();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = std::thread::spawn(move || drop(server.accept(listener.accept().unwrap().0)));
+        let pem = String::from_utf8(certificate.to_pem().unwrap()).unwrap();
+        let properties = match is_trusted {
+            true => serde_json::json!({"security.protocol": "SSL", "ssl.ca.pem": pem}),
+            false => serde_json::json!({"security.protocol": "SSL"}),
+        };
+        let config = Config::parse("test", &format!("kafka: {{properties: {properties}}}"), []).unwrap();
+        let said = wrong(
+            &config.kafka,
+            &format!("ssl://{address}/bootstrap: certificate verify failed"),
+        );
+        serving.join().unwrap();
+        said
+    }
+
+    #[test]
+    fn a_certificate_for_another_name_or_time_is_told_apart_from_one_that_is_not_trusted() {
+        let kafka = ["kafka.example.com", "10.0.0.7"];
+        let other = said(&kafka, [-1, 1], true).unwrap();
+        assert!(
+            other.contains("it is for kafka.example.com, 10.0.0.7, not for 127.0.0.1; "),
+            "{other}"
+        );
+        let ours = ["127.0.0.1"];
+        assert!(said(&ours, [-2, -1], true).is_some_and(|said| said.contains("has expired")));
+        assert!(said(&ours, [1, 2], true).is_some_and(|said| said.contains("isn't valid yet")));
+        assert_eq!(said(&ours, [-1, 1], true), None);
+        assert_eq!(said(&ours, [-1, 1], false), None);
     }
 }

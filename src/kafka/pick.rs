@@ -6,8 +6,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::rights::{Right, Rights};
 use super::reader::{Isolation, Next, Record, consumer, polled};
+use super::rights::{Right, Rights};
 use super::{ANSWER_WAIT, Context, topics};
 use crate::config::Config;
 
@@ -66,7 +66,8 @@ impl Picker {
         for number in order {
             let (partition, offset) = places[number];
             let found = self.read(partition, offset, &mut stand);
-            let found = found.map_err(|error| format!("topic {} can't be read: {}", self.topic, self.rights.why(&error)))?;
+            let found =
+                found.map_err(|error| format!("topic {} can't be read: {}", self.topic, self.rights.why(&error)))?;
             found.into_iter().for_each(|record| take(number, record));
         }
         let ended = self.consumer.unassign();

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::client::ClientContext;
@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::rights::{Right, Rights};
+use super::rights::{Right, Rights, Said};
 use super::topics::Limits;
 use super::words::Words;
 use crate::config::{self, Config};
@@ -63,7 +63,7 @@ impl From<KafkaError> for Unwritten {
 /// begin at 0 again, and it takes them for outdated ones). A new one takes its place.
 #[derive(Clone)]
 pub struct Producer {
-    kafka: Arc<config::Kafka>,
+    denials: Arc<Denials>,
     words: Words,
     client: ClientConfig,
     alone: Option<Alone>,
@@ -76,18 +76,18 @@ type OnAck = Box<dyn FnOnce(Ack) + Send + Sync>;
 /// Writes each record in a batch of its own; the client is made once it is needed.
 #[derive(Clone)]
 struct Alone {
-    kafka: Arc<config::Kafka>,
+    denials: Arc<Denials>,
     words: Words,
     client: ClientConfig,
     made: Arc<OnceLock<Producer>>,
 }
 
 impl Alone {
-    fn of(kafka: &Arc<config::Kafka>, words: &Words, client: &ClientConfig) -> Self {
+    fn of(denials: &Arc<Denials>, words: &Words, client: &ClientConfig) -> Self {
         let mut client = client.clone();
         client.set("batch.num.messages", "1");
         Self {
-            kafka: Arc::clone(kafka),
+            denials: Arc::clone(denials),
             words: words.clone(),
             client,
             made: Arc::default(),
@@ -98,7 +98,7 @@ impl Alone {
         if let Some(made) = self.made.get() {
             return Ok(made);
         }
-        let made = Producer::of(&self.kafka, &self.words, self.client.clone(), None)?;
+        let made = Producer::of(&self.denials, &self.words, self.client.clone(), None)?;
         Ok(self.made.get_or_init(|| made))
     }
 
@@ -118,7 +118,7 @@ impl Alone {
 }
 
 struct Acks {
-    kafka: Arc<config::Kafka>,
+    denials: Arc<Denials>,
     words: Words,
     /// `None` for a client that writes each record alone already.
     alone: Option<Alone>,
@@ -149,7 +149,7 @@ impl ProducerContext for Acks {
                     )
                 );
                 self.lost.fetch_or(lost, Ordering::Relaxed);
-                Err(unwritten(&self.kafka, message.topic(), error.clone()))
+                Err(self.denials.unwritten(message.topic(), error.clone()))
             }
         };
         match (ack, result, &self.alone) {
@@ -204,21 +204,24 @@ impl Producer {
         for (name, value) in own {
             client.set(*name, *value);
         }
-        let kafka = Arc::new(config.kafka.clone());
-        let alone = Alone::of(&kafka, &words, &client);
-        Self::of(&kafka, &words, client, Some(alone))
+        let denials = Arc::new(Denials {
+            kafka: config.kafka.clone(),
+            said: Mutex::default(),
+        });
+        let alone = Alone::of(&denials, &words, &client);
+        Self::of(&denials, &words, client, Some(alone))
     }
 
     fn of(
-        kafka: &Arc<config::Kafka>,
+        denials: &Arc<Denials>,
         words: &Words,
         client: ClientConfig,
         alone: Option<Alone>,
     ) -> Result<Self, KafkaError> {
         let lost = Arc::new(AtomicBool::new(false));
-        let producer = connect(kafka, words, &client, alone.as_ref(), &lost)?;
+        let producer = connect(denials, words, &client, alone.as_ref(), &lost)?;
         Ok(Self {
-            kafka: Arc::clone(kafka),
+            denials: Arc::clone(denials),
             words: words.clone(),
             client,
             alone,
@@ -280,7 +283,9 @@ impl Producer {
             let fatal = producer.client().fatal_error();
             let (code, why) = fatal.unwrap_or((RDKafkaErrorCode::Fatal, String::new()));
             self.renew(producer, &why);
-            let why = unwritten(&self.kafka, record.topic, KafkaError::MessageProduction(code));
+            let why = self
+                .denials
+                .unwritten(record.topic, KafkaError::MessageProduction(code));
             (why, *base.delivery_opaque)
         })
     }
@@ -296,7 +301,13 @@ impl Producer {
         if !Arc::ptr_eq(&producer, &failed) {
             return;
         }
-        match connect(&self.kafka, &self.words, &self.client, self.alone.as_ref(), &self.lost) {
+        match connect(
+            &self.denials,
+            &self.words,
+            &self.client,
+            self.alone.as_ref(),
+            &self.lost,
+        ) {
             Ok(renewed) => {
                 tracing::warn!(why, "a new producer takes the place of one that came to nothing");
                 *producer = renewed;
@@ -323,23 +334,35 @@ impl Producer {
     }
 }
 
-/// Why a record of `topic` wasn't written.
-fn unwritten(kafka: &config::Kafka, topic: &str, error: KafkaError) -> Unwritten {
-    match Rights::of(kafka, [Right::write(topic)]).denied(&error) {
-        Some(denied) => Unwritten::Failed(denied),
-        None => error.into(),
+/// What ACLs don't let us write, which is said whether or not anybody waits for the record.
+struct Denials {
+    kafka: config::Kafka,
+    said: Mutex<Said>,
+}
+
+impl Denials {
+    /// Why a record of `topic` wasn't written.
+    fn unwritten(&self, topic: &str, error: KafkaError) -> Unwritten {
+        let Some(denied) = Rights::of(&self.kafka, [Right::write(topic)]).denied(&error) else {
+            return error.into();
+        };
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_news(&denied, Instant::now()) {
+            tracing::error!("no record can be written: {denied}");
+        }
+        Unwritten::Failed(denied)
     }
 }
 
 fn connect(
-    kafka: &Arc<config::Kafka>,
+    denials: &Arc<Denials>,
     words: &Words,
     client: &ClientConfig,
     alone: Option<&Alone>,
     lost: &Arc<AtomicBool>,
 ) -> Result<Arc<ThreadedProducer<Acks>>, KafkaError> {
     let acks = Acks {
-        kafka: Arc::clone(kafka),
+        denials: Arc::clone(denials),
         words: words.clone(),
         alone: alone.cloned(),
         lost: Arc::clone(lost),

@@ -213,7 +213,8 @@ impl Tail {
     pub fn read(&mut self, mut each: impl FnMut(Record)) -> Result<Went, String> {
         let topic = &self.topic;
         let asked = self.consumer.fetch_watermarks(topic, 0, ANSWER_WAIT);
-        let (_, end) = asked.map_err(|error| format!("topic {topic} can't be asked for its end: {}", self.rights.why(&error)))?;
+        let (_, end) =
+            asked.map_err(|error| format!("topic {topic} can't be asked for its end: {}", self.rights.why(&error)))?;
         if end < self.next {
             return Ok(Went::Anew);
         }

@@ -239,7 +239,9 @@ fn subject(pem: &[u8]) -> Option<String> {
     let entries = certificate.subject_name().entries().map(|entry| {
         let name = match entry.object().nid() {
             Nid::STATEORPROVINCENAME => "ST".to_owned(),
-            nid => nid.short_name().map_or_else(|_| entry.object().to_string(), str::to_owned),
+            nid => nid
+                .short_name()
+                .map_or_else(|_| entry.object().to_string(), str::to_owned),
         };
         let value = entry.data().to_string().ok()?;
         Some(format!("{name}={}", escaped(&value)))
@@ -326,14 +328,24 @@ mod tests {
         };
         let rights = rights(SCRAM, asked());
         for (code, topic, what, command) in [
-            (Code::TopicAuthorizationFailed, Some("b"), "Write on the topic b", "Write --topic b"),
+            (
+                Code::TopicAuthorizationFailed,
+                Some("b"),
+                "Write on the topic b",
+                "Write --topic b",
+            ),
             (
                 Code::TopicAuthorizationFailed,
                 None,
                 "Write on the topic a or the topic b",
                 "Write --topic a --topic b",
             ),
-            (Code::GroupAuthorizationFailed, None, "Read on the group g s", "Read --group 'g s'"),
+            (
+                Code::GroupAuthorizationFailed,
+                None,
+                "Read on the group g s",
+                "Read --group 'g s'",
+            ),
             (
                 Code::TransactionalIdAuthorizationFailed,
                 None,
@@ -363,10 +375,16 @@ mod tests {
             subject(pem.as_bytes()).as_deref(),
             Some(r"CN=leadlane-sender,O=Acme\, Inc,ST=TX,C=US")
         );
-        let text = format!("{{security.protocol: ssl, ssl.certificate.pem: {}}}", serde_json::json!(pem));
+        let text = format!(
+            "{{security.protocol: ssl, ssl.certificate.pem: {}}}",
+            serde_json::json!(pem)
+        );
         let said = rights(&text, [Right::read("a")]).denies(RDKafkaErrorCode::TopicAuthorizationFailed, None);
         let said = said.unwrap();
-        assert!(said.contains(r"--allow-principal 'User:CN=leadlane-sender,O=Acme\, Inc,ST=TX,C=US' "), "{said}");
+        assert!(
+            said.contains(r"--allow-principal 'User:CN=leadlane-sender,O=Acme\, Inc,ST=TX,C=US' "),
+            "{said}"
+        );
     }
 
     #[test]

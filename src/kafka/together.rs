@@ -114,9 +114,10 @@ impl Together {
             open: false,
             count: 0,
         };
-        again(|error| together.fault(error), || {
-            together.producer.init_transactions(ANSWER_WAIT)
-        })?;
+        again(
+            |error| together.fault(error),
+            || together.producer.init_transactions(ANSWER_WAIT),
+        )?;
         Ok(together)
     }
 
@@ -198,9 +199,10 @@ impl Together {
         }
         self.undo();
         self.producer.context().denied.forget();
-        again(|error| self.fault(error), || {
-            self.producer.abort_transaction(ANSWER_WAIT)
-        })
+        again(
+            |error| self.fault(error),
+            || self.producer.abort_transaction(ANSWER_WAIT),
+        )
     }
 
     /// Makes everything since the last commit visible. A fault other than a fatal one has undone it.

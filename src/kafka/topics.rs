@@ -7,9 +7,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, Resour
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
-use super::{ANSWER_WAIT, Context};
 use super::rights::{Right, Rights};
 use super::words::Words;
+use super::{ANSWER_WAIT, Context};
 use crate::config::Config;
 use wrong::{refuse, wrong_counts, wrong_settings};
 

@@ -105,8 +105,7 @@ pub(super) fn told_apart(said: &str) -> Option<String> {
          wants a log-in, or name its port with TLS in kafka.brokers"
             .to_owned()
     } else if has("certificate could not be verified") || has("certificate verify failed") {
-        "has a certificate that isn't trusted; set ssl.ca.location in kafka.properties to the file of its CA"
-            .to_owned()
+        "has a certificate that isn't trusted; set ssl.ca.location in kafka.properties to the file of its CA".to_owned()
     } else if has("certificate required") || has("bad certificate") {
         "wants a certificate of ours that it trusts; set ssl.certificate.location and ssl.key.location in kafka.properties"
             .to_owned()

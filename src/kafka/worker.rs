@@ -26,8 +26,8 @@ mod transaction;
 mod write;
 
 use assign::WorkerContext;
-pub(super) use transaction::{Denied, again};
 use transaction::{Deliveries, TRANSACTION_TIMEOUT, Transaction};
+pub(super) use transaction::{Denied, again};
 pub use transaction::{Happened, Memory};
 pub(crate) use write::takes_nothing;
 pub use write::{Record, Write, WriteError};

@@ -46,6 +46,8 @@ struct Reading {
     progress: Vec<Progress>,
     /// The partition that is looked at next.
     turn: usize,
+    /// We may not read the topic.
+    denied: bool,
     /// Of the memory that is read into; it starts over where the topic does.
     epoch: u64,
     count_at: Instant,
@@ -139,7 +141,8 @@ impl Follower {
         }
         self.look_at = Instant::now() + LOOK_EVERY;
         self.look()?;
-        Ok(true)
+        // Who may not read may look all the same.
+        Ok(self.reading.as_ref().is_none_or(|reading| !reading.denied))
     }
 
     /// Whether Kafka is there, and what was read as well.
@@ -194,6 +197,7 @@ impl Reading {
         while records.len() < BATCH_MAX {
             match self.reader.next(wait) {
                 Next::Record(record) => {
+                    self.denied = false;
                     let number = usize::try_from(record.partition).unwrap_or(usize::MAX);
                     let Some(progress) = self.progress.get_mut(number) else {
                         continue;
@@ -205,6 +209,7 @@ impl Reading {
                     records.push(record);
                 }
                 Next::End(partition) => {
+                    self.denied = false;
                     let number = usize::try_from(partition).unwrap_or(usize::MAX);
                     self.progress
                         .get_mut(number)
@@ -212,7 +217,10 @@ impl Reading {
                         .for_each(|progress| progress.ended = true);
                 }
                 Next::Nothing => break,
-                Next::Denied(why) => return Err(Error::Unavailable(why)),
+                Next::Denied(why) => {
+                    self.denied = true;
+                    return Err(Error::Unavailable(why));
+                }
             }
             wait = Duration::ZERO;
         }
@@ -293,6 +301,7 @@ fn open(resident: &Resident, topic: Topic, now: i64) -> Result<Reading, Error> {
         reader,
         progress: progress.collect(),
         turn: 0,
+        denied: false,
         epoch,
         count_at: Instant::now() + COUNT_EVERY,
     })

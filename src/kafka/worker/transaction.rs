@@ -115,7 +115,9 @@ pub(in crate::kafka) struct Denied(Mutex<Option<String>>);
 impl Denied {
     /// librdkafka names it in a message of its own.
     pub(in crate::kafka) fn hear(&self, facility: &str, said: &str) {
-        let named = said.split_once("Failed to add partition \"").filter(|_| facility == "ADDPARTS");
+        let named = said
+            .split_once("Failed to add partition \"")
+            .filter(|_| facility == "ADDPARTS");
         if let Some((topic, _)) = named.and_then(|(_, rest)| rest.split_once('"')) {
             self.note(topic);
         }
@@ -132,10 +134,11 @@ impl Denied {
     /// What an error asks for, in words that name what is missing: of `writes` where a topic couldn't be written.
     pub(in crate::kafka) fn fault(&self, [writes, others]: [&Rights; 2], error: KafkaError) -> Fault {
         let topic = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let denied = error.rdkafka_error_code().and_then(|code| match topic {
-            Some(topic) => writes.denies(code, Some(&topic)),
-            None => others.denies(code, None),
-        });
+        let denied = match topic {
+            // Records that were on their way are only said to be purged.
+            Some(topic) => writes.denies(RDKafkaErrorCode::TopicAuthorizationFailed, Some(&topic)),
+            None => others.denied(&error),
+        };
         Fault::from(error).saying(denied)
     }
 }
@@ -203,7 +206,7 @@ impl Transaction {
 
     pub(super) fn commit<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> Result<(), Fault> {
         let began = Instant::now();
-        let list = self.places()?;
+        let (list, trails) = self.places()?;
         if list.count() == 0 {
             // The partition may go, and come back further on.
             self.state().consumed.clear();
@@ -218,10 +221,10 @@ impl Transaction {
             .ok_or_else(|| Fault::Abort("the consumer is in no group at the moment".to_owned()))?;
         let fault = |error| self.fault(error);
         again(fault, || {
-            self.producer
-                .send_offsets_to_transaction(&list, &metadata, ANSWER_WAIT)
+            self.producer.send_offsets_to_transaction(&list, &metadata, ANSWER_WAIT)
         })?;
         again(fault, || self.producer.commit_transaction(ANSWER_WAIT))?;
+        self.remember(trails);
         let mut state = self.state();
         state.open = false;
         state.one_by_one = None;
@@ -233,20 +236,29 @@ impl Transaction {
     }
 
     /// The offsets to commit: behind the last record of each partition, with the trail to there.
-    fn places(&self) -> Result<TopicPartitionList, Fault> {
-        let (state, mut remembered) = (self.state(), self.remembered());
-        let Remembered { trails, looks, .. } = &mut *remembered;
+    fn places(&self) -> Result<(TopicPartitionList, BTreeMap<Partition, (Trail, Crumb)>), Fault> {
+        let (state, remembered) = (self.state(), self.remembered());
         let mut list = TopicPartitionList::with_capacity(state.consumed.len());
+        let mut trails = BTreeMap::new();
         for (place, consumed) in &state.consumed {
             let Some(last) = consumed.last else { continue };
-            let trail = trails.entry(*place).or_default();
+            let mut trail = remembered.trails.get(place).cloned().unwrap_or_default();
             trail.take(last);
-            looks.entry(*place).or_default().take(last);
             let mut element = list.add_partition(&self.topics[place.0], place.1);
             element.set_offset(Offset::Offset(last.offset + 1))?;
             element.set_metadata(trail.to_string());
+            trails.insert(*place, (trail, last));
         }
-        Ok(list)
+        Ok((list, trails))
+    }
+
+    /// What is committed is read. Before that it isn't: where Kafka knows no place yet, a new worker would pass it by.
+    fn remember(&self, trails: BTreeMap<Partition, (Trail, Crumb)>) {
+        let mut remembered = self.remembered();
+        for (place, (trail, last)) in trails {
+            remembered.trails.insert(place, trail);
+            remembered.looks.entry(place).or_default().take(last);
+        }
     }
 
     /// Aborts, and gives back where what it consumed begins.
@@ -255,9 +267,10 @@ impl Transaction {
             // An abort waits for all delivery reports, which only we can take off the queue.
             self.producer.purge(PurgeConfig::default().queue().inflight());
             self.drain();
-            again(|error| self.fault(error), || {
-                self.producer.abort_transaction(ANSWER_WAIT)
-            })?;
+            again(
+                |error| self.fault(error),
+                || self.producer.abort_transaction(ANSWER_WAIT),
+            )?;
         }
         // The refused writes went with it.
         drop(self.producer.client().context().refused());

@@ -30,7 +30,9 @@ impl Broker {
         let dir = PathBuf::from(part("LEADLANE_TEST_KAFKA_SECURE"));
         let ports = std::fs::read_to_string(dir.join("ports")).unwrap();
         let port = |name: &str| {
-            let port = ports.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            let port = ports
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             format!("127.0.0.1:{}", port.unwrap())
         };
         let (scram, mtls) = (port("client"), port("mtls"));
@@ -58,7 +60,12 @@ impl Broker {
         let mut command = Command::new(part("LEADLANE_TEST_PYTHON"));
         command.arg(tool).arg(verb).arg(&self.dir).args(arguments);
         let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(lines.join("\n").as_bytes())
+            .unwrap();
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{lines:?}: {stderr}");
@@ -297,7 +304,9 @@ fn asked(method: &str, url: &str, token: Option<&str>, headers: &[(&str, &str)],
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.header("content-type", "application/json").body(body.to_string());
+    let request = request
+        .header("content-type", "application/json")
+        .body(body.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap().block_on(async {
         match request.send().await {
@@ -346,7 +355,10 @@ fn whole_job(login: Login) {
         install.broker.users(&users);
     }
     let group = install.group();
-    let lines: Vec<String> = acls().iter().map(|acl| install.line(acl, &user(&acl.role), group)).collect();
+    let lines: Vec<String> = acls()
+        .iter()
+        .map(|acl| install.line(acl, &user(&acl.role), group))
+        .collect();
     install.broker.allow(&lines);
     if login == Login::Scram {
         // That Kafka's own command takes the page's lines, one of each kind shows.
@@ -355,7 +367,9 @@ fn whole_job(login: Login) {
             .map(|acl| ((acl.kind.clone(), acl.prefixed), acl))
             .collect();
         for acl in kinds.values() {
-            install.broker.allow_by_kafka(&install.line(acl, &user(&acl.role), group));
+            install
+                .broker
+                .allow_by_kafka(&install.line(acl, &user(&acl.role), group));
         }
     }
     let operator = |arguments: &[&str]| install.ok(login, "operator", arguments);
@@ -371,11 +385,16 @@ fn whole_job(login: Login) {
         .map(|(role, (process, admin))| (role, (until_ready(process, &admin), admin)))
         .collect();
 
-    let events = [event(1, "lms.lead_sold", "12", "42.50"), event(2, "lms.lead_rejected", "12", "42.50")];
+    let events = [
+        event(1, "lms.lead_sold", "12", "42.50"),
+        event(2, "lms.lead_rejected", "12", "42.50"),
+    ];
     operator(&["events", "send", &install.file("events.json", &events.join("\n"))]);
     assert_eq!(install.post(&json!({"id": "s1", "email": "ana@example.com"})), 200);
     let record = json!({"id": "c1", "email": "bo@example.com"}).to_string();
-    install.leadlane.write(&install.foreign, [("k", Some(record.as_bytes()))]);
+    install
+        .leadlane
+        .write(&install.foreign, [("k", Some(record.as_bytes()))]);
     let arrived = |texts: &[&str]| {
         let has = |text: &&str| destinations.texts().iter().any(|found| found == text);
         until(&format!("{texts:?}"), 60, || texts.iter().all(has));
@@ -393,7 +412,13 @@ fn whole_job(login: Login) {
     let put = [("if-match", version.as_str())];
     let (status, said) = asked("PUT", &format!("{desk}/rules/rejected"), None, &put, &rule);
     assert_eq!(status, 200, "{said}");
-    let (status, said) = asked("POST", &format!("{desk}/dead-letters/replay"), None, &[], &json!({"reason": "template_failed"}));
+    let (status, said) = asked(
+        "POST",
+        &format!("{desk}/dead-letters/replay"),
+        None,
+        &[],
+        &json!({"reason": "template_failed"}),
+    );
     assert_eq!(status, 200, "{said}");
     arrived(&["rejected: "]);
 
@@ -409,7 +434,10 @@ fn whole_job(login: Login) {
     ] {
         let ran = install.command(login, "operator", arguments).output().unwrap();
         let said = String::from_utf8_lossy(&ran.stderr);
-        assert!(ran.status.success() || said.contains("already"), "{arguments:?}: {said}");
+        assert!(
+            ran.status.success() || said.contains("already"),
+            "{arguments:?}: {said}"
+        );
     }
     for (role, (process, admin)) in processes {
         let log = process.log();
@@ -417,7 +445,10 @@ fn whole_job(login: Login) {
             !log.contains("lacks the ACL") && !log.contains("authorization failed"),
             "{role}:\n{log}"
         );
-        assert!(page(&admin, "/readyz").is_some_and(|(status, _)| status == 200), "{role}:\n{log}");
+        assert!(
+            page(&admin, "/readyz").is_some_and(|(status, _)| status == 200),
+            "{role}:\n{log}"
+        );
         process.stop();
     }
 }
@@ -430,4 +461,93 @@ fn each_role_does_its_whole_job_with_a_password_and_the_acls_of_the_page() {
 #[test]
 fn each_role_does_its_whole_job_with_a_certificate_and_the_acls_of_the_page() {
     whole_job(Login::Certificate);
+}
+
+/// What `topics check` says to the super user with other properties.
+fn refusal(install: &Install, brokers: &str, properties: &[(&str, &str)]) -> String {
+    let mut command = install.leadlane.command(&["topics", "check"]);
+    command.env("LEADLANE__KAFKA__BROKERS", brokers);
+    for (name, value) in properties {
+        let name = name.to_uppercase().replace('.', "_");
+        command.env(format!("LEADLANE__KAFKA__PROPERTIES__{name}"), value);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{properties:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn what_keeps_a_log_in_from_a_secured_broker_is_told_apart() {
+    let install = Install::new("refusals", &open_sandbox());
+    let broker = &install.broker;
+    let (scram, mtls) = (broker.scram.as_str(), broker.mtls.as_str());
+    let by_name = scram.replace("127.0.0.1", "localhost");
+    let (stranger, strange_key) = (install.file("stranger.pem", ""), install.file("stranger.key", ""));
+    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=stranger -out";
+    let mut openssl = Command::new("openssl");
+    openssl
+        .args(arguments.split(' '))
+        .args([&stranger, "-keyout", &strange_key]);
+    assert!(openssl.output().unwrap().status.success());
+    let plain = part("LEADLANE_TEST_KAFKA");
+    for (brokers, properties, wanted) in [
+        (scram, &[("sasl.password", "wrong")][..], "refused the log-in"),
+        (scram, &[("sasl.username", "nobody")], "refused the log-in"),
+        (
+            &by_name,
+            &[],
+            "has a certificate for another name: it is for 127.0.0.1, not for localhost",
+        ),
+        (
+            scram,
+            &[("ssl.ca.location", &stranger)],
+            "has a certificate that isn't trusted",
+        ),
+        (scram, &[("security.protocol", "SSL")], "wants a log-in"),
+        (
+            scram,
+            &[("security.protocol", "PLAINTEXT")],
+            "takes no connection without TLS",
+        ),
+        (
+            scram,
+            &[("security.protocol", "SASL_PLAINTEXT")],
+            "takes no connection without TLS",
+        ),
+        (
+            scram,
+            &[("sasl.mechanism", "PLAIN")],
+            "one that it knows: SCRAM-SHA-512",
+        ),
+        (
+            mtls,
+            &[("security.protocol", "SSL")],
+            "wants a certificate of ours that it trusts",
+        ),
+        (
+            mtls,
+            &[
+                ("security.protocol", "SSL"),
+                ("ssl.certificate.location", &stranger),
+                ("ssl.key.location", &strange_key),
+            ],
+            "wants a certificate of ours that it trusts",
+        ),
+        (
+            &plain,
+            &[("security.protocol", "SASL_PLAINTEXT")],
+            "takes no SASL log-in",
+        ),
+        (&plain, &[], "speaks no TLS"),
+    ] {
+        let said = refusal(&install, brokers, properties);
+        assert!(
+            said.contains(wanted) && said.contains(brokers),
+            "{properties:?}: {said}"
+        );
+        assert!(
+            !said.contains("no broker answers") && !said.contains("admin-secret"),
+            "{properties:?}: {said}"
+        );
+    }
 }
