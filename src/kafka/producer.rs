@@ -124,11 +124,15 @@ struct Acks {
     alone: Option<Alone>,
     /// A record did not find its topic in time.
     lost: Arc<AtomicBool>,
+    /// The broker lets nobody in who may write no topic at all. What was on its way is only said to be purged.
+    shut_out: AtomicBool,
 }
 
 impl ClientContext for Acks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.words.log(level, facility, message);
+        let shut_out = facility == "FATAL" && message.contains("Cluster authorization failed");
+        self.shut_out.fetch_or(shut_out, Ordering::Relaxed);
     }
 }
 
@@ -149,7 +153,11 @@ impl ProducerContext for Acks {
                     )
                 );
                 self.lost.fetch_or(lost, Ordering::Relaxed);
-                Err(self.denials.unwritten(message.topic(), error.clone()))
+                let error = match self.shut_out.load(Ordering::Relaxed) {
+                    true => KafkaError::MessageProduction(RDKafkaErrorCode::ClusterAuthorizationFailed),
+                    false => error.clone(),
+                };
+                Err(self.denials.unwritten(message.topic(), error))
             }
         };
         match (ack, result, &self.alone) {
@@ -366,6 +374,7 @@ fn connect(
         words: words.clone(),
         alone: alone.cloned(),
         lost: Arc::clone(lost),
+        shut_out: AtomicBool::new(false),
     };
     Ok(Arc::new(words.create(client, acks)?))
 }

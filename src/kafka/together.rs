@@ -126,6 +126,7 @@ impl Together {
         if !self.open {
             self.producer.begin_transaction().map_err(|error| self.fault(error))?;
             *self.producer.context().got() = Got::default();
+            self.producer.context().denied.forget();
             (self.open, self.count) = (true, 0);
         }
         loop {
@@ -198,7 +199,6 @@ impl Together {
             return Ok(());
         }
         self.undo();
-        self.producer.context().denied.forget();
         again(
             |error| self.fault(error),
             || self.producer.abort_transaction(ANSWER_WAIT),
@@ -214,7 +214,11 @@ impl Together {
         let commit = || self.producer.commit_transaction(ANSWER_WAIT);
         let done = written.and_then(|_| again(|error| self.fault(error), commit));
         match done {
-            Err(Fault::Abort(_) | Fault::Refused { .. }) => self.abort()?,
+            Err(Fault::Abort(ref why) | Fault::Refused { message: ref why, .. }) => {
+                let why = Some(why.clone());
+                // Kafka knows of no transaction where it let us write nothing; that isn't why.
+                self.abort().map_err(|fault| fault.saying(why))?;
+            }
             _ => self.open = false,
         }
         done

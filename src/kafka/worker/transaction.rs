@@ -115,10 +115,10 @@ pub(in crate::kafka) struct Denied(Mutex<Option<String>>);
 impl Denied {
     /// librdkafka names it in a message of its own.
     pub(in crate::kafka) fn hear(&self, facility: &str, said: &str) {
-        let named = said
-            .split_once("Failed to add partition \"")
-            .filter(|_| facility == "ADDPARTS");
-        if let Some((topic, _)) = named.and_then(|(_, rest)| rest.split_once('"')) {
+        let named = said.split_once("Failed to add partition \"");
+        // Those beside it are "not attempted".
+        let is_denial = facility == "ADDPARTS" && said.contains("Topic authorization failed");
+        if let Some((topic, _)) = named.filter(|_| is_denial).and_then(|(_, rest)| rest.split_once('"')) {
             self.note(topic);
         }
     }

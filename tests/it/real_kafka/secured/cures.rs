@@ -183,7 +183,7 @@ impl<'i> Nobody<'i> {
             }
             wanted.insert((acl.operation.clone(), acl.kind.clone(), self.install.name(&acl, group)));
         }
-        let prefix = format!("-{}-", self.role);
+        let prefix = format!("{group}-{}-", self.role);
         let prefix = prefix.as_str();
         let missed: BTreeSet<_> = self
             .cured
@@ -192,10 +192,8 @@ impl<'i> Nobody<'i> {
                 let Missing { operation, kind, names } = Missing::of(cure);
                 names.into_iter().map(move |name| {
                     // The page has the prefix of the ids of a role's processes.
-                    let name = match name.split_once(prefix).filter(|_| kind == "transactional-id") {
-                        Some((group, _)) => format!("{group}{prefix}"),
-                        None => name,
-                    };
+                    let is_of_process = kind == "transactional-id" && name.starts_with(prefix);
+                    let name = if is_of_process { prefix.to_owned() } else { name };
                     (operation.clone(), kind.clone(), name)
                 })
             })
@@ -375,7 +373,7 @@ fn the_desk_says_what_it_misses_and_goes_on() {
     let (_destinations, install) = prepared("cures-admin");
     with_dead_letters(&install);
     let mut nobody = Nobody::new(&install, "admin");
-    let rule = json!({"id": "new", "trigger": "lms.lead_sold", "scope": {"level": "product", "id": "14"}, "action":
+    let rule = json!({"id": "new", "name": "new", "status": "active", "trigger": "lms.lead_sold", "scope": {"level": "product", "id": "14"}, "action":
         {"type": "slack_message", "token": {"secret": "sales-bot"}, "to": {"channel": "C0SALES"}, "text": "new"}});
     let anew: &[(&str, &str)] = &[("if-none-match", "*")];
     let asks = RefCell::new(vec![
