@@ -222,7 +222,7 @@ fn failed(fault: Fault) -> Error {
             Error::conflict("another replay has begun and took over; what this one printed as replayed is")
         }
         fault => Error::Unavailable(format!(
-            "the rest was not replayed: {fault}; run the command again, which leaves out what was"
+            "the rest was not replayed; run the command again, which leaves out what was: {fault}"
         )),
     }
 }

@@ -212,6 +212,9 @@ fn first(client: &Client, partition: i32) -> Result<Option<Crumb>, KafkaError> {
                 }));
             }
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
+            Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                return Err(error);
+            }
             Some(Ok(_)) => {}
             Some(Err(error)) if silent >= RECORD_WAIT => return Err(error),
             None if silent >= RECORD_WAIT => {

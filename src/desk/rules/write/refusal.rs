@@ -39,7 +39,7 @@ pub(super) fn failed(fault: Fault) -> Error {
             "{message}; shorten the rule, or raise the topic's max.message.bytes"
         )),
         fault => Error::Unavailable(format!(
-            "the rules can't be written: {fault}; look at the rules, then try again"
+            "the rules can't be written; look at them, then try again: {fault}"
         )),
     }
 }

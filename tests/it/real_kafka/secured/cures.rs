@@ -373,11 +373,11 @@ fn the_desk_says_what_it_misses_and_goes_on() {
     let (_destinations, install) = prepared("cures-admin");
     with_dead_letters(&install);
     let mut nobody = Nobody::new(&install, "admin");
-    let rule = json!({"id": "new", "name": "new", "status": "active", "trigger": "lms.lead_sold", "scope": {"level": "product", "id": "14"}, "action":
+    let rule = json!({"id": "another", "name": "another", "status": "active", "trigger": "lms.lead_sold", "scope": {"level": "product", "id": "14"}, "action":
         {"type": "slack_message", "token": {"secret": "sales-bot"}, "to": {"channel": "C0SALES"}, "text": "new"}});
     let anew: &[(&str, &str)] = &[("if-none-match", "*")];
     let asks = RefCell::new(vec![
-        ("PUT", "rules/new", anew, rule),
+        ("PUT", "rules/another", anew, rule),
         ("POST", "dead-letters/replay", &[], json!({"reason": "not_decodable"})),
         (
             "POST",

@@ -89,4 +89,13 @@ fn what_keeps_a_log_in_from_a_secured_broker_is_told_apart() {
             "{properties:?}: {said}"
         );
     }
+    // Whom the broker takes a certificate for, the message says as well.
+    let asked = install
+        .command(Login::Certificate, "operator", &["topics", "check"])
+        .output();
+    let said = String::from_utf8(asked.unwrap().stderr).unwrap();
+    assert!(
+        said.contains("User:CN=leadlane-operator lacks the ACL Describe on the topic "),
+        "{said}"
+    );
 }
