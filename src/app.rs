@@ -343,14 +343,9 @@ impl Shared {
             now: wall_millis,
             runtime: tokio::runtime::Handle::current(),
         };
-        let instance = self.instance();
+        let instance = self.config.processor.instance();
         let work = move || processor::run(&wiring, &instance, number);
         self.parts.thread(&format!("worker-{number}"), work)
-    }
-
-    /// The name of this process in its transactional ids.
-    fn instance(&self) -> String {
-        self.config.processor.instance.clone().unwrap_or_else(hostname)
     }
 
     /// The thread that reads the inlets' topics.
@@ -364,7 +359,7 @@ impl Shared {
             now: wall_millis,
             runtime: tokio::runtime::Handle::current(),
         };
-        let instance = self.instance();
+        let instance = self.config.processor.instance();
         let work = move || inlets::topic::run(&wiring, &instance);
         self.parts.thread("inlet-topics", work)
     }
@@ -489,11 +484,4 @@ async fn wait_for_rules(
         first = rules.wait_for(Option::is_some) => first.ok()?.clone(),
         _ = stop.wait_for(|stop| *stop) => None,
     }
-}
-
-/// The machine's name, which is stable over restarts where it matters.
-fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_else(|_| "leadlane".to_owned())
 }

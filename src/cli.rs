@@ -31,6 +31,7 @@ mod about;
 mod config;
 mod dead_letters;
 mod deliveries;
+mod doctor;
 mod events;
 mod lanes;
 mod logging;
@@ -75,6 +76,8 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDR", value_parser = address)]
         listen: SocketAddr,
     },
+    /// Look at everything that a run needs, without running and without an effect; say what is wrong, and the cure
+    Doctor(doctor::Options),
     /// Make or check the topics
     #[command(subcommand)]
     Topics(Topics),
@@ -248,14 +251,20 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
     if let Err(error) = forbid_core_dumps() {
         say!("leadlane: core dumps can't be switched off ({error}); a crash may write secrets to the disk");
     }
-    let mut config = Config::load(cli.config.as_deref())?;
-    if cli.json {
-        config.log.format = LogFormat::Json;
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("the runtime can't be made: {error}")))?;
+    let config = Config::load(cli.config.as_deref());
+    if let Command::Doctor(options) = &cli.command {
+        let done = doctor::doctor(config, options, cli.config.as_deref(), &runtime, cli.json);
+        runtime.shutdown_background();
+        return done;
+    }
+    let mut config = config?;
+    if cli.json {
+        config.log.format = LogFormat::Json;
+    }
     let look = look::Look {
         config: &config,
         json: cli.json,
@@ -291,7 +300,7 @@ pub fn run(cli: Cli, stop: watch::Receiver<bool>) -> Result<(), CliError> {
         Command::Lanes(command) => lanes::run(look, &command),
         Command::Deliveries(command) => deliveries::run(look, &command),
         Command::DeadLetters(command) => dead_letters::run(look, &command),
-        Command::Completions { .. } | Command::Man(_) => Ok(()),
+        Command::Completions { .. } | Command::Man(_) | Command::Doctor(_) => Ok(()),
         Command::Config(ConfigCommand::Check) => config::check(&config, cli.json),
     };
     drop(bar);

@@ -379,6 +379,17 @@ impl Config {
     }
 }
 
+impl Processor {
+    /// The name of this process in its transactional ids: the machine's name, which is stable over restarts where it
+    /// matters, unless one is given.
+    pub fn instance(&self) -> String {
+        let hostname = || std::fs::read_to_string("/proc/sys/kernel/hostname");
+        self.instance
+            .clone()
+            .unwrap_or_else(|| hostname().map_or_else(|_| "leadlane".to_owned(), |name| name.trim().to_owned()))
+    }
+}
+
 impl Topics {
     /// Leadlane's own topics.
     pub fn all(&self) -> [&String; 6] {

@@ -21,6 +21,7 @@ use crate::secrets::{Found, Secret, SecretError, Secrets};
 use crate::slack::WebApi;
 
 pub mod clevertap;
+pub mod examine;
 mod introduce;
 pub mod slack;
 mod words;
@@ -310,17 +311,23 @@ impl Destinations {
     /// The URL that is the job's secret. Its host must be one of `hosts`, which the configuration has under `key`.
     async fn url(&self, job: &DeliveryJob, hosts: &[String], key: &str) -> Result<(Url, Secret), Failure> {
         let secret = self.secret_of(job).await?;
-        let refused = |why: &str| Failure::Credential(format!("the webhook URL in secret {} {why}", job.credential));
-        let url = config::safe_url(secret.reveal().trim()).map_err(|why| refused(&why))?;
-        let host = url.host_str().unwrap_or_default();
-        let with_port = url.port().map(|port| format!("{host}:{port}"));
-        let allowed = |allowed: &String| allowed == host || with_port.as_ref() == Some(allowed);
-        if !hosts.iter().any(allowed) {
-            return Err(refused(&format!("has a host that is not in {key}")));
-        }
+        let url = allowed(&job.credential, &secret, hosts, key)?;
         self.read_hosts().insert(job.credential.clone(), host_of(&url));
         Ok((url, secret))
     }
+}
+
+/// The URL in a secret, where its host is one of `hosts`.
+fn allowed(credential: &str, secret: &Secret, hosts: &[String], key: &str) -> Result<Url, Failure> {
+    let refused = |why: &str| Failure::Credential(format!("the webhook URL in secret {credential} {why}"));
+    let url = config::safe_url(secret.reveal().trim()).map_err(|why| refused(&why))?;
+    let host = url.host_str().unwrap_or_default();
+    let with_port = url.port().map(|port| format!("{host}:{port}"));
+    let allowed = |allowed: &String| allowed == host || with_port.as_ref() == Some(allowed);
+    if !hosts.iter().any(allowed) {
+        return Err(refused(&format!("has a host that is not in {key}")));
+    }
+    Ok(url)
 }
 
 fn host_of(url: &Url) -> Arc<str> {

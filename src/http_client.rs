@@ -15,6 +15,9 @@ use reqwest::{Client, ClientBuilder, NoProxy, Proxy, Url, redirect, tls};
 
 pub use reply::{Reply, Unanswered, reply};
 
+/// So many bytes of an answer are looked at.
+const LOOK_MAX: usize = 256 * 1024;
+
 /// Variables that other programs take a proxy for plain `http` from.
 const UNUSED: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
@@ -46,6 +49,12 @@ pub fn client(answer_wait: Duration) -> Result<Client, ClientError> {
         .user_agent(concat!("leadlane/", env!("CARGO_PKG_VERSION")))
         .tcp_nodelay(true);
     client.build().map_err(|_| ClientError::Tls)
+}
+
+/// Looks at what answers at an address, with nothing to show there.
+pub async fn look(url: &str, answer_wait: Duration) -> Result<Reply, Unanswered> {
+    let client = client(answer_wait).map_err(|_| Unanswered::NoRequest)?;
+    reply(client.get(url).send().await, LOOK_MAX).await
 }
 
 /// The variables that are set and name a proxy that isn't used.

@@ -20,6 +20,7 @@ pub use rdkafka::message::BorrowedMessage;
 
 use crate::config::{self, Config};
 
+pub mod allowed;
 mod certificate;
 pub mod groups;
 mod headers;
@@ -141,6 +142,16 @@ impl From<KafkaError> for Fault {
             _ => Self::Abort(message),
         }
     }
+}
+
+/// How a command begins that is a tool of Kafka's own. The file `admin.properties` is of the person who runs it.
+fn tool(kafka: &config::Kafka, name: &str) -> String {
+    let brokers = &kafka.brokers;
+    let login = match kafka.properties.0.contains_key("security.protocol") {
+        true => " --command-config admin.properties",
+        false => "",
+    };
+    format!("{name} --bootstrap-server {brokers}{login}")
 }
 
 /// Brings librdkafka's own words to our log, and remembers what they say of connections that failed.

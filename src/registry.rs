@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -186,8 +186,41 @@ impl Registry {
         })
     }
 
+    /// Whether it answers as a registry does, and takes our credentials. Whatever its first schema is, it may have none.
+    pub async fn look(&self) -> Result<(), RegistryError> {
+        let asked = async {
+            let answer = self.ask(&["schemas", "ids", "1"]).await?;
+            let is_missing = answer.status() == StatusCode::NOT_FOUND;
+            let mut room = ANSWER_MAX;
+            let body = whole(answer, &mut room).await?;
+            let said: serde_json::Value = serde_json::from_slice(&body).map_err(|_| RegistryError::Unreadable)?;
+            let wanted = if is_missing { "error_code" } else { "schema" };
+            said.get(wanted).map(|_| ()).ok_or(RegistryError::Unreadable)
+        };
+        let looked = tokio::time::timeout(LOOK_UP_TIMEOUT, asked).await;
+        looked.unwrap_or(Err(RegistryError::TimedOut))
+    }
+
     /// Asks for one schema; its answer takes up `room`.
     async fn get(&self, path: &[&str], room: &mut usize) -> Result<Got, RegistryError> {
+        let answer = self.ask(path).await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => return Ok(Got::Denied("the schema registry doesn't know it".into())),
+            status if status.is_client_error() => {
+                return Ok(Got::Denied(format!("the schema registry refuses it ({status})")));
+            }
+            _ => {}
+        }
+        let body = whole(answer, room).await?;
+        let registered: Registered = serde_json::from_slice(&body).map_err(|_| RegistryError::Unreadable)?;
+        Ok(match registered.denied() {
+            Some(denied) => Got::Denied(denied.into()),
+            None => Got::Schema(registered),
+        })
+    }
+
+    /// Asks, and gives the answer where that is the registry's word on what was asked.
+    async fn ask(&self, path: &[&str]) -> Result<Response, RegistryError> {
         let mut url = self.url.clone();
         url.path_segments_mut()
             .map_err(|()| RegistryError::Url)?
@@ -200,35 +233,33 @@ impl Registry {
         if let Some(username) = &self.username {
             request = request.basic_auth(username, self.password.as_ref());
         }
-        // Errors lose the URL: it may hold a password.
-        let unreachable = |error: reqwest::Error| RegistryError::Unreachable(error.without_url());
-        let mut answer = request.send().await.map_err(unreachable)?;
+        let answer = request.send().await.map_err(unreachable)?;
         match answer.status() {
-            status if status.is_success() => {}
-            StatusCode::NOT_FOUND => return Ok(Got::Denied("the schema registry doesn't know it".into())),
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                return Err(RegistryError::Unauthorized(status));
-            }
+            status if status.is_success() => Ok(answer),
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(RegistryError::Unauthorized(status)),
             // The error is about us and about now, not about the id.
             status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
-                return Err(RegistryError::Status(status));
+                Err(RegistryError::Status(status))
             }
-            status if status.is_client_error() => {
-                return Ok(Got::Denied(format!("the schema registry refuses it ({status})")));
-            }
-            status => return Err(RegistryError::Status(status)),
+            status if status.is_client_error() => Ok(answer),
+            status => Err(RegistryError::Status(status)),
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
-            *room = room.checked_sub(chunk.len()).ok_or(RegistryError::TooLarge)?;
-            body.extend_from_slice(&chunk);
-        }
-        let registered: Registered = serde_json::from_slice(&body).map_err(|_| RegistryError::Unreadable)?;
-        Ok(match registered.denied() {
-            Some(denied) => Got::Denied(denied.into()),
-            None => Got::Schema(registered),
-        })
     }
+}
+
+/// Errors lose the URL: it may hold a password.
+fn unreachable(error: reqwest::Error) -> RegistryError {
+    RegistryError::Unreachable(error.without_url())
+}
+
+/// An answer's body, which takes up `room`.
+async fn whole(mut answer: Response, room: &mut usize) -> Result<Vec<u8>, RegistryError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+        *room = room.checked_sub(chunk.len()).ok_or(RegistryError::TooLarge)?;
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 impl fmt::Debug for Registry {

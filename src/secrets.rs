@@ -131,6 +131,14 @@ pub enum SecretError {
 
 pub(crate) type Found = Result<Secret, SecretError>;
 
+/// Whether the folder of secrets can be looked into.
+///
+/// # Errors
+/// Says what is wrong with it, and the cure. It waits for the disk.
+pub fn folder(dir: &Path) -> Result<(), String> {
+    look_up::folder(dir)
+}
+
 /// The secret store.
 #[derive(Clone)]
 pub struct Secrets {
@@ -202,6 +210,11 @@ impl Secrets {
     pub async fn reveal(&self, name: &str) -> Result<Secret, SecretError> {
         let name = SecretName::new(name).ok_or(SecretError::NoName)?;
         self.read(&name).await
+    }
+
+    /// Where the value of a secret belongs, as a command to whoever has it.
+    pub fn places(&self, name: &SecretName) -> String {
+        look_up::places(self.dir.as_deref(), name)
     }
 
     async fn read(&self, name: &SecretName) -> Result<Secret, SecretError> {

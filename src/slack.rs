@@ -139,6 +139,7 @@ mod tests {
             status,
             retry_after: None,
             scopes: None,
+            date: None,
             body: body.to_owned(),
         }
     }

@@ -1,8 +1,5 @@
 //! `leadlane config check`
 
-use std::io::ErrorKind;
-use std::path::Path;
-
 use serde_json::json;
 
 use super::secrets::Missing;
@@ -12,8 +9,8 @@ use crate::credential::SecretName;
 use crate::kafka;
 use crate::mapping::Entrance;
 use crate::reader::{Refusal, Refusals};
-use crate::secrets::SecretRef;
 use crate::secrets::keys::Keys;
+use crate::secrets::{self, SecretRef};
 
 /// Prints the configuration in force, unless something in it can't work here.
 pub(super) fn check(config: &Config, json: bool) -> Result<(), CliError> {
@@ -29,7 +26,7 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), CliError> {
         .collect();
     let store = files(config, &mut refused);
     if store {
-        secrets(config, json, &mut refused)?;
+        look_up(config, json, &mut refused)?;
     }
     if !refused.is_empty() {
         return Err(Refusals(refused).into());
@@ -45,7 +42,7 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), CliError> {
 /// Looks at the folder and the file that `secrets` names. Says whether the store can be asked.
 fn files(config: &Config, refused: &mut Vec<Refusal>) -> bool {
     let before = refused.len();
-    if let Some(Err(message)) = config.secrets.dir.as_deref().map(folder) {
+    if let Some(Err(message)) = config.secrets.dir.as_deref().map(secrets::folder) {
         refused.push(config.origin.refusal("secrets.dir", message));
     }
     let can_be_asked = refused.len() == before;
@@ -55,25 +52,9 @@ fn files(config: &Config, refused: &mut Vec<Refusal>) -> bool {
     can_be_asked
 }
 
-fn folder(dir: &Path) -> Result<(), String> {
-    let shown = dir.display();
-    match std::fs::read_dir(dir).map_err(|error| error.kind()) {
-        Ok(_) => Ok(()),
-        Err(ErrorKind::NotFound) => Err(format!(
-            "{shown} is not there; make the folder, or name the one that is"
-        )),
-        Err(ErrorKind::NotADirectory) => Err(format!("{shown} is no folder; name the folder that the secrets are in")),
-        // Its files may still be read by their names.
-        Err(ErrorKind::PermissionDenied) => Ok(()),
-        Err(kind) => Err(format!(
-            "{shown} can't be read: {kind}; look at the volume that it is on"
-        )),
-    }
-}
-
 /// Asks the store for each secret that the configuration names. Without its own an inlet takes nothing in; those of the desk
 /// and of accounts may be on other machines, of whom others hold the role.
-fn secrets(config: &Config, json: bool, refused: &mut Vec<Refusal>) -> Result<(), CliError> {
+fn look_up(config: &Config, json: bool, refused: &mut Vec<Refusal>) -> Result<(), CliError> {
     let mut needed: Vec<(String, &SecretName)> = Vec::new();
     for (at, inlet) in config.inlets.iter().enumerate() {
         if let Entrance::Http { keys, users, .. } = &inlet.entrance {

@@ -12,6 +12,8 @@ use super::words::Hidden;
 use super::{Destinations, Failure, in_header, secret};
 use crate::config;
 use crate::delivery::DeliveryJob;
+use crate::secrets::Secret;
+use crate::slack::WebApi;
 
 /// Slack's answer about a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,12 @@ pub(super) const JOIN: NeededScope = NeededScope {
 pub(super) const OPEN: NeededScope = NeededScope {
     name: "im:write",
     without: "a member's direct channel can't be opened where posting doesn't open it",
+};
+
+/// What an inlet needs that names the users of its events.
+pub(super) const READ_USERS: NeededScope = NeededScope {
+    name: "users:read",
+    without: "users have no names",
 };
 
 /// The credentials that this process has met.
@@ -115,24 +123,39 @@ impl Destinations {
     }
 
     pub(super) fn ask(&self, credential: &str, sealed: Option<&str>) -> impl Future<Output = Checked> + Send + use<> {
-        let (api, joins) = (self.slack.clone(), self.joins);
+        let (api, mut needed) = (self.slack.clone(), vec![POST, OPEN]);
+        if self.joins {
+            needed.insert(1, JOIN);
+        }
         let (secrets, credential, sealed) = (self.secrets.clone(), credential.to_owned(), sealed.map(str::to_owned));
         async move {
-            let asked = async {
-                let token = in_header(secret(&secrets, &credential, sealed.as_deref()).await?, &credential)?;
-                let reply = api.post("auth.test", &token, "{}".to_owned()).await?;
-                let hidden = Hidden {
-                    secrets: &[token],
-                    body: "",
-                };
-                Ok(slack::identity(&reply, joins, hidden))
-            };
-            asked.await.unwrap_or_else(|failure| match failure {
-                Failure::Credential(words) | Failure::Rejected(words) => Checked::Refused(words),
-                Failure::Unsent(words) | Failure::Unknown(words) => Checked::Unreachable(words),
-            })
+            match secret(&secrets, &credential, sealed.as_deref()).await {
+                Ok(token) => identity(&api, &credential, token, &needed).await,
+                Err(error) => Checked::Refused(error.to_string()),
+            }
         }
     }
+
+    /// Asks whose a token is, and which of these scopes it lacks.
+    pub(super) async fn ask_with(&self, credential: &str, token: Secret, needed: &[NeededScope]) -> Checked {
+        identity(&self.slack, credential, token, needed).await
+    }
+}
+
+async fn identity(api: &WebApi, credential: &str, token: Secret, needed: &[NeededScope]) -> Checked {
+    let asked = async {
+        let token = in_header(token, credential)?;
+        let reply = api.post("auth.test", &token, "{}".to_owned()).await?;
+        let hidden = Hidden {
+            secrets: &[token],
+            body: "",
+        };
+        Ok(slack::identity(&reply, needed, hidden))
+    };
+    asked.await.unwrap_or_else(|failure| match failure {
+        Failure::Credential(words) | Failure::Rejected(words) => Checked::Refused(words),
+        Failure::Unsent(words) | Failure::Unknown(words) => Checked::Unreachable(words),
+    })
 }
 
 impl Introduced {

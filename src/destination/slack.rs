@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::introduce::{JOIN, NeededScope, OPEN, POST};
+use super::introduce::{NeededScope, POST};
 use super::words::{self, Hidden};
 use super::{Checked, GONE, REJECTED, repeatable, words_of};
 use crate::delivery::dispatch::{Answer, FreezeScope, Verdict};
@@ -98,17 +98,16 @@ pub(super) fn probe_answer(reply: &Reply, hidden: Hidden<'_>) -> Answer {
     answer
 }
 
-/// The owner of a token, from auth.test's answer, and the scopes that it lacks of those that we need.
-pub(super) fn identity(reply: &Reply, joins: bool, hidden: Hidden<'_>) -> Checked {
+/// The owner of a token, from auth.test's answer, and the scopes that it lacks of those that are needed.
+pub(super) fn identity(reply: &Reply, needed: &[NeededScope], hidden: Hidden<'_>) -> Checked {
     let (answer, body) = answer(reply, hidden);
     match (answer.verdict, body) {
         (Verdict::Delivered, Some(body)) => {
             let name = |name: &str| hidden.words(body.text(name).unwrap_or_default());
-            let needed = [Some(POST), joins.then_some(JOIN), Some(OPEN)].into_iter().flatten();
             Checked::Works {
                 team: name("team"),
                 user: name("user"),
-                missing_scopes: needed.filter(|scope| !grants(reply, *scope)).collect(),
+                missing_scopes: needed.iter().copied().filter(|scope| !grants(reply, *scope)).collect(),
             }
         }
         (Verdict::CredentialRefused, _) => Checked::Refused(answer.words),

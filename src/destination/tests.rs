@@ -14,6 +14,7 @@ fn reply(status: u16, body: &str) -> Reply {
         status,
         retry_after: (status == 429).then_some(Duration::from_secs(7)),
         scopes: None,
+        date: None,
         body: body.to_owned(),
     }
 }

@@ -16,6 +16,8 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// What a Slack token may do (`X-OAuth-Scopes`), where the answer says so.
     pub scopes: Option<String>,
+    /// When the answer was made, by the other's clock (`Date`), epoch milliseconds.
+    pub date: Option<i64>,
     pub body: String,
 }
 
@@ -38,6 +40,7 @@ pub enum Unanswered {
 pub async fn reply(sent: Result<Response, reqwest::Error>, max: usize) -> Result<Reply, Unanswered> {
     let mut response = sent.map_err(Unanswered::from)?;
     let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
+    let date = text_of(response.headers(), DATE).and_then(|date| Some(rfc2822::parse(date).ok()?.timestamp()));
     let scopes = text_of(response.headers(), HeaderName::from_static("x-oauth-scopes")).map(str::to_owned);
     let mut body = Vec::new();
     while body.len() < max {
@@ -54,6 +57,7 @@ pub async fn reply(sent: Result<Response, reqwest::Error>, max: usize) -> Result
         status,
         retry_after,
         scopes,
+        date: date.map(|date| date.as_millisecond()),
         body: String::from_utf8_lossy(&body).into_owned(),
     })
 }

@@ -13,25 +13,27 @@ use crate::config;
 
 /// One operation on one resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Right {
-    operation: &'static str,
-    resource: Resource,
+pub struct Right {
+    pub(super) operation: &'static str,
+    pub(super) resource: Resource,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Resource {
+pub(super) enum Resource {
     Topic(String),
     Group(String),
     TransactionalId(String),
+    /// All that begin so.
+    TransactionalIds(String),
 }
 
 impl Right {
     /// Includes Describe, as Write does.
-    pub(super) fn read(topic: &str) -> Self {
+    pub fn read(topic: &str) -> Self {
         Self::on_topic("Read", topic)
     }
 
-    pub(super) fn write(topic: &str) -> Self {
+    pub fn write(topic: &str) -> Self {
         Self::on_topic("Write", topic)
     }
 
@@ -53,7 +55,7 @@ impl Right {
     }
 
     /// To be a member of a group, and to commit for it.
-    pub(super) fn read_group(group: &str) -> Self {
+    pub fn read_group(group: &str) -> Self {
         Self {
             operation: "Read",
             resource: Resource::Group(group.to_owned()),
@@ -76,6 +78,14 @@ impl Right {
         }
     }
 
+    /// The same for all ids that begin so.
+    pub fn write_as_any(prefix: &str) -> Self {
+        Self {
+            operation: "Write",
+            resource: Resource::TransactionalIds(prefix.to_owned()),
+        }
+    }
+
     /// Whether an error with this code may mean that this right is missing.
     fn is_meant_by(&self, code: RDKafkaErrorCode) -> bool {
         use RDKafkaErrorCode as Code;
@@ -84,19 +94,30 @@ impl Right {
             // A broker refuses a producer that retries safely where it may Write no topic at all, and the making of a topic.
             (Resource::Topic(_), Code::ClusterAuthorizationFailed) => matches!(self.operation, "Write" | "Create"),
             (Resource::Group(_), code) => code == Code::GroupAuthorizationFailed,
-            (Resource::TransactionalId(_), code) => code == Code::TransactionalIdAuthorizationFailed,
+            (Resource::TransactionalId(_) | Resource::TransactionalIds(_), code) => {
+                code == Code::TransactionalIdAuthorizationFailed
+            }
             (Resource::Topic(_), _) => false,
         }
     }
 
     /// The resource in words, and as options of Kafka's command.
     fn resource(&self) -> (String, String) {
-        let (kind, option, name) = match &self.resource {
-            Resource::Topic(name) => ("topic", "--topic", name),
-            Resource::Group(name) => ("group", "--group", name),
-            Resource::TransactionalId(name) => ("transactional id", "--transactional-id", name),
+        let (kind, option, name, pattern) = match &self.resource {
+            Resource::Topic(name) => ("topic", "--topic", name, ""),
+            Resource::Group(name) => ("group", "--group", name, ""),
+            Resource::TransactionalId(name) => ("transactional id", "--transactional-id", name, ""),
+            Resource::TransactionalIds(name) => (
+                "transactional ids that begin with",
+                "--transactional-id",
+                name,
+                " --resource-pattern-type prefixed",
+            ),
         };
-        (format!("the {kind} {name}"), format!("{option} {}", quoted(name)))
+        (
+            format!("the {kind} {name}"),
+            format!("{option} {}{pattern}", quoted(name)),
+        )
     }
 }
 
@@ -106,7 +127,8 @@ pub(super) struct Rights(Arc<Asked>);
 
 #[derive(Default)]
 struct Asked {
-    brokers: String,
+    /// How the command begins that adds an ACL.
+    tool: String,
     user: User,
     rights: Vec<Right>,
 }
@@ -114,7 +136,7 @@ struct Asked {
 impl Rights {
     pub(super) fn of(kafka: &config::Kafka, rights: impl IntoIterator<Item = Right>) -> Self {
         Self(Arc::new(Asked {
-            brokers: kafka.brokers.clone(),
+            tool: super::tool(kafka, "kafka-acls.sh"),
             user: User::of(kafka),
             rights: rights.into_iter().collect(),
         }))
@@ -155,10 +177,9 @@ impl Rights {
             .unzip();
         let user = self.0.user.principal();
         Some(format!(
-            "{user} lacks the ACL {operation} on {}; add it by: kafka-acls.sh --bootstrap-server {} --command-config \
-             admin.properties --add --allow-principal {} --operation {operation} {}",
+            "{user} lacks the ACL {operation} on {}; add it by: {} --add --allow-principal {} --operation {operation} {}",
             named.join(joined),
-            self.0.brokers,
+            self.0.tool,
             quoted(&user),
             options.join(" ")
         ))

@@ -11,8 +11,11 @@ use super::rights::{Right, Rights};
 use super::words::Words;
 use super::{ANSWER_WAIT, Context};
 use crate::config::Config;
+pub use look::{FOREIGN_CURE, Looked, MISSING, MISSING_CURE, check_foreign, look, look_foreign};
+pub use wrong::Wrong;
 use wrong::{refuse, wrong_counts, wrong_settings};
 
+mod look;
 mod wrong;
 
 const DAY: i64 = 24 * 3600 * 1000;
@@ -132,7 +135,7 @@ pub async fn create(config: &Config, partitions: i32, replication: Option<i32>) 
     for source in [&topics.events, &topics.jobs] {
         // One that is still to be made will hold what Kafka's own default says.
         let max = match of(source) {
-            Some(_) => setting(&admin, source, "max.message.bytes").await?.parse().ok(),
+            Some(_) => setting(config, &admin, source, "max.message.bytes").await?.parse().ok(),
             None => None,
         };
         source_max = source_max.max(max.unwrap_or(MESSAGE_MAX));
@@ -221,23 +224,17 @@ pub async fn check(config: &Config) -> Result<Limits, String> {
     let admin = admin(config)?;
     // All at once, so that one message names all that we may not see.
     settings(config, &admin, &topics.all().map(String::as_str)).await?;
-    let number = async |topic: &str, name: &str| {
-        let text = setting(config, &admin, topic, name).await?;
+    let number = async |topic: &str| {
+        let text = setting(config, &admin, topic, "max.message.bytes").await?;
         Ok::<i64, String>(text.parse().unwrap_or(-1))
     };
-    let job_max = number(&topics.jobs, "max.message.bytes").await?;
-    let event_max = number(&topics.events, "max.message.bytes").await?;
+    let (job_max, event_max) = (number(&topics.jobs).await?, number(&topics.events).await?);
     let source_max = job_max.max(event_max).max(outside_max(config, &admin).await);
     for wanted in wanted(config, 1, 1, source_max) {
-        let why = match wanted.name == topics.dead_letters && source_max == body_max(config) {
-            true => ", for a body of inlet.body_max and its headers",
-            false => "",
-        };
-        wrong.extend(wrong_settings(config, &admin, &counts, &wanted, why).await?);
+        wrong.extend(wrong_settings(config, &admin, &counts, &wanted, why(config, &wanted, source_max)).await?);
     }
     refuse(config, &wrong)?;
-    let outcome_max = number(&topics.outcomes, "max.message.bytes").await?;
-    let record_max = number(&topics.dead_letters, "max.message.bytes").await?;
+    let (outcome_max, record_max) = (number(&topics.outcomes).await?, number(&topics.dead_letters).await?);
     Ok(Limits {
         event_max: usize::try_from(event_max).unwrap_or(1_000_000),
         job_max: usize::try_from(job_max).unwrap_or(1_000_000),
@@ -246,35 +243,12 @@ pub async fn check(config: &Config) -> Result<Limits, String> {
     })
 }
 
-/// Checks that the topics which inlets read are there; the error names each with its inlets.
-pub fn check_foreign(config: &Config) -> Result<(), String> {
-    let foreign = config.foreign_topics();
-    if foreign.is_empty() {
-        return Ok(());
+/// What needs dead letters of such a size.
+fn why(config: &Config, wanted: &Wanted, source_max: i64) -> &'static str {
+    match wanted.name == config.topics.dead_letters && source_max == body_max(config) {
+        true => ", for a body of inlet.body_max and its headers",
+        false => "",
     }
-    let metadata = super::metadata(config, None)?;
-    let is_there = |name: &str| {
-        let mut topics = metadata.topics().iter();
-        topics.any(|topic| topic.name() == name && topic.error().is_none())
-    };
-    let mut missing = foreign.clone();
-    missing.retain(|topic, _| !is_there(topic));
-    may_describe(config, &missing.keys().copied().collect::<Vec<_>>())?;
-    let missing: Vec<String> = missing
-        .iter()
-        .map(|(topic, inlets)| {
-            let names: Vec<&str> = inlets.iter().map(|inlet| inlet.name.as_str()).collect();
-            format!("topic {topic}, which the inlet {} reads,", names.join(" and "))
-        })
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(format!(
-        "{} isn't there for us at {}; whoever writes it must make it first, or correct topic under inlets",
-        missing.join(" and "),
-        config.kafka.brokers
-    ))
 }
 
 /// The largest body that a request to an inlet may have, in bytes; 0 where none takes requests.
@@ -351,7 +325,7 @@ fn all_there(config: &Config, counts: &BTreeMap<String, i32>) -> Result<(), Stri
         ("topics", "are")
     };
     Err(format!(
-        "{noun} {} {verb} missing at {}; make what is missing by: leadlane topics create",
+        "{noun} {} {verb} missing at {}; {MISSING_CURE}",
         missing.join(", "),
         config.kafka.brokers
     ))
@@ -378,7 +352,7 @@ pub(super) fn missing(config: &Config, topic: &str) -> String {
 fn may_describe(config: &Config, topics: &[&str]) -> Result<(), String> {
     let mut denied = Vec::new();
     for topic in topics {
-        if look(config, topic)? == Err(RDKafkaErrorCode::TopicAuthorizationFailed) {
+        if ask(config, topic)? == Err(RDKafkaErrorCode::TopicAuthorizationFailed) {
             denied.push(Right::describe(topic));
         }
     }
@@ -390,7 +364,7 @@ fn may_describe(config: &Config, topics: &[&str]) -> Result<(), String> {
 
 /// How many partitions `topic` has; `None` where there is no such topic.
 pub(super) fn find(config: &Config, topic: &str) -> Result<Option<i32>, String> {
-    look(config, topic)?.map_err(|code| {
+    ask(config, topic)?.map_err(|code| {
         let denied = Rights::of(&config.kafka, [Right::describe(topic)]).denies(code, None);
         let why = denied.unwrap_or_else(|| code.to_string());
         format!("topic {topic} can't be asked for its partitions: {why}")
@@ -398,7 +372,7 @@ pub(super) fn find(config: &Config, topic: &str) -> Result<Option<i32>, String> 
 }
 
 /// The same, or why the broker doesn't say.
-fn look(config: &Config, topic: &str) -> Result<Result<Option<i32>, RDKafkaErrorCode>, String> {
+fn ask(config: &Config, topic: &str) -> Result<Result<Option<i32>, RDKafkaErrorCode>, String> {
     let metadata = super::metadata(config, Some(topic))?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         return Ok(Ok(None));

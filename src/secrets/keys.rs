@@ -162,6 +162,11 @@ impl Keys {
         self.keys.iter().any(|key| key.public_key() == public.0)
     }
 
+    /// What is sealed with these opens here.
+    pub fn public_keys(&self) -> Vec<PublicKey> {
+        self.keys.iter().map(|key| PublicKey(key.public_key())).collect()
+    }
+
     pub fn open(&self, sealed: &Sealed) -> Result<Secret, OpenError> {
         let known = |opened: &HashMap<Sealed, Secret>| opened.get(sealed).cloned();
         if let Some(secret) = known(&self.opened.lock().unwrap_or_else(PoisonError::into_inner)) {

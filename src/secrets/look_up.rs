@@ -37,11 +37,34 @@ pub(super) fn look_up(dir: Option<&Path>, name: &SecretName) -> Result<Secret, S
         }),
         None => Err(SecretError::Missing {
             name: name.to_string(),
-            places: match dir {
-                Some(dir) => format!("write it to {} or set {variable}", dir.join(name.as_str()).display()),
-                None => format!("set {variable}, or secrets.dir and write it to a file {name} there"),
-            },
+            places: places(dir, name),
         }),
+    }
+}
+
+/// Whether the folder of secrets can be looked into; else what is wrong with it.
+pub(super) fn folder(dir: &Path) -> Result<(), String> {
+    let shown = dir.display();
+    match std::fs::read_dir(dir).map_err(|error| error.kind()) {
+        Ok(_) => Ok(()),
+        Err(ErrorKind::NotFound) => Err(format!(
+            "{shown} is not there; name the folder that is, or make it by: mkdir -p {shown}"
+        )),
+        Err(ErrorKind::NotADirectory) => Err(format!("{shown} is no folder; name the folder that the secrets are in")),
+        // Its files may still be read by their names.
+        Err(ErrorKind::PermissionDenied) => Ok(()),
+        Err(kind) => Err(format!(
+            "{shown} can't be read: {kind}; look at the volume that it is on"
+        )),
+    }
+}
+
+/// Where the value of a secret belongs.
+pub(super) fn places(dir: Option<&Path>, name: &SecretName) -> String {
+    let variable = name.variable();
+    match dir {
+        Some(dir) => format!("write it to {} or set {variable}", dir.join(name.as_str()).display()),
+        None => format!("set {variable}, or secrets.dir and write it to a file {name} there"),
     }
 }
 
@@ -74,7 +97,12 @@ fn file_of(dir: &Path, name: &SecretName) -> Result<Option<PathBuf>, SecretError
 
 /// A file's text without one trailing newline, LF or CRLF, and without a byte order mark; or why it can't be had.
 pub(super) fn read(file: &Path) -> Result<Secret, String> {
-    let failed = |kind: ErrorKind| kind.to_string();
+    let failed = |kind: ErrorKind| match kind {
+        ErrorKind::PermissionDenied => {
+            "this user may not read it; give leave with chmod, or run as its owner".to_owned()
+        }
+        kind => kind.to_string(),
+    };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let opened = rustix::fs::open(file, flags, Mode::empty()).map_err(|error| failed(error.kind()))?;
     let opened = File::from(opened);

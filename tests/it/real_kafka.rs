@@ -6,6 +6,7 @@ mod clients;
 mod commands;
 mod control;
 mod desk;
+mod doctor;
 mod doors;
 mod files;
 mod hostile;

@@ -35,7 +35,7 @@ fn config_check_refuses_what_cannot_work_here() {
         ),
         (
             "secrets:\n  dir: /not/there\n  key_file: /not/there/key\n",
-            "/dev/stdin:2:8: secrets.dir: /not/there is not there; make the folder, or name the one that is\n\
+            "/dev/stdin:2:8: secrets.dir: /not/there is not there; name the folder that is, or make it by: mkdir -p /not/there\n\
              /dev/stdin:3:13: secrets.key_file: /not/there/key can't be read: entity not found; name the file that leadlane \
              secrets keygen wrote",
         ),

@@ -211,6 +211,25 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "yaml",
         ],
     ),
+    // What looks at everything that a run needs.
+    (
+        "doctor",
+        &[
+            "action",
+            "config",
+            "credential",
+            "desk",
+            "destination",
+            "http_client",
+            "kafka",
+            "mapping",
+            "reader",
+            "registry",
+            "rules",
+            "sealed",
+            "secrets",
+        ],
+    ),
     // The composition root, and what stands above it.
     (
         "app",
@@ -267,6 +286,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "delivery",
             "demo",
             "desk",
+            "doctor",
             "mapping",
             "kafka",
             "lead",

@@ -7,11 +7,14 @@ use rdkafka::admin::AdminClient;
 use super::{Context, DAY, Wanted, age_max, setting};
 use crate::config::Config;
 use crate::dates;
+use crate::kafka::tool;
 
 /// What is wrong with a topic, and what sets it right.
-pub(super) struct Wrong {
-    what: String,
-    cure: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    pub topic: String,
+    pub what: String,
+    pub cure: String,
 }
 
 /// The error names everything that is wrong, each with its cure.
@@ -20,29 +23,27 @@ pub(super) fn refuse(config: &Config, wrong: &[Wrong]) -> Result<(), String> {
         return Ok(());
     }
     let mut lines = vec![format!("topics at {} are not as they must be:", config.kafka.brokers)];
-    lines.extend(wrong.iter().map(|Wrong { what, cure }| format!("  {what}; {cure}")));
+    lines.extend(wrong.iter().map(|Wrong { what, cure, .. }| format!("  {what}; {cure}")));
     if config.kafka.properties.0.contains_key("security.protocol") {
-        lines.push("Kafka's tools need --command-config FILE here, with the properties of a log-in".to_owned());
+        lines.push("admin.properties is a file of yours: the log-in of who may do that".to_owned());
     }
     Err(lines.join("\n"))
 }
 
 /// The command that sets a topic's setting.
 fn alter(config: &Config, topic: &str, setting: &str, value: &str) -> String {
-    let brokers = &config.kafka.brokers;
-    format!(
-        "set it by: kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics --entity-name {topic} \
-         --add-config {setting}={value}"
-    )
+    let tool = tool(&config.kafka, "kafka-configs.sh");
+    format!("set it by: {tool} --alter --entity-type topics --entity-name {topic} --add-config {setting}={value}")
 }
 
 /// The wrong numbers of partitions of the topics that are there.
 pub(super) fn wrong_counts(config: &Config, counts: &BTreeMap<String, i32>) -> Vec<Wrong> {
-    let (topics, brokers) = (&config.topics, &config.kafka.brokers);
+    let topics = &config.topics;
     let count = |name: &str| counts.get(name).copied();
     let mut wrong = Vec::new();
     if let Some(rules) = count(&topics.rules).filter(|count| *count != 1) {
         wrong.push(Wrong {
+            topic: topics.rules.clone(),
             what: format!(
                 "{} has {rules} partitions, but must have 1, because a rule's version is its offset",
                 topics.rules
@@ -66,12 +67,14 @@ pub(super) fn wrong_counts(config: &Config, counts: &BTreeMap<String, i32>) -> V
             " while no job waits (leadlane lanes),"
         };
         wrong.push(Wrong {
+            topic: few.clone(),
             what: format!(
                 "{} has {outcomes} partitions, but must have as many partitions as {}, which has {jobs}",
                 topics.outcomes, topics.jobs
             ),
             cure: format!(
-                "add them{when} by: kafka-topics.sh --bootstrap-server {brokers} --alter --topic {few} --partitions {most}"
+                "add them{when} by: {} --alter --topic {few} --partitions {most}",
+                tool(&config.kafka, "kafka-topics.sh")
             ),
         });
     }
@@ -99,6 +102,7 @@ pub(super) async fn wrong_settings(
         }
         let is_age = *name == "retention.ms" && *topic == config.topics.jobs && 2 * age_max(config) >= 7 * DAY;
         wrong.push(Wrong {
+            topic: topic.clone(),
             what: match is_age {
                 true => format!(
                     "{topic} has {name}={actual}, but sender.job_age_max, which is {}, must be under half of it",

@@ -62,7 +62,7 @@ impl View for Page {
         html! {
             div.head { div { h1 { "Status" } p { "What runs, whether it keeps up, and how far back each list reaches." } } }
             (part::live(PATH, &self.all(look, now)))
-            div.foot { p { "On a server, whether the topics are as they must be: " (command("leadlane topics check")) } }
+            div.foot { p { "On a server, whether all that a run needs is there: " (command("leadlane doctor")) } }
         }
     }
 
