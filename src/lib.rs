@@ -37,7 +37,8 @@
 //! - [`batches`], which reads and commits for the loops that write in transactions.
 //! - Loops, which don't know each other either: [`feed`], [`processor`], [`sender`], [`inlets`].
 //! - [`desk`], the services that people's commands and pages call.
-//! - [`web`], the rule desk over HTTP: pages for people, an API for programs; and [`doctor`], which looks at all that a run needs.
+//! - [`web`], the rule desk over HTTP: pages for people, an API for programs.
+//! - [`doctor`], which looks at everything that a run needs.
 //! - [`app`], the only place that knows them all; above it [`demo`] and [`cli`].
 //!
 //! # The way of one lead event
