@@ -43,6 +43,12 @@ pub enum Isolation {
     Uncommitted,
 }
 
+/// What is fetched ahead is bounded once it is unpacked, and by how much a partition gives at once, packed.
+const SPARING: [(&str, &str); 2] = [
+    ("queued.max.messages.kbytes", "1024"),
+    ("fetch.message.max.bytes", "262144"),
+];
+
 /// A transaction of ours is open for at most half a minute, and the broker looks every ten seconds.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -60,6 +66,12 @@ impl Reader {
         isolation: Isolation,
     ) -> Result<Self, KafkaError> {
         Self::with(config, topic, partitions, isolation, &[])
+    }
+
+    /// Reads committed records the same way, and fetches little of them ahead: for a process that reads many topics, each
+    /// as it grows.
+    pub fn sparing(config: &Config, topic: &str, partitions: &[(i32, Option<i64>)]) -> Result<Self, KafkaError> {
+        Self::with(config, topic, partitions, Isolation::Committed, &SPARING)
     }
 
     /// Reads a topic of one partition from an offset on, or from its beginning, committed records only, and says soon
@@ -198,7 +210,9 @@ impl Tail {
         super::topics::partitions(config, topic)?;
         // The answer that is under way at the end holds up the word that it is the end.
         let soon = ("fetch.wait.max.ms", "10");
-        let consumer = consumer(config, Isolation::Committed, &[soon]).map_err(|error| error.to_string())?;
+        let [queue, fetch] = SPARING;
+        let consumer = consumer(config, Isolation::Committed, &[soon, queue, fetch]);
+        let consumer = consumer.map_err(|error| error.to_string())?;
         Ok(Self {
             topic: topic.to_owned(),
             brokers: config.kafka.brokers.clone(),

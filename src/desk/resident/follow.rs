@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Resident, Topic, audits, letters};
 use crate::desk::Error;
 use crate::kafka::KafkaError;
-use crate::kafka::reader::{Isolation, Next, Reader, Record};
+use crate::kafka::reader::{Next, Reader, Record};
 use crate::kafka::scan;
 use crate::trail::{self, Crumb, Look, Trail};
 
@@ -245,7 +245,7 @@ impl Reading {
         let places: Vec<(i32, Option<i64>)> = places
             .map(|(partition, progress)| (partition, Some(progress.next)))
             .collect();
-        let reader = Reader::assign(resident.config(), topic, &places, Isolation::Committed);
+        let reader = Reader::sparing(resident.config(), topic, &places);
         self.reader = reader.map_err(|error| unreadable(topic, &error))?;
         Ok(())
     }
@@ -291,7 +291,7 @@ fn open(resident: &Resident, topic: Topic, now: i64) -> Result<Reading, Error> {
     .map_err(Error::Unavailable)?;
     resident.began(topic, from);
     let places: Vec<(i32, Option<i64>)> = runs.iter().map(|run| (run.partition, Some(run.from))).collect();
-    let reader = Reader::assign(config, name, &places, Isolation::Committed);
+    let reader = Reader::sparing(config, name, &places);
     let reader = reader.map_err(|error| unreadable(name, &error))?;
     let progress = runs.iter().map(|run| Progress {
         next: run.from,
