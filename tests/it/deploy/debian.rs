@@ -40,6 +40,18 @@ fn every_file_of_the_package_is_there() {
         });
         assert_ne!(found.count(), 0, "{source} is not there");
     }
+    // Pages link to one another, so that the package has all of them.
+    for entry in std::fs::read_dir(root().join("docs")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            let folder = format!("docs/{}/", entry.file_name().into_string().unwrap());
+            let target = format!("usr/share/doc/leadlane/{folder}");
+            let is_packed = assets
+                .iter()
+                .any(|[source, to, _]| source.starts_with(&folder) && *to == target);
+            assert!(is_packed, "{folder} is not in the package");
+        }
+    }
     // What a person changes is kept when the package is upgraded.
     let manifest = text("Cargo.toml");
     let configured = assets.iter().filter(|[_, target, _]| target.starts_with("etc/"));
