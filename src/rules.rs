@@ -148,17 +148,12 @@ pub struct Failed {
 
 impl Rule {
     /// Whether the rule holds for an event. Paused rules never do.
-    #[cfg(test)]
-    pub(crate) fn matches(&self, event: &LeadEvent<'_>) -> bool {
+    pub fn matches(&self, event: &LeadEvent<'_>) -> bool {
         self.status != Status::Paused
             && self.trigger == event.trigger
             && self.scope.holds(event)
-            && self.holds_within_scope(event)
-    }
-
-    /// Whether the rule holds for an event that is known to fit status, trigger and scope.
-    pub(crate) fn holds_within_scope(&self, event: &LeadEvent<'_>) -> bool {
-        self.takes_test(event) && self.filters.hold(event)
+            && self.takes_test(event)
+            && self.filters.hold(event)
     }
 
     /// Every condition that does not hold, in the order they are written in; none for a match.

@@ -175,7 +175,8 @@ impl fmt::Display for Operand {
     }
 }
 
-fn text_of<'v>(value: &'v Value<'_>) -> Option<Cow<'v, str>> {
+/// The value as the tests of texts take it.
+pub(super) fn text_of<'v>(value: &'v Value<'_>) -> Option<Cow<'v, str>> {
     match value {
         Value::Text(_) | Value::Time(_) => Some(value.to_text()),
         Value::Money(_) | Value::Number(_) | Value::Bool(_) | Value::Json(_) => None,

@@ -1,65 +1,145 @@
-//! The rules in force, indexed by trigger and scope.
+//! The rules in force, indexed by the values that they name.
 //!
-//! An event needs eight lists at most: those of its trigger at its product, campaign, publisher and inlet, and at `*`
-//! of each. Only the filters of rules on these lists are checked, and an event without any costs one look-up and no
-//! allocation.
+//! The time of a look-up grows with the rules that hold and with those that nearly do, not with all of them: a rule is
+//! found by the rarest value that it asks for (its scope's id, that of a filter, or what stands at a path), and an
+//! event with values that no rule names costs a probe for each. An event of a trigger that no rule has costs one
+//! look-up and no allocation.
+//!
+//! ```text
+//! changes ──► Upkeep ──► RuleIndex: a large Part, a smaller one, … ──► matches(event)
+//! ```
+//!
+//! A [part](part::Part) never changes. A change of rules makes a small part of them and marks what they replace as
+//! dead in the parts before; [`upkeep`] makes one of parts that are near in size. So a change among a million rules
+//! costs what a few rules cost, and whoever holds an index of before keeps it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Level, Rule, Status, Versioned};
+use super::{Rule, Versioned};
 use crate::lead::LeadEvent;
+use part::{Part, Seen, Triggers};
+use upkeep::Upkeep;
 
-/// An immutable set of rules; paused ones are left out.
-#[derive(Debug, Default)]
+mod build;
+mod part;
+mod price;
+mod program;
+mod table;
+pub mod upkeep;
+
+/// An immutable set of rules, the paused ones among them, which match nothing.
+#[derive(Debug, Clone, Default)]
 pub struct RuleIndex {
-    by_trigger: HashMap<Box<str>, [Scoped; Level::ALL.len()]>,
+    /// Each rule is alive in one of them.
+    parts: Vec<Living>,
 }
 
-/// The rules of one trigger at one level.
-#[derive(Debug, Default)]
-struct Scoped {
-    every: Vec<Arc<Versioned>>,
-    by_id: HashMap<Box<str>, Vec<Arc<Versioned>>>,
+/// A part, and which of its rules are still in force.
+#[derive(Debug, Clone)]
+struct Living {
+    part: Arc<Part>,
+    dead: Arc<Bits>,
+}
+
+/// A set of numbers.
+#[derive(Debug, Clone, Default)]
+struct Bits {
+    words: Vec<u64>,
+    count: usize,
 }
 
 impl RuleIndex {
+    /// Of several rules with one id, the last counts.
     pub fn build(rules: impl IntoIterator<Item = Arc<Versioned>>) -> Self {
-        let mut index = Self::default();
+        let mut upkeep = Upkeep::default();
         for versioned in rules {
-            let rule = &versioned.rule;
-            if rule.status == Status::Paused {
-                continue;
-            }
-            let levels = index.by_trigger.entry(rule.trigger.as_str().into()).or_default();
-            let scoped = &mut levels[rule.scope.level as usize];
-            match &rule.scope.id {
-                None => scoped.every.push(versioned),
-                Some(id) => scoped.by_id.entry(id.as_str().into()).or_default().push(versioned),
-            }
+            upkeep.put(Arc::clone(&versioned.rule.id), Some(versioned));
         }
-        index
+        upkeep.index()
     }
 
     /// Puts the rules that hold for an event into `found`, which is emptied first, in the order
     /// their jobs are written in: profiles first, then by rule id.
     pub fn matches<'i>(&'i self, event: &LeadEvent<'_>, found: &mut Vec<&'i Arc<Versioned>>) {
         found.clear();
-        let Some(levels) = self.by_trigger.get(&*event.trigger) else {
-            return;
-        };
-        for (level, scoped) in Level::ALL.into_iter().zip(levels) {
-            let Some(id) = level.id_in(event) else { continue };
-            let of_id = scoped.by_id.get(id).into_iter().flatten();
-            found.extend(
-                scoped
-                    .every
-                    .iter()
-                    .chain(of_id)
-                    .filter(|versioned| versioned.rule.holds_within_scope(event)),
-            );
+        let hash = Triggers::hash(&event.trigger);
+        let mut seen = None;
+        for Living { part, dead } in &self.parts {
+            if let Some(trigger) = part.triggers.find(hash, &event.trigger) {
+                let seen = seen.get_or_insert_with(|| Seen::of(event));
+                part.matches(trigger, seen, dead, found);
+            }
         }
-        found.sort_unstable_by(|one, other| turn(&one.rule).cmp(&turn(&other.rule)));
+        if found.len() > 1 {
+            found.sort_unstable_by(|one, other| turn(&one.rule).cmp(&turn(&other.rule)));
+            found.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        }
+    }
+
+    /// The rule with an id, paused or not.
+    pub fn get(&self, id: &str) -> Option<&Arc<Versioned>> {
+        let (living, number) = self.find(id)?;
+        Some(&self.parts[living].part.rules[number as usize])
+    }
+
+    /// Every rule, in no order.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<Versioned>> {
+        self.parts.iter().flat_map(Living::rules)
+    }
+
+    /// The number of rules.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(Living::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The place of the part in which a rule is alive, and its number there.
+    fn find(&self, id: &str) -> Option<(usize, u32)> {
+        let found = self.parts.iter().map(|living| living.find(id));
+        let mut found = found.enumerate();
+        found.find_map(|(at, number)| Some((at, number?)))
+    }
+}
+
+impl Living {
+    fn of(part: Part) -> Self {
+        Self {
+            part: Arc::new(part),
+            dead: Arc::default(),
+        }
+    }
+
+    /// The rules that are in force, by id.
+    fn rules(&self) -> impl Iterator<Item = &Arc<Versioned>> {
+        let rules = self.part.rules.iter().zip(0..);
+        rules.filter(|(_, number)| !self.dead.has(*number)).map(|(rule, _)| rule)
+    }
+
+    fn find(&self, id: &str) -> Option<u32> {
+        self.part.find(id).filter(|number| !self.dead.has(*number))
+    }
+
+    fn len(&self) -> usize {
+        self.part.rules.len() - self.dead.count
+    }
+}
+
+impl Bits {
+    fn has(&self, number: u32) -> bool {
+        let word = self.words.get(number as usize / 64);
+        word.is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+
+    fn add(&mut self, number: u32) {
+        let at = number as usize / 64;
+        if self.words.len() <= at {
+            self.words.resize(at + 1, 0);
+        }
+        self.count += usize::from(!self.has(number));
+        self.words[at] |= 1 << (number % 64);
     }
 }
 

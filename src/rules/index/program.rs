@@ -1,0 +1,189 @@
+//! What a row leaves to check, as words of a program: filters with several ids, and conditions under `where`.
+//!
+//! Rules share their checks: a condition that a million rules have is there once, and so is a path. Whatever the number of
+//! rules that ask, an event's value at a path is found once, and only where a row came so far.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use crate::lead::{LeadEvent, Lookup, Value};
+use crate::path::{Path, Step};
+use crate::rules::condition::Test;
+
+/// Ends a program.
+const END: u32 = u32::MAX;
+/// The word before the numbers of which a field must have one; any other word is a check.
+const ANY_OF: u32 = 1 << 31;
+/// The bits of such a word that say how many there are; the field stands above them.
+const COUNT_BITS: u32 = 24;
+const COUNT: u32 = (1 << COUNT_BITS) - 1;
+
+/// The program of a row that leaves nothing to check.
+pub(super) const NOTHING: u32 = 0;
+
+/// The programs of all rows, one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct Programs {
+    words: Box<[u32]>,
+    checks: Box<[Check]>,
+    paths: Box<[Path]>,
+}
+
+/// A test of what stands at a path.
+#[derive(Debug)]
+struct Check {
+    path: u32,
+    test: Test,
+}
+
+/// Writes programs.
+#[derive(Debug)]
+pub(super) struct Compiler<'r> {
+    words: Vec<u32>,
+    checks: Vec<Check>,
+    checks_known: HashMap<Box<str>, u32>,
+    paths: Vec<Path>,
+    paths_known: HashMap<&'r [Step], u32>,
+    /// A check's text, by which it is known.
+    text: String,
+    start: usize,
+}
+
+/// The programs as they run for one event.
+#[derive(Debug)]
+pub(super) struct Run<'p, 'e> {
+    programs: &'p Programs,
+    event: &'e LeadEvent<'e>,
+    /// By path, what was found there.
+    found: Vec<Option<Option<Value<'e>>>>,
+    /// The last checks' answers, each at the place that its number gives: the check's number and one, doubled, and the answer.
+    answers: [u32; 32],
+}
+
+impl Programs {
+    pub(super) fn run<'p, 'e>(&'p self, event: &'e LeadEvent<'e>) -> Run<'p, 'e> {
+        Run {
+            programs: self,
+            event,
+            found: Vec::new(),
+            answers: [0; 32],
+        }
+    }
+}
+
+impl<'e> Run<'_, 'e> {
+    /// What stands at a path.
+    pub(super) fn value(&mut self, path: u32) -> Option<&Value<'e>> {
+        let paths = &self.programs.paths;
+        if self.found.is_empty() {
+            self.found.resize_with(paths.len(), || None);
+        }
+        let path = path as usize;
+        let found = self.found[path].get_or_insert_with(|| self.event.lookup(&paths[path]));
+        found.as_ref()
+    }
+
+    /// Whether all that a program checks holds. `numbers` are those of the event's values, by field.
+    pub(super) fn holds(&mut self, program: u32, numbers: &[u32]) -> bool {
+        let programs = self.programs;
+        let mut at = program as usize;
+        loop {
+            let word = programs.words[at];
+            at += 1;
+            if word == END {
+                return true;
+            }
+            let holds = if word & ANY_OF == 0 {
+                self.check(word)
+            } else {
+                let any_of = &programs.words[at..][..(word & COUNT) as usize];
+                at += any_of.len();
+                let number = numbers[((word & !ANY_OF) >> COUNT_BITS) as usize];
+                any_of.binary_search(&number).is_ok()
+            };
+            if !holds {
+                return false;
+            }
+        }
+    }
+
+    fn check(&mut self, number: u32) -> bool {
+        let known = self.answers[number as usize % self.answers.len()];
+        if known >> 1 == number + 1 {
+            return known & 1 == 1;
+        }
+        let check = &self.programs.checks[number as usize];
+        let holds = check.test.holds(self.value(check.path));
+        self.answers[number as usize % self.answers.len()] = (number + 1) << 1 | u32::from(holds);
+        holds
+    }
+}
+
+impl<'r> Compiler<'r> {
+    pub(super) fn new() -> Self {
+        Self {
+            words: vec![END],
+            checks: Vec::new(),
+            checks_known: HashMap::new(),
+            paths: Vec::new(),
+            paths_known: HashMap::new(),
+            text: String::new(),
+            start: 1,
+        }
+    }
+
+    /// The number of a path, however it is written.
+    pub(super) fn path(&mut self, path: &'r Path) -> u32 {
+        let next = self.paths.len() as u32;
+        *self.paths_known.entry(path.steps()).or_insert_with(|| {
+            self.paths.push(path.clone());
+            next
+        })
+    }
+
+    /// A field's value must have one of these numbers.
+    pub(super) fn any_of(&mut self, field: u8, numbers: impl ExactSizeIterator<Item = u32>) {
+        let count = numbers.len() as u32;
+        self.words.push(ANY_OF | u32::from(field) << COUNT_BITS | count);
+        let first = self.words.len();
+        self.words.extend(numbers);
+        self.words[first..].sort_unstable();
+    }
+
+    pub(super) fn check(&mut self, path: &'r Path, test: &Test) {
+        let path = self.path(path);
+        self.text.clear();
+        // A text can always be written to.
+        write!(self.text, "{path} {test}").unwrap_or_default();
+        let number = match self.checks_known.get(&*self.text) {
+            Some(known) => *known,
+            None => {
+                let number = self.checks.len() as u32;
+                self.checks.push(Check {
+                    path,
+                    test: test.clone(),
+                });
+                self.checks_known.insert(self.text.as_str().into(), number);
+                number
+            }
+        };
+        self.words.push(number);
+    }
+
+    /// Ends a row's program, and says where it begins.
+    pub(super) fn end(&mut self) -> u32 {
+        if self.words.len() == self.start {
+            return NOTHING;
+        }
+        self.words.push(END);
+        std::mem::replace(&mut self.start, self.words.len()) as u32
+    }
+
+    pub(super) fn programs(self) -> Programs {
+        Programs {
+            words: self.words.into(),
+            checks: self.checks.into(),
+            paths: self.paths.into(),
+        }
+    }
+}
