@@ -292,6 +292,7 @@ impl Shared {
             Arc::clone(&self.metrics),
             wall_millis,
             self.stop.clone(),
+            !events_ready.is_empty(),
         )?;
         let shared = self.clone();
         self.parts.task("the rules", async move {

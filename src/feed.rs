@@ -11,6 +11,7 @@
 //! one after the other, so the feed waits until none has come for a moment before it hands out a state.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -21,6 +22,7 @@ use crate::kafka::place::Places;
 use crate::kafka::reader::{Next, Reader, Record};
 use crate::metrics::{Metrics, StartedOver};
 use crate::rules::control;
+use crate::rules::index::upkeep::Merged;
 use crate::rules::log::{Applied, CANCEL_WAITING, Cancel, RuleLog, Rules};
 use crate::trail::{self, Crumb, Trail};
 
@@ -53,6 +55,8 @@ struct Feed {
     /// An end that the topic had: all that is before it is whole.
     end: Option<i64>,
     changed: bool,
+    /// The thread that merges parts of the index, which takes seconds where rules are very many.
+    merging: Option<JoinHandle<Merged>>,
     written_at: Option<i64>,
     look_at: Instant,
     /// The topic can't be looked at, which is said once.
@@ -60,12 +64,13 @@ struct Feed {
     state: watch::Sender<State>,
 }
 
-/// Follows the rules until `stop`.
+/// Follows the rules until `stop`. Without `matches` nobody matches events, and rules are found by their ids alone.
 pub fn follow(
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     now: fn() -> i64,
     stop: watch::Receiver<bool>,
+    matches: bool,
 ) -> anyhow::Result<watch::Receiver<State>> {
     let (state, receiver) = watch::channel(None);
     let mut feed = Feed {
@@ -75,13 +80,14 @@ pub fn follow(
         reader: read(&config, None)?,
         places: Places::new(&config)?,
         config,
-        log: RuleLog::default(),
+        log: if matches { RuleLog::new() } else { RuleLog::by_id_alone() },
         last: None,
         anew: false,
         quiet_at: None,
         whole: false,
         end: None,
         changed: true,
+        merging: None,
         written_at: None,
         look_at: Instant::now(),
         silent: false,
@@ -97,6 +103,7 @@ pub fn follow(
 
 impl Feed {
     fn step(&mut self) {
+        self.merge();
         let waits = if self.is_due(Instant::now()) { 0 } else { 100 };
         match self.reader.next(Duration::from_millis(waits)) {
             Next::Record(record) if record.offset < self.log.next_offset() => return self.start_over(),
@@ -111,6 +118,24 @@ impl Feed {
         }
         if self.is_due(Instant::now()) {
             self.hand_out();
+        }
+    }
+
+    /// Takes in what a merge came to, and begins the next one. Neither a change nor an event waits for any.
+    fn merge(&mut self) {
+        self.log.let_go();
+        if let Some(merging) = self.merging.take_if(|merging| merging.is_finished()) {
+            let merged = merging.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            self.changed |= self.log.merged(merged);
+        }
+        if self.merging.is_none()
+            && let Some(merge) = self.log.merge()
+        {
+            let thread = std::thread::Builder::new().name("rules-index".to_owned());
+            match thread.spawn(|| merge.run()) {
+                Ok(merging) => self.merging = Some(merging),
+                Err(error) => tracing::warn!(%error, "no thread for the index of the rules; it stays in more parts than it should"),
+            }
         }
     }
 

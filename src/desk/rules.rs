@@ -72,6 +72,8 @@ impl Summary {
 }
 
 impl Keep for Stored {
+    type Index = ();
+
     fn of(versioned: Versioned, written: &str) -> Self {
         Self {
             version: versioned.version,
@@ -88,6 +90,8 @@ impl Keep for Stored {
     fn status(&self) -> Status {
         self.summary.status
     }
+
+    fn changed((): &mut (), _id: &Arc<str>, _rule: Option<&Self>) {}
 }
 
 type Entry = log::Entry<Stored>;
@@ -399,7 +403,7 @@ pub(super) struct Whole {
 impl Whole {
     pub(super) fn read(config: &Config) -> Result<Self, Error> {
         let mut tail = Tail::open(config, &config.topics.rules).map_err(Error::Unavailable)?;
-        let mut log = RuleLog::default();
+        let mut log = RuleLog::by_id_alone();
         took(&mut tail, &mut log)?;
         let rules = log.snapshot();
         Ok(Self { tail, log, rules })

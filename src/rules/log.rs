@@ -10,12 +10,14 @@
 //! [Control records](super::control) stand in the same topic. They are no rules, and their last good one counts too.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::control::{self, Control, Controls};
 use super::index::RuleIndex;
+use super::index::upkeep::{Merge, Merged, Upkeep};
 use super::{Rule, Status, Versioned};
 use crate::reader::Problem;
 
@@ -28,11 +30,15 @@ const TOLD_MAX: usize = 10;
 /// Everything read from the topic so far. Of each rule in force it keeps an `R`: the rule itself, or what its reader
 /// needs of very many.
 #[derive(Debug)]
-pub struct RuleLog<R = Arc<Versioned>> {
-    entries: BTreeMap<String, Entry<R>>,
-    cancelled: HashMap<Arc<str>, Cancel>,
-    since: HashMap<Arc<str>, Vec<i64>>,
+pub struct RuleLog<R: Keep = Arc<Versioned>> {
+    entries: BTreeMap<Arc<str>, Entry<R>>,
+    /// What is made of the rules in force, beside them.
+    index: R::Index,
+    cancelled: Arc<HashMap<Arc<str>, Cancel>>,
+    since: Arc<HashMap<Arc<str>, Vec<i64>>>,
     controls: Controls,
+    /// How many rules in force have the status active.
+    active: usize,
     /// Above every offset that was applied.
     next_offset: i64,
 }
@@ -46,14 +52,22 @@ pub struct Entry<R = Arc<Versioned>> {
 }
 
 /// What is kept of a rule in force.
-pub trait Keep {
+pub trait Keep: Sized {
+    /// What its reader makes of all rules in force.
+    type Index: Default + fmt::Debug;
+
     /// Of a rule, and of the text of the JSON that it was written as.
     fn of(versioned: Versioned, written: &str) -> Self;
     fn version(&self) -> i64;
     fn status(&self) -> Status;
+
+    /// Another rule is in force under an id, or none any more.
+    fn changed(index: &mut Self::Index, id: &Arc<str>, rule: Option<&Self>);
 }
 
 impl Keep for Arc<Versioned> {
+    type Index = Upkeep;
+
     fn of(versioned: Versioned, _written: &str) -> Self {
         Arc::new(versioned)
     }
@@ -64,6 +78,10 @@ impl Keep for Arc<Versioned> {
 
     fn status(&self) -> Status {
         self.rule.status
+    }
+
+    fn changed(index: &mut Upkeep, id: &Arc<str>, rule: Option<&Self>) {
+        index.put(Arc::clone(id), rule.cloned());
     }
 }
 
@@ -122,15 +140,14 @@ pub enum Applied {
 /// The rules in force at one moment.
 #[derive(Debug, Default)]
 pub struct Rules {
+    /// Every rule in force, the paused ones among them.
     pub index: RuleIndex,
     /// By rule id, the latest cancel mark; of rules that are gone too.
-    pub cancelled: HashMap<Arc<str>, Cancel>,
+    pub cancelled: Arc<HashMap<Arc<str>, Cancel>>,
     /// Of rules with a mark, the offsets of their records from the mark on.
-    since: HashMap<Arc<str>, Vec<i64>>,
+    since: Arc<HashMap<Arc<str>, Vec<i64>>>,
     /// What is ordered of lanes, credentials and all sending.
     pub controls: Controls,
-    /// Every rule in force, the paused ones among them.
-    by_id: HashMap<Arc<str>, Arc<Versioned>>,
     /// How many have the status active.
     pub active: usize,
     /// The offset of the last record that was read; -1 before the first.
@@ -142,9 +159,11 @@ impl<R: Keep> RuleLog<R> {
     pub fn new() -> Self {
         Self {
             entries: BTreeMap::new(),
-            cancelled: HashMap::new(),
-            since: HashMap::new(),
+            index: R::Index::default(),
+            cancelled: Arc::default(),
+            since: Arc::default(),
             controls: Controls::default(),
+            active: 0,
             next_offset: 0,
         }
     }
@@ -162,40 +181,48 @@ impl<R: Keep> RuleLog<R> {
                 detail,
             });
         };
-        let id = String::from_utf8_lossy(key).into_owned();
+        let id = String::from_utf8_lossy(key);
         if let Some(lane) = control::lane_of(&id) {
             return self.control(offset, lane, value);
         }
-        if let Some(since) = self.since.get_mut(&*id) {
-            since.push(offset);
+        if self.since.contains_key(&*id) {
+            Arc::make_mut(&mut self.since).entry(id.as_ref().into()).or_default().push(offset);
         }
         let Some(value) = value.filter(|value| !value.is_empty()) else {
-            let removed = self.entries.remove(&id);
-            let was_in_force = removed.is_some_and(|entry| entry.in_force.is_some());
-            return if was_in_force {
-                Applied::Changed
-            } else {
-                Applied::Unchanged
-            };
+            return self.put_out(&id);
         };
         match read(&id, value) {
             Ok((rule, written)) => {
+                let id = Arc::clone(&rule.id);
                 let in_force = R::of(Versioned { rule, version: offset }, written);
-                self.entries.insert(
-                    id,
-                    Entry {
-                        in_force: Some(in_force),
-                        rejected: None,
-                    },
-                );
+                self.put_in(id, in_force);
                 Applied::Changed
             }
             Err((reason, detail)) => {
                 let rejection = Rejection { offset, reason, detail };
-                self.entries.entry(id).or_default().rejected = Some(Box::new(rejection.clone()));
+                self.entries.entry(id.as_ref().into()).or_default().rejected = Some(Box::new(rejection.clone()));
                 Applied::Rejected(rejection)
             }
         }
+    }
+
+    fn put_in(&mut self, id: Arc<str>, rule: R) {
+        R::changed(&mut self.index, &id, Some(&rule));
+        self.active += usize::from(rule.status() == Status::Active);
+        let entry = self.entries.entry(id).or_default();
+        let before = entry.in_force.replace(rule);
+        entry.rejected = None;
+        self.active -= usize::from(before.is_some_and(|before| before.status() == Status::Active));
+    }
+
+    fn put_out(&mut self, id: &str) -> Applied {
+        let removed = self.entries.remove_entry(id);
+        let Some((id, Some(before))) = removed.map(|(id, entry)| (id, entry.in_force)) else {
+            return Applied::Unchanged;
+        };
+        R::changed(&mut self.index, &id, None);
+        self.active -= usize::from(before.status() == Status::Active);
+        Applied::Changed
     }
 
     fn control(&mut self, offset: i64, lane: &str, value: Option<&[u8]>) -> Applied {
@@ -220,8 +247,8 @@ impl<R: Keep> RuleLog<R> {
         let known = self.cancelled.get(id).map(|known| known.offset);
         let news = known.is_none_or(|known| known < mark.offset);
         if news {
-            self.cancelled.insert(id.into(), mark);
-            self.since.insert(id.into(), Vec::new());
+            Arc::make_mut(&mut self.cancelled).insert(id.into(), mark);
+            Arc::make_mut(&mut self.since).insert(id.into(), Vec::new());
         }
         news
     }
@@ -229,11 +256,15 @@ impl<R: Keep> RuleLog<R> {
     /// The topic was made anew, and is read from its beginning. What was cancelled stays so, by its time:
     /// a mark's offset was one of the old topic. Of orders the new topic alone tells.
     pub fn start_over(&mut self) {
-        self.entries.clear();
+        for (id, _) in std::mem::take(&mut self.entries) {
+            R::changed(&mut self.index, &id, None);
+        }
+        self.active = 0;
         self.controls = Controls::default();
         self.next_offset = 0;
-        self.cancelled.values_mut().for_each(|mark| mark.offset = -1);
-        self.since.values_mut().for_each(Vec::clear);
+        let marks = Arc::make_mut(&mut self.cancelled).values_mut();
+        marks.for_each(|mark| mark.offset = -1);
+        Arc::make_mut(&mut self.since).values_mut().for_each(Vec::clear);
     }
 
     /// The offset that the next record has at the least.
@@ -243,7 +274,7 @@ impl<R: Keep> RuleLog<R> {
 
     /// Every id with its entry, by id.
     pub fn list(&self) -> impl Iterator<Item = (&str, &Entry<R>)> {
-        self.entries.iter().map(|(id, entry)| (id.as_str(), entry))
+        self.entries.iter().map(|(id, entry)| (&**id, entry))
     }
 
     /// How many ids have one.
@@ -277,29 +308,46 @@ impl<R: Keep> RuleLog<R> {
 }
 
 impl RuleLog {
-    /// The rules in force, ready to be asked.
-    pub fn snapshot(&self) -> Rules {
-        let in_force = || self.entries.values().filter_map(|entry| entry.in_force.as_ref());
+    /// The same, for those who ask for rules by their ids and match no event.
+    pub fn by_id_alone() -> Self {
+        Self {
+            index: Upkeep::by_id_alone(),
+            ..Self::new()
+        }
+    }
+
+    /// The rules in force, ready to be asked. It costs what the changes since the last one cost.
+    pub fn snapshot(&mut self) -> Rules {
         Rules {
-            index: RuleIndex::build(in_force().cloned()),
-            cancelled: self.cancelled.clone(),
-            since: self.since.clone(),
+            index: self.index.index(),
+            cancelled: Arc::clone(&self.cancelled),
+            since: Arc::clone(&self.since),
             controls: self.controls.clone(),
-            by_id: in_force()
-                .map(|versioned| (Arc::clone(&versioned.rule.id), Arc::clone(versioned)))
-                .collect(),
-            active: in_force()
-                .filter(|versioned| versioned.rule.status == Status::Active)
-                .count(),
+            active: self.active,
             version: self.next_offset - 1,
         }
+    }
+
+    /// Work on the index that is due, for a thread that nobody waits for.
+    pub fn merge(&mut self) -> Option<Merge> {
+        self.index.merge()
+    }
+
+    /// Takes the result in; says whether the next snapshot is another one by it.
+    pub fn merged(&mut self, merged: Merged) -> bool {
+        self.index.merged(merged)
+    }
+
+    /// Lets go of what earlier snapshots alone held.
+    pub fn let_go(&mut self) {
+        self.index.let_go();
     }
 }
 
 impl Rules {
     /// The version of a rule that is in force, paused or not.
     pub fn get(&self, rule_id: &str) -> Option<&Arc<Versioned>> {
-        self.by_id.get(rule_id)
+        self.index.get(rule_id)
     }
 
     /// Whether a waiting job of a rule is to end: the rule's mark came after the version that made the job,
@@ -321,7 +369,7 @@ impl Rules {
 
     /// The rules that send.
     pub fn sending(&self) -> impl Iterator<Item = &Rule> {
-        let rules = self.by_id.values().map(|versioned| &versioned.rule);
+        let rules = self.index.rules().map(|versioned| &versioned.rule);
         rules.filter(|rule| rule.status == Status::Active)
     }
 

@@ -207,7 +207,7 @@ impl Bench {
         }
     }
 
-    fn rules(&mut self, log: &RuleLog) {
+    fn rules(&mut self, log: &mut RuleLog) {
         let mut settled = Vec::new();
         self.dispatch.rules(Arc::new(log.snapshot()), self.now, &mut settled);
         self.take_in(settled);
@@ -669,7 +669,7 @@ fn cancelled_jobs_end_and_others_go_on() {
     let at = START / 1000 + 5;
     log.cancel("r", Cancel { offset: 3, at });
     log.apply(3, Some(b"r"), None);
-    bench.rules(&log);
+    bench.rules(&mut log);
     assert_eq!(
         bench.results(),
         [OutcomeResult::Cancelled; 15],
@@ -708,7 +708,7 @@ fn a_refused_credential_that_its_rule_left_ends_its_jobs() {
         });
         log.apply(offset as i64, Some(id.as_bytes()), Some(rule.to_string().as_bytes()));
     }
-    bench.rules(&log);
+    bench.rules(&mut log);
     let dead: Vec<_> = bench
         .settled
         .iter()
@@ -1121,7 +1121,7 @@ fn a_retry_of_a_stopped_rule_is_cancelled_too() {
             at: START / 1000 + 5,
         },
     );
-    bench.rules(&log);
+    bench.rules(&mut log);
     assert!(bench.settled.is_empty(), "it is in flight");
     bench.answer(&attempt, Verdict::Retry);
     assert!(bench.next(START + 60 * SECOND).is_none());

@@ -62,8 +62,16 @@ struct Builder<'r> {
 }
 
 impl Part {
-    /// Indexes rules, which are in the order of their ids.
-    pub(super) fn build(rules: Vec<Arc<Versioned>>) -> Self {
+    /// Rules, which are in the order of their ids; indexed, where events are to be matched.
+    pub(super) fn of(rules: Vec<Arc<Versioned>>, matches: bool) -> Self {
+        let indexed = if matches { Self::indexed(&rules) } else { Self::default() };
+        Self {
+            rules: rules.into(),
+            ..indexed
+        }
+    }
+
+    fn indexed(rules: &[Arc<Versioned>]) -> Self {
         let matching = || rules.iter().map(|versioned| &versioned.rule).zip(0..);
         let matching = || matching().filter(|(rule, _)| rule.status != Status::Paused);
         let mut builder = Builder::new(matching().map(|(rule, _)| rule));
@@ -77,11 +85,7 @@ impl Part {
             equalities.read(rule, &builder.pivots);
             builder.row(rule, number, &mut equalities);
         }
-        let part = builder.part();
-        Self {
-            rules: rules.into(),
-            ..part
-        }
+        builder.part()
     }
 }
 
@@ -231,8 +235,12 @@ impl<'r> Builder<'r> {
         let Equalities { keys, all, are_whole } = &mut *equalities;
         let trigger = self.triggers.number(&rule.trigger);
         let pivot_test = pivot.and_then(|at| all[at].test);
+        let of_trigger = &mut self.triggers.all[trigger as usize];
+        for any in all.iter().filter(|any| any.test.is_none()) {
+            of_trigger.fields |= 1 << any.field;
+        }
         if let Some(pivot) = pivot.filter(|_| pivot_test.is_some()) {
-            self.triggers.all[trigger as usize].pivots |= 1 << (usize::from(all[pivot].field) - FIELDS);
+            of_trigger.pivots |= 1 << (usize::from(all[pivot].field) - FIELDS);
         }
         // The rarest value first: it tells most rows apart.
         let mut also: [(u8, u32); 2] = [(0, trigger); 2];

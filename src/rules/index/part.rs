@@ -30,6 +30,8 @@ pub(super) const BLOCK: usize = 32;
 pub(super) const LIST_MAX: u32 = 256;
 /// The length of a list that has its rows by pairs.
 pub(super) const PAIRED: u32 = u32::MAX;
+/// Where no rows are.
+const NO_LIST: (u32, u32) = (0, 0);
 /// A list with no more rows is searched from its first one.
 const SHORT: usize = 8;
 
@@ -84,6 +86,8 @@ pub(super) struct Trigger {
     number: u32,
     /// The rows of rules that name no value.
     pub(super) broad: Range<u32>,
+    /// A bit for each field of which its rules name a value.
+    pub(super) fields: u16,
     /// A bit for each of [`Part::pivots`] that its rules have.
     pub(super) pivots: u16,
 }
@@ -203,6 +207,7 @@ impl Triggers {
                 name: name.into(),
                 number,
                 broad: 0..0,
+                fields: 0,
                 pivots: 0,
             });
             let again = |number: &u32| Self::hash(&all[*number as usize].name);
@@ -227,11 +232,27 @@ impl Part {
         dead: &Bits,
         found: &mut Vec<&'i Arc<Versioned>>,
     ) {
+        // What is far away in memory is asked for together: first the values, then the first row of each.
+        let is_named = |field: usize| trigger.fields >> field & 1 == 1 && seen.keys[field].0 != Key::NONE;
+        let mut firsts = [None; FIELDS];
+        for field in (1..FIELDS).filter(|field| is_named(*field)) {
+            firsts[field] = self.values.first(seen.keys[field].1);
+        }
         let mut numbers = [UNNAMED; 16];
         numbers[0] = trigger.number;
-        for (number, (key, hash)) in numbers.iter_mut().zip(&seen.keys).skip(1) {
-            if *key != Key::NONE {
-                *number = self.values.find_hashed(*key, *hash).unwrap_or(UNNAMED);
+        let mut lists = [NO_LIST; FIELDS];
+        for field in 1..FIELDS {
+            let found = firsts[field].and_then(|first| self.values.go_on(seen.keys[field].0, first));
+            if let Some(number) = found {
+                let slot = self.values.get(number);
+                (numbers[field], lists[field]) = (number, (slot.start, slot.len));
+            }
+        }
+        let mut first_of = [UNNAMED; FIELDS];
+        for field in 1..FIELDS {
+            let (start, len) = lists[field];
+            if len == 1 {
+                first_of[field] = self.rows[start as usize].trigger;
             }
         }
         let mut search = Search {
@@ -243,7 +264,10 @@ impl Part {
             found,
         };
         for field in 1..FIELDS {
-            search.value(numbers[field]);
+            let (start, len) = lists[field];
+            if len > 1 || first_of[field] == trigger.number {
+                search.value(numbers[field], start, len);
+            }
         }
         search.list(&trigger.broad);
         for pivot in &self.pivots {
@@ -267,14 +291,10 @@ struct Search<'i, 'f, 'e> {
 
 impl<'i, 'e> Search<'i, '_, 'e> {
     /// Looks at the rows of a value.
-    fn value(&mut self, number: u32) {
-        if number == UNNAMED {
-            return;
-        }
+    fn value(&mut self, number: u32, start: u32, len: u32) {
         let part = self.part;
-        let slot = part.values.get(number);
-        if slot.len != PAIRED {
-            return self.list(&(slot.start..slot.start + slot.len));
+        if len != PAIRED {
+            return self.list(&(start..start + len));
         }
         for field in 0..FIELDS {
             let other = self.numbers[field];
@@ -298,7 +318,10 @@ impl<'i, 'e> Search<'i, '_, 'e> {
         let number = pivot.numbers.then(|| value.to_decimal()).flatten();
         let number = number.map(|number| Key::number(pivot.field, number));
         for key in [text, number].into_iter().flatten() {
-            self.value(self.part.values.find(key).unwrap_or(UNNAMED));
+            if let Some(number) = self.part.values.find(key) {
+                let slot = self.part.values.get(number);
+                self.value(number, slot.start, slot.len);
+            }
         }
     }
 

@@ -24,43 +24,29 @@ impl Key {
 
     pub(super) fn text(field: u8, text: &str) -> Self {
         let bytes = text.as_bytes();
-        let mut key = [0; 16];
         if is_whole(text) {
-            key[..bytes.len()].copy_from_slice(bytes);
-            key[14] = bytes.len() as u8 + 1;
+            let (low, high) = packed(bytes);
+            Self::of(low, high, bytes.len() as u8 + 1, field)
         } else {
-            key[..8].copy_from_slice(&hash(bytes).to_le_bytes());
-            key[8..12].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
-            key[14] = LONG;
+            Self::of(hash(bytes), u64::from(bytes.len() as u32), LONG, field)
         }
-        Self::of(key, field)
     }
 
     /// A number, however many zeros it was written with.
     pub(super) fn number(field: u8, number: Decimal) -> Self {
         let number = number.normalize();
-        let mantissa = number.mantissa();
-        let mut key = [0; 16];
-        key[..12].copy_from_slice(&mantissa.unsigned_abs().to_le_bytes()[..12]);
-        key[12] = number.scale() as u8;
-        key[13] = u8::from(mantissa < 0);
-        key[14] = NUMBER;
-        Self::of(key, field)
+        let mantissa = number.mantissa().unsigned_abs();
+        let high = (mantissa >> 64) as u64 | u64::from(number.scale()) << 32 | u64::from(number.is_sign_negative()) << 40;
+        Self::of(mantissa as u64, high, NUMBER, field)
     }
 
     /// A value of many rules, together with another field's value.
     pub(super) fn pair(first: u32, field: u8, second: u32) -> Self {
-        let mut key = [0; 16];
-        key[..4].copy_from_slice(&first.to_le_bytes());
-        key[4..8].copy_from_slice(&second.to_le_bytes());
-        key[14] = PAIR;
-        Self::of(key, field)
+        Self::of(u64::from(first) | u64::from(second) << 32, 0, PAIR, field)
     }
 
-    fn of(mut key: [u8; 16], field: u8) -> Self {
-        key[15] = field;
-        let whole = u128::from_le_bytes(key);
-        Self([whole as u64, (whole >> 64) as u64])
+    fn of(low: u64, high: u64, kind: u8, field: u8) -> Self {
+        Self([low, high | u64::from(kind) << 48 | u64::from(field) << 56])
     }
 
     pub(super) fn hash(self) -> u64 {
@@ -72,6 +58,23 @@ impl Key {
 /// Whether a text's key is all of it.
 pub(super) fn is_whole(text: &str) -> bool {
     text.len() <= WHOLE_MAX
+}
+
+/// The bytes of a short text as two words, in their order and with zeros behind.
+fn packed(bytes: &[u8]) -> (u64, u64) {
+    let len = bytes.len();
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        // The last eight, without those that are among the first eight.
+        let last = u64::from_le_bytes(*last);
+        let high = last.checked_shr(8 * (16 - len as u32)).unwrap_or_default();
+        return (u64::from_le_bytes(*first), high);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return (u64::from(first) | u64::from(last) << (8 * (len - 4)), 0);
+    }
+    let each = bytes.iter().rev();
+    (each.fold(0, |word, byte| word << 8 | u64::from(*byte)), 0)
 }
 
 /// Nothing that comes with an event is ever put into a table, so that no event can make its probes long.
@@ -119,12 +122,25 @@ impl Table {
 
     /// The number of a value that is there.
     pub(super) fn find(&self, key: Key) -> Option<u32> {
-        self.find_hashed(key, key.hash())
+        self.go_on(key, self.first(key.hash())?)
     }
 
-    /// The same, where its hash is known already.
-    pub(super) fn find_hashed(&self, key: Key, hash: u64) -> Option<u32> {
-        let at = self.place(key, hash)?;
+    /// The number at which the search for a value begins, and what stands there: where many values are looked for, the
+    /// processor fetches these from memory at the same time. There is none in an empty table.
+    pub(super) fn first(&self, hash: u64) -> Option<(u32, Slot)> {
+        let at = self.home(hash);
+        Some((at as u32, *self.slots.get(at)?))
+    }
+
+    /// The number of a value, after [`Self::first`].
+    pub(super) fn go_on(&self, key: Key, (at, slot): (u32, Slot)) -> Option<u32> {
+        if slot.key == key {
+            return Some(at);
+        }
+        if slot.key == Key::NONE {
+            return None;
+        }
+        let at = self.place(key, at as usize)?;
         (self.slots[at].key == key).then_some(at as u32)
     }
 
@@ -170,7 +186,7 @@ impl Table {
 
     /// The slot of a value, which is made where there is none.
     fn slot(&mut self, key: Key) -> &mut Slot {
-        let at = self.place(key, key.hash()).unwrap_or_default();
+        let at = self.place(key, self.home(key.hash())).unwrap_or_default();
         let slot = &mut self.slots[at];
         if slot.key == Key::NONE {
             slot.key = key;
@@ -179,10 +195,14 @@ impl Table {
         slot
     }
 
-    /// The place of a value, or of the free slot that would be its own. There is always a free one.
-    fn place(&self, key: Key, hash: u64) -> Option<usize> {
+    /// The place at which the search for a value begins.
+    fn home(&self, hash: u64) -> usize {
+        ((hash >> 32) * self.slots.len() as u64 >> 32) as usize
+    }
+
+    /// The place of a value, or of the free slot that would be its own: the first from `at` on. There is always a free one.
+    fn place(&self, key: Key, mut at: usize) -> Option<usize> {
         let len = self.slots.len();
-        let mut at = ((hash >> 32) * len as u64 >> 32) as usize;
         loop {
             let slot = self.slots.get(at)?;
             if slot.key == key || slot.key == Key::NONE {

@@ -22,7 +22,7 @@ fn reason(applied: Applied) -> &'static str {
 }
 
 /// The versions that a sold lead matches.
-fn found(log: &RuleLog) -> Vec<i64> {
+fn found(log: &mut RuleLog) -> Vec<i64> {
     let rules = log.snapshot();
     let mut found = Vec::new();
     rules.index.matches(&sold(), &mut found);
@@ -32,11 +32,11 @@ fn found(log: &RuleLog) -> Vec<i64> {
 #[test]
 fn control_records_are_no_rules_and_the_last_good_one_holds() {
     let mut log = RuleLog::default();
-    let paused = |log: &RuleLog| log.snapshot().controls.is_paused("slack:a/C1");
+    let paused = |log: &mut RuleLog| log.snapshot().controls.is_paused("slack:a/C1");
     apply(&mut log, 0, "a", &json("a", "active"));
     let pause = r#"{"paused": true, "probe_at": null, "who": "ana", "when": "2026-03-05T15:16:00Z"}"#;
     assert_eq!(apply(&mut log, 1, "lane:slack:a/C1", pause), Applied::Changed);
-    assert!(paused(&log));
+    assert!(paused(&mut log));
     assert_eq!(apply(&mut log, 2, "lane:slack:a/C1", pause), Applied::Unchanged);
     for (offset, text, wanted) in [
         (3, r#"{"paused": "hunter2"}"#, "invalid_control"),
@@ -48,13 +48,13 @@ fn control_records_are_no_rules_and_the_last_good_one_holds() {
         };
         assert_eq!((rejection.offset, rejection.reason.as_str()), (offset, wanted));
         assert!(!rejection.detail.contains("hunter2"), "{}", rejection.detail);
-        assert!(paused(&log), "the last good one holds");
+        assert!(paused(&mut log), "the last good one holds");
     }
     assert_eq!(log.list().count(), 1, "they are no rules");
     assert!(log.entry("a").unwrap().rejected.is_none());
-    assert_eq!(found(&log), [0]);
+    assert_eq!(found(&mut log), [0]);
     assert_eq!(apply(&mut log, 6, "lane:slack:a/C1", ""), Applied::Changed);
-    assert!(!paused(&log));
+    assert!(!paused(&mut log));
     assert_eq!(log.apply(7, Some(b"lane:slack:a/C1"), None), Applied::Unchanged);
     apply(&mut log, 8, "lane:*", pause);
     log.start_over();
@@ -67,16 +67,16 @@ fn a_rule_comes_changes_and_goes() {
     assert_eq!((log.snapshot().version, log.snapshot().active), (-1, 0));
     assert_eq!(apply(&mut log, 3, "a", &json("a", "active")), Applied::Changed);
     assert_eq!(apply(&mut log, 4, "b", &json("b", "shadow")), Applied::Changed);
-    assert_eq!(found(&log), [3, 4]);
+    assert_eq!(found(&mut log), [3, 4]);
     assert_eq!((log.snapshot().version, log.snapshot().active), (4, 1));
     assert_eq!(
         apply(&mut log, 7, "a", &json("a", "active")),
         Applied::Changed,
         "the version is the offset"
     );
-    assert_eq!(found(&log), [7, 4]);
+    assert_eq!(found(&mut log), [7, 4]);
     assert_eq!(apply(&mut log, 8, "a", &json("a", "paused")), Applied::Changed);
-    assert_eq!(found(&log), [4]);
+    assert_eq!(found(&mut log), [4]);
     assert_eq!(log.entry("a").unwrap().status(), Some(Status::Paused));
     assert_eq!(apply(&mut log, 9, "a", ""), Applied::Changed);
     assert_eq!(log.apply(10, Some(b"b"), None), Applied::Changed);
@@ -101,7 +101,7 @@ fn a_bad_record_leaves_the_last_good_version_in_force() {
         (5, json("b", "active").as_str(), "id_mismatch"),
     ] {
         assert_eq!(reason(apply(&mut log, offset, "a", text)), expected, "{text}");
-        assert_eq!(found(&log), [0], "{text}");
+        assert_eq!(found(&mut log), [0], "{text}");
         let entry = log.entry("a").unwrap();
         assert_eq!(
             (entry.version(), entry.rejected.as_ref().unwrap().offset),
@@ -114,7 +114,7 @@ fn a_bad_record_leaves_the_last_good_version_in_force() {
         None,
         "a good record clears the rejection"
     );
-    assert_eq!(found(&log), [6]);
+    assert_eq!(found(&mut log), [6]);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn what_was_read_before_changes_nothing() {
         assert_eq!(apply(&mut log, offset, "a", ""), Applied::Unchanged);
         assert_eq!(apply(&mut log, offset, "b", &json("b", "active")), Applied::Unchanged);
     }
-    assert_eq!(found(&log), [5]);
+    assert_eq!(found(&mut log), [5]);
     assert_eq!(log.snapshot().version, 6);
 }
 

@@ -672,6 +672,7 @@ fn the_stop_button_marks_the_rule_and_says_how_many_wait() {
         metrics,
         now_millis,
         stopped,
+        true,
     )
     .unwrap();
     let until = std::time::Instant::now() + Duration::from_secs(20);

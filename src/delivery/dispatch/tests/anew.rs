@@ -171,7 +171,7 @@ fn a_mark_cancels_jobs_of_another_rules_topic_by_their_time() {
     log.apply(0, Some(b"r"), None);
     log.cancel("r", Cancel { offset: 1, at: mark });
     (1..3).for_each(|offset| drop(log.apply(offset, Some(b"r"), None)));
-    bench.rules(&log);
+    bench.rules(&mut log);
     assert_eq!(
         bench.results(),
         [],
@@ -192,7 +192,7 @@ fn a_mark_cancels_jobs_of_another_rules_topic_by_their_time() {
     // The topic is made anew once more: what was cancelled stays so, what is written now goes.
     log.start_over();
     log.apply(0, Some(b"r"), None);
-    bench.rules(&log);
+    bench.rules(&mut log);
     let mut early = payload(slack(5, "C1"), START);
     Arc::make_mut(&mut early.job).rule_version = 7;
     assert!(
@@ -229,13 +229,13 @@ fn no_clock_cancels_a_job_of_a_version_that_is_not_read_yet() {
         }
         log.apply(1, Some(b"r"), None);
         log.cancel("r", mark);
-        bench.rules(&log);
+        bench.rules(&mut log);
         if !is_waiting {
             read(&mut bench, 0, &newer(0));
         }
         assert_eq!(sent(&mut bench, START + 5 * SECOND), [""; 0], "it waits");
         log.apply(2, Some(b"r"), None);
-        bench.rules(&log);
+        bench.rules(&mut log);
         read(&mut bench, 1, &newer(1));
         assert_eq!(sent(&mut bench, START + 20 * SECOND), ["e-0", "e-1"]);
         // Of a topic that is gone: nothing shows its version.

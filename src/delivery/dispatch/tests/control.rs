@@ -12,13 +12,13 @@ pub(super) struct Orders {
 
 impl Orders {
     /// Somebody orders this at `when`, by the wall clock.
-    pub(super) fn give(&mut self, order: Order, lane: &str, when: Micros) -> &RuleLog {
+    pub(super) fn give(&mut self, order: Order, lane: &str, when: Micros) -> &mut RuleLog {
         let after = order.after(self.log.controls().get(lane), "ana", when / 1000);
         let value = after.as_ref().map(Control::to_json).map(|json| json.to_string());
         let (key, value) = (key_of(lane), value.as_deref().map(str::as_bytes));
         self.log.apply(self.offset, Some(key.as_bytes()), value);
         self.offset += 1;
-        &self.log
+        &mut self.log
     }
 }
 
@@ -150,7 +150,7 @@ fn while_a_lane_is_paused_its_jobs_are_cancelled_grow_too_old_and_expire() {
         at: bench.now / 1000,
     };
     orders.log.cancel("stopped", mark);
-    bench.rules(&orders.log);
+    bench.rules(&mut orders.log);
     assert_eq!(bench.results(), [OutcomeResult::Cancelled]);
     bench.order(&mut orders, Order::Resume, ALL);
     assert!(bench.next(START + 101 * SECOND).is_none());
@@ -211,7 +211,7 @@ fn the_time_of_a_pause_is_no_time_of_failing() {
             let now = bench.now;
             bench = Bench::new(super::settings());
             bench.now = now;
-            bench.rules(&orders.log);
+            bench.rules(&mut orders.log);
             bench.dispatch.disown(0);
             own(&mut bench.dispatch, recalled, now);
             bench.accept(slack(1, "C1"));

@@ -410,7 +410,7 @@ fn whoever_waits_for_a_place_at_a_host_gets_it_when_another_does_not_use_it() {
     bench.accept_at(kept, Cause::Match, &host);
     assert!(bench.next(bench.now + SECOND).is_none());
     bench.answer(&flying[0], Verdict::Delivered);
-    bench.rules(&log);
+    bench.rules(&mut log);
     let next = bench.next(bench.now + SECOND).unwrap();
     assert_eq!(next.jobs[0].source_offset, 20);
 }

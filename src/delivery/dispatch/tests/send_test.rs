@@ -223,9 +223,9 @@ fn what_a_rule_becomes_and_its_credential_end_no_test() {
             at: START / 1000 + 1_000_000,
         },
     );
-    bench.rules(&log);
+    bench.rules(&mut log);
     bench.test(tried(1, slack(1, "C1")));
-    bench.rules(&log);
+    bench.rules(&mut log);
     let attempt = bench.next(START + 10 * SECOND).unwrap();
     log.cancel(
         "r",
@@ -234,7 +234,7 @@ fn what_a_rule_becomes_and_its_credential_end_no_test() {
             at: START / 1000 + 1_000_000,
         },
     );
-    bench.rules(&log);
+    bench.rules(&mut log);
     bench.answer(&attempt, Verdict::NotInChannel);
     let join = bench.next(START + 10 * SECOND).unwrap();
     assert_eq!(join.request, Request::Join);
