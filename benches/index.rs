@@ -71,7 +71,10 @@ fn measure(count: usize) -> Measured {
     let rule_bytes = (MEMORY.current_usage() - before) as f64 / count as f64;
     let texts = events(count);
     let schemas = Schemas::new();
-    let events: Vec<LeadEvent<'_>> = texts.iter().map(|text| decode(text.as_bytes(), &schemas).unwrap()).collect();
+    let events: Vec<LeadEvent<'_>> = texts
+        .iter()
+        .map(|text| decode(text.as_bytes(), &schemas).unwrap())
+        .collect();
 
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
@@ -102,7 +105,10 @@ fn measure(count: usize) -> Measured {
         by_index.push(took / EVENTS as f64);
         let some = &events[round * scanned % EVENTS..][..scanned.min(EVENTS - round * scanned % EVENTS)];
         let start = cpu();
-        let all: Vec<usize> = some.iter().map(|event| rules.iter().filter(|rule| rule.rule.matches(event)).count()).collect();
+        let all: Vec<usize> = some
+            .iter()
+            .map(|event| rules.iter().filter(|rule| rule.rule.matches(event)).count())
+            .collect();
         by_scan.push(nanos(start) / some.len() as f64);
         for (event, wanted) in some.iter().zip(all) {
             index.matches(event, &mut found);
@@ -124,7 +130,9 @@ fn measure(count: usize) -> Measured {
 /// A stream of changes, one at a time, with events between them.
 fn changes(rules: &[Arc<Versioned>], events: &[LeadEvent<'_>]) -> String {
     let mut upkeep = Upkeep::default();
-    rules.iter().for_each(|rule| upkeep.put(Arc::clone(&rule.rule.id), Some(Arc::clone(rule))));
+    rules
+        .iter()
+        .for_each(|rule| upkeep.put(Arc::clone(&rule.rule.id), Some(Arc::clone(rule))));
     upkeep.index();
     let mut rng = fastrand::Rng::with_seed(5);
     let (mut took, mut matched, mut merges) = (Vec::new(), Vec::new(), Duration::ZERO);
@@ -193,7 +201,10 @@ fn rules(count: usize) -> Vec<Arc<Versioned>> {
         let state = |rng: &mut fastrand::Rng| STATES[rng.usize(..STATES.len())];
         let trigger = TRIGGERS[rng.usize(..TRIGGERS.len())];
         let (scope, filters) = match number % 20 {
-            0..8 => (json!({"level": "product", "id": id(&mut rng, "")}), json!({"price": {"gte": price}})),
+            0..8 => (
+                json!({"level": "product", "id": id(&mut rng, "")}),
+                json!({"price": {"gte": price}}),
+            ),
             8..12 => (
                 json!({"level": "campaign", "id": id(&mut rng, "")}),
                 json!({"where": [{"path": "$.consumer.state", "in": [state(&mut rng), state(&mut rng), "NV"]}]}),
@@ -216,12 +227,20 @@ fn rules(count: usize) -> Vec<Arc<Versioned>> {
             ),
         };
         let action = match number % 4 {
-            0 => json!({"type": "slack_message", "token": {"secret": "bot"}, "to": {"channel": format!("C{}", number % 500)},
-                        "text": "Lead {{$.lead_id}} sold to {{$.buyer.name}} for {{$.price | money}}"}),
-            1 => json!({"type": "slack_webhook", "url": {"secret": format!("hook-{}", number % 50)}, "text": "{{$.lead_id}}"}),
-            2 => json!({"type": "clevertap_profile", "account": "acme", "identity": "{{$.consumer.email}}", "properties": {"State": "{{$.consumer.state}}"}}),
-            _ => json!({"type": "clevertap_event", "account": "acme", "identity": "{{$.consumer.email}}", "event_name": "Sold",
-                        "properties": {"Price": "{{$.price}}", "Buyer": "{{$.buyer.name}}"}}),
+            0 => {
+                json!({"type": "slack_message", "token": {"secret": "bot"}, "to": {"channel": format!("C{}", number % 500)},
+                        "text": "Lead {{$.lead_id}} sold to {{$.buyer.name}} for {{$.price | money}}"})
+            }
+            1 => {
+                json!({"type": "slack_webhook", "url": {"secret": format!("hook-{}", number % 50)}, "text": "{{$.lead_id}}"})
+            }
+            2 => {
+                json!({"type": "clevertap_profile", "account": "acme", "identity": "{{$.consumer.email}}", "properties": {"State": "{{$.consumer.state}}"}})
+            }
+            _ => {
+                json!({"type": "clevertap_event", "account": "acme", "identity": "{{$.consumer.email}}", "event_name": "Sold",
+                        "properties": {"Price": "{{$.price}}", "Buyer": "{{$.buyer.name}}"}})
+            }
         };
         let written = json!({"id": format!("rule-{number}"), "name": format!("Rule {number}"), "trigger": trigger, "scope": scope, "filters": filters, "action": action});
         // Its numbers as they come from the topic, as text.

@@ -80,7 +80,11 @@ pub fn follow(
         reader: read(&config, None)?,
         places: Places::new(&config)?,
         config,
-        log: if matches { RuleLog::new() } else { RuleLog::by_id_alone() },
+        log: if matches {
+            RuleLog::new()
+        } else {
+            RuleLog::by_id_alone()
+        },
         last: None,
         anew: false,
         quiet_at: None,
@@ -134,7 +138,9 @@ impl Feed {
             let thread = std::thread::Builder::new().name("rules-index".to_owned());
             match thread.spawn(|| merge.run()) {
                 Ok(merging) => self.merging = Some(merging),
-                Err(error) => tracing::warn!(%error, "no thread for the index of the rules; it stays in more parts than it should"),
+                Err(error) => {
+                    tracing::warn!(%error, "no thread for the index of the rules; it stays in more parts than it should")
+                }
             }
         }
     }

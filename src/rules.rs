@@ -229,6 +229,11 @@ impl Filters {
         self.conditions.iter_mut().for_each(Condition::shrink);
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.method.is_empty() && self.ids.is_empty() && self.price.is_none() && self.conditions.is_empty()
+    }
+
     fn hold(&self, event: &LeadEvent<'_>) -> bool {
         self.method_holds(event)
             && self.ids.iter().all(|filter| filter.holds(event))

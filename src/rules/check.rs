@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::condition::{Comparison, Condition, Operand, Test};
 use super::{Level, Rule, is_unsold};
-use crate::action::Action;
 use crate::action::clevertap::Account;
+use crate::action::{Action, Provider};
 use crate::credential::SecretName;
 use crate::lead;
 use crate::lead::kind::{Kind, kind};
@@ -20,6 +20,9 @@ use crate::reader::{Problem, closest, distance};
 /// The bytes of JSON that a rule has at most, so that all that is kept about it fits into a record: its change, with what
 /// was before and after.
 pub const RULE_MAX: usize = 128 * 1024;
+
+/// A longer list under `where` is pointed out.
+const LIST_MAX: usize = 1000;
 
 /// Why a rule is too large to be written.
 fn size(written: &Value) -> Option<Problem> {
@@ -70,7 +73,37 @@ pub fn warnings(rule: &Rule) -> Vec<Problem> {
         }
     }
     rule.action.kind.check(&mut warn);
+    costly(rule, &mut warn);
     warnings
+}
+
+/// What a rule costs beyond others: everything becomes a job, or each event is held against a long list.
+fn costly(rule: &Rule, warn: &mut impl FnMut(&str, String)) {
+    if rule.scope.id.is_none() && rule.filters.is_empty() {
+        let becomes = match rule.action.kind.action().provider() {
+            Provider::Slack => "message",
+            Provider::Clevertap => "record",
+        };
+        let (trigger, level) = (&rule.trigger, rule.scope.level.as_str());
+        let message = format!(
+            "every event of {trigger} of any {level} becomes a {becomes}; add a filter, or leave it so where that is meant"
+        );
+        warn("filters", message);
+    }
+    for (at, condition) in rule.filters.conditions.iter().enumerate() {
+        for test in &condition.tests {
+            if let Test::In(operands) = test
+                && operands.len() > LIST_MAX
+            {
+                let message = format!(
+                    "has {} values, and every event that comes so far is held against each; name ids in a filter, where lists \
+                     cost nothing, or make several rules of it",
+                    operands.len()
+                );
+                warn(&format!("filters.where[{at}].in"), message);
+            }
+        }
+    }
 }
 
 /// A path in one pair of braces, which was meant to be a placeholder.

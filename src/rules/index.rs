@@ -115,7 +115,9 @@ impl Living {
     /// The rules that are in force, by id.
     fn rules(&self) -> impl Iterator<Item = &Arc<Versioned>> {
         let rules = self.part.rules.iter().zip(0..);
-        rules.filter(|(_, number)| !self.dead.has(*number)).map(|(rule, _)| rule)
+        rules
+            .filter(|(_, number)| !self.dead.has(*number))
+            .map(|(rule, _)| rule)
     }
 
     fn find(&self, id: &str) -> Option<u32> {

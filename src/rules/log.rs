@@ -186,7 +186,10 @@ impl<R: Keep> RuleLog<R> {
             return self.control(offset, lane, value);
         }
         if self.since.contains_key(&*id) {
-            Arc::make_mut(&mut self.since).entry(id.as_ref().into()).or_default().push(offset);
+            Arc::make_mut(&mut self.since)
+                .entry(id.as_ref().into())
+                .or_default()
+                .push(offset);
         }
         let Some(value) = value.filter(|value| !value.is_empty()) else {
             return self.put_out(&id);

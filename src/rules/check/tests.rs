@@ -224,7 +224,7 @@ const WARNED: &[(&str, &str, &str, &str, &str, &str)] = &[
 fn warnings_name_the_field_and_the_cure() {
     for (level, trigger, filters, text, fields, reason) in WARNED {
         let rule = rule(&format!(
-            "{{id: x, scope: {{level: {level}, id: '*'}}, trigger: {trigger}, filters: {filters},
+            "{{id: x, scope: {{level: {level}, id: '12'}}, trigger: {trigger}, filters: {filters},
                action: {{type: slack_webhook, url: {{secret: hook}}, text: '{text}'}}}}"
         ));
         let found = warnings(&rule);
@@ -235,6 +235,59 @@ fn warnings_name_the_field_and_the_cure() {
             "{found:?}"
         );
     }
+}
+
+#[test]
+fn what_costs_much_is_pointed_out() {
+    let found = |scope: &str, filters: &str, action: &str| {
+        let rule = rule(&format!(
+            "{{id: x, scope: {{level: {scope}}}, trigger: lms.lead_sold, filters: {filters}, action: {action}}}"
+        ));
+        let found = warnings(&rule).into_iter();
+        found
+            .map(|problem| format!("{}: {}", problem.field, problem.message))
+            .collect::<Vec<_>>()
+    };
+    let message = "{type: slack_webhook, url: {secret: hook}, text: x}";
+    let record = "{type: clevertap_profile, account: acme, identity: '{{$.lead_id}}'}";
+    for (scope, action, said) in [
+        (
+            "product, id: '*'",
+            message,
+            "of any product becomes a message; add a filter",
+        ),
+        (
+            "publisher, id: '*'",
+            record,
+            "of any publisher becomes a record; add a filter",
+        ),
+    ] {
+        let found = found(scope, "{}", action);
+        assert!(
+            found.len() == 1 && found[0].starts_with("filters: every event of lms.lead_sold "),
+            "{found:?}"
+        );
+        assert!(found[0].contains(said), "{found:?}");
+    }
+    for (scope, filters) in [
+        ("product, id: 12", "{}"),
+        ("product, id: '*'", "{method: POST}"),
+        ("product, id: '*'", "{channel: 1}"),
+        ("product, id: '*'", "{price: {gt: 1}}"),
+        ("product, id: '*'", "{where: [{path: $.consumer.state, exists: true}]}"),
+    ] {
+        assert_eq!(found(scope, filters, message), [""; 0], "{scope} {filters}");
+    }
+    let listed = |count: usize| {
+        let values: Vec<String> = (0..count).map(|number| format!("'{number}'")).collect();
+        format!("{{where: [{{path: $.consumer.zip, in: [{}]}}]}}", values.join(", "))
+    };
+    assert_eq!(found("product, id: '*'", &listed(LIST_MAX), message), [""; 0]);
+    let long = found("product, id: '*'", &listed(LIST_MAX + 1), message);
+    assert!(
+        long.len() == 1 && long[0].starts_with("filters.where[0].in: has 1001 values"),
+        "{long:?}"
+    );
 }
 
 #[test]
@@ -253,7 +306,7 @@ fn a_field_that_is_always_missing_can_be_asked_for_in_vain_only() {
 /// The fields that an action on sold leads is warned about.
 fn fields_warned_of(action: &str) -> String {
     let rule = rule(&format!(
-        "{{id: x, scope: {{level: product, id: '*'}}, trigger: lms.lead_sold, action: {{{action}}}}}"
+        "{{id: x, scope: {{level: product, id: '12'}}, trigger: lms.lead_sold, action: {{{action}}}}}"
     ));
     let found = warnings(&rule);
     let named: Vec<&str> = found.iter().map(|problem| problem.field.as_str()).collect();

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::part::{
-    ASK_ALL, ASK_PRICE, BLOCK, FIELDS, FORM, IS_TEST, LIST_MAX, NEITHER, PAIRED, POST, Part, Pivot, Row, Triggers, UNNAMED,
+    ASK_ALL, ASK_PRICE, BLOCK, FIELDS, FORM, IS_TEST, LIST_MAX, NEITHER, PAIRED, POST, Part, Pivot, Row, Triggers,
+    UNNAMED,
 };
 use super::price::Bounds;
 use super::program::Compiler;
@@ -14,7 +15,7 @@ use crate::path::Step;
 use crate::rules::condition::{Operand, Test};
 use crate::rules::{Rule, Status, Versioned};
 
-/// A rule stands at each value of a filter that takes no more.
+/// A rule stands at each value of a list that has no more, rather than at one of a longer list that is rarer.
 const ANY_OF_MAX: usize = 16;
 /// Paths that rules may have as pivots. Each costs every event of its triggers a look.
 const PIVOTS_MAX: usize = 8;
@@ -64,7 +65,11 @@ struct Builder<'r> {
 impl Part {
     /// Rules, which are in the order of their ids; indexed, where events are to be matched.
     pub(super) fn of(rules: Vec<Arc<Versioned>>, matches: bool) -> Self {
-        let indexed = if matches { Self::indexed(&rules) } else { Self::default() };
+        let indexed = if matches {
+            Self::indexed(&rules)
+        } else {
+            Self::default()
+        };
         Self {
             rules: rules.into(),
             ..indexed
@@ -139,11 +144,11 @@ impl Equalities {
 
     fn end(&mut self, field: u8, first: usize, test: Option<(usize, usize)>) {
         // A rule stands once at each value.
+        self.keys[first..].sort_unstable();
         let mut end = first;
         for at in first..self.keys.len() {
-            let key = self.keys[at];
-            if !self.keys[first..end].contains(&key) {
-                self.keys[end] = key;
+            if at == first || self.keys[at] != self.keys[end - 1] {
+                self.keys[end] = self.keys[at];
                 end += 1;
             }
         }
@@ -158,10 +163,14 @@ impl Equalities {
 
     /// The best of them to find the rule by.
     fn pivot(&self) -> Option<usize> {
-        let few = || self.all.iter().enumerate().filter(|(_, any)| any.keys.len() <= ANY_OF_MAX);
         let best = |in_where: bool| {
-            let of_kind = few().filter(move |(_, any)| any.test.is_some() == in_where);
-            of_kind.min_by_key(|(_, any)| any.rules)
+            let of_kind = self
+                .all
+                .iter()
+                .enumerate()
+                .filter(move |(_, any)| any.test.is_some() == in_where);
+            // A long list only where there is nothing else: the rule stands at each of its values.
+            of_kind.min_by_key(|(_, any)| (any.keys.len() > ANY_OF_MAX, any.rules))
         };
         match (best(false), best(true)) {
             (Some((_, named)), Some((at, path))) if path.rules * PIVOT_GAIN < named.rules => Some(at),
@@ -228,7 +237,9 @@ impl<'r> Builder<'r> {
         let values = &self.values;
         let number_of = |key: &Key| values.find(*key).unwrap_or(UNNAMED);
         for any in all.iter_mut() {
-            let counts = keys[any.keys.clone()].iter().map(|key| u64::from(values.get(number_of(key)).len));
+            let counts = keys[any.keys.clone()]
+                .iter()
+                .map(|key| u64::from(values.get(number_of(key)).len));
             any.rules = counts.sum();
         }
         let pivot = equalities.pivot();
@@ -245,8 +256,12 @@ impl<'r> Builder<'r> {
         // The rarest value first: it tells most rows apart.
         let mut also: [(u8, u32); 2] = [(0, trigger); 2];
         let mut free = 0;
-        let at_pivot: Vec<u32> = pivot.map_or(vec![BROAD], |at| keys[all[at].keys.clone()].iter().map(number_of).collect());
-        let mut others: Vec<usize> = (0..all.len()).filter(|at| Some(*at) != pivot && all[*at].test.is_none()).collect();
+        let at_pivot: Vec<u32> = pivot.map_or(vec![BROAD], |at| {
+            keys[all[at].keys.clone()].iter().map(number_of).collect()
+        });
+        let mut others: Vec<usize> = (0..all.len())
+            .filter(|at| Some(*at) != pivot && all[*at].test.is_none())
+            .collect();
         others.sort_by_key(|at| all[*at].rules);
         for at in others {
             let (field, keys) = (all[at].field, &keys[all[at].keys.clone()]);
@@ -280,7 +295,8 @@ impl<'r> Builder<'r> {
             ask: ask_all | ask_price,
         };
         let second = also[0];
-        self.drafts.extend(at_pivot.into_iter().map(|pivot| Draft { pivot, second, row }));
+        self.drafts
+            .extend(at_pivot.into_iter().map(|pivot| Draft { pivot, second, row }));
     }
 
     /// Puts the rows in their order, and each list in its place.
@@ -296,7 +312,8 @@ impl<'r> Builder<'r> {
                 draft.second = (0, 0);
             }
         }
-        self.drafts.sort_unstable_by_key(|Draft { pivot, second, row }| (*pivot, *second, row.trigger, row.low, row.rule));
+        self.drafts
+            .sort_unstable_by_key(|Draft { pivot, second, row }| (*pivot, *second, row.trigger, row.low, row.rule));
         let is_same = |one: &Draft, other: &Draft| (one.pivot, one.second) == (other.pivot, other.second);
         let (values, triggers) = (&mut self.values, &mut self.triggers);
         let paired = self.drafts.chunk_by(is_same).filter(|list| {
@@ -326,7 +343,9 @@ impl<'r> Builder<'r> {
             start += len;
         }
         let rows: Box<[Row]> = self.drafts.iter().map(|draft| draft.row).collect();
-        let tops = rows.chunks(BLOCK).map(|block| block.iter().map(|row| row.high).max().unwrap_or(i64::MAX));
+        let tops = rows
+            .chunks(BLOCK)
+            .map(|block| block.iter().map(|row| row.high).max().unwrap_or(i64::MAX));
         let tops = tops.collect();
         let mut pivots: Vec<Pivot> = self.pivots.into_values().collect();
         pivots.sort_by_key(|pivot| pivot.field);

@@ -155,7 +155,12 @@ mod tests {
     #[test]
     fn no_price_is_within_no_bounds_but_those_of_rules_without_any() {
         let none = Price::of(None);
-        for bound in ["0", "-79228162514264337593543950335", "79228162514264337593543950335", "-9223372036854.775808"] {
+        for bound in [
+            "0",
+            "-79228162514264337593543950335",
+            "79228162514264337593543950335",
+            "-9223372036854.775808",
+        ] {
             for comparison in Comparison::ALL {
                 let bounds = Bounds::of(&PriceFilter::Compare(comparison, bound.parse().unwrap()));
                 assert!(bounds.low > none.up, "{comparison:?} {bound}");

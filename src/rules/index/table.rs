@@ -15,7 +15,7 @@ const LONG: u8 = 0xff;
 
 /// The value of one field. Equal keys are equal values, but for texts that are longer than [`WHOLE_MAX`]: of those it
 /// has a hash, so that whoever finds one asks the rule itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Key([u64; 2]);
 
 impl Key {
@@ -36,7 +36,8 @@ impl Key {
     pub(super) fn number(field: u8, number: Decimal) -> Self {
         let number = number.normalize();
         let mantissa = number.mantissa().unsigned_abs();
-        let high = (mantissa >> 64) as u64 | u64::from(number.scale()) << 32 | u64::from(number.is_sign_negative()) << 40;
+        let high =
+            (mantissa >> 64) as u64 | u64::from(number.scale()) << 32 | u64::from(number.is_sign_negative()) << 40;
         Self::of(mantissa as u64, high, NUMBER, field)
     }
 
@@ -232,7 +233,10 @@ mod tests {
         }
         table.settle();
         for text in &texts {
-            let (one, two) = (table.find(Key::text(1, text)).unwrap(), table.find(Key::text(2, text)).unwrap());
+            let (one, two) = (
+                table.find(Key::text(1, text)).unwrap(),
+                table.find(Key::text(2, text)).unwrap(),
+            );
             assert_ne!(one, two);
             assert_eq!((table.get(one).len, table.get(two).len), (2, 1));
         }
@@ -244,7 +248,19 @@ mod tests {
 
     #[test]
     fn values_that_differ_have_keys_that_differ() {
-        let texts = ["", "\0", "\0\0", "a", "a\0", "12345678", "123456789", "12345678901234", "123456789012345", "ü", "u\u{308}"];
+        let texts = [
+            "",
+            "\0",
+            "\0\0",
+            "a",
+            "a\0",
+            "12345678",
+            "123456789",
+            "12345678901234",
+            "123456789012345",
+            "ü",
+            "u\u{308}",
+        ];
         let number = |text: &str| Key::number(9, text.parse().unwrap());
         let mut keys: Vec<Key> = texts.iter().map(|text| Key::text(9, text)).collect();
         keys.extend(["0", "1", "-1", "10", "0.1", "79228162514264337593543950335"].map(number));

@@ -13,9 +13,21 @@ use crate::lead::{Consumer, Entity, Payload};
 use crate::rules::Level;
 use crate::rules::tests::{SLACK, rule, sold};
 
-const TRIGGERS: [&str; 4] = ["lms.lead_sold", "lms.revenue_ping_back", "call_logic.publisher_earning_received", "other.thing"];
+const TRIGGERS: [&str; 4] = [
+    "lms.lead_sold",
+    "lms.revenue_ping_back",
+    "call_logic.publisher_earning_received",
+    "other.thing",
+];
 /// The last ones are longer than what a key holds whole.
-const IDS: [&str; 6] = ["1", "2", "3", "größe-☠", "123456789012345", "0190f3c2-6f7b-7c11-9a55-3f0a7be1c001"];
+const IDS: [&str; 6] = [
+    "1",
+    "2",
+    "3",
+    "größe-☠",
+    "123456789012345",
+    "0190f3c2-6f7b-7c11-9a55-3f0a7be1c001",
+];
 const PRICES: [&str; 12] = [
     "0",
     "-0.00",
@@ -96,7 +108,10 @@ fn any_price(trigger: &'static str) -> impl Strategy<Value = String> {
 }
 
 fn any_ids(name: &'static str) -> impl Strategy<Value = String> {
-    let many = (0..20).map(|number| number.to_string()).collect::<Vec<_>>().join("', '");
+    let many = (0..20)
+        .map(|number| number.to_string())
+        .collect::<Vec<_>>()
+        .join("', '");
     prop_oneof![
         12 => Just(String::new()),
         2 => select(IDS.to_vec()).prop_map(move |id| format!("{name}: '{id}'")),
@@ -109,31 +124,52 @@ fn any_ids(name: &'static str) -> impl Strategy<Value = String> {
 fn any_rule(id: String) -> impl Strategy<Value = Rule> {
     let trigger = select(TRIGGERS.to_vec());
     let made = trigger.prop_flat_map(|trigger| {
-        let ids = (any_ids("channel"), any_ids("source"), any_ids("pingtree"), any_ids("publisher"), any_ids("buyer"));
+        let ids = (
+            any_ids("channel"),
+            any_ids("source"),
+            any_ids("pingtree"),
+            any_ids("publisher"),
+            any_ids("buyer"),
+        );
         let method = select(vec!["", "", "method: POST", "method: [POST, FORM]"]);
-        let scope = (select(Level::ALL.to_vec()), prop_oneof![Just("*"), select(IDS.to_vec())]);
+        let scope = (
+            select(Level::ALL.to_vec()),
+            prop_oneof![Just("*"), select(IDS.to_vec())],
+        );
         let status = select(vec!["active", "active", "shadow", "paused"]);
-        (ids, method, any_price(trigger), any_where(), scope, status, any::<bool>(), Just(trigger), select(vec![
-            "{type: slack_webhook, url: {secret: hook}, text: x}",
-            "{type: clevertap_profile, account: acme, identity: '{{$.lead_id}}'}",
-            "{type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: x}",
-        ]))
+        (
+            ids,
+            method,
+            any_price(trigger),
+            any_where(),
+            scope,
+            status,
+            any::<bool>(),
+            Just(trigger),
+            select(vec![
+                "{type: slack_webhook, url: {secret: hook}, text: x}",
+                "{type: clevertap_profile, account: acme, identity: '{{$.lead_id}}'}",
+                "{type: clevertap_event, account: acme, identity: '{{$.lead_id}}', event_name: x}",
+            ]),
+        )
     });
-    made.prop_map(move |(ids, method, price, conditions, (level, scope), status, include_test, trigger, action)| {
-        let (channel, source, pingtree, publisher, buyer) = ids;
-        let mut filters = vec![channel, source, pingtree, method.to_owned(), price, conditions];
-        match level {
-            Level::Publisher => filters.push(buyer),
-            Level::Campaign => filters.push(publisher),
-            Level::Product | Level::Inlet => filters.extend([publisher, buyer]),
-        }
-        filters.retain(|filter| !filter.is_empty());
-        let (level, filters) = (level.as_str(), filters.join(", "));
-        rule(&format!(
-            "{{id: {id}, status: {status}, scope: {{level: {level}, id: '{scope}'}}, trigger: {trigger},
+    made.prop_map(
+        move |(ids, method, price, conditions, (level, scope), status, include_test, trigger, action)| {
+            let (channel, source, pingtree, publisher, buyer) = ids;
+            let mut filters = vec![channel, source, pingtree, method.to_owned(), price, conditions];
+            match level {
+                Level::Publisher => filters.push(buyer),
+                Level::Campaign => filters.push(publisher),
+                Level::Product | Level::Inlet => filters.extend([publisher, buyer]),
+            }
+            filters.retain(|filter| !filter.is_empty());
+            let (level, filters) = (level.as_str(), filters.join(", "));
+            rule(&format!(
+                "{{id: {id}, status: {status}, scope: {{level: {level}, id: '{scope}'}}, trigger: {trigger},
                include_test: {include_test}, filters: {{{filters}}}, action: {action}}}"
-        ))
-    })
+            ))
+        },
+    )
 }
 
 fn any_event() -> impl Strategy<Value = LeadEvent<'static>> {
@@ -147,7 +183,17 @@ fn any_event() -> impl Strategy<Value = LeadEvent<'static>> {
         })
     };
     let text = |of: &[&'static str]| prop::option::weighted(0.8, select(of.to_vec()));
-    let texts = ["TX", "tx", "5", "5.00", "5.0", "0", "", "a text that is longer than a key", "a text that is longer"];
+    let texts = [
+        "TX",
+        "tx",
+        "5",
+        "5.00",
+        "5.0",
+        "0",
+        "",
+        "a text that is longer than a key",
+        "a text that is longer",
+    ];
     let price = move || text(&PRICES).prop_map(|price| price.map(|price| price.parse().unwrap()));
     let payload = select(vec![
         "{}",
@@ -157,16 +203,30 @@ fn any_event() -> impl Strategy<Value = LeadEvent<'static>> {
         r#"{"plan": true, "consumer": {"state": "TX"}}"#,
     ]);
     (
-        select(vec![TRIGGERS[0], TRIGGERS[0], TRIGGERS[1], TRIGGERS[2], TRIGGERS[3], "nobody.asks"]),
+        select(vec![
+            TRIGGERS[0],
+            TRIGGERS[0],
+            TRIGGERS[1],
+            TRIGGERS[2],
+            TRIGGERS[3],
+            "nobody.asks",
+        ]),
         (entity(), entity(), entity(), entity(), entity(), entity(), entity()),
-        (text(&IDS), text(&["POST", "FORM", "PUT"]), prop::option::of(any::<bool>())),
+        (
+            text(&IDS),
+            text(&["POST", "FORM", "PUT"]),
+            prop::option::of(any::<bool>()),
+        ),
         (price(), price(), price()),
         (text(&texts), text(&texts), text(&texts), payload),
     )
         .prop_map(
             |(trigger, entities, (inlet, method, is_test), (price, revenue, payout), (state, score, size, payload))| {
                 let (product, campaign, publisher, channel, source, buyer, pingtree) = entities;
-                let fields = vec![("score".into(), score.map(Into::into)), ("größe".into(), size.map(Into::into))];
+                let fields = vec![
+                    ("score".into(), score.map(Into::into)),
+                    ("größe".into(), size.map(Into::into)),
+                ];
                 LeadEvent {
                     trigger: trigger.into(),
                     product,
@@ -216,7 +276,9 @@ fn some_events(count: usize, runner: &mut TestRunner) -> Vec<LeadEvent<'static>>
 /// What asking every rule finds, in the order of jobs.
 fn scan<'r>(rules: impl IntoIterator<Item = &'r Arc<Versioned>>, event: &LeadEvent<'_>) -> Vec<&'r Arc<Versioned>> {
     let rules = rules.into_iter();
-    let mut found: Vec<_> = rules.filter(|versioned| versioned.rule.explain(event).is_empty()).collect();
+    let mut found: Vec<_> = rules
+        .filter(|versioned| versioned.rule.explain(event).is_empty())
+        .collect();
     found.sort_by_key(|versioned| {
         let is_profile = versioned.rule.action.kind.action().as_str() == "clevertap_profile";
         (!is_profile, versioned.rule.id.to_string())
@@ -259,13 +321,25 @@ fn long_lists_are_searched_to_their_ends() {
         let low = number(0..400, &mut runner);
         let filters = match version % 4 {
             // Narrow bands, and now and then a wide one.
-            0 => format!("price: {{between: [{low}.5, {}.25]}}", low + if version % 64 == 0 { 300 } else { 2 }),
+            0 => format!(
+                "price: {{between: [{low}.5, {}.25]}}",
+                low + if version % 64 == 0 { 300 } else { 2 }
+            ),
             1 => format!("publisher: '{}', price: {{gte: {low}}}", number(0..5, &mut runner)),
             2 => format!("where: [{{path: $.fields.score, eq: '{low}'}}]"),
-            _ => format!("publisher: ['7', '{}'], where: [{{path: $.fields.score, eq: {low}}}]", number(0..5, &mut runner)),
+            _ => format!(
+                "publisher: ['7', '{}'], where: [{{path: $.fields.score, eq: {low}}}]",
+                number(0..5, &mut runner)
+            ),
         };
         let scope = ["'*'", "'12'", "'12'"][version % 3];
-        let mut made = rule(&SLACK.replace("\"12\"", scope).replace("trigger: lms.lead_sold", &format!("trigger: {}\nfilters: {{{filters}}}", ["lms.lead_sold", "call_logic.lead_sold"][version % 2])));
+        let mut made = rule(&SLACK.replace("\"12\"", scope).replace(
+            "trigger: lms.lead_sold",
+            &format!(
+                "trigger: {}\nfilters: {{{filters}}}",
+                ["lms.lead_sold", "call_logic.lead_sold"][version % 2]
+            ),
+        ));
         made.id = format!("{}-{version}", template.id).into();
         rules.push(Arc::new(Versioned {
             rule: made,
@@ -274,7 +348,16 @@ fn long_lists_are_searched_to_their_ends() {
     }
     let mut events = Vec::new();
     for trigger in ["lms.lead_sold", "call_logic.lead_sold", "lms.campaign_sold"] {
-        for price in [None, Some("0"), Some("0.5"), Some("17.1"), Some("250.25"), Some("399.5"), Some("800"), Some("1e17")] {
+        for price in [
+            None,
+            Some("0"),
+            Some("0.5"),
+            Some("17.1"),
+            Some("250.25"),
+            Some("399.5"),
+            Some("800"),
+            Some("1e17"),
+        ] {
             for publisher in ["1", "4", "7", "8"] {
                 let score = number(0..400, &mut runner).to_string();
                 events.push(LeadEvent {

@@ -122,7 +122,11 @@ impl Upkeep {
         }
         // What was replaced meanwhile.
         let dead = Arc::make_mut(&mut one.dead);
-        for (now, then) in now.iter().zip(&of.parts).filter(|(now, then)| now.dead.count > then.dead.count) {
+        for (now, then) in now
+            .iter()
+            .zip(&of.parts)
+            .filter(|(now, then)| now.dead.count > then.dead.count)
+        {
             for rule in then.rules().filter(|rule| now.find(&rule.rule.id).is_none()) {
                 if let Some(number) = one.part.find(&rule.rule.id) {
                     dead.add(number);

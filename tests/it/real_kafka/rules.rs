@@ -295,7 +295,8 @@ fn a_thousand_rules_come_into_force_together_within_a_second() {
     let config = leadlane.config.clone();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let metrics = std::sync::Arc::new(leadlane::metrics::Metrics::new(10));
-    let states = leadlane::feed::follow(std::sync::Arc::new(config.clone()), metrics, now_millis, stopped, true).unwrap();
+    let states =
+        leadlane::feed::follow(std::sync::Arc::new(config.clone()), metrics, now_millis, stopped, true).unwrap();
     let active = || states.borrow().as_ref().map(|rules| rules.active);
     let until = Instant::now() + Duration::from_secs(20);
     while active().is_none() {
@@ -330,7 +331,8 @@ fn while_others_write_without_a_pause_each_change_comes_into_force() {
     let config = leadlane.config.clone();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let metrics = std::sync::Arc::new(leadlane::metrics::Metrics::new(10));
-    let states = leadlane::feed::follow(std::sync::Arc::new(config.clone()), metrics, now_millis, stopped, true).unwrap();
+    let states =
+        leadlane::feed::follow(std::sync::Arc::new(config.clone()), metrics, now_millis, stopped, true).unwrap();
     let producer = leadlane.producer();
     let (began, mut written) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(3) {
