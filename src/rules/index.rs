@@ -9,7 +9,7 @@
 //! changes ──► Upkeep ──► RuleIndex: a large Part, a smaller one, … ──► matches(event)
 //! ```
 //!
-//! A [part](part::Part) never changes. A change of rules makes a small part of them and marks what they replace as
+//! A part never changes. A change of rules makes a small part of them and marks what they replace as
 //! dead in the parts before; [`upkeep`] makes one of parts that are near in size. So a change among a million rules
 //! costs what a few rules cost, and whoever holds an index of before keeps it.
 

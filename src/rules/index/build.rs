@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::part::{
-    ASK_ALL, ASK_PRICE, BLOCK, FIELDS, FORM, IS_TEST, LIST_MAX, NEITHER, PAIRED, POST, Part, Pivot, Row, Triggers,
-    UNNAMED,
+    ASK_ALL, ASK_PRICE, BLOCK, FIELDS, FORM, IS_TEST, LIST_MAX, NEITHER, PAIRED, PIVOTS_MAX, POST, Part, Pivot, Row,
+    Triggers, UNNAMED,
 };
 use super::price::Bounds;
 use super::program::Compiler;
@@ -17,8 +17,6 @@ use crate::rules::{Rule, Status, Versioned};
 
 /// A rule stands at each value of a list that has no more, rather than at one of a longer list that is rarer.
 const ANY_OF_MAX: usize = 16;
-/// Paths that rules may have as pivots. Each costs every event of its triggers a look.
-const PIVOTS_MAX: usize = 8;
 /// So many rules must compare a path for equality before it may be a pivot.
 const PIVOT_RULES_MIN: usize = 16;
 /// A path is the pivot where so many times fewer rules have its value than any other that the rule names.
@@ -197,14 +195,14 @@ impl<'r> Builder<'r> {
         let mut compiler = Compiler::new();
         let mut paths = Vec::new();
         for condition in rules.flat_map(|rule| &rule.filters.conditions) {
-            for operand in condition.tests.iter().filter_map(operands).flatten() {
+            for operands in condition.tests.iter().filter_map(operands) {
                 let (rules, texts, numbers) = counted.entry(condition.path.steps()).or_insert_with(|| {
                     paths.push(&condition.path);
                     (0, false, false)
                 });
                 *rules += 1;
-                *texts |= matches!(operand, Operand::Text(_));
-                *numbers |= matches!(operand, Operand::Number(..));
+                *texts |= operands.iter().any(|operand| matches!(operand, Operand::Text(_)));
+                *numbers |= operands.iter().any(|operand| matches!(operand, Operand::Number(..)));
             }
         }
         paths.retain(|path| counted[path.steps()].0 >= PIVOT_RULES_MIN);

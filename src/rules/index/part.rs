@@ -14,14 +14,16 @@ use hashbrown::HashTable;
 use super::Bits;
 use super::price::Price;
 use super::program::{NOTHING, Programs, Run};
-use super::table::{Key, Table, hash};
-use crate::lead::LeadEvent;
+use super::table::{Key, Slot, Table, hash};
+use crate::lead::{LeadEvent, Value};
 use crate::rules::condition::text_of;
 use crate::rules::{Level, Party, Versioned};
 
 /// The fields whose values events are asked for, by their numbers: the trigger, those of [`Level::field`] and
 /// [`Party::field`]. Paths that rules have as pivots come behind them.
 pub(super) const FIELDS: usize = 9;
+/// Paths that rules may have as pivots. Each costs every event of its triggers a look.
+pub(super) const PIVOTS_MAX: usize = 6;
 /// The number of a value that no rule names.
 pub(super) const UNNAMED: u32 = u32::MAX;
 /// The rows that are passed over together.
@@ -30,8 +32,10 @@ pub(super) const BLOCK: usize = 32;
 pub(super) const LIST_MAX: u32 = 256;
 /// The length of a list that has its rows by pairs.
 pub(super) const PAIRED: u32 = u32::MAX;
-/// Where no rows are.
-const NO_LIST: (u32, u32) = (0, 0);
+/// The numbers of an event's values: a row has four bits to name one.
+const NUMBERS: usize = 16;
+/// The values of an event that are looked for: those of its fields, and a text and a number at each path.
+const SOUGHT_MAX: usize = FIELDS + 2 * PIVOTS_MAX;
 /// A list with no more rows is searched from its first one.
 const SHORT: usize = 8;
 
@@ -232,49 +236,95 @@ impl Part {
         dead: &Bits,
         found: &mut Vec<&'i Arc<Versioned>>,
     ) {
-        // What is far away in memory is asked for together: first the values, then the first row of each.
-        let is_named = |field: usize| trigger.fields >> field & 1 == 1 && seen.keys[field].0 != Key::NONE;
-        let mut firsts = [None; FIELDS];
-        for field in (1..FIELDS).filter(|field| is_named(*field)) {
-            firsts[field] = self.values.first(seen.keys[field].1);
+        let mut run = None;
+        let (mut sought, mut count) = ([Sought::default(); SOUGHT_MAX], 0);
+        let mut ask = |field: u8, (key, hash): (Key, u64)| {
+            sought[count] = Sought {
+                field,
+                key,
+                hash,
+                ..Sought::default()
+            };
+            count += 1;
+        };
+        for (field, value) in (0..).zip(&seen.keys) {
+            if trigger.fields >> field & 1 == 1 && value.0 != Key::NONE {
+                ask(field, *value);
+            }
         }
-        let mut numbers = [UNNAMED; 16];
+        for pivot in &self.pivots {
+            if trigger.pivots >> (usize::from(pivot.field) - FIELDS) & 1 == 1 {
+                let run = run.get_or_insert_with(|| self.programs.run(seen.event));
+                let keys = run.value(pivot.path).map(|value| pivot.keys(value));
+                for key in keys.into_iter().flatten().flatten() {
+                    ask(pivot.field, (key, key.hash()));
+                }
+            }
+        }
+        let sought = &mut sought[..count];
+        let mut numbers = [UNNAMED; NUMBERS];
         numbers[0] = trigger.number;
-        let mut lists = [NO_LIST; FIELDS];
-        for field in 1..FIELDS {
-            let found = firsts[field].and_then(|first| self.values.go_on(seen.keys[field].0, first));
-            if let Some(number) = found {
-                let slot = self.values.get(number);
-                (numbers[field], lists[field]) = (number, (slot.start, slot.len));
-            }
-        }
-        let mut first_of = [UNNAMED; FIELDS];
-        for field in 1..FIELDS {
-            let (start, len) = lists[field];
-            if len == 1 {
-                first_of[field] = self.rows[start as usize].trigger;
-            }
-        }
+        self.look_up(sought, &mut numbers);
         let mut search = Search {
             part: self,
             seen,
             dead,
             numbers,
-            run: None,
+            run,
             found,
         };
-        for field in 1..FIELDS {
-            let (start, len) = lists[field];
-            if len > 1 || first_of[field] == trigger.number {
-                search.value(numbers[field], start, len);
+        for Sought { number, slot, head, .. } in sought {
+            if slot.len > 0 && *head <= trigger.number {
+                search.value(*number, *slot);
             }
         }
         search.list(&trigger.broad);
-        for pivot in &self.pivots {
-            if trigger.pivots >> (usize::from(pivot.field) - FIELDS) & 1 == 1 {
-                search.pivot(pivot);
+    }
+
+    /// Finds values and their lists. Each step asks for all that it needs of memory, so that what is far away comes
+    /// together and not one after the other.
+    fn look_up(&self, sought: &mut [Sought], numbers: &mut [u32; NUMBERS]) {
+        for sought in &mut *sought {
+            (sought.number, sought.slot) = self.values.first(sought.hash);
+        }
+        for sought in &mut *sought {
+            match self.values.go_on(sought.key, (sought.number, sought.slot)) {
+                Some(number) => {
+                    numbers[usize::from(sought.field)] = number;
+                    (sought.number, sought.slot) = (number, self.values.get(number));
+                }
+                None => sought.slot = Slot::default(),
             }
         }
+        for sought in sought {
+            if sought.slot.len > 0 && sought.slot.len != PAIRED {
+                sought.head = self.rows[sought.slot.start as usize].trigger;
+            }
+        }
+    }
+}
+
+/// A value of an event on its way to the rows that it finds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sought {
+    field: u8,
+    key: Key,
+    hash: u64,
+    number: u32,
+    slot: Slot,
+    /// The first trigger of its list.
+    head: u32,
+}
+
+impl Pivot {
+    /// The keys of what stands at its path.
+    fn keys(&self, value: &Value<'_>) -> [Option<Key>; 2] {
+        let text = self.texts.then(|| text_of(value)).flatten();
+        let number = self.numbers.then(|| value.to_decimal()).flatten();
+        [
+            text.map(|text| Key::text(self.field, &text)),
+            number.map(|number| Key::number(self.field, number)),
+        ]
     }
 }
 
@@ -284,43 +334,25 @@ struct Search<'i, 'f, 'e> {
     seen: &'f Seen<'e>,
     dead: &'f Bits,
     /// Of the event's values, by field.
-    numbers: [u32; 16],
+    numbers: [u32; NUMBERS],
     run: Option<Run<'i, 'e>>,
     found: &'f mut Vec<&'i Arc<Versioned>>,
 }
 
 impl<'i, 'e> Search<'i, '_, 'e> {
     /// Looks at the rows of a value.
-    fn value(&mut self, number: u32, start: u32, len: u32) {
+    fn value(&mut self, number: u32, slot: Slot) {
+        if slot.len != PAIRED {
+            return self.list(&slot.rows());
+        }
         let part = self.part;
-        if len != PAIRED {
-            return self.list(&(start..start + len));
-        }
-        for field in 0..FIELDS {
-            let other = self.numbers[field];
-            if other == UNNAMED || field > 0 && other == number {
-                continue;
-            }
-            if let Some(pair) = part.pairs.find(Key::pair(number, field as u8, other)) {
-                let slot = part.pairs.get(pair);
-                self.list(&(slot.start..slot.start + slot.len));
-            }
-        }
-    }
-
-    /// Looks at the rows of what stands at a path.
-    fn pivot(&mut self, pivot: &Pivot) {
-        let Some(value) = self.run().value(pivot.path) else {
-            return;
-        };
-        let text = pivot.texts.then(|| text_of(value)).flatten();
-        let text = text.map(|text| Key::text(pivot.field, &text));
-        let number = pivot.numbers.then(|| value.to_decimal()).flatten();
-        let number = number.map(|number| Key::number(pivot.field, number));
-        for key in [text, number].into_iter().flatten() {
-            if let Some(number) = self.part.values.find(key) {
-                let slot = self.part.values.get(number);
-                self.value(number, slot.start, slot.len);
+        for (field, other) in (0..FIELDS as u8).zip(self.numbers) {
+            let is_itself = field > 0 && other == number;
+            if other != UNNAMED
+                && !is_itself
+                && let Some(pair) = part.pairs.find(Key::pair(number, field, other))
+            {
+                self.list(&part.pairs.get(pair).rows());
             }
         }
     }
@@ -332,7 +364,7 @@ impl<'i, 'e> Search<'i, '_, 'e> {
             at += part.rows[at..end].partition_point(|row| row.trigger < trigger);
         }
         while at < end {
-            if at % BLOCK == 0 && at + BLOCK <= end && part.tops[at / BLOCK] < price.down {
+            if at.is_multiple_of(BLOCK) && at + BLOCK <= end && part.tops[at / BLOCK] < price.down {
                 at += BLOCK;
                 continue;
             }

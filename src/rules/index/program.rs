@@ -4,11 +4,12 @@
 //! rules that ask, an event's value at a path is found once, and only where a row came so far.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
+use std::mem::discriminant;
 
 use crate::lead::{LeadEvent, Lookup, Value};
 use crate::path::{Path, Step};
-use crate::rules::condition::Test;
+use crate::rules::condition::{Operand, Test};
 
 /// Ends a program.
 const END: u32 = u32::MAX;
@@ -41,12 +42,38 @@ struct Check {
 pub(super) struct Compiler<'r> {
     words: Vec<u32>,
     checks: Vec<Check>,
-    checks_known: HashMap<Box<str>, u32>,
+    checks_known: HashMap<Known<'r>, u32>,
     paths: Vec<Path>,
     paths_known: HashMap<&'r [Step], u32>,
-    /// A check's text, by which it is known.
-    text: String,
     start: usize,
+}
+
+/// A check that is there: the number of its path, and its test.
+#[derive(Debug, PartialEq)]
+struct Known<'r>(u32, &'r Test);
+
+// What a test compares with equals itself: there are no floats in it.
+impl Eq for Known<'_> {}
+
+impl Hash for Known<'_> {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        let operand = |operand: &Operand, to: &mut H| match operand {
+            Operand::Number(number, _) => number.hash(to),
+            Operand::Text(text) => text.hash(to),
+            Operand::Bool(flag) => flag.hash(to),
+            Operand::Json(_) => {}
+        };
+        let Self(path, test) = self;
+        path.hash(to);
+        discriminant(*test).hash(to);
+        match test {
+            Test::Eq(one) | Test::Ne(one) | Test::Contains(one) => operand(one, to),
+            Test::In(all) => all.iter().for_each(|one| operand(one, to)),
+            Test::StartsWith(part) | Test::EndsWith(part) => part.hash(to),
+            Test::Compare(comparison, bound) => (*comparison as u8, bound).hash(to),
+            Test::Exists(wanted) => wanted.hash(to),
+        }
+    }
 }
 
 /// The programs as they run for one event.
@@ -127,7 +154,6 @@ impl<'r> Compiler<'r> {
             checks_known: HashMap::new(),
             paths: Vec::new(),
             paths_known: HashMap::new(),
-            text: String::new(),
             start: 1,
         }
     }
@@ -150,23 +176,14 @@ impl<'r> Compiler<'r> {
         self.words[first..].sort_unstable();
     }
 
-    pub(super) fn check(&mut self, path: &'r Path, test: &Test) {
+    pub(super) fn check(&mut self, path: &'r Path, test: &'r Test) {
         let path = self.path(path);
-        self.text.clear();
-        // A text can always be written to.
-        write!(self.text, "{path} {test}").unwrap_or_default();
-        let number = match self.checks_known.get(&*self.text) {
-            Some(known) => *known,
-            None => {
-                let number = self.checks.len() as u32;
-                self.checks.push(Check {
-                    path,
-                    test: test.clone(),
-                });
-                self.checks_known.insert(self.text.as_str().into(), number);
-                number
-            }
-        };
+        let checks = &mut self.checks;
+        let number = *self.checks_known.entry(Known(path, test)).or_insert_with(|| {
+            let test = test.clone();
+            checks.push(Check { path, test });
+            checks.len() as u32 - 1
+        });
         self.words.push(number);
     }
 

@@ -3,6 +3,8 @@
 //! A value is a [`Key`] of 16 bytes, and a table finds it with one probe, which most often reads one line of memory. A
 //! value that no rule names isn't there, and that is all that an event with it costs.
 
+use std::ops::Range;
+
 use rust_decimal::Decimal;
 
 /// The bytes of a text that a key holds whole.
@@ -111,6 +113,12 @@ pub(super) struct Slot {
     pub(super) len: u32,
 }
 
+impl Slot {
+    pub(super) fn rows(self) -> Range<u32> {
+        self.start..self.start + self.len
+    }
+}
+
 impl Table {
     /// With room for so many values.
     pub(super) fn of(values: usize) -> Self {
@@ -123,14 +131,14 @@ impl Table {
 
     /// The number of a value that is there.
     pub(super) fn find(&self, key: Key) -> Option<u32> {
-        self.go_on(key, self.first(key.hash())?)
+        self.go_on(key, self.first(key.hash()))
     }
 
     /// The number at which the search for a value begins, and what stands there: where many values are looked for, the
-    /// processor fetches these from memory at the same time. There is none in an empty table.
-    pub(super) fn first(&self, hash: u64) -> Option<(u32, Slot)> {
+    /// processor fetches these from memory at the same time. An empty table has an empty slot there.
+    pub(super) fn first(&self, hash: u64) -> (u32, Slot) {
         let at = self.home(hash);
-        Some((at as u32, *self.slots.get(at)?))
+        (at as u32, self.slots.get(at).copied().unwrap_or_default())
     }
 
     /// The number of a value, after [`Self::first`].
@@ -198,7 +206,7 @@ impl Table {
 
     /// The place at which the search for a value begins.
     fn home(&self, hash: u64) -> usize {
-        ((hash >> 32) * self.slots.len() as u64 >> 32) as usize
+        (((hash >> 32) * self.slots.len() as u64) >> 32) as usize
     }
 
     /// The place of a value, or of the free slot that would be its own: the first from `at` on. There is always a free one.

@@ -1,6 +1,6 @@
 //! Keeps an index in step with the rules: takes changes in, and makes few large parts of many small ones.
 //!
-//! Each part has at least [`RATIO`] times the rules of the next one, so that there are few, and a rule is indexed again
+//! Each part has many times the rules of the next one, so that there are few, and a rule is indexed again
 //! a few times only. Parts that are large together are merged by a [`Merge`], on whichever thread has the time; meanwhile
 //! changes go on. What is replaced is let go by the upkeep alone: who matches events never pays for that.
 
