@@ -139,10 +139,7 @@ pub async fn run(
     failure.map_or(ended, Err)?;
     let seconds = asked.elapsed().as_secs_f64();
     let waited_for = watch.ended_last().unwrap_or_default();
-    tracing::info!(
-        waited_for,
-        "stopped within {seconds:.1} s; the last part to end is named"
-    );
+    tracing::info!(waited_for, "stopped after {seconds:.1} s");
     Ok(())
 }
 
