@@ -34,6 +34,26 @@ pub fn decimal(text: &str) -> Option<Decimal> {
 
 /// Reads a price, payout or revenue; the error says why it is none.
 pub fn money(text: &str) -> Result<Decimal, &'static str> {
+    plain(text).map_or_else(|| any_money(text), Ok)
+}
+
+/// Money as nearly every program writes it: digits, with or without a point and up to six behind it.
+fn plain(text: &str) -> Option<Decimal> {
+    let (whole, decimals) = match text.split_once('.') {
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (text, ""),
+    };
+    if !(1..=12).contains(&whole.len()) || decimals.len() > MONEY_DECIMALS_MAX as usize {
+        return None;
+    }
+    let unscaled = whole.bytes().chain(decimals.bytes()).try_fold(0, |number, digit| {
+        digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
+    });
+    Some(Decimal::new(unscaled?, u32::try_from(decimals.len()).ok()?))
+}
+
+fn any_money(text: &str) -> Result<Decimal, &'static str> {
     // Zeros behind the point count here, so that no amount has a text without end.
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let amount = decimal(text).filter(|_| digits <= DIGITS_MAX);
@@ -44,18 +64,32 @@ pub fn money(text: &str) -> Result<Decimal, &'static str> {
 
 /// Whether a number can be money.
 pub fn checked_money(amount: Decimal) -> Result<Decimal, &'static str> {
-    let significant = amount.normalize();
-    if significant.scale() > MONEY_DECIMALS_MAX
-        || significant.mantissa().unsigned_abs() >= 10_u128.pow(MONEY_DIGITS_MAX)
-    {
-        return Err("has more than 18 digits or 6 decimals");
+    let fits = |amount: Decimal| {
+        amount.scale() <= MONEY_DECIMALS_MAX && amount.mantissa().unsigned_abs() < 10_u128.pow(MONEY_DIGITS_MAX)
+    };
+    // Zeros behind the point count for nothing, and are seldom too many.
+    if fits(amount) || fits(amount.normalize()) {
+        return Ok(amount);
     }
-    Ok(amount)
+    Err("has more than 18 digits or 6 decimals")
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn plain_money_is_the_same_money(text in "(-|\\+)?[0-9]{0,14}(\\.[0-9]{0,8})?([eE][0-9])?") {
+            if let Some(read) = plain(&text) {
+                let any = any_money(&text).map(|amount| (amount.mantissa(), amount.scale()));
+                prop_assert_eq!(any, Ok((read.mantissa(), read.scale())));
+            }
+            prop_assert_eq!(money(&text), any_money(&text));
+        }
+    }
 
     #[test]
     fn exact_numbers_and_nothing_else() {

@@ -21,9 +21,11 @@ use crate::amounts::decimal;
 
 mod form;
 mod rate;
+mod utc;
 
 pub use form::{Form, FormError};
 pub use rate::Rate;
+pub use utc::rfc3339;
 
 /// Why a text is no date.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -58,6 +58,9 @@ pub fn of_number(written: &str) -> Result<Cow<'_, str>, &'static str> {
 
 /// Why a text is no id.
 pub fn wrong_text(text: &str) -> Option<&'static str> {
+    if text.starts_with(|first: char| first.is_ascii_graphic()) && text.is_ascii() {
+        return None;
+    }
     if text.trim().is_empty() {
         return Some("must not be blank");
     }

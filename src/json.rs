@@ -4,6 +4,7 @@
 //! - [`parse`] reads one value, or explains in plain words why it can't.
 //! - [`mend`] reads half of a surrogate pair as U+FFFD. Programs that cut a text in the middle of an emoji write such
 //!   halves, and no parser takes them.
+//! - [`walk`] takes a text apart in one pass and builds nothing.
 //! - [`weight`] bounds the memory that a value takes once it is parsed.
 //!
 //! No message here quotes the text.
@@ -12,6 +13,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use serde_json::Value;
+
+pub mod walk;
 
 /// Lists and objects within each other; the parser takes no more.
 pub const DEPTH_MAX: usize = 127;

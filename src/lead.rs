@@ -2,9 +2,10 @@
 //!
 //! A [`LeadEvent`] borrows from its record where it can, so that decoding an event which no rule matches allocates
 //! next to nothing. The decoders are in `json` and `avro`; [`decode`] chooses between them by the record's first
-//! bytes. [`Lookup`] answers paths on an event in the same way, whatever its encoding was. `table` has a row for each
+//! bytes, and [`asked`] says what they build. [`Lookup`] answers paths on an event in the same way, whatever its encoding was. `table` has a row for each
 //! field, and all of these follow it.
 
+pub mod asked;
 mod avro;
 pub mod decode;
 pub mod encode;
@@ -24,6 +25,7 @@ use rust_decimal::Decimal;
 use crate::amounts::decimal;
 use crate::ids;
 use crate::json::mend;
+use crate::json::walk::{Unsure, Walk};
 use crate::path::{Path, Step};
 use found::Found;
 use table::Table;
@@ -70,7 +72,7 @@ pub struct LeadEvent<'a> {
     /// The inlet that took the event in, if one did.
     pub inlet: Option<Text<'a>>,
     /// The record that the inlet received.
-    pub payload: Option<Payload>,
+    pub payload: Option<Payload<'a>>,
 }
 
 /// A product, publisher, channel, source, buyer, campaign or pingtree.
@@ -162,21 +164,45 @@ impl PartialEq for Fields<'_> {
     }
 }
 
-/// The JSON object that an inlet received.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Payload(serde_json::Value);
+/// The JSON object that an inlet received. One that was only walked through is parsed when a path first leads into it.
+#[derive(Debug, Clone)]
+pub struct Payload<'a> {
+    walked: &'a str,
+    parsed: OnceCell<serde_json::Value>,
+}
 
-impl Payload {
+impl<'a> Payload<'a> {
     /// Reads a text, which must be a JSON object; cut surrogate pairs in it are mended.
     pub fn read(text: &str) -> Result<Self, &'static str> {
         match serde_json::from_str(&mend(text)) {
-            Ok(json @ serde_json::Value::Object(_)) => Ok(Self(json)),
+            Ok(json @ serde_json::Value::Object(_)) => Ok(Self {
+                walked: "",
+                parsed: OnceCell::from(json),
+            }),
             _ => Err("must be a JSON object of less than 128 levels"),
         }
     }
 
+    /// Walks over an object.
+    fn walk(walk: &mut Walk<'a>) -> Result<Self, Unsure> {
+        match walk.object()? {
+            (walked, true) => Ok(Self {
+                walked,
+                parsed: OnceCell::new(),
+            }),
+            (text, false) => Self::read(text).map_err(|_| Unsure),
+        }
+    }
+
     pub fn json(&self) -> &serde_json::Value {
-        &self.0
+        let parse = || serde_json::from_str(&mend(self.walked)).expect("the walk takes what is well-formed alone");
+        self.parsed.get_or_init(parse)
+    }
+}
+
+impl PartialEq for Payload<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.json() == other.json()
     }
 }
 

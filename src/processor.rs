@@ -15,7 +15,7 @@ use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running, takes_nothing};
 use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
 use crate::lead::LeadEvent;
-use crate::lead::decode::{DecodeError, decode};
+use crate::lead::decode::{DecodeError, decode_for};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::metrics::{Metrics, StartedOver};
 use crate::reason::Reason;
@@ -54,14 +54,14 @@ pub struct Match<'r> {
     pub planned: Planned,
 }
 
-/// Evaluates one record against the rules. The error is the id of a schema that has to be looked up first.
+/// Evaluates one record against the rules; of an event it reads what they ask for. The error is the id of a schema that has to be looked up first.
 pub fn evaluate<'r>(
     incoming: Incoming<'r>,
     rules: &'r Rules,
     schemas: &Schemas,
     now: i64,
 ) -> Result<Evaluation<'r>, SchemaId> {
-    let event = match decode(incoming.value.unwrap_or_default(), schemas) {
+    let event = match decode_for(incoming.value.unwrap_or_default(), schemas, &rules.asked) {
         Ok(event) => event,
         Err(DecodeError::NeedsSchema(id)) => return Err(id),
         Err(error) => {
@@ -134,10 +134,13 @@ struct Events<'l> {
     worker: &'l Worker,
     /// The rules in force when the batch began.
     rules: Arc<Rules>,
+    /// When the batch began, in epoch milliseconds.
+    now: i64,
 }
 
 impl Work for Events<'_> {
     fn begin(&mut self) {
+        self.now = (self.wiring.now)();
         if let Some(rules) = &*self.wiring.rules.borrow() {
             self.rules = Arc::clone(rules);
         }
@@ -157,7 +160,7 @@ impl Work for Events<'_> {
                 offset: message.offset(),
             },
         };
-        match evaluate(incoming, &self.rules, schemas, (self.wiring.now)()) {
+        match evaluate(incoming, &self.rules, schemas, self.now) {
             Ok(evaluation) => self.write(message, &evaluation).map(|()| Done::Written),
             Err(_) => Ok(Done::NeedsSchema),
         }
@@ -170,6 +173,7 @@ impl<'l> Events<'l> {
             wiring,
             worker,
             rules: wiring.rules.borrow().clone().unwrap_or_default(),
+            now: (wiring.now)(),
         }
     }
 
@@ -218,9 +222,7 @@ impl<'l> Events<'l> {
                     "rule {}: the delivery job is larger than {} takes",
                     job.rule_id, topics.jobs
                 );
-                let outcome = job
-                    .outcome(OutcomeResult::Dead, (self.wiring.now)())
-                    .because(Reason::TooLarge, "");
+                let outcome = job.outcome(OutcomeResult::Dead, self.now).because(Reason::TooLarge, "");
                 self.outcome(message, &outcome, job.action)?;
                 self.dead_letter(message, Reason::TooLarge, &detail, Some(&outcome))
             }
@@ -274,7 +276,7 @@ impl<'l> Events<'l> {
                 detail,
                 source: message.topic(),
                 place: Some((message.partition(), message.offset())),
-                at: jiff::Timestamp::from_millisecond((self.wiring.now)()).unwrap_or_default(),
+                at: jiff::Timestamp::from_millisecond(self.now).unwrap_or_default(),
             },
             known: &known,
         })

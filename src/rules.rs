@@ -19,6 +19,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
+use crate::lead::asked::Asked;
 use crate::lead::{Entity, LeadEvent, Lookup};
 use condition::{Comparison, Condition};
 
@@ -154,6 +155,27 @@ impl Rule {
             && self.scope.holds(event)
             && self.takes_test(event)
             && self.filters.hold(event)
+    }
+
+    /// The fields of an event that matching and planning look at.
+    pub fn asks(&self) -> Asked {
+        let mut asked = Asked::least();
+        asked.member(self.scope.level.as_str(), "id");
+        if !self.filters.method.is_empty() {
+            asked.field("method");
+        }
+        for filter in &self.filters.ids {
+            asked.member(filter.party.as_str(), "id");
+        }
+        if self.filters.price.is_some() {
+            asked.price(&self.trigger);
+        }
+        let templates = self.action.kind.templates();
+        let conditions = self.filters.conditions.iter().map(|condition| &condition.path);
+        conditions
+            .chain(templates.iter().flat_map(|(_, template)| template.asks()))
+            .for_each(|path| asked.path(path));
+        asked
     }
 
     /// Every condition that does not hold, in the order they are written in; none for a match.

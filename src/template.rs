@@ -149,6 +149,16 @@ impl Template {
         })
     }
 
+    /// Every path that rendering looks up, those of filters among them.
+    pub fn asks(&self) -> impl Iterator<Item = &Path> {
+        let placeholders = self.parts.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Placeholder(placeholder) => Some(placeholder),
+        });
+        let of_filters = placeholders.flat_map(|placeholder| placeholder.filters.iter().filter_map(Filter::asks));
+        self.paths().chain(of_filters)
+    }
+
     /// Whether the template has no placeholders.
     pub fn is_literal(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Text(_)))

@@ -151,7 +151,7 @@ pub fn run(config: &Config, file: &TestFile, rules: &[Rule], case: &Case) -> Vec
 }
 
 /// The events that a case begins with, as JSON.
-fn events(config: &Config, file: &TestFile, given: &Given) -> Result<Vec<Vec<u8>>, Error> {
+pub(crate) fn events(config: &Config, file: &TestFile, given: &Given) -> Result<Vec<Vec<u8>>, Error> {
     let record = match given {
         Given::Event(event) => return Ok(vec![event.clone()]),
         Given::Record(record) => record,

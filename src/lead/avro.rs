@@ -13,14 +13,18 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 
+use super::asked::Asked;
 use super::decode::DecodeError;
 use super::fields::{Filling, Place, Scalar, Unread, Wrong};
 use super::schemas::{Shape, Writer};
 use super::table::Table;
 use super::{Fields, LeadEvent, Payload};
+use crate::json::walk::Unsure;
 
+mod plan;
 mod tree;
 
+pub(super) use plan::Plan;
 pub(super) use tree::to_json;
 
 /// Deeper than any schema that people write; records may hold themselves.
@@ -32,13 +36,38 @@ const MADE_PER_BYTE: usize = 64;
 /// And the bytes on top, for small ones.
 const MADE_FREE: usize = 1024 * 1024;
 
-pub(super) fn decode<'a>(datum: &'a [u8], writer: &Writer) -> Result<LeadEvent<'a>, DecodeError> {
+/// Reads what is asked for, by the writer's plan if that can.
+pub(super) fn decode<'a>(datum: &'a [u8], writer: &Writer, asked: &Asked) -> Result<LeadEvent<'a>, DecodeError> {
+    // Made where it is returned: it is large.
+    let mut decoded = Ok(LeadEvent::default());
+    if let Ok(event) = &mut decoded
+        && let Err(Unsure) = quick(datum, writer, asked, event)
+    {
+        decoded = whole(datum, writer);
+    }
+    decoded
+}
+
+/// Reads what is asked for, by the writer's plan.
+pub(super) fn quick<'a>(
+    datum: &'a [u8],
+    writer: &Writer,
+    asked: &Asked,
+    event: &mut LeadEvent<'a>,
+) -> Result<(), Unsure> {
+    let plan = writer.plan.as_ref().ok_or(Unsure)?;
+    plan.read(datum, writer, asked, event)
+}
+
+/// Reads a whole event, or says what is wrong with it.
+pub(super) fn whole<'a>(datum: &'a [u8], writer: &Writer) -> Result<LeadEvent<'a>, DecodeError> {
     let mut cursor = Cursor::new(datum);
-    let event = Value::new(&mut cursor, writer).record();
-    let fault = match event.and_then(|event| cursor.end().map(|()| event)) {
-        Ok(Some(event)) => return Ok(event),
-        Ok(None) => return Err(DecodeError::InvalidEvent("the event is null".into())),
-        Err(fault) => fault,
+    let mut event = None;
+    let read = Value::new(&mut cursor, writer).record(&mut event);
+    let fault = match (read.and_then(|()| cursor.end()), event) {
+        (Ok(()), Some(event)) => return Ok(event),
+        (Ok(()), None) => return Err(DecodeError::InvalidEvent("the event is null".into())),
+        (Err(fault), _) => fault,
     };
     // The first fault may hide broken bytes further on, and those come first.
     let mut cursor = Cursor::new(datum);
@@ -194,10 +223,7 @@ impl<'a> Unread<'a> for Value<'_, 'a, '_> {
                 };
                 decimal(unscaled, *scale).map_or(Scalar::Other, Scalar::Decimal)
             }
-            Shape::Time { nanoseconds } => {
-                let count = i128::from(self.cursor.long()?);
-                Timestamp::from_nanosecond(count * i128::from(*nanoseconds)).map_or(Scalar::Other, Scalar::Time)
-            }
+            Shape::Time { nanoseconds } => time(self.cursor.long()?, *nanoseconds),
             Shape::Date
             | Shape::Clock { .. }
             | Shape::Float(_)
@@ -209,23 +235,23 @@ impl<'a> Unread<'a> for Value<'_, 'a, '_> {
         })
     }
 
-    fn record<T: Table<'a>>(mut self) -> Result<Option<T>, AvroFault> {
+    fn record<T: Table<'a>>(mut self, place: &mut Option<T>) -> Result<(), AvroFault> {
         let number = match self.chosen()? {
-            Shape::Null => return Ok(None),
+            Shape::Null => return Ok(()),
             Shape::Record(number) => *number,
             _ => return Err(AvroFault::Wrong(self.place.wrong("must be a record"))),
         };
-        let mut filling = Filling::<T>::default();
+        let (mut filling, record) = (Filling::<T>::default(), place.insert(T::default()));
         for (name, shape) in &self.writer.records[number] {
             let Some(index) = filling.find(name) else {
                 self.inner(shape, Place::EVENT)?.skip()?;
                 continue;
             };
-            let place = self.place.member(T::NAMES[index]);
-            filling.give(index, place).map_err(AvroFault::Wrong)?;
-            filling.record.set(index, self.inner(shape, place)?)?;
+            let at = self.place.member(T::NAMES[index]);
+            filling.give(index, at).map_err(AvroFault::Wrong)?;
+            record.set(index, self.inner(shape, at)?)?;
         }
-        filling.finish().map(Some).map_err(AvroFault::Wrong)
+        filling.finish().map_err(AvroFault::Wrong)
     }
 
     fn fields(mut self) -> Result<Fields<'a>, AvroFault> {
@@ -246,7 +272,7 @@ impl<'a> Unread<'a> for Value<'_, 'a, '_> {
         Ok(entries.into())
     }
 
-    fn payload(self) -> Result<Option<Payload>, AvroFault> {
+    fn payload(self) -> Result<Option<Payload<'a>>, AvroFault> {
         self.optional(|scalar| scalar.text()?.map(|text| Payload::read(&text)).transpose())
     }
 
@@ -348,6 +374,16 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// The time that many units of `nanoseconds` after 1970 began.
+fn time(count: i64, nanoseconds: i64) -> Scalar<'static> {
+    let time = match nanoseconds {
+        1_000_000 => Timestamp::from_millisecond(count),
+        1_000 => Timestamp::from_microsecond(count),
+        _ => Timestamp::from_nanosecond(i128::from(count) * i128::from(nanoseconds)),
+    };
+    time.map_or(Scalar::Other, Scalar::Time)
+}
+
 /// A decimal from its unscaled value; `None` where it is beyond 28 digits.
 fn decimal(bytes: &[u8], scale: u32) -> Option<Decimal> {
     Decimal::try_from_i128_with_scale(unscaled(bytes)?, scale).ok()
@@ -356,6 +392,12 @@ fn decimal(bytes: &[u8], scale: u32) -> Option<Decimal> {
 /// A decimal's unscaled value, big-endian two's complement; `None` where it is longer than 16 bytes.
 fn unscaled(bytes: &[u8]) -> Option<i128> {
     let negative = *bytes.first()? & 0x80 != 0;
+    if bytes.len() <= 8 {
+        let small = bytes
+            .iter()
+            .fold(-i64::from(negative), |number, byte| number << 8 | i64::from(*byte));
+        return Some(small.into());
+    }
     let filler = if negative { 0xFF } else { 0x00 };
     let (padding, low) = bytes.split_at(bytes.len().saturating_sub(16));
     if padding.iter().any(|byte| *byte != filler) {

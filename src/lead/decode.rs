@@ -9,6 +9,7 @@
 //! Broken bytes are `not_decodable`, whatever else is wrong with the event; only a whole record can be
 //! `invalid_event`. No detail quotes a value, so that it can travel in headers and logs.
 
+use super::asked::Asked;
 use super::schemas::{SchemaId, Schemas, Writer};
 use super::{LeadEvent, avro, json};
 use crate::reason::Reason;
@@ -49,12 +50,18 @@ impl DecodeError {
 
 /// Decodes a record's value. A null value is given as no bytes: both are `not_decodable`.
 pub fn decode<'a>(bytes: &'a [u8], schemas: &Schemas) -> Result<LeadEvent<'a>, DecodeError> {
+    decode_for(bytes, schemas, &Asked::ALL)
+}
+
+/// Decodes what is asked for of a record's value. Fields that aren't may be empty; whether the record is an event doesn't
+/// depend on them.
+pub fn decode_for<'a>(bytes: &'a [u8], schemas: &Schemas, asked: &Asked) -> Result<LeadEvent<'a>, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::NotDecodable("the value is empty or null".into()));
     }
     match framed(bytes, schemas)? {
-        Some((datum, writer)) => avro::decode(datum, writer),
-        None => decode_json(bytes),
+        Some((datum, writer)) => avro::decode(datum, writer, asked),
+        None => json::decode(json_text(bytes)?, asked),
     }
 }
 
@@ -106,9 +113,31 @@ fn framed<'a, 's>(bytes: &'a [u8], schemas: &'s Schemas) -> Result<Option<(&'a [
     }))
 }
 
+/// Whether a record's value is an event that the quick decoders read; benches count by it.
+pub fn is_quick(bytes: &[u8], schemas: &Schemas) -> bool {
+    let mut event = LeadEvent::default();
+    match framed(bytes, schemas) {
+        Ok(Some((datum, writer))) => avro::quick(datum, writer, &Asked::ALL, &mut event).is_ok(),
+        Ok(None) => json_text(bytes).is_ok_and(|text| json::quick(text, &Asked::ALL, &mut event).is_ok()),
+        Err(_) => false,
+    }
+}
+
+/// Decodes a record's value by the complete decoders alone.
+#[cfg(test)]
+pub(super) fn complete<'a>(bytes: &'a [u8], schemas: &Schemas) -> Result<LeadEvent<'a>, DecodeError> {
+    if bytes.is_empty() {
+        return decode(bytes, schemas);
+    }
+    match framed(bytes, schemas)? {
+        Some((datum, writer)) => avro::whole(datum, writer),
+        None => json::whole(json_text(bytes)?),
+    }
+}
+
 /// Decodes an event that is JSON.
 pub fn decode_json(bytes: &[u8]) -> Result<LeadEvent<'_>, DecodeError> {
-    json::decode(json_text(bytes)?)
+    json::decode(json_text(bytes)?, &Asked::ALL)
 }
 
 fn split<'a, const N: usize>(framed: &'a [u8], what: &str) -> Result<([u8; N], &'a [u8]), DecodeError> {

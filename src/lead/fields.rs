@@ -4,6 +4,7 @@
 //! that the field takes. So JSON and Avro share one set of rules about texts, ids, times and prices.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
@@ -17,10 +18,19 @@ pub(super) trait Unread<'a>: Sized {
     type Error;
 
     fn place(&self) -> Place;
+
+    /// Whether somebody needs the value. It is checked in any case.
+    fn is_asked(&self) -> bool {
+        true
+    }
+
     fn scalar(self) -> Result<Scalar<'a>, Self::Error>;
-    fn record<T: Table<'a>>(self) -> Result<Option<T>, Self::Error>;
+
+    /// Reads a record where it is to stand: moved about, it would cost more than it takes to read.
+    fn record<T: Table<'a>>(self, place: &mut Option<T>) -> Result<(), Self::Error>;
+
     fn fields(self) -> Result<Fields<'a>, Self::Error>;
-    fn payload(self) -> Result<Option<Payload>, Self::Error>;
+    fn payload(self) -> Result<Option<Payload<'a>>, Self::Error>;
     fn refuse(wrong: Wrong) -> Self::Error;
 
     /// Reads a scalar by one of [`Scalar`]'s rules; null is `None`.
@@ -66,13 +76,23 @@ pub(super) enum Scalar<'a> {
     Other,
 }
 
-/// A record on its way.
-#[derive(Debug, Default)]
+/// A record on its way: which of its fields were given.
+#[derive(Debug)]
 pub(super) struct Filling<T> {
-    pub(super) record: T,
     /// A bit for each field that was given.
     given: u64,
     expected: usize,
+    record: PhantomData<T>,
+}
+
+impl<T> Default for Filling<T> {
+    fn default() -> Self {
+        Self {
+            given: 0,
+            expected: 0,
+            record: PhantomData,
+        }
+    }
 }
 
 impl<'a, T: Table<'a>> Filling<T> {
@@ -88,6 +108,16 @@ impl<'a, T: Table<'a>> Filling<T> {
         Some(found)
     }
 
+    /// The name of the field that comes next if `is_it` says so.
+    pub(super) fn guess(&mut self, is_it: impl FnOnce(&str) -> bool) -> Option<usize> {
+        let found = self.expected;
+        if !is_it(T::NAMES.get(found)?) {
+            return None;
+        }
+        self.expected += 1;
+        Some(found)
+    }
+
     /// Notes that the field at `index` was given.
     pub(super) fn give(&mut self, index: usize, place: Place) -> Result<(), Wrong> {
         if self.given & (1 << index) != 0 {
@@ -97,11 +127,11 @@ impl<'a, T: Table<'a>> Filling<T> {
         Ok(())
     }
 
-    /// The record, if all that is required was given.
-    pub(super) fn finish(self) -> Result<T, Wrong> {
+    /// Whether all that is required was given.
+    pub(super) fn finish(self) -> Result<(), Wrong> {
         let missing = T::REQUIRED & !self.given;
         if missing == 0 {
-            return Ok(self.record);
+            return Ok(());
         }
         let field = T::NAMES[missing.trailing_zeros() as usize];
         Err(Place { record: "", field }.wrong("is required and missing"))
@@ -188,7 +218,7 @@ impl<'a> Scalar<'a> {
         let time = match self {
             Self::Null => return Ok(None),
             Self::Time(time) => Some(time),
-            Self::Text(text) => text.parse().ok(),
+            Self::Text(text) => dates::rfc3339(&text),
             Self::Int(epoch) => dates::parse_epoch(&epoch.to_string()).ok(),
             Self::Number(epoch) => dates::parse_epoch(epoch).ok(),
             Self::Bool(_) | Self::Decimal(_) | Self::Other => None,

@@ -124,7 +124,7 @@ impl Found for Fields<'_> {
     }
 }
 
-impl Found for Payload {
+impl Found for Payload<'_> {
     fn kind(_: &[Step]) -> Option<Kind> {
         None
     }

@@ -1,5 +1,5 @@
-//! Lead events as JSON. This is the hot path: texts are borrowed from the record unless they hold escapes, and no
-//! value tree is built on the way.
+//! Lead events as JSON: texts are borrowed from the record unless they hold escapes, and no value tree is built on the
+//! way. `quick` reads nearly every event; this is the complete decoder, which decides about the rest.
 //!
 //! Scalars keep the text they were written in, so that a number keeps every digit. serde's own type errors would quote
 //! the wrong value; here every type is checked by hand and the error names the field alone. Half of a surrogate pair
@@ -11,13 +11,32 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::asked::Asked;
 use super::decode::DecodeError;
 use super::fields::{Filling, Place, Scalar, Unread, Wrong};
 use super::table::Table;
 use super::{Fields, LeadEvent, Payload, Text};
 use crate::json::mend;
+use crate::json::walk::Unsure;
 
-pub(super) fn decode(text: &str) -> Result<LeadEvent<'_>, DecodeError> {
+mod quick;
+
+pub(super) use quick::quick;
+
+/// Reads what is asked for, in one pass if that goes.
+pub(super) fn decode<'a>(text: &'a str, asked: &Asked) -> Result<LeadEvent<'a>, DecodeError> {
+    // Made where it is returned: it is large.
+    let mut decoded = Ok(LeadEvent::default());
+    if let Ok(event) = &mut decoded
+        && let Err(Unsure) = quick(text, asked, event)
+    {
+        decoded = whole(text);
+    }
+    decoded
+}
+
+/// Reads a whole event, or says what is wrong with it.
+pub(super) fn whole(text: &str) -> Result<LeadEvent<'_>, DecodeError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let mut inside = false;
     let event = (&mut deserializer).deserialize_map(Members::new(Place::EVENT, &mut inside));
@@ -51,11 +70,12 @@ impl<'de, A: MapAccess<'de>> Unread<'de> for Value<'_, A> {
         scalar(raw.get()).map_err(|why| Self::refuse(self.place.wrong(why)))
     }
 
-    fn record<T: Table<'de>>(self) -> Result<Option<T>, A::Error> {
+    fn record<T: Table<'de>>(self, place: &mut Option<T>) -> Result<(), A::Error> {
         let mut inside = false;
         let members = Members::new(self.place, &mut inside);
         let found = self.map.next_value_seed(members);
-        found.map_err(|error| within(inside, error, self.place))
+        *place = found.map_err(|error| within(inside, error, self.place))?;
+        Ok(())
     }
 
     fn fields(self) -> Result<Fields<'de>, A::Error> {
@@ -64,7 +84,7 @@ impl<'de, A: MapAccess<'de>> Unread<'de> for Value<'_, A> {
         found.map_err(|error| within(inside, error, self.place))
     }
 
-    fn payload(self) -> Result<Option<Payload>, A::Error> {
+    fn payload(self) -> Result<Option<Payload<'de>>, A::Error> {
         let raw = self.map.next_value::<&RawValue>()?.get();
         if raw == "null" {
             return Ok(None);
@@ -154,7 +174,7 @@ impl<'de, T: Table<'de>> Visitor<'de> for Members<'_, T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<T>, A::Error> {
         *self.inside = true;
-        let mut filling = Filling::<T>::default();
+        let (mut filling, mut record) = (Filling::<T>::default(), T::default());
         while let Some(found) = map.next_key_seed(FieldName(&mut filling))? {
             let Some(index) = found else {
                 map.next_value::<IgnoredAny>()?;
@@ -162,9 +182,10 @@ impl<'de, T: Table<'de>> Visitor<'de> for Members<'_, T> {
             };
             let place = self.place.member(T::NAMES[index]);
             filling.give(index, place).map_err(A::Error::custom)?;
-            filling.record.set(index, Value { map: &mut map, place })?;
+            record.set(index, Value { map: &mut map, place })?;
         }
-        filling.finish().map(Some).map_err(A::Error::custom)
+        filling.finish().map_err(A::Error::custom)?;
+        Ok(Some(record))
     }
 }
 

@@ -4,7 +4,7 @@
 //! The caller asks the registry: decoding names the schema that it lacks, and [`Schemas::learn`] and [`Schemas::deny`]
 //! take the answer. The cost of an answer is bounded, and so is the memory of all answers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ pub(super) static LEAD_EVENT: LazyLock<Schema> =
     LazyLock::new(|| Schema::parse_str(LEAD_EVENTS[0]).expect("a test parses the schemas of this repository"));
 
 /// The schema registry's name for a schema, as Confluent framing carries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SchemaId {
     Id(u32),
     Guid([u8; 16]),
@@ -50,7 +50,8 @@ impl fmt::Display for SchemaId {
 /// The writer schemas known so far.
 #[derive(Debug, Clone)]
 pub struct Schemas {
-    fingerprints: HashMap<u64, Writer>,
+    /// Few, so that one is found here sooner than its hash would be.
+    fingerprints: BTreeMap<u64, Writer>,
     /// By id, each with the size of its text.
     learnt: Recent<(Writer, usize)>,
     learnt_size: usize,
@@ -86,7 +87,7 @@ impl Schemas {
     /// `texts` are lead event schemas, the current one first.
     pub(super) fn of(texts: &[&str]) -> Result<Self, String> {
         let mut schemas = Self {
-            fingerprints: HashMap::new(),
+            fingerprints: BTreeMap::new(),
             learnt: Recent::default(),
             learnt_size: 0,
             denied: Recent::default(),
@@ -182,14 +183,14 @@ impl Schemas {
 /// The known ids, in the order in which they came to be known.
 #[derive(Debug, Clone)]
 struct Recent<V> {
-    by_id: HashMap<SchemaId, V>,
+    by_id: BTreeMap<SchemaId, V>,
     order: VecDeque<SchemaId>,
 }
 
 impl<V> Default for Recent<V> {
     fn default() -> Self {
         Self {
-            by_id: HashMap::new(),
+            by_id: BTreeMap::new(),
             order: VecDeque::new(),
         }
     }

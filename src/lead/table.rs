@@ -6,7 +6,7 @@
 use super::fields::{Scalar, Unread, event_id, trigger};
 use super::found::Found;
 use super::kind::Kind;
-use super::{Call, Consumer, Entity, LeadEvent, Value};
+use super::{Call, Consumer, Entity, LeadEvent, Text, Value};
 use crate::path::Step;
 
 /// A record whose fields have names.
@@ -14,9 +14,14 @@ pub(super) trait Table<'a>: Default {
     const NAMES: &'static [&'static str];
     /// A bit for each of [`Self::NAMES`] that must be given.
     const REQUIRED: u64;
+    /// A bit for each that takes every text and may be missing: those that [`Self::text`] has.
+    const TEXTS: u64;
 
-    /// Reads `value` into the field that stands at `index` in [`Self::NAMES`].
+    /// Reads `value`, and puts it into the field that stands at `index` in [`Self::NAMES`] if it is asked for.
     fn set<U: Unread<'a>>(&mut self, index: usize, value: U) -> Result<(), U::Error>;
+
+    /// The field at `index`, where it takes every text and may be missing.
+    fn text(&mut self, index: usize) -> Option<&mut Option<Text<'a>>>;
 
     /// The value of the field `name` at the rest of a path: `None` when there is no such field, `Some(None)` when there
     /// is one and nothing is found.
@@ -27,7 +32,7 @@ pub(super) trait Table<'a>: Default {
 }
 
 macro_rules! table {
-    ($record:ident { $($field:ident: $read:ident($($rule:expr)?),)* }) => {
+    ($record:ident { $($field:ident: $read:ident($($rule:tt)*),)* }) => {
         const _: () = {
             #[expect(non_camel_case_types, reason = "a field's name")]
             #[derive(Clone, Copy)]
@@ -41,13 +46,20 @@ macro_rules! table {
 
             impl<'a> Table<'a> for $record<'a> {
                 const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
-                const REQUIRED: u64 = 0 $(| (table!(@bit $read) << Field::$field as u32))*;
+                const REQUIRED: u64 = 0 $(| (table!(@required $read) << Field::$field as u32))*;
+                const TEXTS: u64 = 0 $(| (table!(@is_text $read($($rule)*)) << Field::$field as u32))*;
 
                 fn set<U: Unread<'a>>(&mut self, index: usize, value: U) -> Result<(), U::Error> {
                     match FIELDS[index] {
-                        $(Field::$field => self.$field = value.$read($($rule)?)?,)*
+                        $(Field::$field => table!(@set self.$field, value.$read($($rule)*)),)*
                     }
                     Ok(())
+                }
+
+                fn text(&mut self, index: usize) -> Option<&mut Option<Text<'a>>> {
+                    match FIELDS[index] {
+                        $(Field::$field => table!(@text $read($($rule)*) self.$field),)*
+                    }
                 }
 
                 fn look_up(&self, name: &str, rest: &[Step]) -> Option<Option<Value<'_>>> {
@@ -101,8 +113,22 @@ macro_rules! table {
             }
         };
     };
-    (@bit required) => { 1 };
-    (@bit $read:ident) => { 0 };
+    (@set $place:expr, $value:ident.record()) => { $value.record(&mut $place)? };
+    (@set $place:expr, $value:ident.$read:ident($($rule:tt)*)) => {{
+        let is_asked = $value.is_asked();
+        let read = $value.$read($($rule)*)?;
+        if is_asked {
+            $place = read;
+        }
+    }};
+    (@required required) => { 1 };
+    (@required $read:ident) => { 0 };
+    (@is_text optional(Scalar::text)) => { 1 };
+    (@is_text optional(Scalar::id)) => { 1 };
+    (@is_text $read:ident($($rule:tt)*)) => { 0 };
+    (@text optional(Scalar::text) $place:expr) => { Some(&mut $place) };
+    (@text optional(Scalar::id) $place:expr) => { Some(&mut $place) };
+    (@text $read:ident($($rule:tt)*) $place:expr) => { None };
 }
 
 table! {

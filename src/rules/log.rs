@@ -19,6 +19,7 @@ use super::control::{self, Control, Controls};
 use super::index::RuleIndex;
 use super::index::upkeep::{Merge, Merged, Upkeep};
 use super::{Rule, Status, Versioned};
+use crate::lead::asked::Asked;
 use crate::reader::Problem;
 
 /// The header by which a record of the topic is a cancel mark; its value is then `true`.
@@ -39,6 +40,8 @@ pub struct RuleLog<R: Keep = Arc<Versioned>> {
     controls: Controls,
     /// How many rules in force have the status active.
     active: usize,
+    /// What the rules that were ever in force ask for: a field more costs little, and counting who asks costs more.
+    asked: Asked,
     /// Above every offset that was applied.
     next_offset: i64,
 }
@@ -142,6 +145,8 @@ pub enum Applied {
 pub struct Rules {
     /// Every rule in force, the paused ones among them.
     pub index: RuleIndex,
+    /// The fields of events that any of the rules looks at.
+    pub asked: Asked,
     /// By rule id, the latest cancel mark; of rules that are gone too.
     pub cancelled: Arc<HashMap<Arc<str>, Cancel>>,
     /// Of rules with a mark, the offsets of their records from the mark on.
@@ -164,6 +169,7 @@ impl<R: Keep> RuleLog<R> {
             since: Arc::default(),
             controls: Controls::default(),
             active: 0,
+            asked: Asked::least(),
             next_offset: 0,
         }
     }
@@ -197,6 +203,7 @@ impl<R: Keep> RuleLog<R> {
         match read(&id, value) {
             Ok((rule, written)) => {
                 let id = Arc::clone(&rule.id);
+                self.asked.and(&rule.asks());
                 let in_force = R::of(Versioned { rule, version: offset }, written);
                 self.put_in(id, in_force);
                 Applied::Changed
@@ -264,6 +271,7 @@ impl<R: Keep> RuleLog<R> {
         }
         self.active = 0;
         self.controls = Controls::default();
+        self.asked = Asked::least();
         self.next_offset = 0;
         let marks = Arc::make_mut(&mut self.cancelled).values_mut();
         marks.for_each(|mark| mark.offset = -1);
@@ -323,6 +331,7 @@ impl RuleLog {
     pub fn snapshot(&mut self) -> Rules {
         Rules {
             index: self.index.index(),
+            asked: self.asked.clone(),
             cancelled: Arc::clone(&self.cancelled),
             since: Arc::clone(&self.since),
             controls: self.controls.clone(),

@@ -151,6 +151,24 @@ impl Filter {
         }
     }
 
+    /// The path that it looks up.
+    pub(super) fn asks(&self) -> Option<&Path> {
+        match self {
+            Filter::Money(path) | Filter::Plain(path) => Some(path),
+            Filter::Default(_)
+            | Filter::Upper
+            | Filter::Lower
+            | Filter::Json
+            | Filter::Join(_)
+            | Filter::Number(_)
+            | Filter::Date(_)
+            | Filter::ReadDate(_)
+            | Filter::Truncate(..)
+            | Filter::Url
+            | Filter::Raw => None,
+        }
+    }
+
     /// Applies the filter to a value; the error is a reason without the value.
     pub(super) fn apply<'v>(
         &self,

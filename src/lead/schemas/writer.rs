@@ -10,6 +10,8 @@ use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, Name, RecordSchema, UuidSchema};
 use serde_json::Value as Json;
 
+use crate::lead::avro::Plan;
+
 /// The JSON values of a schema and those it refers to.
 const NODES_MAX: usize = 20_000;
 /// The levels of a schema and those it refers to, together: where each refers to the next, the parser goes as deep. A
@@ -38,6 +40,8 @@ pub(in crate::lead) struct Writer {
     pub(in crate::lead) root: Shape,
     /// The fields of each record, by [`Shape::Record`]'s number.
     pub(in crate::lead) records: Vec<Vec<(String, Shape)>>,
+    /// How its records are read as lead events.
+    pub(in crate::lead) plan: Option<Plan>,
 }
 
 /// How a value's bytes are laid out, and what they mean.
@@ -118,6 +122,7 @@ impl Writer {
             return Err("the schema is no record".into());
         }
         Ok(Self {
+            plan: Plan::of(&root, &compiler.records),
             root,
             records: compiler.records,
         })

@@ -1,0 +1,96 @@
+//! The fields of a lead event that somebody needs.
+//!
+//! A decoder checks every field, whoever asks, and builds those that are asked for; the others it may leave empty.
+
+use super::table::Table;
+use super::{LeadEvent, price_field};
+use crate::path::{Path, Step};
+
+/// A set of the event's own fields, and of the members of those that are records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// A bit for each field, in the table's order.
+    fields: u64,
+    /// Of each field that is a record a bit for each member.
+    members: [u16; LeadEvent::NAMES.len()],
+}
+
+impl Asked {
+    pub const ALL: Self = Self {
+        fields: u64::MAX,
+        members: [u16::MAX; LeadEvent::NAMES.len()],
+    };
+
+    /// What matching and planning need of every event, whatever its rules say. `payload` is in it: it costs nothing until a
+    /// path leads into it, and then it is parsed.
+    pub fn least() -> Self {
+        let mut asked = Self {
+            fields: LeadEvent::REQUIRED,
+            members: [0; LeadEvent::NAMES.len()],
+        };
+        for field in ["is_test", "inlet", "payload"] {
+            asked.field(field);
+        }
+        asked
+    }
+
+    /// Asks for what a path is looked up in. In an inlet's event a field that is null is looked up in `payload`.
+    pub fn path(&mut self, path: &Path) {
+        match path.steps() {
+            [_, Step::Name(member), ..] => self.member(path.root(), member),
+            _ => self.field(path.root()),
+        }
+    }
+
+    /// Asks for the field that a price filter compares.
+    pub fn price(&mut self, trigger: &str) {
+        self.field(price_field(trigger));
+    }
+
+    /// Asks for a field by its name, with all of its members; what is no field is in `payload`.
+    pub fn field(&mut self, name: &str) {
+        if let Some(index) = index(LeadEvent::NAMES, name) {
+            self.fields |= 1 << index;
+            self.members[index] = u16::MAX;
+        }
+    }
+
+    /// Asks for one member of a field that is a record, and for the whole of any other field.
+    pub fn member(&mut self, name: &str, member: &str) {
+        match (index(LeadEvent::NAMES, name), LeadEvent::members(name)) {
+            (Some(at), Some(members)) => {
+                self.fields |= 1 << at;
+                self.members[at] |= index(members, member).map_or(0, |index| 1 << index);
+            }
+            _ => self.field(name),
+        }
+    }
+
+    /// Asks for all that `other` asks for.
+    pub fn and(&mut self, other: &Self) {
+        self.fields |= other.fields;
+        for (members, more) in self.members.iter_mut().zip(other.members) {
+            *members |= more;
+        }
+    }
+
+    /// A bit for each of the event's fields, in the table's order.
+    pub(super) fn fields(&self) -> u64 {
+        self.fields
+    }
+
+    /// A bit for each member of the field at `index`.
+    pub(super) fn members(&self, index: usize) -> u64 {
+        self.members[index].into()
+    }
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self::least()
+    }
+}
+
+fn index(names: &[&str], name: &str) -> Option<usize> {
+    names.iter().position(|known| *known == name)
+}
