@@ -11,12 +11,12 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::kafka::worker::{RecordPlace, Worker};
-use crate::kafka::{BorrowedMessage, Fault, Message};
+use crate::kafka::{ConsumerRecord, Fault, Message};
 use crate::lead::schemas::Schemas;
 use crate::metrics::{Lags, Metrics, StartedOver};
 use crate::registry::Registry;
 use crate::registry::doubts::Doubts;
-use crate::trail;
+use crate::trail::{self, Crumb};
 
 mod look_up;
 mod recovery;
@@ -25,6 +25,10 @@ use recovery::Recovery;
 
 /// A stop is seen so soon while a batch waits.
 const STOP_SEEN_WITHIN: Duration = Duration::from_millis(200);
+/// So long the loop waits for records where it has none.
+const IDLE: Duration = Duration::from_millis(100);
+/// The clock is read once for so many records: reading it costs as much as looking for a rule does.
+const CLOCK_EVERY: usize = 64;
 /// How often the loop checks that the records it read are still there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -33,13 +37,16 @@ pub trait Work {
     /// A batch begins.
     fn begin(&mut self) {}
 
+    /// Records have come, which [`Self::take`] gets next.
+    fn came(&mut self) {}
+
     /// Whether records may be read now.
     fn may_go(&self) -> bool {
         true
     }
 
     /// Writes the results of a record. Only a framing that [`crate::lead::decode::lacks`] sees may need a schema.
-    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Done, Fault>;
+    fn take(&mut self, record: &ConsumerRecord<'_>, schemas: &Schemas) -> Result<Done, Fault>;
 }
 
 /// What a [`Work`] did with a record.
@@ -69,8 +76,10 @@ pub struct Batches<'b> {
 
 struct Loop<'b> {
     batches: Batches<'b>,
-    /// Records that were read and not taken: one whose schema is looked up, and those read ahead of it.
-    held: VecDeque<BorrowedMessage<'b>>,
+    /// Records that were read and not taken: those of the last poll, or one whose schema is looked up and those behind it.
+    held: VecDeque<ConsumerRecord<'b>>,
+    /// What was taken of each partition and the worker doesn't know yet.
+    taken: Vec<Taken<'b>>,
     doubts: Doubts,
     lag_at: Instant,
     look_at: Instant,
@@ -78,6 +87,13 @@ struct Loop<'b> {
     recovery: Recovery,
     /// The records of the batch.
     batch: Vec<RecordPlace>,
+}
+
+/// What was taken of a partition.
+struct Taken<'b> {
+    first: RecordPlace,
+    /// The last record whose results are written.
+    last: Option<ConsumerRecord<'b>>,
 }
 
 impl Batches<'_> {
@@ -90,6 +106,7 @@ impl Batches<'_> {
         let batch_loop = Loop {
             batches: self,
             held: VecDeque::new(),
+            taken: Vec::new(),
             doubts: Doubts::default(),
             lag_at: Instant::now(),
             look_at: Instant::now(),
@@ -178,62 +195,97 @@ impl<'b> Loop<'b> {
     fn idle(&mut self, wait: Duration) -> Result<(), Fault> {
         // Each time anew: a rebalance may have brought partitions that aren't paused.
         self.batches.worker.pause(true)?;
-        if let Some(message) = self.poll(wait)? {
-            self.held.push_back(message);
-        }
-        Ok(())
+        self.poll(wait)
     }
 
     /// Reads and writes until the commit is due. Ends early, with true, at a record whose schema is not known.
     fn batch(&mut self, schemas: &Schemas, work: &mut impl Work) -> Result<bool, Fault> {
-        let (worker, settings) = (self.batches.worker, &self.batches.config.processor);
         work.begin();
         self.batch.clear();
+        let lacks = self.read(schemas, work);
+        self.tell();
+        lacks
+    }
+
+    fn read(&mut self, schemas: &Schemas, work: &mut impl Work) -> Result<bool, Fault> {
+        let (worker, settings) = (self.batches.worker, &self.batches.config.processor);
+        let most = self.recovery.batch_max(settings.batch_events_max);
         let mut due: Option<Instant> = None;
-        for _ in 0..self.recovery.batch_max(settings.batch_events_max) {
-            // While idle, a short wait keeps the stop, and what the batch began with, fresh.
-            let wait = due.map_or(Duration::from_millis(100), |due| {
-                due.saturating_duration_since(Instant::now())
-            });
-            if wait.is_zero() {
+        while self.batch.len() < most {
+            let is_past = |due: Instant| due <= Instant::now();
+            let is_time = self.held.is_empty() || self.batch.len().is_multiple_of(CLOCK_EVERY);
+            if is_time && due.is_some_and(is_past) {
                 break;
             }
-            let Some(message) = self.next(wait)? else {
+            if self.held.is_empty() {
+                // What is written waits for no more than is there already; offsets alone wait until the commit is due.
+                // While idle, a short wait keeps the stop, and what the batch began with, fresh.
+                let wait = match due {
+                    None => IDLE,
+                    Some(_) if worker.is_open() => Duration::ZERO,
+                    Some(due) => due.saturating_duration_since(Instant::now()),
+                };
+                self.poll(wait)?;
                 self.batches.ready.store(worker.is_assigned(), Ordering::Relaxed);
+                work.came();
+            }
+            let Some(record) = self.held.pop_front() else {
                 break;
             };
             due.get_or_insert_with(|| Instant::now() + settings.commit_interval);
-            let place = worker.takes(&message);
+            let place = worker.place(&record);
+            let taken = self.taken_of(place);
             if self.recovery.is_single() {
                 worker.one_by_one(self.recovery.refused_of(place));
             }
             self.batch.push(place);
-            if work.take(&message, schemas)? == Done::NeedsSchema {
+            if work.take(&record, schemas)? == Done::NeedsSchema {
                 self.batch.pop();
-                self.held.push_front(message);
+                self.held.push_front(record);
                 return Ok(true);
             }
-            let timestamp = message.timestamp().to_millis().unwrap_or_default();
-            worker.consumed(place, trail::sum(timestamp, message.key(), message.payload()));
+            self.taken[taken].last = Some(record);
         }
         Ok(false)
     }
 
-    /// The next record; held ones come first.
-    fn next(&mut self, wait: Duration) -> Result<Option<BorrowedMessage<'b>>, Fault> {
-        match self.held.pop_front() {
-            Some(held) => Ok(Some(held)),
-            None => self.poll(wait),
+    /// Where what is taken of this record's partition stands.
+    fn taken_of(&mut self, place: RecordPlace) -> usize {
+        let is_its = |taken: &Taken<'_>| (taken.first.topic, taken.first.partition) == (place.topic, place.partition);
+        // Records come in runs of one partition, so that the last one is near.
+        self.taken.iter().rposition(is_its).unwrap_or_else(|| {
+            self.taken.push(Taken {
+                first: place,
+                last: None,
+            });
+            self.taken.len() - 1
+        })
+    }
+
+    /// Tells the worker what was taken, before it may commit or abort.
+    fn tell(&mut self) {
+        for Taken { first, last } in self.taken.drain(..) {
+            let crumb = last.map(|last| Crumb {
+                offset: last.offset(),
+                sum: trail::sum(
+                    last.timestamp().to_millis().unwrap_or_default(),
+                    last.key(),
+                    last.payload(),
+                ),
+            });
+            self.batches.worker.consumed(first, crumb);
         }
     }
 
-    /// Reads one record more. Those held of a partition that went away are dropped: they are read again.
-    fn poll(&mut self, wait: Duration) -> Result<Option<BorrowedMessage<'b>>, Fault> {
+    /// Reads what is there, and waits where nothing is. Those held of a partition that went away are dropped: they are read
+    /// again.
+    fn poll(&mut self, wait: Duration) -> Result<(), Fault> {
+        self.tell();
         let worker = self.batches.worker;
-        let polled = worker.poll(wait)?;
+        worker.poll(wait, &mut self.held)?;
         let revoked = worker.take_revoked();
         if !revoked.is_empty() {
-            let is_gone = |held: &BorrowedMessage<'_>| {
+            let is_gone = |held: &ConsumerRecord<'_>| {
                 let mut gone = revoked.iter();
                 gone.any(|(topic, partition)| held.topic() == topic && held.partition() == *partition)
             };
@@ -244,7 +296,7 @@ impl<'b> Loop<'b> {
             self.recovery
                 .revoked(|place| numbers.contains(&(place.topic, place.partition)));
         }
-        Ok(polled)
+        Ok(())
     }
 
     /// Gives back what is held, to be read again.
@@ -289,7 +341,7 @@ impl<'b> Loop<'b> {
             self.lag_at = Instant::now();
             let mut lags = worker.lag();
             for (topic, partition, lag) in &mut lags {
-                let of_it = |held: &&BorrowedMessage<'_>| held.topic() == topic && held.partition() == *partition;
+                let of_it = |held: &&ConsumerRecord<'_>| held.topic() == topic && held.partition() == *partition;
                 *lag += i64::try_from(self.held.iter().filter(of_it).count()).unwrap_or_default();
             }
             self.lags.report(lags);

@@ -14,9 +14,9 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::ProducerContext;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+pub use queue::ConsumerRecord;
 /// A record as the client has it: what the processor's loop reads.
 pub use rdkafka::Message;
-pub use rdkafka::message::BorrowedMessage;
 
 use crate::config::{self, Config};
 
@@ -29,6 +29,7 @@ mod letter;
 pub mod pick;
 pub mod place;
 pub mod producer;
+mod queue;
 pub mod reader;
 mod refused;
 mod rights;

@@ -13,7 +13,7 @@ use crate::delivery::plan::{Planned, Source, plan};
 use crate::delivery::{Codec, Cut, DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running, takes_nothing};
-use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
+use crate::kafka::{self, ConsumerRecord, Failure, Fault, Letter, Message};
 use crate::lead::LeadEvent;
 use crate::lead::decode::{DecodeError, decode_for};
 use crate::lead::schemas::{SchemaId, Schemas};
@@ -134,23 +134,27 @@ struct Events<'l> {
     worker: &'l Worker,
     /// The rules in force when the batch began.
     rules: Arc<Rules>,
-    /// When the batch began, in epoch milliseconds.
+    /// When the last records came, in epoch milliseconds.
     now: i64,
 }
 
 impl Work for Events<'_> {
     fn begin(&mut self) {
-        self.now = (self.wiring.now)();
         if let Some(rules) = &*self.wiring.rules.borrow() {
             self.rules = Arc::clone(rules);
         }
+        self.came();
+    }
+
+    fn came(&mut self) {
+        self.now = (self.wiring.now)();
     }
 
     fn may_go(&self) -> bool {
         self.wiring.rules.borrow().is_some()
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Done, Fault> {
+    fn take(&mut self, message: &ConsumerRecord<'_>, schemas: &Schemas) -> Result<Done, Fault> {
         let incoming = Incoming {
             value: message.payload(),
             only_rule: kafka::header(message.headers(), "only-rule"),

@@ -14,7 +14,7 @@ use crate::lead::schemas::{SchemaId, Schemas};
 use crate::registry::doubts::DOUBTED_AFTER;
 use crate::registry::{Lookup, Registry, RegistryError};
 
-/// So many records are read ahead.
+/// So many records are read ahead, and what comes with them in one call.
 const HELD_MAX: usize = 1000;
 /// And so many bytes of them.
 const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -57,11 +57,14 @@ impl Loop<'_> {
     fn read_ahead(&mut self) -> Result<(), Fault> {
         let mut bytes = 0;
         while self.held.len() < HELD_MAX && bytes < HELD_BYTES_MAX {
-            let Some(message) = self.poll(Duration::ZERO)? else {
+            let had = self.held.len();
+            self.poll(Duration::ZERO)?;
+            // A rebalance may have taken some away.
+            if self.held.len() <= had {
                 break;
-            };
-            bytes += message.payload_len();
-            self.held.push_back(message);
+            }
+            let came = self.held.range(had..);
+            bytes += came.map(|held| held.payload().map_or(0, <[u8]>::len)).sum::<usize>();
         }
         Ok(())
     }

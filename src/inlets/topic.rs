@@ -16,7 +16,7 @@ use crate::batches::{Batches, Done, Work};
 use crate::config::Config;
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running};
-use crate::kafka::{self, BorrowedMessage, Failure, Fault, Letter, Message};
+use crate::kafka::{self, ConsumerRecord, Failure, Fault, Letter, Message};
 use crate::lead::schemas::{SchemaId, Schemas};
 use crate::mapping::{Event, Inlet, Taken};
 use crate::metrics::{Metrics, StartedOver};
@@ -85,7 +85,7 @@ struct Refusal<'r> {
 }
 
 impl Work for Records<'_> {
-    fn take(&mut self, message: &BorrowedMessage<'_>, schemas: &Schemas) -> Result<Done, Fault> {
+    fn take(&mut self, message: &ConsumerRecord<'_>, schemas: &Schemas) -> Result<Done, Fault> {
         let now = Timestamp::from_millisecond((self.wiring.now)()).unwrap_or_default();
         let inlets = self.inlets.get(message.topic()).map_or(&[][..], Vec::as_slice);
         let taken = inlets

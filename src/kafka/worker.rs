@@ -4,16 +4,17 @@
 //! All transactional calls block, so a worker is a thread of its own. A rebalance runs inside [`Worker::poll`]: the
 //! worker commits partitions before they go, or, where it has lost them already, aborts the transaction.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Message as _, Offset};
 
 use super::place::Places;
+use super::queue::{ConsumerRecord, Queue};
 use super::rights::{Right, Rights, Said};
 use super::topics::Limits;
 use super::words::Words;
@@ -37,6 +38,9 @@ const GONE: &str = "the place of a partition is not there any more";
 
 /// The session is over: Kafka was away, or we stood still.
 const LOST: &str = "the group took the partitions; a new client joins it";
+
+/// A rebalance is seen so soon while no record comes.
+const REBALANCE_SEEN_WITHIN: Duration = Duration::from_millis(50);
 
 /// Where a worker's record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +84,8 @@ impl Share {
 }
 
 pub struct Worker {
+    /// All records come by it. It goes before its client does.
+    queue: Arc<Queue>,
     consumer: BaseConsumer<WorkerContext>,
     transaction: Arc<Transaction>,
     dead_letters: String,
@@ -122,14 +128,18 @@ impl Worker {
             transaction: Arc::clone(&transaction),
             places: Places::new(config).map_err(unusable)?,
             start: config.processor.start,
+            queue: Mutex::default(),
         };
         let mut client = super::consumer(&config.kafka, &share.group, 32768);
         // A topic that is made anew is read this soon; the default is five minutes.
         client.set("topic.metadata.refresh.interval.ms", "10000");
         let consumer: BaseConsumer<WorkerContext> = words.create(&client, context).map_err(unusable)?;
+        let queue = Arc::new(Queue::of(consumer.client()));
+        consumer.context().reads_from(Some(Arc::clone(&queue)));
         let topics: Vec<&str> = share.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(unusable)?;
         Ok(Self {
+            queue,
             consumer,
             transaction,
             dead_letters: config.topics.dead_letters.clone(),
@@ -137,31 +147,50 @@ impl Worker {
         })
     }
 
-    /// The next record, or `None` when none came in time.
-    pub fn poll(&self, timeout: Duration) -> Result<Option<BorrowedMessage<'_>>, Fault> {
-        let polled = self.consumer.poll(timeout);
-        if let Some(fault) = self.transaction.state().fault.take() {
-            return Err(fault);
+    /// Waits for records, and takes those that are there. Rebalances run in here.
+    pub fn poll<'w>(&'w self, wait: Duration, records: &mut VecDeque<ConsumerRecord<'w>>) -> Result<(), Fault> {
+        let (had, until) = (records.len(), Instant::now() + wait);
+        loop {
+            let polled = self.consumer.poll(Duration::ZERO);
+            if let Some(fault) = self.transaction.state().fault.take() {
+                return Err(fault);
+            }
+            match polled {
+                None => {}
+                Some(Err(error)) => self.failed(error)?,
+                // Each partition was forwarded before it was assigned.
+                Some(Ok(_)) => return Err(Fault::Retriable("a record came past the worker's queue".to_owned())),
+            }
+            // Whoever holds records has to drop those of what went away, before the partition may come again.
+            if !self.transaction.state().revoked.is_empty() {
+                return Ok(());
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let read = self.queue.read(left.min(REBALANCE_SEEN_WITHIN), records);
+            read.or_else(|error| self.failed(error))?;
+            if records.len() > had || left.is_zero() {
+                return Ok(());
+            }
         }
-        match polled {
-            None => Ok(None),
-            Some(Ok(message)) => Ok(Some(message)),
-            Some(Err(error)) => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::AutoOffsetReset) => Err(Fault::Retriable(GONE.to_owned())),
-                Some(RDKafkaErrorCode::Fatal) => Err(error.into()),
-                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                    self.log_missing();
-                    Ok(None)
+    }
+
+    /// What an error in place of a record asks for.
+    fn failed(&self, error: KafkaError) -> Result<(), Fault> {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset) => Err(Fault::Retriable(GONE.to_owned())),
+            Some(RDKafkaErrorCode::Fatal) => Err(error.into()),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                self.log_missing();
+                Ok(())
+            }
+            // Brokers away, a coordinator that moves, an ACL that is missing: librdkafka goes on by itself.
+            _ => {
+                match self.transaction.reads.denied(&error) {
+                    Some(denied) => self.say(&denied),
+                    None => tracing::debug!(%error, "no record"),
                 }
-                // Brokers away, a coordinator that moves, an ACL that is missing: librdkafka goes on by itself.
-                _ => {
-                    match self.transaction.reads.denied(&error) {
-                        Some(denied) => self.say(&denied),
-                        None => tracing::debug!(%error, "no record"),
-                    }
-                    Ok(None)
-                }
-            },
+                Ok(())
+            }
         }
     }
 
@@ -170,27 +199,25 @@ impl Worker {
         self.transaction.state().jobs += 1;
     }
 
-    /// The following writes belong to this record; an abort goes back to it.
-    pub fn takes(&self, message: &BorrowedMessage<'_>) -> RecordPlace {
-        let place = RecordPlace {
-            topic: self.number_of(message.topic()),
-            partition: message.partition(),
-            offset: message.offset(),
-        };
-        self.transaction
-            .state()
-            .reads((place.topic, place.partition), place.offset);
-        place
+    /// What was read of a partition since the last call: the first record, to which an abort goes back, and the last one
+    /// whose results are written, with its checksum. Its offset goes into the transaction; nothing is consumed before that.
+    pub fn consumed(&self, first: RecordPlace, last: Option<Crumb>) {
+        let mut state = self.transaction.state();
+        let consumed = state.reads((first.topic, first.partition), first.offset);
+        consumed.last = last.or(consumed.last);
     }
 
-    /// The record's offset goes into the transaction, with its checksum. Nothing is consumed before that.
-    pub fn consumed(&self, place: RecordPlace, sum: u32) {
-        let RecordPlace {
-            topic,
-            partition,
-            offset,
-        } = place;
-        self.transaction.state().reads((topic, partition), offset).last = Some(Crumb { offset, sum });
+    /// Whether a transaction is open: something was written in it.
+    pub fn is_open(&self) -> bool {
+        self.transaction.state().open
+    }
+
+    pub fn place(&self, record: &ConsumerRecord<'_>) -> RecordPlace {
+        RecordPlace {
+            topic: self.number_of(record.topic()),
+            partition: record.partition(),
+            offset: record.offset(),
+        }
     }
 
     /// The topic's number among those that the worker reads.
@@ -355,6 +382,13 @@ impl Worker {
             self.transaction.state().missing.clear();
         }
         Ok(())
+    }
+}
+
+impl Drop for Worker {
+    /// A rebalance may run while the client closes. It finds no queue any more.
+    fn drop(&mut self) {
+        self.consumer.context().reads_from(None);
     }
 }
 

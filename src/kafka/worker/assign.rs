@@ -1,6 +1,6 @@
 //! A worker's partitions as they come and go, and the place from which it reads each of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -9,6 +9,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::place::Places;
+use super::super::queue::Queue;
 use super::super::words::Words;
 use super::super::{ANSWER_WAIT, Fault};
 use super::transaction::Transaction;
@@ -21,6 +22,8 @@ pub(super) struct WorkerContext {
     pub(super) transaction: Arc<Transaction>,
     pub(super) places: Places,
     pub(super) start: Start,
+    /// Where the partitions' records go. None before the worker has it, and once the client closes.
+    pub(super) queue: Mutex<Option<Arc<Queue>>>,
 }
 
 impl ClientContext for WorkerContext {
@@ -30,6 +33,24 @@ impl ClientContext for WorkerContext {
 }
 
 impl WorkerContext {
+    pub(super) fn reads_from(&self, queue: Option<Arc<Queue>>) {
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = queue;
+    }
+
+    /// Has all records of the partitions come by the worker's queue.
+    fn forward<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        partitions: &TopicPartitionList,
+    ) -> Result<(), Fault> {
+        if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            for element in partitions.elements() {
+                queue.forward(consumer.client(), element.topic(), element.partition())?;
+            }
+        }
+        Ok(())
+    }
+
     /// `partitions` with the offsets to read from: what is committed, else where reading starts. What is gone
     /// before it was read is counted and passed; where what was read is gone, reading starts over.
     pub(super) fn placed<C: ConsumerContext>(
@@ -160,6 +181,7 @@ impl WorkerContext {
             Ok(placed) => (placed, Ok(())),
             Err(fault) => (TopicPartitionList::new(), Err(Fault::Retriable(fault.to_string()))),
         };
+        self.forward(consumer, &list)?;
         if cooperative {
             consumer.incremental_assign(&list)?
         } else {
