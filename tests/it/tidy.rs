@@ -348,7 +348,7 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["create_with_context"], &[]),
     (&["axum"], &["admin", "app", "sandbox", "web"]),
     (&["maud", "utoipa", "utoipa_axum", "form_urlencoded"], &["web"]),
-    (&["hashbrown"], &["desk"]),
+    (&["hashbrown"], &["desk", "rules"]),
     (&["clap"], &["app", "cli", "demo"]),
     (&["clap_complete", "clap_mangen"], &["cli"]),
     (&["openssl"], &["kafka"]),
