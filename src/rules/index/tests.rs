@@ -172,16 +172,27 @@ fn any_rule(id: String) -> impl Strategy<Value = Rule> {
     )
 }
 
-fn any_event() -> impl Strategy<Value = LeadEvent<'static>> {
-    let entity = || {
-        let id = prop::option::weighted(0.8, select(IDS.to_vec()));
-        prop::option::weighted(0.8, id).prop_map(|entity| {
-            entity.map(|id| Entity {
-                id: id.map(Into::into),
-                name: None,
-            })
+fn any_entity() -> impl Strategy<Value = Option<Entity<'static>>> {
+    let id = prop::option::weighted(0.8, select(IDS.to_vec()));
+    prop::option::weighted(0.8, id).prop_map(|entity| {
+        entity.map(|id| Entity {
+            id: id.map(Into::into),
+            name: None,
         })
-    };
+    })
+}
+
+fn any_payload() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "{}",
+        r#"{"plan": "pro", "tags": ["a", 5]}"#,
+        r#"{"plan": 5, "tags": "TX"}"#,
+        r#"{"plan": 5.00, "tags": null}"#,
+        r#"{"plan": true, "consumer": {"state": "TX"}}"#,
+    ])
+}
+
+fn any_event() -> impl Strategy<Value = LeadEvent<'static>> {
     let text = |of: &[&'static str]| prop::option::weighted(0.8, select(of.to_vec()));
     let texts = [
         "TX",
@@ -195,13 +206,6 @@ fn any_event() -> impl Strategy<Value = LeadEvent<'static>> {
         "a text that is longer",
     ];
     let price = move || text(&PRICES).prop_map(|price| price.map(|price| price.parse().unwrap()));
-    let payload = select(vec![
-        "{}",
-        r#"{"plan": "pro", "tags": ["a", 5]}"#,
-        r#"{"plan": 5, "tags": "TX"}"#,
-        r#"{"plan": 5.00, "tags": null}"#,
-        r#"{"plan": true, "consumer": {"state": "TX"}}"#,
-    ]);
     (
         select(vec![
             TRIGGERS[0],
@@ -211,31 +215,32 @@ fn any_event() -> impl Strategy<Value = LeadEvent<'static>> {
             TRIGGERS[3],
             "nobody.asks",
         ]),
-        (entity(), entity(), entity(), entity(), entity(), entity(), entity()),
+        prop::collection::vec(any_entity(), 7),
         (
             text(&IDS),
             text(&["POST", "FORM", "PUT"]),
             prop::option::of(any::<bool>()),
         ),
         (price(), price(), price()),
-        (text(&texts), text(&texts), text(&texts), payload),
+        (text(&texts), text(&texts), text(&texts), any_payload()),
     )
         .prop_map(
             |(trigger, entities, (inlet, method, is_test), (price, revenue, payout), (state, score, size, payload))| {
-                let (product, campaign, publisher, channel, source, buyer, pingtree) = entities;
+                let mut entities = entities.into_iter();
+                let mut entity = || entities.next().flatten();
                 let fields = vec![
                     ("score".into(), score.map(Into::into)),
                     ("größe".into(), size.map(Into::into)),
                 ];
                 LeadEvent {
                     trigger: trigger.into(),
-                    product,
-                    campaign,
-                    publisher,
-                    channel,
-                    source,
-                    buyer,
-                    pingtree,
+                    product: entity(),
+                    campaign: entity(),
+                    publisher: entity(),
+                    channel: entity(),
+                    source: entity(),
+                    buyer: entity(),
+                    pingtree: entity(),
                     inlet: inlet.map(Into::into),
                     method: method.map(Into::into),
                     is_test,
