@@ -346,10 +346,8 @@ const RULES: &str = r#"
 
 const ROLES: [&str; 4] = ["processor", "sender", "inlets", "admin"];
 
-/// Each role does its whole job with the ACLs of the page, and so does the person who runs the commands.
-fn whole_job(login: Login) {
-    let destinations = open_sandbox();
-    let install = Install::new("secured", &destinations);
+/// Everybody gets the ACLs of the page.
+fn may_what_the_page_says(install: &Install, login: Login) {
     let user = |role: &str| install.user(login, role);
     if login == Login::Scram {
         let users: Vec<String> = ROLES.into_iter().chain(["operator"]).map(user).collect();
@@ -373,6 +371,54 @@ fn whole_job(login: Login) {
                 .allow_by_kafka(&install.line(acl, &user(&acl.role), group));
         }
     }
+}
+
+/// The desk writes a rule, and puts back what the one before it could not render.
+fn the_desk_works(desk: &str) {
+    let (status, found) = asked("GET", &format!("{desk}/rules/rejected"), None, &[], &Value::Null);
+    assert_eq!(status, 200, "{found}");
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let mut rule = found["rule"].clone();
+    rule["action"]["on_missing"] = json!("empty");
+    let version = format!("\"{}\"", found["version"]);
+    let put = [("if-match", version.as_str())];
+    let (status, said) = asked("PUT", &format!("{desk}/rules/rejected"), None, &put, &rule);
+    assert_eq!(status, 200, "{said}");
+    let (status, said) = asked(
+        "POST",
+        &format!("{desk}/dead-letters/replay"),
+        None,
+        &[],
+        &json!({"reason": "template_failed"}),
+    );
+    assert_eq!(status, 200, "{said}");
+}
+
+fn commands_work(install: &Install, login: Login) {
+    for arguments in [
+        &["lanes"][..],
+        &["deliveries", "list"],
+        &["dead-letters", "list"],
+        &["dead-letters", "replay", "--all"],
+        &["rules", "list"],
+        &["rules", "history", "rejected"],
+        &["rules", "pause", "sold"],
+        &["lanes", "pause", "slack:sales-bot"],
+    ] {
+        let ran = install.command(login, "operator", arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(
+            ran.status.success() || said.contains("already"),
+            "{arguments:?}: {said}"
+        );
+    }
+}
+
+/// Each role does its whole job with the ACLs of the page, and so does the person who runs the commands.
+fn whole_job(login: Login) {
+    let destinations = open_sandbox();
+    let install = Install::new("secured", &destinations);
+    may_what_the_page_says(&install, login);
     let operator = |arguments: &[&str]| install.ok(login, "operator", arguments);
     operator(&["topics", "create", "--partitions", "2"]);
     operator(&["rules", "apply", &install.file("rules.yaml", RULES)]);
@@ -402,44 +448,10 @@ fn whole_job(login: Login) {
     };
     arrived(&["sold lead-1", "answered ana@example.com", "changed bo@example.com"]);
 
-    // The desk writes a rule, and puts back what the one before it could not render.
-    let desk = format!("http://{}/api/v1", processes["admin"].1);
-    let (status, found) = asked("GET", &format!("{desk}/rules/rejected"), None, &[], &Value::Null);
-    assert_eq!(status, 200, "{found}");
-    let found: Value = serde_json::from_str(&found).unwrap();
-    let mut rule = found["rule"].clone();
-    rule["action"]["on_missing"] = json!("empty");
-    let version = format!("\"{}\"", found["version"]);
-    let put = [("if-match", version.as_str())];
-    let (status, said) = asked("PUT", &format!("{desk}/rules/rejected"), None, &put, &rule);
-    assert_eq!(status, 200, "{said}");
-    let (status, said) = asked(
-        "POST",
-        &format!("{desk}/dead-letters/replay"),
-        None,
-        &[],
-        &json!({"reason": "template_failed"}),
-    );
-    assert_eq!(status, 200, "{said}");
+    the_desk_works(&format!("http://{}/api/v1", processes["admin"].1));
     arrived(&["rejected: "]);
 
-    for arguments in [
-        &["lanes"][..],
-        &["deliveries", "list"],
-        &["dead-letters", "list"],
-        &["dead-letters", "replay", "--all"],
-        &["rules", "list"],
-        &["rules", "history", "rejected"],
-        &["rules", "pause", "sold"],
-        &["lanes", "pause", "slack:sales-bot"],
-    ] {
-        let ran = install.command(login, "operator", arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&ran.stderr);
-        assert!(
-            ran.status.success() || said.contains("already"),
-            "{arguments:?}: {said}"
-        );
-    }
+    commands_work(&install, login);
     for (role, (process, admin)) in processes {
         let log = process.log();
         assert!(

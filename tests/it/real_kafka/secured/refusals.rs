@@ -15,19 +15,23 @@ fn refusal(install: &Install, brokers: &str, properties: &[(&str, &str)]) -> Str
     String::from_utf8(output.stderr).unwrap()
 }
 
+/// A certificate of nobody's, and its key.
+fn stranger(install: &Install) -> (String, String) {
+    let (stranger, key) = (install.file("stranger.pem", ""), install.file("stranger.key", ""));
+    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=stranger -out";
+    let mut openssl = Command::new("openssl");
+    openssl.args(arguments.split(' ')).args([&stranger, "-keyout", &key]);
+    assert!(openssl.output().unwrap().status.success());
+    (stranger, key)
+}
+
 #[test]
 fn what_keeps_a_log_in_from_a_secured_broker_is_told_apart() {
     let install = Install::new("refusals", &open_sandbox());
     let broker = &install.broker;
     let (scram, mtls) = (broker.scram.as_str(), broker.mtls.as_str());
     let by_name = scram.replace("127.0.0.1", "localhost");
-    let (stranger, strange_key) = (install.file("stranger.pem", ""), install.file("stranger.key", ""));
-    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=stranger -out";
-    let mut openssl = Command::new("openssl");
-    openssl
-        .args(arguments.split(' '))
-        .args([&stranger, "-keyout", &strange_key]);
-    assert!(openssl.output().unwrap().status.success());
+    let (stranger, strange_key) = stranger(&install);
     let plain = part("LEADLANE_TEST_KAFKA");
     for (brokers, properties, wanted) in [
         (scram, &[("sasl.password", "wrong")][..], "refused the log-in"),
@@ -89,7 +93,11 @@ fn what_keeps_a_log_in_from_a_secured_broker_is_told_apart() {
             "{properties:?}: {said}"
         );
     }
-    // Whom the broker takes a certificate for, the message says as well.
+}
+
+#[test]
+fn whom_the_broker_takes_a_certificate_for_the_message_says() {
+    let install = Install::new("certificate", &open_sandbox());
     let asked = install
         .command(Login::Certificate, "operator", &["topics", "check"])
         .output();
