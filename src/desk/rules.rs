@@ -372,7 +372,7 @@ pub fn get<'v>(view: &'v View, id: &str) -> Result<InForce<'v>, Error> {
 }
 
 /// Every rule in force, by id.
-pub fn every(view: &View) -> impl Iterator<Item = InForce<'_>> {
+pub fn every(view: &View) -> impl Iterator<Item = InForce<'_>> + Clone {
     view.log.list().filter_map(|(id, entry)| in_force(id, entry))
 }
 
@@ -382,8 +382,9 @@ pub fn text(written: &Value) -> String {
 }
 
 /// Some rules as YAML documents, as they are put in force again.
-pub fn texts<'v>(rules: impl IntoIterator<Item = InForce<'v>>) -> String {
-    let mut all = String::new();
+pub fn texts<'v>(rules: impl Iterator<Item = InForce<'v>> + Clone) -> String {
+    // YAML is about as long as JSON. A text that grows is there twice for a moment.
+    let mut all = String::with_capacity(rules.clone().map(|rule| rule.written.len()).sum());
     for rule in rules {
         if !all.is_empty() {
             all.push_str("---\n");

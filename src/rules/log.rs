@@ -284,7 +284,7 @@ impl<R: Keep> RuleLog<R> {
     }
 
     /// Every id with its entry, by id.
-    pub fn list(&self) -> impl Iterator<Item = (&str, &Entry<R>)> {
+    pub fn list(&self) -> impl Iterator<Item = (&str, &Entry<R>)> + Clone {
         self.entries.iter().map(|(id, entry)| (&**id, entry))
     }
 
