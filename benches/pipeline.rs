@@ -453,12 +453,12 @@ fn trickle(topics: &Topics, output: &str, seconds: u64) -> (f64, f64) {
             event["product"]["id"] = "5".into();
             event["publisher"]["id"] = "p3".into();
             event["price"] = "99".into();
-            let key = (84_000_000 + number).to_string();
+            let (key, value) = ((84_000_000 + number).to_string(), event.to_string());
             let record = Record {
                 topic: &topics.config.topics.events,
                 partition: None,
                 key: key.as_bytes(),
-                value: Some(event.to_string().as_bytes()),
+                value: Some(value.as_bytes()),
                 headers: OwnedHeaders::new(),
             };
             producer.write(&record, |ack| assert!(ack.is_ok()));
@@ -478,6 +478,7 @@ fn trickle(topics: &Topics, output: &str, seconds: u64) -> (f64, f64) {
                     seen.insert(number, began.elapsed());
                 }
                 Next::End(_) => {}
+                Next::Denied(why) => panic!("{why}"),
                 Next::Nothing => panic!("{} of {} records came", seen.len(), warm + count),
             }
         }

@@ -13,11 +13,11 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-pub const PARTITIONS: i32 = 4;
+pub(crate) const PARTITIONS: i32 = 4;
 
 /// How the loop writes and commits.
 #[derive(Debug, Clone, Copy)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// One record is written for so many that are read, on average.
     pub share: f64,
     /// Bytes of each.
@@ -29,7 +29,7 @@ pub struct Shape {
 }
 
 /// Reads `count` records of `topic`, and writes to `sink`.
-pub fn run(config: &Config, topic: &str, sink: &str, count: u64, shape: Shape) {
+pub(crate) fn run(config: &Config, topic: &str, sink: &str, count: u64, shape: Shape) {
     let consumer: BaseConsumer = client(
         config,
         &[
@@ -225,7 +225,7 @@ impl Drop for Queue {
     }
 }
 
-pub fn client(config: &Config, pairs: &[(&str, &str)]) -> ClientConfig {
+pub(crate) fn client(config: &Config, pairs: &[(&str, &str)]) -> ClientConfig {
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", &config.kafka.brokers);
     for (name, value) in pairs {

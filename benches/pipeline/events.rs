@@ -13,13 +13,13 @@ use rdkafka::message::OwnedHeaders;
 const TRIGGERS: [&str; 2] = ["lms.lead_sold", "lms.campaign_sold"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     Json,
     Avro,
 }
 
 impl Format {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Json => "json",
             Self::Avro => "avro",
@@ -29,7 +29,7 @@ impl Format {
 
 /// `count` rules. The first 100 have what people use: prices, lists, filters, conditions on fields and on the payload, all
 /// four actions. The others are for products that no event has, so that the number of matches stays what it is.
-pub fn rules(count: usize) -> String {
+pub(crate) fn rules(count: usize) -> String {
     let mut rules = String::new();
     for number in 0..count {
         let product = if number < 100 {
@@ -63,7 +63,7 @@ pub fn rules(count: usize) -> String {
     rules
 }
 
-pub fn event(number: u64, rng: &mut fastrand::Rng) -> String {
+pub(crate) fn event(number: u64, rng: &mut fastrand::Rng) -> String {
     // Two rules of each product have a trigger each; the other events have another trigger.
     let trigger = if rng.u8(..100) < 48 {
         TRIGGERS[rng.usize(..2)]
@@ -85,7 +85,7 @@ pub fn event(number: u64, rng: &mut fastrand::Rng) -> String {
 }
 
 /// Puts the events where they wait, and counts the jobs that a naive scan of the rules wants.
-pub fn fill(config: &Config, count: u64, rules: &str, format: Format) -> u64 {
+pub(crate) fn fill(config: &Config, count: u64, rules: &str, format: Format) -> u64 {
     let entries = leadlane::yaml::entries(rules).unwrap();
     let rules: Vec<Rule> = entries
         .iter()

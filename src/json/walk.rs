@@ -1,7 +1,7 @@
 //! One pass over a JSON text, which takes it apart and builds nothing.
 //!
 //! What the walk takes is well-formed. What it doesn't take may be well-formed, too: it gives up at a nesting beyond
-//! [`LEVELS_MAX`], and then a parser decides.
+//! `LEVELS_MAX`, and then a parser decides.
 
 use super::{ESCAPE, unit};
 

@@ -146,43 +146,45 @@ fn as_if_whole(written: &[Value], event: &[u8]) -> usize {
     lean.len()
 }
 
+/// Paths of all kinds: of fields and their members, of the payload, of nothing.
+const PATHS: [&str; 32] = [
+    "status",
+    "lead_id",
+    "event_id",
+    "trigger",
+    "occurred_at",
+    "product",
+    "product.name",
+    "product.id",
+    "buyer.name",
+    "buyer.nothing",
+    "consumer.state",
+    "consumer.email",
+    "consumer",
+    "call.started_at",
+    "call.answered",
+    "call",
+    "fields.a",
+    "fields",
+    "fields['b c']",
+    "price",
+    "payout",
+    "revenue",
+    "currency",
+    "reason",
+    "attempt",
+    "inlet",
+    "is_test",
+    "payload.plan",
+    "plan",
+    "properties.name",
+    "nothing",
+    "name",
+];
+
 /// Any rule that looks at this and that.
 fn any_rule() -> impl Strategy<Value = Value> {
-    let paths = [
-        "status",
-        "lead_id",
-        "event_id",
-        "trigger",
-        "occurred_at",
-        "product",
-        "product.name",
-        "product.id",
-        "buyer.name",
-        "buyer.nothing",
-        "consumer.state",
-        "consumer.email",
-        "consumer",
-        "call.started_at",
-        "call.answered",
-        "call",
-        "fields.a",
-        "fields",
-        "fields['b c']",
-        "price",
-        "payout",
-        "revenue",
-        "currency",
-        "reason",
-        "attempt",
-        "inlet",
-        "is_test",
-        "payload.plan",
-        "plan",
-        "properties.name",
-        "nothing",
-        "name",
-    ];
-    let path = || select(paths.to_vec());
+    let path = || select(PATHS.to_vec());
     let condition = (
         path(),
         select(vec![

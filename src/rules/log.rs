@@ -331,7 +331,7 @@ impl RuleLog {
     pub fn snapshot(&mut self) -> Rules {
         Rules {
             index: self.index.index(),
-            asked: self.asked.clone(),
+            asked: self.asked,
             cancelled: Arc::clone(&self.cancelled),
             since: Arc::clone(&self.since),
             controls: self.controls.clone(),

@@ -70,6 +70,9 @@ pub type Memory = Arc<Mutex<Remembered>>;
 /// A partition: its topic's place among the worker's, and its number.
 pub(super) type Partition = (usize, i32);
 
+/// Of partitions, the trail that is committed and its newest crumb.
+type Trails = BTreeMap<Partition, (Trail, Crumb)>;
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) open: bool,
@@ -236,10 +239,10 @@ impl Transaction {
     }
 
     /// The offsets to commit: behind the last record of each partition, with the trail to there.
-    fn places(&self) -> Result<(TopicPartitionList, BTreeMap<Partition, (Trail, Crumb)>), Fault> {
+    fn places(&self) -> Result<(TopicPartitionList, Trails), Fault> {
         let (state, remembered) = (self.state(), self.remembered());
         let mut list = TopicPartitionList::with_capacity(state.consumed.len());
-        let mut trails = BTreeMap::new();
+        let mut trails = Trails::new();
         for (place, consumed) in &state.consumed {
             let Some(last) = consumed.last else { continue };
             let mut trail = remembered.trails.get(place).cloned().unwrap_or_default();
@@ -253,7 +256,7 @@ impl Transaction {
     }
 
     /// What is committed is read. Before that it isn't: where Kafka knows no place yet, a new worker would pass it by.
-    fn remember(&self, trails: BTreeMap<Partition, (Trail, Crumb)>) {
+    fn remember(&self, trails: Trails) {
         let mut remembered = self.remembered();
         for (place, (trail, last)) in trails {
             remembered.trails.insert(place, trail);

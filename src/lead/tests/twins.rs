@@ -293,7 +293,7 @@ fn schema() -> impl Strategy<Value = String> {
 }
 
 /// A value of a type, of numbers and texts that are given.
-fn value(schema: &Schema, named: &Schema, chance: &mut impl FnMut() -> (u64, String)) -> Avro {
+fn value(schema: &Schema, chance: &mut impl FnMut() -> (u64, String)) -> Avro {
     let (number, text) = chance();
     let signed = number.cast_signed();
     match schema {
@@ -323,7 +323,7 @@ fn value(schema: &Schema, named: &Schema, chance: &mut impl FnMut() -> (u64, Str
         Schema::Decimal(of) => match of.inner {
             apache_avro::schema::InnerDecimalSchema::Bytes => {
                 let size = 1 + (number % 8) as usize;
-                Avro::Decimal((&signed.to_be_bytes()[..size]).to_vec().into())
+                Avro::Decimal(signed.to_be_bytes()[..size].to_vec().into())
             }
             apache_avro::schema::InnerDecimalSchema::Fixed(ref fixed) => {
                 Avro::Decimal(((signed >> 8) as i128).to_be_bytes()[16 - fixed.size..].to_vec().into())
@@ -331,19 +331,19 @@ fn value(schema: &Schema, named: &Schema, chance: &mut impl FnMut() -> (u64, Str
         },
         Schema::Union(union) => {
             let branch = (number % union.variants().len() as u64) as usize;
-            Avro::Union(branch as u32, Box::new(value(&union.variants()[branch], named, chance)))
+            Avro::Union(branch as u32, Box::new(value(&union.variants()[branch], chance)))
         }
-        Schema::Array(list) => Avro::Array((0..number % 3).map(|_| value(&list.items, named, chance)).collect()),
+        Schema::Array(list) => Avro::Array((0..number % 3).map(|_| value(&list.items, chance)).collect()),
         Schema::Map(map) => Avro::Map(
             (0..number % 3)
-                .map(|at| (format!("k{at}"), value(&map.types, named, chance)))
+                .map(|at| (format!("k{at}"), value(&map.types, chance)))
                 .collect(),
         ),
         Schema::Record(record) => Avro::Record(
             record
                 .fields
                 .iter()
-                .map(|field| (field.name.clone(), value(&field.schema, named, chance)))
+                .map(|field| (field.name.clone(), value(&field.schema, chance)))
                 .collect(),
         ),
         // Records within themselves end at once.
@@ -365,9 +365,9 @@ fn datum(schema: &Schema, numbers: &[u64], texts: &[String]) -> Option<(Vec<u8>,
     let goes_on = serde_json::to_string(schema).ok()?.contains("\"next\"");
     let value = if goes_on {
         let mut zero = || (0, "t".to_owned());
-        value(schema, schema, &mut zero)
+        value(schema, &mut zero)
     } else {
-        value(schema, schema, &mut chance)
+        value(schema, &mut chance)
     };
     let writer = GenericDatumWriter::builder(schema).build().ok()?;
     Some((writer.write_value_to_vec(value.clone()).ok()?, value))
