@@ -404,7 +404,7 @@ pub(super) struct Whole {
 impl Whole {
     pub(super) fn read(config: &Config) -> Result<Self, Error> {
         let mut tail = Tail::open(config, &config.topics.rules).map_err(Error::Unavailable)?;
-        let mut log = RuleLog::by_id_alone();
+        let mut log = RuleLog::new();
         took(&mut tail, &mut log)?;
         let rules = log.snapshot();
         Ok(Self { tail, log, rules })

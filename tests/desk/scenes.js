@@ -604,15 +604,15 @@ async function bulk({ browser, world, ask }) {
   assert.deepEqual(page.faults, []);
 }
 
-/** A file that holds no good rules: nothing of it is taken, and what is wrong is told by document and line. */
+/** A file that holds no good rules: nothing of it is taken, and what is wrong is told by line and column. */
 async function wrongImport({ browser, world, ask }) {
   const page = await person(browser, world.url);
   const good = (id) => `id: ${id}\ntrigger: lms.lead_sold\nscope: {level: product, id: "12"}\naction:\n  type: slack_message\n  token: {secret: sales-bot}\n  to: {channel: C0SALES}\n  text: x\n`;
   const wrong = [
     [`${good('a')}---\n${good('b')}oops: [1\n`, /yaml: document 2, line 1[89], column \d+/],
-    [`${good('a')}---\n# Which isn't there\n${good('b').replace('lead_sold\nscope', 'lead_sold\nfilters: {price: {between: [9, 1]}}\nscope')}`, /b: filters\.price\.between: .*\(document 2, line 11\)/],
-    [`- {id: a}\n- ${good('b').replaceAll('\n', '\n  ')}`, /a: \w+: .*\(document 1, line 1\)/],
-    [`${good('a')}---\n${good('a')}`, /a: .*twice.*\(document 2, line 10\)/],
+    [`${good('a')}---\n# Which isn't there\n${good('b').replace('lead_sold\nscope', 'lead_sold\nfilters: {price: {between: [9, 1]}}\nscope')}`, /b: filters\.price\.between: .*\(line 13, column 28\)/],
+    [`- {id: a}\n- ${good('b').replaceAll('\n', '\n  ')}`, /a: \w+: .*\(line 1, column 3\)/],
+    [`${good('a')}---\n${good('a')}`, /a: .*twice.*\(line 10, column 5\)/],
     ['# nothing\n', /holds no rule/],
   ];
   for (const [text, message] of wrong) {

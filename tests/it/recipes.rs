@@ -252,7 +252,7 @@ action:
 ";
 const SHADOW: &str = "id: quiet
 status: shadow
-scope: {level: product, id: '*'}
+scope: {level: product, id: '12'}
 trigger: lms.lead_sold
 action: {type: slack_webhook, url: {secret: alerts}, text: 'sold on {{$.occurred_at | date: \"%d %b %Y\"}}'}
 ";

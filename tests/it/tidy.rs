@@ -393,7 +393,6 @@ const HANDED_ON: &[(&str, &str)] = &[
     ("src/app.rs", "crate::clock::wall_millis"),
     ("src/kafka.rs", "rdkafka::Message"),
     ("src/kafka.rs", "rdkafka::error::KafkaError"),
-    ("src/kafka.rs", "rdkafka::message::BorrowedMessage"),
 ];
 
 /// The repository's folder.
