@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reqwest::{Client, Url};
+use reqwest::{Client, RequestBuilder, Url};
 
 use crate::action::ActionType;
 use crate::action::clevertap::is_marked;
@@ -221,6 +221,26 @@ impl Destinations {
         clevertap::together(self.upload_all(&taken, is_dry_run).await, refused)
     }
 
+    /// The upload of a body by an account; a dry run stores nothing of it.
+    fn upload_request(
+        &self,
+        mut url: Url,
+        is_dry_run: bool,
+        account_id: &str,
+        passcode: &Secret,
+        body: String,
+    ) -> RequestBuilder {
+        if is_dry_run {
+            url.query_pairs_mut().append_pair("dryRun", "1");
+        }
+        self.client
+            .post(url)
+            .header("X-CleverTap-Account-Id", account_id)
+            .header("X-CleverTap-Passcode", passcode.reveal())
+            .header("content-type", "application/json; charset=utf-8")
+            .body(body)
+    }
+
     async fn upload_all(&self, jobs: &[Arc<DeliveryJob>], is_dry_run: bool) -> Vec<Answer> {
         let all = |failure: Failure| vec![Answer::from(failure); jobs.len()];
         let Some(job) = jobs.first() else { return Vec::new() };
@@ -232,24 +252,15 @@ impl Destinations {
             };
             Ok((account, url, in_header(passcode, &job.credential)?))
         };
-        let (account, mut url, passcode) = match found.await {
+        let (account, url, passcode) = match found.await {
             Ok(found) => found,
             Err(failure) => return all(failure),
         };
-        if is_dry_run {
-            url.query_pairs_mut().append_pair("dryRun", "1");
-        }
         let records: Vec<&str> = jobs.iter().map(|job| job.body.as_str()).collect();
         let body = format!("{{\"d\":[{}]}}", records.join(","));
         // The answer echoes the records that failed, with escapes in them.
         let answer_max = BODY_MAX + 2 * body.len();
-        let request = self
-            .client
-            .post(url)
-            .header("X-CleverTap-Account-Id", &account.account_id)
-            .header("X-CleverTap-Passcode", passcode.reveal())
-            .header("content-type", "application/json; charset=utf-8")
-            .body(body);
+        let request = self.upload_request(url, is_dry_run, &account.account_id, &passcode, body);
         match http_client::reply(request.send().await, answer_max)
             .await
             .map_err(Failure::from)

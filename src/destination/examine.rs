@@ -91,19 +91,10 @@ impl Destinations {
         };
         let common = self.clevertap.api_url.as_deref();
         let url = match config::safe_url(&format!("{}/1/upload", account.url(common))) {
-            Ok(mut url) => {
-                url.query_pairs_mut().append_pair("dryRun", "1");
-                url
-            }
+            Ok(url) => url,
             Err(why) => return Examined::Refused(format!("the account's URL {why}; correct its region or api_url")),
         };
-        let request = self
-            .client
-            .post(url)
-            .header("X-CleverTap-Account-Id", &account.account_id)
-            .header("X-CleverTap-Passcode", passcode.reveal())
-            .header("content-type", "application/json; charset=utf-8")
-            .body(r#"{"d":[]}"#);
+        let request = self.upload_request(url, true, &account.account_id, &passcode, r#"{"d":[]}"#.to_owned());
         let reply = match http_client::reply(request.send().await, BODY_MAX).await {
             Ok(reply) => reply,
             Err(unanswered) => return failed(unanswered.into()),
