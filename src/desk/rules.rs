@@ -41,7 +41,8 @@ pub struct Stored {
     version: i64,
     /// When it was written, epoch milliseconds.
     at: i64,
-    written: Box<str>,
+    /// Shared with who reads it piece by piece while rules change.
+    written: Arc<str>,
     summary: Summary,
 }
 
@@ -280,13 +281,13 @@ pub struct InForce<'v> {
     /// When that was written, epoch milliseconds.
     pub at: i64,
     /// The text of its JSON.
-    pub written: &'v str,
+    pub written: &'v Arc<str>,
 }
 
 impl InForce<'_> {
     /// The rule as it was written.
     pub fn json(&self) -> Value {
-        serde_json::from_str(self.written).unwrap_or_default()
+        parsed(self.written)
     }
 
     /// The whole rule, read from its text again.
@@ -381,17 +382,47 @@ pub fn text(written: &Value) -> String {
     yaml::write(written)
 }
 
-/// Some rules as YAML documents, as they are put in force again.
-pub fn texts<'v>(rules: impl Iterator<Item = InForce<'v>> + Clone) -> String {
-    // YAML is about as long as JSON. A text that grows is there twice for a moment.
-    let mut all = String::with_capacity(rules.clone().map(|rule| rule.written.len()).sum());
-    for rule in rules {
-        if !all.is_empty() {
-            all.push_str("---\n");
+/// Some rules as YAML documents, as they are put in force again: those of one moment, in pieces of whole documents,
+/// because very many are a long text.
+#[derive(Debug)]
+pub struct Texts {
+    written: std::vec::IntoIter<Arc<str>>,
+    has_begun: bool,
+}
+
+/// About how long a piece of [`Texts`] is, bytes.
+const PIECE: usize = 64 * 1024;
+
+impl Texts {
+    pub fn of<'v>(rules: impl Iterator<Item = InForce<'v>>) -> Self {
+        let written: Vec<Arc<str>> = rules.map(|rule| Arc::clone(rule.written)).collect();
+        Self {
+            written: written.into_iter(),
+            has_begun: false,
         }
-        all.push_str(&text(&rule.json()));
     }
-    all
+}
+
+impl Iterator for Texts {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let mut piece = String::new();
+        while piece.len() < PIECE
+            && let Some(written) = self.written.next()
+        {
+            if std::mem::replace(&mut self.has_begun, true) {
+                piece.push_str("---\n");
+            }
+            piece.push_str(&text(&parsed(&written)));
+        }
+        (!piece.is_empty()).then_some(piece)
+    }
+}
+
+/// A rule's text, which was read as JSON before it was kept.
+fn parsed(written: &str) -> Value {
+    serde_json::from_str(written).unwrap_or_default()
 }
 
 /// The rules in force, whole, as processors and senders have them. They can be read on.

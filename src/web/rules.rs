@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use axum::body::{Body, Bytes};
+use http_body_util::channel::Channel;
 use serde_json::Value;
+use tokio::task::JoinError;
 
 use super::Web;
 use super::page::words::encoded;
@@ -12,7 +15,7 @@ use super::who::Actor;
 use crate::config::Config;
 use crate::desk::deliveries::recent;
 use crate::desk::rules::write::{Change, Writer, Written, authors};
-use crate::desk::rules::{self, Draft, Last, View};
+use crate::desk::rules::{self, Draft, Last, Texts, View};
 use crate::desk::{Conflict, Error, explain};
 use crate::lead::LeadEvent;
 use crate::lead::schemas::Schemas;
@@ -166,9 +169,32 @@ pub(super) fn seal(config: &Config, value: &str) -> Result<Sealed, Error> {
 }
 
 /// All rules in force, as YAML documents.
-pub(super) fn export_all(web: &Web) -> String {
+pub(super) fn export_all(web: &Web) -> Texts {
     let view = web.resident.rules().view();
-    rules::texts(rules::every(&view))
+    Texts::of(rules::every(&view))
+}
+
+/// Rules as a body. A thread that may block makes a piece when the one before is sent, so that no more than two are in
+/// memory.
+pub(super) fn in_pieces(mut texts: Texts) -> Body {
+    let (mut sender, body) = Channel::<Bytes, JoinError>::new(1);
+    tokio::spawn(async move {
+        loop {
+            match tokio::task::spawn_blocking(move || (texts.next(), texts)).await {
+                Ok((Some(piece), rest)) => {
+                    if sender.send_data(piece.into()).await.is_err() {
+                        // Whoever asked is gone.
+                        return;
+                    }
+                    texts = rest;
+                }
+                Ok((None, _)) => return,
+                // What was sent is not all, and the connection's end says so.
+                Err(panicked) => return sender.abort(panicked),
+            }
+        }
+    });
+    Body::new(body)
 }
 
 /// What became of the rules of an import.

@@ -9,7 +9,7 @@ use crate::cli::look::{self, Look, plain};
 use crate::cli::{CliError, print, write_files};
 use crate::dates::time_text;
 use crate::desk::rules::write::Writer;
-use crate::desk::rules::{self, InForce, View};
+use crate::desk::rules::{self, InForce, Texts, View};
 use crate::desk::versions::{self, Version};
 use crate::rules::difference::difference;
 
@@ -24,12 +24,8 @@ pub(super) fn export(look: Look<'_>, folder: Option<&Path>) -> Result<(), CliErr
         if look.json {
             return rules::every(&view).try_for_each(|in_force| print(in_force.written));
         }
-        let text = rules::texts(rules::every(&view));
-        return if text.is_empty() {
-            Ok(())
-        } else {
-            print(text.trim_end_matches('\n'))
-        };
+        // Printing ends a line itself.
+        return Texts::of(rules::every(&view)).try_for_each(|piece| print(piece.strip_suffix('\n').unwrap_or(&piece)));
     };
     let file = |in_force: InForce<'_>| {
         // Others may write what they like under a key.

@@ -180,3 +180,29 @@ fn rules_of_a_text_have_ids_of_their_own_and_problems_their_places() {
         assert!(error.contains(wanted), "{error}");
     }
 }
+
+#[test]
+fn rules_as_yaml_are_those_of_one_moment_in_pieces_of_whole_documents() {
+    let rules: Vec<Value> = (0..300)
+        .map(|n| rule(&format!("r{n:03}"), &"so long ".repeat(60)))
+        .collect();
+    let records = rules.iter().zip(0..).map(|(rule, offset)| {
+        let id = rule["id"].as_str().unwrap();
+        record(offset, id, Some(rule))
+    });
+    let mut view = view(&records.collect::<Vec<_>>());
+    let texts = Texts::of(every(&view));
+    view.take(&record(300, "r000", None));
+    let pieces: Vec<String> = texts.collect();
+    assert!(pieces.len() > 2, "{}", pieces.len());
+    let longest = pieces.iter().map(String::len).max().unwrap();
+    assert!(longest < PIECE + 2000, "{longest}");
+    let documents: Vec<Value> = pieces
+        .iter()
+        .flat_map(|piece| read(&config(), piece).unwrap())
+        .map(|draft| draft.written)
+        .collect();
+    assert_eq!(documents, rules);
+    assert_eq!(read(&config(), &pieces.concat()).unwrap().len(), rules.len());
+    assert_eq!(Texts::of(every(&View::default())).next(), None);
+}

@@ -14,7 +14,7 @@ use crate::config::admin::Role;
 use crate::desk::Error;
 use crate::web::Web;
 use crate::web::problem::{Fault, Problem};
-use crate::web::rules::{Imported, export_all, import, seal as seal_value};
+use crate::web::rules::{Imported, export_all, import, in_pieces, seal as seal_value};
 use crate::web::who::Actor;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Web>> {
@@ -33,8 +33,8 @@ pub(in crate::web) const YAML: &str = "application/yaml";
     responses((status = OK, description = "The rules, a document each", body = serde_json::Value, content_type = "application/yaml"))
 )]
 async fn export(web: Desk, _: Actor) -> Result<Response, Problem> {
-    let yaml = web.ask(|web| Ok(export_all(web))).await?;
-    Ok(([(header::CONTENT_TYPE, YAML)], yaml).into_response())
+    let texts = web.ask(|web| Ok(export_all(web))).await?;
+    Ok(([(header::CONTENT_TYPE, YAML)], in_pieces(texts)).into_response())
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

@@ -15,13 +15,13 @@ use serde::Deserialize;
 use super::{Look, Nav, fragment, see_other, shell};
 use crate::action::{ActionKind, ActionType};
 use crate::config::admin::Role;
-use crate::desk::rules::{self as desk_rules, Filter, InForce, View};
+use crate::desk::rules::{self as desk_rules, Filter, InForce, Texts, View};
 use crate::rules::{Level, Rule, Status, words};
 use crate::web::Web;
 use crate::web::api::Query;
 use crate::web::guard::Asker;
 use crate::web::problem::Problem;
-use crate::web::rules::step;
+use crate::web::rules::{in_pieces, step};
 use crate::web::who::Actor;
 use table::{Row, Shown, Stands};
 
@@ -64,7 +64,7 @@ pub(super) enum Answer {
     Part(Markup),
     See(String),
     /// Rules as a file of YAML.
-    File(String),
+    File(Texts),
 }
 
 impl Answer {
@@ -95,7 +95,7 @@ pub(super) async fn answer(
         }
         Ok(Answer::Part(part)) => fragment(part),
         Ok(Answer::See(address)) => see_other(&address),
-        Ok(Answer::File(yaml)) => {
+        Ok(Answer::File(texts)) => {
             let headers = [
                 (
                     header::CONTENT_TYPE,
@@ -106,7 +106,7 @@ pub(super) async fn answer(
                     HeaderValue::from_static("attachment; filename=\"rules.yaml\""),
                 ),
             ];
-            (headers, yaml).into_response()
+            (headers, in_pieces(texts)).into_response()
         }
         Err(problem) => super::problem(web, &look, &problem),
     }

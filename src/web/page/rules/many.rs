@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Answer, answer};
 use crate::config::admin::Role;
 use crate::desk::rules::write::Change;
-use crate::desk::rules::{self as desk_rules, Draft, View};
+use crate::desk::rules::{self as desk_rules, Draft, Texts, View};
 use crate::web::Web;
 use crate::web::guard::{Asker, Posted};
 use crate::web::page::part::{count, number};
@@ -56,7 +56,7 @@ pub(super) async fn bulk(State(web): State<Arc<Web>>, look: Look, asker: Asker, 
         match chosen {
             "export" => {
                 let view = web.resident.rules().view();
-                return Ok(Answer::File(desk_rules::texts(
+                return Ok(Answer::File(Texts::of(
                     ids().filter_map(|id| desk_rules::get(&view, id).ok()),
                 )));
             }
