@@ -218,10 +218,10 @@ fn lanes_tell_what_waits_without_a_process_and_behind_an_open_transaction() {
         .payload(&skipped);
     processor.send(record.partition(0)).map_err(|(error, _)| error).unwrap();
     processor.flush(Duration::from_secs(10)).unwrap();
+    let settled = outcome(&jobs[3], 3, OutcomeResult::Sent, 1);
     let mut refused = outcome(&jobs[6], 6, OutcomeResult::Retry, 1);
     (refused.scope, refused.next_at) = (Some("credential".into()), Some(now + HOUR));
     refused.words = Some("invalid_auth".into());
-    let settled = outcome(&jobs[3], 3, OutcomeResult::Sent, 1);
     let values = [settled.encode(), refused.encode()];
     let plain = producer(None);
     for value in &values {
