@@ -2,8 +2,6 @@
 //!
 //! Label sets are closed: no lead id, no text and no URL ever becomes a label.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -14,16 +12,18 @@ use prometheus::{
 
 use crate::action::{ActionType, Provider};
 use crate::delivery::OutcomeResult;
-use crate::lead::{TRIGGERS, trigger_label};
+use crate::lead::TRIGGERS;
 use crate::reason::Reason;
 use crate::rules::RuleId;
 
 mod gone;
 mod lags;
+mod matches;
 
 use gone::Gone;
 pub use gone::StartedOver;
 pub use lags::Lags;
+use matches::{Matches, number};
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -33,10 +33,7 @@ pub struct Metrics {
     events_decoded: Vec<IntCounter>,
     events_dead: IntCounterVec,
     gone: Gone,
-    matches: IntCounterVec,
-    rule_matches: IntCounterVec,
-    rule_labels: Mutex<HashSet<String>>,
-    rules_max: usize,
+    matches: Matches,
     jobs_committed: IntCounter,
     transaction_duration: Histogram,
     transactions_aborted: IntCounter,
@@ -138,12 +135,7 @@ impl Metrics {
                 "events_dead_total", "Lead events that became dead letters, by reason.", &["reason"],
             )?,
             gone: Gone::build(&make)?,
-            matches: make.counters(
-                "matches_total", "Rules that held for an event, by trigger and action.", &["trigger", "action"],
-            )?,
-            rule_matches: make.counters("rule_matches_total", "Events a rule held for.", &["rule_id"])?,
-            rule_labels: Mutex::default(),
-            rules_max,
+            matches: Matches::build(&make, rules_max)?,
             jobs_committed: make.counter("jobs_committed_total", "Delivery jobs committed.")?,
             transaction_duration: make.histogram("transaction_duration_seconds", "Time a commit takes.")?,
             transactions_aborted: make.counter(
@@ -229,9 +221,7 @@ impl Metrics {
                 self.lanes_frozen.with_label_values(&[provider, reason]);
             }
         }
-        for action in ActionType::ALL {
-            self.matches.with_label_values(&["other", action.as_str()]);
-        }
+        self.matches.start_at_zero();
         for bound in ["limit", "capacity"] {
             self.backlog_seconds.with_label_values(&[bound]);
         }
@@ -247,11 +237,7 @@ impl Metrics {
     }
 
     pub fn event_decoded(&self, trigger: &str) {
-        let known = TRIGGERS
-            .iter()
-            .position(|known| *known == trigger)
-            .unwrap_or(TRIGGERS.len());
-        self.events_decoded[known].inc();
+        self.events_decoded[number(trigger)].inc();
     }
 
     pub fn event_dead(&self, reason: Reason) {
@@ -267,15 +253,8 @@ impl Metrics {
         self.gone.started_over.with_label_values(&[topic.as_str()]).inc();
     }
 
-    pub fn matched(&self, trigger: &str, action: ActionType, RuleId(rule_id): RuleId<'_>) {
-        self.matches
-            .with_label_values(&[trigger_label(trigger), action.as_str()])
-            .inc();
-        let mut labels = self.rule_labels.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = labels.contains(rule_id) || (labels.len() < self.rules_max && labels.insert(rule_id.to_owned()));
-        self.rule_matches
-            .with_label_values(&[if known { rule_id } else { "other" }])
-            .inc();
+    pub fn matched(&self, trigger: &str, action: ActionType, rule: RuleId<'_>) {
+        self.matches.count(trigger, action, rule);
     }
 
     pub fn committed(&self, jobs: u64, took: &[Duration]) {
