@@ -25,6 +25,8 @@ use serde::de::DeserializeOwned;
 use super::{DeliveryJob, Outcome};
 use crate::credential::one_spelling;
 
+mod datum;
+
 /// The schema that jobs are written with, and every one that they were ever written with.
 pub(super) const JOB: &str = include_str!("../../schemas/delivery_job.avsc");
 const JOBS: [&str; 1] = [include_str!("../../schemas/released/delivery_job-1.avsc")];
@@ -126,7 +128,8 @@ impl Codec {
 struct Table<T> {
     /// `C3 01` and the fingerprint of the schema that is written.
     head: [u8; HEAD],
-    writer: GenericDatumWriter<'static>,
+    /// Where the schema's fields aren't those of the struct, as of another version's.
+    writer: Option<GenericDatumWriter<'static>>,
     reader: GenericDatumReader<'static>,
     /// The others that are read, each resolved to the one that is written.
     others: HashMap<Fingerprint, GenericDatumReader<'static>>,
@@ -140,6 +143,10 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     fn new(written: &str, read: &[&str]) -> Result<Self, String> {
         let (own, schema) = parse(written)?;
         let failed = |error: apache_avro::Error| error.to_string();
+        let writer = match fields(schema).eq(datum::fields_of::<T>().iter().copied()) {
+            true => None,
+            false => Some(GenericDatumWriter::builder(schema).build().map_err(failed)?),
+        };
         let mut others = HashMap::new();
         for text in read {
             let (fingerprint, other) = parse(text)?;
@@ -153,7 +160,7 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         head[2..].copy_from_slice(&own.0.to_le_bytes());
         Ok(Self {
             head,
-            writer: GenericDatumWriter::builder(schema).build().map_err(failed)?,
+            writer,
             reader: GenericDatumReader::builder(schema).build().map_err(failed)?,
             others,
             of: PhantomData,
@@ -163,9 +170,13 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     fn write(&self, value: &T) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(768);
         bytes.extend_from_slice(&self.head);
-        self.writer
-            .write_ser(&mut bytes, value)
-            .expect("the struct has no field that its schema hasn't");
+        match &self.writer {
+            None => datum::write(value, &mut bytes).expect("a test writes every kind of field"),
+            Some(writer) => {
+                let written = writer.write_ser(&mut bytes, value);
+                written.expect("the struct has no field that its schema hasn't");
+            }
+        }
         bytes
     }
 
@@ -190,6 +201,16 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
             _ => Err(unfit),
         }
     }
+}
+
+/// The names of a record's fields.
+fn fields(schema: &Schema) -> impl Iterator<Item = &str> {
+    let record = match schema {
+        Schema::Record(record) => Some(record),
+        _ => None,
+    };
+    let fields = record.into_iter().flat_map(|record| &record.fields);
+    fields.map(|field| field.name.as_str())
 }
 
 /// A schema, which lives as long as the process, and its fingerprint.

@@ -2,9 +2,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::action::{ActionType, OnAmbiguous};
 use crate::delivery::tests::job;
 use crate::delivery::{OutcomeResult, job_id};
 use crate::lead::EventId;
@@ -187,6 +189,61 @@ fn jobs_and_outcomes_read_back_as_written() {
         let outcome = Outcome { result, ..outcome() };
         assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
     }
+}
+
+/// The value as `apache_avro` writes it.
+fn by_schema(schema: &str, value: &impl Serialize) -> Vec<u8> {
+    let schema = Schema::parse_str(schema).unwrap();
+    let writer = GenericDatumWriter::builder(&schema).build().unwrap();
+    let mut bytes = Vec::new();
+    writer.write_ser(&mut bytes, value).unwrap();
+    bytes
+}
+
+/// A value that may be missing.
+fn some<T: std::fmt::Debug + Clone>(of: impl Strategy<Value = T>) -> impl Strategy<Value = Option<T>> {
+    prop::option::of(of)
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_what_the_schema_says(
+        texts in prop::collection::vec(".{0,200}", 9),
+        optional in prop::collection::vec(some(".{0,80}"), 6),
+        numbers in prop::collection::vec(any::<i64>(), 4),
+        may_lack in prop::collection::vec(some(any::<i64>()), 4),
+        (int, thread, pick) in (any::<i32>(), any::<bool>(), any::<prop::sample::Index>()),
+    ) {
+        let text = |at: usize| texts[at].clone();
+        let actions = [ActionType::SlackMessage, ActionType::SlackWebhook, ActionType::ClevertapProfile, ActionType::ClevertapEvent];
+        let job = DeliveryJob {
+            job_id: text(0), event_id: text(1), rule_id: text(2), lead_id: text(3), trigger: text(4), credential: text(5),
+            destination: text(6), body: text(7), source_topic: text(8), rule_version: numbers[0], occurred_at: numbers[1],
+            source_offset: numbers[2], source_partition: int, expires_at: may_lack[0], digest_after: may_lack[1],
+            sealed: optional[0].clone(), account_id: optional[1].clone(), region: optional[2].clone(),
+            max_rate: optional[3].clone(), thread, action: *pick.get(&actions),
+            on_ambiguous: *pick.get(&[OnAmbiguous::Retry, OnAmbiguous::Dead]),
+        };
+        let outcome = Outcome {
+            job_id: text(0), event_id: text(1), rule_id: text(2), lead_id: text(3), lane: text(4), rule_version: numbers[0],
+            attempt: int, result: *pick.get(&OutcomeResult::ALL), reason: optional[0].clone(), status: Some(int).filter(|_| thread),
+            words: optional[1].clone(), message_id: optional[2].clone(), started_at: may_lack[0], ended_at: numbers[1],
+            next_at: may_lack[1], job_partition: Some(int).filter(|_| !thread), job_offset: may_lack[2],
+            scope: optional[3].clone(), thread_ts: optional[4].clone(),
+        };
+        let of_job = by_schema(JOB, &job);
+        let of_outcome = by_schema(OUTCOME, &outcome);
+        prop_assert!(SHIPPED.jobs.writer.is_none() && SHIPPED.outcomes.writer.is_none());
+        prop_assert_eq!(&job.encode()[HEAD..], of_job);
+        prop_assert_eq!(&outcome.encode()[HEAD..], of_outcome);
+    }
+}
+
+#[test]
+fn a_schema_with_other_fields_is_written_by_its_own_words() {
+    assert!(newer().jobs.writer.is_some());
+    assert_eq!(datum::fields_of::<DeliveryJob>().len(), 22);
+    assert_eq!(datum::fields_of::<String>(), [""; 0]);
 }
 
 #[test]
