@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
+use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
 use crate::action::clevertap::Account;
@@ -43,11 +44,13 @@ static NAMESPACE: LazyLock<Uuid> = LazyLock::new(|| {
 
 /// The job id of (event, rule): the same whatever the rule's version or the number of replays.
 pub fn job_id(EventId(event_id): EventId<'_>, RuleId(rule_id): RuleId<'_>) -> Uuid {
-    let mut name = String::with_capacity(event_id.len() + rule_id.len() + 1);
-    name.push_str(event_id);
-    name.push('\n');
-    name.push_str(rule_id);
-    Uuid::new_v5(&NAMESPACE, name.as_bytes())
+    let mut hash = Sha1::new_with_prefix(NAMESPACE.as_bytes());
+    hash.update(event_id);
+    hash.update("\n");
+    hash.update(rule_id);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    uuid::Builder::from_sha1_bytes(bytes).into_uuid()
 }
 
 fn lane_id(credential: &str, apart: Option<&str>) -> String {
@@ -391,6 +394,17 @@ pub(crate) mod tests {
             digest_after: Some(60_000),
             max_rate: Some("20/h".into()),
             thread: true,
+        }
+    }
+
+    #[test]
+    fn a_job_id_is_a_uuid_of_version_5() {
+        for (event, rule) in [("e-1", "r-1"), (&*"é".repeat(128), "a"), ("", "")] {
+            let name = format!("{event}\n{rule}");
+            assert_eq!(
+                job_id(EventId(event), RuleId(rule)),
+                Uuid::new_v5(&NAMESPACE, name.as_bytes())
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 //! whatever the order of its members.
 
 use serde_json::Value;
-use sha1_smol::Sha1;
+use sha1::{Digest as _, Sha1};
 use uuid::{Builder, Uuid};
 
 /// The namespace of the ids that are made of what was received.
@@ -37,7 +37,7 @@ impl Hash {
             hash.update(text.as_bytes());
         }
         let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hash.digest().bytes()[..16]);
+        bytes.copy_from_slice(&hash.finalize()[..16]);
         Builder::from_sha1_bytes(bytes).into_uuid().to_string()
     }
 }

@@ -366,7 +366,8 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["subtle"], &["secrets", "web"]),
     // The demo signs as Slack does.
     (&["hmac"], &["demo", "inlets", "web"]),
-    (&["quick_xml", "csv", "sha1_smol"], &["mapping"]),
+    (&["quick_xml", "csv"], &["mapping"]),
+    (&["sha1"], &["delivery", "mapping"]),
     (
         &["percent_encoding"],
         &["destination", "mapping", "inlets", "template", "text"],
