@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::dates::{self, Rate};
@@ -110,6 +111,11 @@ pub(super) fn as_test(body: &str) -> Option<String> {
     let text = format!("{}{}", super::TEST_MARK, body.get("text")?.as_str()?);
     body["text"] = cut(&text, TEXT_MAX, false).unwrap_or(text).into();
     Some(body.to_string())
+}
+
+/// A request's body as JSON.
+pub(super) fn written(body: &impl Serialize) -> String {
+    serde_json::to_string(body).expect("texts and flags are JSON")
 }
 
 pub(super) fn check_text(text: &Template, warn: &mut dyn FnMut(&str, String)) {

@@ -1,6 +1,7 @@
 //! `slack_message`: a message that a bot posts to a channel or a member (`chat.postMessage`).
 
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::slack::{self, OVER_LONG, OverLong, Pace};
 use super::{Act, ActionKind, ActionType, Address, Definition, LaneOf, Limits, Pacing, Provider, Rendered};
@@ -43,6 +44,17 @@ pub struct SlackMessage {
     pub unfurl: Option<bool>,
     pub over_long: OverLong,
     pub pace: Pace,
+}
+
+/// The request, without its secret.
+#[derive(Serialize)]
+struct Body<'b> {
+    channel: &'b str,
+    text: &'b str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unfurl_links: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unfurl_media: Option<bool>,
 }
 
 /// Where a Slack message goes, by id.
@@ -139,16 +151,14 @@ impl Act for SlackMessage {
 
     fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop> {
         let (To::Channel(to) | To::Member(to)) = &self.to;
-        let mut body = Map::new();
-        body.insert("channel".into(), to.as_str().into());
-        let text = slack::render_text(&self.text, event, on_missing, self.over_long)?;
-        body.insert("text".into(), text.into());
-        if let Some(unfurl) = self.unfurl {
-            body.insert("unfurl_links".into(), unfurl.into());
-            body.insert("unfurl_media".into(), unfurl.into());
-        }
+        let body = Body {
+            channel: to,
+            text: &slack::render_text(&self.text, event, on_missing, self.over_long)?,
+            unfurl_links: self.unfurl,
+            unfurl_media: self.unfurl,
+        };
         Ok(Rendered {
-            body: Value::Object(body).to_string(),
+            body: slack::written(&body),
             destination: None,
         })
     }

@@ -1,6 +1,6 @@
 //! `slack_webhook`: a message that an incoming webhook posts to the channel it was made for.
 
-use serde_json::{Map, Value};
+use serde::Serialize;
 
 use super::slack::{self, OVER_LONG, OverLong, Pace};
 use super::{Act, ActionKind, ActionType, Address, Definition, LaneOf, Limits, Pacing, Provider, Rendered};
@@ -42,6 +42,18 @@ pub struct SlackWebhook {
     pub icon_url: Option<String>,
     pub over_long: OverLong,
     pub pace: Pace,
+}
+
+/// The request, without its secret.
+#[derive(Serialize)]
+struct Body<'b> {
+    text: &'b str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'b str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'b str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icon_url: Option<&'b str>,
 }
 
 fn read(reader: &mut Reader, action: &Object<'_>) -> Option<ActionKind> {
@@ -101,20 +113,14 @@ impl Act for SlackWebhook {
     }
 
     fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop> {
-        let mut body = Map::new();
-        let text = slack::render_text(&self.text, event, on_missing, self.over_long)?;
-        body.insert("text".into(), text.into());
-        for (name, value) in [
-            ("channel", &self.channel),
-            ("username", &self.username),
-            ("icon_url", &self.icon_url),
-        ] {
-            if let Some(value) = value {
-                body.insert(name.into(), value.as_str().into());
-            }
-        }
+        let body = Body {
+            text: &slack::render_text(&self.text, event, on_missing, self.over_long)?,
+            channel: self.channel.as_deref(),
+            username: self.username.as_deref(),
+            icon_url: self.icon_url.as_deref(),
+        };
         Ok(Rendered {
-            body: Value::Object(body).to_string(),
+            body: slack::written(&body),
             destination: None,
         })
     }
