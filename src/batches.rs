@@ -25,6 +25,8 @@ use recovery::Recovery;
 
 /// A stop is seen so soon while a batch waits.
 const STOP_SEEN_WITHIN: Duration = Duration::from_millis(200);
+/// The end of a commit is seen so soon while something waits for it.
+const COMMIT_SEEN_WITHIN: Duration = Duration::from_millis(1);
 /// So long the loop waits for records where it has none.
 const IDLE: Duration = Duration::from_millis(100);
 /// The clock is read once for so many records: reading it costs as much as looking for a rule does.
@@ -87,6 +89,17 @@ struct Loop<'b> {
     recovery: Recovery,
     /// The records of the batch.
     batch: Vec<RecordPlace>,
+    /// Those of the batch before it, whose commit is on its way.
+    committing: Vec<RecordPlace>,
+}
+
+/// What follows a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Batch,
+    /// A record's schema isn't known.
+    LookUp,
+    Stop,
 }
 
 /// What was taken of a partition.
@@ -113,6 +126,7 @@ impl Batches<'_> {
             lags,
             recovery: Recovery::default(),
             batch: Vec::new(),
+            committing: Vec::new(),
         };
         let ready = batch_loop.batches.ready;
         let done = batch_loop.run(schemas, work);
@@ -129,42 +143,74 @@ impl<'b> Loop<'b> {
         while !(aborted && self.stops()) {
             self.wait_until_it_may_go(work)?;
             schemas.at(Instant::now());
-            let batch = self
-                .batch(schemas, work)
-                .and_then(|lacks| self.batches.worker.commit().map(|()| lacks));
+            let batch = self.batch(schemas, work).and_then(|lacks| self.commit(lacks));
             self.report();
             aborted = batch.is_err();
-            if batch.is_ok() {
-                self.recovery.committed(&self.batch);
-            }
             match batch {
-                Ok(_) if self.stops() => return Ok(()),
-                Ok(false) => self.look()?,
-                Ok(true) => self.look_up(schemas)?,
+                Ok(Next::Stop) => return Ok(()),
+                Ok(Next::Batch) => self.look()?,
+                Ok(Next::LookUp) => self.look_up(schemas)?,
                 Err(Fault::Abort(message)) => {
                     tracing::warn!(message, "the transaction is aborted and its records are read again");
-                    self.let_go()?;
-                    self.batches.worker.abort()?;
+                    self.abort()?;
                     let wait = self.recovery.in_vain();
                     self.wait(wait)?;
                 }
                 Err(Fault::Refused { message, write }) => {
-                    let wait = self.recovery.refused(&self.batch, write);
-                    let next = self.recovery.batch_max(self.batch.len());
+                    let records = self.abort()?;
+                    let wait = self.recovery.refused(&records, write);
+                    let next = self.recovery.batch_max(records.len());
                     tracing::warn!(
                         message,
-                        records = self.batch.len(),
+                        records = records.len(),
                         next,
                         "the transaction is aborted and fewer of its records are read again"
                     );
-                    self.let_go()?;
-                    self.batches.worker.abort()?;
                     self.wait(wait.unwrap_or_default())?;
                 }
                 Err(fault) => return Err(fault),
             }
         }
         Ok(())
+    }
+
+    /// Begins to commit the batch; the next one is read meanwhile. Where that needs to know how the commit ends, it is waited
+    /// for. `lacks` says that the batch ended at a record whose schema is not known.
+    fn commit(&mut self, lacks: bool) -> Result<Next, Fault> {
+        let worker = self.batches.worker;
+        worker.settle()?;
+        self.committed();
+        worker.commit()?;
+        self.committing.append(&mut self.batch);
+        let next = match lacks {
+            _ if self.stops() => Next::Stop,
+            true => Next::LookUp,
+            false => Next::Batch,
+        };
+        if next != Next::Batch || self.recovery.is_at_work() {
+            worker.settle()?;
+        }
+        if !worker.is_committing() {
+            self.committed();
+        }
+        Ok(next)
+    }
+
+    /// Notes that nothing is on its way any more.
+    fn committed(&mut self) {
+        if !self.committing.is_empty() {
+            self.recovery.committed(&self.committing);
+            self.committing.clear();
+        }
+    }
+
+    /// Gives back what is held, aborts the transaction, and gives the records that are read again.
+    fn abort(&mut self) -> Result<Vec<RecordPlace>, Fault> {
+        self.let_go()?;
+        self.batches.worker.abort()?;
+        let mut records = std::mem::take(&mut self.committing);
+        records.append(&mut self.batch);
+        Ok(records)
     }
 
     fn stops(&self) -> bool {
@@ -222,6 +268,7 @@ impl<'b> Loop<'b> {
                 // While idle, a short wait keeps the stop, and what the batch began with, fresh.
                 let wait = match due {
                     None => IDLE,
+                    Some(_) if worker.is_open() && worker.is_committing() => COMMIT_SEEN_WITHIN,
                     Some(_) if worker.is_open() => Duration::ZERO,
                     Some(due) => due.saturating_duration_since(Instant::now()),
                 };
@@ -230,6 +277,10 @@ impl<'b> Loop<'b> {
                 work.came();
             }
             let Some(record) = self.held.pop_front() else {
+                // What is staged waits for the commit before it in any case.
+                if due.is_some() && worker.is_open() && worker.is_committing() {
+                    continue;
+                }
                 break;
             };
             due.get_or_insert_with(|| Instant::now() + settings.commit_interval);
@@ -283,6 +334,9 @@ impl<'b> Loop<'b> {
         self.tell();
         let worker = self.batches.worker;
         worker.poll(wait, &mut self.held)?;
+        if !worker.is_committing() {
+            self.committed();
+        }
         let revoked = worker.take_revoked();
         if !revoked.is_empty() {
             let is_gone = |held: &ConsumerRecord<'_>| {

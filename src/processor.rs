@@ -215,7 +215,7 @@ impl<'l> Events<'l> {
             value: Some(&value),
             headers: kafka::versioned(known(Some(job.ids()), message)),
         };
-        match self.worker.write(&record) {
+        match self.worker.write(record) {
             Ok(()) => {
                 self.worker.wrote_job();
                 Ok(())
@@ -238,7 +238,7 @@ impl<'l> Events<'l> {
         let topic = &self.wiring.config.topics.outcomes;
         for cut in Cut::ALL {
             let value = self.wiring.codec.write_outcome(&outcome.cut(cut));
-            let written = self.worker.write(&Record {
+            let written = self.worker.write(Record {
                 topic,
                 key: outcome.job_id.as_bytes(),
                 value: Some(&value),

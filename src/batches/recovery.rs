@@ -35,6 +35,11 @@ impl Recovery {
         }
     }
 
+    /// Whether the last batch was aborted, so that the next depends on how this one ends.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.in_vain > 0 || !self.among.is_empty()
+    }
+
     /// Whether the next batch is one record, so that each of its refused writes is known.
     pub(super) fn is_single(&self) -> bool {
         matches!(self.among.len(), 1 | 2)

@@ -148,7 +148,7 @@ impl Records<'_> {
             ("event-id", Some(event.event_id.as_str())),
             ("traceparent", traceparent),
         ];
-        let written = self.worker.write(&Record {
+        let written = self.worker.write(Record {
             topic: &self.wiring.config.topics.events,
             key: event.lead_id.as_bytes(),
             value: Some(&event.json),

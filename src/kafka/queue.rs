@@ -5,6 +5,9 @@
 //! client's own queue would swallow rebalances, which rdkafka takes as events. So each partition's records are forwarded
 //! to a queue of our own, and whoever reads that polls the client's queue beside it.
 //!
+//! For the same reason [`flush`] is here: rdkafka's own doesn't wait, so that librdkafka forgets that it was asked before it
+//! has sent anything.
+//!
 //! What is unsafe here rests on three things. A [`Queue`] is freed before its client is: [`super::worker::Worker`] drops its
 //! queue first. A [`ConsumerRecord`] borrows the queue, and so doesn't outlive it. And what librdkafka gives for a record
 //! stays where it is until the record is destroyed.
@@ -108,6 +111,14 @@ impl Queue {
             _ => Err(KafkaError::MessageConsumption(code)),
         })
     }
+}
+
+/// Has the client send what was written at once, whatever its `linger.ms` is, and waits so long for the brokers. Who waits
+/// for all of it takes the delivery reports between two calls.
+pub(super) fn flush(client: &Client<impl ClientContext>, wait: Duration) {
+    let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the client is there.
+    unsafe { native::rd_kafka_flush(client.native_ptr(), millis) };
 }
 
 impl Drop for Queue {

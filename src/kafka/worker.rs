@@ -25,13 +25,15 @@ use crate::trail::{Crumb, Look, Trail};
 mod assign;
 mod transaction;
 mod write;
+mod writer;
 
 use assign::WorkerContext;
-use transaction::{Deliveries, TRANSACTION_TIMEOUT, Transaction};
-pub(super) use transaction::{Denied, again};
+use transaction::Transaction;
 pub use transaction::{Happened, Memory};
 pub(crate) use write::takes_nothing;
 pub use write::{Record, Write, WriteError};
+use writer::{Committer, Deliveries, TRANSACTION_TIMEOUT, Writer};
+pub(super) use writer::{Denied, again};
 
 /// Retention took it, the topic was made anew, or its end is lost.
 const GONE: &str = "the place of a partition is not there any more";
@@ -115,10 +117,14 @@ impl Worker {
         let producer: BaseProducer<Deliveries> = words.create(&client, Deliveries::new(&words)).map_err(unusable)?;
         let begun = producer.init_transactions(ANSWER_WAIT);
         begun.map_err(|error| reads.fault(error))?;
-        let transaction = Arc::new(Transaction {
+        let writer = Arc::new(Writer {
             producer,
             reads,
             writes: Rights::of(&config.kafka, writes),
+        });
+        let transaction = Arc::new(Transaction {
+            committer: Committer::of(&writer)?,
+            writer,
             topics: share.topics.clone(),
             state: Mutex::default(),
             memory: Arc::clone(memory),
@@ -150,6 +156,7 @@ impl Worker {
     /// Waits for records, and takes those that are there. Rebalances run in here.
     pub fn poll<'w>(&'w self, wait: Duration, records: &mut VecDeque<ConsumerRecord<'w>>) -> Result<(), Fault> {
         let (had, until) = (records.len(), Instant::now() + wait);
+        self.transaction.look()?;
         loop {
             let polled = self.consumer.poll(Duration::ZERO);
             if let Some(fault) = self.transaction.state().fault.take() {
@@ -185,7 +192,7 @@ impl Worker {
             }
             // Brokers away, a coordinator that moves, an ACL that is missing: librdkafka goes on by itself.
             _ => {
-                match self.transaction.reads.denied(&error) {
+                match self.transaction.writer.reads.denied(&error) {
                     Some(denied) => self.say(&denied),
                     None => tracing::debug!(%error, "no record"),
                 }
@@ -207,14 +214,25 @@ impl Worker {
         consumed.last = last.or(consumed.last);
     }
 
-    /// Whether a transaction is open: something was written in it.
+    /// Whether something is written and not committed.
     pub fn is_open(&self) -> bool {
-        self.transaction.state().open
+        let state = self.transaction.state();
+        state.open || !state.staged.is_empty()
+    }
+
+    /// Whether a commit is on its way.
+    pub fn is_committing(&self) -> bool {
+        self.transaction.state().is_committing()
     }
 
     pub fn place(&self, record: &ConsumerRecord<'_>) -> RecordPlace {
+        // All records are of the only topic, which most workers have.
+        let topic = match self.transaction.topics.len() {
+            1 => 0,
+            _ => self.number_of(record.topic()),
+        };
         RecordPlace {
-            topic: self.number_of(record.topic()),
+            topic,
             partition: record.partition(),
             offset: record.offset(),
         }
@@ -226,9 +244,15 @@ impl Worker {
         number.unwrap_or_else(|| unreachable!("only what was subscribed to is read"))
     }
 
-    /// Commits what was written and consumed since the last commit.
+    /// Begins to commit what was written and consumed since the last commit. What is written from here on is staged until
+    /// [`Self::settle`], and records are read meanwhile.
     pub fn commit(&self) -> Result<(), Fault> {
         self.transaction.commit(&self.consumer)
+    }
+
+    /// Waits until no commit is on its way. The error is what became of it.
+    pub fn settle(&self) -> Result<(), Fault> {
+        self.transaction.settle()
     }
 
     /// Aborts the transaction and goes back to where it began.
@@ -388,6 +412,9 @@ impl Worker {
 impl Drop for Worker {
     /// A rebalance may run while the client closes. It finds no queue any more.
     fn drop(&mut self) {
+        if let Err(fault) = self.transaction.settle() {
+            tracing::debug!(%fault, "a worker ends with a commit that failed");
+        }
         self.consumer.context().reads_from(None);
     }
 }
@@ -450,3 +477,6 @@ impl std::fmt::Debug for Worker {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,7 @@ impl WorkerContext {
     ) -> Result<TopicPartitionList, Fault> {
         let committed = consumer
             .committed_offsets(partitions.clone(), ANSWER_WAIT)
-            .map_err(|error| self.transaction.reads.fault(error))?;
+            .map_err(|error| self.transaction.writer.reads.fault(error))?;
         let mut placed = TopicPartitionList::with_capacity(partitions.count());
         for element in partitions.elements() {
             let (topic, partition) = (element.topic(), element.partition());
@@ -90,7 +90,7 @@ impl WorkerContext {
             (trail, remembered.ends.get(&key).copied().unwrap_or_default())
         };
         let position = ours.newest().map(|newest| newest.offset + 1);
-        let fault = |error| self.transaction.reads.fault(error);
+        let fault = |error| self.transaction.writer.reads.fault(error);
         let check = |next, trail: &Trail| self.places.check(topic, partition, next, trail).map_err(fault);
         let mut anew = match next {
             Some(next) => check(next, &trail)?,
@@ -216,7 +216,8 @@ impl WorkerContext {
                 .abort()
                 .and_then(|_| Err(Fault::Retriable(LOST.to_owned())))
         } else {
-            self.transaction.commit(consumer)
+            let begun = self.transaction.commit(consumer);
+            begun.and_then(|()| self.transaction.settle())
         };
         // The partitions go either way.
         if cooperative {

@@ -1,25 +1,23 @@
 //! The transaction that carries what a worker writes together with the offsets that it consumed.
+//!
+//! A commit waits for the brokers several times. A thread does that, and the worker reads and decides the next batch
+//! meanwhile. What that batch writes is staged: nothing of it is produced before the commit has ended, and where that
+//! fails, an abort goes back to where the first of the two began.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
-use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::Producer as _;
+use rdkafka::{Offset, TopicPartitionList};
 
-use super::super::rights::{Rights, Said};
-use super::super::words::Words;
-use super::super::{ANSWER_WAIT, Fault};
-use super::write::{OneByOne, Write};
+use super::super::Fault;
+use super::super::rights::Said;
+use super::write::{OneByOne, Record, WriteError};
+use super::writer::{Committer, Order, Writer};
 use crate::trail::{Crumb, Look, Trail};
-
-/// The transaction's time-out at the broker: how long a dead worker that nobody replaces may hide
-/// what others wrote.
-pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What happened beside the records since the last look.
 #[derive(Debug, Default)]
@@ -45,10 +43,8 @@ pub(super) struct Consumed {
 
 /// The open transaction, shared with the rebalance callback of the same thread.
 pub(super) struct Transaction {
-    pub(super) producer: BaseProducer<Deliveries>,
-    /// To read its topics in its group, and to write transactions.
-    pub(super) reads: Rights,
-    pub(super) writes: Rights,
+    pub(super) writer: Arc<Writer>,
+    pub(super) committer: Committer,
     /// The places that it consumes.
     pub(super) topics: Vec<String>,
     pub(super) state: Mutex<State>,
@@ -73,11 +69,49 @@ pub(super) type Partition = (usize, i32);
 /// Of partitions, the trail that is committed and its newest crumb.
 type Trails = BTreeMap<Partition, (Trail, Crumb)>;
 
+/// A commit on its way.
+struct Committing {
+    began: Instant,
+    jobs: u64,
+    consumed: BTreeMap<Partition, Consumed>,
+    trails: Trails,
+}
+
+/// A record that is written once the commit before it has ended.
+pub(super) struct Staged {
+    topic: String,
+    key: Vec<u8>,
+    value: Option<Vec<u8>>,
+    headers: OwnedHeaders,
+}
+
+impl Staged {
+    pub(super) fn of(record: Record<'_>) -> Self {
+        Self {
+            topic: record.topic.to_owned(),
+            key: record.key.to_owned(),
+            value: record.value.map(<[u8]>::to_owned),
+            headers: record.headers,
+        }
+    }
+
+    fn record(&mut self) -> Record<'_> {
+        Record {
+            topic: &self.topic,
+            key: &self.key,
+            value: self.value.as_deref(),
+            headers: std::mem::take(&mut self.headers),
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) open: bool,
     pub(super) jobs: u64,
     pub(super) consumed: BTreeMap<Partition, Consumed>,
+    committing: Option<Committing>,
+    pub(super) staged: Vec<Staged>,
     pub(super) fault: Option<Fault>,
     pub(super) happened: Happened,
     pub(super) assigned: bool,
@@ -102,85 +136,10 @@ impl State {
         };
         self.consumed.entry(partition).or_insert(begun)
     }
-}
 
-/// What the brokers say to what is written: the last refusal of a record, and the last topic that we may not write.
-pub(super) struct Deliveries {
-    words: Words,
-    refused: Mutex<Option<String>>,
-    denied: Denied,
-}
-
-/// The last topic that we may not write. A transaction's errors don't name it.
-#[derive(Debug, Default)]
-pub(in crate::kafka) struct Denied(Mutex<Option<String>>);
-
-impl Denied {
-    /// librdkafka names it in a message of its own.
-    pub(in crate::kafka) fn hear(&self, facility: &str, said: &str) {
-        let named = said.split_once("Failed to add partition \"");
-        // Those beside it are "not attempted".
-        let is_denial = facility == "ADDPARTS" && said.contains("Topic authorization failed");
-        if let Some((topic, _)) = named.filter(|_| is_denial).and_then(|(_, rest)| rest.split_once('"')) {
-            self.note(topic);
-        }
-    }
-
-    pub(in crate::kafka) fn note(&self, topic: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(topic.to_owned());
-    }
-
-    pub(in crate::kafka) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// What an error asks for, in words that name what is missing: of `writes` where a topic couldn't be written.
-    pub(in crate::kafka) fn fault(&self, [writes, others]: [&Rights; 2], error: KafkaError) -> Fault {
-        let topic = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let denied = match topic {
-            // Records that were on their way are only said to be purged.
-            Some(topic) => writes.denies(RDKafkaErrorCode::TopicAuthorizationFailed, Some(&topic)),
-            None => others.denied(&error),
-        };
-        Fault::from(error).saying(denied)
-    }
-}
-
-impl Deliveries {
-    pub(super) fn new(words: &Words) -> Self {
-        Self {
-            words: words.clone(),
-            refused: Mutex::default(),
-            denied: Denied::default(),
-        }
-    }
-
-    /// Gives the refusal, and forgets it.
-    pub(super) fn refused(&self) -> Option<String> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.words.log(level, facility, message);
-        self.denied.hear(facility, message);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let Err((error, message)) = result else { return };
-        match error.rdkafka_error_code() {
-            Some(code) if super::super::is_refusal(code) => {
-                let refusal = format!("{} refuses a record: {error}", message.topic());
-                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
-            }
-            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => self.denied.note(message.topic()),
-            _ => {}
-        }
+    /// Whether a commit is on its way, so that what is written is staged.
+    pub(super) fn is_committing(&self) -> bool {
+        self.committing.is_some()
     }
 }
 
@@ -201,40 +160,85 @@ impl Transaction {
     pub(super) fn begin(&self) -> Result<(), Fault> {
         let mut state = self.state();
         if !state.open {
-            self.producer.begin_transaction().map_err(|error| self.fault(error))?;
+            let begun = self.writer.producer.begin_transaction();
+            begun.map_err(|error| self.writer.fault(error))?;
             state.open = true;
         }
         Ok(())
     }
 
+    /// Begins to commit what was written and consumed since the last commit. One that is still on its way ends first.
     pub(super) fn commit<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> Result<(), Fault> {
-        let began = Instant::now();
-        let (list, trails) = self.places()?;
-        if list.count() == 0 {
+        self.settle()?;
+        let (places, trails) = self.places()?;
+        if places.count() == 0 {
             // The partition may go, and come back further on.
             self.state().consumed.clear();
             return Ok(());
         }
         self.begin()?;
-        // rust-rdkafka's own flush inside commit polls in steps of 100 ms.
-        self.wait(None)?;
         // The generation may change without a callback, so the metadata is asked for anew.
         let metadata = consumer
             .group_metadata()
             .ok_or_else(|| Fault::Abort("the consumer is in no group at the moment".to_owned()))?;
-        let fault = |error| self.fault(error);
-        again(fault, || {
-            self.producer.send_offsets_to_transaction(&list, &metadata, ANSWER_WAIT)
-        })?;
-        again(fault, || self.producer.commit_transaction(ANSWER_WAIT))?;
-        self.remember(trails);
         let mut state = self.state();
         state.open = false;
-        state.one_by_one = None;
-        state.consumed.clear();
-        let jobs = std::mem::take(&mut state.jobs);
-        state.happened.jobs += jobs;
-        state.happened.commits.push(began.elapsed());
+        state.committing = Some(Committing {
+            began: Instant::now(),
+            jobs: std::mem::take(&mut state.jobs),
+            consumed: std::mem::take(&mut state.consumed),
+            trails,
+        });
+        self.committer.commit(Order { places, metadata });
+        Ok(())
+    }
+
+    /// Waits until no commit is on its way, and writes what was staged meanwhile.
+    pub(super) fn settle(&self) -> Result<(), Fault> {
+        let is_committing = self.state().is_committing();
+        match is_committing {
+            true => self.ended(self.committer.end()),
+            false => Ok(()),
+        }
+    }
+
+    /// The same of a commit that has ended by itself, without waiting.
+    pub(super) fn look(&self) -> Result<(), Fault> {
+        match self.committer.ended() {
+            Some(ended) => self.ended(ended),
+            None => Ok(()),
+        }
+    }
+
+    fn ended(&self, ended: Result<(), Fault>) -> Result<(), Fault> {
+        let (trails, staged) = {
+            let mut state = self.state();
+            let Some(committing) = state.committing.take() else {
+                return ended;
+            };
+            if let Err(fault) = ended {
+                // It is open still, and an abort goes back to where it began.
+                state.open = true;
+                for (partition, Consumed { first, .. }) in committing.consumed {
+                    state.reads(partition, first).first = first;
+                }
+                return Err(fault);
+            }
+            state.one_by_one = None;
+            state.happened.jobs += committing.jobs;
+            state.happened.commits.push(committing.began.elapsed());
+            (committing.trails, std::mem::take(&mut state.staged))
+        };
+        self.remember(trails);
+        for mut staged in staged {
+            self.produce(staged.record()).map_err(|error| match error {
+                WriteError::Fault(fault) => fault,
+                WriteError::TooLarge => Fault::Refused {
+                    message: format!("{} refuses a record for its size", staged.topic),
+                    write: None,
+                },
+            })?;
+        }
         Ok(())
     }
 
@@ -266,18 +270,15 @@ impl Transaction {
 
     /// Aborts, and gives back where what it consumed begins.
     pub(super) fn abort(&self) -> Result<BTreeMap<Partition, i64>, Fault> {
-        if self.state().open {
-            // An abort waits for all delivery reports, which only we can take off the queue.
-            self.producer.purge(PurgeConfig::default().queue().inflight());
-            self.drain();
-            again(
-                |error| self.fault(error),
-                || self.producer.abort_transaction(ANSWER_WAIT),
-            )?;
+        self.state().staged.clear();
+        // A commit that is on its way may still succeed, and then what it took stays.
+        if let Err(fault) = self.settle() {
+            tracing::debug!(%fault, "a commit failed, and is aborted with what came behind it");
         }
-        // The refused writes went with it.
-        drop(self.producer.client().context().refused());
-        self.producer.client().context().denied.forget();
+        if self.state().open {
+            self.writer.abort()?;
+        }
+        self.writer.forget();
         let mut state = self.state();
         state.one_by_one = None;
         state.happened.aborts += u64::from(state.open);
@@ -285,56 +286,5 @@ impl Transaction {
         state.jobs = 0;
         let consumed = std::mem::take(&mut state.consumed);
         Ok(consumed.into_iter().map(|(place, of)| (place, of.first)).collect())
-    }
-
-    /// Waits until the brokers have answered for all that was written. `write` is the one that was written last.
-    pub(super) fn wait(&self, write: Option<Write>) -> Result<(), Fault> {
-        self.drain();
-        let refused = self.producer.client().context().refused();
-        refused.map_or(Ok(()), |message| Err(Fault::Refused { message, write }))
-    }
-
-    /// What an error means. What Kafka refused before this may have caused it, which is known once nothing is on its way
-    /// any more; and the client alone knows what was fatal to it.
-    pub(super) fn cause(&self, error: KafkaError) -> Fault {
-        let fatal = super::super::fatal(self.producer.client(), &self.reads);
-        match fatal.unwrap_or_else(|| self.fault(error)) {
-            Fault::Abort(message) => {
-                self.producer.purge(PurgeConfig::default().queue().inflight());
-                self.wait(None).err().unwrap_or(Fault::Abort(message))
-            }
-            fault => fault,
-        }
-    }
-
-    fn fault(&self, error: KafkaError) -> Fault {
-        // What librdkafka says of it may still wait to be heard.
-        self.producer.poll(Duration::ZERO);
-        let denied = &self.producer.client().context().denied;
-        denied.fault([&self.writes, &self.reads], error)
-    }
-
-    fn drain(&self) {
-        while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_micros(200));
-        }
-    }
-}
-
-/// A call that timed out has to be taken up again with the same call; it is given up when the
-/// broker has surely ended the transaction itself.
-pub(in crate::kafka) fn again(
-    fault: impl Fn(KafkaError) -> Fault,
-    mut call: impl FnMut() -> Result<(), KafkaError>,
-) -> Result<(), Fault> {
-    let began = Instant::now();
-    loop {
-        match call().map_err(&fault) {
-            Err(Fault::Retriable(message)) if began.elapsed() > 6 * TRANSACTION_TIMEOUT => {
-                return Err(Fault::Fatal { message, fenced: false });
-            }
-            Err(Fault::Retriable(message)) => tracing::warn!(message, "the transaction waits for the broker"),
-            done => return done,
-        }
     }
 }

@@ -9,6 +9,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 
 use super::Worker;
+use super::transaction::{Staged, Transaction};
 use crate::kafka::headers::{self, header};
 use crate::kafka::{Fault, Letter};
 use crate::reason::Form;
@@ -75,11 +76,11 @@ pub(crate) fn takes_nothing(topic: &str) -> Fault {
 
 impl Worker {
     /// Writes a record, beginning a transaction where none is open.
-    pub fn write(&self, record: &Record<'_>) -> Result<(), WriteError> {
+    pub fn write(&self, record: Record<'_>) -> Result<(), WriteError> {
         let write = match &mut self.transaction.state().one_by_one {
             None => None,
             Some(one_by_one) => {
-                let write = Write::of(one_by_one.next, record);
+                let write = Write::of(one_by_one.next, &record);
                 one_by_one.next += 1;
                 if one_by_one.refused.contains(&write) {
                     return Err(WriteError::TooLarge);
@@ -93,21 +94,18 @@ impl Worker {
         if limit.is_some_and(|(_, most)| size > *most) {
             return Err(WriteError::TooLarge);
         }
-        self.transaction.begin().map_err(WriteError::Fault)?;
-        loop {
-            let mut base = BaseRecord::to(record.topic)
-                .key(record.key)
-                .headers(record.headers.clone());
-            base.payload = record.value;
-            match self.transaction.producer.send(base) {
-                Ok(()) if write.is_none() => return Ok(()),
-                Ok(()) => return self.transaction.wait(write).map_err(WriteError::Fault),
-                Err((error, _)) => match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::QueueFull) => self.transaction.producer.poll(Duration::from_millis(1)),
-                    Some(RDKafkaErrorCode::MessageSizeTooLarge) => return Err(WriteError::TooLarge),
-                    _ => return Err(WriteError::Fault(self.transaction.cause(error))),
-                },
+        {
+            let mut state = self.transaction.state();
+            if state.is_committing() && write.is_none() {
+                state.staged.push(Staged::of(record));
+                return Ok(());
             }
+        }
+        self.transaction.settle().map_err(WriteError::Fault)?;
+        self.transaction.produce(record)?;
+        match write {
+            None => Ok(()),
+            Some(_) => self.transaction.writer.wait(write).map_err(WriteError::Fault),
         }
     }
 
@@ -116,7 +114,7 @@ impl Worker {
         let mut form = Form::Whole;
         loop {
             let (key, value, headers) = letter.in_form(form);
-            let written = self.write(&Record {
+            let written = self.write(Record {
                 topic: &self.dead_letters,
                 key,
                 value,
@@ -135,6 +133,27 @@ impl Worker {
     /// be `refused` are [`WriteError::TooLarge`] at once.
     pub fn one_by_one(&self, refused: BTreeSet<Write>) {
         self.transaction.state().one_by_one = Some(OneByOne { next: 0, refused });
+    }
+}
+
+impl Transaction {
+    /// Hands a record to the producer, in a transaction.
+    pub(super) fn produce(&self, record: Record<'_>) -> Result<(), WriteError> {
+        self.begin().map_err(WriteError::Fault)?;
+        let (producer, writer) = (&self.writer.producer, &self.writer);
+        let mut base = BaseRecord::to(record.topic).key(record.key).headers(record.headers);
+        base.payload = record.value;
+        loop {
+            let Err((error, unsent)) = producer.send(base) else {
+                return Ok(());
+            };
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => producer.poll(Duration::from_millis(1)),
+                Some(RDKafkaErrorCode::MessageSizeTooLarge) => return Err(WriteError::TooLarge),
+                _ => return Err(WriteError::Fault(writer.cause(error))),
+            }
+            base = unsent;
+        }
     }
 }
 
