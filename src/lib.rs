@@ -20,7 +20,7 @@
 //! | lane | the FIFO of one destination |
 //! | attempt | one try to send one job, or one batch of jobs |
 //! | outcome | how a job ended, or where it stands: one record per attempt in `delivery-outcomes` |
-//! | dead letter | a record that can go no further without a person: kept whole, with the reason |
+//! | dead letter | a record that failed: kept whole, with the reason |
 //! | inlet | a named way in for events that no producer of ours publishes |
 //!
 //! Verbs: decode, match, render, plan, commit, send, settle.

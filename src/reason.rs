@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a record can go no further without a person.
+/// Why a record failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     NotDecodable,

@@ -92,7 +92,7 @@ struct Rest {
     first: Refused,
 }
 
-/// A record that can go no further, for the topic of dead letters.
+/// A record that failed, for the topic of dead letters.
 struct Letter<'l> {
     reason: Reason,
     detail: &'l str,

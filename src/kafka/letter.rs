@@ -1,4 +1,4 @@
-//! Dead letters: a record that can go no further, with the reason and its source.
+//! Dead letters: each is a record that failed, with the reason and its source.
 //!
 //! A dead letter holds the record as it was read. Where the dead letters' topic refuses that size, the letter takes a
 //! smaller [`Form`], down to a few headers, which always fit. The header `left-out` then names the missing parts, and

@@ -1,4 +1,4 @@
-//! Dead letters: what can go no further without a person.
+//! Dead letters: the records that failed.
 
 use std::sync::Arc;
 

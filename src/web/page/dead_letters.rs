@@ -1,4 +1,4 @@
-//! Dead letters: what can go no further without a person, what mends it, and the way to replay it.
+//! Dead letters: the records that failed, what mends the cause, and the way to replay them.
 
 use std::sync::Arc;
 
@@ -205,7 +205,7 @@ impl View for Page {
     fn draw(&self, look: &Look, now: i64) -> Markup {
         let all: u64 = self.reasons.iter().map(|of| of.count).sum();
         html! {
-            div.head { div { h1 { "Dead letters" } p { "What can go no further without a person. Each is kept whole. Mend the cause, then replay." } } }
+            div.head { div { h1 { "Dead letters" } p { "Records and messages that failed. Each is kept whole. Mend the cause, then replay." } } }
             @if let Some((replayed, left, refused)) = self.done {
                 div class=(if refused > 0 { "banner warn" } else { "banner ok" }) role="status" {
                     (icon(if refused > 0 { "warn" } else { "check" }))
