@@ -227,7 +227,7 @@ pub trait Lookup {
 }
 
 /// The names that stand first in a path to a lead event's own field.
-pub const FIELDS: &[&str] = <LeadEvent<'_> as Table>::NAMES;
+pub const FIELDS: &[&str] = <LeadEvent<'_> as Table>::ROWS.names;
 
 /// The triggers known by name. Any other is counted under the label `other`.
 pub const TRIGGERS: [&str; 13] = [
@@ -302,7 +302,7 @@ impl LeadEvent<'_> {
 
 /// The members of a lead event's record fields, or `None` when `field` is no record.
 pub fn members(field: &str) -> Option<&'static [&'static str]> {
-    LeadEvent::members(field)
+    LeadEvent::members(field).map(|rows| rows.names)
 }
 
 impl<'e> Value<'e> {

@@ -12,21 +12,21 @@ pub struct Asked {
     /// A bit for each field, in the table's order.
     fields: u64,
     /// Of each field that is a record a bit for each member.
-    members: [u16; LeadEvent::NAMES.len()],
+    members: [u16; LeadEvent::ROWS.names.len()],
 }
 
 impl Asked {
     pub const ALL: Self = Self {
         fields: u64::MAX,
-        members: [u16::MAX; LeadEvent::NAMES.len()],
+        members: [u16::MAX; LeadEvent::ROWS.names.len()],
     };
 
     /// What matching and planning need of every event, whatever its rules say. `payload` is in it: it costs nothing until a
     /// path leads into it, and then it is parsed.
     pub fn least() -> Self {
         let mut asked = Self {
-            fields: LeadEvent::REQUIRED,
-            members: [0; LeadEvent::NAMES.len()],
+            fields: LeadEvent::ROWS.required,
+            members: [0; LeadEvent::ROWS.names.len()],
         };
         for field in ["is_test", "inlet", "payload"] {
             asked.field(field);
@@ -49,7 +49,7 @@ impl Asked {
 
     /// Asks for a field by its name, with all of its members; what is no field is in `payload`.
     pub fn field(&mut self, name: &str) {
-        if let Some(index) = index(LeadEvent::NAMES, name) {
+        if let Some(index) = index(LeadEvent::ROWS.names, name) {
             self.fields |= 1 << index;
             self.members[index] = u16::MAX;
         }
@@ -57,10 +57,10 @@ impl Asked {
 
     /// Asks for one member of a field that is a record, and for the whole of any other field.
     pub fn member(&mut self, name: &str, member: &str) {
-        match (index(LeadEvent::NAMES, name), LeadEvent::members(name)) {
+        match (index(LeadEvent::ROWS.names, name), LeadEvent::members(name)) {
             (Some(at), Some(members)) => {
                 self.fields |= 1 << at;
-                self.members[at] |= index(members, member).map_or(0, |index| 1 << index);
+                self.members[at] |= index(members.names, member).map_or(0, |index| 1 << index);
             }
             _ => self.field(name),
         }
@@ -79,9 +79,9 @@ impl Asked {
         self.fields
     }
 
-    /// A bit for each member of the field at `index`.
-    pub(super) fn members(&self, index: usize) -> u64 {
-        self.members[index].into()
+    /// Of each field, in the same order, a bit for each member.
+    pub(super) fn members(&self) -> &[u16] {
+        &self.members
     }
 }
 

@@ -247,7 +247,7 @@ impl<'a> Unread<'a> for Value<'_, 'a, '_> {
                 self.inner(shape, Place::EVENT)?.skip()?;
                 continue;
             };
-            let at = self.place.member(T::NAMES[index]);
+            let at = self.place.member(T::ROWS.names[index]);
             filling.give(index, at).map_err(AvroFault::Wrong)?;
             record.set(index, self.inner(shape, at)?)?;
         }
@@ -276,8 +276,8 @@ impl<'a> Unread<'a> for Value<'_, 'a, '_> {
         self.optional(|scalar| scalar.text()?.map(|text| Payload::read(&text)).transpose())
     }
 
-    fn refuse(wrong: Wrong) -> AvroFault {
-        AvroFault::Wrong(wrong)
+    fn refuse(place: Place, why: &str) -> AvroFault {
+        AvroFault::Wrong(place.wrong(why))
     }
 }
 

@@ -31,21 +31,23 @@ pub(super) trait Unread<'a>: Sized {
 
     fn fields(self) -> Result<Fields<'a>, Self::Error>;
     fn payload(self) -> Result<Option<Payload<'a>>, Self::Error>;
-    fn refuse(wrong: Wrong) -> Self::Error;
+    fn refuse(place: Place, why: &str) -> Self::Error;
 
     /// Reads a scalar by one of [`Scalar`]'s rules; null is `None`.
+    #[inline]
     fn optional<T>(
         self,
         rule: impl FnOnce(Scalar<'a>) -> Result<Option<T>, &'static str>,
     ) -> Result<Option<T>, Self::Error> {
         let place = self.place();
-        rule(self.scalar()?).map_err(|why| Self::refuse(place.wrong(why)))
+        rule(self.scalar()?).map_err(|why| Self::refuse(place, why))
     }
 
+    #[inline]
     fn required<T>(self, rule: impl FnOnce(Scalar<'a>) -> Result<Option<T>, &'static str>) -> Result<T, Self::Error> {
         let place = self.place();
         let found = self.optional(rule)?;
-        found.ok_or_else(|| Self::refuse(place.wrong("is required and must not be null")))
+        found.ok_or_else(|| Self::refuse(place, "is required and must not be null"))
     }
 }
 
@@ -99,7 +101,7 @@ impl<'a, T: Table<'a>> Filling<T> {
     /// The index of the field `name`, if it is one of ours. Producers write fields in the schema's order, more or
     /// less, so the search starts behind the field found last.
     pub(super) fn find(&mut self, name: &str) -> Option<usize> {
-        let (before, behind) = T::NAMES.split_at(self.expected);
+        let (before, behind) = T::ROWS.names.split_at(self.expected);
         let found = match behind.iter().position(|known| *known == name) {
             Some(index) => self.expected + index,
             None => before.iter().position(|known| *known == name)?,
@@ -108,10 +110,10 @@ impl<'a, T: Table<'a>> Filling<T> {
         Some(found)
     }
 
-    /// The name of the field that comes next if `is_it` says so.
+    /// The field that comes next, if `is_it` says so of its name in JSON.
     pub(super) fn guess(&mut self, is_it: impl FnOnce(&str) -> bool) -> Option<usize> {
         let found = self.expected;
-        if !is_it(T::NAMES.get(found)?) {
+        if !is_it(T::ROWS.quoted.get(found)?) {
             return None;
         }
         self.expected += 1;
@@ -129,16 +131,17 @@ impl<'a, T: Table<'a>> Filling<T> {
 
     /// Whether all that is required was given.
     pub(super) fn finish(self) -> Result<(), Wrong> {
-        let missing = T::REQUIRED & !self.given;
+        let missing = T::ROWS.required & !self.given;
         if missing == 0 {
             return Ok(());
         }
-        let field = T::NAMES[missing.trailing_zeros() as usize];
+        let field = T::ROWS.names[missing.trailing_zeros() as usize];
         Err(Place { record: "", field }.wrong("is required and missing"))
     }
 }
 
 impl<'a> Scalar<'a> {
+    #[inline]
     pub(super) fn text(self) -> Result<Option<Text<'a>>, &'static str> {
         match self {
             Self::Null => Ok(None),
@@ -148,6 +151,7 @@ impl<'a> Scalar<'a> {
     }
 
     /// An id: a number is taken as its text.
+    #[inline]
     pub(super) fn id(self) -> Result<Option<Text<'a>>, &'static str> {
         let id = match self {
             Self::Null => return Ok(None),
@@ -160,6 +164,7 @@ impl<'a> Scalar<'a> {
     }
 
     /// An id that the event can't be without.
+    #[inline]
     pub(super) fn own_id(self) -> Result<Option<Text<'a>>, &'static str> {
         let id = self.id()?;
         match id.as_deref().and_then(ids::wrong_text) {
@@ -180,6 +185,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn flag(self) -> Result<Option<bool>, &'static str> {
         match self {
             Self::Null => Ok(None),
@@ -188,6 +194,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn int(self) -> Result<Option<i64>, &'static str> {
         let number = match self {
             Self::Null => return Ok(None),
@@ -202,6 +209,7 @@ impl<'a> Scalar<'a> {
     }
 
     /// A price, payout or revenue, exactly.
+    #[inline]
     pub(super) fn money(self) -> Result<Option<Decimal>, &'static str> {
         let amount = match self {
             Self::Null => return Ok(None),
@@ -214,6 +222,7 @@ impl<'a> Scalar<'a> {
         amount.map(Some)
     }
 
+    #[inline]
     pub(super) fn time(self) -> Result<Option<Timestamp>, &'static str> {
         let time = match self {
             Self::Null => return Ok(None),
@@ -230,6 +239,7 @@ impl<'a> Scalar<'a> {
     }
 }
 
+#[inline]
 pub(super) fn event_id(scalar: Scalar<'_>) -> Result<Option<Text<'_>>, &'static str> {
     match scalar.own_id()? {
         Some(id) if id.len() > 256 => Err("must have 1 to 256 bytes"),
@@ -237,6 +247,7 @@ pub(super) fn event_id(scalar: Scalar<'_>) -> Result<Option<Text<'_>>, &'static 
     }
 }
 
+#[inline]
 pub(super) fn trigger(scalar: Scalar<'_>) -> Result<Option<Text<'_>>, &'static str> {
     match scalar.text()? {
         Some(text) if text.is_empty() => Err("must not be empty"),

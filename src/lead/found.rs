@@ -6,13 +6,14 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 
 use super::kind::Kind;
+use super::table::Rows;
 use super::{Fields, Payload, Text, Value};
 use crate::path::{Step, follow};
 
 /// A field's value.
 pub(super) trait Found {
-    /// The names of its members, where it is a record.
-    const MEMBERS: Option<&'static [&'static str]> = None;
+    /// Its members, where it is a record.
+    const MEMBERS: Option<Rows> = None;
 
     /// The kind of value that can stand at the rest of a path: `None` for a path to anything or to nothing.
     fn kind(rest: &[Step]) -> Option<Kind>;
@@ -27,7 +28,7 @@ pub(super) trait Found {
 }
 
 impl<F: Found> Found for Option<F> {
-    const MEMBERS: Option<&'static [&'static str]> = F::MEMBERS;
+    const MEMBERS: Option<Rows> = F::MEMBERS;
 
     fn kind(rest: &[Step]) -> Option<Kind> {
         F::kind(rest)

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::asked::Asked;
 use super::decode::DecodeError;
-use super::fields::{Filling, Place, Scalar, Unread, Wrong};
+use super::fields::{Filling, Place, Scalar, Unread};
 use super::table::Table;
 use super::{Fields, LeadEvent, Payload, Text};
 use crate::json::mend;
@@ -67,7 +67,7 @@ impl<'de, A: MapAccess<'de>> Unread<'de> for Value<'_, A> {
 
     fn scalar(self) -> Result<Scalar<'de>, A::Error> {
         let raw = self.map.next_value::<&RawValue>()?;
-        scalar(raw.get()).map_err(|why| Self::refuse(self.place.wrong(why)))
+        scalar(raw.get()).map_err(|why| Self::refuse(self.place, why))
     }
 
     fn record<T: Table<'de>>(self, place: &mut Option<T>) -> Result<(), A::Error> {
@@ -90,11 +90,11 @@ impl<'de, A: MapAccess<'de>> Unread<'de> for Value<'_, A> {
             return Ok(None);
         }
         let payload = Payload::read(raw);
-        payload.map(Some).map_err(|why| Self::refuse(self.place.wrong(why)))
+        payload.map(Some).map_err(|why| Self::refuse(self.place, why))
     }
 
-    fn refuse(wrong: Wrong) -> A::Error {
-        A::Error::custom(wrong)
+    fn refuse(place: Place, why: &str) -> A::Error {
+        A::Error::custom(place.wrong(why))
     }
 }
 
@@ -180,7 +180,7 @@ impl<'de, T: Table<'de>> Visitor<'de> for Members<'_, T> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            let place = self.place.member(T::NAMES[index]);
+            let place = self.place.member(T::ROWS.names[index]);
             filling.give(index, place).map_err(A::Error::custom)?;
             record.set(index, Value { map: &mut map, place })?;
         }

@@ -9,15 +9,23 @@ use super::kind::Kind;
 use super::{Call, Consumer, Entity, LeadEvent, Text, Value};
 use crate::path::Step;
 
+/// What is known of a record's fields without a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) names: &'static [&'static str],
+    /// Each name as it stands in JSON, with its colon.
+    pub(super) quoted: &'static [&'static str],
+    /// A bit for each of the names that must be given.
+    pub(super) required: u64,
+    /// A bit for each that takes every text and may be missing: those that [`Table::text`] has.
+    pub(super) texts: u64,
+}
+
 /// A record whose fields have names.
 pub(super) trait Table<'a>: Default {
-    const NAMES: &'static [&'static str];
-    /// A bit for each of [`Self::NAMES`] that must be given.
-    const REQUIRED: u64;
-    /// A bit for each that takes every text and may be missing: those that [`Self::text`] has.
-    const TEXTS: u64;
+    const ROWS: Rows;
 
-    /// Reads `value`, and puts it into the field that stands at `index` in [`Self::NAMES`] if it is asked for.
+    /// Reads `value`, and puts it into the field that stands at `index` in [`Self::ROWS`] if it is asked for.
     fn set<U: Unread<'a>>(&mut self, index: usize, value: U) -> Result<(), U::Error>;
 
     /// The field at `index`, where it takes every text and may be missing.
@@ -28,7 +36,7 @@ pub(super) trait Table<'a>: Default {
     fn look_up(&self, name: &str, rest: &[Step]) -> Option<Option<Value<'_>>>;
 
     /// The members of the field `name`, where it is a record itself.
-    fn members(name: &str) -> Option<&'static [&'static str]>;
+    fn members(name: &str) -> Option<Rows>;
 }
 
 macro_rules! table {
@@ -45,9 +53,12 @@ macro_rules! table {
             fn _complete($record { $($field: _),* }: $record<'_>) {}
 
             impl<'a> Table<'a> for $record<'a> {
-                const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
-                const REQUIRED: u64 = 0 $(| (table!(@required $read) << Field::$field as u32))*;
-                const TEXTS: u64 = 0 $(| (table!(@is_text $read($($rule)*)) << Field::$field as u32))*;
+                const ROWS: Rows = Rows {
+                    names: &[$(stringify!($field)),*],
+                    quoted: &[$(concat!("\"", stringify!($field), "\":")),*],
+                    required: 0 $(| (table!(@required $read) << Field::$field as u32))*,
+                    texts: 0 $(| (table!(@is_text $read($($rule)*)) << Field::$field as u32))*,
+                };
 
                 fn set<U: Unread<'a>>(&mut self, index: usize, value: U) -> Result<(), U::Error> {
                     match FIELDS[index] {
@@ -69,8 +80,8 @@ macro_rules! table {
                     })
                 }
 
-                fn members(name: &str) -> Option<&'static [&'static str]> {
-                    fn of<R, F: Found>(_: impl Fn(&R) -> &F) -> Option<&'static [&'static str]> {
+                fn members(name: &str) -> Option<Rows> {
+                    fn of<R, F: Found>(_: impl Fn(&R) -> &F) -> Option<Rows> {
                         F::MEMBERS
                     }
                     match name {
@@ -81,7 +92,7 @@ macro_rules! table {
             }
 
             impl Found for $record<'_> {
-                const MEMBERS: Option<&'static [&'static str]> = Some(Self::NAMES);
+                const MEMBERS: Option<Rows> = Some(Self::ROWS);
 
                 fn kind(rest: &[Step]) -> Option<Kind> {
                     fn of<R, F: Found>(_: impl Fn(&R) -> &F, rest: &[Step]) -> Option<Kind> {

@@ -5,24 +5,19 @@
 
 use crate::json::walk::{Piece, Unsure, Walk};
 use crate::lead::asked::Asked;
-use crate::lead::fields::{Filling, Place, Scalar, Unread, Wrong};
+use crate::lead::fields::{Filling, Place, Scalar, Unread};
 use crate::lead::table::Table;
 use crate::lead::{Fields, LeadEvent, Payload, Text};
 
 /// Reads what is asked for.
 pub(in crate::lead) fn quick<'a>(text: &'a str, asked: &Asked, event: &mut LeadEvent<'a>) -> Result<(), Unsure> {
     let mut walk = Walk::new(text);
-    members(&mut walk, event, asked.fields(), |index| asked.members(index))?;
+    record(&mut walk, event, asked.fields(), asked.members())?;
     walk.end()
 }
 
 /// Reads the members of a record; what isn't among `asked` is checked alone.
-fn members<'a, T: Table<'a>>(
-    walk: &mut Walk<'a>,
-    record: &mut T,
-    asked: u64,
-    members: impl Fn(usize) -> u64,
-) -> Result<(), Unsure> {
+fn record<'a, T: Table<'a>>(walk: &mut Walk<'a>, record: &mut T, asked: u64, members: &[u16]) -> Result<(), Unsure> {
     walk.pass(b'{')?;
     let mut filling = Filling::<T>::default();
     let mut goes_on = walk.peek() != b'}' || walk.goes_on(b'}')?;
@@ -38,25 +33,24 @@ fn members<'a, T: Table<'a>>(
             Some(index) => {
                 filling.give(index, Place::EVENT).map_err(|_| Unsure)?;
                 let (bit, is_asked) = (1 << index, asked & 1 << index != 0);
-                match (walk.peek(), record.text(index)) {
-                    (b'n', _) => {
+                match walk.peek() {
+                    b'n' => {
                         null(walk)?;
-                        if T::REQUIRED & bit != 0 {
+                        if T::ROWS.required & bit != 0 {
                             return Err(Unsure);
                         }
                     }
-                    (b'"', Some(text)) => {
-                        let read = walk.scalar()?;
+                    b'"' if T::ROWS.texts & bit != 0 => {
+                        let read = walk.text()?;
                         if is_asked {
-                            *text = Some(self::text(read)?);
+                            *record.text(index).ok_or(Unsure)? = Some(text(read)?);
                         }
                     }
                     _ => {
-                        let members = if is_asked { members(index) } else { 0 };
                         let value = Value {
                             walk,
                             is_asked,
-                            members,
+                            members: members.get(index).copied().unwrap_or_default().into(),
                         };
                         record.set(index, value)?;
                     }
@@ -94,8 +88,8 @@ impl<'a> Unread<'a> for Value<'_, 'a> {
 
     fn record<T: Table<'a>>(self, place: &mut Option<T>) -> Result<(), Unsure> {
         match self.is_asked {
-            true => members(self.walk, place.insert(T::default()), self.members, |_| 0),
-            false => members(self.walk, &mut T::default(), 0, |_| 0),
+            true => record(self.walk, place.insert(T::default()), self.members, &[]),
+            false => record(self.walk, &mut T::default(), 0, &[]),
         }
     }
 
@@ -119,7 +113,7 @@ impl<'a> Unread<'a> for Value<'_, 'a> {
         Payload::walk(self.walk).map(Some)
     }
 
-    fn refuse(_: Wrong) -> Unsure {
+    fn refuse(_: Place, _: &str) -> Unsure {
         Unsure
     }
 }
