@@ -114,9 +114,9 @@ impl<'t> Walk<'t> {
     pub fn scalar(&mut self) -> Result<Piece<'t>, Unsure> {
         match self.peek() {
             b'"' => self.text(),
-            b'n' => self.word("null", Piece::Null),
-            b't' => self.word("true", Piece::Bool(true)),
-            b'f' => self.word("false", Piece::Bool(false)),
+            b'n' => self.word("null").map(|()| Piece::Null),
+            b't' => self.word("true").map(|()| Piece::Bool(true)),
+            b'f' => self.word("false").map(|()| Piece::Bool(false)),
             b'-' | b'0'..=b'9' => self.number(),
             b'{' | b'[' => Ok(Piece::Nested),
             _ => Err(Unsure),
@@ -181,20 +181,32 @@ impl<'t> Walk<'t> {
         self.text.as_bytes().get(self.at).copied().unwrap_or(0)
     }
 
-    fn word(&mut self, word: &str, piece: Piece<'t>) -> Result<Piece<'t>, Unsure> {
+    /// Passes over a word, if that is what stands here.
+    #[inline(always)]
+    pub fn word(&mut self, word: &str) -> Result<(), Unsure> {
         if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
             return Err(Unsure);
         }
         self.at += word.len();
-        Ok(piece)
+        Ok(())
     }
 
     /// Passes over a text, at its first quote.
     #[inline(always)]
     pub fn text(&mut self) -> Result<Piece<'t>, Unsure> {
-        let bytes = self.text.as_bytes();
         let quote = self.at;
-        let (mut at, mut is_escaped) = (quote + 1, false);
+        Ok(if self.skip_text()? {
+            Piece::Escaped(&self.text[quote..self.at])
+        } else {
+            Piece::Text(&self.text[quote + 1..self.at - 1])
+        })
+    }
+
+    /// Passes over a text, at its first quote; true where it has escapes.
+    #[inline(always)]
+    pub fn skip_text(&mut self) -> Result<bool, Unsure> {
+        let bytes = self.text.as_bytes();
+        let (mut at, mut is_escaped) = (self.at + 1, false);
         loop {
             while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
                 let marks = marks(u64::from_le_bytes(*eight));
@@ -213,11 +225,7 @@ impl<'t> Walk<'t> {
             }
         }
         self.at = at + 1;
-        Ok(if is_escaped {
-            Piece::Escaped(&self.text[quote..=at])
-        } else {
-            Piece::Text(&self.text[quote + 1..at])
-        })
+        Ok(is_escaped)
     }
 
     fn number(&mut self) -> Result<Piece<'t>, Unsure> {

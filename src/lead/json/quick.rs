@@ -35,15 +35,16 @@ fn record<'a, T: Table<'a>>(walk: &mut Walk<'a>, record: &mut T, asked: u64, mem
                 let (bit, is_asked) = (1 << index, asked & 1 << index != 0);
                 match walk.peek() {
                     b'n' => {
-                        null(walk)?;
+                        walk.word("null")?;
                         if T::ROWS.required & bit != 0 {
                             return Err(Unsure);
                         }
                     }
                     b'"' if T::ROWS.texts & bit != 0 => {
-                        let read = walk.text()?;
                         if is_asked {
-                            *record.text(index).ok_or(Unsure)? = Some(text(read)?);
+                            *record.text(index).ok_or(Unsure)? = Some(text(walk.text()?)?);
+                        } else {
+                            walk.skip_text()?;
                         }
                     }
                     _ => {
@@ -132,13 +133,6 @@ fn text(piece: Piece<'_>) -> Result<Text<'_>, Unsure> {
     match piece {
         Piece::Text(text) => Ok(text.into()),
         Piece::Escaped(quoted) => super::text(quoted).map_err(|_| Unsure),
-        _ => Err(Unsure),
-    }
-}
-
-fn null(walk: &mut Walk<'_>) -> Result<(), Unsure> {
-    match walk.scalar()? {
-        Piece::Null => Ok(()),
         _ => Err(Unsure),
     }
 }
