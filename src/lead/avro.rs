@@ -87,6 +87,12 @@ enum AvroFault {
     Wrong(Wrong),
 }
 
+impl From<AvroFault> for Unsure {
+    fn from(_: AvroFault) -> Self {
+        Unsure
+    }
+}
+
 /// The value that the cursor has come to.
 struct Value<'c, 'a, 'w> {
     cursor: &'c mut Cursor<'a>,

@@ -32,7 +32,9 @@ struct Step {
     read: Read,
 }
 
+/// How a value is read. Which way it is stands in a byte of its own, which is looked at more often than anything else.
 #[derive(Debug, Clone)]
+#[repr(u8)]
 enum Read {
     /// For a field that takes every text, or for none.
     Text,
@@ -64,10 +66,8 @@ impl Plan {
         let Shape::Record(number) = root else { return None };
         let mut planner = Planner { records, counted: 0 };
         let steps = planner.steps(*number, LeadEvent::ROWS, 1)?;
-        Some(Self {
-            steps,
-            counted: planner.counted,
-        })
+        let counted = planner.counted;
+        Some(Self { steps, counted })
     }
 
     pub(super) fn read<'a>(
@@ -457,7 +457,12 @@ impl<'a> Unread<'a> for Planned<'_, 'a, '_> {
             if count < 0 {
                 quick.long(&mut at)?;
             }
-            for _ in 0..count.unsigned_abs() {
+            let count = count.unsigned_abs();
+            if self.is_asked {
+                // No more than a few: the bytes may have fewer than they say.
+                entries.reserve(usize::try_from(count).map_or(0, |count| count.min(Fields::FEW)));
+            }
+            for _ in 0..count {
                 quick.cursor.step()?;
                 if self.is_asked {
                     let name = quick.text(&mut at)?;
@@ -489,12 +494,6 @@ impl<'a> Unread<'a> for Planned<'_, 'a, '_> {
     }
 
     fn refuse(_: Place, _: &str) -> Unsure {
-        Unsure
-    }
-}
-
-impl From<AvroFault> for Unsure {
-    fn from(_: AvroFault) -> Self {
         Unsure
     }
 }
