@@ -13,11 +13,17 @@ use std::time::Duration;
 use leadlane::lead::LeadEvent;
 use leadlane::lead::decode::decode;
 use leadlane::lead::schemas::Schemas;
+use leadlane::rules::Versioned;
 use leadlane::rules::index::RuleIndex;
 use leadlane::rules::index::upkeep::Upkeep;
-use leadlane::rules::{Rule, Versioned};
+use leadlane::rules::log::{Applied, RuleLog};
 use peak_alloc::PeakAlloc;
-use serde_json::{Value, json};
+use serde_json::json;
+
+use written::{STATES, TRIGGERS, ids};
+
+#[path = "index/written.rs"]
+mod written;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -26,30 +32,76 @@ const SIZES: [usize; 4] = [100, 10_000, 100_000, 1_000_000];
 const ROUNDS: usize = 7;
 const EVENTS: usize = 20_000;
 const BATCH: usize = 100;
-const TRIGGERS: [&str; 3] = ["lms.lead_sold", "lms.campaign_sold", "call_logic.lead_sold"];
-const STATES: [&str; 8] = ["TX", "FL", "CA", "NY", "IL", "OH", "GA", "WA"];
 
 fn main() {
     let most = std::env::var("LEADLANE_BENCH_RULES").map_or(1_000_000, |rules| rules.parse().unwrap());
+    let build_alone = std::env::args().any(|argument| argument == "build");
     let mut first = None;
     for count in SIZES.into_iter().filter(|count| *count <= most) {
-        let measured = measure(count);
-        let least = *first.get_or_insert(measured.index);
-        let Measured { index, scan, .. } = measured;
+        let built = Built::of(count);
+        println!("{count} rules: {built}");
+        if build_alone {
+            continue;
+        }
+        let Measured { matches, index, scan } = measure(&built);
+        let least = *first.get_or_insert(index);
         println!(
-            "{count} rules: {:.2} matches an event; index {index:.0} ns ({:+.0} ns, {:.2} × that of {}), scan {scan:.0} ns, {:.0} times slower; \
-             built in {:.0} ms, {:.0} B a rule (at its peak {:.0}), beside {:.0} B for the rule itself",
-            measured.matches,
+            "    {matches:.2} matches an event; index {index:.0} ns ({:+.0} ns, {:.2} × that of {}), scan {scan:.0} ns, {:.0} times slower",
             index - least,
             index / least,
             SIZES[0],
             scan / index,
-            measured.built.as_secs_f64() * 1e3,
-            measured.bytes,
-            measured.peak,
-            measured.rule_bytes,
         );
-        println!("    {}", measured.changes);
+        println!("    {}", changes(&built.rules, &decoded(&events(count))));
+    }
+}
+
+/// Rules and their index, and what both took.
+struct Built {
+    rules: Vec<Arc<Versioned>>,
+    index: RuleIndex,
+    /// From the rules' JSON.
+    read: Duration,
+    built: Duration,
+    /// Bytes of a rule itself, of a rule in the index beside, and at the peak of the index's build.
+    rule_bytes: f64,
+    bytes: f64,
+    peak: f64,
+}
+
+impl Built {
+    fn of(count: usize) -> Self {
+        let each = |bytes: usize| bytes as f64 / count as f64;
+        let before = MEMORY.current_usage();
+        let (rules, read) = rules(count);
+        let with_rules = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        let start = cpu();
+        let index = RuleIndex::build(rules.iter().cloned());
+        Self {
+            read,
+            built: cpu() - start,
+            rule_bytes: each(with_rules - before),
+            bytes: each(MEMORY.current_usage() - with_rules),
+            peak: each(MEMORY.peak_usage() - with_rules),
+            rules,
+            index,
+        }
+    }
+}
+
+impl std::fmt::Display for Built {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        write!(
+            f,
+            "read in {:.0} ms, built in {:.0} ms; {:.0} B a rule, and {:.0} B of the index beside (at its peak {:.0})",
+            millis(self.read),
+            millis(self.built),
+            self.rule_bytes,
+            self.bytes,
+            self.peak,
+        )
     }
 }
 
@@ -58,32 +110,12 @@ struct Measured {
     /// Nanoseconds an event.
     index: f64,
     scan: f64,
-    built: Duration,
-    bytes: f64,
-    peak: f64,
-    rule_bytes: f64,
-    changes: String,
 }
 
-fn measure(count: usize) -> Measured {
-    let before = MEMORY.current_usage();
-    let rules = rules(count);
-    let rule_bytes = (MEMORY.current_usage() - before) as f64 / count as f64;
+fn measure(Built { rules, index, .. }: &Built) -> Measured {
+    let count = rules.len();
     let texts = events(count);
-    let schemas = Schemas::new();
-    let events: Vec<LeadEvent<'_>> = texts
-        .iter()
-        .map(|text| decode(text.as_bytes(), &schemas).unwrap())
-        .collect();
-
-    let before = MEMORY.current_usage();
-    MEMORY.reset_peak_usage();
-    let start = cpu();
-    let index = RuleIndex::build(rules.iter().cloned());
-    let built = cpu() - start;
-    let bytes = (MEMORY.current_usage() - before) as f64 / count as f64;
-    let peak = (MEMORY.peak_usage() - before) as f64 / count as f64;
-
+    let events = decoded(&texts);
     // What was decoded just now is at hand, as it is in a worker: so each event is looked at before it counts.
     let first = RuleIndex::build(rules.iter().take(SIZES[0]).cloned());
     let scanned = (40_000_000 / count).clamp(20, EVENTS);
@@ -119,12 +151,13 @@ fn measure(count: usize) -> Measured {
         matches: matches as f64 / (ROUNDS * EVENTS) as f64,
         index: median(by_index),
         scan: median(by_scan),
-        built,
-        bytes,
-        peak,
-        rule_bytes,
-        changes: changes(&rules, &events),
     }
+}
+
+fn decoded(texts: &[String]) -> Vec<LeadEvent<'_>> {
+    let schemas = Schemas::new();
+    let decoded = texts.iter().map(|text| decode(text.as_bytes(), &schemas).unwrap());
+    decoded.collect()
 }
 
 /// A stream of changes, one at a time, with events between them.
@@ -185,72 +218,17 @@ fn median(mut of: Vec<f64>) -> f64 {
     of[of.len() / 2]
 }
 
-/// As many ids of each kind as meet a like number of rules.
-fn ids(count: usize) -> usize {
-    count / 4
-}
-
-/// Rules as people write them: about one scope, with ids, a price, lists, and conditions on fields and the payload.
-fn rules(count: usize) -> Vec<Arc<Versioned>> {
-    let mut rng = fastrand::Rng::with_seed(7);
-    let ids = ids(count);
-    let mut rules = Vec::with_capacity(count);
-    for number in 0..count {
-        let id = |rng: &mut fastrand::Rng, kind: &str| format!("{kind}{}", rng.usize(..ids));
-        let price = rng.usize(..60);
-        let state = |rng: &mut fastrand::Rng| STATES[rng.usize(..STATES.len())];
-        let trigger = TRIGGERS[rng.usize(..TRIGGERS.len())];
-        let (scope, filters) = match number % 20 {
-            0..8 => (
-                json!({"level": "product", "id": id(&mut rng, "")}),
-                json!({"price": {"gte": price}}),
-            ),
-            8..12 => (
-                json!({"level": "campaign", "id": id(&mut rng, "")}),
-                json!({"where": [{"path": "$.consumer.state", "in": [state(&mut rng), state(&mut rng), "NV"]}]}),
-            ),
-            12..15 => (
-                json!({"level": "publisher", "id": id(&mut rng, "p")}),
-                json!({"channel": [id(&mut rng, ""), id(&mut rng, ""), "9012"], "method": "POST"}),
-            ),
-            15..17 => (
-                json!({"level": "product", "id": id(&mut rng, "")}),
-                json!({"publisher": ["p1", "p2", id(&mut rng, "p")], "buyer": ["210"]}),
-            ),
-            17..19 => (
-                json!({"level": "product", "id": "*"}),
-                json!({"where": [{"path": "$.account", "eq": format!("acct-{}", rng.usize(..ids))}, {"path": "$.plan", "eq": "pro"}]}),
-            ),
-            _ => (
-                json!({"level": "product", "id": "*"}),
-                json!({"channel": id(&mut rng, ""), "price": {"lt": price}, "where": [{"path": "$.fields.vehicle_year", "gte": 1990 + rng.usize(..40)}]}),
-            ),
-        };
-        let action = match number % 4 {
-            0 => {
-                json!({"type": "slack_message", "token": {"secret": "bot"}, "to": {"channel": format!("C{}", number % 500)},
-                        "text": "Lead {{$.lead_id}} sold to {{$.buyer.name}} for {{$.price | money}}"})
-            }
-            1 => {
-                json!({"type": "slack_webhook", "url": {"secret": format!("hook-{}", number % 50)}, "text": "{{$.lead_id}}"})
-            }
-            2 => {
-                json!({"type": "clevertap_profile", "account": "acme", "identity": "{{$.consumer.email}}", "properties": {"State": "{{$.consumer.state}}"}})
-            }
-            _ => {
-                json!({"type": "clevertap_event", "account": "acme", "identity": "{{$.consumer.email}}", "event_name": "Sold",
-                        "properties": {"Price": "{{$.price}}", "Buyer": "{{$.buyer.name}}"}})
-            }
-        };
-        let written = json!({"id": format!("rule-{number}"), "name": format!("Rule {number}"), "trigger": trigger, "scope": scope, "filters": filters, "action": action});
-        // Its numbers as they come from the topic, as text.
-        let written: Value = serde_json::from_str(&written.to_string()).unwrap();
-        rules.push(Arc::new(Versioned {
-            rule: Rule::from_json(&written).unwrap(),
-            version: number as i64,
-        }));
+/// The rules as a log has them, and how long it took to read them from their JSON.
+fn rules(count: usize) -> (Vec<Arc<Versioned>>, Duration) {
+    let (mut log, mut read) = (RuleLog::default(), Duration::ZERO);
+    for (offset, (id, written)) in (0..).zip(written::rules(count)) {
+        let start = cpu();
+        let applied = log.apply(offset, Some(id.as_bytes()), Some(written.as_bytes()));
+        read += cpu() - start;
+        assert_eq!(applied, Applied::Changed);
     }
-    rules
+    let in_force = |entry: &leadlane::rules::log::Entry| entry.in_force.clone().unwrap();
+    (log.list().map(|(_, entry)| in_force(entry)).collect(), read)
 }
 
 fn events(count: usize) -> Vec<String> {

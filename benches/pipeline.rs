@@ -4,6 +4,7 @@
 //!   events a second: from the first output record to the last.
 //! - `rules`: the same with more rules and equal matches, beside Leadlane's own 100.
 //! - `plain`: the bare loop with and without transactions.
+//! - `start`: from its start to ready, and what is resident then, with very many rules and beside itself without any.
 //! - `latency`: 200 events a second, each of which makes a job. From an event's producing to its job, read as committed.
 //!
 //! The number of jobs must be exact; times never fail the run.
@@ -29,6 +30,10 @@ use events::Format;
 mod bare;
 #[path = "pipeline/events.rs"]
 mod events;
+#[path = "pipeline/start.rs"]
+mod start;
+#[path = "index/written.rs"]
+mod written;
 
 const RULES: usize = 100;
 /// The processor's `commit_interval`.
@@ -61,6 +66,9 @@ fn main() {
     }
     if wants("rules") {
         bench.with_more_rules(number("LEADLANE_BENCH_RULES", 10_000) as usize);
+    }
+    if wants("start") {
+        start::run(&bench, number("LEADLANE_BENCH_RULES", 1_000_000) as usize);
     }
     if wants("plain") {
         bench.without_transactions();
@@ -222,7 +230,14 @@ impl Bench {
         assert!(output.status.success(), "the bare loop");
         let cpu: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         let (_, seconds, _) = span(&of.config, &sink);
-        self.round(Usage { cpu, memory: 0 }, seconds)
+        self.round(
+            Usage {
+                cpu,
+                memory: 0,
+                resident: 0,
+            },
+            seconds,
+        )
     }
 
     fn round(&self, usage: Usage, seconds: f64) -> Round {
@@ -296,24 +311,29 @@ fn bare_of(arguments: &[String]) {
     println!("{}", Usage::of(std::process::id()).cpu);
 }
 
-/// What a process used.
+/// What a process uses.
 struct Usage {
     /// Seconds.
     cpu: f64,
     /// The most that was resident, in MB.
     memory: u64,
+    /// What is resident now, in MB.
+    resident: u64,
 }
 
 impl Usage {
     fn of(process: u32) -> Self {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        let megabytes = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+        };
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
         let ticks: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         Self {
             cpu: (ticks[11].parse::<f64>().unwrap() + ticks[12].parse::<f64>().unwrap()) / 100.0,
-            memory: peak / 1024,
+            memory: megabytes("VmHWM:"),
+            resident: megabytes("VmRSS:"),
         }
     }
 }

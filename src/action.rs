@@ -288,8 +288,10 @@ impl Action {
             field: "action".into(),
             members,
         };
-        let names = types.map(|(name, _)| name).join(", ");
-        reader.required(&action, "type", &format!("one of {names}"))?;
+        if action.get("type").is_none() {
+            let names = types.map(|(name, _)| name).join(", ");
+            return reader.refuse(action.at("type"), format!("is missing; one of {names}"));
+        }
         let definition = reader.choice(&action, "type", &types)?.definition();
         reader.unknown_fields(&action, &[FIELDS, definition.fields].concat());
         let on_missing = reader.choice(&action, "on_missing", ON_MISSING).unwrap_or_default();

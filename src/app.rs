@@ -20,6 +20,8 @@ use crate::kafka::producer::Producer;
 use crate::kafka::topics::Limits;
 use crate::metrics::Metrics;
 use crate::parts::{Parts, Watch};
+use crate::rules::index::{Finds, Lists};
+use crate::rules::log::Rules;
 use crate::sealed::Sealed;
 use crate::secrets::Secrets;
 use crate::secrets::keys::Keys;
@@ -284,36 +286,46 @@ impl Shared {
         events_ready: Vec<Flag>,
         sender_ready: Option<SenderFlags>,
     ) -> anyhow::Result<()> {
-        let mut rules = feed::follow(
-            Arc::clone(&self.config),
-            Arc::clone(&self.metrics),
-            wall_millis,
-            self.stop.clone(),
-            !events_ready.is_empty(),
-        )?;
+        if events_ready.is_empty() {
+            return self.follow::<()>(rules_ready, sender_ready, |_, _| Ok(()));
+        }
+        self.follow::<Lists>(rules_ready, sender_ready, |shared, rules| {
+            let memory = kafka::worker::Memory::default();
+            for (number, ready) in events_ready.into_iter().enumerate() {
+                shared.start_worker(number, rules.clone(), Arc::clone(&memory), ready)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Follows the rules, and starts the sender and those who find rules by `F` once these are read.
+    fn follow<F: Finds>(
+        &self,
+        rules_ready: Flag,
+        sender_ready: Option<SenderFlags>,
+        start_others: impl FnOnce(&Self, RulesInForce<F>) -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let (config, metrics) = (Arc::clone(&self.config), Arc::clone(&self.metrics));
+        let mut rules = feed::follow::<F>(config, metrics, wall_millis, self.stop.clone())?;
         let shared = self.clone();
         self.parts.task("the rules", async move {
             let first = wait_for_rules(&mut rules, shared.stop.clone()).await;
             let Some(first) = first else { return Ok(()) };
             rules_ready.store(true, Ordering::Relaxed);
-            let of_workers = rules.clone();
             // For the sender, orders from the time when there were rules still hold; the processor stops without rules.
-            let (in_force, rules_in_force) = watch::channel(first);
+            let (in_force, rules_in_force) = watch::channel(Arc::new(first.by_id()));
+            drop(first);
             if let Some(ready) = sender_ready {
                 shared.start_sender(ready, rules_in_force.clone())?;
             }
-            let memory = kafka::worker::Memory::default();
-            for (number, ready) in events_ready.into_iter().enumerate() {
-                shared.start_worker(number, of_workers.clone(), Arc::clone(&memory), ready)?;
-            }
+            start_others(&shared, rules.clone())?;
             drop(shared);
-            drop(of_workers);
             // The feed's thread ends with the process; a thread that ends before is a failure.
             while rules.changed().await.is_ok() {
                 let rules = rules.borrow_and_update().clone();
                 rules_ready.store(rules.is_some(), Ordering::Relaxed);
                 if let Some(rules) = rules {
-                    in_force.send_replace(rules);
+                    in_force.send_replace(Arc::new(rules.by_id()));
                 }
             }
             Ok(())
@@ -325,7 +337,7 @@ impl Shared {
     fn start_worker(
         &self,
         number: usize,
-        rules: watch::Receiver<Option<RulesInForce>>,
+        rules: RulesInForce<Lists>,
         memory: kafka::worker::Memory,
         ready: Flag,
     ) -> anyhow::Result<()> {
@@ -362,7 +374,7 @@ impl Shared {
         self.parts.thread("inlet-topics", work)
     }
 
-    fn start_sender(&self, ready: SenderFlags, rules: watch::Receiver<RulesInForce>) -> anyhow::Result<()> {
+    fn start_sender(&self, ready: SenderFlags, rules: watch::Receiver<Arc<Rules<()>>>) -> anyhow::Result<()> {
         let destinations = Arc::new(Destinations::new(&self.config, self.secrets.clone())?);
         // Nobody waits for it: what isn't introduced now is with its first message.
         tokio::spawn(introduce(Arc::clone(&destinations), Arc::clone(&rules.borrow())));
@@ -434,7 +446,7 @@ impl Shared {
 
 /// Has the credentials of the rules in force looked at before the first message needs them, one after
 /// the other. Those of later rules are introduced with their first message.
-async fn introduce(destinations: Arc<Destinations>, rules: RulesInForce) {
+async fn introduce(destinations: Arc<Destinations>, rules: Arc<Rules<()>>) {
     let actions = rules.sending().map(|rule| &rule.action.kind);
     let credentials: BTreeMap<_, _> = actions
         .map(|action| action.address())
@@ -472,12 +484,9 @@ async fn secrets(config: &Config) -> anyhow::Result<Secrets> {
 }
 
 type Flag = Arc<AtomicBool>;
-type RulesInForce = Arc<crate::rules::log::Rules>;
+type RulesInForce<F> = watch::Receiver<Option<Arc<Rules<F>>>>;
 
-async fn wait_for_rules(
-    rules: &mut watch::Receiver<Option<RulesInForce>>,
-    mut stop: watch::Receiver<bool>,
-) -> Option<RulesInForce> {
+async fn wait_for_rules<F>(rules: &mut RulesInForce<F>, mut stop: watch::Receiver<bool>) -> Option<Arc<Rules<F>>> {
     tokio::select! {
         first = rules.wait_for(Option::is_some) => first.ok()?.clone(),
         _ = stop.wait_for(|stop| *stop) => None,

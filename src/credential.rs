@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::sealed::Sealed;
 
@@ -20,8 +21,8 @@ pub enum Secret {
 /// The name of a secret in the secret store, in lower case and with `-` for `_`. A secret's variable can't tell the
 /// spellings apart, so that all of them are one secret: one credential with one limit. `Sealed-x` and `sealed_x` are
 /// `sealed_x`, since what begins with `sealed-` stands for a sealed value in a credential's id.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub struct SecretName(String);
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SecretName(Arc<str>);
 
 /// How a sealed value's name begins, and the one spelling of a secret's that differs from it in its spelling alone.
 const SEALED: &str = "sealed-";
@@ -54,11 +55,16 @@ impl SecretName {
             Some(rest) => format!("{SEALED_OTHERWISE}{rest}"),
             None => name,
         };
-        is_name(written).then_some(Self(name))
+        is_name(written).then(|| Self(name.into()))
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether there are other copies.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// Whether it can be taken for a sealed value's.
@@ -69,6 +75,12 @@ impl SecretName {
     /// The variable that holds the secret where no file does.
     pub fn variable(&self) -> String {
         format!("LEADLANE_SECRET_{}", self.0.to_ascii_uppercase().replace('-', "_"))
+    }
+}
+
+impl Serialize for SecretName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

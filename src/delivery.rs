@@ -65,7 +65,7 @@ pub fn lane_of(action: ActionType, address: &Address<'_>) -> String {
     let apart = match (action.lane(), address.account) {
         (LaneOf::Destination, _) if address.destination.is_empty() => None,
         (LaneOf::Destination, _) => Some(address.destination),
-        (LaneOf::Credential, Some(Account::Own { account_id, .. })) => Some(&**account_id),
+        (LaneOf::Credential, Some(Account::Own(own))) => Some(&*own.account_id),
         (LaneOf::Credential, _) => None,
     };
     lane_id(&address.credential, apart)

@@ -10,6 +10,7 @@
 //! back empty gives no state until somebody writes a rule: lost rules must not pass for deleted ones. Rules come back
 //! one after the other, so the feed waits until none has come for a moment before it hands out a state.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,9 +22,11 @@ use crate::kafka::KafkaError;
 use crate::kafka::place::Places;
 use crate::kafka::reader::{Next, Reader, Record};
 use crate::metrics::{Metrics, StartedOver};
+use crate::rules::Versioned;
 use crate::rules::control;
-use crate::rules::index::upkeep::Merged;
-use crate::rules::log::{Applied, CANCEL_WAITING, Cancel, RuleLog, Rules};
+use crate::rules::index::Finds;
+use crate::rules::index::upkeep::{Merged, Upkeep};
+use crate::rules::log::{Applied, CANCEL_WAITING, Cancel, Read, RuleLog, RuleReader, Rules};
 use crate::trail::{self, Crumb, Trail};
 
 /// A topic that was made anew is read until nothing more has come for so long: who brings the rules back may write one
@@ -33,17 +36,28 @@ const QUIET_FOR: Duration = Duration::from_secs(2);
 /// How often the feed checks that the records it read are still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The rules in force; `None` until the topic was read to its end, and while it was made anew and is empty.
-type State = Option<Arc<Rules>>;
+/// Records that are read before their turn, and with how few of them one thread is enough.
+const AHEAD_MAX: usize = 2048;
+const ALONE_MAX: usize = 64;
+const THREADS_MAX: usize = 4;
 
-struct Feed {
+/// The rules in force; `None` until the topic was read to its end, and while it was made anew and is empty.
+type State<F> = Option<Arc<Rules<F>>>;
+
+struct Feed<F> {
     config: Arc<Config>,
     topic: String,
     metrics: Arc<Metrics>,
     now: fn() -> i64,
     reader: Reader,
+    /// Records that were read before their turn, and what came behind them.
+    ahead: VecDeque<(Record, Read)>,
+    behind: Option<Next>,
+    rule_reader: RuleReader,
+    /// One for each thread that helps.
+    helpers: Vec<RuleReader>,
     places: Places,
-    log: RuleLog,
+    log: RuleLog<Arc<Versioned>, Upkeep<F>>,
     /// The record that was read last. Those before it may be compacted away.
     last: Option<Crumb>,
     /// The topic was made anew.
@@ -56,35 +70,35 @@ struct Feed {
     end: Option<i64>,
     changed: bool,
     /// The thread that merges parts of the index, which takes seconds where rules are very many.
-    merging: Option<JoinHandle<Merged>>,
+    merging: Option<JoinHandle<Merged<F>>>,
     written_at: Option<i64>,
     look_at: Instant,
     /// The topic can't be looked at, which is said once.
     silent: bool,
-    state: watch::Sender<State>,
+    state: watch::Sender<State<F>>,
 }
 
-/// Follows the rules until `stop`. Without `matches` nobody matches events, and rules are found by their ids alone.
-pub fn follow(
+/// Follows the rules until `stop`, for who finds them by `F`.
+pub fn follow<F: Finds>(
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     now: fn() -> i64,
     stop: watch::Receiver<bool>,
-    matches: bool,
-) -> anyhow::Result<watch::Receiver<State>> {
+) -> anyhow::Result<watch::Receiver<State<F>>> {
     let (state, receiver) = watch::channel(None);
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(THREADS_MAX));
     let mut feed = Feed {
         topic: config.topics.rules.clone(),
         metrics,
         now,
         reader: read(&config, None)?,
+        ahead: VecDeque::new(),
+        behind: None,
+        rule_reader: RuleReader::default(),
+        helpers: (1..threads).map(|_| RuleReader::default()).collect(),
         places: Places::new(&config)?,
         config,
-        log: if matches {
-            RuleLog::new()
-        } else {
-            RuleLog::by_id_alone()
-        },
+        log: RuleLog::of(Upkeep::new()),
         last: None,
         anew: false,
         quiet_at: None,
@@ -105,13 +119,19 @@ pub fn follow(
     Ok(receiver)
 }
 
-impl Feed {
+impl<F: Finds> Feed<F> {
     fn step(&mut self) {
         self.merge();
+        if let Some((record, read)) = self.ahead.pop_front() {
+            return match record.offset < self.log.next_offset() {
+                true => self.start_over(),
+                false => self.take(&record, read),
+            };
+        }
         let waits = if self.is_due(Instant::now()) { 0 } else { 100 };
-        match self.reader.next(Duration::from_millis(waits)) {
-            Next::Record(record) if record.offset < self.log.next_offset() => return self.start_over(),
-            Next::Record(record) => return self.take(&record),
+        let next = self.behind.take();
+        match next.unwrap_or_else(|| self.reader.next(Duration::from_millis(waits))) {
+            Next::Record(record) => return self.read_ahead(record),
             Next::End(_) => self.whole = true,
             Next::Nothing => {}
             Next::Denied(why) => tracing::error!("the rules can't be read: {why}"),
@@ -150,7 +170,32 @@ impl Feed {
         self.whole && self.changed && self.quiet_at.is_none_or(|quiet_at| quiet_at <= now)
     }
 
-    fn take(&mut self, record: &Record) {
+    /// Reads all records that are there, on several threads where they are many: a process that starts has to read every rule.
+    fn read_ahead(&mut self, first: Record) {
+        let mut records = vec![first];
+        while records.len() < AHEAD_MAX && self.behind.is_none() {
+            match self.reader.next(Duration::ZERO) {
+                Next::Record(record) => records.push(record),
+                other => self.behind = Some(other),
+            }
+        }
+        let each = records.len().div_ceil(1 + self.helpers.len()).max(ALONE_MAX);
+        let (own, others) = records.split_at(each.min(records.len()));
+        let all = std::thread::scope(|scope| {
+            let shares = others.chunks(each).zip(&mut self.helpers);
+            let helped: Vec<_> = shares
+                .map(|(records, reader)| scope.spawn(move || read_all(reader, records)))
+                .collect();
+            let mut all = read_all(&mut self.rule_reader, own);
+            for share in helped {
+                all.extend(share.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            all
+        });
+        self.ahead.extend(records.into_iter().zip(all));
+    }
+
+    fn take(&mut self, record: &Record, read: Read) {
         if self.end.is_some_and(|end| end <= record.offset) {
             (self.whole, self.end) = (true, None);
             // While others write without a pause, the end never comes.
@@ -158,14 +203,14 @@ impl Feed {
                 self.hand_out();
             }
         }
-        self.apply(record);
+        self.apply(record, read);
         if self.end.is_none() {
             self.end = self.reader.end(&self.topic, 0).ok();
         }
         self.whole = self.end.is_some_and(|end| end <= self.log.next_offset());
     }
 
-    fn apply(&mut self, record: &Record) {
+    fn apply(&mut self, record: &Record, read: Read) {
         if self.quiet_at.is_some() {
             self.quiet_at = Some(Instant::now() + QUIET_FOR);
         }
@@ -176,7 +221,7 @@ impl Feed {
         self.changed |= cancel(&mut self.log, record);
         match self
             .log
-            .apply(record.offset, record.key.as_deref(), record.value.as_deref())
+            .apply_read(record.offset, record.key.as_deref(), record.value.as_deref(), read)
         {
             Applied::Changed => {
                 self.changed = true;
@@ -248,6 +293,8 @@ impl Feed {
              it is read from its beginning, and only what it holds now is in force"
         );
         self.log.start_over();
+        self.ahead.clear();
+        self.behind = None;
         self.last = None;
         (self.anew, self.changed) = (true, true);
         (self.whole, self.end) = (false, None);
@@ -282,13 +329,19 @@ impl Feed {
     }
 }
 
+fn read_all(reader: &mut RuleReader, records: &[Record]) -> Vec<Read> {
+    let records = records.iter();
+    let read = records.map(|record| reader.read(record.key.as_deref(), record.value.as_deref()));
+    read.collect()
+}
+
 /// A client that knew the old topic may take the new one for an outdated word of it, so that each beginning has its own.
 fn read(config: &Config, from: Option<i64>) -> Result<Reader, KafkaError> {
     Reader::follow(config, &config.topics.rules, from)
 }
 
 /// Takes in the cancel mark that a record may carry; says whether it is news.
-fn cancel(log: &mut RuleLog, record: &Record) -> bool {
+fn cancel<F: Finds>(log: &mut RuleLog<Arc<Versioned>, Upkeep<F>>, record: &Record) -> bool {
     let marked = record.header(CANCEL_WAITING) == Some("true");
     let Some(key) = record.key.as_deref().filter(|_| marked) else {
         return false;

@@ -5,6 +5,7 @@
 //! so that reading goes on and finds the rest. A null field counts as left out.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rust_decimal::Decimal;
@@ -17,8 +18,10 @@ use crate::text::truncate;
 use crate::{amounts, dates};
 
 mod refusal;
+mod shared;
 
 pub use refusal::{Refusal, Refusals};
+pub(crate) use shared::Shared;
 
 /// The most problems that are reported; a text that is no rule at all has one for each of its values.
 const PROBLEMS_MAX: usize = 100;
@@ -42,11 +45,13 @@ impl fmt::Display for Problem {
     }
 }
 
-#[derive(Default)]
+/// It can read one text after the other.
+#[derive(Debug, Default)]
 pub(crate) struct Reader {
     problems: Vec<Problem>,
     /// Problems beyond those.
     more: usize,
+    pub(crate) shared: Shared,
 }
 
 /// An object of a rule and the path to it.
@@ -91,20 +96,24 @@ impl Reader {
         self.problems.is_empty()
     }
 
-    /// Every problem, or the first ones and how many more there are.
-    pub(crate) fn problems(mut self) -> Vec<Problem> {
-        if self.more > 0 {
-            self.problems.push(Problem {
+    /// Every problem, or the first ones and how many more there are. From here on there is none.
+    pub(crate) fn problems(&mut self) -> Vec<Problem> {
+        let (mut problems, more) = (std::mem::take(&mut self.problems), std::mem::take(&mut self.more));
+        if more > 0 {
+            problems.push(Problem {
                 field: "rule".to_owned(),
-                message: format!("has {} problems more; mend these first", self.more),
+                message: format!("has {more} problems more; mend these first"),
             });
         }
-        self.problems
+        problems
     }
 
     /// Tokens and webhook URLs anywhere in the rule; those in place of a secret's name too.
     pub(crate) fn open_secrets(&mut self, field: &str, value: &Value) {
-        self.open_secrets_below(&mut field.to_owned(), value);
+        // Hardly anybody writes one, so that where it would stand is found out only then.
+        if has_open_secret(value) {
+            self.open_secrets_below(&mut field.to_owned(), value);
+        }
     }
 
     /// `field` is the same afterwards. It is one text for all values, which may be many and far down.
@@ -189,17 +198,14 @@ impl Reader {
 
     pub(crate) fn choice<T: Copy>(&mut self, object: &Object<'_>, name: &str, choices: &[(&str, T)]) -> Option<T> {
         let value = object.get(name)?;
-        self.choice_of(&object.at(name), value, choices)
+        chosen(value, choices).or_else(|| self.choice_of(&object.at(name), value, choices))
     }
 
     pub(crate) fn choice_of<T: Copy>(&mut self, field: &str, value: &Value, choices: &[(&str, T)]) -> Option<T> {
-        let names = || choices.iter().map(|(name, _)| *name);
-        let chosen = value
-            .as_str()
-            .and_then(|text| choices.iter().find(|(name, _)| *name == text));
-        if let Some((_, chosen)) = chosen {
-            return Some(*chosen);
+        if let Some(chosen) = chosen(value, choices) {
+            return Some(chosen);
         }
+        let names = || choices.iter().map(|(name, _)| *name);
         let all = names().collect::<Vec<_>>().join(", ");
         let text = value.as_str().filter(|_| self.tells_more());
         match text.and_then(|text| closest(text, names())) {
@@ -215,18 +221,24 @@ impl Reader {
         }
     }
 
-    pub(crate) fn text(&mut self, object: &Object<'_>, name: &str) -> Option<String> {
+    pub(crate) fn text<'v>(&mut self, object: &Object<'v>, name: &str) -> Option<&'v str> {
         match object.get(name)? {
-            Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+            Value::String(text) if !text.trim().is_empty() => Some(text),
             Value::String(_) => self.refuse(object.at(name), "is blank; fill it in or leave it out"),
             Value::Array(_) | Value::Object(_) => self.refuse(object.at(name), "needs one text"),
             _ => self.refuse(object.at(name), "needs text; put it in quotes"),
         }
     }
 
+    /// A text that other rules have, too.
+    pub(crate) fn shared_text(&mut self, object: &Object<'_>, name: &str) -> Option<Arc<str>> {
+        let text = self.text(object, name)?;
+        Some(self.shared.text(text))
+    }
+
     pub(crate) fn template(&mut self, object: &Object<'_>, name: &str) -> Option<Template> {
         let text = self.text(object, name)?;
-        self.parse_template(&object.at(name), &text)
+        self.parse_template(&object.at(name), text)
     }
 
     pub(crate) fn required_template(&mut self, object: &Object<'_>, name: &str, cure: &str) -> Option<Template> {
@@ -235,7 +247,7 @@ impl Reader {
     }
 
     pub(crate) fn parse_template(&mut self, field: &str, text: &str) -> Option<Template> {
-        match Template::parse(text) {
+        match self.shared.template(text) {
             Ok(template) => Some(template),
             Err(error) => self.refuse(field, format!("column {}: {}", error.column, error.message)),
         }
@@ -249,7 +261,7 @@ impl Reader {
             return Some(Secret::Sealed(self.sealed(&secret)?));
         }
         match secret.get("secret")?.as_str().and_then(SecretName::new) {
-            Some(name) => Some(Secret::Named(name)),
+            Some(name) => Some(Secret::Named(self.shared.secret(name))),
             None => self.refuse(
                 secret.at("secret"),
                 "needs a name of 1 to 64 letters, digits, _ and -, not starting with sealed-",
@@ -293,12 +305,12 @@ impl Reader {
     }
 
     /// An id; an unquoted number is taken as its text.
-    pub(crate) fn id(&mut self, field: &str, value: &Value) -> Option<String> {
+    pub(crate) fn id<'v>(&mut self, field: &str, value: &'v Value) -> Option<&'v str> {
         match value {
             Value::String(text) if text.is_empty() => self.refuse(field, "is blank; write an id"),
-            Value::String(text) => Some(text.clone()),
+            Value::String(text) => Some(text),
             // JSON writes such a number in another way than YAML does, so that its text is not its own.
-            Value::Number(number) if !number.as_str().contains(['e', 'E']) => Some(number.to_string()),
+            Value::Number(number) if !number.as_str().contains(['e', 'E']) => Some(number.as_str()),
             _ => self.refuse(field, "needs an id; put it in quotes"),
         }
     }
@@ -324,6 +336,12 @@ impl Reader {
             None => self.refuse(field, "needs a duration with its unit, such as 90s, 10m or 24h"),
         }
     }
+}
+
+fn chosen<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Option<T> {
+    let text = value.as_str()?;
+    let (_, chosen) = choices.iter().find(|(name, _)| *name == text)?;
+    Some(*chosen)
 }
 
 /// The known word that `word` was probably meant to be.
@@ -358,6 +376,18 @@ fn push_member(field: &mut String, name: &str) {
             field.push('.');
         }
         field.push_str(name);
+    }
+}
+
+/// Whether a Slack token or URL stands anywhere in a value, in names too.
+fn has_open_secret(value: &Value) -> bool {
+    match value {
+        Value::String(text) => is_open_secret(text),
+        Value::Array(list) => list.iter().any(has_open_secret),
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| is_open_secret(name) || has_open_secret(value)),
+        _ => false,
     }
 }
 

@@ -58,10 +58,10 @@ pub struct RuleId<'i>(pub &'i str);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     pub id: Arc<str>,
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     pub status: Status,
     pub scope: Scope,
-    pub trigger: String,
+    pub trigger: Arc<str>,
     /// Whether test events match too.
     pub include_test: bool,
     pub filters: Filters,
@@ -89,7 +89,7 @@ pub enum Status {
 pub struct Scope {
     pub level: Level,
     /// `None` is `*`: every one that an event names.
-    pub id: Option<String>,
+    pub id: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,18 +104,18 @@ pub enum Level {
 /// The conditions besides trigger and scope; an empty list filters nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Filters {
-    pub method: Vec<String>,
-    pub ids: Vec<IdFilter>,
+    pub method: Box<[&'static str]>,
+    pub ids: Box<[IdFilter]>,
     pub price: Option<PriceFilter>,
     /// The conditions under `where`.
-    pub conditions: Vec<Condition>,
+    pub conditions: Box<[Condition]>,
 }
 
 /// Holds when the event's `party` has any of the ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdFilter {
     pub party: Party,
-    pub any_of: Vec<String>,
+    pub any_of: Box<[Box<str>]>,
 }
 
 /// The entities that an id filter can ask for.
@@ -151,15 +151,14 @@ impl Rule {
     /// Whether the rule holds for an event. Paused rules never do.
     pub fn matches(&self, event: &LeadEvent<'_>) -> bool {
         self.status != Status::Paused
-            && self.trigger == event.trigger
+            && *self.trigger == *event.trigger
             && self.scope.holds(event)
             && self.takes_test(event)
             && self.filters.hold(event)
     }
 
-    /// The fields of an event that matching and planning look at.
-    pub fn asks(&self) -> Asked {
-        let mut asked = Asked::least();
+    /// Asks for the fields of an event that matching and planning look at.
+    pub fn ask(&self, asked: &mut Asked) {
         asked.member(self.scope.level.as_str(), "id");
         if !self.filters.method.is_empty() {
             asked.field("method");
@@ -171,11 +170,10 @@ impl Rule {
             asked.price(&self.trigger);
         }
         let templates = self.action.kind.templates();
-        let conditions = self.filters.conditions.iter().map(|condition| &condition.path);
+        let conditions = self.filters.conditions.iter().map(|condition| &*condition.path);
         conditions
             .chain(templates.iter().flat_map(|(_, template)| template.asks()))
             .for_each(|path| asked.path(path));
-        asked
     }
 
     /// Every condition that does not hold, in the order they are written in; none for a match.
@@ -193,8 +191,8 @@ impl Rule {
             let level = self.scope.level;
             fail("scope", format!("{} {id}", level.as_str()), level.id_in(event));
         }
-        if self.trigger != event.trigger {
-            fail("trigger", self.trigger.clone(), Some(&event.trigger));
+        if *self.trigger != *event.trigger {
+            fail("trigger", self.trigger.to_string(), Some(&event.trigger));
         }
         if !self.takes_test(event) {
             fail("include_test", "false".into(), Some("a test event"));
@@ -235,22 +233,13 @@ impl Scope {
     fn holds(&self, event: &LeadEvent<'_>) -> bool {
         let found = self.level.id_in(event);
         match &self.id {
-            Some(id) => found == Some(id),
+            Some(id) => found == Some(&**id),
             None => found.is_some(),
         }
     }
 }
 
 impl Filters {
-    /// Gives back what it doesn't need: a process holds very many rules.
-    fn shrink(&mut self) {
-        self.method.shrink_to_fit();
-        self.ids.shrink_to_fit();
-        self.ids.iter_mut().for_each(|filter| filter.any_of.shrink_to_fit());
-        self.conditions.shrink_to_fit();
-        self.conditions.iter_mut().for_each(Condition::shrink);
-    }
-
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.method.is_empty() && self.ids.is_empty() && self.price.is_none() && self.conditions.is_empty()
@@ -389,8 +378,8 @@ fn id_of<'e>(entity: &'e Option<Entity<'_>>) -> Option<&'e str> {
     entity.as_ref()?.id.as_deref()
 }
 
-fn any_is(wanted: &[String], found: Option<&str>) -> bool {
-    found.is_some_and(|found| wanted.iter().any(|wanted| wanted == found))
+fn any_is(wanted: &[impl AsRef<str>], found: Option<&str>) -> bool {
+    found.is_some_and(|found| wanted.iter().any(|wanted| wanted.as_ref() == found))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ const FINGERPRINT_LEN: usize = 16;
 
 /// A sealed value whose form is right; whether it opens shows when it is opened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Sealed(String);
+pub struct Sealed(Box<str>);
 
 /// Why a text is no sealed value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +45,7 @@ impl Sealed {
         match ciphertext.len() {
             ..=OVERHEAD => Err(SealedError::TooShort),
             len if len > OVERHEAD + VALUE_MAX => Err(SealedError::TooLong),
-            _ => Ok(Self(text.to_owned())),
+            _ => Ok(Self(text.into())),
         }
     }
 

@@ -58,7 +58,7 @@ pub struct SenderWiring {
     pub destinations: Arc<Destinations>,
     pub producer: Producer,
     /// What the rules say to waiting jobs.
-    pub rules: watch::Receiver<Arc<Rules>>,
+    pub rules: watch::Receiver<Arc<Rules<()>>>,
     pub stop: watch::Receiver<bool>,
     pub ready: Arc<AtomicBool>,
     /// Set as long as Kafka acknowledges outcomes; without that nothing is sent.

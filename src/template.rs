@@ -12,6 +12,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -39,9 +40,12 @@ const ID_MAX: usize = 1 << 16;
 /// that a value that can't be one is found there, too.
 const FILTERED_MIN: usize = 256;
 
-/// A parsed template.
+/// A parsed template. A copy costs nothing.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Template {
+pub struct Template(Arc<Parsed>);
+
+#[derive(Debug, PartialEq)]
+struct Parsed {
     text: Box<str>,
     parts: Box<[Part]>,
     /// The parts as Slack reads them, where that matters.
@@ -112,12 +116,15 @@ impl Stop {
 
 impl Template {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let parts = parser::parse(text)?;
-        Ok(Self {
+        Ok(Self::of_parts(text, parser::parse(text)?))
+    }
+
+    fn of_parts(text: &str, parts: Vec<Part>) -> Self {
+        Self(Arc::new(Parsed {
             text: text.into(),
             slack: slack::pieces(&parts),
             parts: parts.into(),
-        })
+        }))
     }
 
     /// The value at a path, as it is.
@@ -127,21 +134,26 @@ impl Template {
             head: Head::Path(path),
             filters: Box::default(),
         };
-        Self {
+        Self(Arc::new(Parsed {
             text,
             parts: [Part::Placeholder(placeholder)].into(),
             slack: None,
-        }
+        }))
+    }
+
+    /// Whether there are other copies.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// The template as it was written.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// The paths that the template asks for, in order, repeated ones too.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.parts.iter().filter_map(|part| match part {
+        self.0.parts.iter().filter_map(|part| match part {
             Part::Placeholder(Placeholder {
                 head: Head::Path(path), ..
             }) => Some(path),
@@ -151,7 +163,7 @@ impl Template {
 
     /// Every path that rendering looks up, those of filters among them.
     pub fn asks(&self) -> impl Iterator<Item = &Path> {
-        let placeholders = self.parts.iter().filter_map(|part| match part {
+        let placeholders = self.0.parts.iter().filter_map(|part| match part {
             Part::Text(_) => None,
             Part::Placeholder(placeholder) => Some(placeholder),
         });
@@ -161,7 +173,7 @@ impl Template {
 
     /// Whether the template has no placeholders.
     pub fn is_literal(&self) -> bool {
-        self.parts.iter().all(|part| matches!(part, Part::Text(_)))
+        self.0.parts.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
     /// Whether the template is one placeholder with nothing around it, not even a blank.
@@ -185,7 +197,7 @@ impl Template {
 
     /// Whether a value would say whom the template mentions, as in `<!{{$.whom}}>`, which Slack text shows as text.
     pub fn mentions_by_value(&self) -> bool {
-        self.slack.as_deref().is_some_and(slack::mentions_by_value)
+        self.0.slack.as_deref().is_some_and(slack::mentions_by_value)
     }
 
     /// The template as text. It may come out blank; the caller decides what that means. A text that is longer than
@@ -193,7 +205,7 @@ impl Template {
     pub fn render(&self, event: &dyn Lookup, target: Target, on_missing: OnMissing) -> Result<String, Stop> {
         let platform_dates = target == Target::Clevertap && self.is_one_placeholder();
         let mut written = Bounded::new(target.text_max());
-        for part in &self.parts {
+        for part in &self.0.parts {
             let placeholder = match part {
                 Part::Text(text) => {
                     written.push(text);
@@ -215,9 +227,9 @@ impl Template {
         // A character has at most four bytes, so that what doesn't fit into these is longer.
         let mut written = Bounded::new(max.saturating_mul(4));
         let values = slack::Values { event, on_missing };
-        match &self.slack {
+        match &self.0.slack {
             Some(pieces) => values.write_pieces(pieces, &mut written)?,
-            None => values.write_parts(&self.parts, &mut written)?,
+            None => values.write_parts(&self.0.parts, &mut written)?,
         }
         let cut = text::slack::cut(written.as_str(), max, written.is_cut());
         Ok(SlackText {
@@ -266,7 +278,7 @@ impl Template {
             }
         };
         time.map_err(|reason| Stop::Fail {
-            detail: format!("the date of `{}`: {reason}", self.text),
+            detail: format!("the date of `{}`: {reason}", self.0.text),
         })
     }
 
@@ -274,7 +286,7 @@ impl Template {
     /// would pass for an id. It may come out blank, as [`Self::render`] may.
     pub fn render_id(&self, event: &dyn Lookup, on_missing: OnMissing) -> Result<String, Stop> {
         let mut written = Bounded::new(ID_MAX);
-        for part in &self.parts {
+        for part in &self.0.parts {
             match part {
                 Part::Text(text) => written.push(text),
                 Part::Placeholder(placeholder) => {
@@ -289,14 +301,14 @@ impl Template {
     }
 
     fn too_long(&self, max: usize) -> Stop {
-        let (text, kib) = (text::truncate(&self.text, 80), max / 1024);
+        let (text, kib) = (text::truncate(&self.0.text, 80), max / 1024);
         Stop::Fail {
             detail: format!("`{text}` comes to more than {kib} KiB; shorten it with | truncate: 500, or leave it out"),
         }
     }
 
     fn alone(&self) -> Option<&Placeholder> {
-        match &*self.parts {
+        match &*self.0.parts {
             [Part::Placeholder(placeholder)] => Some(placeholder),
             _ => None,
         }

@@ -1,5 +1,6 @@
-//! What the desk keeps in memory takes the room that it was given, and answers at once: 100,000 rules, 10,000 events and
-//! a million deliveries in 290 MB. What a whole process takes of the machine's memory, benches/desk.rs says.
+//! What a process keeps in memory takes the room that it was given. The desk answers at once beside: 100,000 rules, 10,000
+//! events and a million deliveries in 290 MB. A processor's rules have 700 bytes each. What whole processes take of the
+//! machine's memory, benches/desk.rs and the part `start` of benches/pipeline.rs say.
 //!
 //! This test is alone in its process, since the memory of all threads is counted. A tenth of everything is measured,
 //! and all of it with LEADLANE_TEST_FULL.
@@ -12,6 +13,7 @@ use leadlane::desk::resident::deliveries::{Asked, Deliveries, Read, Spot};
 use leadlane::desk::resident::events::Events;
 use leadlane::desk::rules::{Filter, View, list};
 use leadlane::lead::schemas::Schemas;
+use leadlane::rules::log::RuleLog;
 use peak_alloc::PeakAlloc;
 
 use filling::{BUSY_LEAD, event, lead, matched, rule};
@@ -24,6 +26,8 @@ static MEMORY: PeakAlloc = PeakAlloc;
 const NOW: i64 = 1_772_723_760_000;
 /// The most bytes that all of it has, at full size.
 const ALL_MAX: usize = 290_000_000;
+/// The most bytes of a processor's rule with its index.
+const RULE_MAX: usize = 700;
 
 struct Sizes {
     rules: usize,
@@ -51,7 +55,19 @@ fn at_once<T>(what: &str, ask: impl Fn() -> T) -> T {
 }
 
 #[test]
-fn what_the_desk_keeps_in_memory_has_its_room_and_is_found_at_once() {
+fn what_is_kept_in_memory_has_its_room_and_is_found_at_once() {
+    let count = 10_000;
+    let ((log, rules), bytes) = weigh("a processor's rules", || {
+        let mut log = RuleLog::default();
+        for record in (0..count).map(|number| rule(number, NOW)) {
+            log.apply(record.offset, record.key.as_deref(), record.value.as_deref());
+        }
+        let rules = log.snapshot();
+        (log, rules)
+    });
+    assert_eq!(rules.index.len(), count);
+    assert!(bytes < count * RULE_MAX, "{} bytes a rule", bytes / count);
+    drop((log, rules));
     let full = std::env::var_os("LEADLANE_TEST_FULL").is_some();
     let part = if full { 1 } else { 10 };
     let sizes = Sizes {

@@ -164,8 +164,8 @@ impl Act for Upload {
 
     fn address(&self) -> Address<'_> {
         let (name, sealed) = match &self.account {
-            Account::Named(name) => (name.clone(), None),
-            Account::Own { passcode, .. } => (passcode.name(), Some(passcode)),
+            Account::Named(name) => (name.to_string(), None),
+            Account::Own(own) => (own.passcode.name(), Some(&own.passcode)),
         };
         Address {
             credential: format!("clevertap:{name}"),
@@ -255,7 +255,7 @@ fn templates_of<'r>(field: String, property: &'r Property, found: &mut Vec<(Stri
             }
         }
         Property::Object(members) => {
-            for (name, property) in members {
+            for (name, property) in members.iter() {
                 templates_of(member(&field, name), property, found);
             }
         }

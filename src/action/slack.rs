@@ -35,7 +35,7 @@ pub struct Pace {
     /// `when_busy`: when the lane's wait is longer, those that wait go as one message.
     pub digest_after: Option<Duration>,
     /// At most so many messages of the rule, as written: `20/h`.
-    pub max_rate: Option<String>,
+    pub max_rate: Option<Box<str>>,
     /// Whether a message goes into its lead's own thread, and begins it where there is none.
     pub thread: bool,
 }
@@ -68,7 +68,7 @@ impl Pace {
         let max_rate = action.get("max_rate").and_then(|value| {
             let text = value.as_str().unwrap_or_default();
             match dates::rate(text) {
-                Ok(_) => Some(text.to_owned()),
+                Ok(_) => Some(text.into()),
                 Err(error) => reader.refuse(action.at("max_rate"), error.to_string()),
             }
         });
@@ -77,6 +77,11 @@ impl Pace {
             max_rate,
             thread: false,
         }
+    }
+
+    /// As a rule keeps it; none where it says nothing.
+    pub(super) fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
     }
 }
 

@@ -43,7 +43,8 @@ pub struct SlackMessage {
     pub text: Template,
     pub unfurl: Option<bool>,
     pub over_long: OverLong,
-    pub pace: Pace,
+    /// Few have another than that of all.
+    pub pace: Option<Box<Pace>>,
 }
 
 /// The request, without its secret.
@@ -60,8 +61,8 @@ struct Body<'b> {
 /// Where a Slack message goes, by id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum To {
-    Channel(String),
-    Member(String),
+    Channel(Box<str>),
+    Member(Box<str>),
 }
 
 fn read(reader: &mut Reader, action: &Object<'_>) -> Option<ActionKind> {
@@ -72,14 +73,17 @@ fn read(reader: &mut Reader, action: &Object<'_>) -> Option<ActionKind> {
     let unfurl = reader.flag(action, "unfurl");
     let over_long = reader.choice(action, "over_long", OVER_LONG).unwrap_or_default();
     let thread = reader.choice(action, "thread", THREAD).unwrap_or_default();
-    let pace = Pace::read(reader, action);
+    let pace = Pace {
+        thread,
+        ..Pace::read(reader, action)
+    };
     Some(ActionKind::SlackMessage(SlackMessage {
         token: token?,
         to: to?,
         text: text?,
         unfurl,
         over_long,
-        pace: Pace { thread, ..pace },
+        pace: pace.boxed(),
     }))
 }
 
@@ -100,7 +104,7 @@ fn pacing(limits: &Limits, token: &str, channel: &str) -> Pacing {
 fn read_to(reader: &mut Reader, value: &Value) -> Option<To> {
     let to = reader.object("action.to", value, TO_FIELDS)?;
     let name = reader.exactly_one(&to, TO_FIELDS)?;
-    let id = reader.text(&to, name)?;
+    let id = reader.text(&to, name)?.into();
     Some(if name == "channel" {
         To::Channel(id)
     } else {
@@ -120,7 +124,7 @@ impl Act for SlackMessage {
             sealed: self.token.sealed(),
             account: None,
             destination: to,
-            pace: self.pace.clone(),
+            pace: self.pace.as_deref().cloned().unwrap_or_default(),
         }
     }
 

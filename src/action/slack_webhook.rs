@@ -37,11 +37,12 @@ pub(super) const DEFINITION: Definition = Definition {
 pub struct SlackWebhook {
     pub url: Secret,
     pub text: Template,
-    pub channel: Option<String>,
-    pub username: Option<String>,
-    pub icon_url: Option<String>,
+    pub channel: Option<Box<str>>,
+    pub username: Option<Box<str>>,
+    pub icon_url: Option<Box<str>>,
     pub over_long: OverLong,
-    pub pace: Pace,
+    /// Few have another than that of all.
+    pub pace: Option<Box<Pace>>,
 }
 
 /// The request, without its secret.
@@ -59,11 +60,11 @@ struct Body<'b> {
 fn read(reader: &mut Reader, action: &Object<'_>) -> Option<ActionKind> {
     let url = reader.secret(action, "url");
     let text = reader.required_template(action, "text", "write the message");
-    let channel = reader.text(action, "channel");
-    let username = reader.text(action, "username");
-    let icon_url = reader.text(action, "icon_url");
+    let channel = reader.text(action, "channel").map(Into::into);
+    let username = reader.text(action, "username").map(Into::into);
+    let icon_url = reader.text(action, "icon_url").map(Into::into);
     let over_long = reader.choice(action, "over_long", OVER_LONG).unwrap_or_default();
-    let pace = Pace::read(reader, action);
+    let pace = Pace::read(reader, action).boxed();
     Some(ActionKind::SlackWebhook(SlackWebhook {
         url: url?,
         text: text?,
@@ -100,7 +101,7 @@ impl Act for SlackWebhook {
             sealed: self.url.sealed(),
             account: None,
             destination: "",
-            pace: self.pace.clone(),
+            pace: self.pace.as_deref().cloned().unwrap_or_default(),
         }
     }
 

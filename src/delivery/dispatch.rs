@@ -210,7 +210,7 @@ pub struct Dispatch {
     class_by_value: HashMap<Class, Number<Class>>,
     origins: Numbered<Origin>,
     origin_by_rule: HashMap<String, Number<Origin>>,
-    in_force: Arc<Rules>,
+    in_force: Arc<Rules<()>>,
     /// Classes of a version that the rules topic hasn't shown yet, and until when it is waited for.
     unread: HashMap<Number<Class>, Micros>,
     /// Those for which it was waited in vain: their versions are of a topic that is gone.

@@ -75,7 +75,7 @@ fn authenticate(job: &mut DeliveryJob, address: Address<'_>) {
     job.credential = address.credential;
     job.sealed = address.sealed.map(|sealed| sealed.as_str().to_owned());
     (job.account_id, job.region) = match address.account {
-        Some(Account::Own { account_id, region, .. }) => (Some(account_id.clone()), Some(region.clone())),
+        Some(Account::Own(own)) => (Some(own.account_id.clone()), Some(own.region.clone())),
         Some(Account::Named(_)) | None => (None, None),
     };
 }
@@ -108,7 +108,7 @@ fn address(event: &LeadEvent<'_>, matched: &Versioned, source: Source<'_>) -> De
         account_id: None,
         region: None,
         digest_after: address.pace.digest_after.map(millis),
-        max_rate: address.pace.max_rate.clone(),
+        max_rate: address.pace.max_rate.as_deref().map(str::to_owned),
         thread: address.pace.thread,
     };
     authenticate(&mut job, address);

@@ -68,7 +68,7 @@ pub enum Event {
     NotCommitted(Vec<i32>),
     /// Partitions were looked at; those of which Kafka said nothing are left out.
     Looked(Vec<Looked>),
-    Rules(Arc<Rules>),
+    Rules(Arc<Rules<()>>),
     /// The secret of this credential, which was refused, is another one by now.
     SecretChanged(String),
     /// The process ends.

@@ -79,7 +79,7 @@ pub fn explain<'r>(
 ) -> impl Iterator<Item = Explained<'r>> {
     let rules = rules.into_iter();
     rules
-        .filter(|versioned| versioned.rule.trigger == event.trigger)
+        .filter(|versioned| *versioned.rule.trigger == *event.trigger)
         .map(move |versioned| {
             let failed = versioned.rule.explain(event);
             let matches = failed.is_empty();

@@ -218,6 +218,7 @@ fn what(rule: &Rule, event: &LeadEvent<'_>, body: Option<&Value>) -> What {
         (Some(template), Some(sent)) => shown(template, event, &sent),
         _ => Vec::new(),
     };
+    let text_of = |field: &Option<Box<str>>| field.as_deref().map(str::to_owned);
     match &rule.action.kind {
         ActionKind::SlackMessage(message) => {
             let (to, is_member) = match &message.to {
@@ -226,7 +227,7 @@ fn what(rule: &Rule, event: &LeadEvent<'_>, body: Option<&Value>) -> What {
             };
             What::Slack {
                 by_app: true,
-                to: Some(to.clone()),
+                to: Some(to.to_string()),
                 is_member,
                 username: None,
                 icon_url: None,
@@ -235,10 +236,10 @@ fn what(rule: &Rule, event: &LeadEvent<'_>, body: Option<&Value>) -> What {
         }
         ActionKind::SlackWebhook(webhook) => What::Slack {
             by_app: false,
-            to: webhook.channel.clone(),
+            to: text_of(&webhook.channel),
             is_member: false,
-            username: webhook.username.clone(),
-            icon_url: webhook.icon_url.clone(),
+            username: text_of(&webhook.username),
+            icon_url: text_of(&webhook.icon_url),
             text: shown(),
         },
         ActionKind::Clevertap(upload) => {
@@ -269,11 +270,11 @@ fn record(rule: &Rule, event: &LeadEvent<'_>, body: Option<&Value>) -> Record {
     let ActionKind::Clevertap(upload) = &rule.action.kind else {
         return Record::default();
     };
-    let is_sent = |name: &String| properties.iter().any(|(sent, _)| sent == name);
-    let named = upload.properties.named.iter().map(|(name, _)| name);
+    let is_sent = |name: &str| properties.iter().any(|(sent, _)| sent == name);
+    let named = upload.properties.named.iter().map(|(name, _)| &**name);
     let left_out = match missing(rule, event).is_empty() {
         true => Vec::new(),
-        false => named.filter(|name| !is_sent(name)).cloned().collect(),
+        false => named.filter(|name| !is_sent(name)).map(str::to_owned).collect(),
     };
     Record {
         user,

@@ -26,7 +26,7 @@ pub use draft::{Draft, NO_RULE, place, read, tell_apart};
 /// The rules topic as far as it was read. Of each rule it keeps the text, and what lists show.
 #[derive(Debug)]
 pub struct View {
-    log: RuleLog<Stored>,
+    log: RuleLog<Stored, ()>,
     /// By record key, the last record, where that is no rule in force: a deletion, what was rejected, an order.
     last: HashMap<Box<str>, Last>,
     /// How many rules in force there are of each trigger.
@@ -62,10 +62,10 @@ pub struct Summary {
 impl Summary {
     pub fn of(rule: &Rule) -> Self {
         Self {
-            name: rule.name.as_deref().map(Into::into),
+            name: rule.name.clone(),
             status: rule.status,
             scope: rule.scope.clone(),
-            trigger: rule.trigger.as_str().into(),
+            trigger: Arc::clone(&rule.trigger),
             action: rule.action.kind.action(),
             lane: lane_of(rule.action.kind.action(), &rule.action.kind.address()).into(),
         }
@@ -73,13 +73,11 @@ impl Summary {
 }
 
 impl Keep for Stored {
-    type Index = ();
-
-    fn of(versioned: Versioned, written: &str) -> Self {
+    fn of(versioned: Versioned, written: &[u8]) -> Self {
         Self {
             version: versioned.version,
             at: 0,
-            written: written.into(),
+            written: String::from_utf8_lossy(written).into(),
             summary: Summary::of(&versioned.rule),
         }
     }
@@ -91,8 +89,6 @@ impl Keep for Stored {
     fn status(&self) -> Status {
         self.summary.status
     }
-
-    fn changed((): &mut (), _id: &Arc<str>, _rule: Option<&Self>) {}
 }
 
 type Entry = log::Entry<Stored>;
@@ -107,7 +103,7 @@ pub struct Last {
 impl Default for View {
     fn default() -> Self {
         Self {
-            log: RuleLog::new(),
+            log: RuleLog::of(()),
             last: HashMap::new(),
             triggers: BTreeMap::new(),
             rejected: BTreeSet::new(),
@@ -196,7 +192,7 @@ impl View {
     }
 
     /// What is in force, and what was rejected.
-    pub fn log(&self) -> &RuleLog<Stored> {
+    pub fn log(&self) -> &RuleLog<Stored, ()> {
         &self.log
     }
 
@@ -435,7 +431,7 @@ pub(super) struct Whole {
 impl Whole {
     pub(super) fn read(config: &Config) -> Result<Self, Error> {
         let mut tail = Tail::open(config, &config.topics.rules).map_err(Error::Unavailable)?;
-        let mut log = RuleLog::new();
+        let mut log = RuleLog::default();
         took(&mut tail, &mut log)?;
         let rules = log.snapshot();
         Ok(Self { tail, log, rules })

@@ -185,7 +185,7 @@ fn explain(scopes: &Scopes<'_>, history: &History, at: i64, event: &LeadEvent<'_
         // It is told as it was then.
         elsewhere -= usize::from(today.is_some_and(|today| *today.rule.trigger == *event.trigger));
         let (trigger, scope) = match (then, &today) {
-            (Then::Rule(rule, _), _) => (rule.trigger.as_str(), &rule.scope),
+            (Then::Rule(rule, _), _) => (&*rule.trigger, &rule.scope),
             (Then::Unknown, Some(today)) => (&*today.rule.trigger, &today.rule.scope),
             (Then::Unknown, None) | (Then::Nothing, _) => continue,
         };
@@ -205,7 +205,7 @@ fn explain(scopes: &Scopes<'_>, history: &History, at: i64, event: &LeadEvent<'_
         };
         rules.push(OfRule {
             id: id.to_owned(),
-            name: rule.name.clone(),
+            name: rule.name.as_deref().map(str::to_owned),
             version,
             failed: rule.explain(event),
             today: Some(Today {
@@ -219,7 +219,7 @@ fn explain(scopes: &Scopes<'_>, history: &History, at: i64, event: &LeadEvent<'_
         rules.push(OfRule {
             id: (*id).to_owned(),
             failed: rule.explain(event),
-            name: rule.name.clone(),
+            name: rule.name.as_deref().map(str::to_owned),
             version: Some(*version),
             today: None,
         });
@@ -231,7 +231,7 @@ fn explain(scopes: &Scopes<'_>, history: &History, at: i64, event: &LeadEvent<'_
 fn is_near(scope: &Scope, event: &LeadEvent<'_>) -> bool {
     let found = scope.level.id_in(event);
     match &scope.id {
-        Some(id) => found == Some(id),
+        Some(id) => found == Some(&**id),
         None => found.is_some(),
     }
 }

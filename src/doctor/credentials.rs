@@ -119,10 +119,10 @@ fn of_rule(rule: &Rule, credentials: &mut BTreeMap<String, Credential>) {
         Some(("webhook", _)) => drop(credentials.insert(id, Credential::Webhook(secret))),
         _ => {
             // Of one that the configuration doesn't have, its rule is told of.
-            if let (Some(Named::Own { account_id, region, .. }), SecretRef::Sealed(_)) = (address.account, &secret) {
+            if let (Some(Named::Own(own)), SecretRef::Sealed(_)) = (address.account, &secret) {
                 let account = Account {
-                    region: region.clone(),
-                    account_id: account_id.clone(),
+                    region: own.region.clone(),
+                    account_id: own.account_id.clone(),
                     passcode: secret,
                     concurrency: 1,
                     api_url: None,

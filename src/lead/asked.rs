@@ -66,14 +66,6 @@ impl Asked {
         }
     }
 
-    /// Asks for all that `other` asks for.
-    pub fn and(&mut self, other: &Self) {
-        self.fields |= other.fields;
-        for (members, more) in self.members.iter_mut().zip(other.members) {
-            *members |= more;
-        }
-    }
-
     /// A bit for each of the event's fields, in the table's order.
     pub(super) fn fields(&self) -> u64 {
         self.fields

@@ -59,7 +59,7 @@ impl Reader {
         let object = self.object(field, entry, &fields)?;
         self.required(&object, "name", "name the inlet; its URL is /inlets/NAME")?;
         let name = self.text(&object, "name")?;
-        if !fits(&name) {
+        if !fits(name) {
             return self.refuse(object.at("name"), "needs 1 to 64 of a-z, 0-9, - and _");
         }
         let topic = match object.get("kind") {
@@ -81,7 +81,7 @@ impl Reader {
             return self.refuse(object.at("decode"), "avro is read from topics only");
         }
         Some(Inlet {
-            name,
+            name: name.to_owned(),
             preset,
             entrance,
             mapping,
@@ -122,7 +122,7 @@ impl Reader {
                 }
             }
             self.required(entry, "topic", "name the topic that is read")?;
-            let topic = self.text(entry, "topic")?;
+            let topic = self.text(entry, "topic")?.to_owned();
             return Some(Entrance::Topic { topic });
         }
         if entry.get("topic").is_some() {
@@ -307,7 +307,7 @@ impl Reader {
                 continue;
             };
             self.required(&object, "because", "say why");
-            let because = self.text(&object, "because").unwrap_or_default();
+            let because = self.text(&object, "because").unwrap_or_default().to_owned();
             self.required(&object, "when", "write a list of conditions");
             refusals.push((self.all(&object, "when"), because));
         }
@@ -329,7 +329,7 @@ impl Reader {
         let names: Vec<&String> = members.keys().collect();
         names
             .into_iter()
-            .filter_map(|name| Some((name.clone(), self.text(&inner, name)?)))
+            .filter_map(|name| Some((name.clone(), self.text(&inner, name)?.to_owned())))
             .collect()
     }
 
@@ -403,7 +403,10 @@ impl Reader {
             return Some(LeadId::Text(self.first(field, value)?));
         };
         let columns = self.one_or_list(&format!("{field}.column"), columns, "name a column");
-        let columns: Vec<Option<String>> = columns.iter().map(|(field, value)| self.id(field, value)).collect();
+        let columns: Vec<Option<String>> = columns
+            .iter()
+            .map(|(field, value)| self.id(field, value).map(str::to_owned))
+            .collect();
         Some(LeadId::Column(columns.into_iter().collect::<Option<_>>()?))
     }
 

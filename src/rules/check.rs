@@ -160,7 +160,7 @@ pub fn refusals(written: &Value) -> Vec<Problem> {
 /// warns, as there is nothing to hold the name against when the config has no account at all.
 pub fn account(rule: &Rule, known: &[&str]) -> Result<Option<Problem>, Problem> {
     let account = match rule.action.kind.address().account {
-        Some(Account::Named(name)) if !known.contains(&name.as_str()) => name,
+        Some(Account::Named(name)) if !known.contains(&&**name) => name,
         _ => return Ok(None),
     };
     let problem = |message: String| Problem {

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use rust_decimal::Decimal;
 
@@ -14,18 +15,18 @@ use crate::path::Path;
 /// Every test must hold for what stands at the path.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
-    pub path: Path,
-    pub tests: Vec<Test>,
+    pub path: Arc<Path>,
+    pub tests: Box<[Test]>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
     Eq(Operand),
     Ne(Operand),
-    In(Vec<Operand>),
+    In(Box<[Operand]>),
     Contains(Operand),
-    StartsWith(String),
-    EndsWith(String),
+    StartsWith(Box<str>),
+    EndsWith(Box<str>),
     Compare(Comparison, Decimal),
     Exists(bool),
 }
@@ -34,11 +35,11 @@ pub enum Test {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operand {
     /// A number with the text it was written as.
-    Number(Decimal, String),
-    Text(String),
+    Number(Decimal, Box<str>),
+    Text(Box<str>),
     Bool(bool),
     /// A list or an object.
-    Json(serde_json::Value),
+    Json(Box<serde_json::Value>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,15 +51,6 @@ pub enum Comparison {
 }
 
 impl Condition {
-    pub(super) fn shrink(&mut self) {
-        self.tests.shrink_to_fit();
-        for test in &mut self.tests {
-            if let Test::In(operands) = test {
-                operands.shrink_to_fit();
-            }
-        }
-    }
-
     pub fn holds(&self, event: &dyn Lookup) -> bool {
         let found = event.lookup(&self.path);
         self.tests.iter().all(|test| test.holds(found.as_ref()))
@@ -75,8 +67,8 @@ impl Test {
             Test::Ne(operand) => !operand.equals(value),
             Test::In(operands) => operands.iter().any(|operand| operand.equals(value)),
             Test::Contains(operand) => operand.is_within(value),
-            Test::StartsWith(start) => text_of(value).is_some_and(|text| text.starts_with(start)),
-            Test::EndsWith(end) => text_of(value).is_some_and(|text| text.ends_with(end)),
+            Test::StartsWith(start) => text_of(value).is_some_and(|text| text.starts_with(&**start)),
+            Test::EndsWith(end) => text_of(value).is_some_and(|text| text.ends_with(&**end)),
             Test::Compare(comparison, bound) => value
                 .to_decimal()
                 .is_some_and(|number| comparison.holds(number, *bound)),
@@ -103,9 +95,9 @@ impl Operand {
     fn equals(&self, value: &Value<'_>) -> bool {
         match self {
             Operand::Number(number, _) => value.to_decimal() == Some(*number),
-            Operand::Text(wanted) => text_of(value).is_some_and(|text| text == *wanted),
+            Operand::Text(wanted) => text_of(value).is_some_and(|text| *text == **wanted),
             Operand::Bool(wanted) => matches!(value, Value::Bool(flag) if flag == wanted),
-            Operand::Json(wanted) => matches!(value, Value::Json(json) if **json == *wanted),
+            Operand::Json(wanted) => matches!(value, Value::Json(json) if **json == **wanted),
         }
     }
 
@@ -120,7 +112,7 @@ impl Operand {
         }
         match self {
             // An unquoted number in a filter is taken as its text.
-            Operand::Text(part) | Operand::Number(_, part) => text_of(value).is_some_and(|text| text.contains(part)),
+            Operand::Text(part) | Operand::Number(_, part) => text_of(value).is_some_and(|text| text.contains(&**part)),
             Operand::Bool(_) | Operand::Json(_) => false,
         }
     }

@@ -13,12 +13,15 @@
 //! dead in the parts before; [`upkeep`] makes one of parts that are near in size. So a change among a million rules
 //! costs what a few rules cost, and whoever holds an index of before keeps it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Rule, Versioned};
 use crate::lead::LeadEvent;
-use part::{Part, Seen, Triggers};
+use part::{Seen, Triggers};
 use upkeep::Upkeep;
+
+pub use part::Lists;
 
 mod build;
 mod part;
@@ -27,18 +30,30 @@ mod program;
 mod table;
 pub mod upkeep;
 
-/// An immutable set of rules, the paused ones among them, which match nothing.
-#[derive(Debug, Clone, Default)]
-pub struct RuleIndex {
+/// An immutable set of rules, the paused ones among them, which match nothing. With [`Lists`] it can be asked which rules
+/// hold for an event; with `()` it finds rules by their ids alone, and has a tenth of the size.
+#[derive(Debug)]
+pub struct RuleIndex<F = Lists> {
     /// Each rule is alive in one of them.
-    parts: Vec<Living>,
+    parts: Vec<Part<F>>,
 }
 
-/// A part, and which of its rules are still in force.
-#[derive(Debug, Clone)]
-struct Living {
-    part: Arc<Part>,
+/// Some rules by their ids, what finds them beside that, and which of them are no more in force.
+#[derive(Debug)]
+struct Part<F> {
+    rules: Arc<[Arc<Versioned>]>,
+    finds: Arc<F>,
     dead: Arc<Bits>,
+}
+
+/// What finds the rules of a part beside their ids.
+pub trait Finds: fmt::Debug + Send + Sync + 'static {
+    /// The rules are in the order of their ids.
+    fn of(rules: &[Arc<Versioned>]) -> Self;
+}
+
+impl Finds for () {
+    fn of(_rules: &[Arc<Versioned>]) -> Self {}
 }
 
 /// A set of numbers.
@@ -64,10 +79,10 @@ impl RuleIndex {
         found.clear();
         let hash = Triggers::hash(&event.trigger);
         let mut seen = None;
-        for Living { part, dead } in &self.parts {
-            if let Some(trigger) = part.triggers.find(hash, &event.trigger) {
+        for Part { rules, finds, dead } in &self.parts {
+            if let Some(trigger) = finds.triggers.find(hash, &event.trigger) {
                 let seen = seen.get_or_insert_with(|| Seen::of(event));
-                part.matches(trigger, seen, dead, found);
+                finds.matches(rules, trigger, seen, dead, found);
             }
         }
         if found.len() > 1 {
@@ -75,21 +90,35 @@ impl RuleIndex {
             found.dedup_by(|one, other| Arc::ptr_eq(one, other));
         }
     }
+}
+
+impl<F> RuleIndex<F> {
+    /// The same rules, to be found by their ids alone.
+    pub fn by_id(&self) -> RuleIndex<()> {
+        let by_id = |part: &Part<F>| Part {
+            rules: Arc::clone(&part.rules),
+            finds: Arc::new(()),
+            dead: Arc::clone(&part.dead),
+        };
+        RuleIndex {
+            parts: self.parts.iter().map(by_id).collect(),
+        }
+    }
 
     /// The rule with an id, paused or not.
     pub fn get(&self, id: &str) -> Option<&Arc<Versioned>> {
-        let (living, number) = self.find(id)?;
-        Some(&self.parts[living].part.rules[number as usize])
+        let (part, number) = self.find(id)?;
+        Some(&self.parts[part].rules[number as usize])
     }
 
     /// Every rule, in no order.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<Versioned>> {
-        self.parts.iter().flat_map(Living::rules)
+        self.parts.iter().flat_map(Part::living)
     }
 
     /// The number of rules.
     pub fn len(&self) -> usize {
-        self.parts.iter().map(Living::len).sum()
+        self.parts.iter().map(Part::len).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -98,34 +127,69 @@ impl RuleIndex {
 
     /// The place of the part in which a rule is alive, and its number there.
     fn find(&self, id: &str) -> Option<(usize, u32)> {
-        let found = self.parts.iter().map(|living| living.find(id));
+        let found = self.parts.iter().map(|part| part.find(id));
         let mut found = found.enumerate();
         found.find_map(|(at, number)| Some((at, number?)))
     }
 }
 
-impl Living {
-    fn of(part: Part) -> Self {
+impl<F> Part<F> {
+    /// Of rules that are in the order of their ids.
+    fn of(rules: Vec<Arc<Versioned>>) -> Self
+    where
+        F: Finds,
+    {
         Self {
-            part: Arc::new(part),
+            finds: Arc::new(F::of(&rules)),
+            rules: rules.into(),
             dead: Arc::default(),
         }
     }
 
     /// The rules that are in force, by id.
-    fn rules(&self) -> impl Iterator<Item = &Arc<Versioned>> {
-        let rules = self.part.rules.iter().zip(0..);
+    fn living(&self) -> impl Iterator<Item = &Arc<Versioned>> {
+        let rules = self.rules.iter().zip(0..);
         rules
             .filter(|(_, number)| !self.dead.has(*number))
             .map(|(rule, _)| rule)
     }
 
+    /// The number of the rule with an id, dead or not.
+    fn number(&self, id: &str) -> Option<u32> {
+        let found = self.rules.binary_search_by(|versioned| (*versioned.rule.id).cmp(id));
+        Some(found.ok()? as u32)
+    }
+
     fn find(&self, id: &str) -> Option<u32> {
-        self.part.find(id).filter(|number| !self.dead.has(*number))
+        self.number(id).filter(|number| !self.dead.has(*number))
     }
 
     fn len(&self) -> usize {
-        self.part.rules.len() - self.dead.count
+        self.rules.len() - self.dead.count
+    }
+}
+
+// Whatever they find by, no copy of it is made.
+impl<F> Clone for RuleIndex<F> {
+    fn clone(&self) -> Self {
+        let parts = self.parts.clone();
+        Self { parts }
+    }
+}
+
+impl<F> Clone for Part<F> {
+    fn clone(&self) -> Self {
+        Self {
+            rules: Arc::clone(&self.rules),
+            finds: Arc::clone(&self.finds),
+            dead: Arc::clone(&self.dead),
+        }
+    }
+}
+
+impl<F> Default for RuleIndex<F> {
+    fn default() -> Self {
+        Self { parts: Vec::new() }
     }
 }
 

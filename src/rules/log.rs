@@ -10,31 +10,28 @@
 //! [Control records](super::control) stand in the same topic. They are no rules, and their last good one counts too.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::control::{self, Control, Controls};
-use super::index::RuleIndex;
 use super::index::upkeep::{Merge, Merged, Upkeep};
+use super::index::{Finds, Lists, RuleIndex};
 use super::{Rule, Status, Versioned};
 use crate::lead::asked::Asked;
-use crate::reader::Problem;
+use read::json;
+
+mod read;
+
+pub use read::{Read, RuleReader};
 
 /// The header by which a record of the topic is a cancel mark; its value is then `true`.
 pub const CANCEL_WAITING: &str = "cancel-waiting";
 
-/// The most problems of a record that are reported.
-const TOLD_MAX: usize = 10;
-
 /// Everything read from the topic so far. Of each rule in force it keeps an `R`: the rule itself, or what its reader
-/// needs of very many.
+/// needs of very many. An `I` is made of them beside.
 #[derive(Debug)]
-pub struct RuleLog<R: Keep = Arc<Versioned>> {
+pub struct RuleLog<R = Arc<Versioned>, I = Upkeep> {
     entries: BTreeMap<Arc<str>, Entry<R>>,
-    /// What is made of the rules in force, beside them.
-    index: R::Index,
+    index: I,
     cancelled: Arc<HashMap<Arc<str>, Cancel>>,
     since: Arc<HashMap<Arc<str>, Vec<i64>>>,
     controls: Controls,
@@ -44,6 +41,7 @@ pub struct RuleLog<R: Keep = Arc<Versioned>> {
     asked: Asked,
     /// Above every offset that was applied.
     next_offset: i64,
+    reader: RuleReader,
 }
 
 /// The state of one rule id: a version in force, a rejected record, or both.
@@ -56,22 +54,30 @@ pub struct Entry<R = Arc<Versioned>> {
 
 /// What is kept of a rule in force.
 pub trait Keep: Sized {
-    /// What its reader makes of all rules in force.
-    type Index: Default + fmt::Debug;
-
-    /// Of a rule, and of the text of the JSON that it was written as.
-    fn of(versioned: Versioned, written: &str) -> Self;
+    /// Of a rule, and of the JSON that it was written as.
+    fn of(versioned: Versioned, written: &[u8]) -> Self;
     fn version(&self) -> i64;
     fn status(&self) -> Status;
+}
 
+/// What follows the rules in force.
+pub trait Follow<R> {
     /// Another rule is in force under an id, or none any more.
-    fn changed(index: &mut Self::Index, id: &Arc<str>, rule: Option<&Self>);
+    fn put(&mut self, id: &Arc<str>, rule: Option<&R>);
+}
+
+impl<F: Finds> Follow<Arc<Versioned>> for Upkeep<F> {
+    fn put(&mut self, id: &Arc<str>, rule: Option<&Arc<Versioned>>) {
+        Upkeep::put(self, Arc::clone(id), rule.cloned());
+    }
+}
+
+impl<R> Follow<R> for () {
+    fn put(&mut self, _id: &Arc<str>, _rule: Option<&R>) {}
 }
 
 impl Keep for Arc<Versioned> {
-    type Index = Upkeep;
-
-    fn of(versioned: Versioned, _written: &str) -> Self {
+    fn of(versioned: Versioned, _written: &[u8]) -> Self {
         Arc::new(versioned)
     }
 
@@ -82,15 +88,11 @@ impl Keep for Arc<Versioned> {
     fn status(&self) -> Status {
         self.rule.status
     }
-
-    fn changed(index: &mut Upkeep, id: &Arc<str>, rule: Option<&Self>) {
-        index.put(Arc::clone(id), rule.cloned());
-    }
 }
 
 impl Default for RuleLog {
     fn default() -> Self {
-        Self::new()
+        Self::of(Upkeep::default())
     }
 }
 
@@ -140,11 +142,11 @@ pub enum Applied {
     Rejected(Rejection),
 }
 
-/// The rules in force at one moment.
+/// The rules in force at one moment. Those with `()` are found by their ids alone.
 #[derive(Debug, Default)]
-pub struct Rules {
+pub struct Rules<F = Lists> {
     /// Every rule in force, the paused ones among them.
-    pub index: RuleIndex,
+    pub index: RuleIndex<F>,
     /// The fields of events that any of the rules looks at.
     pub asked: Asked,
     /// By rule id, the latest cancel mark; of rules that are gone too.
@@ -159,22 +161,29 @@ pub struct Rules {
     pub version: i64,
 }
 
-impl<R: Keep> RuleLog<R> {
+impl<R: Keep, I: Follow<R>> RuleLog<R, I> {
     /// Of a topic of which nothing was read.
-    pub fn new() -> Self {
+    pub fn of(index: I) -> Self {
         Self {
             entries: BTreeMap::new(),
-            index: R::Index::default(),
+            index,
             cancelled: Arc::default(),
             since: Arc::default(),
             controls: Controls::default(),
             active: 0,
             asked: Asked::least(),
             next_offset: 0,
+            reader: RuleReader::default(),
         }
     }
 
     pub fn apply(&mut self, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Applied {
+        let read = self.reader.read(key, value);
+        self.apply_read(offset, key, value, read)
+    }
+
+    /// The same of a record that was read before.
+    pub fn apply_read(&mut self, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>, Read(read): Read) -> Applied {
         if offset < self.next_offset {
             return Applied::Unchanged;
         }
@@ -197,18 +206,16 @@ impl<R: Keep> RuleLog<R> {
                 .or_default()
                 .push(offset);
         }
-        let Some(value) = value.filter(|value| !value.is_empty()) else {
-            return self.put_out(&id);
-        };
-        match read(&id, value) {
-            Ok((rule, written)) => {
+        match read {
+            None => self.put_out(&id),
+            Some(Ok(rule)) => {
                 let id = Arc::clone(&rule.id);
-                self.asked.and(&rule.asks());
-                let in_force = R::of(Versioned { rule, version: offset }, written);
+                rule.ask(&mut self.asked);
+                let in_force = R::of(Versioned { rule, version: offset }, value.unwrap_or_default());
                 self.put_in(id, in_force);
                 Applied::Changed
             }
-            Err((reason, detail)) => {
+            Some(Err((reason, detail))) => {
                 let rejection = Rejection { offset, reason, detail };
                 self.entries.entry(id.as_ref().into()).or_default().rejected = Some(Box::new(rejection.clone()));
                 Applied::Rejected(rejection)
@@ -217,7 +224,7 @@ impl<R: Keep> RuleLog<R> {
     }
 
     fn put_in(&mut self, id: Arc<str>, rule: R) {
-        R::changed(&mut self.index, &id, Some(&rule));
+        self.index.put(&id, Some(&rule));
         self.active += usize::from(rule.status() == Status::Active);
         let entry = self.entries.entry(id).or_default();
         let before = entry.in_force.replace(rule);
@@ -230,7 +237,7 @@ impl<R: Keep> RuleLog<R> {
         let Some((id, Some(before))) = removed.map(|(id, entry)| (id, entry.in_force)) else {
             return Applied::Unchanged;
         };
-        R::changed(&mut self.index, &id, None);
+        self.index.put(&id, None);
         self.active -= usize::from(before.status() == Status::Active);
         Applied::Changed
     }
@@ -238,7 +245,7 @@ impl<R: Keep> RuleLog<R> {
     fn control(&mut self, offset: i64, lane: &str, value: Option<&[u8]>) -> Applied {
         let ordered = match value.filter(|value| !value.is_empty()) {
             None => Ok(None),
-            Some(value) => json(value, "order it again").and_then(|(written, _)| {
+            Some(value) => json(value, "order it again").and_then(|written| {
                 let read = Control::read(&written).map_err(|detail| (Reason::InvalidControl, detail));
                 read.map(Some)
             }),
@@ -267,7 +274,7 @@ impl<R: Keep> RuleLog<R> {
     /// a mark's offset was one of the old topic. Of orders the new topic alone tells.
     pub fn start_over(&mut self) {
         for (id, _) in std::mem::take(&mut self.entries) {
-            R::changed(&mut self.index, &id, None);
+            self.index.put(&id, None);
         }
         self.active = 0;
         self.controls = Controls::default();
@@ -318,17 +325,9 @@ impl<R: Keep> RuleLog<R> {
     }
 }
 
-impl RuleLog {
-    /// The same, for those who ask for rules by their ids and match no event.
-    pub fn by_id_alone() -> Self {
-        Self {
-            index: Upkeep::by_id_alone(),
-            ..Self::new()
-        }
-    }
-
+impl<F: Finds> RuleLog<Arc<Versioned>, Upkeep<F>> {
     /// The rules in force, ready to be asked. It costs what the changes since the last one cost.
-    pub fn snapshot(&mut self) -> Rules {
+    pub fn snapshot(&mut self) -> Rules<F> {
         Rules {
             index: self.index.index(),
             asked: self.asked,
@@ -341,12 +340,12 @@ impl RuleLog {
     }
 
     /// Work on the index that is due, for a thread that nobody waits for.
-    pub fn merge(&mut self) -> Option<Merge> {
+    pub fn merge(&mut self) -> Option<Merge<F>> {
         self.index.merge()
     }
 
     /// Takes the result in; says whether the next snapshot is another one by it.
-    pub fn merged(&mut self, merged: Merged) -> bool {
+    pub fn merged(&mut self, merged: Merged<F>) -> bool {
         self.index.merged(merged)
     }
 
@@ -356,7 +355,20 @@ impl RuleLog {
     }
 }
 
-impl Rules {
+impl<F> Rules<F> {
+    /// The same rules, to be found by their ids alone.
+    pub fn by_id(&self) -> Rules<()> {
+        Rules {
+            index: self.index.by_id(),
+            asked: self.asked,
+            cancelled: Arc::clone(&self.cancelled),
+            since: Arc::clone(&self.since),
+            controls: self.controls.clone(),
+            active: self.active,
+            version: self.version,
+        }
+    }
+
     /// The version of a rule that is in force, paused or not.
     pub fn get(&self, rule_id: &str) -> Option<&Arc<Versioned>> {
         self.index.get(rule_id)
@@ -419,43 +431,6 @@ impl Reason {
             Reason::InvalidControl => "invalid_control",
         }
     }
-}
-
-fn json<'v>(value: &'v [u8], cure: &str) -> Result<(Value, &'v str), (Reason, String)> {
-    let not_json = |why: String| (Reason::NotJson, format!("{why}; {cure}"));
-    let text = std::str::from_utf8(value)
-        .map_err(|error| not_json(format!("no UTF-8 from byte {} on", error.valid_up_to() + 1)))?;
-    let written = serde_json::from_str(text).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        not_json(format!("no JSON from line {line}, column {column} on"))
-    })?;
-    Ok((written, text))
-}
-
-fn read<'v>(id: &str, value: &'v [u8]) -> Result<(Rule, &'v str), (Reason, String)> {
-    let (written, text) = json(value, "write the rule again")?;
-    let rule = Rule::from_json(&written).map_err(|problems| (Reason::InvalidRule, in_one_line(&problems)))?;
-    if *rule.id != *id {
-        return Err((
-            Reason::IdMismatch,
-            "id: differs from the record's key; write the rule under its own id".into(),
-        ));
-    }
-    Ok((rule, text))
-}
-
-/// The first problems; who wrote the rule sees all of them with `leadlane rules validate`.
-fn in_one_line(problems: &[Problem]) -> String {
-    let mut line = problems
-        .iter()
-        .take(TOLD_MAX)
-        .map(Problem::to_string)
-        .collect::<Vec<_>>()
-        .join("; ");
-    if let Some(more) = problems.len().checked_sub(TOLD_MAX).filter(|more| *more > 0) {
-        line.push_str(&format!("; and {more} problems more"));
-    }
-    line
 }
 
 #[cfg(test)]

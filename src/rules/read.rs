@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::condition::{Comparison, Condition, Operand, Test};
 use super::{Filters, IdFilter, Level, Party, PriceFilter, Rule, Scope, Status, takes_range};
 use crate::action::Action;
-use crate::path::Path;
 use crate::reader::{Object, Problem, Reader};
 
 pub const RULE_FIELDS: &[&str] = &[
@@ -64,26 +63,29 @@ const METHODS: &[(&str, &str)] = &[("POST", "POST"), ("FORM", "FORM")];
 impl Rule {
     /// Reads a rule from the JSON of its YAML, or says everything that is wrong with it.
     pub fn from_json(value: &Value) -> Result<Rule, Vec<Problem>> {
-        let mut reader = Reader::default();
-        reader.open_secrets("", value);
-        let rule = reader.rule(value);
-        match rule {
-            Some(rule) if reader.is_clean() => Ok(rule),
-            _ => Err(reader.problems()),
-        }
+        Reader::default().rule(value)
     }
 }
 
 impl Reader {
-    fn rule(&mut self, value: &Value) -> Option<Rule> {
+    /// Reads a rule, which shares its texts with the others that this reader reads.
+    pub(crate) fn rule(&mut self, value: &Value) -> Result<Rule, Vec<Problem>> {
+        self.open_secrets("", value);
+        match self.parts(value) {
+            Some(rule) if self.is_clean() => Ok(rule),
+            _ => Err(self.problems()),
+        }
+    }
+
+    fn parts(&mut self, value: &Value) -> Option<Rule> {
         let rule = self.object("", value, RULE_FIELDS)?;
         let id = self
             .required(&rule, "id", "name the rule")
             .and_then(|value| self.rule_id(value));
-        let name = self.text(&rule, "name");
+        let name = self.text(&rule, "name").map(Into::into);
         let status = self.choice(&rule, "status", STATUSES);
         let trigger = self.required(&rule, "trigger", "say what it waits for, such as lms.lead_sold");
-        let trigger = trigger.and_then(|_| self.text(&rule, "trigger"));
+        let trigger = trigger.and_then(|_| self.shared_text(&rule, "trigger"));
         let scope = self.required(
             &rule,
             "scope",
@@ -99,8 +101,7 @@ impl Reader {
         if let Some(filters) = &filters {
             self.contradictions(filters, level, trigger.as_deref());
         }
-        let mut filters = filters.map(|filters| self.filters(&filters)).unwrap_or_default();
-        filters.shrink();
+        let filters = filters.map(|filters| self.filters(&filters)).unwrap_or_default();
         let action = self.required(&rule, "action", "say what a match becomes")?;
         let action = Action::read(self, action);
         Some(Rule {
@@ -131,10 +132,10 @@ impl Reader {
     }
 
     /// `Some(None)` is every one.
-    fn scope_id(&mut self, scope: &Object<'_>) -> Option<Option<String>> {
+    fn scope_id(&mut self, scope: &Object<'_>) -> Option<Option<Box<str>>> {
         let value = self.required(scope, "id", "write the id, or \"*\" for every one")?;
         let id = self.id(&scope.at("id"), value)?;
-        Some(Some(id).filter(|id| id != "*"))
+        Some((id != "*").then(|| id.into()))
     }
 
     /// Filters that can't stand together with the rule's level or trigger.
@@ -171,25 +172,25 @@ impl Reader {
             .unwrap_or_default();
         Filters {
             method,
-            ids,
+            ids: ids.into(),
             price,
-            conditions,
+            conditions: conditions.into(),
         }
     }
 
-    fn methods(&mut self, value: &Value) -> Vec<String> {
+    fn methods(&mut self, value: &Value) -> Box<[&'static str]> {
         let elements = self.one_or_list("filters.method", value, "write POST, FORM or leave it out");
         let methods = elements
             .into_iter()
             .filter_map(|(field, value)| self.choice_of(&field, value, METHODS));
-        methods.map(str::to_owned).collect()
+        methods.collect()
     }
 
-    fn ids(&mut self, field: &str, value: &Value) -> Vec<String> {
+    fn ids(&mut self, field: &str, value: &Value) -> Box<[Box<str>]> {
         let elements = self.one_or_list(field, value, "write an id or leave the filter out");
         elements
             .into_iter()
-            .filter_map(|(field, value)| self.id(&field, value))
+            .filter_map(|(field, value)| self.id(&field, value).map(Into::into))
             .collect()
     }
 
@@ -242,7 +243,7 @@ impl Reader {
         let path = self.required(&condition, "path", "name a field, such as $.consumer.state");
         let path = path
             .and_then(|_| self.text(&condition, "path"))
-            .and_then(|text| match Path::parse(&text) {
+            .and_then(|text| match self.shared.path(text) {
                 Ok(path) => Some(path),
                 Err(error) => self.refuse(condition.at("path"), error.to_string()),
             });
@@ -301,17 +302,17 @@ impl Reader {
                 );
             }
             Value::Bool(flag) => Operand::Bool(*flag),
-            Value::Number(number) => Operand::Number(self.number(field, value)?, number.to_string()),
-            Value::String(text) => Operand::Text(text.clone()),
-            Value::Array(_) | Value::Object(_) => Operand::Json(value.clone()),
+            Value::Number(number) => Operand::Number(self.number(field, value)?, number.as_str().into()),
+            Value::String(text) => Operand::Text(text.as_str().into()),
+            Value::Array(_) | Value::Object(_) => Operand::Json(Box::new(value.clone())),
         })
     }
 
     /// Text to look for within a text; an unquoted number is taken as its text.
-    fn part(&mut self, field: &str, value: &Value) -> Option<String> {
+    fn part(&mut self, field: &str, value: &Value) -> Option<Box<str>> {
         match value {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
+            Value::String(text) => Some(text.as_str().into()),
+            Value::Number(number) => Some(number.as_str().into()),
             _ => self.refuse(field, "needs text"),
         }
     }

@@ -1,6 +1,6 @@
 //! What an event lacks of what a template asks for, for who shows that before anything is sent.
 
-use super::{Filter, Head, Part, Placeholder, Template, slack};
+use super::{Filter, Head, Part, Placeholder, Template};
 use crate::lead::Lookup;
 use crate::path::Path;
 
@@ -8,7 +8,7 @@ impl Template {
     /// The paths that the event has no value for, and that no `default` stands in for, in order, each once.
     pub fn missing<'t>(&'t self, event: &dyn Lookup) -> Vec<&'t Path> {
         let mut missing = Vec::new();
-        for path in self.parts.iter().filter_map(|part| part.missing(event)) {
+        for path in self.0.parts.iter().filter_map(|part| part.missing(event)) {
             if !missing.contains(&path) {
                 missing.push(path);
             }
@@ -23,16 +23,12 @@ impl Template {
             head: Head::Text(mark(path).into()),
             filters: Box::default(),
         };
-        let parts = self.parts.iter().map(|part| match part.missing(event) {
+        let parts = self.0.parts.iter().map(|part| match part.missing(event) {
             Some(path) => Part::Placeholder(marked(path)),
             None => part.clone(),
         });
         let parts: Vec<Part> = parts.collect();
-        Self {
-            text: self.text.clone(),
-            slack: slack::pieces(&parts),
-            parts: parts.into(),
-        }
+        Self::of_parts(&self.0.text, parts)
     }
 }
 

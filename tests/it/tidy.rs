@@ -31,7 +31,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("credential", &["sealed"]),
     (
         "reader",
-        &["amounts", "credential", "dates", "sealed", "template", "text", "yaml"],
+        &[
+            "amounts",
+            "credential",
+            "dates",
+            "path",
+            "sealed",
+            "template",
+            "text",
+            "yaml",
+        ],
     ),
     (
         "action",
@@ -348,7 +357,7 @@ const BELONGS: &[(&[&str], &[&str])] = &[
     (&["create_with_context"], &[]),
     (&["axum"], &["admin", "app", "sandbox", "web"]),
     (&["maud", "utoipa", "utoipa_axum", "form_urlencoded"], &["web"]),
-    (&["hashbrown"], &["desk", "rules"]),
+    (&["hashbrown"], &["desk", "reader", "rules"]),
     (&["clap"], &["app", "cli", "demo"]),
     (&["clap_complete", "clap_mangen"], &["cli"]),
     (&["openssl"], &["kafka"]),

@@ -1,5 +1,7 @@
 //! The account that a record is uploaded to.
 
+use std::sync::Arc;
+
 use crate::credential;
 use crate::reader::{Object, Reader};
 use crate::sealed::Sealed;
@@ -11,12 +13,16 @@ const ACCOUNT: &str = "needs the name of an account of clevertap.accounts in the
 /// A CleverTap account: of the config by its name, or described by the rule itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Account {
-    Named(String),
-    Own {
-        account_id: String,
-        region: String,
-        passcode: Sealed,
-    },
+    Named(Arc<str>),
+    Own(Box<Own>),
+}
+
+/// An account that a rule describes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    pub account_id: String,
+    pub region: String,
+    pub passcode: Sealed,
 }
 
 impl Account {
@@ -28,7 +34,7 @@ impl Account {
         }
         // An account is named as a secret is, because both stand in a credential's id; its spelling is its own.
         match value.as_str().filter(|name| credential::is_name(name)) {
-            Some(name) => Some(Self::Named(name.to_owned())),
+            Some(name) => Some(Self::Named(reader.shared.text(name))),
             None => reader.refuse(action.at("account"), ACCOUNT),
         }
     }
@@ -51,11 +57,11 @@ impl Account {
             Some(_) => reader.sealed(&passcode),
             None => reader.refuse(account.at("passcode"), cure),
         };
-        Some(Self::Own {
+        Some(Self::Own(Box::new(Own {
             account_id: account_id?,
             region: region?,
             passcode: passcode?,
-        })
+        })))
     }
 }
 
@@ -65,7 +71,7 @@ fn plain(reader: &mut Reader, object: &Object<'_>, name: &str, len_max: usize, w
     let text = reader.text(object, name)?;
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if text.len() <= len_max && text.chars().all(fits) {
-        return Some(text);
+        return Some(text.to_owned());
     }
     reader.refuse(object.at(name), format!("needs {what}"))
 }

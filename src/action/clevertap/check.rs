@@ -66,7 +66,7 @@ pub(super) fn names(upload: &Upload, warn: &mut dyn FnMut(&str, String)) {
         }
         let is_nested = matches!(value, Property::List(_) | Property::Object(_));
         // An event's name that a template makes may be Charged.
-        let is_item = name == "Items" && event_name.flatten().is_none_or(is_charged);
+        let is_item = **name == *"Items" && event_name.flatten().is_none_or(is_charged);
         if event_name.is_some() && is_nested && !is_item {
             let message = "CleverTap takes a list or an object in no event but as Items of Charged; write its parts as \
                            properties of their own";

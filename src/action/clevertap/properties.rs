@@ -1,6 +1,7 @@
 //! CleverTap's properties: named one by one, as one JSON value, or a whole object sent on.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -19,9 +20,9 @@ const NULLS: &[(&str, Nulls)] = &[("leave_out", Nulls::LeaveOut), ("delete", Nul
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Properties {
     /// An object that is sent on whole.
-    pub whole: Option<Whole>,
+    pub whole: Option<Box<Whole>>,
     /// Properties that the rule names itself; they take the place of the object's own.
-    pub named: Vec<(String, Property)>,
+    pub named: Box<[(Arc<str>, Property)]>,
 }
 
 /// An object of the event whose members become properties, without each being named.
@@ -50,10 +51,10 @@ pub enum Nulls {
 pub enum Property {
     Template(Template),
     /// A number, a boolean or null, as written.
-    Constant(Value),
-    List(Vec<Property>),
+    Constant(Box<Value>),
+    List(Box<[Property]>),
     /// An object, such as one of the platform's operators: `{$add: [...]}`.
-    Object(Vec<(String, Property)>),
+    Object(Box<[(Arc<str>, Property)]>),
 }
 
 /// Whose properties they are.
@@ -66,11 +67,13 @@ pub(super) enum Of {
 impl Properties {
     pub(super) fn read(reader: &mut Reader, action: &Object<'_>, of: Of) -> Option<Self> {
         let field = action.at("properties");
-        let whole = |from| Whole {
-            from,
-            rename: Vec::new(),
-            drop: Vec::new(),
-            nulls: Nulls::default(),
+        let whole = |from| {
+            Box::new(Whole {
+                from,
+                rename: Vec::new(),
+                drop: Vec::new(),
+                nulls: Nulls::default(),
+            })
         };
         match action.get("properties") {
             None => Some(Properties::default()),
@@ -83,7 +86,7 @@ impl Properties {
                 }
                 Some(Properties {
                     whole: Some(whole(from)),
-                    named: Vec::new(),
+                    named: Box::default(),
                 })
             }
             Some(Value::Object(members)) if is_whole(members) => read_whole(reader, &field, members, of),
@@ -121,7 +124,7 @@ fn read_whole(reader: &mut Reader, field: &str, members: &Map<String, Value>, of
     let drop: Vec<_> = drop
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|(field, value)| reader.id(&field, value))
+        .filter_map(|(field, value)| reader.id(&field, value).map(String::from))
         .collect();
     let rename = rename(reader, &object, &drop.iter().map(String::as_str).collect());
     let nulls = reader.choice(&object, "nulls", NULLS).unwrap_or_default();
@@ -132,17 +135,17 @@ fn read_whole(reader: &mut Reader, field: &str, members: &Map<String, Value>, of
         );
     }
     let named = match object.get("with") {
-        None => Some(Vec::new()),
+        None => Some(Box::default()),
         Some(Value::Object(members)) => named(reader, &object.at("with"), members, of),
         Some(_) => reader.refuse(object.at("with"), "needs an object of names and values"),
     };
     Some(Properties {
-        whole: Some(Whole {
+        whole: Some(Box::new(Whole {
             from: from?,
             rename,
             drop,
             nulls,
-        }),
+        })),
         named: named?,
     })
 }
@@ -175,7 +178,12 @@ fn rename(reader: &mut Reader, whole: &Object<'_>, drop: &HashSet<&str>) -> Vec<
     rename
 }
 
-fn named(reader: &mut Reader, field: &str, members: &Map<String, Value>, of: Of) -> Option<Vec<(String, Property)>> {
+fn named(
+    reader: &mut Reader,
+    field: &str,
+    members: &Map<String, Value>,
+    of: Of,
+) -> Option<Box<[(Arc<str>, Property)]>> {
     let named: Vec<_> = members
         .iter()
         .map(|(name, value)| {
@@ -183,7 +191,8 @@ fn named(reader: &mut Reader, field: &str, members: &Map<String, Value>, of: Of)
             if value.as_object().is_some_and(is_operation) {
                 operation(reader, &field, value, of)?;
             }
-            Some((name.clone(), property(reader, &field, value)?))
+            let property = property(reader, &field, value)?;
+            Some((reader.shared.text(name), property))
         })
         .collect();
     named.into_iter().collect()
@@ -229,11 +238,14 @@ fn operation(reader: &mut Reader, field: &str, value: &Value, of: Of) -> Option<
 fn property(reader: &mut Reader, field: &str, value: &Value) -> Option<Property> {
     Some(match value {
         Value::String(text) => Property::Template(reader.parse_template(field, text)?),
-        Value::Null | Value::Bool(_) | Value::Number(_) => Property::Constant(value.clone()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Property::Constant(Box::new(value.clone())),
         Value::Object(members) => {
             let members: Vec<_> = members
                 .iter()
-                .map(|(name, value)| Some((name.clone(), property(reader, &member(field, name), value)?)))
+                .map(|(name, value)| {
+                    let property = property(reader, &member(field, name), value)?;
+                    Some((reader.shared.text(name), property))
+                })
                 .collect();
             Property::Object(members.into_iter().collect::<Option<_>>()?)
         }

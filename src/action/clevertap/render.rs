@@ -40,7 +40,7 @@ pub(super) fn properties(
     };
     for (name, value) in &properties.named {
         if let Some(value) = property(event, value, on_missing, &mut room)? {
-            rendered.insert(name.clone(), value);
+            rendered.insert(name.to_string(), value);
         }
     }
     kinds::checked(rendered, form).map(Value::Object)
@@ -59,7 +59,7 @@ fn property(
             room.take(value.as_ref().map_or(0, weight))?;
             Ok(value)
         }
-        Property::Constant(value) => Ok(Some(value.clone())),
+        Property::Constant(value) => Ok(Some(Value::clone(value))),
         Property::List(list) => {
             let list: Result<Vec<_>, Stop> = list
                 .iter()
@@ -69,9 +69,9 @@ fn property(
         }
         Property::Object(members) => {
             let mut object = Map::new();
-            for (name, value) in members {
+            for (name, value) in members.iter() {
                 if let Some(value) = property(event, value, on_missing, room)? {
-                    object.insert(name.clone(), value);
+                    object.insert(name.to_string(), value);
                 }
             }
             let is_gone = object.is_empty() && !members.is_empty();

@@ -29,7 +29,7 @@ pub(super) enum Doom {
 impl Dispatch {
     /// The rules changed: cancels what is to be cancelled, and lets go of credentials that are
     /// refused and replaced.
-    pub fn rules(&mut self, in_force: Arc<Rules>, now: Micros, settled: &mut Vec<Settled>) {
+    pub fn rules(&mut self, in_force: Arc<Rules<()>>, now: Micros, settled: &mut Vec<Settled>) {
         let before = std::mem::replace(&mut self.in_force, in_force);
         let in_force = Arc::clone(&self.in_force);
         let newly = in_force

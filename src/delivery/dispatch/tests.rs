@@ -209,7 +209,8 @@ impl Bench {
 
     fn rules(&mut self, log: &mut RuleLog) {
         let mut settled = Vec::new();
-        self.dispatch.rules(Arc::new(log.snapshot()), self.now, &mut settled);
+        self.dispatch
+            .rules(Arc::new(log.snapshot().by_id()), self.now, &mut settled);
         self.take_in(settled);
         self.serve_loads();
     }

@@ -108,7 +108,7 @@ impl Reader {
         let case = self.object(field, value, CASE_FIELDS)?;
         let name = match case.get("name") {
             None => Some(format!("case {number}")),
-            Some(_) => self.text(&case, "name"),
+            Some(_) => self.text(&case, "name").map(str::to_owned),
         };
         let given = match self.exactly_one(&case, &["event", "inlet"])? {
             "event" => {
@@ -150,7 +150,7 @@ impl Reader {
     }
 
     fn record(&mut self, case: &Object<'_>) -> Option<Record> {
-        let inlet = self.text(case, "inlet");
+        let inlet = self.text(case, "inlet").map(str::to_owned);
         let (body, form) = match self.exactly_one(case, &["record", "body"])? {
             "record" => {
                 if case.get("content_type").is_some() {
@@ -158,11 +158,14 @@ impl Reader {
                 }
                 (case.get("record")?.to_string(), Form::Json)
             }
-            _ => (self.text(case, "body")?, Form::Type(self.text(case, "content_type"))),
+            _ => (
+                self.text(case, "body")?.to_owned(),
+                Form::Type(self.text(case, "content_type").map(str::to_owned)),
+            ),
         };
         Some(Record {
             inlet: inlet?,
-            route: self.text(case, "route").unwrap_or_default(),
+            route: self.text(case, "route").unwrap_or_default().to_owned(),
             body: body.into_bytes(),
             form,
         })
@@ -178,7 +181,7 @@ impl Reader {
         known.push("body");
         let object = self.object(field, value, &known)?;
         let rule = self.required(&object, "rule", "name the rule that matches")?;
-        let rule = self.id(&object.at("rule"), rule)?;
+        let rule = self.id(&object.at("rule"), rule)?.to_owned();
         let mut fields: Map<String, Value> = object.members.clone();
         fields.shift_remove("rule");
         // As a rule has it, or the channel or member alone.

@@ -1,11 +1,12 @@
-//! Builds a part of the index: chooses the pivot of each rule, and puts rows in order.
+//! Builds the lists of a part of the index: chooses the pivot of each rule, and puts rows in order.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::Finds;
 use super::part::{
-    ASK_ALL, ASK_PRICE, BLOCK, FIELDS, FORM, IS_TEST, LIST_MAX, NEITHER, PAIRED, PIVOTS_MAX, POST, Part, Pivot, Row,
+    ASK_ALL, ASK_PRICE, BLOCK, FIELDS, FORM, IS_TEST, LIST_MAX, Lists, NEITHER, PAIRED, PIVOTS_MAX, POST, Pivot, Row,
     Triggers, UNNAMED,
 };
 use super::price::Bounds;
@@ -60,24 +61,17 @@ struct Builder<'r> {
     drafts: Vec<Draft>,
 }
 
-impl Part {
-    /// Rules, which are in the order of their ids; indexed, where events are to be matched.
-    pub(super) fn of(rules: Vec<Arc<Versioned>>, matches: bool) -> Self {
-        let indexed = if matches {
-            Self::indexed(&rules)
-        } else {
-            Self::default()
+impl Finds for Lists {
+    fn of(rules: &[Arc<Versioned>]) -> Self {
+        // In the order in which they were read, which is the one in which they lie in memory.
+        let mut order: Vec<(i64, u32)> = rules.iter().map(|rule| rule.version).zip(0..).collect();
+        order.sort_unstable();
+        let matching = || {
+            let rules = order.iter().map(|(_, number)| (&rules[*number as usize].rule, *number));
+            rules.filter(|(rule, _)| rule.status != Status::Paused)
         };
-        Self {
-            rules: rules.into(),
-            ..indexed
-        }
-    }
-
-    fn indexed(rules: &[Arc<Versioned>]) -> Self {
-        let matching = || rules.iter().map(|versioned| &versioned.rule).zip(0..);
-        let matching = || matching().filter(|(rule, _)| rule.status != Status::Paused);
         let mut builder = Builder::new(matching().map(|(rule, _)| rule));
+        builder.values = Table::of(rules.len());
         let mut equalities = Equalities::default();
         for (rule, _) in matching() {
             equalities.read(rule, &builder.pivots);
@@ -88,7 +82,7 @@ impl Part {
             equalities.read(rule, &builder.pivots);
             builder.row(rule, number, &mut equalities);
         }
-        builder.part()
+        builder.lists()
     }
 }
 
@@ -118,7 +112,7 @@ impl Equalities {
         }
     }
 
-    fn texts(&mut self, field: u8, texts: &[String]) {
+    fn texts(&mut self, field: u8, texts: &[Box<str>]) {
         let first = self.keys.len();
         self.keys.extend(texts.iter().map(|text| Key::text(field, text)));
         self.are_whole &= texts.iter().all(|text| is_whole(text));
@@ -298,7 +292,7 @@ impl<'r> Builder<'r> {
     }
 
     /// Puts the rows in their order, and each list in its place.
-    fn part(mut self) -> Part {
+    fn lists(mut self) -> Lists {
         for slot in self.values.slots_mut() {
             (slot.start, slot.len) = (0, 0);
         }
@@ -347,8 +341,7 @@ impl<'r> Builder<'r> {
         let tops = tops.collect();
         let mut pivots: Vec<Pivot> = self.pivots.into_values().collect();
         pivots.sort_by_key(|pivot| pivot.field);
-        Part {
-            rules: Box::default(),
+        Lists {
             rows,
             tops,
             values: self.values,
@@ -365,7 +358,7 @@ fn refused(rule: &Rule) -> u8 {
     let mut refused = 0;
     let methods = &rule.filters.method;
     if !methods.is_empty() {
-        let takes = |method: &str| methods.iter().any(|taken| taken == method);
+        let takes = |method: &str| methods.contains(&method);
         refused |= NEITHER;
         refused |= if takes("POST") { 0 } else { POST };
         refused |= if takes("FORM") { 0 } else { FORM };

@@ -1,4 +1,4 @@
-//! A part of the index: some rules, indexed once and never changed.
+//! The lists in which events find the rules of a part; made once and never changed.
 //!
 //! Each rule stands in the list of its pivot: the rarest of the values that it names, or each of a few where it takes any
 //! of them. A row has the rest of what the rule asks for in 40 bytes; what has no place there is a
@@ -39,10 +39,9 @@ const SOUGHT_MAX: usize = FIELDS + 2 * PIVOTS_MAX;
 /// A list with no more rows is searched from its first one.
 const SHORT: usize = 8;
 
-/// The rules by id, and the rows by which events find them.
+/// The rows by which events find the rules of a part.
 #[derive(Debug, Default)]
-pub(super) struct Part {
-    pub(super) rules: Box<[Arc<Versioned>]>,
+pub struct Lists {
     pub(super) rows: Box<[Row]>,
     /// Of each block of rows the highest price that any takes.
     pub(super) tops: Box<[i64]>,
@@ -92,7 +91,7 @@ pub(super) struct Trigger {
     pub(super) broad: Range<u32>,
     /// A bit for each field of which its rules name a value.
     pub(super) fields: u16,
-    /// A bit for each of [`Part::pivots`] that its rules have.
+    /// A bit for each of [`Lists::pivots`] that its rules have.
     pub(super) pivots: u16,
 }
 
@@ -221,16 +220,11 @@ impl Triggers {
     }
 }
 
-impl Part {
-    /// The number of the rule with an id.
-    pub(super) fn find(&self, id: &str) -> Option<u32> {
-        let found = self.rules.binary_search_by(|versioned| (*versioned.rule.id).cmp(id));
-        Some(found.ok()? as u32)
-    }
-
-    /// Adds the rules that hold for an event of a trigger. One may be found twice.
+impl Lists {
+    /// Adds those of the part's rules that hold for an event of a trigger. One may be found twice.
     pub(super) fn matches<'i>(
         &'i self,
+        rules: &'i [Arc<Versioned>],
         trigger: &Trigger,
         seen: &Seen<'_>,
         dead: &Bits,
@@ -266,7 +260,8 @@ impl Part {
         numbers[0] = trigger.number;
         self.look_up(sought, &mut numbers);
         let mut search = Search {
-            part: self,
+            lists: self,
+            rules,
             seen,
             dead,
             numbers,
@@ -330,7 +325,8 @@ impl Pivot {
 
 /// The search for one event in one part.
 struct Search<'i, 'f, 'e> {
-    part: &'i Part,
+    lists: &'i Lists,
+    rules: &'i [Arc<Versioned>],
     seen: &'f Seen<'e>,
     dead: &'f Bits,
     /// Of the event's values, by field.
@@ -345,30 +341,30 @@ impl<'i, 'e> Search<'i, '_, 'e> {
         if slot.len != PAIRED {
             return self.list(&slot.rows());
         }
-        let part = self.part;
+        let lists = self.lists;
         for (field, other) in (0..FIELDS as u8).zip(self.numbers) {
             let is_itself = field > 0 && other == number;
             if other != UNNAMED
                 && !is_itself
-                && let Some(pair) = part.pairs.find(Key::pair(number, field, other))
+                && let Some(pair) = lists.pairs.find(Key::pair(number, field, other))
             {
-                self.list(&part.pairs.get(pair).rows());
+                self.list(&lists.pairs.get(pair).rows());
             }
         }
     }
 
     fn list(&mut self, list: &Range<u32>) {
-        let (part, trigger, price) = (self.part, self.numbers[0], self.seen.price);
+        let (lists, trigger, price) = (self.lists, self.numbers[0], self.seen.price);
         let (mut at, end) = (list.start as usize, list.end as usize);
         if end - at > SHORT {
-            at += part.rows[at..end].partition_point(|row| row.trigger < trigger);
+            at += lists.rows[at..end].partition_point(|row| row.trigger < trigger);
         }
         while at < end {
-            if at.is_multiple_of(BLOCK) && at + BLOCK <= end && part.tops[at / BLOCK] < price.down {
+            if at.is_multiple_of(BLOCK) && at + BLOCK <= end && lists.tops[at / BLOCK] < price.down {
                 at += BLOCK;
                 continue;
             }
-            let row = &part.rows[at];
+            let row = &lists.rows[at];
             at += 1;
             if row.trigger != trigger {
                 if row.trigger > trigger {
@@ -380,7 +376,7 @@ impl<'i, 'e> Search<'i, '_, 'e> {
                 return;
             }
             if price.down <= row.high && self.holds(row) {
-                self.found.push(&part.rules[row.rule as usize]);
+                self.found.push(&self.rules[row.rule as usize]);
             }
         }
     }
@@ -398,7 +394,7 @@ impl<'i, 'e> Search<'i, '_, 'e> {
         if row.program != NOTHING && !self.run().holds(row.program, &numbers) {
             return false;
         }
-        let (rule, event) = (|| &self.part.rules[row.rule as usize].rule, self.seen.event);
+        let (rule, event) = (|| &self.rules[row.rule as usize].rule, self.seen.event);
         if row.ask & ASK_ALL != 0 {
             return rule().matches(event);
         }
@@ -407,7 +403,7 @@ impl<'i, 'e> Search<'i, '_, 'e> {
     }
 
     fn run(&mut self) -> &mut Run<'i, 'e> {
-        let (part, event) = (self.part, self.seen.event);
-        self.run.get_or_insert_with(|| part.programs.run(event))
+        let (lists, event) = (self.lists, self.seen.event);
+        self.run.get_or_insert_with(|| lists.programs.run(event))
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::mem::discriminant;
+use std::sync::Arc;
 
 use crate::lead::{LeadEvent, Lookup, Value};
 use crate::path::{Path, Step};
@@ -27,7 +28,7 @@ pub(super) const NOTHING: u32 = 0;
 pub(super) struct Programs {
     words: Box<[u32]>,
     checks: Box<[Check]>,
-    paths: Box<[Path]>,
+    paths: Box<[Arc<Path>]>,
 }
 
 /// A test of what stands at a path.
@@ -43,7 +44,7 @@ pub(super) struct Compiler<'r> {
     words: Vec<u32>,
     checks: Vec<Check>,
     checks_known: HashMap<Known<'r>, u32>,
-    paths: Vec<Path>,
+    paths: Vec<Arc<Path>>,
     paths_known: HashMap<&'r [Step], u32>,
     start: usize,
 }
@@ -159,10 +160,10 @@ impl<'r> Compiler<'r> {
     }
 
     /// The number of a path, however it is written.
-    pub(super) fn path(&mut self, path: &'r Path) -> u32 {
+    pub(super) fn path(&mut self, path: &'r Arc<Path>) -> u32 {
         let next = self.paths.len() as u32;
         *self.paths_known.entry(path.steps()).or_insert_with(|| {
-            self.paths.push(path.clone());
+            self.paths.push(Arc::clone(path));
             next
         })
     }
@@ -176,7 +177,7 @@ impl<'r> Compiler<'r> {
         self.words[first..].sort_unstable();
     }
 
-    pub(super) fn check(&mut self, path: &'r Path, test: &'r Test) {
+    pub(super) fn check(&mut self, path: &'r Arc<Path>, test: &'r Test) {
         let path = self.path(path);
         let checks = &mut self.checks;
         let number = *self.checks_known.entry(Known(path, test)).or_insert_with(|| {

@@ -318,7 +318,7 @@ fn row(web: &Web, view: &View, actor: &Actor, id: &str, still: &HashMap<String, 
     let (when, system) = rule.map_or_else(Default::default, |rule| trigger_words(&rule.trigger));
     Some(Row {
         id: id.to_owned(),
-        name: rule.and_then(|rule| rule.name.clone()),
+        name: rule.and_then(|rule| rule.name.as_deref().map(str::to_owned)),
         when,
         system,
         place: rule.map_or_else(String::new, place),
@@ -364,7 +364,8 @@ pub(super) fn destination(rule: &Rule) -> (String, String) {
     match &rule.action.kind {
         ActionKind::SlackMessage(_) => (address.destination.to_owned(), format!("Slack, {name}")),
         ActionKind::SlackWebhook(webhook) => {
-            let to = webhook.channel.clone().unwrap_or_else(|| format!("webhook {name}"));
+            let to = webhook.channel.as_deref();
+            let to = to.map_or_else(|| format!("webhook {name}"), str::to_owned);
             (to, "Slack webhook".to_owned())
         }
         ActionKind::Clevertap(upload) => {

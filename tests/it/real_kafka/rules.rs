@@ -12,6 +12,7 @@ use leadlane::desk::rules::{Draft, View, get};
 use leadlane::kafka::producer::Record;
 use leadlane::kafka::reader;
 use leadlane::kafka::together::Together;
+use leadlane::rules::index::Lists;
 use serde_json::{Value, json};
 
 use crate::support::{Leadlane, event, full, now_millis};
@@ -296,7 +297,7 @@ fn a_thousand_rules_come_into_force_together_within_a_second() {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let metrics = std::sync::Arc::new(leadlane::metrics::Metrics::new(10));
     let states =
-        leadlane::feed::follow(std::sync::Arc::new(config.clone()), metrics, now_millis, stopped, true).unwrap();
+        leadlane::feed::follow::<Lists>(std::sync::Arc::new(config.clone()), metrics, now_millis, stopped).unwrap();
     let active = || states.borrow().as_ref().map(|rules| rules.active);
     let until = Instant::now() + Duration::from_secs(20);
     while active().is_none() {
@@ -332,7 +333,7 @@ fn while_others_write_without_a_pause_each_change_comes_into_force() {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let metrics = std::sync::Arc::new(leadlane::metrics::Metrics::new(10));
     let states =
-        leadlane::feed::follow(std::sync::Arc::new(config.clone()), metrics, now_millis, stopped, true).unwrap();
+        leadlane::feed::follow::<Lists>(std::sync::Arc::new(config.clone()), metrics, now_millis, stopped).unwrap();
     let producer = leadlane.producer();
     let (began, mut written) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(3) {

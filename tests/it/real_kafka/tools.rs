@@ -12,6 +12,7 @@ use leadlane::kafka::scan::Topic;
 use leadlane::lead::EventId;
 use leadlane::reason::Reason;
 use leadlane::rules::RuleId;
+use leadlane::rules::index::Lists;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -667,12 +668,11 @@ fn the_stop_button_marks_the_rule_and_says_how_many_wait() {
     // What the processes make of it.
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let metrics = std::sync::Arc::new(leadlane::metrics::Metrics::new(10));
-    let rules = leadlane::feed::follow(
+    let rules = leadlane::feed::follow::<Lists>(
         std::sync::Arc::new(leadlane.config.clone()),
         metrics,
         now_millis,
         stopped,
-        true,
     )
     .unwrap();
     let until = std::time::Instant::now() + Duration::from_secs(20);

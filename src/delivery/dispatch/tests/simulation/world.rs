@@ -80,7 +80,7 @@ pub(super) struct World {
     pub(super) jobs: Log<(DeliveryJob, Micros)>,
     pub(super) outcomes: Log<Outcome>,
     committed: BTreeMap<i32, (i64, i64)>,
-    pub(super) rules: Arc<Rules>,
+    pub(super) rules: Arc<Rules<()>>,
     /// When the rule was stopped last, epoch milliseconds, and what is ordered of lanes.
     pub(super) stopped_at: Option<i64>,
     pub(super) orders: BTreeMap<&'static str, Control>,
@@ -265,7 +265,7 @@ impl World {
             let value = control.to_json().to_string();
             log.apply(offset, Some(key_of(of).as_bytes()), Some(value.as_bytes()));
         }
-        self.rules = Arc::new(log.snapshot());
+        self.rules = Arc::new(log.snapshot().by_id());
     }
 
     /// What is refused may be tried from now on.
