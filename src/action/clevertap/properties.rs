@@ -22,7 +22,7 @@ pub struct Properties {
     /// An object that is sent on whole.
     pub whole: Option<Box<Whole>>,
     /// Properties that the rule names itself; they take the place of the object's own.
-    pub named: Box<[(Arc<str>, Property)]>,
+    pub named: Members,
 }
 
 /// An object of the event whose members become properties, without each being named.
@@ -46,6 +46,9 @@ pub enum Nulls {
     Delete,
 }
 
+/// Values by their names, in the order in which they are written.
+type Members = Box<[(Arc<str>, Property)]>;
+
 /// The value of a CleverTap property.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Property {
@@ -54,7 +57,7 @@ pub enum Property {
     Constant(Box<Value>),
     List(Box<[Property]>),
     /// An object, such as one of the platform's operators: `{$add: [...]}`.
-    Object(Box<[(Arc<str>, Property)]>),
+    Object(Members),
 }
 
 /// Whose properties they are.
@@ -178,12 +181,7 @@ fn rename(reader: &mut Reader, whole: &Object<'_>, drop: &HashSet<&str>) -> Vec<
     rename
 }
 
-fn named(
-    reader: &mut Reader,
-    field: &str,
-    members: &Map<String, Value>,
-    of: Of,
-) -> Option<Box<[(Arc<str>, Property)]>> {
+fn named(reader: &mut Reader, field: &str, members: &Map<String, Value>, of: Of) -> Option<Members> {
     let named: Vec<_> = members
         .iter()
         .map(|(name, value)| {
