@@ -10,7 +10,7 @@
 //!
 //! What is unsafe here rests on three things. A [`Queue`] is freed before its client is: [`super::worker::Worker`] drops its
 //! queue first. A [`ConsumerRecord`] borrows the queue, and so doesn't outlive it. And what librdkafka gives for a record
-//! stays where it is until the record is destroyed.
+//! stays where it is until the record is destroyed. `tests/run --full` runs the tests of it, and of a worker, under valgrind.
 
 #![expect(unsafe_code, reason = "rdkafka has no batch calls; see the module's head")]
 
@@ -46,8 +46,9 @@ impl Queue {
         Self(NonNull::new(queue).unwrap_or_else(|| unreachable!("librdkafka ends the process when it has no memory")))
     }
 
-    /// Whatever is fetched of the partition comes to this queue, for as long as the client lives. Where this is done before
-    /// the partition is assigned, nothing of it comes to the client's own queue.
+    /// Whatever is fetched of the partition comes to this queue, until librdkafka stops fetching it. Where this is done before
+    /// the partition is assigned, nothing of it comes to the client's own queue. Done before librdkafka has stopped, it is undone
+    /// without a word; a group assigns nothing before that.
     pub(super) fn forward(
         &self,
         client: &Client<impl ClientContext>,
@@ -243,3 +244,6 @@ impl Headers for RecordHeaders {
         Some(Header { key, value })
     }
 }
+
+#[cfg(test)]
+mod tests;
