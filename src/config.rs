@@ -102,6 +102,7 @@ pub struct Processor {
     /// Part of the `transactional.id`; the hostname when null.
     pub instance: Option<String>,
     pub start: Start,
+    pub rebalance: Rebalance,
     #[serde(with = "duration")]
     pub commit_interval: Duration,
     pub batch_events_max: usize,
@@ -113,6 +114,16 @@ pub struct Processor {
 pub enum Start {
     Earliest,
     Latest,
+}
+
+/// How partitions change hands when a worker joins or leaves. Members of a group that differ in it can't share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rebalance {
+    /// All workers give up all of theirs, and get their new share.
+    Eager,
+    /// Those that change hands do, and the others are read on.
+    Cooperative,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    Admin, Clevertap, InletServer, Kafka, Log, LogFormat, Metrics, Processor, Properties, Retry, Sender, Slack, Start,
-    Topics,
+    Admin, Clevertap, InletServer, Kafka, Log, LogFormat, Metrics, Processor, Properties, Rebalance, Retry, Sender,
+    Slack, Start, Topics,
 };
 use crate::dates::Rate;
 
@@ -41,6 +41,7 @@ impl Default for Processor {
             workers: 1,
             instance: None,
             start: Start::Earliest,
+            rebalance: Rebalance::Eager,
             commit_interval: Duration::from_millis(50),
             batch_events_max: 50_000,
         }

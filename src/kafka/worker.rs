@@ -19,7 +19,7 @@ use super::rights::{Right, Rights, Said};
 use super::topics::Limits;
 use super::words::Words;
 use super::{ANSWER_WAIT, Fault, RECORD_MAX};
-use crate::config::Config;
+use crate::config::{Config, Rebalance};
 use crate::trail::{Crumb, Look, Trail};
 
 mod assign;
@@ -137,6 +137,13 @@ impl Worker {
             queue: Mutex::default(),
         };
         let mut client = super::consumer(&config.kafka, &share.group, 32768);
+        let given = &config.kafka.consumer_properties.0;
+        let is_free = !["partition.assignment.strategy", "group.protocol"]
+            .iter()
+            .any(|name| given.contains_key(*name));
+        if is_free && config.processor.rebalance == Rebalance::Cooperative {
+            client.set("partition.assignment.strategy", "cooperative-sticky");
+        }
         // A topic that is made anew is read this soon; the default is five minutes.
         client.set("topic.metadata.refresh.interval.ms", "10000");
         let consumer: BaseConsumer<WorkerContext> = words.create(&client, context).map_err(unusable)?;

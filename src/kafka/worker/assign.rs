@@ -219,6 +219,11 @@ impl WorkerContext {
             let begun = self.transaction.commit(consumer);
             begun.and_then(|()| self.transaction.settle())
         };
+        tracing::info!(
+            kafka.topics = self.transaction.topics.join(", "),
+            partitions = list.count(),
+            "partitions revoked"
+        );
         // The partitions go either way.
         if cooperative {
             consumer.incremental_unassign(list)?

@@ -371,3 +371,54 @@ fn python_producers_in_three_formats_are_read_alike() {
     assert!(leadlane.read(&leadlane.config.topics.dead_letters).is_empty());
     process.stop();
 }
+
+/// One process reads all partitions; a second joins under load. Gives how many partitions the first gave up then.
+fn joined(name: &str, setting: (&str, &str)) -> Vec<usize> {
+    let leadlane = Leadlane::new(name, "");
+    leadlane.rewrite(setting.0, setting.1);
+    leadlane.ok(&["topics", "create", "--partitions", "4"]);
+    leadlane.apply(RULES);
+    let (events, wanted) = events(24_000);
+    let first = leadlane.start(&["--role", "processor"]);
+    let topics = &leadlane.config.topics;
+    let second = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for chunk in events.chunks(500) {
+                leadlane.write(&topics.events, pairs(chunk));
+            }
+        });
+        let second = leadlane.start_another(&["--role", "processor"]);
+        second.log_until(60, |log| numbers(log, "partitions assigned").contains(&2));
+        second
+    });
+    leadlane.read_until(&topics.jobs, 60, |records| records.len() >= wanted.len());
+    // What a clean stop gives up is no part of it.
+    let given_up = numbers(&first.log(), "partitions revoked");
+    second.stop();
+    first.stop();
+    assert_eq!(jobs(&leadlane), wanted);
+    given_up
+}
+
+/// The number of partitions in each line of the log that says so.
+fn numbers(log: &str, what: &str) -> Vec<usize> {
+    let lines = log.lines().filter(|line| line.contains(what));
+    let number = |line: &str| {
+        let (_, rest) = line.split_once("partitions=")?;
+        rest.split_whitespace().next()?.parse().ok()
+    };
+    lines.filter_map(number).collect()
+}
+
+#[test]
+fn a_process_that_joins_takes_its_share_and_the_others_go_on() {
+    let eager = joined("join-eager", ("processor: {", "processor: {rebalance: eager, "));
+    assert_eq!(eager, [4], "all of them, and two come back");
+    let cooperative = joined(
+        "join-one-by-one",
+        ("processor: {", "processor: {rebalance: cooperative, "),
+    );
+    assert_eq!(cooperative, [2]);
+    let newer = ("kafka: {", "kafka: {consumer_properties: {group.protocol: consumer}, ");
+    assert_eq!(joined("join-newer", newer), [2], "KIP-848");
+}
