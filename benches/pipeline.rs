@@ -6,6 +6,9 @@
 //! - `plain`: the bare loop with and without transactions.
 //! - `start`: from its start to ready, and what is resident then, with very many rules and beside itself without any.
 //! - `latency`: 200 events a second, each of which makes a job. From an event's producing to its job, read as committed.
+//! - `workers`, `instances`: two workers of one process beside one, and one, two and three processes.
+//! - `requests`: from an event's producing to its HTTP request, while the processor has half as much to do as it can.
+//! - `changes`: 1,000 changes of rules a second beside none, and how soon each is in force.
 //!
 //! The number of jobs must be exact; times never fail the run.
 
@@ -28,8 +31,14 @@ use events::Format;
 
 #[path = "pipeline/bare.rs"]
 mod bare;
+#[path = "pipeline/changes.rs"]
+mod changes;
 #[path = "pipeline/events.rs"]
 mod events;
+#[path = "pipeline/requests.rs"]
+mod requests;
+#[path = "pipeline/scale.rs"]
+mod scale;
 #[path = "pipeline/start.rs"]
 mod start;
 #[path = "index/written.rs"]
@@ -75,6 +84,18 @@ fn main() {
     }
     if wants("latency") {
         bench.latency(number("LEADLANE_BENCH_SECONDS", 20));
+    }
+    if wants("workers") {
+        bench.with_two_workers();
+    }
+    if wants("instances") {
+        bench.with_more_instances();
+    }
+    if wants("requests") {
+        bench.requests(number("LEADLANE_BENCH_SECONDS", 20));
+    }
+    if wants("changes") {
+        bench.with_changes(number("LEADLANE_BENCH_RULES", 10_000) as usize);
     }
     std::fs::remove_dir_all(dir).unwrap();
 }
@@ -193,17 +214,28 @@ impl Bench {
     }
 
     fn topics(&self) -> Topics {
+        self.topics_with("")
+    }
+
+    /// With more of the configuration.
+    fn topics_with(&self, yaml: &str) -> Topics {
         let made = self.made.fetch_add(1, Ordering::Relaxed);
-        let topics = Topics::of(self, &format!("bench-{}-{made}-events", std::process::id()));
+        let topics = Topics::of(self, &format!("bench-{}-{made}-events", std::process::id()), yaml);
         topics.leadlane(&["topics", "create", "--partitions", "4"]);
+        topics
+    }
+
+    /// The same events, with rules, outputs and a group of their own.
+    fn outputs(&self, of: &Topics, rules: usize) -> Topics {
+        let topics = Topics::of(self, &of.config.topics.events, "");
+        topics.leadlane(&["topics", "create", "--partitions", "4"]);
+        topics.apply(rules);
         topics
     }
 
     /// Runs the processor over the events, with new outputs and a new group. Also the mean size of a job.
     fn ours(&self, of: &Topics, rules: usize) -> (Round, usize) {
-        let topics = Topics::of(self, &of.config.topics.events);
-        topics.leadlane(&["topics", "create", "--partitions", "4"]);
-        topics.apply(rules);
+        let topics = self.outputs(of, rules);
         let (child, took) = topics.run(of.wanted);
         let usage = Usage::of(child.id());
         topics.stop(child);
@@ -338,6 +370,11 @@ impl Usage {
     }
 }
 
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
 /// A set of topics, and the configuration that names them.
 struct Topics {
     config: Config,
@@ -348,15 +385,14 @@ struct Topics {
 }
 
 impl Topics {
-    fn of(bench: &Bench, events: &str) -> Self {
+    fn of(bench: &Bench, events: &str, yaml: &str) -> Self {
         let made = bench.made.fetch_add(1, Ordering::Relaxed);
         let run = format!("bench-{}-{made}", std::process::id());
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let admin = free.local_addr().unwrap().port();
+        let admin = free_port();
         let text = format!(
             "kafka: {{brokers: '{}', group: {run}}}\nadmin: {{listen: '127.0.0.1:{admin}'}}\nprocessor: {{instance: {run}}}\n\
              clevertap: {{accounts: {{acme: {{region: in1, account_id: A, passcode: {{secret: acme}}}}}}}}\n\
-             topics: {{events: {events}, rules: {run}-rules, jobs: {run}-jobs, outcomes: {run}-outcomes, dead_letters: {run}-dead, audit: {run}-audit}}\n",
+             topics: {{events: {events}, rules: {run}-rules, jobs: {run}-jobs, outcomes: {run}-outcomes, dead_letters: {run}-dead, audit: {run}-audit}}\n{yaml}\n",
             bench.brokers,
         );
         let file = bench.dir.join(format!("{run}.yaml"));
@@ -402,14 +438,14 @@ impl Topics {
             .unwrap();
         let began = Instant::now();
         let is_done = || match wanted {
-            0 => self.get("/readyz").starts_with("HTTP/1.1 200"),
-            _ => self.committed() >= wanted,
+            0 => is_ready(self.admin),
+            _ => committed(self.admin) >= wanted,
         };
         while !is_done() {
             assert!(
                 began.elapsed() < Duration::from_secs(180),
                 "only {} of {wanted} jobs were committed",
-                self.committed()
+                committed(self.admin)
             );
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -420,23 +456,37 @@ impl Topics {
         Command::new("kill").arg(child.id().to_string()).status().unwrap();
         assert!(child.wait().unwrap().success());
     }
+}
 
-    fn committed(&self) -> u64 {
-        let text = self.get("/metrics");
-        let mut lines = text.lines();
-        let value = lines.find_map(|line| line.strip_prefix("leadlane_jobs_committed_total "));
-        value.and_then(|value| value.parse().ok()).unwrap_or(0)
-    }
+/// Whether the process that serves this port is ready.
+fn is_ready(admin: u16) -> bool {
+    get(admin, "/readyz").starts_with("HTTP/1.1 200")
+}
 
-    fn get(&self, path: &str) -> String {
-        use std::io::{Read, Write};
-        let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.admin)) else {
-            return String::new();
-        };
-        let mut text = String::new();
-        drop(stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()));
-        drop(stream.read_to_string(&mut text));
-        text
+/// The jobs that it has committed.
+fn committed(admin: u16) -> u64 {
+    let text = get(admin, "/metrics");
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix("leadlane_jobs_committed_total "));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+fn get(admin: u16, path: &str) -> String {
+    use std::io::{Read, Write};
+    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", admin)) else {
+        return String::new();
+    };
+    let mut text = String::new();
+    drop(stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()));
+    drop(stream.read_to_string(&mut text));
+    text
+}
+
+fn until(what: &str, so: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(180);
+    while !so() {
+        assert!(Instant::now() < until, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
