@@ -54,8 +54,8 @@ fn at_once<T>(what: &str, ask: impl Fn() -> T) -> T {
     answer
 }
 
-#[test]
-fn what_is_kept_in_memory_has_its_room_and_is_found_at_once() {
+/// The rules of a processor, read and indexed.
+fn processor() {
     let count = 10_000;
     let ((log, rules), bytes) = weigh("a processor's rules", || {
         let mut log = RuleLog::default();
@@ -68,6 +68,11 @@ fn what_is_kept_in_memory_has_its_room_and_is_found_at_once() {
     assert_eq!(rules.index.len(), count);
     assert!(bytes < count * RULE_MAX, "{} bytes a rule", bytes / count);
     drop((log, rules));
+}
+
+#[test]
+fn what_is_kept_in_memory_has_its_room_and_is_found_at_once() {
+    processor();
     let full = std::env::var_os("LEADLANE_TEST_FULL").is_some();
     let part = if full { 1 } else { 10 };
     let sizes = Sizes {
