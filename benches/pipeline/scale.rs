@@ -121,6 +121,7 @@ impl Bench {
         let usage = Usage {
             cpu: used.iter().map(|usage| usage.cpu).sum::<f64>() - before,
             memory: used.iter().map(|usage| usage.memory).sum(),
+            resident: used.iter().map(|usage| usage.resident).sum(),
         };
         self.round(usage, seconds)
     }

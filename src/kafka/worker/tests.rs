@@ -3,11 +3,11 @@
 
 use rdkafka::message::OwnedHeaders;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
-use crate::kafka::producer::{self, Producer};
+use crate::kafka::producer;
 use crate::trail;
 
 const PARTITIONS: i32 = 4;
@@ -141,7 +141,7 @@ fn what_is_written_during_a_commit_comes_behind_it_and_fails_with_it() {
     }
     let text = format!("kafka: {{brokers: '{}'}}", mock.bootstrap_servers());
     let config = Config::parse("test", &text, []).unwrap();
-    let events = Producer::new(&config, 1 << 20).unwrap();
+    let events = producer::Producer::new(&config, 1 << 20).unwrap();
     for _ in 0..2 {
         let written = events.write_and_wait(&producer::Record {
             topic: "lead-events",
