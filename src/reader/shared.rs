@@ -1,7 +1,7 @@
 //! What many rules have in common is kept once: of a million rules, few triggers, secrets, paths and templates differ.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -59,7 +59,7 @@ trait Part: Clone {
 /// Parts by their texts.
 struct Pool<P> {
     parts: HashTable<P>,
-    hasher: RandomState,
+    hasher: BuildHasherDefault<DefaultHasher>,
     /// With so many, those that no rule has any more are let go.
     full_at: usize,
 }
@@ -87,7 +87,7 @@ impl<P> Default for Pool<P> {
     fn default() -> Self {
         Self {
             parts: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: BuildHasherDefault::default(),
             full_at: KEPT_MIN,
         }
     }
