@@ -10,7 +10,7 @@
 //!
 //! What is unsafe here rests on three things. A [`Queue`] is freed before its client is: [`super::worker::Worker`] drops its
 //! queue first. A [`ConsumerRecord`] borrows the queue, and so doesn't outlive it. And what librdkafka gives for a record
-//! stays where it is until the record is destroyed. `tests/run --full` runs the tests of it, and of a worker, under valgrind.
+//! stays where it is until the record is destroyed. `tests/run --full` runs its tests under valgrind.
 
 #![expect(unsafe_code, reason = "rdkafka has no batch calls; see the module's head")]
 
