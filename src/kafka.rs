@@ -22,6 +22,7 @@ use crate::config::{self, Config};
 
 pub mod allowed;
 mod certificate;
+mod greeting;
 pub mod groups;
 mod headers;
 pub mod jobs;
@@ -160,8 +161,7 @@ fn tool(kafka: &config::Kafka, name: &str) -> String {
 pub struct Context {
     words: Words,
     failures: Arc<Mutex<Vec<Failed>>>,
-    /// Every connection is gone: one that was made and could be used, or one that never could.
-    lost: Arc<AtomicBool>,
+    /// Every connection is gone.
     closed: Arc<AtomicBool>,
 }
 
@@ -181,7 +181,6 @@ impl Context {
         Self {
             words: Words::of(kafka),
             failures: Arc::default(),
-            lost: Arc::default(),
             closed: Arc::default(),
         }
     }
@@ -191,16 +190,15 @@ impl Context {
     }
 
     /// What a broker wants that takes connections and closes them without a word. librdkafka says nothing of it.
-    fn closed_in_silence(&self, failures: &[Failed]) -> Option<String> {
-        if !failures.iter().all(|failed| failed.reason.contains("in state UP")) {
+    fn closed_in_silence(&self, brokers: &str, failures: &[Failed]) -> Option<String> {
+        let in_silence = failures.iter().all(|failed| failed.reason.contains("in state UP"));
+        if !in_silence || !self.closed.load(Ordering::Relaxed) {
             return None;
         }
-        match (self.lost.load(Ordering::Relaxed), self.closed.load(Ordering::Relaxed)) {
-            // It answered which requests it knows, which it does for everybody.
-            (true, _) => Some(words::wants_login()),
-            (false, true) => Some(words::wants_tls()),
-            (false, false) => None,
-        }
+        Some(match greeting::answers(brokers)? {
+            true => words::wants_login(),
+            false => words::wants_tls(),
+        })
     }
 
     fn failed(&self, is_login: bool, reason: String) {
@@ -226,10 +224,6 @@ impl ClientContext for Context {
         tracing::debug!(kafka.error = %error, kafka.reason = reason, "kafka client error");
         match error.rdkafka_error_code() {
             None => {}
-            // It counts those that never could be used: `0/1 brokers are down`.
-            Some(RDKafkaErrorCode::AllBrokersDown) if reason.starts_with("0/") => {
-                self.lost.store(true, Ordering::Relaxed)
-            }
             Some(RDKafkaErrorCode::AllBrokersDown) => self.closed.store(true, Ordering::Relaxed),
             Some(code) => self.failed(code == RDKafkaErrorCode::Authentication, reason),
         }
@@ -317,10 +311,12 @@ pub(crate) fn metadata(config: &Config, topic: Option<&str>) -> Result<Metadata,
         }
         drop(consumer.poll(Duration::ZERO));
         let failures = context.failures();
+        let told = || {
+            let told = failures.iter().find_map(|failed| words::told_apart(&failed.reason));
+            told.or_else(|| context.closed_in_silence(brokers, &failures))
+        };
         // A broker that is starting closes connections, too; one that goes on for so long means it.
-        let told = failures.iter().find_map(|failed| words::told_apart(&failed.reason));
-        let told = told.or_else(|| context.closed_in_silence(&failures));
-        if let Some(told) = told.filter(|_| tries >= TRIES / 2) {
+        if let Some(told) = (tries >= TRIES / 2).then(told).flatten() {
             let certificate = |failed: &Failed| {
                 let is_of_it = failed.reason.contains("certificate verify failed");
                 is_of_it.then(|| certificate::wrong(&config.kafka, &failed.reason))?
