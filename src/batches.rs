@@ -190,15 +190,13 @@ impl<'b> Loop<'b> {
         if next != Next::Batch || self.recovery.is_at_work() {
             worker.settle()?;
         }
-        if !worker.is_committing() {
-            self.committed();
-        }
+        self.committed();
         Ok(next)
     }
 
-    /// Notes that nothing is on its way any more.
+    /// Notes what is committed, once nothing is on its way any more.
     fn committed(&mut self) {
-        if !self.committing.is_empty() {
+        if !self.committing.is_empty() && !self.batches.worker.is_committing() {
             self.recovery.committed(&self.committing);
             self.committing.clear();
         }
@@ -334,9 +332,7 @@ impl<'b> Loop<'b> {
         self.tell();
         let worker = self.batches.worker;
         worker.poll(wait, &mut self.held)?;
-        if !worker.is_committing() {
-            self.committed();
-        }
+        self.committed();
         let revoked = worker.take_revoked();
         if !revoked.is_empty() {
             let is_gone = |held: &ConsumerRecord<'_>| {

@@ -1,5 +1,6 @@
 //! All of rdkafka. This module classifies Kafka's errors, once, by what the caller has to do next.
 
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -294,6 +295,15 @@ fn producer(kafka: &config::Kafka) -> ClientConfig {
         .set("acks", "all")
         .set("partitioner", "murmur2_random");
     client
+}
+
+/// Connects to a broker past librdkafka, to ask what that doesn't say.
+fn connect(broker: &str) -> Option<TcpStream> {
+    const WAIT: Duration = Duration::from_secs(2);
+    let address = broker.to_socket_addrs().ok()?.next()?;
+    let stream = TcpStream::connect_timeout(&address, WAIT).ok()?;
+    stream.set_read_timeout(Some(WAIT)).ok()?;
+    Some(stream)
 }
 
 /// Asks the brokers for their metadata; the error says in one message what is wrong.

@@ -1,15 +1,10 @@
 //! Why a broker's certificate isn't taken. librdkafka says no more than that it could not be verified, so the broker is
 //! asked for it once more.
 
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
-
 use openssl::ssl::{SslConnector, SslMethod, SslRef, SslVerifyMode};
 use openssl::x509::X509;
 
 use crate::config;
-
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 /// What is wrong with the certificate of the broker that `said`, a message of librdkafka's, is about; `None` where that
 /// can't be told.
@@ -28,9 +23,7 @@ pub(super) fn wrong(kafka: &config::Kafka, said: &str) -> Option<String> {
     }
     // The handshake goes on whatever the certificate is, and nothing follows it.
     client.set_verify(SslVerifyMode::NONE);
-    let address = broker.to_socket_addrs().ok()?.next()?;
-    let stream = TcpStream::connect_timeout(&address, ANSWER_WAIT).ok()?;
-    stream.set_read_timeout(Some(ANSWER_WAIT)).ok()?;
+    let stream = super::connect(broker)?;
     let stream = client.build().configure().ok()?.connect(host, stream).ok()?;
     told(host, stream.ssl())
 }

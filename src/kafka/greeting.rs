@@ -2,10 +2,6 @@
 //! librdkafka says the same of both. Kafka tells everybody which requests it knows, and a port with TLS tells nobody who has none.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::time::Duration;
-
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 /// `ApiVersions`, version 0, behind its length: the request's number, its version, a number to know the answer by, and no client id.
 const QUESTION: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0x4c, 0x65, 0x61, 0x64, 0xff, 0xff];
@@ -20,9 +16,7 @@ pub(super) fn answers(brokers: &str) -> Option<bool> {
 }
 
 fn ask(broker: &str) -> Option<bool> {
-    let address = broker.to_socket_addrs().ok()?.next()?;
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_WAIT).ok()?;
-    stream.set_read_timeout(Some(ANSWER_WAIT)).ok()?;
+    let mut stream = super::connect(broker)?;
     let mut head = [0; 8];
     let answered = stream.write_all(&QUESTION).and_then(|()| stream.read_exact(&mut head));
     Some(answered.is_ok() && head[4..] == QUESTION[8..12])

@@ -94,19 +94,18 @@ impl Worker {
         if limit.is_some_and(|(_, most)| size > *most) {
             return Err(WriteError::TooLarge);
         }
-        {
-            let mut state = self.transaction.state();
-            if state.is_committing() && write.is_none() {
-                state.staged.push(Staged::of(record));
-                return Ok(());
-            }
+        if write.is_some() {
+            self.transaction.settle().map_err(WriteError::Fault)?;
+            self.transaction.produce(record)?;
+            return self.transaction.writer.wait(write).map_err(WriteError::Fault);
         }
-        self.transaction.settle().map_err(WriteError::Fault)?;
-        self.transaction.produce(record)?;
-        match write {
-            None => Ok(()),
-            Some(_) => self.transaction.writer.wait(write).map_err(WriteError::Fault),
+        let mut state = self.transaction.state();
+        if state.is_committing() {
+            state.staged.push(Staged::of(record));
+            return Ok(());
         }
+        drop(state);
+        self.transaction.produce(record)
     }
 
     /// Writes a dead letter in the largest form that its topic takes.
