@@ -33,8 +33,15 @@ use crate::trail::{self, Crumb, Trail};
 /// after the other, and an event that meets half of them would pass the others by.
 const QUIET_FOR: Duration = Duration::from_secs(2);
 
+/// Rules that change one after the other come into force together: a state costs its followers and the index the same,
+/// whether one rule changed or many did.
+const HAND_OUT_EVERY: Duration = Duration::from_millis(20);
+
 /// How often the feed checks that the records it read are still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// So long the feed waits for records where nothing else is to be done.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// Records that are read before their turn, and with how few of them one thread is enough.
 const AHEAD_MAX: usize = 2048;
@@ -69,6 +76,8 @@ struct Feed<F> {
     /// An end that the topic had: all that is before it is whole.
     end: Option<i64>,
     changed: bool,
+    /// No state is handed out before.
+    hand_out_at: Instant,
     /// The thread that merges parts of the index, which takes seconds where rules are very many.
     merging: Option<JoinHandle<Merged<F>>>,
     written_at: Option<i64>,
@@ -105,6 +114,7 @@ pub fn follow<F: Finds>(
         whole: false,
         end: None,
         changed: true,
+        hand_out_at: Instant::now(),
         merging: None,
         written_at: None,
         look_at: Instant::now(),
@@ -128,9 +138,11 @@ impl<F: Finds> Feed<F> {
                 false => self.take(&record, read),
             };
         }
-        let waits = if self.is_due(Instant::now()) { 0 } else { 100 };
+        let wait = self
+            .due()
+            .map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
         let next = self.behind.take();
-        match next.unwrap_or_else(|| self.reader.next(Duration::from_millis(waits))) {
+        match next.unwrap_or_else(|| self.reader.next(wait.min(IDLE))) {
             Next::Record(record) => return self.read_ahead(record),
             Next::End(_) => self.whole = true,
             Next::Nothing => {}
@@ -140,9 +152,7 @@ impl<F: Finds> Feed<F> {
             self.look_at = Instant::now() + LOOK_EVERY;
             self.look();
         }
-        if self.is_due(Instant::now()) {
-            self.hand_out();
-        }
+        self.hand_out_if_due();
     }
 
     /// Takes in what a merge came to, and begins the next one. Neither a change nor an event waits for any.
@@ -165,9 +175,18 @@ impl<F: Finds> Feed<F> {
         }
     }
 
-    /// Whether there is a state to hand out.
-    fn is_due(&self, now: Instant) -> bool {
-        self.whole && self.changed && self.quiet_at.is_none_or(|quiet_at| quiet_at <= now)
+    /// When the state is to be handed out, if there is a new one.
+    fn due(&self) -> Option<Instant> {
+        let due = self
+            .quiet_at
+            .map_or(self.hand_out_at, |quiet_at| quiet_at.max(self.hand_out_at));
+        (self.whole && self.changed).then_some(due)
+    }
+
+    fn hand_out_if_due(&mut self) {
+        if self.due().is_some_and(|due| due <= Instant::now()) {
+            self.hand_out();
+        }
     }
 
     /// Reads all records that are there, on several threads where they are many: a process that starts has to read every rule.
@@ -198,13 +217,11 @@ impl<F: Finds> Feed<F> {
     fn take(&mut self, record: &Record, read: Read) {
         if self.end.is_some_and(|end| end <= record.offset) {
             (self.whole, self.end) = (true, None);
-            // While others write without a pause, the end never comes.
-            if self.is_due(Instant::now()) {
-                self.hand_out();
-            }
         }
+        // While others write without a pause, the topic's end never comes.
+        self.hand_out_if_due();
         self.apply(record, read);
-        if self.end.is_none() {
+        if self.end.is_none() && self.hand_out_at <= Instant::now() {
             self.end = self.reader.end(&self.topic, 0).ok();
         }
         self.whole = self.end.is_some_and(|end| end <= self.log.next_offset());
@@ -303,6 +320,7 @@ impl<F: Finds> Feed<F> {
 
     fn hand_out(&mut self) {
         self.changed = false;
+        self.hand_out_at = Instant::now() + HAND_OUT_EVERY;
         if self.anew && self.last.is_none() {
             self.metrics.rules_in_force(0);
             tracing::error!(

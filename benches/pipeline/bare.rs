@@ -138,7 +138,9 @@ impl Bare<'_> {
             }
         }
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_micros(200));
+            // SAFETY: the client is there. Unlike rdkafka's own flush, this one sends at once what waits for `linger.ms`.
+            unsafe { native::rd_kafka_flush(self.producer.client().native_ptr(), 1) };
+            self.producer.poll(Duration::ZERO);
         }
         if self.shape.is_transactional && due.is_some() {
             if !is_open {
