@@ -2,7 +2,7 @@
 //!
 //! A decoder checks every field, whoever asks, and builds those that are asked for; the others it may leave empty.
 
-use super::table::Table;
+use super::table::{Table, Takes};
 use super::{LeadEvent, price_field};
 use crate::path::{Path, Step};
 
@@ -11,7 +11,7 @@ use crate::path::{Path, Step};
 pub struct Asked {
     /// A bit for each field, in the table's order.
     fields: u64,
-    /// Of each field that is a record a bit for each member.
+    /// Of each field that is a record a bit for each member, and of `fields` the [bits](entry) of names.
     members: [u16; LeadEvent::ROWS.names.len()],
 }
 
@@ -55,15 +55,17 @@ impl Asked {
         }
     }
 
-    /// Asks for one member of a field that is a record, and for the whole of any other field.
+    /// Asks for one member of a field that is a record, for one entry of `fields`, and for the whole of any other field.
     pub fn member(&mut self, name: &str, member: &str) {
-        match (index(LeadEvent::ROWS.names, name), LeadEvent::members(name)) {
-            (Some(at), Some(members)) => {
-                self.fields |= 1 << at;
-                self.members[at] |= index(members.names, member).map_or(0, |index| 1 << index);
-            }
-            _ => self.field(name),
-        }
+        let Some(at) = index(LeadEvent::ROWS.names, name) else {
+            return;
+        };
+        self.fields |= 1 << at;
+        self.members[at] |= match LeadEvent::members(name) {
+            Some(members) => index(members.names, member).map_or(0, |index| 1 << index),
+            None if LeadEvent::ROWS.takes[at] == Takes::Entries => entry(member),
+            None => u16::MAX,
+        };
     }
 
     /// A bit for each of the event's fields, in the table's order.
@@ -71,7 +73,7 @@ impl Asked {
         self.fields
     }
 
-    /// Of each field, in the same order, a bit for each member.
+    /// Of each field, in the same order, a bit for each member, or those of the entries' names.
     pub(super) fn members(&self) -> &[u16] {
         &self.members
     }
@@ -81,6 +83,14 @@ impl Default for Asked {
     fn default() -> Self {
         Self::least()
     }
+}
+
+/// The bit of an entry's name; others may have the same.
+#[inline]
+pub(super) fn entry(name: &str) -> u16 {
+    let byte = |byte: Option<&u8>| usize::from(byte.copied().unwrap_or_default());
+    let bytes = name.as_bytes();
+    1 << ((bytes.len() * 7 + byte(bytes.first()) + byte(bytes.last()) * 3) % 16)
 }
 
 fn index(names: &[&str], name: &str) -> Option<usize> {

@@ -229,7 +229,7 @@ impl<'a> Unread<'a> for Value<'_, 'a, '_> {
                 };
                 decimal(unscaled, *scale).map_or(Scalar::Other, Scalar::Decimal)
             }
-            Shape::Time { nanoseconds } => time(self.cursor.long()?, *nanoseconds),
+            Shape::Time { nanoseconds } => time(self.cursor.long()?, *nanoseconds).map_or(Scalar::Other, Scalar::Time),
             Shape::Date
             | Shape::Clock { .. }
             | Shape::Float(_)
@@ -381,13 +381,13 @@ impl<'a> Cursor<'a> {
 }
 
 /// The time that many units of `nanoseconds` after 1970 began.
-fn time(count: i64, nanoseconds: i64) -> Scalar<'static> {
+fn time(count: i64, nanoseconds: i64) -> Option<Timestamp> {
     let time = match nanoseconds {
         1_000_000 => Timestamp::from_millisecond(count),
         1_000 => Timestamp::from_microsecond(count),
         _ => Timestamp::from_nanosecond(i128::from(count) * i128::from(nanoseconds)),
     };
-    time.map_or(Scalar::Other, Scalar::Time)
+    time.ok()
 }
 
 /// A decimal from its unscaled value; `None` where it is beyond 28 digits.

@@ -13,16 +13,14 @@ use super::table::Table;
 use super::{Fields, Payload, Text};
 use crate::{amounts, dates, ids};
 
+/// Bytes of an event's id.
+pub(super) const EVENT_ID_MAX: usize = 256;
+
 /// One value that a decoder has come to, still unread.
 pub(super) trait Unread<'a>: Sized {
     type Error;
 
     fn place(&self) -> Place;
-
-    /// Whether somebody needs the value. It is checked in any case.
-    fn is_asked(&self) -> bool {
-        true
-    }
 
     fn scalar(self) -> Result<Scalar<'a>, Self::Error>;
 
@@ -34,7 +32,6 @@ pub(super) trait Unread<'a>: Sized {
     fn refuse(place: Place, why: &str) -> Self::Error;
 
     /// Reads a scalar by one of [`Scalar`]'s rules; null is `None`.
-    #[inline]
     fn optional<T>(
         self,
         rule: impl FnOnce(Scalar<'a>) -> Result<Option<T>, &'static str>,
@@ -43,7 +40,6 @@ pub(super) trait Unread<'a>: Sized {
         rule(self.scalar()?).map_err(|why| Self::refuse(place, why))
     }
 
-    #[inline]
     fn required<T>(self, rule: impl FnOnce(Scalar<'a>) -> Result<Option<T>, &'static str>) -> Result<T, Self::Error> {
         let place = self.place();
         let found = self.optional(rule)?;
@@ -141,7 +137,6 @@ impl<'a, T: Table<'a>> Filling<T> {
 }
 
 impl<'a> Scalar<'a> {
-    #[inline]
     pub(super) fn text(self) -> Result<Option<Text<'a>>, &'static str> {
         match self {
             Self::Null => Ok(None),
@@ -151,7 +146,6 @@ impl<'a> Scalar<'a> {
     }
 
     /// An id: a number is taken as its text.
-    #[inline]
     pub(super) fn id(self) -> Result<Option<Text<'a>>, &'static str> {
         let id = match self {
             Self::Null => return Ok(None),
@@ -164,7 +158,6 @@ impl<'a> Scalar<'a> {
     }
 
     /// An id that the event can't be without.
-    #[inline]
     pub(super) fn own_id(self) -> Result<Option<Text<'a>>, &'static str> {
         let id = self.id()?;
         match id.as_deref().and_then(ids::wrong_text) {
@@ -185,7 +178,6 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    #[inline]
     pub(super) fn flag(self) -> Result<Option<bool>, &'static str> {
         match self {
             Self::Null => Ok(None),
@@ -194,7 +186,6 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    #[inline]
     pub(super) fn int(self) -> Result<Option<i64>, &'static str> {
         let number = match self {
             Self::Null => return Ok(None),
@@ -209,7 +200,6 @@ impl<'a> Scalar<'a> {
     }
 
     /// A price, payout or revenue, exactly.
-    #[inline]
     pub(super) fn money(self) -> Result<Option<Decimal>, &'static str> {
         let amount = match self {
             Self::Null => return Ok(None),
@@ -222,7 +212,6 @@ impl<'a> Scalar<'a> {
         amount.map(Some)
     }
 
-    #[inline]
     pub(super) fn time(self) -> Result<Option<Timestamp>, &'static str> {
         let time = match self {
             Self::Null => return Ok(None),
@@ -239,15 +228,13 @@ impl<'a> Scalar<'a> {
     }
 }
 
-#[inline]
 pub(super) fn event_id(scalar: Scalar<'_>) -> Result<Option<Text<'_>>, &'static str> {
     match scalar.own_id()? {
-        Some(id) if id.len() > 256 => Err("must have 1 to 256 bytes"),
+        Some(id) if id.len() > EVENT_ID_MAX => Err("must have 1 to 256 bytes"),
         id => Ok(id),
     }
 }
 
-#[inline]
 pub(super) fn trigger(scalar: Scalar<'_>) -> Result<Option<Text<'_>>, &'static str> {
     match scalar.text()? {
         Some(text) if text.is_empty() => Err("must not be empty"),

@@ -3,10 +3,13 @@
 //! JSON and Avro are read by these rows, paths follow them, and the JSON form is written by them. A field without a
 //! row doesn't compile, and neither does a row without a field.
 
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+
 use super::fields::{Scalar, Unread, event_id, trigger};
 use super::found::Found;
 use super::kind::Kind;
-use super::{Call, Consumer, Entity, LeadEvent, Text, Value};
+use super::{Call, Consumer, Entity, Fields, LeadEvent, Payload, Text, Value};
 use crate::path::Step;
 
 /// What is known of a record's fields without a record.
@@ -17,19 +20,54 @@ pub(super) struct Rows {
     pub(super) quoted: &'static [&'static str],
     /// A bit for each of the names that must be given.
     pub(super) required: u64,
-    /// A bit for each that takes every text and may be missing: those that [`Table::text`] has.
-    pub(super) texts: u64,
+    /// What each of the names takes.
+    pub(super) takes: &'static [Takes],
+}
+
+/// The values that a field takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    EventId,
+    Trigger,
+    /// An id that an event can't be without.
+    OwnId,
+    Id,
+    Text,
+    Flag,
+    Int,
+    Money,
+    Time,
+    Record,
+    Entries,
+    Payload,
+}
+
+/// Where a field's value is put, by its type.
+#[derive(Debug)]
+pub(super) enum Slot<'r, 'a> {
+    Required(&'r mut Text<'a>),
+    Text(&'r mut Option<Text<'a>>),
+    Flag(&'r mut Option<bool>),
+    Int(&'r mut Option<i64>),
+    Money(&'r mut Option<Decimal>),
+    RequiredTime(&'r mut Timestamp),
+    Time(&'r mut Option<Timestamp>),
+    Entity(&'r mut Option<Entity<'a>>),
+    Consumer(&'r mut Option<Consumer<'a>>),
+    Call(&'r mut Option<Call<'a>>),
+    Entries(&'r mut Fields<'a>),
+    Payload(&'r mut Option<Payload<'a>>),
 }
 
 /// A record whose fields have names.
 pub(super) trait Table<'a>: Default {
     const ROWS: Rows;
 
-    /// Reads `value`, and puts it into the field that stands at `index` in [`Self::ROWS`] if it is asked for.
+    /// Reads `value`, and puts it into the field that stands at `index` in [`Self::ROWS`].
     fn set<U: Unread<'a>>(&mut self, index: usize, value: U) -> Result<(), U::Error>;
 
-    /// The field at `index`, where it takes every text and may be missing.
-    fn text(&mut self, index: usize) -> Option<&mut Option<Text<'a>>>;
+    /// The field at `index`, for those that read its value by [`Rows::takes`].
+    fn slot(&mut self, index: usize) -> Slot<'_, 'a>;
 
     /// The value of the field `name` at the rest of a path: `None` when there is no such field, `Some(None)` when there
     /// is one and nothing is found.
@@ -37,6 +75,32 @@ pub(super) trait Table<'a>: Default {
 
     /// The members of the field `name`, where it is a record itself.
     fn members(name: &str) -> Option<Rows>;
+}
+
+macro_rules! slots {
+    ($($slot:ident: $type:ty,)*) => {
+        $(impl<'r, 'a> From<&'r mut $type> for Slot<'r, 'a> {
+            #[inline]
+            fn from(place: &'r mut $type) -> Self {
+                Slot::$slot(place)
+            }
+        })*
+    };
+}
+
+slots! {
+    Required: Text<'a>,
+    Text: Option<Text<'a>>,
+    Flag: Option<bool>,
+    Int: Option<i64>,
+    Money: Option<Decimal>,
+    RequiredTime: Timestamp,
+    Time: Option<Timestamp>,
+    Entity: Option<Entity<'a>>,
+    Consumer: Option<Consumer<'a>>,
+    Call: Option<Call<'a>>,
+    Entries: Fields<'a>,
+    Payload: Option<Payload<'a>>,
 }
 
 macro_rules! table {
@@ -57,7 +121,7 @@ macro_rules! table {
                     names: &[$(stringify!($field)),*],
                     quoted: &[$(concat!("\"", stringify!($field), "\":")),*],
                     required: 0 $(| (table!(@required $read) << Field::$field as u32))*,
-                    texts: 0 $(| (table!(@is_text $read($($rule)*)) << Field::$field as u32))*,
+                    takes: &[$(table!(@takes $read($($rule)*))),*],
                 };
 
                 fn set<U: Unread<'a>>(&mut self, index: usize, value: U) -> Result<(), U::Error> {
@@ -67,9 +131,10 @@ macro_rules! table {
                     Ok(())
                 }
 
-                fn text(&mut self, index: usize) -> Option<&mut Option<Text<'a>>> {
+                #[inline]
+                fn slot(&mut self, index: usize) -> Slot<'_, 'a> {
                     match FIELDS[index] {
-                        $(Field::$field => table!(@text $read($($rule)*) self.$field),)*
+                        $(Field::$field => (&mut self.$field).into(),)*
                     }
                 }
 
@@ -125,21 +190,22 @@ macro_rules! table {
         };
     };
     (@set $place:expr, $value:ident.record()) => { $value.record(&mut $place)? };
-    (@set $place:expr, $value:ident.$read:ident($($rule:tt)*)) => {{
-        let is_asked = $value.is_asked();
-        let read = $value.$read($($rule)*)?;
-        if is_asked {
-            $place = read;
-        }
-    }};
+    (@set $place:expr, $value:ident.$read:ident($($rule:tt)*)) => { $place = $value.$read($($rule)*)? };
     (@required required) => { 1 };
     (@required $read:ident) => { 0 };
-    (@is_text optional(Scalar::text)) => { 1 };
-    (@is_text optional(Scalar::id)) => { 1 };
-    (@is_text $read:ident($($rule:tt)*)) => { 0 };
-    (@text optional(Scalar::text) $place:expr) => { Some(&mut $place) };
-    (@text optional(Scalar::id) $place:expr) => { Some(&mut $place) };
-    (@text $read:ident($($rule:tt)*) $place:expr) => { None };
+    (@takes required(event_id)) => { Takes::EventId };
+    (@takes required(trigger)) => { Takes::Trigger };
+    (@takes required(Scalar::own_id)) => { Takes::OwnId };
+    (@takes required(Scalar::time)) => { Takes::Time };
+    (@takes optional(Scalar::id)) => { Takes::Id };
+    (@takes optional(Scalar::text)) => { Takes::Text };
+    (@takes optional(Scalar::flag)) => { Takes::Flag };
+    (@takes optional(Scalar::int)) => { Takes::Int };
+    (@takes optional(Scalar::money)) => { Takes::Money };
+    (@takes optional(Scalar::time)) => { Takes::Time };
+    (@takes record()) => { Takes::Record };
+    (@takes fields()) => { Takes::Entries };
+    (@takes payload()) => { Takes::Payload };
 }
 
 table! {

@@ -7,11 +7,12 @@
 
 use super::{AvroFault, Cursor, Value, decimal, time};
 use crate::json::walk::{Unsure, Walk};
-use crate::lead::asked::Asked;
-use crate::lead::fields::{Place, Scalar, Unread};
+use crate::lead::asked::{self, Asked};
+use crate::lead::fields::{EVENT_ID_MAX, Place};
 use crate::lead::schemas::{Shape, Writer};
-use crate::lead::table::{Rows, Table};
-use crate::lead::{Fields, LeadEvent, Payload, Text};
+use crate::lead::table::{Rows, Slot, Table, Takes};
+use crate::lead::{Fields, LeadEvent, Payload};
+use crate::{amounts, ids};
 
 /// How the records of one writer are read.
 #[derive(Debug, Clone)]
@@ -32,20 +33,24 @@ struct Step {
     read: Read,
 }
 
-/// How a value is read. Which way it is stands in a byte of its own, which is looked at more often than anything else.
+/// How a value is read: what it is in the datum, and what its field takes. Which way it is stands in a byte of its own, which
+/// is looked at more often than anything else.
 #[derive(Debug, Clone)]
 #[repr(u8)]
 enum Read {
     /// For a field that takes every text, or for none.
     Text,
-    /// For a field that takes some texts alone.
-    CheckedText,
+    /// An id that an event can't be without.
+    Id {
+        bytes_max: usize,
+    },
+    Trigger,
+    Flag,
     Int,
-    Boolean,
     Time {
         nanoseconds: i64,
     },
-    Decimal {
+    Money {
         scale: u32,
         size: Option<usize>,
     },
@@ -56,6 +61,8 @@ enum Read {
     Entries {
         nullable: Option<(u8, u8)>,
     },
+    /// A JSON object, as a text.
+    Payload,
     /// By the complete decoder, union and all; so many levels deep.
     Other(Box<Shape>, u32),
 }
@@ -112,21 +119,17 @@ impl Planner<'_> {
             }
             given |= bit;
             let (nullable, inner) = nullable(shape);
-            let read = match inner {
-                Shape::Record(number) => match LeadEvent::members(name).filter(|_| to.is_some() && depth == 1) {
-                    Some(members) => {
-                        let steps = self.steps(*number, members, depth + 1)?;
-                        let texts = steps.iter().all(|step| matches!(step.read, Read::Text));
-                        Some(if texts { Read::Texts(steps) } else { Read::Record(steps) })
-                    }
-                    None => None,
-                },
-                Shape::Map(values) => match self::nullable(values) {
-                    (nullable, Shape::Text) if to.is_some() => Some(Read::Entries { nullable }),
+            let read = match (inner, to.map(|to| rows.takes[to])) {
+                (Shape::Record(number), Some(Takes::Record)) => {
+                    let steps = self.steps(*number, LeadEvent::members(name)?, depth + 1)?;
+                    let texts = steps.iter().all(|step| matches!(step.read, Read::Text));
+                    Some(if texts { Read::Texts(steps) } else { Read::Record(steps) })
+                }
+                (Shape::Map(values), Some(Takes::Entries)) => match self::nullable(values) {
+                    (nullable, Shape::Text) => Some(Read::Entries { nullable }),
                     _ => None,
                 },
-                Shape::Text if rows.texts & bit != 0 || to.is_none() => Some(Read::Text),
-                scalar => self::scalar(scalar),
+                (scalar, takes) => self::scalar(scalar, takes),
             };
             let (nullable, read) = match read {
                 Some(read) => (nullable, read),
@@ -143,14 +146,20 @@ impl Planner<'_> {
     }
 }
 
-/// How a value is read that has no members, where its type is one of the usual.
-fn scalar(shape: &Shape) -> Option<Read> {
-    Some(match *shape {
-        Shape::Text => Read::CheckedText,
-        Shape::Int => Read::Int,
-        Shape::Boolean => Read::Boolean,
-        Shape::Time { nanoseconds } => Read::Time { nanoseconds },
-        Shape::Decimal { scale, size } => Read::Decimal { scale, size },
+/// How a value is read that has no members, where its type is the usual one for what its field takes.
+fn scalar(shape: &Shape, takes: Option<Takes>) -> Option<Read> {
+    Some(match (shape, takes) {
+        (Shape::Text, Some(Takes::Text | Takes::Id) | None) => Read::Text,
+        (Shape::Text, Some(Takes::EventId)) => Read::Id {
+            bytes_max: EVENT_ID_MAX,
+        },
+        (Shape::Text, Some(Takes::OwnId)) => Read::Id { bytes_max: usize::MAX },
+        (Shape::Text, Some(Takes::Trigger)) => Read::Trigger,
+        (Shape::Text, Some(Takes::Payload)) => Read::Payload,
+        (Shape::Boolean, Some(Takes::Flag)) => Read::Flag,
+        (Shape::Int, Some(Takes::Int)) => Read::Int,
+        (&Shape::Time { nanoseconds }, Some(Takes::Time)) => Read::Time { nanoseconds },
+        (&Shape::Decimal { scale, size }, Some(Takes::Money)) => Read::Money { scale, size },
         _ => return None,
     })
 }
@@ -198,24 +207,21 @@ impl<'a, 'w> Quick<'a, 'w> {
             }
             let is_asked = asked & step.bit != 0;
             match &step.read {
-                Read::Text if is_asked => {
-                    let text = self.text(&mut at)?;
-                    *record.text(step.index).ok_or(Unsure)? = Some(text.into());
-                }
+                Read::Text if is_asked => match record.slot(step.index) {
+                    Slot::Text(place) => *place = Some(self.text(&mut at)?.into()),
+                    _ => return Err(Unsure),
+                },
                 Read::Text => self.skip_text(&mut at)?,
                 Read::Texts(steps) if !is_asked => at = self.skip_texts(steps, at)?,
-                read if step.bit == 0 => at = self.skip(read, at)?,
+                Read::Other(shape, depth) if step.bit == 0 => {
+                    self.whole(shape, *depth, &mut at, |value| value.skip())?;
+                }
+                Read::Other(shape, depth) => {
+                    self.whole(shape, *depth, &mut at, |value| record.set(step.index, value))?;
+                }
                 read => {
-                    let mut place = at;
-                    let value = Planned {
-                        quick: self,
-                        at: &mut place,
-                        read,
-                        is_asked,
-                        members: members.get(step.index).copied().unwrap_or_default().into(),
-                    };
-                    record.set(step.index, value)?;
-                    at = place;
+                    let members = members.get(step.index).copied().unwrap_or_default();
+                    at = self.value(read, at, record.slot(step.index), is_asked.then_some(members))?;
                 }
             }
         }
@@ -231,39 +237,112 @@ impl<'a, 'w> Quick<'a, 'w> {
         Ok(at)
     }
 
-    /// Passes over a value of a field that we don't know.
-    fn skip(&mut self, read: &'w Read, mut at: usize) -> Result<usize, Unsure> {
-        match read {
-            Read::Other(shape, depth) => self.whole(shape, *depth, &mut at, |value| value.skip())?,
-            read => drop(self.scalar(read, &mut at)?),
+    /// Reads a value, and puts it into its place where it is asked for; then a bit for each member comes with it.
+    fn value(
+        &mut self,
+        read: &'w Read,
+        mut at: usize,
+        place: Slot<'_, 'a>,
+        asked: Option<u16>,
+    ) -> Result<usize, Unsure> {
+        match (read, place) {
+            (Read::Id { bytes_max }, Slot::Required(place)) => {
+                let text = self.text(&mut at)?;
+                if text.len() > *bytes_max || ids::wrong_text(text).is_some() {
+                    return Err(Unsure);
+                }
+                *place = text.into();
+            }
+            (Read::Trigger, Slot::Required(place)) => match self.text(&mut at)? {
+                "" => return Err(Unsure),
+                text => *place = text.into(),
+            },
+            (Read::Flag, Slot::Flag(place)) => put(place, asked, self.flag(&mut at)?),
+            (Read::Int, Slot::Int(place)) => {
+                let number = i32::try_from(self.long(&mut at)?).map_err(|_| Unsure)?;
+                put(place, asked, number.into());
+            }
+            (Read::Time { nanoseconds }, Slot::RequiredTime(place)) => {
+                *place = time(self.long(&mut at)?, *nanoseconds).ok_or(Unsure)?;
+            }
+            (Read::Time { nanoseconds }, Slot::Time(place)) => {
+                put(place, asked, time(self.long(&mut at)?, *nanoseconds).ok_or(Unsure)?);
+            }
+            (Read::Money { scale, size }, Slot::Money(place)) => {
+                let amount = decimal(self.bytes(*size, &mut at)?, *scale).ok_or(Unsure)?;
+                put(place, asked, amounts::checked_money(amount).map_err(|_| Unsure)?);
+            }
+            (Read::Record(steps) | Read::Texts(steps), Slot::Entity(place)) => {
+                at = self.member(steps, at, place, asked)?;
+            }
+            (Read::Record(steps) | Read::Texts(steps), Slot::Consumer(place)) => {
+                at = self.member(steps, at, place, asked)?;
+            }
+            (Read::Record(steps) | Read::Texts(steps), Slot::Call(place)) => {
+                at = self.member(steps, at, place, asked)?;
+            }
+            (Read::Entries { nullable }, Slot::Entries(place)) => {
+                at = self.entries(*nullable, at, place, asked.unwrap_or_default())?;
+            }
+            (Read::Payload, Slot::Payload(place)) => {
+                let mut walk = Walk::new(self.text(&mut at)?);
+                let payload = Payload::walk(&mut walk)?;
+                walk.end()?;
+                *place = Some(payload);
+            }
+            _ => return Err(Unsure),
         }
         Ok(at)
     }
 
-    #[inline(always)]
-    fn scalar(&mut self, read: &'w Read, at: &mut usize) -> Result<Scalar<'a>, Unsure> {
-        Ok(match *read {
-            Read::Text | Read::CheckedText => Scalar::Text(self.text(at)?.into()),
-            Read::Int => Scalar::Int(self.long(at)?),
-            Read::Boolean => match self.byte(at)? {
-                0 => Scalar::Bool(false),
-                1 => Scalar::Bool(true),
-                _ => return Err(Unsure),
-            },
-            Read::Time { nanoseconds } => time(self.long(at)?, nanoseconds),
-            Read::Decimal { scale, size } => {
-                let size = match size {
-                    Some(size) => size,
-                    None => self.size(at)?,
-                };
-                let end = at.checked_add(size).ok_or(Unsure)?;
-                let bytes = self.datum.get(*at..end).ok_or(Unsure)?;
-                *at = end;
-                decimal(bytes, scale).map_or(Scalar::Other, Scalar::Decimal)
+    fn member<T: Table<'a>>(
+        &mut self,
+        steps: &'w [Step],
+        at: usize,
+        place: &mut Option<T>,
+        asked: Option<u16>,
+    ) -> Result<usize, Unsure> {
+        match asked {
+            Some(members) => self.record(steps, at, place.insert(T::default()), members.into(), &[]),
+            None => self.record(steps, at, &mut T::default(), 0, &[]),
+        }
+    }
+
+    /// Reads the entries of `fields`, and keeps those whose names have a bit among `asked`.
+    fn entries(
+        &mut self,
+        nullable: Option<(u8, u8)>,
+        mut at: usize,
+        place: &mut Fields<'a>,
+        asked: u16,
+    ) -> Result<usize, Unsure> {
+        let mut entries = Vec::new();
+        loop {
+            let count = self.long(&mut at)?;
+            if count == 0 {
+                *place = entries.into();
+                return Ok(at);
             }
-            Read::Other(ref shape, depth) => self.whole(shape, depth, at, |value| value.scalar())?,
-            Read::Record(_) | Read::Texts(_) | Read::Entries { .. } => return Err(Unsure),
-        })
+            if count < 0 {
+                self.long(&mut at)?;
+            }
+            for _ in 0..count.unsigned_abs() {
+                self.cursor.step()?;
+                let name = self.text(&mut at)?;
+                let is_null = self.is_null(nullable, &mut at)?;
+                if asked & asked::entry(name) == 0 {
+                    if !is_null {
+                        self.skip_text(&mut at)?;
+                    }
+                    continue;
+                }
+                let value = match is_null {
+                    true => None,
+                    false => Some(self.text(&mut at)?.into()),
+                };
+                entries.push((name.into(), value));
+            }
+        }
     }
 
     /// Lets the complete decoder read a value.
@@ -292,6 +371,28 @@ impl<'a, 'w> Quick<'a, 'w> {
         let byte = *self.datum.get(*at).ok_or(Unsure)?;
         *at += 1;
         Ok(byte)
+    }
+
+    #[inline(always)]
+    fn flag(&self, at: &mut usize) -> Result<bool, Unsure> {
+        match self.byte(at)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Unsure),
+        }
+    }
+
+    /// So many bytes, or as many as stand before them.
+    #[inline(always)]
+    fn bytes(&self, size: Option<usize>, at: &mut usize) -> Result<&'a [u8], Unsure> {
+        let size = match size {
+            Some(size) => size,
+            None => self.size(at)?,
+        };
+        let end = at.checked_add(size).ok_or(Unsure)?;
+        let bytes = self.datum.get(*at..end).ok_or(Unsure)?;
+        *at = end;
+        Ok(bytes)
     }
 
     #[inline(always)]
@@ -387,113 +488,22 @@ impl<'a, 'w> Quick<'a, 'w> {
 /// How many bytes in front are ASCII.
 fn ascii(bytes: &[u8]) -> usize {
     const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
-    let is_plain = |many: &&[u8; 32]| many.iter().fold(0, |all, byte| all | byte).is_ascii();
-    let plain = bytes.as_chunks().0.iter().take_while(is_plain).count() * 32;
-    let (words, rest) = bytes[plain..].as_chunks();
-    for (index, word) in words.iter().enumerate() {
-        let highs = u64::from_le_bytes(*word) & HIGHS;
-        if highs != 0 {
-            return plain + index * size_of::<u64>() + highs.trailing_zeros() as usize / 8;
+    let highs = |word: &[u8; 8]| u64::from_le_bytes(*word) & HIGHS;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let (fours, _) = words.as_chunks::<4>();
+    let is_plain = |[a, b, c, d]: &&[[u8; 8]; 4]| highs(a) | highs(b) | highs(c) | highs(d) == 0;
+    let plain = fours.iter().take_while(is_plain).count() * 4;
+    for (index, word) in words.iter().enumerate().skip(plain) {
+        if highs(word) != 0 {
+            return index * 8 + highs(word).trailing_zeros() as usize / 8;
         }
     }
-    bytes.len() - rest.len() + rest.iter().take_while(|byte| byte.is_ascii()).count()
+    words.len() * 8 + rest.iter().take_while(|byte| byte.is_ascii()).count()
 }
 
-/// The value that stands at a place. It isn't null, unless the complete decoder reads it.
-struct Planned<'q, 'a, 'w> {
-    quick: &'q mut Quick<'a, 'w>,
-    at: &'q mut usize,
-    read: &'w Read,
-    is_asked: bool,
-    /// A bit for each member that is asked for.
-    members: u64,
-}
-
-impl<'a> Unread<'a> for Planned<'_, 'a, '_> {
-    type Error = Unsure;
-
-    fn place(&self) -> Place {
-        Place::EVENT
-    }
-
-    fn is_asked(&self) -> bool {
-        self.is_asked
-    }
-
-    #[inline(always)]
-    fn scalar(self) -> Result<Scalar<'a>, Unsure> {
-        self.quick.scalar(self.read, self.at)
-    }
-
-    fn record<T: Table<'a>>(self, place: &mut Option<T>) -> Result<(), Unsure> {
-        match self.read {
-            Read::Record(steps) | Read::Texts(steps) => {
-                let (quick, at) = (self.quick, *self.at);
-                *self.at = match self.is_asked {
-                    true => quick.record(steps, at, place.insert(T::default()), self.members, &[])?,
-                    false => quick.record(steps, at, &mut T::default(), 0, &[])?,
-                };
-                Ok(())
-            }
-            Read::Other(shape, depth) => self.quick.whole(shape, *depth, self.at, |value| value.record(place)),
-            _ => Err(Unsure),
-        }
-    }
-
-    fn fields(self) -> Result<Fields<'a>, Unsure> {
-        let (quick, mut at) = (self.quick, *self.at);
-        let nullable = match self.read {
-            Read::Entries { nullable } => *nullable,
-            Read::Other(shape, depth) => return quick.whole(shape, *depth, self.at, |value| value.fields()),
-            _ => return Err(Unsure),
-        };
-        let mut entries = Vec::new();
-        loop {
-            let count = quick.long(&mut at)?;
-            if count == 0 {
-                *self.at = at;
-                return Ok(entries.into());
-            }
-            if count < 0 {
-                quick.long(&mut at)?;
-            }
-            let count = count.unsigned_abs();
-            if self.is_asked {
-                // No more than a few: the bytes may have fewer than they say.
-                entries.reserve(usize::try_from(count).map_or(0, |count| count.min(Fields::FEW)));
-            }
-            for _ in 0..count {
-                quick.cursor.step()?;
-                if self.is_asked {
-                    let name = quick.text(&mut at)?;
-                    let value = match quick.is_null(nullable, &mut at)? {
-                        true => None,
-                        false => Some(quick.text(&mut at)?.into()),
-                    };
-                    entries.push((name.into(), value));
-                } else {
-                    quick.skip_text(&mut at)?;
-                    if !quick.is_null(nullable, &mut at)? {
-                        quick.skip_text(&mut at)?;
-                    }
-                }
-            }
-        }
-    }
-
-    fn payload(self) -> Result<Option<Payload<'a>>, Unsure> {
-        match self.scalar()?.text() {
-            Ok(None) => Ok(None),
-            Ok(Some(Text::Borrowed(text))) => {
-                let mut walk = Walk::new(text);
-                let payload = Payload::walk(&mut walk)?;
-                walk.end().map(|()| Some(payload))
-            }
-            Ok(Some(Text::Owned(_))) | Err(_) => Err(Unsure),
-        }
-    }
-
-    fn refuse(_: Place, _: &str) -> Unsure {
-        Unsure
+#[inline(always)]
+fn put<T>(place: &mut Option<T>, asked: Option<u16>, value: T) {
+    if asked.is_some() {
+        *place = Some(value);
     }
 }

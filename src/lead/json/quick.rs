@@ -4,10 +4,11 @@
 //! two need to agree on one thing: an event that is read here is read there, too, and is the same.
 
 use crate::json::walk::{Piece, Unsure, Walk};
-use crate::lead::asked::Asked;
-use crate::lead::fields::{Filling, Place, Scalar, Unread};
-use crate::lead::table::Table;
+use crate::lead::asked::{self, Asked};
+use crate::lead::fields::{EVENT_ID_MAX, Filling, Place, Scalar};
+use crate::lead::table::{Slot, Table, Takes};
 use crate::lead::{Fields, LeadEvent, Payload, Text};
+use crate::{amounts, dates, ids};
 
 /// Reads what is asked for.
 pub(in crate::lead) fn quick<'a>(text: &'a str, asked: &Asked, event: &mut LeadEvent<'a>) -> Result<(), Unsure> {
@@ -33,27 +34,23 @@ fn record<'a, T: Table<'a>>(walk: &mut Walk<'a>, record: &mut T, asked: u64, mem
             Some(index) => {
                 filling.give(index, Place::EVENT).map_err(|_| Unsure)?;
                 let (bit, is_asked) = (1 << index, asked & 1 << index != 0);
-                match walk.peek() {
-                    b'n' => {
+                match (T::ROWS.takes[index], walk.peek()) {
+                    (_, b'n') => {
                         walk.word("null")?;
                         if T::ROWS.required & bit != 0 {
                             return Err(Unsure);
                         }
                     }
-                    b'"' if T::ROWS.texts & bit != 0 => {
-                        if is_asked {
-                            *record.text(index).ok_or(Unsure)? = Some(text(walk.text()?)?);
-                        } else {
-                            walk.skip_text()?;
-                        }
-                    }
-                    _ => {
-                        let value = Value {
-                            walk,
-                            is_asked,
-                            members: members.get(index).copied().unwrap_or_default().into(),
+                    (Takes::Text | Takes::Id, b'"') if !is_asked => drop(walk.skip_text()?),
+                    (Takes::Text | Takes::Id, b'"') => {
+                        let Slot::Text(place) = record.slot(index) else {
+                            return Err(Unsure);
                         };
-                        record.set(index, value)?;
+                        *place = Some(text(walk.text()?)?);
+                    }
+                    (takes, _) => {
+                        let members = members.get(index).copied().unwrap_or_default();
+                        value(walk, takes, record.slot(index), is_asked.then_some(members))?;
                     }
                 }
             }
@@ -64,58 +61,95 @@ fn record<'a, T: Table<'a>>(walk: &mut Walk<'a>, record: &mut T, asked: u64, mem
     filling.finish().map_err(|_| Unsure)
 }
 
-/// The value that the walk has come to. It isn't null.
-struct Value<'w, 'a> {
-    walk: &'w mut Walk<'a>,
-    is_asked: bool,
-    /// A bit for each member that is asked for.
-    members: u64,
+/// Reads a value that isn't null, and puts it into its place where it is asked for; then a bit for each member comes with it.
+fn value<'a>(walk: &mut Walk<'a>, takes: Takes, place: Slot<'_, 'a>, asked: Option<u16>) -> Result<(), Unsure> {
+    match (takes, place) {
+        (Takes::EventId, Slot::Required(place)) => {
+            *place = id(walk)?;
+            if place.len() > EVENT_ID_MAX || ids::wrong_text(place).is_some() {
+                return Err(Unsure);
+            }
+        }
+        (Takes::OwnId, Slot::Required(place)) => {
+            *place = id(walk)?;
+            if ids::wrong_text(place).is_some() {
+                return Err(Unsure);
+            }
+        }
+        (Takes::Trigger, Slot::Required(place)) => {
+            *place = text(walk.scalar()?)?;
+            if place.is_empty() {
+                return Err(Unsure);
+            }
+        }
+        (Takes::Id, Slot::Text(place)) => put(place, asked, id(walk)?),
+        (Takes::Flag, Slot::Flag(place)) => match walk.scalar()? {
+            Piece::Bool(flag) => put(place, asked, flag),
+            _ => return Err(Unsure),
+        },
+        (Takes::Int, Slot::Int(place)) => match walk.scalar()? {
+            Piece::Number(written) => put(place, asked, written.parse::<i32>().map_err(|_| Unsure)?.into()),
+            _ => return Err(Unsure),
+        },
+        (Takes::Money, Slot::Money(place)) => match walk.scalar()? {
+            Piece::Text(written) | Piece::Number(written) => {
+                put(place, asked, amounts::money(written).map_err(|_| Unsure)?);
+            }
+            _ => return Err(Unsure),
+        },
+        (Takes::Time, Slot::RequiredTime(place)) => *place = time(walk)?,
+        (Takes::Time, Slot::Time(place)) => put(place, asked, time(walk)?),
+        (Takes::Record, Slot::Entity(place)) => member(walk, place, asked)?,
+        (Takes::Record, Slot::Consumer(place)) => member(walk, place, asked)?,
+        (Takes::Record, Slot::Call(place)) => member(walk, place, asked)?,
+        (Takes::Entries, Slot::Entries(place)) => *place = entries(walk, asked.unwrap_or_default())?,
+        (Takes::Payload, Slot::Payload(place)) => *place = Some(Payload::walk(walk)?),
+        _ => return Err(Unsure),
+    }
+    Ok(())
 }
 
-impl<'a> Unread<'a> for Value<'_, 'a> {
-    type Error = Unsure;
-
-    fn place(&self) -> Place {
-        Place::EVENT
+fn put<T>(place: &mut Option<T>, asked: Option<u16>, value: T) {
+    if asked.is_some() {
+        *place = Some(value);
     }
+}
 
-    fn is_asked(&self) -> bool {
-        self.is_asked
+fn member<'a, T: Table<'a>>(walk: &mut Walk<'a>, place: &mut Option<T>, asked: Option<u16>) -> Result<(), Unsure> {
+    match asked {
+        Some(members) => record(walk, place.insert(T::default()), members.into(), &[]),
+        None => record(walk, &mut T::default(), 0, &[]),
     }
+}
 
-    fn scalar(self) -> Result<Scalar<'a>, Unsure> {
-        scalar(self.walk)
-    }
-
-    fn record<T: Table<'a>>(self, place: &mut Option<T>) -> Result<(), Unsure> {
-        match self.is_asked {
-            true => record(self.walk, place.insert(T::default()), self.members, &[]),
-            false => record(self.walk, &mut T::default(), 0, &[]),
+/// Reads the entries of `fields`, and keeps those whose names have a bit among `asked`.
+fn entries<'a>(walk: &mut Walk<'a>, asked: u16) -> Result<Fields<'a>, Unsure> {
+    walk.pass(b'{')?;
+    let mut entries = Vec::new();
+    let mut goes_on = walk.peek() != b'}' || walk.goes_on(b'}')?;
+    while goes_on {
+        let name = text(walk.name()?)?;
+        let value = scalar(walk)?.entry().map_err(|_| Unsure)?;
+        if asked & asked::entry(&name) != 0 {
+            entries.push((name, value));
         }
+        goes_on = walk.goes_on(b'}')?;
     }
+    Ok(entries.into())
+}
 
-    fn fields(self) -> Result<Fields<'a>, Unsure> {
-        let Self { walk, is_asked, .. } = self;
-        walk.pass(b'{')?;
-        let mut entries = Vec::new();
-        let mut goes_on = walk.peek() != b'}' || walk.goes_on(b'}')?;
-        while goes_on {
-            let name = walk.name()?;
-            let value = scalar(walk)?.entry().map_err(|_| Unsure)?;
-            if is_asked {
-                entries.push((text(name)?, value));
-            }
-            goes_on = walk.goes_on(b'}')?;
-        }
-        Ok(entries.into())
+fn id<'a>(walk: &mut Walk<'a>) -> Result<Text<'a>, Unsure> {
+    match walk.scalar()? {
+        Piece::Number(written) => ids::of_number(written).map_err(|_| Unsure),
+        piece => text(piece),
     }
+}
 
-    fn payload(self) -> Result<Option<Payload<'a>>, Unsure> {
-        Payload::walk(self.walk).map(Some)
-    }
-
-    fn refuse(_: Place, _: &str) -> Unsure {
-        Unsure
+fn time(walk: &mut Walk<'_>) -> Result<jiff::Timestamp, Unsure> {
+    match walk.scalar()? {
+        Piece::Text(written) => dates::rfc3339(written).ok_or(Unsure),
+        Piece::Number(written) => dates::parse_epoch(written).map_err(|_| Unsure),
+        _ => Err(Unsure),
     }
 }
 

@@ -93,11 +93,7 @@ fn seen(event: LeadEvent<'_>) -> impl PartialEq + std::fmt::Debug {
         entity(|buyer| buyer.name, event.buyer),
         event.consumer.map(|consumer| consumer.email.map(Text::into_owned)),
         event.call.map(|call| call.started_at),
-        event
-            .fields
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.as_deref().map(str::to_owned)))
-            .collect::<Vec<_>>(),
+        event.fields.get("a").map(str::to_owned),
     )
 }
 
