@@ -203,12 +203,17 @@ impl Bench {
     fn filled(&self, format: Format) -> Topics {
         let mut topics = self.topics();
         let rules = events::rules(RULES);
-        topics.wanted = events::fill(&topics.config, self.count, &rules, format);
+        let slow;
+        (topics.wanted, slow) = events::fill(&topics.config, self.count, &rules, format);
         println!(
-            "{} {} events wait; {} jobs are wanted of them",
+            "{} {} events wait, of which {slow} take the complete decoder; {} jobs are wanted of them",
             self.count,
             format.as_str(),
             topics.wanted
+        );
+        assert!(
+            slow * 1000 < self.count,
+            "fewer than one of a thousand takes the complete decoder"
         );
         topics
     }

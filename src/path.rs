@@ -195,7 +195,57 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            "[a-zA-Z_][a-z0-9_-]{0,5}".prop_map(|name| Step::Name(name.into())),
+            any::<String>().prop_map(|name| Step::Name(name.into())),
+            any::<usize>().prop_map(Step::Index),
+        ]
+    }
+
+    /// A step as one may write it, in a way that `choice` says.
+    fn written(step: &Step, choice: u8) -> String {
+        match step {
+            Step::Index(index) => format!("[{index}]"),
+            Step::Name(name) => {
+                let is_plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-@$".contains(c));
+                let quote = if choice % 2 == 0 { '\'' } else { '"' };
+                let quoted: String = name
+                    .chars()
+                    .flat_map(|c| (c == quote || c == '\\').then_some('\\').into_iter().chain([c]))
+                    .collect();
+                match choice % 3 {
+                    0 if is_plain => format!(".{name}"),
+                    _ => format!("[{quote}{quoted}{quote}]"),
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn steps_are_read_as_they_were_written(
+            first in any::<String>(), rest in prop::collection::vec((any_step(), any::<u8>()), 0..6), choice in any::<u8>(),
+        ) {
+            let steps: Vec<(Step, u8)> = [(Step::Name(first.into()), choice)].into_iter().chain(rest).collect();
+            let text: String = steps.iter().map(|(step, choice)| written(step, *choice)).collect();
+            let path = Path::parse(&format!("${text}"));
+            let steps: Vec<Step> = steps.into_iter().map(|(step, _)| step).collect();
+            prop_assert_eq!(path.as_ref().map(Path::steps), Ok(&*steps), "{}", text);
+        }
+
+        #[test]
+        fn any_text_is_a_path_or_has_a_column(text in prop_oneof![any::<String>(), "[$.a0'\"\\\\\\[\\]]{0,12}"]) {
+            match Path::parse(&text) {
+                Ok(path) => prop_assert_eq!(path.as_str(), text),
+                Err(error) => prop_assert!((1..=text.chars().count() + 1).contains(&error.column), "{}", error),
+            }
+        }
+    }
 
     fn names(text: &str) -> Vec<String> {
         Path::parse(text)

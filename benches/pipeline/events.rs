@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use leadlane::config::Config;
 use leadlane::kafka::producer::{Producer, Record};
-use leadlane::lead::decode::decode;
+use leadlane::lead::decode::{decode, is_quick};
 use leadlane::lead::encode;
 use leadlane::lead::schemas::Schemas;
 use leadlane::rules::Rule;
@@ -84,15 +84,17 @@ pub(crate) fn event(number: u64, rng: &mut fastrand::Rng) -> String {
     .to_string()
 }
 
-/// Puts the events where they wait, and counts the jobs that a naive scan of the rules wants.
-pub(crate) fn fill(config: &Config, count: u64, rules: &str, format: Format) -> u64 {
+/// Puts the events where they wait. Counts the jobs that a naive scan of the rules wants, and the events that take the
+/// complete decoder.
+pub(crate) fn fill(config: &Config, count: u64, rules: &str, format: Format) -> (u64, u64) {
     let entries = leadlane::yaml::entries(rules).unwrap();
     let rules: Vec<Rule> = entries
         .iter()
         .map(|entry| Rule::from_json(&entry.value).unwrap())
         .collect();
     let producer = Producer::new(config, 1_000_000).unwrap();
-    let (mut rng, schemas, mut wanted) = (fastrand::Rng::with_seed(11), Schemas::new(), 0);
+    let (mut rng, schemas) = (fastrand::Rng::with_seed(11), Schemas::new());
+    let (mut wanted, mut slow) = (0, 0);
     for number in 0..count {
         let text = event(number, &mut rng);
         let decoded = decode(text.as_bytes(), &schemas).unwrap();
@@ -101,6 +103,7 @@ pub(crate) fn fill(config: &Config, count: u64, rules: &str, format: Format) -> 
             Format::Json => text.clone().into_bytes(),
             Format::Avro => encode::single_object(&decoded).unwrap(),
         };
+        slow += u64::from(!is_quick(&value, &schemas));
         let record = Record {
             topic: &config.topics.events,
             partition: None,
@@ -111,5 +114,5 @@ pub(crate) fn fill(config: &Config, count: u64, rules: &str, format: Format) -> 
         producer.write(&record, |ack| assert!(ack.is_ok()));
     }
     assert!(producer.flush(std::time::Duration::from_secs(120)));
-    wanted
+    (wanted, slow)
 }

@@ -101,7 +101,7 @@ impl Bench {
         let topics = self.topics();
         topics.apply(RULES);
         let gate = Gate::close(&topics.config);
-        let wanted = events::fill(&topics.config, self.count, &events::rules(RULES), Format::Json);
+        let (wanted, _) = events::fill(&topics.config, self.count, &events::rules(RULES), Format::Json);
         let processes: Vec<Instance> = (0..instances).map(|_| topics.instance(workers)).collect();
         until("all instances are ready", || {
             processes.iter().all(|process| is_ready(process.admin))
