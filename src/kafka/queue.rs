@@ -14,6 +14,7 @@
 
 #![expect(unsafe_code, reason = "rdkafka has no batch calls; see the module's head")]
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
@@ -103,6 +104,7 @@ impl Queue {
     fn record(&self, record: *mut native::rd_kafka_message_t) -> Option<Result<ConsumerRecord<'_>, KafkaError>> {
         let record = ConsumerRecord {
             record: NonNull::new(record)?,
+            headers: OnceCell::new(),
             queue: PhantomData,
         };
         let code = RDKafkaErrorCode::from(record.native().err);
@@ -133,6 +135,8 @@ impl Drop for Queue {
 #[derive(Debug)]
 pub struct ConsumerRecord<'q> {
     record: NonNull<native::rd_kafka_message_t>,
+    /// Once asked for: librdkafka looks for them each time where there are none.
+    headers: OnceCell<Option<NonNull<RecordHeaders>>>,
     queue: PhantomData<&'q Queue>,
 }
 
@@ -201,13 +205,16 @@ impl Message for ConsumerRecord<'_> {
     }
 
     fn headers(&self) -> Option<&RecordHeaders> {
-        let mut headers = ptr::null_mut();
-        // SAFETY: the record is there. It keeps its headers, and destroys them with itself.
-        let none = unsafe { native::rd_kafka_message_headers(self.record.as_ptr(), &mut headers) };
-        let is_there = none == native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && !headers.is_null();
+        let headers = self.headers.get_or_init(|| {
+            let mut headers = ptr::null_mut();
+            // SAFETY: the record is there. It keeps its headers, and destroys them with itself.
+            let none = unsafe { native::rd_kafka_message_headers(self.record.as_ptr(), &mut headers) };
+            let is_there = none == native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+            NonNull::new(headers.cast()).filter(|_| is_there)
+        });
         // SAFETY: the headers live as long as the record does. `RecordHeaders` has no size and reads nothing itself: it
         // is a name for the place.
-        is_there.then(|| unsafe { &*headers.cast_const().cast() })
+        headers.map(|headers| unsafe { headers.as_ref() })
     }
 }
 
