@@ -71,7 +71,11 @@ impl<'t> Walk<'t> {
     /// Goes behind what stands between two members of an object or elements of a list; false where `close` ends it.
     #[inline]
     pub fn goes_on(&mut self, close: u8) -> Result<bool, Unsure> {
-        let byte = self.peek();
+        // Most texts have no blank here.
+        let byte = match self.byte() {
+            b',' => b',',
+            _ => self.peek(),
+        };
         if byte != b',' && byte != close {
             return Err(Unsure);
         }
@@ -92,8 +96,8 @@ impl<'t> Walk<'t> {
     /// Passes over a member's name in its quotes and its colon, if they are written just like this.
     #[inline]
     pub fn passes(&mut self, named: &str) -> bool {
-        self.peek();
-        let is_it = self.text.as_bytes()[self.at..].starts_with(named.as_bytes());
+        // Most texts have no blank here.
+        let is_it = self.is_next(named) || self.byte() <= b' ' && self.peek() == b'"' && self.is_next(named);
         if is_it {
             self.at += named.len();
         }
@@ -174,6 +178,12 @@ impl<'t> Walk<'t> {
             };
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    fn is_next(&self, text: &str) -> bool {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        rest.starts_with(text.as_bytes())
     }
 
     #[inline]
