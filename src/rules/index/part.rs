@@ -109,8 +109,8 @@ pub(super) struct Pivot {
 #[derive(Debug)]
 pub(super) struct Seen<'e> {
     event: &'e LeadEvent<'e>,
-    /// By field, the value and its hash.
-    keys: [(Key, u64); FIELDS],
+    /// By field, its value.
+    ids: [Option<&'e str>; FIELDS],
     price: Price,
     traits: u8,
 }
@@ -162,26 +162,20 @@ impl<'e> Seen<'e> {
         if event.is_test == Some(true) {
             traits |= IS_TEST;
         }
-        let mut keys = [(Key::NONE, 0); FIELDS];
-        let mut put = |field: u8, id: Option<&str>| {
-            if let Some(id) = id {
-                let key = Key::text(field, id);
-                keys[usize::from(field)] = (key, key.hash());
-            }
-        };
+        let mut ids = [None; FIELDS];
         for level in Level::ALL {
             let id = level.id_in(event);
-            put(level.field(), id);
+            ids[usize::from(level.field())] = id;
             if id.is_none() {
                 traits |= level.lack();
             }
         }
         for party in [Party::Channel, Party::Source, Party::Buyer, Party::Pingtree] {
-            put(party.field(), party.id_in(event));
+            ids[usize::from(party.field())] = party.id_in(event);
         }
         Self {
             event,
-            keys,
+            ids,
             price: Price::of(event.filter_price()),
             traits,
         }
@@ -232,18 +226,15 @@ impl Lists {
     ) {
         let mut run = None;
         let (mut sought, mut count) = ([Sought::default(); SOUGHT_MAX], 0);
-        let mut ask = |field: u8, (key, hash): (Key, u64)| {
-            sought[count] = Sought {
-                field,
-                key,
-                hash,
-                ..Sought::default()
-            };
+        let mut ask = |field: u8, key: Key| {
+            (sought[count].field, sought[count].key) = (field, key);
             count += 1;
         };
-        for (field, value) in (0..).zip(&seen.keys) {
-            if trigger.fields >> field & 1 == 1 && value.0 != Key::NONE {
-                ask(field, *value);
+        for (field, id) in (0..).zip(seen.ids) {
+            if trigger.fields >> field & 1 == 1
+                && let Some(id) = id
+            {
+                ask(field, Key::text(field, id));
             }
         }
         for pivot in &self.pivots {
@@ -251,7 +242,7 @@ impl Lists {
                 let run = run.get_or_insert_with(|| self.programs.run(seen.event));
                 let keys = run.value(pivot.path).map(|value| pivot.keys(value));
                 for key in keys.into_iter().flatten().flatten() {
-                    ask(pivot.field, (key, key.hash()));
+                    ask(pivot.field, key);
                 }
             }
         }
@@ -280,7 +271,7 @@ impl Lists {
     /// together and not one after the other.
     fn look_up(&self, sought: &mut [Sought], numbers: &mut [u32; NUMBERS]) {
         for sought in &mut *sought {
-            (sought.number, sought.slot) = self.values.first(sought.hash);
+            (sought.number, sought.slot) = self.values.first(sought.key.hash());
         }
         for sought in &mut *sought {
             match self.values.go_on(sought.key, (sought.number, sought.slot)) {
@@ -304,7 +295,6 @@ impl Lists {
 struct Sought {
     field: u8,
     key: Key,
-    hash: u64,
     number: u32,
     slot: Slot,
     /// The first trigger of its list.
