@@ -20,6 +20,9 @@ const ROUNDS: usize = 41;
 /// Different events, so that no branch is learnt by heart.
 const EVENTS: usize = 256;
 
+/// Both have rules.
+const TRIGGERS: [&str; 2] = ["lms.lead_sold", "lms.campaign_rejected"];
+
 /// What rules like those of `benches/pipeline.rs` and their texts read.
 const READ: [&str; 9] = [
     "product.id",
@@ -131,11 +134,7 @@ struct Call<'a, Time> {
 }
 
 fn event(number: usize, rng: &mut fastrand::Rng) -> String {
-    let trigger = if rng.u8(..100) < 40 {
-        "lms.lead_sold"
-    } else {
-        "lms.campaign_rejected"
-    };
+    let trigger = TRIGGERS[usize::from(rng.u8(..100) >= 40)];
     serde_json::json!({
         "event_id": format!("0190f3c2-6f7b-7c11-9a55-{number:012}"), "trigger": trigger, "occurred_at": "2026-03-05T15:16:00.123Z",
         "lead_id": format!("{}", 84_000_000 + number), "public_lead_id": "K7Q2M9", "status": "Sold", "is_test": false, "method": "POST",
@@ -162,6 +161,7 @@ fn main() {
         .collect();
     let mut asked = Asked::least();
     READ.iter().for_each(|path| asked.path(&Path::parse(path).unwrap()));
+    TRIGGERS.iter().for_each(|trigger| asked.trigger(trigger));
     let schema: serde_avro_fast::Schema = include_str!("../schemas/lead_event.avsc").parse().unwrap();
 
     let size = |total: usize| total / EVENTS;

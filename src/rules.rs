@@ -159,6 +159,7 @@ impl Rule {
 
     /// Asks for the fields of an event that matching and planning look at.
     pub fn ask(&self, asked: &mut Asked) {
+        asked.trigger(&self.trigger);
         asked.member(self.scope.level.as_str(), "id");
         if !self.filters.method.is_empty() {
             asked.field("method");

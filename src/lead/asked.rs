@@ -13,25 +13,34 @@ pub struct Asked {
     fields: u64,
     /// Of each field that is a record a bit for each member, and of `fields` the [bits](entry) of names.
     members: [u16; LeadEvent::ROWS.names.len()],
+    /// The [bits](trigger) of the triggers that somebody asks about; of an event of any other nothing is built but its trigger.
+    triggers: u64,
 }
 
 impl Asked {
     pub const ALL: Self = Self {
         fields: u64::MAX,
         members: [u16::MAX; LeadEvent::ROWS.names.len()],
+        triggers: u64::MAX,
     };
 
-    /// What matching and planning need of every event, whatever its rules say. `payload` is in it: it costs nothing until a
+    /// What matching and planning need of every event of a trigger that is asked about, whatever its rules say. `payload` is in it: it costs nothing until a
     /// path leads into it, and then it is parsed.
     pub fn least() -> Self {
         let mut asked = Self {
             fields: LeadEvent::ROWS.required,
             members: [0; LeadEvent::ROWS.names.len()],
+            triggers: 0,
         };
         for field in ["is_test", "inlet", "payload"] {
             asked.field(field);
         }
         asked
+    }
+
+    /// Asks about the events of a trigger.
+    pub fn trigger(&mut self, trigger: &str) {
+        self.triggers |= self::trigger(trigger);
     }
 
     /// Asks for what a path is looked up in. In an inlet's event a field that is null is looked up in `payload`.
@@ -77,6 +86,12 @@ impl Asked {
     pub(super) fn members(&self) -> &[u16] {
         &self.members
     }
+
+    /// Whether somebody may ask for more of an event than its trigger.
+    #[inline]
+    pub(super) fn asks_about(&self, trigger: &str) -> bool {
+        self.triggers & self::trigger(trigger) != 0
+    }
 }
 
 impl Default for Asked {
@@ -91,6 +106,14 @@ pub(super) fn entry(name: &str) -> u16 {
     let byte = |byte: Option<&u8>| usize::from(byte.copied().unwrap_or_default());
     let bytes = name.as_bytes();
     1 << ((bytes.len() * 7 + byte(bytes.first()) + byte(bytes.last()) * 3) % 16)
+}
+
+/// The bit of a trigger; others may have the same. Triggers begin and end alike, and differ in between.
+#[inline]
+fn trigger(name: &str) -> u64 {
+    let len = name.len();
+    let byte = |at: usize| name.as_bytes().get(at).map_or(0, |byte| usize::from(*byte));
+    1 << ((len * 7 + byte(len / 2) + byte(len * 3 / 4) * 5) % 64)
 }
 
 fn index(names: &[&str], name: &str) -> Option<usize> {

@@ -18,6 +18,8 @@ use crate::{amounts, ids};
 #[derive(Debug, Clone)]
 pub(in crate::lead) struct Plan {
     steps: Box<[Step]>,
+    /// The place behind the trigger, which says of what follows whether anybody asks for it; 0 where none of the steps has it.
+    behind_trigger: usize,
     /// How many values the complete decoder counts at most, beside those that it counts itself.
     counted: usize,
 }
@@ -73,8 +75,12 @@ impl Plan {
         let Shape::Record(number) = root else { return None };
         let mut planner = Planner { records, counted: 0 };
         let steps = planner.steps(*number, LeadEvent::ROWS, 1)?;
-        let counted = planner.counted;
-        Some(Self { steps, counted })
+        let trigger = steps.iter().position(|step| matches!(step.read, Read::Trigger));
+        Some(Self {
+            steps,
+            behind_trigger: trigger.map_or(0, |at| at + 1),
+            counted: planner.counted,
+        })
     }
 
     pub(super) fn read<'a>(
@@ -94,7 +100,13 @@ impl Plan {
             cursor,
             writer,
         };
-        let end = quick.record(&self.steps, 0, event, asked.fields(), asked.members())?;
+        let (first, rest) = self.steps.split_at(self.behind_trigger);
+        let at = quick.record(first, 0, event, asked.fields(), asked.members())?;
+        let fields = match first.is_empty() || asked.asks_about(&event.trigger) {
+            true => asked.fields(),
+            false => 0,
+        };
+        let end = quick.record(rest, at, event, fields, asked.members())?;
         if end == datum.len() { Ok(()) } else { Err(Unsure) }
     }
 }

@@ -13,12 +13,19 @@ use crate::{amounts, dates, ids};
 /// Reads what is asked for.
 pub(in crate::lead) fn quick<'a>(text: &'a str, asked: &Asked, event: &mut LeadEvent<'a>) -> Result<(), Unsure> {
     let mut walk = Walk::new(text);
-    record(&mut walk, event, asked.fields(), asked.members())?;
+    record(&mut walk, event, asked.fields(), asked.members(), Some(asked))?;
     walk.end()
 }
 
-/// Reads the members of a record; what isn't among `asked` is checked alone.
-fn record<'a, T: Table<'a>>(walk: &mut Walk<'a>, record: &mut T, asked: u64, members: &[u16]) -> Result<(), Unsure> {
+/// Reads the members of a record; what isn't among `asked` is checked alone, and so is what stands behind a trigger that
+/// nobody `asks` about.
+fn record<'a, T: Table<'a>>(
+    walk: &mut Walk<'a>,
+    record: &mut T,
+    mut asked: u64,
+    members: &[u16],
+    asks: Option<&Asked>,
+) -> Result<(), Unsure> {
     walk.pass(b'{')?;
     let mut filling = Filling::<T>::default();
     let mut goes_on = walk.peek() != b'}' || walk.goes_on(b'}')?;
@@ -48,6 +55,16 @@ fn record<'a, T: Table<'a>>(walk: &mut Walk<'a>, record: &mut T, asked: u64, mem
                         };
                         *place = Some(text(walk.text()?)?);
                     }
+                    (Takes::Trigger, _) => {
+                        let trigger = text(walk.scalar()?)?;
+                        if asks.is_some_and(|asks| !asks.asks_about(&trigger)) {
+                            asked = 0;
+                        }
+                        match record.slot(index) {
+                            Slot::Required(place) if !trigger.is_empty() => *place = trigger,
+                            _ => return Err(Unsure),
+                        }
+                    }
                     (takes, _) => {
                         let members = members.get(index).copied().unwrap_or_default();
                         value(walk, takes, record.slot(index), is_asked.then_some(members))?;
@@ -73,12 +90,6 @@ fn value<'a>(walk: &mut Walk<'a>, takes: Takes, place: Slot<'_, 'a>, asked: Opti
         (Takes::OwnId, Slot::Required(place)) => {
             *place = id(walk)?;
             if ids::wrong_text(place).is_some() {
-                return Err(Unsure);
-            }
-        }
-        (Takes::Trigger, Slot::Required(place)) => {
-            *place = text(walk.scalar()?)?;
-            if place.is_empty() {
                 return Err(Unsure);
             }
         }
@@ -117,8 +128,8 @@ fn put<T>(place: &mut Option<T>, asked: Option<u16>, value: T) {
 
 fn member<'a, T: Table<'a>>(walk: &mut Walk<'a>, place: &mut Option<T>, asked: Option<u16>) -> Result<(), Unsure> {
     match asked {
-        Some(members) => record(walk, place.insert(T::default()), members.into(), &[]),
-        None => record(walk, &mut T::default(), 0, &[]),
+        Some(members) => record(walk, place.insert(T::default()), members.into(), &[], None),
+        None => record(walk, &mut T::default(), 0, &[], None),
     }
 }
 
