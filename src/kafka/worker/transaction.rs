@@ -77,31 +77,49 @@ struct Committing {
     trails: Trails,
 }
 
-/// A record that is written once the commit before it has ended.
-pub(super) struct Staged {
-    topic: String,
-    key: Vec<u8>,
-    value: Option<Vec<u8>>,
+/// Records that are written once the commit before them has ended, in the order in which they came.
+#[derive(Default)]
+pub(super) struct Stage {
+    /// Of each record the topic, the key and the value, one behind the other.
+    bytes: Vec<u8>,
+    records: Vec<Staged>,
+}
+
+/// The lengths of a record's topic, key and value.
+struct Staged {
+    topic: usize,
+    key: usize,
+    value: Option<usize>,
     headers: OwnedHeaders,
 }
 
-impl Staged {
-    pub(super) fn of(record: Record<'_>) -> Self {
-        Self {
-            topic: record.topic.to_owned(),
-            key: record.key.to_owned(),
-            value: record.value.map(<[u8]>::to_owned),
-            headers: record.headers,
+impl Stage {
+    pub(super) fn push(&mut self, record: Record<'_>) {
+        for part in [record.topic.as_bytes(), record.key, record.value.unwrap_or_default()] {
+            self.bytes.extend_from_slice(part);
         }
+        self.records.push(Staged {
+            topic: record.topic.len(),
+            key: record.key.len(),
+            value: record.value.map(<[u8]>::len),
+            headers: record.headers,
+        });
     }
 
-    fn record(&mut self) -> Record<'_> {
-        Record {
-            topic: &self.topic,
-            key: &self.key,
-            value: self.value.as_deref(),
-            headers: std::mem::take(&mut self.headers),
-        }
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Takes the records out.
+    fn drain(&mut self) -> impl Iterator<Item = Record<'_>> {
+        let mut rest = self.bytes.as_slice();
+        let mut next = move |length| rest.split_off(..length).expect("it holds every part");
+        self.records.drain(..).map(move |staged| Record {
+            topic: std::str::from_utf8(next(staged.topic)).expect("it was a text"),
+            key: next(staged.key),
+            value: staged.value.map(&mut next),
+            headers: staged.headers,
+        })
     }
 }
 
@@ -111,7 +129,7 @@ pub(super) struct State {
     pub(super) jobs: u64,
     pub(super) consumed: BTreeMap<Partition, Consumed>,
     committing: Option<Committing>,
-    pub(super) staged: Vec<Staged>,
+    pub(super) staged: Stage,
     pub(super) fault: Option<Fault>,
     pub(super) happened: Happened,
     pub(super) assigned: bool,
@@ -211,7 +229,7 @@ impl Transaction {
     }
 
     fn ended(&self, ended: Result<(), Fault>) -> Result<(), Fault> {
-        let (trails, staged) = {
+        let (trails, mut staged) = {
             let mut state = self.state();
             let Some(committing) = state.committing.take() else {
                 return ended;
@@ -230,11 +248,12 @@ impl Transaction {
             (committing.trails, std::mem::take(&mut state.staged))
         };
         self.remember(trails);
-        for mut staged in staged {
-            self.produce(staged.record()).map_err(|error| match error {
+        for record in staged.drain() {
+            let topic = record.topic;
+            self.produce(record).map_err(|error| match error {
                 WriteError::Fault(fault) => fault,
                 WriteError::TooLarge => Fault::Refused {
-                    message: format!("{} refuses a record for its size", staged.topic),
+                    message: format!("{topic} refuses a record for its size"),
                     write: None,
                 },
             })?;
@@ -270,7 +289,7 @@ impl Transaction {
 
     /// Aborts, and gives back where what it consumed begins.
     pub(super) fn abort(&self) -> Result<BTreeMap<Partition, i64>, Fault> {
-        self.state().staged.clear();
+        self.state().staged = Stage::default();
         // A commit that is on its way may still succeed, and then what it took stays.
         if let Err(fault) = self.settle() {
             tracing::debug!(%fault, "a commit failed, and is aborted with what came behind it");
@@ -286,5 +305,40 @@ impl Transaction {
         state.jobs = 0;
         let consumed = std::mem::take(&mut state.consumed);
         Ok(consumed.into_iter().map(|(place, of)| (place, of.first)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::headers;
+
+    #[test]
+    fn what_is_staged_comes_out_as_it_went_in() {
+        let records = [
+            ("jobs", "slack:bot", Some("a job")),
+            ("outcomes", "", None),
+            ("größer", "k", Some("")),
+            ("jobs", "slack:bot", Some("another")),
+        ];
+        let mut stage = Stage::default();
+        assert!(stage.is_empty());
+        for (topic, key, value) in records {
+            stage.push(Record {
+                topic,
+                key: key.as_bytes(),
+                value: value.map(str::as_bytes),
+                headers: headers::headers([("of", topic)]),
+            });
+        }
+        assert!(!stage.is_empty());
+        let mut count = 0;
+        for (record, (topic, key, value)) in stage.drain().zip(records) {
+            assert_eq!((record.topic, record.key), (topic, key.as_bytes()));
+            assert_eq!(record.value, value.map(str::as_bytes));
+            assert_eq!(headers::header(Some(&record.headers), "of"), Some(topic));
+            count += 1;
+        }
+        assert_eq!(count, records.len());
     }
 }

@@ -9,7 +9,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 
 use super::Worker;
-use super::transaction::{Staged, Transaction};
+use super::transaction::Transaction;
 use crate::kafka::headers::{self, header};
 use crate::kafka::{Fault, Letter};
 use crate::reason::Form;
@@ -101,7 +101,7 @@ impl Worker {
         }
         let mut state = self.transaction.state();
         if state.is_committing() {
-            state.staged.push(Staged::of(record));
+            state.staged.push(record);
             return Ok(());
         }
         drop(state);
