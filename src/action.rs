@@ -165,7 +165,13 @@ pub struct Limits {
 trait Act {
     fn action(&self) -> ActionType;
 
-    fn address(&self) -> Address<'_>;
+    /// `credential` is room for the credential's id.
+    fn address(&self, credential: String) -> Address<'_>;
+
+    /// How its messages come when there are many; none where it says nothing.
+    fn pace(&self) -> Option<&Pace> {
+        None
+    }
 
     /// Every template, with its field.
     fn templates(&self) -> Vec<(String, &Template)>;
@@ -173,7 +179,7 @@ trait Act {
     /// Says of each field what looks like a mistake.
     fn check(&self, warn: &mut dyn FnMut(&str, String));
 
-    fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop>;
+    fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing, into: &mut Rendered) -> Result<(), Stop>;
 }
 
 /// The part that all jobs of a rule share, whatever the event.
@@ -187,16 +193,27 @@ pub struct Address<'a> {
     pub account: Option<&'a Account>,
     /// The channel or member; empty where only an event says it, and where nothing does.
     pub destination: &'a str,
-    pub pace: Pace,
 }
 
-/// An action rendered for one event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An action rendered for one event. Who renders many keeps one, and with it the room of its texts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rendered {
     /// The request's body.
     pub body: String,
-    /// The destination, where the event says it.
-    pub destination: Option<String>,
+    /// The destination, where the event says it; else empty.
+    pub destination: String,
+}
+
+/// Bytes of room that are kept for what comes next: an odd body that is much longer gives its room back.
+pub const ROOM_KEPT: usize = 1 << 16;
+
+impl Rendered {
+    fn clear(&mut self) {
+        for text in [&mut self.body, &mut self.destination] {
+            text.clear();
+            text.shrink_to(ROOM_KEPT);
+        }
+    }
 }
 
 impl ActionType {
@@ -335,7 +352,18 @@ impl ActionKind {
     }
 
     pub fn address(&self) -> Address<'_> {
-        self.act().address()
+        self.act().address(String::new())
+    }
+
+    /// The same; the credential's id takes the room of this text.
+    pub fn address_in(&self, mut credential: String) -> Address<'_> {
+        credential.clear();
+        self.act().address(credential)
+    }
+
+    /// How its messages come when there are many; none where it says nothing.
+    pub fn pace(&self) -> Option<&Pace> {
+        self.act().pace()
     }
 
     /// Every template of the action, with its field.
@@ -348,7 +376,13 @@ impl ActionKind {
         self.act().check(warn);
     }
 
-    pub fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop> {
-        self.act().render(event, on_missing)
+    /// Renders into the room of what was rendered before. Where it stops, nothing stands there.
+    pub fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing, into: &mut Rendered) -> Result<(), Stop> {
+        into.clear();
+        let rendered = self.act().render(event, on_missing, into);
+        if rendered.is_err() {
+            into.clear();
+        }
+        rendered
     }
 }

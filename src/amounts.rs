@@ -74,13 +74,131 @@ pub fn checked_money(amount: Decimal) -> Result<Decimal, &'static str> {
     Err("has more than 18 digits or 6 decimals")
 }
 
+/// A number's digits, for whoever writes them. Nothing is allocated for them, as each price has some.
+#[derive(Debug)]
+pub struct Digits {
+    /// The number without its point, behind zeros.
+    bytes: [u8; DIGITS_ROOM],
+    begin: usize,
+    point: usize,
+    /// Whether the number is less than zero.
+    pub is_negative: bool,
+}
+
+/// What a decimal holds has 29 digits at most, and one more where a 0 stands before its point.
+const DIGITS_ROOM: usize = 32;
+
+impl Digits {
+    /// All of them but needless zeros.
+    pub fn of(number: Decimal) -> Self {
+        let (mut unscaled, mut scale) = (number.mantissa().unsigned_abs(), number.scale());
+        while scale > 0 && unscaled.is_multiple_of(10) {
+            (unscaled, scale) = (unscaled / 10, scale - 1);
+        }
+        Self::new(unscaled, scale, number.is_sign_negative())
+    }
+
+    /// With so many behind the point at most, rounded half away from zero.
+    pub fn rounded(number: Decimal, decimals: u8) -> Self {
+        let (mut unscaled, scale) = (number.mantissa().unsigned_abs(), number.scale());
+        let kept = scale.min(decimals.into());
+        if kept < scale {
+            let one = 10_u128.pow(scale - kept);
+            let is_half = unscaled % one * 2 >= one;
+            unscaled = unscaled / one + u128::from(is_half);
+        }
+        Self::new(unscaled, kept, number.is_sign_negative())
+    }
+
+    fn new(unscaled: u128, scale: u32, is_negative: bool) -> Self {
+        let (mut bytes, mut begin) = ([b'0'; DIGITS_ROOM], DIGITS_ROOM);
+        let mut rest = unscaled;
+        while rest > 0 {
+            // Nearly all fit into a word, which is taken apart much faster.
+            let (digit, fewer) = match u64::try_from(rest) {
+                Ok(word) => (word % 10, u128::from(word / 10)),
+                Err(_) => ((rest % 10) as u64, rest / 10),
+            };
+            begin -= 1;
+            bytes[begin] = b'0' + digit as u8;
+            rest = fewer;
+        }
+        let point = DIGITS_ROOM - scale as usize;
+        Self {
+            bytes,
+            begin: begin.min(point - 1),
+            point,
+            is_negative: is_negative && unscaled > 0,
+        }
+    }
+
+    /// Those before the point; there is one at least.
+    pub fn whole(&self) -> &str {
+        Self::text(&self.bytes[self.begin..self.point])
+    }
+
+    /// Those behind the point.
+    pub fn decimals(&self) -> &str {
+        Self::text(&self.bytes[self.point..])
+    }
+
+    fn text(digits: &[u8]) -> &str {
+        std::str::from_utf8(digits).expect("digits are ASCII")
+    }
+
+    /// Bytes of the number as it is written.
+    pub fn width(&self) -> usize {
+        let point = usize::from(self.point < DIGITS_ROOM);
+        usize::from(self.is_negative) + DIGITS_ROOM - self.begin + point
+    }
+
+    /// Writes the number without separators.
+    pub fn write(&self, into: &mut String) {
+        if self.is_negative {
+            into.push('-');
+        }
+        into.push_str(self.whole());
+        if !self.decimals().is_empty() {
+            into.push('.');
+            into.push_str(self.decimals());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rust_decimal::RoundingStrategy;
 
     use super::*;
 
     proptest! {
+        #[test]
+        fn digits_are_those_of_the_decimal_itself(
+            (low, mid, high) in (any::<u32>(), any::<u32>(), any::<u32>()), words in 0..4_u8, zeros in 0..9_u32,
+            is_negative in any::<bool>(), scale in 0..29_u32, decimals in 0..21_u8,
+        ) {
+            let number = match words {
+                0 => Decimal::from(low % 3) * Decimal::from(10_u64.pow(zeros)),
+                1 => Decimal::from(low / 10_u32.pow(zeros)) * Decimal::from(10_u64.pow(zeros)),
+                2 => Decimal::from_parts(low, mid, 0, false, 0),
+                _ => Decimal::from_parts(low, mid, high, false, 0),
+            };
+            let mut number = number;
+            number.set_scale(scale).unwrap();
+            number.set_sign_negative(is_negative);
+            let mut written = String::new();
+            Digits::of(number).write(&mut written);
+            prop_assert_eq!(&written, &number.normalize().to_string());
+            prop_assert_eq!(Digits::of(number).width(), written.len());
+            written.clear();
+            Digits::rounded(number, decimals).write(&mut written);
+            let rounded = number.round_dp_with_strategy(decimals.into(), RoundingStrategy::MidpointAwayFromZero);
+            let unsigned = rounded.abs().to_string();
+            prop_assert_eq!(written.trim_start_matches('-'), unsigned);
+            prop_assert_eq!(written.starts_with('-'), rounded.is_sign_negative() && !rounded.is_zero());
+        }
+
         #[test]
         fn plain_money_is_the_same_money(text in "(-|\\+)?[0-9]{0,14}(\\.[0-9]{0,8})?([eE][0-9])?") {
             if let Some(read) = plain(&text) {

@@ -29,11 +29,11 @@ const SEALED: &str = "sealed-";
 const SEALED_OTHERWISE: &str = "sealed_";
 
 impl Secret {
-    /// The name in the secret store, or what stands for it in a credential's id.
-    pub fn name(&self) -> String {
+    /// Writes the name in the secret store, or what stands for it in a credential's id.
+    pub fn write_name(&self, into: &mut String) {
         match self {
-            Secret::Named(name) => name.as_str().to_owned(),
-            Secret::Sealed(sealed) => sealed.name(),
+            Secret::Named(name) => into.push_str(name.as_str()),
+            Secret::Sealed(sealed) => sealed.write_name(into),
         }
     }
 

@@ -78,34 +78,34 @@ pub fn credential_in(key: &[u8]) -> Option<&str> {
     (plain && text.contains(':')).then_some(text)
 }
 
-/// One match, rendered and addressed. See `schemas/delivery_job.avsc` for the fields.
+/// One match, rendered and addressed. See `schemas/delivery_job.avsc` for the fields. Its texts may be borrowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeliveryJob {
-    pub job_id: String,
-    pub event_id: String,
-    pub rule_id: String,
+pub struct DeliveryJob<S = String> {
+    pub job_id: S,
+    pub event_id: S,
+    pub rule_id: S,
     pub rule_version: i64,
-    pub lead_id: String,
-    pub trigger: String,
+    pub lead_id: S,
+    pub trigger: S,
     pub action: ActionType,
-    pub credential: String,
-    pub destination: String,
-    pub body: String,
+    pub credential: S,
+    pub destination: S,
+    pub body: S,
     /// Epoch milliseconds, as are all times here.
     pub occurred_at: i64,
     pub expires_at: Option<i64>,
     pub on_ambiguous: OnAmbiguous,
-    pub source_topic: String,
+    pub source_topic: S,
     pub source_partition: i32,
     pub source_offset: i64,
     /// The ciphertext of the credential, where the rule carries it sealed.
-    pub sealed: Option<String>,
+    pub sealed: Option<S>,
     /// A CleverTap account that the rule itself describes.
-    pub account_id: Option<String>,
-    pub region: Option<String>,
+    pub account_id: Option<S>,
+    pub region: Option<S>,
     /// Milliseconds.
     pub digest_after: Option<i64>,
-    pub max_rate: Option<String>,
+    pub max_rate: Option<S>,
     pub thread: bool,
 }
 
@@ -186,16 +186,6 @@ impl OutcomeResult {
 }
 
 impl DeliveryJob {
-    /// The lane's id: the credential's, and behind it the destination where each has a lane of its own, or the id of an
-    /// account that the rule itself describes.
-    pub fn lane(&self) -> String {
-        let apart = match self.action.lane() {
-            LaneOf::Destination => Some(&*self.destination).filter(|destination| !destination.is_empty()),
-            LaneOf::Credential => self.account_id.as_deref(),
-        };
-        lane_id(&self.credential, apart)
-    }
-
     /// What the headers and the key of its record say of a job that a newer version wrote. It is of no channel, so
     /// that its lane is its credential.
     pub fn of_headers(event_id: &str, rule_id: &str, job_id: &str, credential: &str) -> Self {
@@ -259,20 +249,33 @@ impl DeliveryJob {
         }
         Ok(())
     }
+}
+
+impl<S: AsRef<str>> DeliveryJob<S> {
+    /// The lane's id: the credential's, and behind it the destination where each has a lane of its own, or the id of an
+    /// account that the rule itself describes.
+    pub fn lane(&self) -> String {
+        let apart = match self.action.lane() {
+            LaneOf::Destination => Some(self.destination.as_ref()).filter(|destination| !destination.is_empty()),
+            LaneOf::Credential => self.account_id.as_ref().map(S::as_ref),
+        };
+        lane_id(self.credential.as_ref(), apart)
+    }
 
     /// The ids of what is written about the job, as headers.
     pub fn ids(&self) -> [(&'static str, &str); 3] {
-        ids(&self.event_id, &self.rule_id, &self.job_id)
+        ids(self.event_id.as_ref(), self.rule_id.as_ref(), self.job_id.as_ref())
     }
 
     /// An outcome of this job; attempt and provider's answer are the caller's to add.
     pub fn outcome(&self, result: OutcomeResult, now: i64) -> Outcome {
+        let text = |text: &S| text.as_ref().to_owned();
         Outcome {
-            job_id: self.job_id.clone(),
-            event_id: self.event_id.clone(),
-            rule_id: self.rule_id.clone(),
+            job_id: text(&self.job_id),
+            event_id: text(&self.event_id),
+            rule_id: text(&self.rule_id),
             rule_version: self.rule_version,
-            lead_id: self.lead_id.clone(),
+            lead_id: text(&self.lead_id),
             lane: self.lane(),
             attempt: 0,
             result,

@@ -1,15 +1,15 @@
 //! The processor: events in, jobs out, in one transaction with the offsets.
 //!
-//! [`evaluate`] is pure: it turns one record into the records to write. [`run`] is a worker around it:
-//! [`crate::batches`] polls and commits, and this module writes in between. A fatal Kafka error rebuilds the worker
+//! [`evaluate`] is pure: it turns one record into an event and the rules that it meets, each of which is then planned.
+//! [`run`] is a worker around it: [`crate::batches`] polls and commits, and this module writes in between. A fatal Kafka error rebuilds the worker
 //! from the committed offsets; only a twin that fences it three times within a minute ends the process.
 
 use std::sync::Arc;
 
-use crate::action::ActionType;
+use crate::action::{ActionType, ROOM_KEPT};
 use crate::batches::{Batches, Done, Work};
 use crate::config::Config;
-use crate::delivery::plan::{Planned, Source, plan};
+use crate::delivery::plan::{Planned, Source, Texts, plan_in};
 use crate::delivery::{Codec, Cut, DeliveryJob, Outcome, OutcomeResult};
 use crate::kafka::topics::Limits;
 use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_running, takes_nothing};
@@ -29,7 +29,6 @@ pub struct Incoming<'r> {
     pub value: Option<&'r [u8]>,
     /// The one rule that a replay is for.
     pub only_rule: Option<&'r str>,
-    pub source: Source<'r>,
 }
 
 /// The result of a record.
@@ -41,26 +40,15 @@ pub struct Incoming<'r> {
 pub enum Evaluation<'r> {
     /// The record is no lead event.
     Dead { reason: Reason, detail: String },
+    /// An event, and the rules that it meets. What becomes of the two is to be planned.
     Event {
         event: LeadEvent<'r>,
-        matches: Vec<Match<'r>>,
+        matches: Vec<&'r Arc<Versioned>>,
     },
 }
 
-/// A rule that an event meets, and what becomes of the two.
-#[derive(Debug)]
-pub struct Match<'r> {
-    pub rule: &'r Versioned,
-    pub planned: Planned,
-}
-
 /// Evaluates one record against the rules; of an event it reads what they ask for. The error is the id of a schema that has to be looked up first.
-pub fn evaluate<'r>(
-    incoming: Incoming<'r>,
-    rules: &'r Rules,
-    schemas: &Schemas,
-    now: i64,
-) -> Result<Evaluation<'r>, SchemaId> {
+pub fn evaluate<'r>(incoming: Incoming<'r>, rules: &'r Rules, schemas: &Schemas) -> Result<Evaluation<'r>, SchemaId> {
     let event = match decode_for(incoming.value.unwrap_or_default(), schemas, &rules.asked) {
         Ok(event) => event,
         Err(DecodeError::NeedsSchema(id)) => return Err(id),
@@ -71,16 +59,11 @@ pub fn evaluate<'r>(
             });
         }
     };
-    let mut found = Vec::new();
-    rules.index.matches(&event, &mut found);
+    let mut matches = Vec::new();
+    rules.index.matches(&event, &mut matches);
     if let Some(only) = incoming.only_rule {
-        found.retain(|matched| &*matched.rule.id == only);
+        matches.retain(|matched| &*matched.rule.id == only);
     }
-    let matches = found.into_iter().map(|rule| Match {
-        rule,
-        planned: plan(&event, rule, incoming.source, now),
-    });
-    let matches = matches.collect();
     Ok(Evaluation::Event { event, matches })
 }
 
@@ -136,6 +119,14 @@ struct Events<'l> {
     rules: Arc<Rules>,
     /// When the last records came, in epoch milliseconds.
     now: i64,
+    room: Room,
+}
+
+/// What the last job took, for the next one.
+#[derive(Debug, Default)]
+struct Room {
+    texts: Texts,
+    value: Vec<u8>,
 }
 
 impl Work for Events<'_> {
@@ -158,16 +149,14 @@ impl Work for Events<'_> {
         let incoming = Incoming {
             value: message.payload(),
             only_rule: kafka::header(message.headers(), "only-rule"),
-            source: Source {
-                topic: message.topic(),
-                partition: message.partition(),
-                offset: message.offset(),
-            },
         };
-        match evaluate(incoming, &self.rules, schemas, self.now) {
-            Ok(evaluation) => self.write(message, &evaluation).map(|()| Done::Written),
-            Err(_) => Ok(Done::NeedsSchema),
-        }
+        let Ok(evaluation) = evaluate(incoming, &self.rules, schemas) else {
+            return Ok(Done::NeedsSchema);
+        };
+        let mut room = std::mem::take(&mut self.room);
+        let written = self.write(message, &evaluation, &mut room);
+        self.room = room;
+        written.map(|()| Done::Written)
     }
 }
 
@@ -178,41 +167,50 @@ impl<'l> Events<'l> {
             worker,
             rules: wiring.rules.borrow().clone().unwrap_or_default(),
             now: (wiring.now)(),
+            room: Room::default(),
         }
     }
 
-    fn write<M: Message>(&self, message: &M, evaluation: &Evaluation<'_>) -> Result<(), Fault> {
+    fn write<M: Message>(&self, message: &M, evaluation: &Evaluation<'_>, room: &mut Room) -> Result<(), Fault> {
         let (event, matches) = match evaluation {
             Evaluation::Dead { reason, detail } => return self.dead_letter(message, *reason, detail, None),
             Evaluation::Event { event, matches } => (event, matches),
         };
         let metrics = &self.wiring.metrics;
         metrics.event_decoded(&event.trigger);
-        for Match { rule, planned } in matches {
-            let (id, action) = (&*rule.rule.id, rule.rule.action.kind.action());
+        let source = Source {
+            topic: message.topic(),
+            partition: message.partition(),
+            offset: message.offset(),
+        };
+        for matched in matches {
+            let (id, action) = (&*matched.rule.id, matched.rule.action.kind.action());
             metrics.matched(&event.trigger, action, RuleId(id));
-            if rule.rule.status == Status::Shadow {
+            if matched.rule.status == Status::Shadow {
                 tracing::info!(event.id = &*event.event_id, rule.id = id, "shadow rule matched");
             }
-            match planned {
-                Planned::Job(job) => self.job(message, job)?,
-                Planned::Settled(outcome) => self.outcome(message, outcome, action)?,
+            match plan_in(&mut room.texts, event, matched, source, self.now) {
+                Planned::Job(job) => self.job(message, &job, &mut room.value)?,
+                Planned::Settled(outcome) => self.outcome(message, &outcome, action)?,
                 Planned::Failed { outcome, detail } => {
-                    self.outcome(message, outcome, action)?;
-                    self.dead_letter(message, Reason::TemplateFailed, detail, Some(outcome))?;
+                    self.outcome(message, &outcome, action)?;
+                    self.dead_letter(message, Reason::TemplateFailed, &detail, Some(&outcome))?;
                 }
             }
         }
         Ok(())
     }
 
-    fn job<M: Message>(&self, message: &M, job: &DeliveryJob) -> Result<(), Fault> {
+    /// Writes a job; `value` is room for its bytes.
+    fn job<M: Message>(&self, message: &M, job: &DeliveryJob<&str>, value: &mut Vec<u8>) -> Result<(), Fault> {
         let topics = &self.wiring.config.topics;
-        let value = self.wiring.codec.write_job(job);
+        value.clear();
+        value.shrink_to(ROOM_KEPT);
+        self.wiring.codec.write_job_into(job, value);
         let record = Record {
             topic: &topics.jobs,
             key: job.credential.as_bytes(),
-            value: Some(&value),
+            value: Some(value),
             headers: kafka::versioned(known(Some(job.ids()), message)),
         };
         match self.worker.write(record) {

@@ -60,7 +60,14 @@ impl Sealed {
 
     /// The value's name in a credential's id: `sealed-FINGERPRINT`.
     pub fn name(&self) -> String {
-        format!("sealed-{}", &self.0[..FINGERPRINT_LEN])
+        let mut name = String::new();
+        self.write_name(&mut name);
+        name
+    }
+
+    pub fn write_name(&self, into: &mut String) {
+        into.push_str("sealed-");
+        into.push_str(self.fingerprint());
     }
 
     pub fn fingerprint(&self) -> &str {

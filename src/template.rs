@@ -17,6 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::amounts::Digits;
 use crate::dates;
 use crate::lead::{Lookup, Value};
 use crate::path::Path;
@@ -226,11 +227,7 @@ impl Template {
     pub fn render_slack(&self, event: &dyn Lookup, on_missing: OnMissing, max: usize) -> Result<SlackText, Stop> {
         // A character has at most four bytes, so that what doesn't fit into these is longer.
         let mut written = Bounded::new(max.saturating_mul(4));
-        let values = slack::Values { event, on_missing };
-        match &self.0.slack {
-            Some(pieces) => values.write_pieces(pieces, &mut written)?,
-            None => values.write_parts(&self.0.parts, &mut written)?,
-        }
+        self.write_slack(event, on_missing, &mut written)?;
         let cut = text::slack::cut(written.as_str(), max, written.is_cut());
         Ok(SlackText {
             is_cut: cut.is_some(),
@@ -238,16 +235,44 @@ impl Template {
         })
     }
 
-    /// The template as a JSON value: one placeholder alone keeps its type, or is `None` where its
-    /// value is missing and `on_missing` is `Empty`; anything else is text.
-    pub fn render_json(
+    /// Writes the same text into a string of JSON, which `json` ends in. False where it may have to be cut: more of it
+    /// may be written then than there is room for.
+    pub fn render_slack_into(
         &self,
         event: &dyn Lookup,
+        on_missing: OnMissing,
+        max: usize,
+        json: &mut String,
+    ) -> Result<bool, Stop> {
+        // With as much room as if it was cut, as filters look at that.
+        let room = max.saturating_mul(4);
+        let mut written = Bounded::within_json(std::mem::take(json), room);
+        let rendered = self.write_slack(event, on_missing, &mut written);
+        // So many bytes are no more characters.
+        let fits = !written.is_cut() && room - written.room() <= max;
+        *json = written.into_text();
+        rendered.map(|()| fits)
+    }
+
+    fn write_slack(&self, event: &dyn Lookup, on_missing: OnMissing, into: &mut Bounded) -> Result<(), Stop> {
+        let values = slack::Values { event, on_missing };
+        match &self.0.slack {
+            Some(pieces) => values.write_pieces(pieces, into),
+            None => values.write_parts(&self.0.parts, into),
+        }
+    }
+
+    /// The template as a value: one placeholder alone keeps its type, or is `None` where its value is missing and
+    /// `on_missing` is `Empty`; anything else is text.
+    pub fn render_value<'v>(
+        &'v self,
+        event: &'v dyn Lookup,
         target: Target,
         on_missing: OnMissing,
-    ) -> Result<Option<serde_json::Value>, Stop> {
+    ) -> Result<Option<Value<'v>>, Stop> {
         let Some(placeholder) = self.alone() else {
-            return Ok(Some(self.render(event, target, on_missing)?.into()));
+            let text = self.render(event, target, on_missing)?;
+            return Ok(Some(Value::Text(Cow::Owned(text))));
         };
         let room = target.text_max();
         let Some(found) = placeholder.value(event, target == Target::Clevertap, on_missing, room)? else {
@@ -257,10 +282,26 @@ impl Template {
             return Err(self.too_long(room));
         }
         // Written before it is copied, as the copy of a list weighs much more.
-        if written(&found.value, VALUE_MAX).1 {
-            return Err(self.too_long(VALUE_MAX));
+        let is_long = match &found.value {
+            Value::Json(_) => written(&found.value, VALUE_MAX).1,
+            Value::Text(text) | Value::Number(text) => text.len() > VALUE_MAX,
+            Value::Money(_) | Value::Bool(_) | Value::Time(_) => false,
+        };
+        match is_long {
+            true => Err(self.too_long(VALUE_MAX)),
+            false => Ok(Some(found.value)),
         }
-        Ok(Some(found.value.to_json()))
+    }
+
+    /// The same as JSON.
+    pub fn render_json(
+        &self,
+        event: &dyn Lookup,
+        target: Target,
+        on_missing: OnMissing,
+    ) -> Result<Option<serde_json::Value>, Stop> {
+        let value = self.render_value(event, target, on_missing)?;
+        Ok(value.map(|value| value.to_json()))
     }
 
     /// The template as an instant, in any form that [`dates`] reads. A missing value fails: who
@@ -285,7 +326,12 @@ impl Template {
     /// The template as an id or a name. A list or an object in it fails, as does a boolean that is all of it: their text
     /// would pass for an id. It may come out blank, as [`Self::render`] may.
     pub fn render_id(&self, event: &dyn Lookup, on_missing: OnMissing) -> Result<String, Stop> {
-        let mut written = Bounded::new(ID_MAX);
+        self.render_id_behind(String::new(), event, on_missing)
+    }
+
+    /// The same behind what `text` holds already.
+    pub fn render_id_behind(&self, text: String, event: &dyn Lookup, on_missing: OnMissing) -> Result<String, Stop> {
+        let mut written = Bounded::behind(text, ID_MAX);
         for part in &self.0.parts {
             match part {
                 Part::Text(text) => written.push(text),
@@ -365,6 +411,16 @@ impl Found<'_> {
     }
 }
 
+/// A value as text, whatever its length.
+fn text_of<'v>(value: &'v Value<'_>) -> Cow<'v, str> {
+    let Value::Money(number) = value else {
+        return value.to_text();
+    };
+    let mut text = String::with_capacity(16);
+    Digits::of(*number).write(&mut text);
+    Cow::Owned(text)
+}
+
 /// A value as text of at most `max` bytes, and whether that is less than the whole.
 fn written<'v>(value: &'v Value<'_>, max: usize) -> (Cow<'v, str>, bool) {
     match value {
@@ -374,7 +430,11 @@ fn written<'v>(value: &'v Value<'_>, max: usize) -> (Cow<'v, str>, bool) {
             let is_cut = write!(text, "{json}").is_err();
             (Cow::Owned(text.into_text()), is_cut)
         }
-        value => match value.to_text() {
+        Value::Text(text) => {
+            let part = text::within(text, max);
+            (Cow::Borrowed(part), part.len() < text.len())
+        }
+        value => match text_of(value) {
             text if text.len() <= max => (text, false),
             Cow::Borrowed(text) => (Cow::Borrowed(text::within(text, max)), true),
             Cow::Owned(text) => (Cow::Owned(text::within(&text, max).to_owned()), true),

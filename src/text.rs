@@ -8,6 +8,7 @@ use std::fmt;
 use unicode_segmentation::UnicodeSegmentation;
 
 pub mod file;
+pub mod json;
 pub mod mask;
 pub mod slack;
 
@@ -72,21 +73,48 @@ pub fn within(text: &str, room: usize) -> &str {
     &text[..end]
 }
 
+/// The place of the first byte of a kind that is ASCII's.
+fn find(text: &str, is_one: impl Fn(u8) -> bool) -> Option<usize> {
+    /// So many are looked at together: most hold none.
+    const STRIDE: usize = 8;
+    let (strides, _) = text.as_bytes().as_chunks::<STRIDE>();
+    let holds_one = |stride: &[u8; STRIDE]| stride.iter().fold(false, |found, byte| found | is_one(*byte));
+    let begin = STRIDE * strides.iter().position(holds_one).unwrap_or(strides.len());
+    let at = text.as_bytes()[begin..].iter().position(|byte| is_one(*byte))?;
+    Some(begin + at)
+}
+
 /// A text that is written piece by piece and stops growing at a number of bytes, so that nobody writes more than its
 /// reader takes. Who writes into it by `write!` is stopped by an error once it is full.
 #[derive(Debug)]
 pub struct Bounded {
     text: String,
-    max: usize,
+    room: usize,
     is_cut: bool,
+    /// Whether it is a part of a string of JSON. It is escaped for that as it is written, and counted as if it wasn't.
+    is_json: bool,
 }
 
 impl Bounded {
     pub fn new(max: usize) -> Self {
+        Self::behind(String::with_capacity(max.min(256)), max)
+    }
+
+    /// At most `max` bytes behind what `text` holds already.
+    pub fn behind(text: String, max: usize) -> Self {
         Self {
-            text: String::with_capacity(max.min(256)),
-            max,
+            text,
+            room: max,
             is_cut: false,
+            is_json: false,
+        }
+    }
+
+    /// The same within a string of JSON, which `json` ends in.
+    pub fn within_json(json: String, max: usize) -> Self {
+        Self {
+            is_json: true,
+            ..Self::behind(json, max)
         }
     }
 
@@ -95,14 +123,18 @@ impl Bounded {
         if self.is_cut {
             return;
         }
-        let part = within(text, self.room());
-        self.text.push_str(part);
+        let part = within(text, self.room);
+        match self.is_json {
+            false => self.text.push_str(part),
+            true => json::escape(part, &mut self.text),
+        }
+        self.room -= part.len();
         self.is_cut = part.len() < text.len();
     }
 
     /// Bytes that it still takes.
     pub fn room(&self) -> usize {
-        if self.is_cut { 0 } else { self.max - self.text.len() }
+        if self.is_cut { 0 } else { self.room }
     }
 
     /// Whether something was left out.
@@ -183,6 +215,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_bounded_text_within_json_is_the_same_text(
+            pieces in prop::collection::vec("(a|é|\"|\\\\|\n|\x01){0,9}", 0..5), max in 0..30_usize,
+        ) {
+            let (mut plain, mut json) = (Bounded::new(max), Bounded::within_json("[\"".to_owned(), max));
+            for piece in &pieces {
+                plain.push(piece);
+                json.push(piece);
+                prop_assert_eq!((plain.room(), plain.is_cut()), (json.room(), json.is_cut()));
+            }
+            let expected = serde_json::json!([plain.as_str()]).to_string();
+            prop_assert_eq!(json.into_text() + "\"]", expected);
+        }
+
+        #[test]
+        fn a_byte_is_found_where_it_first_stands(text in "(<|a|é){0,40}") {
+            prop_assert_eq!(find(&text, |byte| byte == b'<'), text.find('<'));
+        }
+
         #[test]
         fn what_is_cut_fits_and_is_the_longest_that_does(text in "(a|é|न|\u{301}|👩\u{200d}👧|🇩|🇪|\r\n){0,12}", max in 0..30_usize) {
             for unit in [Unit::Characters, Unit::Bytes] {

@@ -5,13 +5,12 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
-
-use super::slack::Pace;
 use super::{Act, ActionKind, ActionType, Address, Batch, Definition, LaneOf, Pacing, Provider, Rendered};
+use crate::amounts::Digits;
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader, member};
 use crate::template::{OnMissing, Stop, Template};
+use crate::text::json;
 use crate::{dates, ids};
 use names::is_charged;
 use render::Form;
@@ -162,17 +161,23 @@ impl Act for Upload {
         }
     }
 
-    fn address(&self) -> Address<'_> {
-        let (name, sealed) = match &self.account {
-            Account::Named(name) => (name.to_string(), None),
-            Account::Own(own) => (own.passcode.name(), Some(&own.passcode)),
+    fn address(&self, mut credential: String) -> Address<'_> {
+        credential.push_str("clevertap:");
+        let sealed = match &self.account {
+            Account::Named(name) => {
+                credential.push_str(name);
+                None
+            }
+            Account::Own(own) => {
+                own.passcode.write_name(&mut credential);
+                Some(&own.passcode)
+            }
         };
         Address {
-            credential: format!("clevertap:{name}"),
+            credential,
             sealed,
             account: Some(&self.account),
             destination: "",
-            pace: Pace::default(),
         }
     }
 
@@ -196,19 +201,14 @@ impl Act for Upload {
         check::users(self, warn);
     }
 
-    fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop> {
-        let needed = |name: &str, template: &Template| {
-            let text = template.render_id(event, on_missing).map_err(|stop| stop.at(name))?;
-            match text.trim() {
-                "" => Err(Stop::Fail {
-                    detail: format!("{name}: {} is missing", template.as_str()),
-                }),
-                text => Ok(text.to_owned()),
-            }
-        };
+    fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing, into: &mut Rendered) -> Result<(), Stop> {
+        let Rendered {
+            body,
+            destination: user,
+        } = into;
         let (field, template) = self.user.field();
-        let user = needed(field, template)?;
-        if let Some(why) = ids::wrong_identity(&user) {
+        needed(field, template, event, on_missing, user)?;
+        if let Some(why) = ids::wrong_identity(user) {
             return Err(Stop::Fail {
                 detail: format!("{field}: {} {why}", template.as_str()),
             });
@@ -218,30 +218,52 @@ impl Act for Upload {
             User::Identity(_) => "identity",
             User::ObjectId(_) => "objectId",
         };
-        let (kind, properties_key) = match self.event_name {
-            Some(_) => ("event", "evtData"),
-            None => ("profile", "profileData"),
+        let (begin, properties_key) = match self.event_name {
+            Some(_) => (r#"{"type":"event""#, "evtData"),
+            None => (r#"{"type":"profile""#, "profileData"),
         };
-        let mut record = Map::new();
-        record.insert("type".into(), kind.into());
-        record.insert(key.into(), user.as_str().into());
-        record.insert("ts".into(), ts.into());
+        body.push_str(begin);
+        json::member(key, body);
+        json::string(user, body);
+        json::member("ts", body);
+        Digits::of(ts.into()).write(body);
         // Items of a purchase are the only list that an event may have.
         let form = match &self.event_name {
             None => Form::Profile,
-            Some(name) => {
-                let name = needed("event_name", name)?;
-                let form = if is_charged(&name) { Form::Purchase } else { Form::Event };
-                record.insert("evtName".into(), name.into());
-                form
+            Some(template) => {
+                let mut name = String::new();
+                needed("event_name", template, event, on_missing, &mut name)?;
+                json::member("evtName", body);
+                json::string(&name, body);
+                if is_charged(&name) { Form::Purchase } else { Form::Event }
             }
         };
-        let properties = render::properties(event, &self.properties, form, on_missing)?;
-        record.insert(properties_key.into(), properties);
-        Ok(Rendered {
-            body: Value::Object(record).to_string(),
-            destination: Some(user),
-        })
+        json::member(properties_key, body);
+        render::properties(event, &self.properties, form, on_missing, body)?;
+        body.push('}');
+        Ok(())
+    }
+}
+
+/// Renders an id or a name, which can't be left out, into the room of `text`.
+fn needed(
+    field: &str,
+    template: &Template,
+    event: &LeadEvent<'_>,
+    on_missing: OnMissing,
+    text: &mut String,
+) -> Result<(), Stop> {
+    let rendered = template.render_id_behind(std::mem::take(text), event, on_missing);
+    *text = rendered.map_err(|stop| stop.at(field))?;
+    match text.trim() {
+        "" => Err(Stop::Fail {
+            detail: format!("{field}: {} is missing", template.as_str()),
+        }),
+        trimmed if trimmed.len() == text.len() => Ok(()),
+        trimmed => {
+            *text = trimmed.to_owned();
+            Ok(())
+        }
     }
 }
 
@@ -265,17 +287,18 @@ fn templates_of<'r>(field: String, property: &'r Property, found: &mut Vec<(Stri
 /// When it happened, in epoch seconds. CleverTap takes years of which nobody sends an event: they come from numbers
 /// that count something else, and what is kept under a wrong time stays.
 fn timestamp(event: &LeadEvent<'_>, created_at: Option<&Template>) -> Result<i64, Stop> {
-    let (place, created) = match created_at {
-        Some(template) => (
-            format!("created_at: {}", template.as_str()),
-            template.render_time(event)?,
-        ),
-        None => ("occurred_at".to_owned(), event.occurred_at),
+    let created = match created_at {
+        Some(template) => template.render_time(event)?,
+        None => event.occurred_at,
     };
     let ts = dates::epoch_seconds(created);
     if (TS_MIN..=TS_MAX).contains(&ts) {
         return Ok(ts);
     }
+    let place = match created_at {
+        Some(template) => format!("created_at: {}", template.as_str()),
+        None => "occurred_at".to_owned(),
+    };
     Err(Stop::Fail {
         detail: format!("{place} is not between the years 2000 and 2100; look at the unit and the form of the date"),
     })

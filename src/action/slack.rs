@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::dates::{self, Rate};
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader};
 use crate::template::{OnMissing, Stop, Template};
+use crate::text::json;
 use crate::text::slack::cut;
 
 pub(super) mod digest;
@@ -118,11 +118,6 @@ pub(super) fn as_test(body: &str) -> Option<String> {
     Some(body.to_string())
 }
 
-/// A request's body as JSON.
-pub(super) fn written(body: &impl Serialize) -> String {
-    serde_json::to_string(body).expect("texts and flags are JSON")
-}
-
 pub(super) fn check_text(text: &Template, warn: &mut dyn FnMut(&str, String)) {
     if text.mentions_by_value() {
         let message = "a value can't say whom <!…> mentions and is shown as text; write <!here>, <@{{$.user}}> or \
@@ -131,7 +126,29 @@ pub(super) fn check_text(text: &Template, warn: &mut dyn FnMut(&str, String)) {
     }
 }
 
+/// Writes the message as the request's text, a member of its body.
 pub(super) fn render_text(
+    text: &Template,
+    event: &LeadEvent<'_>,
+    on_missing: OnMissing,
+    over_long: OverLong,
+    body: &mut String,
+) -> Result<(), Stop> {
+    body.push_str(r#""text":""#);
+    let begin = body.len();
+    let fits = text.render_slack_into(event, on_missing, TEXT_MAX, body)?;
+    // Nearly every text. One that begins with an escape may be blank, as line breaks are escaped.
+    let is_filled = !matches!(body[begin..].trim_start().as_bytes().first(), None | Some(b'\\'));
+    if !(fits && is_filled) {
+        body.truncate(begin);
+        json::escape(&looked_at(text, event, on_missing, over_long)?, body);
+    }
+    body.push('"');
+    Ok(())
+}
+
+/// The text, where it may be too long or blank.
+fn looked_at(
     text: &Template,
     event: &LeadEvent<'_>,
     on_missing: OnMissing,
@@ -154,7 +171,56 @@ pub(super) fn render_text(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What is sent of a text with a value, and what would be if it was rendered, cut and then written as JSON.
+    fn sent(template: &str, value: &str) -> [Result<String, Stop>; 2] {
+        let template = Template::parse(template).unwrap();
+        let event = LeadEvent {
+            lead_id: value.into(),
+            ..LeadEvent::default()
+        };
+        let mut body = String::from("{");
+        let written = render_text(&template, &event, OnMissing::Skip, OverLong::Truncate, &mut body);
+        let text = looked_at(&template, &event, OnMissing::Skip, OverLong::Truncate);
+        [
+            written.map(|()| body + "}"),
+            text.map(|text| serde_json::json!({"text": text}).to_string()),
+        ]
+    }
+
+    #[test]
+    fn a_text_is_written_at_once_as_it_would_be_in_steps() {
+        for value in ["a", "", " ", "\n", "\u{85}", "\"", "\\", "\u{1}\u{7f}", "<&>\"\n"] {
+            for template in [
+                "{{$.lead_id}}",
+                " {{$.lead_id}}\n",
+                "<https://x|{{$.lead_id}}> & \"so\"",
+            ] {
+                let [at_once, in_steps] = sent(template, value);
+                assert_eq!(at_once, in_steps, "{template:?} {value:?}");
+            }
+        }
+        for count in [1333, 1334, 1999, 2000, 2001, 3999, 4000, 4001, 15_999, 16_001] {
+            for value in ["é", "a", "&", "\"", "\n", "न"] {
+                let [at_once, in_steps] = sent("{{$.lead_id}}", &value.repeat(count));
+                assert_eq!(at_once, in_steps, "{count} of {value:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_written_at_once_as_it_would_be_in_steps(
+            before in "(a|<|>|&|\"|\n| |<https://){0,6}", behind in "(a|<|>|&|\"|\\||\n){0,6}",
+            value in "(\\PC|[\x00-\x20]|[<>&\"\\\\]){0,40}", filter in "( \\| (upper|json|raw|url|plain|truncate: 3))?", times in 1..2000_usize,
+        ) {
+            let [at_once, in_steps] = sent(&format!("{before}{{{{$.lead_id{filter}}}}}{behind}"), &value.repeat(times));
+            prop_assert_eq!(at_once, in_steps);
+        }
+    }
 
     #[test]
     fn a_test_is_marked_in_front_and_still_fits() {

@@ -1,6 +1,5 @@
 //! `slack_message`: a message that a bot posts to a channel or a member (`chat.postMessage`).
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::slack::{self, OVER_LONG, OverLong, Pace};
@@ -9,6 +8,7 @@ use crate::credential::Secret;
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader};
 use crate::template::{OnMissing, Stop, Template};
+use crate::text::json;
 
 pub(super) const DEFINITION: Definition = Definition {
     name: "slack_message",
@@ -45,17 +45,6 @@ pub struct SlackMessage {
     pub over_long: OverLong,
     /// Few have another than that of all.
     pub pace: Option<Box<Pace>>,
-}
-
-/// The request, without its secret.
-#[derive(Serialize)]
-struct Body<'b> {
-    channel: &'b str,
-    text: &'b str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unfurl_links: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unfurl_media: Option<bool>,
 }
 
 /// Where a Slack message goes, by id.
@@ -117,15 +106,20 @@ impl Act for SlackMessage {
         ActionType::SlackMessage
     }
 
-    fn address(&self) -> Address<'_> {
+    fn address(&self, mut credential: String) -> Address<'_> {
         let (To::Channel(to) | To::Member(to)) = &self.to;
+        credential.push_str("slack:");
+        self.token.write_name(&mut credential);
         Address {
-            credential: format!("slack:{}", self.token.name()),
+            credential,
             sealed: self.token.sealed(),
             account: None,
             destination: to,
-            pace: self.pace.as_deref().cloned().unwrap_or_default(),
         }
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        self.pace.as_deref()
     }
 
     fn templates(&self) -> Vec<(String, &Template)> {
@@ -153,18 +147,22 @@ impl Act for SlackMessage {
         }
     }
 
-    fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop> {
+    /// The request, without its secret.
+    fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing, into: &mut Rendered) -> Result<(), Stop> {
         let (To::Channel(to) | To::Member(to)) = &self.to;
-        let body = Body {
-            channel: to,
-            text: &slack::render_text(&self.text, event, on_missing, self.over_long)?,
-            unfurl_links: self.unfurl,
-            unfurl_media: self.unfurl,
-        };
-        Ok(Rendered {
-            body: slack::written(&body),
-            destination: None,
-        })
+        let body = &mut into.body;
+        body.push_str(r#"{"channel":"#);
+        json::string(to, body);
+        body.push(',');
+        slack::render_text(&self.text, event, on_missing, self.over_long, body)?;
+        if let Some(unfurl) = self.unfurl {
+            for name in ["unfurl_links", "unfurl_media"] {
+                json::member(name, body);
+                body.push_str(if unfurl { "true" } else { "false" });
+            }
+        }
+        body.push('}');
+        Ok(())
     }
 }
 

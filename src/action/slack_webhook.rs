@@ -1,13 +1,12 @@
 //! `slack_webhook`: a message that an incoming webhook posts to the channel it was made for.
 
-use serde::Serialize;
-
 use super::slack::{self, OVER_LONG, OverLong, Pace};
 use super::{Act, ActionKind, ActionType, Address, Definition, LaneOf, Limits, Pacing, Provider, Rendered};
 use crate::credential::Secret;
 use crate::lead::LeadEvent;
 use crate::reader::{Object, Reader};
 use crate::template::{OnMissing, Stop, Template};
+use crate::text::json;
 
 pub(super) const DEFINITION: Definition = Definition {
     name: "slack_webhook",
@@ -43,18 +42,6 @@ pub struct SlackWebhook {
     pub over_long: OverLong,
     /// Few have another than that of all.
     pub pace: Option<Box<Pace>>,
-}
-
-/// The request, without its secret.
-#[derive(Serialize)]
-struct Body<'b> {
-    text: &'b str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    channel: Option<&'b str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    username: Option<&'b str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    icon_url: Option<&'b str>,
 }
 
 fn read(reader: &mut Reader, action: &Object<'_>) -> Option<ActionKind> {
@@ -95,14 +82,19 @@ impl Act for SlackWebhook {
         ActionType::SlackWebhook
     }
 
-    fn address(&self) -> Address<'_> {
+    fn address(&self, mut credential: String) -> Address<'_> {
+        credential.push_str("webhook:");
+        self.url.write_name(&mut credential);
         Address {
-            credential: format!("webhook:{}", self.url.name()),
+            credential,
             sealed: self.url.sealed(),
             account: None,
             destination: "",
-            pace: self.pace.as_deref().cloned().unwrap_or_default(),
         }
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        self.pace.as_deref()
     }
 
     fn templates(&self) -> Vec<(String, &Template)> {
@@ -113,16 +105,23 @@ impl Act for SlackWebhook {
         slack::check_text(&self.text, warn);
     }
 
-    fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing) -> Result<Rendered, Stop> {
-        let body = Body {
-            text: &slack::render_text(&self.text, event, on_missing, self.over_long)?,
-            channel: self.channel.as_deref(),
-            username: self.username.as_deref(),
-            icon_url: self.icon_url.as_deref(),
-        };
-        Ok(Rendered {
-            body: slack::written(&body),
-            destination: None,
-        })
+    /// The request, without its secret.
+    fn render(&self, event: &LeadEvent<'_>, on_missing: OnMissing, into: &mut Rendered) -> Result<(), Stop> {
+        let body = &mut into.body;
+        body.push('{');
+        slack::render_text(&self.text, event, on_missing, self.over_long, body)?;
+        let looks = [
+            ("channel", &self.channel),
+            ("username", &self.username),
+            ("icon_url", &self.icon_url),
+        ];
+        for (name, text) in looks {
+            if let Some(text) = text {
+                json::member(name, body);
+                json::string(text, body);
+            }
+        }
+        body.push('}');
+        Ok(())
     }
 }

@@ -106,6 +106,11 @@ impl Codec {
         self.jobs.write(job)
     }
 
+    /// The same of texts that may be borrowed, behind what `into` holds already.
+    pub fn write_job_into<S: Serialize>(&self, job: &DeliveryJob<S>, into: &mut Vec<u8>) {
+        self.jobs.write_into(job, into);
+    }
+
     pub fn read_job(&self, bytes: &[u8]) -> Result<DeliveryJob, Unreadable> {
         let mut job = self.jobs.read(bytes)?;
         job.check_ids().map_err(Unreadable::Id)?;
@@ -169,15 +174,20 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
 
     fn write(&self, value: &T) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(768);
-        bytes.extend_from_slice(&self.head);
+        self.write_into(value, &mut bytes);
+        bytes
+    }
+
+    /// Writes a value that has the fields of a `T`.
+    fn write_into(&self, value: &impl Serialize, into: &mut Vec<u8>) {
+        into.extend_from_slice(&self.head);
         match &self.writer {
-            None => datum::write(value, &mut bytes).expect("a test writes every kind of field"),
+            None => datum::write(value, into).expect("a test writes every kind of field"),
             Some(writer) => {
-                let written = writer.write_ser(&mut bytes, value);
+                let written = writer.write_ser(into, value);
                 written.expect("the struct has no field that its schema hasn't");
             }
         }
-        bytes
     }
 
     fn read(&self, bytes: &[u8]) -> Result<T, Unreadable> {

@@ -387,7 +387,7 @@ fn notes(rule: &Rule, job: Option<&DeliveryJob>, now: i64) -> Vec<String> {
         Status::Paused => notes.push("The rule is paused: it matches nothing until it is resumed.".to_owned()),
         Status::Shadow => notes.push("The rule is on trial: matches are counted, and nothing is sent.".to_owned()),
     }
-    let pace = rule.action.kind.address().pace;
+    let pace = rule.action.kind.pace().cloned().unwrap_or_default();
     if let Some(rate) = &pace.max_rate {
         let rate = words::rate(rate);
         notes.push(format!("At most {rate} go alone; more than that goes as one digest."));

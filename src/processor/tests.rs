@@ -3,6 +3,7 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::delivery::plan::plan;
 use crate::desk::cases;
 use crate::lead::asked::Asked;
 use crate::lead::decode::decode;
@@ -26,24 +27,52 @@ fn rules(written: &[(&str, &str, &str)]) -> Rules {
 }
 
 fn evaluated<'r>(rules: &'r Rules, value: Option<&'r [u8]>, only_rule: Option<&'r str>) -> Evaluation<'r> {
+    evaluate(Incoming { value, only_rule }, rules, &Schemas::new()).unwrap()
+}
+
+/// A rule that an event meets, and what becomes of the two.
+struct Match<'r> {
+    rule: &'r Versioned,
+    planned: Planned,
+}
+
+fn planned<'r>(event: &LeadEvent<'_>, matches: Vec<&'r Arc<Versioned>>) -> Vec<Match<'r>> {
     let source = Source {
         topic: "lead-events",
         partition: 0,
         offset: 0,
     };
-    let incoming = Incoming {
-        value,
-        only_rule,
-        source,
-    };
-    evaluate(incoming, rules, &Schemas::new(), 0).unwrap()
+    let mut texts = Texts::default();
+    let planned = matches.into_iter().map(|rule| {
+        let planned = owned(plan_in(&mut texts, event, rule, source, 0));
+        assert_eq!(planned, plan(event, rule, source, 0));
+        if let Planned::Job(job) = &planned {
+            let read: Value = serde_json::from_str(&job.body).unwrap();
+            assert_eq!(job.body, read.to_string(), "the bytes of serde_json");
+        }
+        Match { rule, planned }
+    });
+    planned.collect()
+}
+
+/// A job as its reader has it.
+fn owned(planned: Planned<&str>) -> Planned {
+    let mut bytes = Vec::new();
+    match planned {
+        Planned::Job(job) => {
+            Codec::shipped().write_job_into(&job, &mut bytes);
+            Planned::Job(DeliveryJob::decode(&bytes).unwrap())
+        }
+        Planned::Settled(outcome) => Planned::Settled(outcome),
+        Planned::Failed { outcome, detail } => Planned::Failed { outcome, detail },
+    }
 }
 
 fn matches<'r>(rules: &'r Rules, only_rule: Option<&'r str>) -> Vec<Match<'r>> {
     match evaluated(rules, Some(EVENT.as_bytes()), only_rule) {
         Evaluation::Event { event, matches } => {
             assert_eq!(event.event_id, "e-1");
-            matches
+            planned(&event, matches)
         }
         dead @ Evaluation::Dead { .. } => panic!("{dead:?}"),
     }
@@ -134,14 +163,14 @@ fn as_if_whole(written: &[Value], event: &[u8]) -> usize {
     let mut whole = in_force(written);
     whole.asked = Asked::ALL;
     assert!(lean.asked != Asked::ALL);
-    let planned = |rules: &Rules| match evaluated(rules, Some(event), None) {
-        Evaluation::Event { matches, .. } => matches
+    let by_rule = |rules: &Rules| match evaluated(rules, Some(event), None) {
+        Evaluation::Event { event, matches } => planned(&event, matches)
             .into_iter()
             .map(|found| (found.rule.rule.id.to_string(), found.planned))
             .collect::<Vec<_>>(),
         dead @ Evaluation::Dead { .. } => panic!("{dead:?}"),
     };
-    let (lean, whole) = (planned(&lean), planned(&whole));
+    let (lean, whole) = (by_rule(&lean), by_rule(&whole));
     assert_eq!(lean, whole, "{written:?} {}", String::from_utf8_lossy(event));
     lean.len()
 }

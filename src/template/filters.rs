@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::Decimal;
 
 use super::{Found, written};
+use crate::amounts::Digits;
 use crate::dates;
 use crate::lead::{Lookup, Value};
 use crate::path::Path;
@@ -181,8 +182,9 @@ impl Filter {
         let value = match self {
             Filter::Default(_) | Filter::Raw => value,
             Filter::Number(decimals) => {
-                let (sign, digits) = grouped(number(&value)?, *decimals);
-                text(format!("{sign}{digits}"))
+                let mut into = String::new();
+                grouped(number(&value)?, *decimals, "", &mut into);
+                text(into)
             }
             Filter::Money(currency) => {
                 let currency = event.lookup(currency);
@@ -349,33 +351,28 @@ fn number(value: &Value<'_>) -> Result<Decimal, String> {
         .ok_or_else(|| "the value is no number of up to 28 digits".to_owned())
 }
 
-/// The sign and the digits, with so many decimals, rounded half away from zero, and a comma
+/// Writes the digits behind their sign and a `mark`, with so many decimals, rounded half away from zero, and a comma
 /// between thousands.
-fn grouped(number: Decimal, decimals: u8) -> (&'static str, String) {
-    let rounded = number.round_dp_with_strategy(decimals.into(), RoundingStrategy::MidpointAwayFromZero);
+fn grouped(number: Decimal, decimals: u8, mark: &str, into: &mut String) {
+    let digits = Digits::rounded(number, decimals);
+    let (whole, part, decimals) = (digits.whole(), digits.decimals(), usize::from(decimals));
+    into.reserve(whole.len() * 2 + decimals + 8);
     // A number that rounds to zero is not negative any more.
-    let sign = if rounded.is_sign_negative() && !rounded.is_zero() {
-        "-"
-    } else {
-        ""
-    };
-    // Padded here, since rust_decimal panics on a precision that takes it past 31 characters.
-    let digits = rounded.abs().to_string();
-    let (whole, part) = digits.split_once('.').unwrap_or((&digits, ""));
-    let mut written = String::with_capacity(whole.len() * 2 + usize::from(decimals));
-    for (at, digit) in whole.char_indices() {
-        if at > 0 && (whole.len() - at).is_multiple_of(3) {
-            written.push(',');
-        }
-        written.push(digit);
+    if digits.is_negative {
+        into.push('-');
+    }
+    into.push_str(mark);
+    let (first, thousands) = whole.split_at((whole.len() - 1) % 3 + 1);
+    into.push_str(first);
+    for at in (0..thousands.len()).step_by(3) {
+        into.push(',');
+        into.push_str(&thousands[at..at + 3]);
     }
     if decimals > 0 {
-        let padding = usize::from(decimals) - part.len();
-        written.push('.');
-        written.push_str(part);
-        written.extend(std::iter::repeat_n('0', padding));
+        into.push('.');
+        into.push_str(part);
+        into.extend(std::iter::repeat_n('0', decimals - part.len()));
     }
-    (sign, written)
 }
 
 /// The event's currency; empty where it names none.
@@ -390,13 +387,20 @@ fn currency_of<'v>(value: Option<&'v Value<'_>>) -> Result<&'v str, String> {
 }
 
 fn money(number: Decimal, currency: &str) -> String {
-    let (sign, digits) = grouped(number, 2);
-    match currency.to_ascii_uppercase().as_str() {
-        "" | "USD" => format!("{sign}${digits}"),
-        "EUR" => format!("{sign}€{digits}"),
-        "GBP" => format!("{sign}£{digits}"),
-        other => format!("{sign}{digits} {other}"),
+    let is = |code: &str| currency.eq_ignore_ascii_case(code);
+    let mark = match () {
+        () if currency.is_empty() || is("USD") => "$",
+        () if is("EUR") => "€",
+        () if is("GBP") => "£",
+        () => "",
+    };
+    let mut into = String::new();
+    grouped(number, 2, mark, &mut into);
+    if mark.is_empty() {
+        into.push(' ');
+        into.extend(currency.chars().map(|c| c.to_ascii_uppercase()));
     }
+    into
 }
 
 /// A list's elements as text, without the null ones. Of more than `max` elements the rest is left out.

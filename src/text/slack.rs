@@ -70,7 +70,7 @@ fn token(text: &str) -> Token<'_> {
 /// Writes a value so that it reads as it is, whatever it holds.
 pub fn escape(value: &str, into: &mut Bounded) {
     let mut rest = value;
-    while let Some(at) = rest.find(['&', '<', '>']) {
+    while let Some(at) = super::find(rest, |byte| matches!(byte, b'&' | b'<' | b'>')) {
         into.push(&rest[..at]);
         into.push(match rest.as_bytes()[at] {
             b'&' => "&amp;",

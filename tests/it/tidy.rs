@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ids", &["amounts"]),
     ("text", &[]),
     ("lead", &["amounts", "dates", "ids", "json", "path", "reason"]),
-    ("template", &["dates", "lead", "path", "text"]),
+    ("template", &["amounts", "dates", "lead", "path", "text"]),
     ("sealed", &[]),
     ("credential", &["sealed"]),
     (

@@ -16,22 +16,28 @@ use crate::text::truncate;
 /// The properties that CleverTap reads itself, and only as a text.
 const TEXTS: [&str; 4] = ["Name", "Email", "Phone", "Photo"];
 
-/// The properties in the form that CleverTap takes; one that comes to nothing, such as `$add` of an empty list, is
-/// left out.
-pub(super) fn checked(properties: Map<String, Value>, form: Form) -> Result<Map<String, Value>, Stop> {
-    let mut checked = Map::new();
-    for (name, value) in properties {
-        let place = format!("properties.{}", truncate(&name, 60));
-        let value = match form {
-            Form::Profile if TEXTS.contains(&name.as_str()) => well_known(&place, value)?,
-            Form::Profile => of_profile(&place, value)?,
-            Form::Purchase if name == "Amount" => Some(amount(&place, value)?),
-            Form::Purchase if name == "Items" => Some(items(&place, value)?),
-            Form::Event | Form::Purchase => Some(scalar(&place, value)?),
-        };
-        checked.extend(value.map(|value| (name, value)));
+/// Whether a value is one that CleverTap takes as it is; of any other, [`checked`] says more.
+pub(super) fn is_plain(name: &str, value: &lead::Value<'_>, form: Form) -> bool {
+    match (value, form) {
+        // A number may be beyond what CleverTap can hold.
+        (lead::Value::Number(_) | lead::Value::Json(_), _) => false,
+        (lead::Value::Text(_) | lead::Value::Time(_), Form::Profile) => true,
+        (_, Form::Profile) => !TEXTS.contains(&name),
+        (_, Form::Purchase) => !["Amount", "Items"].contains(&name),
+        (_, Form::Event) => true,
     }
-    Ok(checked)
+}
+
+/// A property in the form that CleverTap takes; none where it comes to nothing, such as `$add` of an empty list.
+pub(super) fn checked(name: &str, value: Value, form: Form) -> Result<Option<Value>, Stop> {
+    let place = format!("properties.{}", truncate(name, 60));
+    match form {
+        Form::Profile if TEXTS.contains(&name) => well_known(&place, value),
+        Form::Profile => of_profile(&place, value),
+        Form::Purchase if name == "Amount" => amount(&place, value).map(Some),
+        Form::Purchase if name == "Items" => items(&place, value).map(Some),
+        Form::Event | Form::Purchase => scalar(&place, value).map(Some),
+    }
 }
 
 fn of_profile(place: &str, value: Value) -> Result<Option<Value>, Stop> {

@@ -42,7 +42,7 @@ const RESERVED: [&str; 24] = [
 
 /// Why CleverTap takes no event of this name.
 pub(super) fn wrong_event_name(name: &str) -> Option<String> {
-    let plain = compared(name);
+    let plain: String = compared(name).collect();
     if RESERVED.contains(&plain.as_str()) || plain.starts_with("wzrk_") {
         return Some("is one of CleverTap's own events; choose another".to_owned());
     }
@@ -61,13 +61,13 @@ pub(super) fn wrong_profile_property_name(name: &str) -> Option<String> {
 
 /// Whether an event of this name is a purchase, the only one whose `Items` may be a list.
 pub(super) fn is_charged(event_name: &str) -> bool {
-    compared(event_name) == "charged"
+    compared(event_name).eq("charged".chars())
 }
 
 /// A name as CleverTap compares it: without case and blanks.
-fn compared(name: &str) -> String {
+fn compared(name: &str) -> impl Iterator<Item = char> {
     let plain = name.chars().filter(|c| !c.is_whitespace());
-    plain.flat_map(char::to_lowercase).collect()
+    plain.flat_map(char::to_lowercase)
 }
 
 fn wrong_name(name: &str, forbidden_too: &str) -> Option<String> {

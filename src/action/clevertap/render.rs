@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::names::OPERATORS;
 use super::{Nulls, Properties, Property, Whole, kinds};
+use crate::amounts::Digits;
 use crate::lead::{self, LeadEvent};
-use crate::template::{OnMissing, Stop, Target};
+use crate::template::{OnMissing, Stop, Target, Template};
+use crate::text::json;
 
 /// Bytes of the names and values of one record. With 256 properties of the longest names and values it has 160 KiB.
 const RECORD_MAX: usize = 1 << 20;
@@ -27,23 +29,93 @@ pub(super) enum Form {
     Purchase,
 }
 
+/// Writes the properties as a JSON object.
 pub(super) fn properties(
     event: &LeadEvent<'_>,
     properties: &Properties,
     form: Form,
     on_missing: OnMissing,
-) -> Result<Value, Stop> {
+    body: &mut String,
+) -> Result<(), Stop> {
     let mut room = Room(RECORD_MAX);
-    let mut rendered = match &properties.whole {
-        Some(whole) => spread(event, whole, form, on_missing, &mut room)?,
-        None => Map::new(),
+    body.push('{');
+    let mut written = Written {
+        body,
+        form,
+        wrong: None,
     };
-    for (name, value) in &properties.named {
-        if let Some(value) = property(event, value, on_missing, &mut room)? {
-            rendered.insert(name.to_string(), value);
+    match &properties.whole {
+        None => {
+            for (name, value) in &properties.named {
+                if let Property::Template(template) = value {
+                    if let Some(value) = templated(event, template, on_missing, &mut room)? {
+                        written.add(name, &value);
+                    }
+                } else if let Some(value) = property(event, value, on_missing, &mut room)? {
+                    written.add_json(name, value);
+                }
+            }
+        }
+        // A property of the rule's takes the place of the object's own.
+        Some(whole) => {
+            let mut rendered = spread(event, whole, form, on_missing, &mut room)?;
+            for (name, value) in &properties.named {
+                if let Some(value) = property(event, value, on_missing, &mut room)? {
+                    rendered.insert(name.to_string(), value);
+                }
+            }
+            for (name, value) in rendered {
+                written.add_json(&name, value);
+            }
         }
     }
-    kinds::checked(rendered, form).map(Value::Object)
+    written.body.push('}');
+    written.wrong.map_or(Ok(()), Err)
+}
+
+/// Properties as they are written, without the end.
+struct Written<'b> {
+    body: &'b mut String,
+    form: Form,
+    /// What is wrong with the first that is. All are rendered before that counts, so that one which can't be is named.
+    wrong: Option<Stop>,
+}
+
+impl Written<'_> {
+    fn add(&mut self, name: &str, value: &lead::Value<'_>) {
+        if !kinds::is_plain(name, value, self.form) {
+            return self.add_json(name, value.to_json());
+        }
+        json::member(name, self.body);
+        match value {
+            lead::Value::Text(text) => json::string(text, self.body),
+            lead::Value::Money(number) => Digits::of(*number).write(self.body),
+            value => json::value(&value.to_json(), self.body),
+        }
+    }
+
+    fn add_json(&mut self, name: &str, value: Value) {
+        match kinds::checked(name, value, self.form) {
+            Ok(Some(value)) => {
+                json::member(name, self.body);
+                json::value(&value, self.body);
+            }
+            Ok(None) => {}
+            Err(stop) => self.wrong = self.wrong.take().or(Some(stop)),
+        }
+    }
+}
+
+/// `None` for a placeholder alone that is missing.
+fn templated<'v>(
+    event: &'v LeadEvent<'_>,
+    template: &'v Template,
+    on_missing: OnMissing,
+    room: &mut Room,
+) -> Result<Option<lead::Value<'v>>, Stop> {
+    let value = template.render_value(event, Target::Clevertap, on_missing)?;
+    room.take(value.as_ref().map_or(0, weight))?;
+    Ok(value)
 }
 
 /// `None` for a property that is one placeholder alone and missing, or an object of nothing but such: it is left out.
@@ -55,9 +127,8 @@ fn property(
 ) -> Result<Option<Value>, Stop> {
     match value {
         Property::Template(template) => {
-            let value = template.render_json(event, Target::Clevertap, on_missing)?;
-            room.take(value.as_ref().map_or(0, weight))?;
-            Ok(value)
+            let value = templated(event, template, on_missing, room)?;
+            Ok(value.map(|value| value.to_json()))
         }
         Property::Constant(value) => Ok(Some(Value::clone(value))),
         Property::List(list) => {
@@ -139,8 +210,8 @@ fn insert(
                     .rename
                     .range::<str, _>((Bound::Included(&*within), Bound::Unbounded));
                 let members = below.take_while(|(old, _)| old.starts_with(&within));
-                into.extend(members.map(|(_, new)| ((*new).to_owned(), json!({"$delete": true}))));
-                json!({"$delete": true})
+                into.extend(members.map(|(_, new)| ((*new).to_owned(), serde_json::json!({"$delete": true}))));
+                serde_json::json!({"$delete": true})
             }
             Value::Null => continue,
             Value::Object(operation) if form == Form::Profile && is_operation(&operation) => Value::Object(operation),
@@ -183,10 +254,12 @@ impl Room {
 }
 
 /// Bytes of a value, as JSON.
-fn weight(value: &Value) -> usize {
+fn weight(value: &lead::Value<'_>) -> usize {
     match value {
-        Value::String(text) => text.len(),
-        value => value.to_string().len(),
+        lead::Value::Text(text) | lead::Value::Number(text) => text.len(),
+        lead::Value::Money(number) => Digits::of(*number).width(),
+        lead::Value::Json(json) => json.to_string().len(),
+        lead::Value::Bool(_) | lead::Value::Time(_) => value.to_text().len(),
     }
 }
 

@@ -28,6 +28,7 @@ struct Datum<'b>(&'b mut Vec<u8>);
 
 impl Datum<'_> {
     /// Zigzag, seven bits a byte, the lowest first.
+    #[inline]
     fn long(&mut self, value: i64) {
         let mut zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
         while zigzag >= 0x80 {
@@ -49,20 +50,24 @@ impl Serializer for Datum<'_> {
     type SerializeMap = Impossible<(), Unfit>;
     type SerializeStructVariant = Impossible<(), Unfit>;
 
+    #[inline]
     fn serialize_bool(self, value: bool) -> Result<(), Unfit> {
         self.0.push(value.into());
         Ok(())
     }
 
+    #[inline]
     fn serialize_i32(self, value: i32) -> Result<(), Unfit> {
         self.serialize_i64(value.into())
     }
 
+    #[inline]
     fn serialize_i64(mut self, value: i64) -> Result<(), Unfit> {
         self.long(value);
         Ok(())
     }
 
+    #[inline]
     fn serialize_str(mut self, text: &str) -> Result<(), Unfit> {
         self.long(i64::try_from(text.len()).map_err(|_| Unfit)?);
         self.0.extend_from_slice(text.as_bytes());
@@ -70,11 +75,13 @@ impl Serializer for Datum<'_> {
     }
 
     /// What may be missing is a union of null and the value.
+    #[inline]
     fn serialize_none(mut self) -> Result<(), Unfit> {
         self.long(0);
         Ok(())
     }
 
+    #[inline]
     fn serialize_some<T: Serialize + ?Sized>(mut self, value: &T) -> Result<(), Unfit> {
         self.long(1);
         value.serialize(self)

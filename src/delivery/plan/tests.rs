@@ -129,6 +129,19 @@ fn what_is_missing_or_blank_sends_nothing_or_fails_by_name() {
 }
 
 #[test]
+fn of_what_cant_be_rendered_and_what_is_of_the_wrong_kind_the_former_is_named() {
+    let event = "type: clevertap_event, account: acme, identity: x, event_name: Sold";
+    let both = "properties: {Whole: '{{$.consumer}}', Reason: '{{$.reason}}'}";
+    assert!(failed(&format!("{{{event}, on_missing: fail, {both}}}")).contains("$.reason is missing"));
+    assert!(failed(&format!("{{{event}, {both}}}")).contains("properties.Whole is a list or an object"));
+    let two = "properties: {Whole: '{{$.consumer}}', Other: '{{$.product}}'}";
+    assert!(
+        failed(&format!("{{{event}, {two}}}")).contains("properties.Whole"),
+        "the first"
+    );
+}
+
+#[test]
 fn long_texts_are_cut_or_fail_by_the_rule() {
     let text = "x".repeat(4001);
     let job = job(&format!("{{{TO}, text: {text}}}"));
