@@ -48,7 +48,7 @@
 //! 3. [`rules::index::RuleIndex::matches`] finds the rules that hold.
 //! 4. [`delivery::plan::plan_in`] renders each match into a [`delivery::DeliveryJob`].
 //! 5. [`kafka::worker::Worker::write`] and [`kafka::worker::Worker::commit`] make jobs, dead letters and consumed
-//!    offsets visible in one transaction. Steps 2 and 3 are [`processor::evaluate`].
+//!    offsets visible in one transaction. Steps 2 to 4 are pure.
 //! 6. [`kafka::jobs::Jobs`] brings the job to [`sender::run`], which puts it into its lane.
 //! 7. [`delivery::dispatch::Dispatch::next`] decides when it may start, and [`destination::Destinations::attempt`] makes
 //!    the request and classifies the answer.

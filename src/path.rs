@@ -213,7 +213,7 @@ mod tests {
             Step::Index(index) => format!("[{index}]"),
             Step::Name(name) => {
                 let is_plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-@$".contains(c));
-                let quote = if choice % 2 == 0 { '\'' } else { '"' };
+                let quote = if choice.is_multiple_of(2) { '\'' } else { '"' };
                 let quoted: String = name
                     .chars()
                     .flat_map(|c| (c == quote || c == '\\').then_some('\\').into_iter().chain([c]))

@@ -1,9 +1,11 @@
 //! The processor: events in, jobs out, in one transaction with the offsets.
 //!
-//! [`evaluate`] is pure: it turns one record into an event and the rules that it meets, each of which is then planned.
+//! A record becomes an event ([`decode_for`]), which meets rules ([`matching`]), and each of those is planned ([`plan_in`]).
+//! All three are pure.
 //! [`run`] is a worker around it: [`crate::batches`] polls and commits, and this module writes in between. A fatal Kafka error rebuilds the worker
 //! from the committed offsets; only a twin that fences it three times within a minute ends the process.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::action::{ActionType, ROOM_KEPT};
@@ -16,55 +18,28 @@ use crate::kafka::worker::{Memory, Record, Share, Worker, WriteError, keep_runni
 use crate::kafka::{self, ConsumerRecord, Failure, Fault, Letter, Message};
 use crate::lead::LeadEvent;
 use crate::lead::decode::{DecodeError, decode_for};
-use crate::lead::schemas::{SchemaId, Schemas};
+use crate::lead::schemas::Schemas;
 use crate::metrics::{Metrics, StartedOver};
 use crate::reason::Reason;
 use crate::registry::Registry;
 use crate::rules::log::Rules;
 use crate::rules::{RuleId, Status, Versioned};
 
-/// A record to evaluate.
-#[derive(Debug, Clone, Copy)]
-pub struct Incoming<'r> {
-    pub value: Option<&'r [u8]>,
-    /// The one rule that a replay is for.
-    pub only_rule: Option<&'r str>,
-}
-
-/// The result of a record.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, and a box would be an allocation for each event"
-)]
-pub enum Evaluation<'r> {
-    /// The record is no lead event.
-    Dead { reason: Reason, detail: String },
-    /// An event, and the rules that it meets. What becomes of the two is to be planned.
-    Event {
-        event: LeadEvent<'r>,
-        matches: Vec<&'r Arc<Versioned>>,
-    },
-}
-
-/// Evaluates one record against the rules; of an event it reads what they ask for. The error is the id of a schema that has to be looked up first.
-pub fn evaluate<'r>(incoming: Incoming<'r>, rules: &'r Rules, schemas: &Schemas) -> Result<Evaluation<'r>, SchemaId> {
-    let event = match decode_for(incoming.value.unwrap_or_default(), schemas, &rules.asked) {
-        Ok(event) => event,
-        Err(DecodeError::NeedsSchema(id)) => return Err(id),
-        Err(error) => {
-            return Ok(Evaluation::Dead {
-                reason: error.reason().expect("every other failure has a reason"),
-                detail: error.detail().to_owned(),
-            });
-        }
-    };
-    let mut matches = Vec::new();
-    rules.index.matches(&event, &mut matches);
-    if let Some(only) = incoming.only_rule {
-        matches.retain(|matched| &*matched.rule.id == only);
+/// The rules that an event meets, in the order of their jobs. A replay is for one rule only, for which `only` is asked where
+/// there is any at all.
+pub fn matching<'r, 'o>(
+    event: &LeadEvent<'_>,
+    rules: &'r Rules,
+    only: impl FnOnce() -> Option<&'o str>,
+) -> Vec<&'r Arc<Versioned>> {
+    let mut matching = Vec::new();
+    rules.index.matches(event, &mut matching);
+    if !matching.is_empty()
+        && let Some(only) = only()
+    {
+        matching.retain(|matched| &*matched.rule.id == only);
     }
-    Ok(Evaluation::Event { event, matches })
+    matching
 }
 
 /// The parts that a worker is wired to.
@@ -119,7 +94,7 @@ struct Events<'l> {
     rules: Arc<Rules>,
     /// When the last records came, in epoch milliseconds.
     now: i64,
-    room: Room,
+    room: RefCell<Room>,
 }
 
 /// What the last job took, for the next one.
@@ -146,16 +121,16 @@ impl Work for Events<'_> {
     }
 
     fn take(&mut self, message: &ConsumerRecord<'_>, schemas: &Schemas) -> Result<Done, Fault> {
-        let incoming = Incoming {
-            value: message.payload(),
-            only_rule: kafka::header(message.headers(), "only-rule"),
+        // It stays where it is: to move an event costs as much as some of its fields do.
+        let decoded = decode_for(message.payload().unwrap_or_default(), schemas, &self.rules.asked);
+        let written = match &decoded {
+            Ok(event) => self.write(message, event),
+            Err(DecodeError::NeedsSchema(_)) => return Ok(Done::NeedsSchema),
+            Err(error) => {
+                let reason = error.reason().expect("every other failure has a reason");
+                self.dead_letter(message, reason, error.detail(), None)
+            }
         };
-        let Ok(evaluation) = evaluate(incoming, &self.rules, schemas) else {
-            return Ok(Done::NeedsSchema);
-        };
-        let mut room = std::mem::take(&mut self.room);
-        let written = self.write(message, &evaluation, &mut room);
-        self.room = room;
         written.map(|()| Done::Written)
     }
 }
@@ -167,23 +142,24 @@ impl<'l> Events<'l> {
             worker,
             rules: wiring.rules.borrow().clone().unwrap_or_default(),
             now: (wiring.now)(),
-            room: Room::default(),
+            room: RefCell::default(),
         }
     }
 
-    fn write<M: Message>(&self, message: &M, evaluation: &Evaluation<'_>, room: &mut Room) -> Result<(), Fault> {
-        let (event, matches) = match evaluation {
-            Evaluation::Dead { reason, detail } => return self.dead_letter(message, *reason, detail, None),
-            Evaluation::Event { event, matches } => (event, matches),
-        };
+    fn write<M: Message>(&self, message: &M, event: &LeadEvent<'_>) -> Result<(), Fault> {
         let metrics = &self.wiring.metrics;
         metrics.event_decoded(&event.trigger);
+        let matching = matching(event, &self.rules, || kafka::header(message.headers(), "only-rule"));
+        if matching.is_empty() {
+            return Ok(());
+        }
+        let room = &mut *self.room.borrow_mut();
         let source = Source {
             topic: message.topic(),
             partition: message.partition(),
             offset: message.offset(),
         };
-        for matched in matches {
+        for matched in matching {
             let (id, action) = (&*matched.rule.id, matched.rule.action.kind.action());
             metrics.matched(&event.trigger, action, RuleId(id));
             if matched.rule.status == Status::Shadow {

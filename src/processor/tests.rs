@@ -26,10 +26,6 @@ fn rules(written: &[(&str, &str, &str)]) -> Rules {
     log.snapshot()
 }
 
-fn evaluated<'r>(rules: &'r Rules, value: Option<&'r [u8]>, only_rule: Option<&'r str>) -> Evaluation<'r> {
-    evaluate(Incoming { value, only_rule }, rules, &Schemas::new()).unwrap()
-}
-
 /// A rule that an event meets, and what becomes of the two.
 struct Match<'r> {
     rule: &'r Versioned,
@@ -68,14 +64,10 @@ fn owned(planned: Planned<&str>) -> Planned {
     }
 }
 
-fn matches<'r>(rules: &'r Rules, only_rule: Option<&'r str>) -> Vec<Match<'r>> {
-    match evaluated(rules, Some(EVENT.as_bytes()), only_rule) {
-        Evaluation::Event { event, matches } => {
-            assert_eq!(event.event_id, "e-1");
-            planned(&event, matches)
-        }
-        dead @ Evaluation::Dead { .. } => panic!("{dead:?}"),
-    }
+fn matches<'r>(rules: &'r Rules, only_rule: Option<&str>) -> Vec<Match<'r>> {
+    let event = decode_for(EVENT.as_bytes(), &Schemas::new(), &rules.asked).unwrap();
+    assert_eq!(event.event_id, "e-1");
+    planned(&event, matching(&event, rules, || only_rule))
 }
 
 #[test]
@@ -130,15 +122,6 @@ fn each_match_has_its_own_rule_and_what_becomes_of_it() {
     assert_eq!(named, expected.map(|(rule, kind)| (rule.to_owned(), kind)));
 }
 
-#[test]
-fn what_is_no_event_is_dead_whatever_rule_it_is_for() {
-    let rules = rules(&[("a", "one", "empty")]);
-    match evaluated(&rules, None, Some("a")) {
-        Evaluation::Dead { reason, .. } => assert_eq!(reason, Reason::NotDecodable),
-        event @ Evaluation::Event { .. } => panic!("{event:?}"),
-    }
-}
-
 /// The rules in force, of JSON.
 fn in_force(written: &[Value]) -> Rules {
     let mut log = RuleLog::default();
@@ -163,12 +146,12 @@ fn as_if_whole(written: &[Value], event: &[u8]) -> usize {
     let mut whole = in_force(written);
     whole.asked = Asked::ALL;
     assert!(lean.asked != Asked::ALL);
-    let by_rule = |rules: &Rules| match evaluated(rules, Some(event), None) {
-        Evaluation::Event { event, matches } => planned(&event, matches)
-            .into_iter()
+    let by_rule = |rules: &Rules| {
+        let event = decode_for(event, &Schemas::new(), &rules.asked).unwrap();
+        let planned = planned(&event, matching(&event, rules, || None)).into_iter();
+        planned
             .map(|found| (found.rule.rule.id.to_string(), found.planned))
-            .collect::<Vec<_>>(),
-        dead @ Evaluation::Dead { .. } => panic!("{dead:?}"),
+            .collect::<Vec<_>>()
     };
     let (lean, whole) = (by_rule(&lean), by_rule(&whole));
     assert_eq!(lean, whole, "{written:?} {}", String::from_utf8_lossy(event));
