@@ -1,9 +1,9 @@
 //! Templates: texts with `{{$.path | filter}}` placeholders, parsed once with their rule and rendered for each match.
 //!
-//! `parser` reads the text, `filters` turns a value into another, `slack` knows which placeholders stand within a link
-//! or a mention, and this module puts the pieces together. All that does not depend on the event (filters, arguments,
-//! time zones, strftime formats) is refused at parse time, so that rendering fails only for what the event holds or
-//! lacks.
+//! `parser` reads the text, `placeholder` finds a value, `filters` turns it into another, `slack` knows which placeholders
+//! stand within a link or a mention, and this module puts the pieces together. All that does not depend on the event
+//! (filters, arguments, time zones, strftime formats) is refused at parse time, so that rendering fails only for what the
+//! event holds or lacks.
 //!
 //! - A value in Slack text is escaped for its place, whatever its filters, unless the last of them is `raw`. The
 //!   template's own text alone makes links and mentions.
@@ -11,22 +11,22 @@
 //! - An error names the path, never the value.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::amounts::Digits;
 use crate::dates;
 use crate::lead::{Lookup, Value};
 use crate::path::Path;
 use crate::text::{self, Bounded};
 use filters::Filter;
+use placeholder::{Found, Head, Placeholder, written};
 
 mod filters;
 mod missing;
 mod parser;
+mod placeholder;
 mod slack;
 
 pub use filters::names as filter_names;
@@ -379,173 +379,6 @@ fn room(written: &Bounded) -> usize {
 enum Part {
     Text(Box<str>),
     Placeholder(Placeholder),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Placeholder {
-    head: Head,
-    filters: Box<[Filter]>,
-}
-
-/// Where a placeholder's value comes from.
-#[derive(Debug, Clone, PartialEq)]
-enum Head {
-    Path(Path),
-    /// A text in quotes, such as `"{{"`.
-    Text(Box<str>),
-}
-
-/// What a placeholder gives.
-#[derive(Debug)]
-struct Found<'v> {
-    value: Value<'v>,
-    /// Whether a filter left some of it out, as there was no room for more.
-    is_cut: bool,
-}
-
-impl Found<'_> {
-    /// The value as text of at most `max` bytes, and whether something is left out.
-    fn text(&self, max: usize) -> (Cow<'_, str>, bool) {
-        let (text, is_cut) = written(&self.value, max);
-        (text, is_cut || self.is_cut)
-    }
-}
-
-/// A value as text, whatever its length.
-fn text_of<'v>(value: &'v Value<'_>) -> Cow<'v, str> {
-    let Value::Money(number) = value else {
-        return value.to_text();
-    };
-    let mut text = String::with_capacity(16);
-    Digits::of(*number).write(&mut text);
-    Cow::Owned(text)
-}
-
-/// A value as text of at most `max` bytes, and whether that is less than the whole.
-fn written<'v>(value: &'v Value<'_>, max: usize) -> (Cow<'v, str>, bool) {
-    match value {
-        Value::Json(json) => {
-            let mut text = Bounded::new(max);
-            // The only error is that the text is full.
-            let is_cut = write!(text, "{json}").is_err();
-            (Cow::Owned(text.into_text()), is_cut)
-        }
-        Value::Text(text) => {
-            let part = text::within(text, max);
-            (Cow::Borrowed(part), part.len() < text.len())
-        }
-        value => match text_of(value) {
-            text if text.len() <= max => (text, false),
-            Cow::Borrowed(text) => (Cow::Borrowed(text::within(text, max)), true),
-            Cow::Owned(text) => (Cow::Owned(text::within(&text, max).to_owned()), true),
-        },
-    }
-}
-
-impl Placeholder {
-    /// The value after all filters; `None` where it is missing and may be. A filter writes at most `room` bytes.
-    fn value<'v>(
-        &'v self,
-        event: &'v dyn Lookup,
-        platform_dates: bool,
-        on_missing: OnMissing,
-        room: usize,
-    ) -> Result<Option<Found<'v>>, Stop> {
-        let whole = |value| Found { value, is_cut: false };
-        let mut found = match &self.head {
-            Head::Path(path) => event.lookup(path).map(whole),
-            Head::Text(text) => Some(whole(Value::Text(Cow::Borrowed(text)))),
-        };
-        for filter in &self.filters {
-            found = match (filter, found) {
-                (Filter::Default(default), found) => {
-                    let filled = found.filter(|found| !is_empty(&found.value));
-                    Some(filled.unwrap_or_else(|| whole(default.value())))
-                }
-                // Missing stays missing: only `default` ends it.
-                (_, None) => None,
-                (filter, Some(found)) => Some(filter.apply(found, event, platform_dates, room).map_err(|reason| {
-                    let (name, subject) = (filter.name(), self.subject());
-                    Stop::Fail {
-                        detail: format!("`{name}` of {subject}: {reason}"),
-                    }
-                })?),
-            };
-        }
-        match (found, on_missing) {
-            (None, OnMissing::Skip) => Err(Stop::Skip {
-                path: self.subject().to_owned(),
-            }),
-            (None, OnMissing::Fail) => Err(Stop::Fail {
-                detail: format!("{} is missing", self.subject()),
-            }),
-            (found, _) => Ok(found),
-        }
-    }
-
-    /// Writes the value after all filters as (a part of) an id.
-    fn write_id(&self, event: &dyn Lookup, on_missing: OnMissing, alone: bool, into: &mut Bounded) -> Result<(), Stop> {
-        let refuse = |why: &str| Stop::Fail {
-            detail: format!("{} {why}", self.subject()),
-        };
-        // Looked at before the filters, most of which make a text of everything.
-        if let Head::Path(path) = &self.head
-            && let Some(found) = event.lookup(path)
-            && !self.makes_an_id(&found, room(into))
-            && let Err(why) = id_text(&found, alone)
-        {
-            return Err(refuse(why));
-        }
-        if let Some(found) = self.value(event, false, on_missing, room(into))? {
-            into.push(&id_text(&found.value, alone).map_err(refuse)?);
-            if found.is_cut {
-                into.end();
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the rule asks for an id to be made of what is none: by `json`, by `join` of what a list holds, or by
-    /// `default` in place of what is empty.
-    fn makes_an_id(&self, found: &Value<'_>, room: usize) -> bool {
-        self.filters.iter().any(|filter| match filter {
-            Filter::Json => true,
-            Filter::Join(_) => filters::is_flat_list(found, room),
-            Filter::Default(_) => is_empty(found),
-            _ => false,
-        })
-    }
-
-    fn is_raw(&self) -> bool {
-        matches!(self.filters.last(), Some(Filter::Raw))
-    }
-
-    /// The value's name in messages.
-    fn subject(&self) -> &str {
-        match &self.head {
-            Head::Path(path) => path.as_str(),
-            Head::Text(_) => "the quoted text",
-        }
-    }
-}
-
-/// A value's text as (a part of) an id.
-fn id_text<'v>(value: &'v Value<'_>, alone: bool) -> Result<Cow<'v, str>, &'static str> {
-    match value {
-        // `7:true` is as good an id as any.
-        Value::Bool(_) if !alone => Ok(value.to_text()),
-        value => value.to_id(),
-    }
-}
-
-fn is_empty(value: &Value<'_>) -> bool {
-    match value {
-        Value::Text(text) => text.is_empty(),
-        Value::Json(json) => {
-            json.as_array().is_some_and(Vec::is_empty) || json.as_object().is_some_and(serde_json::Map::is_empty)
-        }
-        _ => false,
-    }
 }
 
 #[cfg(test)]
