@@ -1,18 +1,20 @@
 //! Builds the lists of a part of the index: chooses the pivot of each rule, and puts rows in order.
+//!
+//! Rules lie anywhere in memory, and waiting for that is most of the work. So each is read once, in the order in which they
+//! came, to a [`Sketch`]; sketches and their keys lie one behind the other, and so do the [`Draft`]s that are made of them.
 
-use std::collections::HashMap;
+use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::Finds;
 use super::part::{
     ASK_ALL, ASK_PRICE, BLOCK, FIELDS, FORM, IS_TEST, LIST_MAX, Lists, NEITHER, PAIRED, PIVOTS_MAX, POST, Pivot, Row,
-    Triggers, UNNAMED,
+    Triggers,
 };
 use super::price::Bounds;
-use super::program::Compiler;
-use super::table::{Key, Table, is_whole};
-use crate::path::Step;
+use super::program::{Asked, Compiler, NOTHING};
+use super::table::{Counted, Key, TOGETHER, Table};
 use crate::rules::condition::{Operand, Test};
 use crate::rules::{Rule, Status, Versioned};
 
@@ -25,6 +27,33 @@ const PIVOT_GAIN: u64 = 8;
 /// The pivot of a rule that names no value.
 const BROAD: u32 = u32::MAX;
 
+/// A rule before its values have numbers.
+struct Sketch {
+    /// What it takes of fields.
+    named: Range<u32>,
+    tests: Range<u32>,
+    /// What it takes of paths that are pivots.
+    compared: Range<u32>,
+    /// All but what has numbers.
+    row: Row,
+}
+
+/// What a rule takes of one field or path: any of some values.
+struct Equality {
+    field: u8,
+    keys: Range<u32>,
+    /// The place of the test among [`Builder::tests`], where it stands under `where`.
+    test: Option<u32>,
+}
+
+/// How rules compare a path for equality.
+#[derive(Clone, Copy, Default)]
+struct Compared {
+    rules: usize,
+    texts: bool,
+    numbers: bool,
+}
+
 /// A row on its way to its list.
 struct Draft {
     /// The number of the value in whose list it stands.
@@ -34,31 +63,17 @@ struct Draft {
     row: Row,
 }
 
-/// What a rule takes of one field or path: any of some values.
-struct Equality {
-    field: u8,
-    keys: Range<usize>,
-    /// The rules that name one of the values.
-    rules: u64,
-    /// The condition and the test, where it stands under `where`.
-    test: Option<(usize, usize)>,
-}
-
-/// The equalities of one rule.
 #[derive(Default)]
-struct Equalities {
-    keys: Vec<Key>,
-    all: Vec<Equality>,
-    /// Whether all keys are.
-    are_whole: bool,
-}
-
 struct Builder<'r> {
-    values: Table,
     triggers: Triggers,
-    pivots: HashMap<&'r [Step], Pivot>,
     compiler: Compiler<'r>,
-    drafts: Vec<Draft>,
+    pivots: Vec<Pivot>,
+    sketches: Vec<Sketch>,
+    /// Of all sketches; so are the next ones.
+    equalities: Vec<Equality>,
+    /// By their numbers.
+    tests: Vec<u32>,
+    keys: Vec<Key>,
 }
 
 impl Finds for Lists {
@@ -66,109 +81,84 @@ impl Finds for Lists {
         // In the order in which they were read, which is the one in which they lie in memory.
         let mut order: Vec<(i64, u32)> = rules.iter().map(|rule| rule.version).zip(0..).collect();
         order.sort_unstable();
-        let matching = || {
-            let rules = order.iter().map(|(_, number)| (&rules[*number as usize].rule, *number));
-            rules.filter(|(rule, _)| rule.status != Status::Paused)
-        };
-        let mut builder = Builder::new(matching().map(|(rule, _)| rule));
-        builder.values = Table::of(rules.len());
-        let mut equalities = Equalities::default();
-        for (rule, _) in matching() {
-            equalities.read(rule, &builder.pivots);
-            equalities.keys.iter().for_each(|key| builder.values.count(*key));
+        let mut builder = Builder::default();
+        builder.sketches.reserve_exact(rules.len());
+        for some in order.chunks(TOGETHER) {
+            let some = || some.iter().map(|(_, number)| (&rules[*number as usize].rule, *number));
+            some().for_each(|(rule, _)| fetch(rule));
+            some()
+                .filter(|(rule, _)| rule.status != Status::Paused)
+                .for_each(|(rule, number)| builder.sketch(rule, number));
         }
-        builder.values.settle();
-        for (rule, number) in matching() {
-            equalities.read(rule, &builder.pivots);
-            builder.row(rule, number, &mut equalities);
-        }
+        drop(order);
+        builder.compare();
         builder.lists()
     }
 }
 
-impl Equalities {
-    fn read(&mut self, rule: &Rule, pivots: &HashMap<&[Step], Pivot>) {
-        self.keys.clear();
-        self.all.clear();
-        self.are_whole = true;
-        if let Some(id) = &rule.scope.id {
-            self.texts(rule.scope.level.field(), std::slice::from_ref(id));
-        }
-        for filter in &rule.filters.ids {
-            self.texts(filter.party.field(), &filter.any_of);
-        }
-        if pivots.is_empty() {
-            return;
-        }
-        for (at, condition) in rule.filters.conditions.iter().enumerate() {
-            let Some(pivot) = pivots.get(condition.path.steps()) else {
-                continue;
-            };
-            for (nth, test) in condition.tests.iter().enumerate() {
-                if let Some(operands) = operands(test) {
-                    self.operands(pivot.field, operands, (at, nth));
-                }
-            }
+/// Reads where the texts of a rule begin. Of several rules the processor does so at the same time; all that is done with
+/// each would keep it from that.
+fn fetch(rule: &Rule) {
+    let begin = |text: &str| {
+        black_box(text.as_bytes().first().copied());
+    };
+    rule.scope.id.as_deref().into_iter().for_each(begin);
+    let ids = rule.filters.ids.iter().flat_map(|filter| &filter.any_of);
+    ids.for_each(|id| begin(id));
+    let tests = rule.filters.conditions.iter().flat_map(|condition| &condition.tests);
+    for operand in tests.filter_map(operands).flatten() {
+        if let Operand::Text(text) = operand {
+            begin(text);
         }
     }
+}
 
-    fn texts(&mut self, field: u8, texts: &[Box<str>]) {
-        let first = self.keys.len();
-        self.keys.extend(texts.iter().map(|text| Key::text(field, text)));
-        self.are_whole &= texts.iter().all(|text| is_whole(text));
-        self.end(field, first, None);
+/// The paths that are pivots, where rules have these tests.
+fn pivots(tests: &[Asked<'_>]) -> Vec<Pivot> {
+    let mut all: Vec<Compared> = Vec::new();
+    for asked in tests {
+        let Some(operands) = operands(asked.test) else { continue };
+        let path = asked.path as usize;
+        all.resize(all.len().max(path + 1), Compared::default());
+        all[path].rules += asked.rules;
+        all[path].texts |= operands.iter().any(|operand| matches!(operand, Operand::Text(_)));
+        all[path].numbers |= operands.iter().any(|operand| matches!(operand, Operand::Number(..)));
     }
+    let mut all: Vec<(u32, Compared)> = (0..).zip(all).collect();
+    all.retain(|(_, compared)| compared.rules >= PIVOT_RULES_MIN);
+    // Those that most rules compare; of as many the one that came first.
+    all.sort_by_key(|(_, compared)| std::cmp::Reverse(compared.rules));
+    all.truncate(PIVOTS_MAX);
+    let pivots = all.into_iter().zip(FIELDS as u8..);
+    let pivots = pivots.map(|((path, compared), field)| Pivot {
+        field,
+        path,
+        texts: compared.texts,
+        numbers: compared.numbers,
+    });
+    pivots.collect()
+}
 
-    fn operands(&mut self, field: u8, operands: &[Operand], test: (usize, usize)) {
-        let first = self.keys.len();
-        for operand in operands {
-            match operand {
-                Operand::Text(text) => {
-                    self.keys.push(Key::text(field, text));
-                    self.are_whole &= is_whole(text);
-                }
-                Operand::Number(number, _) => self.keys.push(Key::number(field, *number)),
-                Operand::Bool(_) | Operand::Json(_) => {}
-            }
-        }
-        self.end(field, first, Some(test));
+/// The key of an operand of [`operands`].
+fn key(field: u8, operand: &Operand) -> Option<Key> {
+    match operand {
+        Operand::Text(text) => Some(Key::text(field, text)),
+        Operand::Number(number, _) => Some(Key::number(field, *number)),
+        Operand::Bool(_) | Operand::Json(_) => None,
     }
+}
 
-    fn end(&mut self, field: u8, first: usize, test: Option<(usize, usize)>) {
-        // A rule stands once at each value.
-        self.keys[first..].sort_unstable();
-        let mut end = first;
-        for at in first..self.keys.len() {
-            if at == first || self.keys[at] != self.keys[end - 1] {
-                self.keys[end] = self.keys[at];
-                end += 1;
-            }
-        }
-        self.keys.truncate(end);
-        self.all.push(Equality {
-            field,
-            keys: first..end,
-            rules: 0,
-            test,
-        });
-    }
-
-    /// The best of them to find the rule by.
-    fn pivot(&self) -> Option<usize> {
-        let best = |in_where: bool| {
-            let of_kind = self
-                .all
-                .iter()
-                .enumerate()
-                .filter(move |(_, any)| any.test.is_some() == in_where);
-            // A long list only where there is nothing else: the rule stands at each of its values.
-            of_kind.min_by_key(|(_, any)| (any.keys.len() > ANY_OF_MAX, any.rules))
-        };
-        match (best(false), best(true)) {
-            (Some((_, named)), Some((at, path))) if path.rules * PIVOT_GAIN < named.rules => Some(at),
-            (Some((at, _)), _) | (None, Some((at, _))) => Some(at),
-            (None, None) => None,
-        }
+/// The best equality to find a rule by: one of those that name a field, or one of those that compare a path.
+fn pivot<'a>(
+    named: &'a [Equality],
+    compared: &'a [Equality],
+    rules_of: impl Fn(&Equality) -> u64,
+) -> Option<&'a Equality> {
+    // A long list only where there is nothing else: the rule stands at each of its values.
+    let best = |of: &'a [Equality]| of.iter().min_by_key(|any| (any.keys.len() > ANY_OF_MAX, rules_of(any)));
+    match (best(named), best(compared)) {
+        (Some(named), Some(path)) if rules_of(path) * PIVOT_GAIN < rules_of(named) => Some(path),
+        (named, path) => named.or(path),
     }
 }
 
@@ -184,143 +174,184 @@ fn operands(test: &Test) -> Option<&[Operand]> {
 }
 
 impl<'r> Builder<'r> {
-    fn new(rules: impl Iterator<Item = &'r Rule>) -> Self {
-        let mut counted: HashMap<&'r [Step], (usize, bool, bool)> = HashMap::new();
-        let mut compiler = Compiler::new();
-        let mut paths = Vec::new();
-        for condition in rules.flat_map(|rule| &rule.filters.conditions) {
-            for operands in condition.tests.iter().filter_map(operands) {
-                let (rules, texts, numbers) = counted.entry(condition.path.steps()).or_insert_with(|| {
-                    paths.push(&condition.path);
-                    (0, false, false)
-                });
-                *rules += 1;
-                *texts |= operands.iter().any(|operand| matches!(operand, Operand::Text(_)));
-                *numbers |= operands.iter().any(|operand| matches!(operand, Operand::Number(..)));
-            }
+    /// Reads a rule.
+    fn sketch(&mut self, rule: &'r Rule, number: u32) {
+        let (first, first_test) = (self.equalities.len() as u32, self.tests.len() as u32);
+        let first_key = self.keys.len();
+        let texts = |field, texts: &'r [Box<str>]| texts.iter().map(move |text| Key::text(field, text));
+        if let Some(id) = &rule.scope.id {
+            let field = rule.scope.level.field();
+            self.equality(field, texts(field, std::slice::from_ref(id)), None);
         }
-        paths.retain(|path| counted[path.steps()].0 >= PIVOT_RULES_MIN);
-        // Those that most rules compare; of as many the one that came first.
-        paths.sort_by_key(|path| std::cmp::Reverse(counted[path.steps()].0));
-        paths.truncate(PIVOTS_MAX);
-        let pivots = paths.into_iter().zip(FIELDS as u8..).map(|(path, field)| {
-            let (_, texts, numbers) = counted[path.steps()];
-            let path_number = compiler.path(path);
-            let pivot = Pivot {
-                field,
-                path: path_number,
-                texts,
-                numbers,
-            };
-            (path.steps(), pivot)
-        });
-        Self {
-            pivots: pivots.collect(),
-            values: Table::default(),
-            triggers: Triggers::default(),
-            compiler,
-            drafts: Vec::new(),
+        for filter in &rule.filters.ids {
+            let field = filter.party.field();
+            self.equality(field, texts(field, &filter.any_of), None);
         }
-    }
-
-    /// Drafts the rows of a rule.
-    fn row(&mut self, rule: &'r Rule, number: u32, equalities: &mut Equalities) {
-        let Equalities { keys, all, .. } = &mut *equalities;
-        let values = &self.values;
-        let number_of = |key: &Key| values.find(*key).unwrap_or(UNNAMED);
-        for any in all.iter_mut() {
-            let counts = keys[any.keys.clone()]
-                .iter()
-                .map(|key| u64::from(values.get(number_of(key)).len));
-            any.rules = counts.sum();
+        let are_whole = self.keys[first_key..].iter().all(|key| key.is_whole());
+        for condition in &rule.filters.conditions {
+            let path = self.compiler.path(&condition.path);
+            let tests = condition.tests.iter().map(|test| self.compiler.test(path, test));
+            self.tests.extend(tests);
         }
-        let pivot = equalities.pivot();
-        let Equalities { keys, all, are_whole } = &mut *equalities;
         let trigger = self.triggers.number(&rule.trigger);
-        let pivot_test = pivot.and_then(|at| all[at].test);
         let of_trigger = &mut self.triggers.all[trigger as usize];
-        for any in all.iter().filter(|any| any.test.is_none()) {
+        for any in &self.equalities[first as usize..] {
             of_trigger.fields |= 1 << any.field;
         }
-        if let Some(pivot) = pivot.filter(|_| pivot_test.is_some()) {
-            of_trigger.pivots |= 1 << (usize::from(all[pivot].field) - FIELDS);
-        }
-        // The rarest value first: it tells most rows apart.
-        let mut also: [(u8, u32); 2] = [(0, trigger); 2];
-        let mut free = 0;
-        let at_pivot: Vec<u32> = pivot.map_or(vec![BROAD], |at| {
-            keys[all[at].keys.clone()].iter().map(number_of).collect()
-        });
-        let mut others: Vec<usize> = (0..all.len())
-            .filter(|at| Some(*at) != pivot && all[*at].test.is_none())
-            .collect();
-        others.sort_by_key(|at| all[*at].rules);
-        for at in others {
-            let (field, keys) = (all[at].field, &keys[all[at].keys.clone()]);
-            match keys {
-                [one] if free < also.len() => {
-                    also[free] = (field, number_of(one));
-                    free += 1;
-                }
-                _ => self.compiler.any_of(field, keys.iter().map(number_of)),
-            }
-        }
-        for (at, condition) in rule.filters.conditions.iter().enumerate() {
-            for (nth, test) in condition.tests.iter().enumerate() {
-                if pivot_test != Some((at, nth)) {
-                    self.compiler.check(&condition.path, test);
-                }
-            }
-        }
         let bounds = rule.filters.price.as_ref().map_or(Bounds::ALL, Bounds::of);
-        let ask_all = if *are_whole { 0 } else { ASK_ALL };
+        let ask_all = if are_whole { 0 } else { ASK_ALL };
         let ask_price = if rule.filters.price.is_some() { ASK_PRICE } else { 0 };
         let row = Row {
             low: bounds.low,
             high: bounds.high,
             rule: number,
             trigger,
-            also: also.map(|(_, number)| number),
-            program: self.compiler.end(),
-            also_of: also[0].0 | also[1].0 << 4,
+            also: [trigger; 2],
+            also_of: 0,
+            program: NOTHING,
             not: refused(rule),
             ask: ask_all | ask_price,
         };
-        let second = also[0];
-        self.drafts
-            .extend(at_pivot.into_iter().map(|pivot| Draft { pivot, second, row }));
+        self.sketches.push(Sketch {
+            named: first..self.equalities.len() as u32,
+            tests: first_test..self.tests.len() as u32,
+            compared: 0..0,
+            row,
+        });
+    }
+
+    /// Adds what rules take of the pivots.
+    fn compare(&mut self) {
+        self.pivots = pivots(&self.compiler.tests);
+        let mut keys = Vec::new();
+        let of_test = |asked: &Asked<'_>| {
+            let pivot = self.pivots.iter().find(|pivot| pivot.path == asked.path)?;
+            let operands = operands(asked.test)?;
+            let first = keys.len();
+            keys.extend(operands.iter().filter_map(|operand| key(pivot.field, operand)));
+            Some((pivot.field, first..keys.len()))
+        };
+        let taken: Vec<_> = self.compiler.tests.iter().map(of_test).collect();
+        for at in 0..self.sketches.len() {
+            let (first, first_key) = (self.equalities.len() as u32, self.keys.len());
+            for place in self.sketches[at].tests.clone() {
+                if let Some((field, of)) = &taken[self.tests[place as usize] as usize] {
+                    self.equality(*field, keys[of.clone()].iter().copied(), Some(place));
+                }
+            }
+            let are_whole = self.keys[first_key..].iter().all(|key| key.is_whole());
+            let sketch = &mut self.sketches[at];
+            sketch.compared = first..self.equalities.len() as u32;
+            sketch.row.ask |= if are_whole { 0 } else { ASK_ALL };
+        }
+    }
+
+    fn equality(&mut self, field: u8, keys: impl Iterator<Item = Key>, test: Option<u32>) {
+        let first = self.keys.len();
+        self.keys.extend(keys);
+        let mut end = self.keys.len();
+        if end - first > 1 {
+            // A rule stands once at each value.
+            self.keys[first..].sort_unstable();
+            end = first;
+            for at in first..self.keys.len() {
+                if at == first || self.keys[at] != self.keys[end - 1] {
+                    self.keys[end] = self.keys[at];
+                    end += 1;
+                }
+            }
+            self.keys.truncate(end);
+        }
+        let keys = first as u32..end as u32;
+        self.equalities.push(Equality { field, keys, test });
+    }
+
+    fn lists(mut self) -> Lists {
+        let (values, counted) = Table::counting(&self.keys, self.sketches.len());
+        self.keys = Vec::new();
+        let drafts = self.drafts(&counted);
+        self.in_order(values, drafts)
+    }
+
+    /// Drafts the rows of all rules. Each key's value is `counted`.
+    fn drafts(&mut self, counted: &[Counted]) -> Vec<Draft> {
+        let sketches = std::mem::take(&mut self.sketches);
+        let mut drafts = Vec::with_capacity(sketches.len());
+        let values_of = |any: &Equality| &counted[any.keys.start as usize..any.keys.end as usize];
+        let rules_of = |any: &Equality| values_of(any).iter().map(|value| u64::from(value.rules)).sum();
+        let mut others: Vec<&Equality> = Vec::new();
+        for sketch in sketches {
+            let of = |all: Range<u32>| &self.equalities[all.start as usize..all.end as usize];
+            let (named, mut row) = (of(sketch.named), sketch.row);
+            let pivot = pivot(named, of(sketch.compared), rules_of);
+            let pivot_test = pivot.and_then(|pivot| pivot.test);
+            if let Some(pivot) = pivot.filter(|pivot| pivot.test.is_some()) {
+                let of_trigger = &mut self.triggers.all[row.trigger as usize];
+                of_trigger.pivots |= 1 << (usize::from(pivot.field) - FIELDS);
+            }
+            others.clear();
+            let is_pivot = |any: &Equality| pivot.is_some_and(|pivot| std::ptr::eq(pivot, any));
+            others.extend(named.iter().filter(|any| !is_pivot(any)));
+            // The rarest value first: it tells most rows apart.
+            others.sort_by_key(|any| rules_of(any));
+            let mut second = (0, row.trigger);
+            let mut free = 0;
+            for any in &others {
+                match values_of(any) {
+                    [one] if free < row.also.len() => {
+                        if free == 0 {
+                            second = (any.field, one.number);
+                        }
+                        row.also[free] = one.number;
+                        row.also_of |= any.field << (4 * free);
+                        free += 1;
+                    }
+                    several => {
+                        let numbers = several.iter().map(|value| value.number);
+                        self.compiler.any_of(any.field, numbers);
+                    }
+                }
+            }
+            for at in sketch.tests {
+                if pivot_test != Some(at) {
+                    self.compiler.check(self.tests[at as usize]);
+                }
+            }
+            row.program = self.compiler.end();
+            let draft = |pivot| Draft { pivot, second, row };
+            match pivot {
+                Some(pivot) => drafts.extend(values_of(pivot).iter().map(|value| draft(value.number))),
+                None => drafts.push(draft(BROAD)),
+            }
+        }
+        drafts
     }
 
     /// Puts the rows in their order, and each list in its place.
-    fn lists(mut self) -> Lists {
-        for slot in self.values.slots_mut() {
-            (slot.start, slot.len) = (0, 0);
+    fn in_order(mut self, mut values: Table, mut drafts: Vec<Draft>) -> Lists {
+        for draft in drafts.iter().filter(|draft| draft.pivot != BROAD) {
+            values.get_mut(draft.pivot).len += 1;
         }
-        for draft in self.drafts.iter().filter(|draft| draft.pivot != BROAD) {
-            self.values.get_mut(draft.pivot).len += 1;
-        }
-        for draft in &mut self.drafts {
-            if draft.pivot == BROAD || self.values.get(draft.pivot).len <= LIST_MAX {
+        for draft in &mut drafts {
+            if draft.pivot == BROAD || values.get(draft.pivot).len <= LIST_MAX {
                 draft.second = (0, 0);
             }
         }
-        self.drafts
-            .sort_unstable_by_key(|Draft { pivot, second, row }| (*pivot, *second, row.trigger, row.low, row.rule));
+        drafts.sort_unstable_by_key(|Draft { pivot, second, row }| (*pivot, *second, row.trigger, row.low, row.rule));
         let is_same = |one: &Draft, other: &Draft| (one.pivot, one.second) == (other.pivot, other.second);
-        let (values, triggers) = (&mut self.values, &mut self.triggers);
-        let paired = self.drafts.chunk_by(is_same).filter(|list| {
+        let paired = drafts.chunk_by(is_same).filter(|list| {
             let pivot = list[0].pivot;
             pivot != BROAD && values.get(pivot).len > LIST_MAX
         });
         let mut pairs = Table::of(paired.count());
         let mut start = 0;
-        for list in self.drafts.chunk_by(is_same) {
+        for list in drafts.chunk_by(is_same) {
             let (pivot, (field, second), len) = (list[0].pivot, list[0].second, list.len() as u32);
             if pivot == BROAD {
                 let mut from = start;
                 for of_trigger in list.chunk_by(|one, other| one.row.trigger == other.row.trigger) {
                     let end = from + of_trigger.len() as u32;
-                    triggers.all[of_trigger[0].row.trigger as usize].broad = from..end;
+                    self.triggers.all[of_trigger[0].row.trigger as usize].broad = from..end;
                     from = end;
                 }
             } else {
@@ -334,20 +365,18 @@ impl<'r> Builder<'r> {
             }
             start += len;
         }
-        let rows: Box<[Row]> = self.drafts.iter().map(|draft| draft.row).collect();
+        let rows: Box<[Row]> = drafts.iter().map(|draft| draft.row).collect();
         let tops = rows
             .chunks(BLOCK)
             .map(|block| block.iter().map(|row| row.high).max().unwrap_or(i64::MAX));
         let tops = tops.collect();
-        let mut pivots: Vec<Pivot> = self.pivots.into_values().collect();
-        pivots.sort_by_key(|pivot| pivot.field);
         Lists {
             rows,
             tops,
-            values: self.values,
+            values,
             pairs,
             triggers: self.triggers,
-            pivots: pivots.into(),
+            pivots: self.pivots.into(),
             programs: self.compiler.programs(),
         }
     }

@@ -8,6 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::mem::discriminant;
 use std::sync::Arc;
 
+use super::table::Folding;
 use crate::lead::{LeadEvent, Lookup, Value};
 use crate::path::{Path, Step};
 use crate::rules::condition::{Operand, Test};
@@ -38,18 +39,30 @@ struct Check {
     test: Test,
 }
 
-/// Writes programs.
+/// Writes programs. Every test of every rule has a number here; a check is made of those that programs have.
 #[derive(Debug)]
 pub(super) struct Compiler<'r> {
     words: Vec<u32>,
+    pub(super) tests: Vec<Asked<'r>>,
+    tests_known: HashMap<Known<'r>, u32, Folding>,
     checks: Vec<Check>,
-    checks_known: HashMap<Known<'r>, u32>,
     paths: Vec<Arc<Path>>,
-    paths_known: HashMap<&'r [Step], u32>,
+    paths_known: HashMap<&'r [Step], u32, Folding>,
     start: usize,
 }
 
-/// A check that is there: the number of its path, and its test.
+/// A test that rules have.
+#[derive(Debug)]
+pub(super) struct Asked<'r> {
+    pub(super) path: u32,
+    pub(super) test: &'r Test,
+    /// How many have it.
+    pub(super) rules: usize,
+    /// Its check, where it has one.
+    check: Option<u32>,
+}
+
+/// The number of a test's path, and the test.
 #[derive(Debug, PartialEq)]
 struct Known<'r>(u32, &'r Test);
 
@@ -62,7 +75,7 @@ impl Hash for Known<'_> {
             Operand::Number(number, _) => number.hash(to),
             Operand::Text(text) => text.hash(to),
             Operand::Bool(flag) => flag.hash(to),
-            Operand::Json(_) => {}
+            Operand::Json(json) => json.hash(to),
         };
         let Self(path, test) = self;
         path.hash(to);
@@ -147,18 +160,21 @@ impl<'e> Run<'_, 'e> {
     }
 }
 
-impl<'r> Compiler<'r> {
-    pub(super) fn new() -> Self {
+impl Default for Compiler<'_> {
+    fn default() -> Self {
         Self {
             words: vec![END],
+            tests: Vec::new(),
+            tests_known: HashMap::default(),
             checks: Vec::new(),
-            checks_known: HashMap::new(),
             paths: Vec::new(),
-            paths_known: HashMap::new(),
+            paths_known: HashMap::default(),
             start: 1,
         }
     }
+}
 
+impl<'r> Compiler<'r> {
     /// The number of a path, however it is written.
     pub(super) fn path(&mut self, path: &'r Arc<Path>) -> u32 {
         let next = self.paths.len() as u32;
@@ -166,6 +182,22 @@ impl<'r> Compiler<'r> {
             self.paths.push(Arc::clone(path));
             next
         })
+    }
+
+    /// The number of a test that a rule has.
+    pub(super) fn test(&mut self, path: u32, test: &'r Test) -> u32 {
+        let next = self.tests.len() as u32;
+        let number = *self.tests_known.entry(Known(path, test)).or_insert_with(|| {
+            self.tests.push(Asked {
+                path,
+                test,
+                rules: 0,
+                check: None,
+            });
+            next
+        });
+        self.tests[number as usize].rules += 1;
+        number
     }
 
     /// A field's value must have one of these numbers.
@@ -177,11 +209,11 @@ impl<'r> Compiler<'r> {
         self.words[first..].sort_unstable();
     }
 
-    pub(super) fn check(&mut self, path: &'r Arc<Path>, test: &'r Test) {
-        let path = self.path(path);
-        let checks = &mut self.checks;
-        let number = *self.checks_known.entry(Known(path, test)).or_insert_with(|| {
-            let test = test.clone();
+    /// A test must hold.
+    pub(super) fn check(&mut self, test: u32) {
+        let (checks, asked) = (&mut self.checks, &mut self.tests[test as usize]);
+        let number = *asked.check.get_or_insert_with(|| {
+            let (path, test) = (asked.path, asked.test.clone());
             checks.push(Check { path, test });
             checks.len() as u32 - 1
         });

@@ -3,12 +3,16 @@
 //! A value is a [`Key`] of 16 bytes, and a table finds it with one probe, which most often reads one line of memory. A
 //! value that no rule names isn't there, and that is all that an event with it costs.
 
+use std::hash::{BuildHasherDefault, Hasher};
+use std::hint::black_box;
 use std::ops::Range;
 
 use rust_decimal::Decimal;
 
 /// The bytes of a text that a key holds whole.
 const WHOLE_MAX: usize = 14;
+/// So many values are looked for together, so that the processor fetches them from memory at the same time.
+pub(super) const TOGETHER: usize = 32;
 
 /// What a key holds, by its last byte but one. A text that is whole has its length there, and one more.
 const PAIR: u8 = 0xfd;
@@ -26,7 +30,7 @@ impl Key {
 
     pub(super) fn text(field: u8, text: &str) -> Self {
         let bytes = text.as_bytes();
-        if is_whole(text) {
+        if bytes.len() <= WHOLE_MAX {
             let (low, high) = packed(bytes);
             Self::of(low, high, bytes.len() as u8 + 1, field)
         } else {
@@ -52,15 +56,15 @@ impl Key {
         Self([low, high | u64::from(kind) << 48 | u64::from(field) << 56])
     }
 
+    /// Whether it is all of its value.
+    pub(super) fn is_whole(self) -> bool {
+        (self.0[1] >> 48) as u8 != LONG
+    }
+
     pub(super) fn hash(self) -> u64 {
         let Self([low, high]) = self;
         fold(fold(low, high), high)
     }
-}
-
-/// Whether a text's key is all of it.
-pub(super) fn is_whole(text: &str) -> bool {
-    text.len() <= WHOLE_MAX
 }
 
 /// The bytes of a short text as two words, in their order and with zeros behind.
@@ -87,9 +91,35 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
     for word in &mut words {
         sum = fold(sum, u64::from_le_bytes(word.try_into().unwrap_or_default()));
     }
-    let mut rest = [0; 8];
-    rest[..words.remainder().len()].copy_from_slice(words.remainder());
-    fold(sum, u64::from_le_bytes(rest))
+    fold(sum, packed(words.remainder()).0)
+}
+
+/// For maps of what rules have in common.
+pub(super) type Folding = BuildHasherDefault<Folded>;
+
+#[derive(Debug, Default)]
+pub(super) struct Folded(u64);
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = fold(self.0, hash(bytes));
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.0 = fold(self.0, number.into());
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = fold(self.0, number.into());
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.0 = fold(self.0, number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 fn fold(one: u64, other: u64) -> u64 {
@@ -111,6 +141,14 @@ pub(super) struct Slot {
     pub(super) start: u32,
     /// Until the rows are there, how often rules name the value.
     pub(super) len: u32,
+}
+
+/// A value that rules name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted {
+    pub(super) number: u32,
+    /// How many rules do.
+    pub(super) rules: u32,
 }
 
 impl Slot {
@@ -153,23 +191,49 @@ impl Table {
         (self.slots[at].key == key).then_some(at as u32)
     }
 
-    /// One rule more names a value.
-    pub(super) fn count(&mut self, key: Key) {
-        if (self.used + 1) * 5 >= self.slots.len() * 3 {
-            self.resize((self.used * 2).max(16));
+    /// The values of all keys that so many rules name, and of each key its value.
+    pub(super) fn counting(keys: &[Key], rules: usize) -> (Self, Vec<Counted>) {
+        let mut table = Self::of(rules);
+        let mut counted = Vec::with_capacity(keys.len());
+        for some in keys.chunks(TOGETHER) {
+            if (table.used + TOGETHER) * 5 >= table.slots.len() * 3 {
+                table.resize(table.used * 2 + TOGETHER, &mut counted);
+            }
+            for key in some {
+                black_box(table.first(key.hash()));
+            }
+            counted.extend(some.iter().map(|key| {
+                let number = table.number(*key);
+                table.get_mut(number).len += 1;
+                Counted { number, rules: 0 }
+            }));
         }
-        self.slot(key).len += 1;
+        table.resize(table.used, &mut counted);
+        table.slots.iter_mut().for_each(|slot| slot.len = 0);
+        (table, counted)
+    }
+
+    /// Makes room for so many values. Each gets another number.
+    fn resize(&mut self, values: usize, counted: &mut [Counted]) {
+        let mut before = std::mem::replace(self, Self::of(values));
+        for slot in &mut before.slots {
+            if slot.key != Key::NONE {
+                // The old slot says where the new one is.
+                slot.start = self.number(slot.key);
+                self.get_mut(slot.start).len = slot.len;
+            }
+        }
+        for value in counted {
+            let Slot { start, len, .. } = before.get(value.number);
+            (value.number, value.rules) = (start, len);
+        }
     }
 
     /// Where the rows of a value stand.
     pub(super) fn put(&mut self, key: Key, start: u32, len: u32) {
-        let slot = self.slot(key);
+        let number = self.number(key);
+        let slot = self.get_mut(number);
         (slot.start, slot.len) = (start, len);
-    }
-
-    /// All values are there: from here on each has its number.
-    pub(super) fn settle(&mut self) {
-        self.resize(self.used);
     }
 
     pub(super) fn get(&self, number: u32) -> Slot {
@@ -180,28 +244,15 @@ impl Table {
         &mut self.slots[number as usize]
     }
 
-    pub(super) fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
-        self.slots.iter_mut()
-    }
-
-    fn resize(&mut self, values: usize) {
-        let before = std::mem::replace(self, Self::of(values));
-        for slot in before.slots {
-            if slot.key != Key::NONE {
-                *self.slot(slot.key) = slot;
-            }
-        }
-    }
-
-    /// The slot of a value, which is made where there is none.
-    fn slot(&mut self, key: Key) -> &mut Slot {
+    /// The number of a value, which gets one where it has none.
+    fn number(&mut self, key: Key) -> u32 {
         let at = self.place(key, self.home(key.hash())).unwrap_or_default();
         let slot = &mut self.slots[at];
         if slot.key == Key::NONE {
             slot.key = key;
             self.used += 1;
         }
-        slot
+        at as u32
     }
 
     /// The place at which the search for a value begins.
@@ -231,22 +282,24 @@ mod tests {
 
     #[test]
     fn a_value_is_found_by_its_field_and_by_all_of_it() {
-        let mut table = Table::default();
+        let table = Table::default();
         assert_eq!(table.find(Key::text(1, "12")), None, "an empty table");
         let texts: Vec<String> = (0..1000).map(|number| format!("{}", number * 7)).collect();
-        for text in &texts {
-            table.count(Key::text(1, text));
-            table.count(Key::text(2, text));
-            table.count(Key::text(1, text));
+        let keys = texts
+            .iter()
+            .flat_map(|text| [1, 2, 1].map(|field| Key::text(field, text)));
+        let keys: Vec<Key> = keys.collect();
+        let (table, counted) = Table::counting(&keys, 1);
+        for (key, Counted { number, rules }) in keys.iter().zip(counted) {
+            assert_eq!(table.find(*key), Some(number));
+            assert_eq!(rules, if key.0[1] >> 56 == 1 { 2 } else { 1 });
         }
-        table.settle();
         for text in &texts {
             let (one, two) = (
                 table.find(Key::text(1, text)).unwrap(),
                 table.find(Key::text(2, text)).unwrap(),
             );
             assert_ne!(one, two);
-            assert_eq!((table.get(one).len, table.get(two).len), (2, 1));
         }
         for other in ["", "1", "7000", "12\0", "14\0", "0 "] {
             assert_eq!(table.find(Key::text(1, other)), None, "{other:?}");
