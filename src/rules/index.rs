@@ -19,7 +19,7 @@ use std::sync::Arc;
 use super::{Rule, Versioned};
 use crate::lead::LeadEvent;
 use part::{Seen, Triggers};
-use upkeep::Upkeep;
+use upkeep::{Change, Upkeep};
 
 pub use part::Lists;
 
@@ -68,7 +68,7 @@ impl RuleIndex {
     pub fn build(rules: impl IntoIterator<Item = Arc<Versioned>>) -> Self {
         let mut upkeep = Upkeep::default();
         for versioned in rules {
-            upkeep.put(Arc::clone(&versioned.rule.id), Some(versioned));
+            upkeep.note(Change::In(versioned));
         }
         upkeep.index()
     }
@@ -139,9 +139,10 @@ impl<F> Part<F> {
     where
         F: Finds,
     {
+        let rules: Arc<[_]> = rules.into();
         Self {
             finds: Arc::new(F::of(&rules)),
-            rules: rules.into(),
+            rules,
             dead: Arc::default(),
         }
     }

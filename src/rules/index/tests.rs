@@ -481,6 +481,52 @@ fn what_is_replaced_is_let_go_once_nobody_holds_it() {
 }
 
 #[test]
+fn what_a_later_change_replaces_is_let_go_before_anybody_asks() {
+    let mut upkeep: Upkeep = Upkeep::default();
+    let first = Arc::new(Versioned {
+        rule: rule(SLACK),
+        version: 0,
+    });
+    for version in 0..5000 {
+        let versioned = match version {
+            0 => Arc::clone(&first),
+            _ => Arc::new(Versioned {
+                rule: first.rule.clone(),
+                version,
+            }),
+        };
+        upkeep.put(Arc::clone(&first.rule.id), Some(versioned));
+    }
+    assert_eq!(Arc::strong_count(&first), 1);
+    let index = upkeep.index();
+    assert_eq!((index.len(), index.get(&first.rule.id).unwrap().version), (1, 4999));
+    upkeep.put(Arc::clone(&first.rule.id), Some(first.clone()));
+    upkeep.put(Arc::clone(&first.rule.id), None);
+    assert!(upkeep.index().is_empty());
+}
+
+#[test]
+fn rules_are_found_by_their_ids_however_long_these_begin_alike() {
+    let template = rule(SLACK);
+    let beginnings = ["", "a", "the-first-sixteen", "the-first-sixteen-and-sixteen-more-of-it"];
+    let ids = (0..200).flat_map(|number| beginnings.map(|begin| format!("{begin}{}", number * 37 % 200)));
+    let ids: Vec<String> = ids
+        .chain(beginnings.map(str::to_owned))
+        .filter(|id| !id.is_empty())
+        .collect();
+    let versioned = |(id, version): (&String, i64)| {
+        let mut rule = template.clone();
+        rule.id = id.as_str().into();
+        Arc::new(Versioned { rule, version })
+    };
+    let index = RuleIndex::build(ids.iter().chain(&ids).zip(0..).map(versioned));
+    assert_eq!(index.len(), ids.len());
+    for (id, version) in ids.iter().zip(ids.len() as i64..) {
+        assert_eq!(index.get(id).map(|found| found.version), Some(version), "{id}");
+    }
+}
+
+#[test]
 fn of_several_rules_with_an_id_the_last_counts() {
     let versioned = |version| {
         Arc::new(Versioned {

@@ -4,30 +4,42 @@
 //! a few times only. Parts that are large together are merged by a [`Merge`], on whichever thread has the time; meanwhile
 //! changes go on. What is replaced is let go by the upkeep alone: who matches events never pays for that.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Bits, Finds, Lists, Part, RuleIndex};
 use crate::rules::Versioned;
 
-const RATIO: usize = 32;
+/// A part has so many times the rules of the next one at the least. With more, a rule is indexed again more often; with fewer, there
+/// are more parts for an event to be looked up in.
+const RATIO: usize = 16;
 /// More rules are merged aside.
 const AT_ONCE_MAX: usize = 50_000;
 /// A part is built anew where more than one of so many rules is dead.
 const DEAD_SHARE: usize = 4;
+/// Fewer changes wait as they came.
+const CHANGES_MIN: usize = 1024;
 
 /// An index that follows the rules.
 #[derive(Debug)]
 pub struct Upkeep<F = Lists> {
     index: RuleIndex<F>,
-    /// What has changed since, by rule id; none is a deletion.
-    changed: HashMap<Arc<str>, Option<Arc<Versioned>>>,
+    /// What has changed since, one after the other.
+    changes: Vec<Change>,
+    /// So many of them are looked through for those that later ones replaced.
+    changes_max: usize,
     /// The first parts, which a merge reads now.
     merging: usize,
     /// Parts that were replaced, and that others may hold still.
     replaced: Vec<Part<F>>,
     /// [`AT_ONCE_MAX`], or fewer in tests.
     pub(super) at_once_max: usize,
+}
+
+/// A rule that was put in force, or the id of one that is no more.
+#[derive(Debug)]
+pub(super) enum Change {
+    In(Arc<Versioned>),
+    Out(Arc<str>),
 }
 
 /// Parts that are to become one.
@@ -55,7 +67,8 @@ impl<F: Finds> Upkeep<F> {
     pub fn new() -> Self {
         Self {
             index: RuleIndex::default(),
-            changed: HashMap::new(),
+            changes: Vec::new(),
+            changes_max: CHANGES_MIN,
             merging: 0,
             replaced: Vec::new(),
             at_once_max: AT_ONCE_MAX,
@@ -64,21 +77,33 @@ impl<F: Finds> Upkeep<F> {
 
     /// Notes a rule that was put in force, or one that is no more.
     pub fn put(&mut self, id: Arc<str>, rule: Option<Arc<Versioned>>) {
-        self.changed.insert(id, rule);
+        self.note(rule.map_or(Change::Out(id), Change::In));
+    }
+
+    pub(super) fn note(&mut self, change: Change) {
+        self.changes.push(change);
+        if self.changes.len() >= self.changes_max {
+            let changes = std::mem::take(&mut self.changes);
+            self.changes = in_order(changes, Change::id);
+            self.changes_max = (self.changes.len() * 2).max(CHANGES_MIN);
+        }
     }
 
     /// The index with every change so far.
     pub fn index(&mut self) -> RuleIndex<F> {
-        let changed = std::mem::take(&mut self.changed);
-        let mut rules = Vec::with_capacity(changed.len());
-        for (id, rule) in changed {
-            if let Some((at, number)) = self.index.find(&id) {
-                Arc::make_mut(&mut self.index.parts[at].dead).add(number);
+        let changes = in_order(std::mem::take(&mut self.changes), Change::id);
+        self.changes_max = CHANGES_MIN;
+        for part in &mut self.index.parts {
+            for change in &changes {
+                if let Some(number) = part.find(change.id()) {
+                    Arc::make_mut(&mut part.dead).add(number);
+                }
             }
-            rules.extend(rule);
         }
+        let rules = changes.into_iter().filter_map(Change::rule);
+        let rules: Vec<Arc<Versioned>> = rules.collect();
         if !rules.is_empty() {
-            self.add(in_order(rules));
+            self.add(rules);
         }
         self.let_go();
         self.index.clone()
@@ -138,7 +163,7 @@ impl<F: Finds> Upkeep<F> {
             && last.len() < rules.len() * RATIO
             && last.len() + rules.len() <= self.at_once_max
         {
-            rules = in_order(last.living().cloned().chain(rules));
+            rules = in_order(last.living().cloned().chain(rules), id_of);
             self.replaced.extend(self.index.parts.pop());
         }
         self.index.parts.push(Part::of(rules));
@@ -147,24 +172,60 @@ impl<F: Finds> Upkeep<F> {
 
 impl<F: Finds> Merge<F> {
     pub fn run(self) -> Merged<F> {
-        let one = Part::of(in_order(self.parts.iter().flat_map(Part::living).cloned()));
+        let one = Part::of(in_order(self.parts.iter().flat_map(Part::living).cloned(), id_of));
         Merged { of: self, one }
     }
 }
 
-/// Rules in the order of their ids. Those lie anywhere in memory, so that their first bytes are read once for each rule, and
-/// all of them only where these are the same.
-fn in_order(rules: impl IntoIterator<Item = Arc<Versioned>>) -> Vec<Arc<Versioned>> {
-    let begin = |id: &str| {
-        let (mut begin, bytes) = ([0; 16], id.as_bytes());
-        let len = bytes.len().min(begin.len());
-        begin[..len].copy_from_slice(&bytes[..len]);
-        u128::from_be_bytes(begin)
-    };
-    let rules = rules.into_iter().map(|rule| (begin(&rule.rule.id), rule));
-    let mut all: Vec<(u128, Arc<Versioned>)> = rules.collect();
-    let whole = |one: &Arc<Versioned>, other: &Arc<Versioned>| one.rule.id.cmp(&other.rule.id);
+impl Change {
+    fn id(&self) -> &str {
+        match self {
+            Change::In(versioned) => &versioned.rule.id,
+            Change::Out(id) => id,
+        }
+    }
+
+    fn rule(self) -> Option<Arc<Versioned>> {
+        match self {
+            Change::In(versioned) => Some(versioned),
+            Change::Out(_) => None,
+        }
+    }
+}
+
+fn id_of(versioned: &Arc<Versioned>) -> &str {
+    &versioned.rule.id
+}
+
+/// In the order of the ids, and of those with one id the last.
+fn in_order<T>(all: impl IntoIterator<Item = T>, id: impl Fn(&T) -> &str) -> Vec<T> {
+    let mut all: Vec<(u128, T)> = all.into_iter().map(|one| (0, one)).collect();
+    sort(&mut all, 0, &id);
+    all.dedup_by(|later, kept| {
+        let is_same = later.0 == kept.0 && id(&later.1) == id(&kept.1);
+        if is_same {
+            std::mem::swap(later, kept);
+        }
+        is_same
+    });
+    all.into_iter().map(|(_, one)| one).collect()
+}
+
+/// Sorts what has the same first bytes of its id, `known` of them. Ids lie anywhere in memory, so that the next bytes of
+/// each are read once, and those behind only where these are the same too.
+fn sort<T>(all: &mut [(u128, T)], known: usize, id: &impl Fn(&T) -> &str) {
+    for (next, one) in &mut *all {
+        let (mut bytes, id) = ([0; 16], id(one).as_bytes());
+        let len = (id.len() - known).min(bytes.len());
+        bytes[..len].copy_from_slice(&id[known..known + len]);
+        *next = u128::from_be_bytes(bytes);
+    }
     // It finds the runs that are in order already.
-    all.sort_by(|(begin, one), (other_begin, other)| begin.cmp(other_begin).then_with(|| whole(one, other)));
-    all.into_iter().map(|(_, rule)| rule).collect()
+    all.sort_by_key(|(next, _)| *next);
+    for same in all.chunk_by_mut(|(one, _), (other, _)| one == other) {
+        let goes_on = same[0].0 as u8 != 0;
+        if same.len() > 1 && goes_on {
+            sort(same, known + 16, id);
+        }
+    }
 }
