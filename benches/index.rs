@@ -32,6 +32,8 @@ const SIZES: [usize; 4] = [100, 10_000, 100_000, 1_000_000];
 const ROUNDS: usize = 7;
 const EVENTS: usize = 20_000;
 const BATCH: usize = 100;
+/// So many changes stand in what is handed out at once, where 1,000 come in a second.
+const AT_ONCE: usize = 20;
 
 fn main() {
     let most = std::env::var("LEADLANE_BENCH_RULES").map_or(1_000_000, |rules| rules.parse().unwrap());
@@ -52,7 +54,9 @@ fn main() {
             SIZES[0],
             scan / index,
         );
-        println!("    {}", changes(&built.rules, &decoded(&events(count))));
+        for at_once in [1, AT_ONCE] {
+            println!("    {}", changes(&built.rules, &decoded(&events(count)), at_once));
+        }
     }
 }
 
@@ -160,8 +164,8 @@ fn decoded(texts: &[String]) -> Vec<LeadEvent<'_>> {
     decoded.collect()
 }
 
-/// A stream of changes, one at a time, with events between them.
-fn changes(rules: &[Arc<Versioned>], events: &[LeadEvent<'_>]) -> String {
+/// A stream of changes, so many at a time, with events between them.
+fn changes(rules: &[Arc<Versioned>], events: &[LeadEvent<'_>], at_once: usize) -> String {
     let mut upkeep = Upkeep::default();
     rules
         .iter()
@@ -169,13 +173,19 @@ fn changes(rules: &[Arc<Versioned>], events: &[LeadEvent<'_>]) -> String {
     upkeep.index();
     let mut rng = fastrand::Rng::with_seed(5);
     let (mut took, mut matched, mut merges) = (Vec::new(), Vec::new(), Duration::ZERO);
-    for change in 0..20_000 {
-        let mut changed = Versioned::clone(&rules[rng.usize(..rules.len())]);
-        changed.version = i64::MAX;
+    for change in (0..20_000).step_by(at_once) {
+        let changed = |_| {
+            let mut changed = Versioned::clone(&rules[rng.usize(..rules.len())]);
+            changed.version = i64::MAX;
+            Arc::new(changed)
+        };
+        let changed: Vec<Arc<Versioned>> = (0..at_once).map(changed).collect();
         let start = cpu();
-        upkeep.put(Arc::clone(&changed.rule.id), Some(Arc::new(changed)));
+        for rule in changed {
+            upkeep.put(Arc::clone(&rule.rule.id), Some(rule));
+        }
         let index = upkeep.index();
-        took.push(nanos(start));
+        took.push(nanos(start) / at_once as f64);
         if change % 100 == 0 {
             let (start, mut found) = (cpu(), Vec::new());
             for event in &events[change % (EVENTS - 200)..][..200] {
@@ -195,9 +205,9 @@ fn changes(rules: &[Arc<Versioned>], events: &[LeadEvent<'_>]) -> String {
     let most = took.iter().copied().fold(0.0, f64::max);
     let mean = took.iter().sum::<f64>() / took.len() as f64;
     format!(
-        "20,000 changes: {:.0} µs each, at most {:.1} ms, and {:.1} s of merges aside; {:.0} ns an event meanwhile",
+        "20,000 changes, {at_once} at once: {:.0} µs each, at most {:.1} ms, and {:.1} s of merges aside; {:.0} ns an event meanwhile",
         mean / 1e3,
-        most / 1e6,
+        most * at_once as f64 / 1e6,
         merges.as_secs_f64(),
         median(matched)
     )
