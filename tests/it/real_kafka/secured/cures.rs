@@ -153,7 +153,6 @@ impl<'i> Nobody<'i> {
         let removed = lost.iter().map(|cure| cure.replace(" --add ", " --remove "));
         self.install.broker.allow(&removed.collect::<Vec<_>>());
         self.cured.retain(|cure| !lost.contains(cure));
-        nudge();
         let missed = Cell::new(false);
         self.works(|| {
             let said = process.log()[said_before..].to_owned();
@@ -164,7 +163,11 @@ impl<'i> Nobody<'i> {
                     Stands::Done => Stands::Done,
                     Stands::Waits(_) => Stands::Waits(said),
                 },
-                false => Stands::Waits(said),
+                // What came before the broker had taken the ACLs away was done as ever.
+                false => {
+                    nudge();
+                    Stands::Waits(said)
+                }
             }
         });
     }
