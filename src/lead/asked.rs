@@ -24,8 +24,8 @@ impl Asked {
         triggers: u64::MAX,
     };
 
-    /// What matching and planning need of every event of a trigger that is asked about, whatever its rules say. `payload` is in it: it costs nothing until a
-    /// path leads into it, and then it is parsed.
+    /// What matching and planning need of every event of a trigger that is asked about, whatever its rules say. `payload` is
+    /// in it: it costs nothing until a path leads into it, and then it is parsed.
     pub fn least() -> Self {
         let mut asked = Self {
             fields: LeadEvent::ROWS.required,
@@ -103,17 +103,21 @@ impl Default for Asked {
 /// The bit of an entry's name; others may have the same.
 #[inline]
 pub(super) fn entry(name: &str) -> u16 {
-    let byte = |byte: Option<&u8>| usize::from(byte.copied().unwrap_or_default());
-    let bytes = name.as_bytes();
-    1 << ((bytes.len() * 7 + byte(bytes.first()) + byte(bytes.last()) * 3) % 16)
+    1 << (sum(name) % 16)
 }
 
-/// The bit of a trigger; others may have the same. Triggers begin and end alike, and differ in between.
+/// The bit of a trigger; others may have the same.
 #[inline]
 fn trigger(name: &str) -> u64 {
+    1 << (sum(name) % 64)
+}
+
+/// A number that most names differ in. Triggers begin and end alike, so that it looks in between.
+#[inline]
+fn sum(name: &str) -> usize {
     let len = name.len();
     let byte = |at: usize| name.as_bytes().get(at).map_or(0, |byte| usize::from(*byte));
-    1 << ((len * 7 + byte(len / 2) + byte(len * 3 / 4) * 5) % 64)
+    len * 7 + byte(len / 2) + byte(len * 3 / 4) * 5
 }
 
 fn index(names: &[&str], name: &str) -> Option<usize> {

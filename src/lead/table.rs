@@ -59,6 +59,14 @@ pub(super) enum Slot<'r, 'a> {
     Payload(&'r mut Option<Payload<'a>>),
 }
 
+/// Puts a value that was checked into its place, where it is asked for.
+#[inline(always)]
+pub(super) fn put<T>(place: &mut Option<T>, asked: Option<u16>, value: T) {
+    if asked.is_some() {
+        *place = Some(value);
+    }
+}
+
 /// A record whose fields have names.
 pub(super) trait Table<'a>: Default {
     const ROWS: Rows;

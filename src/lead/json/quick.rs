@@ -6,7 +6,7 @@
 use crate::json::walk::{Piece, Unsure, Walk};
 use crate::lead::asked::{self, Asked};
 use crate::lead::fields::{EVENT_ID_MAX, Filling, Place, Scalar};
-use crate::lead::table::{Slot, Table, Takes};
+use crate::lead::table::{Slot, Table, Takes, put};
 use crate::lead::{Fields, LeadEvent, Payload, Text};
 use crate::{amounts, dates, ids};
 
@@ -81,15 +81,10 @@ fn record<'a, T: Table<'a>>(
 /// Reads a value that isn't null, and puts it into its place where it is asked for; then a bit for each member comes with it.
 fn value<'a>(walk: &mut Walk<'a>, takes: Takes, place: Slot<'_, 'a>, asked: Option<u16>) -> Result<(), Unsure> {
     match (takes, place) {
-        (Takes::EventId, Slot::Required(place)) => {
+        (Takes::EventId | Takes::OwnId, Slot::Required(place)) => {
             *place = id(walk)?;
-            if place.len() > EVENT_ID_MAX || ids::wrong_text(place).is_some() {
-                return Err(Unsure);
-            }
-        }
-        (Takes::OwnId, Slot::Required(place)) => {
-            *place = id(walk)?;
-            if ids::wrong_text(place).is_some() {
+            let is_long = takes == Takes::EventId && place.len() > EVENT_ID_MAX;
+            if is_long || ids::wrong_text(place).is_some() {
                 return Err(Unsure);
             }
         }
@@ -118,12 +113,6 @@ fn value<'a>(walk: &mut Walk<'a>, takes: Takes, place: Slot<'_, 'a>, asked: Opti
         _ => return Err(Unsure),
     }
     Ok(())
-}
-
-fn put<T>(place: &mut Option<T>, asked: Option<u16>, value: T) {
-    if asked.is_some() {
-        *place = Some(value);
-    }
 }
 
 fn member<'a, T: Table<'a>>(walk: &mut Walk<'a>, place: &mut Option<T>, asked: Option<u16>) -> Result<(), Unsure> {

@@ -6,7 +6,7 @@ use crate::lead::asked;
 use crate::lead::avro::{AvroFault, Cursor, Value, decimal, time};
 use crate::lead::fields::Place;
 use crate::lead::schemas::{Shape, Writer};
-use crate::lead::table::{Slot, Table};
+use crate::lead::table::{Slot, Table, put};
 use crate::lead::{Fields, Payload};
 use crate::{amounts, ids};
 
@@ -344,11 +344,4 @@ fn ascii(bytes: &[u8]) -> usize {
         }
     }
     words.len() * 8 + rest.iter().take_while(|byte| byte.is_ascii()).count()
-}
-
-#[inline(always)]
-fn put<T>(place: &mut Option<T>, asked: Option<u16>, value: T) {
-    if asked.is_some() {
-        *place = Some(value);
-    }
 }
